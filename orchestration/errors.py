@@ -1,0 +1,194 @@
+"""Every error Orchestra raises on purpose, and how each travels.
+
+    OrchestraError                 status  code                  retryable
+    ├── InvalidRequest                400  invalid_request       no
+    │   ├── ContextTooLong            400  context_too_long      no
+    │   └── InvalidGuide              400  invalid_guide         no
+    ├── UnknownModel                  404  unknown_model         no
+    ├── PayloadTooLarge               413  payload_too_large     no
+    ├── Refused                       429  refused               yes, after a while
+    │   ├── QueueFull                 429  queue_full            yes
+    │   └── NodeBusy                  429  node_busy             yes, on another node
+    ├── Cancelled                     499  cancelled             no
+    ├── BackendFailed                 502  backend_failed        yes, on another node
+    ├── Unavailable                   503  unavailable           yes
+    │   ├── NoNode                    503  no_node               yes
+    │   ├── NodeLost                  503  node_lost             yes, on another node
+    │   └── BusUnavailable            503  bus_unavailable       yes
+    ├── DeadlineExceeded              504  deadline_exceeded     no
+    └── Defect                        500  internal              no
+
+`status` is the HTTP status, `code` the stable word for programs. An error crosses the bus as an
+`ErrorBody` and is raised again as the same class on the other side.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ErrorBody(BaseModel):
+    """An error on the wire. `param` names the field of the request at fault, if one is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    status: int = 500
+    retryable: bool = False
+    param: str | None = None
+    retry_after_s: float | None = None
+
+
+class OrchestraError(Exception):
+    """The root. Subclasses fix `status`, `code` and `retryable`."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> ErrorBody:
+        """What crosses the bus."""
+        return ErrorBody(
+            code=self.code,
+            message=self.message,
+            status=self.status,
+            retryable=self.retryable,
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+        )
+
+
+class InvalidRequest(OrchestraError):
+    """The request can never succeed as it is; `param` names the field."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class ContextTooLong(InvalidRequest):
+    """The prompt and the asked-for tokens do not fit the model's context."""
+
+    code = "context_too_long"
+
+    @classmethod
+    def of(cls, model: str, tokens: int, limit: int) -> ContextTooLong:
+        return cls(
+            f"the prompt has {tokens} tokens, and model {model!r} has a context of {limit} tokens",
+            param="messages",
+        )
+
+
+class InvalidGuide(InvalidRequest):
+    """A JSON schema or regular expression that cannot guide a generation."""
+
+    code = "invalid_guide"
+
+
+class UnknownModel(OrchestraError):
+    status = 404
+    code = "unknown_model"
+
+    @classmethod
+    def of(cls, model: str, known: list[str]) -> UnknownModel:
+        names = ", ".join(sorted(known)) or "none"
+        return cls(f"no model {model!r}; known models: {names}", param="model")
+
+
+class PayloadTooLarge(OrchestraError):
+    status = 413
+    code = "payload_too_large"
+
+    @classmethod
+    def of(cls, size: int, limit: int) -> PayloadTooLarge:
+        return cls(f"body of {size} bytes exceeds max_body_bytes {limit}")
+
+
+class Refused(OrchestraError):
+    """A limit was reached; `retry_after_s` says when to come back."""
+
+    status = 429
+    code = "refused"
+    retryable = True
+
+
+class QueueFull(Refused):
+    code = "queue_full"
+
+
+class NodeBusy(Refused):
+    code = "node_busy"
+
+
+class Cancelled(OrchestraError):
+    """The caller took the request back."""
+
+    status = 499
+    code = "cancelled"
+
+
+class BackendFailed(OrchestraError):
+    """The backend answered with an error, or with something that is not an answer."""
+
+    status = 502
+    code = "backend_failed"
+    retryable = True
+
+
+class Unavailable(OrchestraError):
+    status = 503
+    code = "unavailable"
+    retryable = True
+
+
+class NoNode(Unavailable):
+    """No node that is alive serves the model."""
+
+    code = "no_node"
+
+
+class NodeLost(Unavailable):
+    """The node vanished while it worked."""
+
+    code = "node_lost"
+
+
+class BusUnavailable(Unavailable):
+    """NATS cannot be reached."""
+
+    code = "bus_unavailable"
+
+
+class DeadlineExceeded(OrchestraError):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class Defect(OrchestraError):
+    """Something that should not happen: a defect of Orchestra, not of the request."""
+
+
+def _classes(root: type[OrchestraError]) -> dict[str, type[OrchestraError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_classes(child))
+    return found
+
+
+_BY_CODE = _classes(OrchestraError) | {Defect.code: Defect}
+
+
+def from_body(body: ErrorBody) -> OrchestraError:
+    """The error that `OrchestraError.body` described; unknown codes become a `Defect`."""
+    kind = _BY_CODE.get(body.code, Defect)
+    return kind(body.message, param=body.param, retry_after_s=body.retry_after_s)

@@ -1,0 +1,239 @@
+"""What travels between actors: generations, runs, and the events of a stream.
+
+Every message is a frozen pydantic model, so that bytes from the wire are checked where they come in.
+The envelope (deadline, trace, caller) travels apart, in the headers: see `actors.runtime.envelope`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from orchestration.errors import ErrorBody
+
+
+class Wire(BaseModel):
+    """Base of all messages: frozen, and unknown fields are ignored so that versions can differ."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Priority(StrEnum):
+    """The three queues of waiting work, most urgent first."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+class ChatMessage(Wire):
+    """One turn of a conversation. Content is text; other kinds of content are refused at the gateway."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    name: str | None = None
+
+
+class Sampling(Wire):
+    """How the next token is chosen. A temperature of 0 is greedy and ignores top_p and top_k.
+
+    `None` means "not said": the role's or the backend's default applies.
+    """
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float | None = Field(default=None, gt=0, le=4)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """These values where they were said, `defaults` elsewhere."""
+        return defaults.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
+
+
+class Guide(Wire):
+    """What the text must conform to: a JSON schema or a regular expression, exactly one of them.
+
+    `schema_` of `{}` means any JSON object-or-value ("json_object" of the OpenAI API uses
+    `{"type": "object"}`).
+    """
+
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+
+
+class Generation(Wire):
+    """One model call.
+
+    `id` is `<asker>.<number>`, two subject tokens: the asker listens to `stream.<asker>.>` once and
+    gets every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
+    and `inputs` (kind embedding) is used.
+    """
+
+    id: str
+    kind: Literal["chat", "completion", "embedding"] = "chat"
+    model: str
+    messages: tuple[ChatMessage, ...] = ()
+    prompt: str = ""
+    inputs: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+class Run(Wire):
+    """One orchestrated request: a pattern and the conversation it is about."""
+
+    id: str
+    pattern: str
+    messages: tuple[ChatMessage, ...]
+    model: str | None = None
+    """The model the caller prefers for every step; None leaves it to the roles."""
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+class Usage(Wire):
+    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+        )
+
+
+class TopLogprob(Wire):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+
+
+class TokenLogprob(Wire):
+    """The natural-log probability of one emitted token, and of the likeliest alternatives."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+    top_logprobs: tuple[TopLogprob, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class Step(Wire):
+    """One finished step of a run, as `orchestra ask --json` shows it."""
+
+    name: str
+    agent: str
+    node: str = ""
+    model: str = ""
+    text: str = ""
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    error: ErrorBody | None = None
+
+
+class Chunk(Wire):
+    """A piece of streamed answer. `seq` counts up from 0 without a gap within a stream."""
+
+    type: Literal["chunk"] = "chunk"
+    seq: int
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Vectors(Wire):
+    """Embeddings of `inputs[index : index + len(vectors)]`, each base64 of little-endian float32."""
+
+    type: Literal["vectors"] = "vectors"
+    seq: int
+    index: int
+    vectors: tuple[str, ...]
+
+
+class Progress(Wire):
+    """What a run is doing, for people who watch. `step` is set when a step has finished."""
+
+    type: Literal["progress"] = "progress"
+    seq: int
+    text: str
+    step: Step | None = None
+
+
+class Ended(Wire):
+    """The last event of a stream, always sent, whatever happened."""
+
+    type: Literal["ended"] = "ended"
+    seq: int
+    finish_reason: FinishReason
+    usage: Usage = Usage()
+    node: str = ""
+    model: str = ""
+    steps: tuple[Step, ...] = ()
+    error: ErrorBody | None = None
+    trace_id: str = ""
+
+
+Event = Annotated[Chunk | Vectors | Progress | Ended, Field(discriminator="type")]
+EVENT: TypeAdapter[Chunk | Vectors | Progress | Ended] = TypeAdapter(Event)
+"""Decodes one event from JSON bytes."""
+
+
+class ModelCard(Wire):
+    """A model as a node advertises it. `parameters` and `memory_bytes` of 0 mean unknown."""
+
+    name: str
+    kind: Literal["chat", "embedding"] = "chat"
+    context_tokens: int = 0
+    parameters: int = 0
+    memory_bytes: int = 0
+
+
+class Hardware(Wire):
+    """What a node runs on. `provider` says what executes the model, as the backend names it."""
+
+    cores: int
+    memory_bytes: int
+    provider: str
+    accelerators: tuple[str, ...] = ()
+
+
+class NodeInfo(Wire):
+    """A node's leased entry in the registry: who it is, what it serves and how busy it is.
+
+    `slots` bounds the generations at work at once; `running` are at work now.
+    """
+
+    id: str
+    backend: str
+    models: tuple[ModelCard, ...]
+    hardware: Hardware
+    labels: dict[str, str] = {}
+    slots: int
+    running: int = 0
+    draining: bool = False
+    started_at: float = 0.0
+    heartbeat_at: float = 0.0
+
+    def serves(self, model: str) -> bool:
+        return any(card.name == model for card in self.models)
+
+    @property
+    def free_slots(self) -> int:
+        return 0 if self.draining else max(0, self.slots - self.running)
