@@ -8,12 +8,14 @@
     ├── PayloadTooLarge               413  payload_too_large     no
     ├── Refused                       429  refused               yes, after a while
     │   ├── QueueFull                 429  queue_full            yes
-    │   └── NodeBusy                  429  node_busy             yes, on another node
+    │   ├── NodeBusy                  429  node_busy             yes, on another node
+    │   └── MailboxFull               429  mailbox_full          yes
     ├── Cancelled                     499  cancelled             no
     ├── BackendFailed                 502  backend_failed        yes, on another node
     ├── Unavailable                   503  unavailable           yes
     │   ├── NoNode                    503  no_node               yes
     │   ├── NodeLost                  503  node_lost             yes, on another node
+    │   ├── NobodyListens             503  nobody_listens        yes
     │   └── BusUnavailable            503  bus_unavailable       yes
     ├── DeadlineExceeded              504  deadline_exceeded     no
     └── Defect                        500  internal              no
@@ -49,9 +51,7 @@ class OrchestraError(Exception):
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
@@ -130,6 +130,10 @@ class NodeBusy(Refused):
     code = "node_busy"
 
 
+class MailboxFull(Refused):
+    code = "mailbox_full"
+
+
 class Cancelled(OrchestraError):
     """The caller took the request back."""
 
@@ -161,6 +165,12 @@ class NodeLost(Unavailable):
     """The node vanished while it worked."""
 
     code = "node_lost"
+
+
+class NobodyListens(Unavailable):
+    """No one has subscribed to the subject of a request."""
+
+    code = "nobody_listens"
 
 
 class BusUnavailable(Unavailable):

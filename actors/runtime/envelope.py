@@ -1,0 +1,76 @@
+"""What travels around a message: who asked, until when, and in which trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from secrets import token_hex
+
+from orchestration.errors import DeadlineExceeded
+
+DEADLINE = "Orchestra-Deadline"
+CALLER = "Orchestra-Caller"
+TRACE = "traceparent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
+    limits and logs."""
+
+    deadline: float = 0.0
+    trace: str = ""
+    caller: str = ""
+
+    @classmethod
+    def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:
+        """An envelope whose deadline is `seconds` from now."""
+        return cls(deadline=time.time() + seconds, trace=trace, caller=caller)
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str] | None) -> Envelope:
+        """What the headers say; a deadline that is not a number counts as none."""
+        if not headers:
+            return NOTHING
+        try:
+            deadline = float(headers.get(DEADLINE, 0))
+        except ValueError:
+            deadline = 0.0
+        return cls(deadline=deadline, trace=headers.get(TRACE, ""), caller=headers.get(CALLER, ""))
+
+    def headers(self) -> dict[str, str]:
+        """The headers that say the same."""
+        said: dict[str, str] = {}
+        if self.deadline:
+            said[DEADLINE] = f"{self.deadline:.3f}"
+        if self.trace:
+            said[TRACE] = self.trace
+        if self.caller:
+            said[CALLER] = self.caller
+        return said
+
+    def remaining(self, default: float) -> float:
+        """Seconds until the deadline, `default` without one. Raises `DeadlineExceeded` when past."""
+        if not self.deadline:
+            return default
+        left = self.deadline - time.time()
+        if left <= 0:
+            raise DeadlineExceeded(f"the deadline passed {-left:.1f} s ago")
+        return left
+
+    def under(self, trace: str) -> Envelope:
+        """The same, with the trace of the current span."""
+        return self if trace == self.trace else replace(self, trace=trace)
+
+
+NOTHING = Envelope()
+
+current: ContextVar[Envelope] = ContextVar("orchestra_envelope", default=NOTHING)
+"""The envelope of the message that the running handler works on."""
+
+
+def new_trace() -> str:
+    """A fresh W3C traceparent, so that a request can be followed even while tracing is off."""
+    return f"00-{token_hex(16)}-{token_hex(8)}-00"

@@ -1,0 +1,143 @@
+"""The subjects of Orchestra as value types: built and parsed in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from orchestration.messages import Priority
+
+
+def encode_token(name: str) -> str:
+    """Any name as one subject token: letters, digits and `-` stay, all else becomes `_` + hex bytes.
+
+    Reversible: `_` itself is encoded, so `decode_token` is exact.
+    """
+    plain = name.isascii() and name.replace("-", "").isalnum()
+    if plain:
+        return name
+    return "".join(
+        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or byte == 0x2D) else f"_{byte:02x}"
+        for byte in name.encode()
+    )
+
+
+def decode_token(token: str) -> str:
+    """The name that `encode_token` made a token of. Raises ValueError for anything else."""
+    if "_" not in token:
+        return token
+    head, *rest = token.split("_")
+    parts = [head.encode()]
+    for part in rest:
+        parts.append(bytes.fromhex(part[:2]) + part[2:].encode())
+    return b"".join(parts).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationQueue:
+    """`generations.<priority>.<model token>`, and the durable consumer that serves it."""
+
+    priority: Priority
+    model: str
+
+    STREAM = "GENERATIONS"
+
+    @property
+    def subject(self) -> str:
+        return f"generations.{self.priority}.{encode_token(self.model)}"
+
+    @property
+    def consumer(self) -> str:
+        return f"generations-{self.priority}-{encode_token(self.model)}"
+
+    @classmethod
+    def parse(cls, subject: str) -> Self:
+        """Raises ValueError for any other subject."""
+        kind, priority, model = subject.split(".")
+        if kind != "generations":
+            raise ValueError(f"{subject!r} is not a generations subject")
+        return cls(Priority(priority), decode_token(model))
+
+
+@dataclass(frozen=True, slots=True)
+class RunQueue:
+    """`runs.<priority>.<pattern>`, and the durable consumer of that priority."""
+
+    priority: Priority
+    pattern: str
+
+    STREAM = "RUNS"
+
+    @property
+    def subject(self) -> str:
+        return f"runs.{self.priority}.{encode_token(self.pattern)}"
+
+    @staticmethod
+    def consumer(priority: Priority) -> str:
+        return f"runs-{priority}"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAddress:
+    """`stream.<asker>.<number>`: where the events of one generation or run go.
+
+    The id of the work is the last two tokens, so an asker hears all its streams on one subscription.
+    """
+
+    id: str
+
+    @property
+    def subject(self) -> str:
+        return f"stream.{self.id}"
+
+    @property
+    def cancel(self) -> str:
+        """Where the asker says that it no longer wants the answer."""
+        return f"cancel.{self.id}"
+
+    @staticmethod
+    def of_asker(asker: str) -> str:
+        return f"stream.{asker}.*"
+
+    @classmethod
+    def parse(cls, subject: str) -> Self:
+        """Raises ValueError for any other subject."""
+        kind, asker, number = subject.split(".")
+        if kind not in ("stream", "cancel"):
+            raise ValueError(f"{subject!r} is not the subject of a stream")
+        return cls(f"{asker}.{number}")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """Subjects under which one node is spoken to."""
+
+    id: str
+
+    @property
+    def generate(self) -> str:
+        return f"node.{encode_token(self.id)}.generate"
+
+    @property
+    def drain(self) -> str:
+        return f"node.{encode_token(self.id)}.drain"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAddress:
+    """An agent of the Synadia Agent Protocol 0.3: `agents.<verb>.orchestra.<cluster>.<name>`."""
+
+    cluster: str
+    name: str
+
+    @property
+    def prompt(self) -> str:
+        return f"agents.prompt.orchestra.{self.cluster}.{self.name}"
+
+    @property
+    def status(self) -> str:
+        return f"agents.status.orchestra.{self.cluster}.{self.name}"
+
+    @property
+    def heartbeat(self) -> str:
+        return f"agents.hb.orchestra.{self.cluster}.{self.name}"

@@ -1,0 +1,91 @@
+"""Metrics and traces of the runtime. Names follow Prometheus and OpenTelemetry conventions.
+
+Tracing costs nothing until it is switched on: without an exporter the tracer of the OpenTelemetry API
+is a no-op, and `traceparent` headers are still passed on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import BaseModel, ConfigDict, Field
+
+log = logging.getLogger(__name__)
+
+BUS_RECONNECTS = Counter("orchestra_bus_reconnects", "Reconnects to NATS")
+BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscriptions that NATS denied")
+BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
+ACTOR_MESSAGES = Counter("orchestra_actor_messages", "Messages handled", ["actor", "message", "outcome"])
+ACTOR_SECONDS = Histogram("orchestra_actor_message_seconds", "Time in handlers", ["actor", "message"])
+ACTOR_RESTARTS = Counter("orchestra_actor_restarts", "Restarts by the supervisor", ["actor"])
+ACTOR_GIVEN_UP = Gauge("orchestra_actors_given_up", "Actors the supervisor gave up on", ["actor"])
+MAILBOX_REFUSED = Counter("orchestra_mailbox_refused", "Messages refused by a full mailbox", ["actor"])
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("orchestra")
+_tracing = False
+
+
+class TelemetrySettings(BaseModel):
+    """Where traces go. Empty: nowhere, at no cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    otlp_endpoint: str = ""
+    """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318."""
+    service_name: str = "orchestra"
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:
+    """Switch tracing on for this process if an endpoint is set; call `shutdown` on the result."""
+    global _tracer, _tracing
+    if not settings.otlp_endpoint:
+        return None
+    provider = TracerProvider(resource=Resource.create({"service.name": settings.service_name}))
+    endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    _tracer = provider.get_tracer("orchestra")
+    _tracing = True
+    return provider
+
+
+@contextmanager
+def span(
+    name: str, *, parent: str = "", kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
+) -> Iterator[Span]:
+    """A span under the W3C `traceparent` given, or under the current one."""
+    if not _tracing:
+        yield trace.INVALID_SPAN
+        return
+    context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
+    with _tracer.start_as_current_span(
+        name, context=context, kind=kind, attributes={k.replace("__", "."): v for k, v in attributes.items()}
+    ) as started:
+        yield started
+
+
+def traceparent(fallback: str = "") -> str:
+    """The W3C header of the current span; `fallback`, the header that came in, when tracing is off."""
+    if not _tracing:
+        return fallback
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent", fallback)
+
+
+def trace_id(parent: str) -> str:
+    """The 32 hexadecimal digits of the trace a `traceparent` belongs to, or ''."""
+    fields = parent.split("-")
+    return fields[1] if len(fields) == 4 and len(fields[1]) == 32 else ""
