@@ -1,0 +1,23 @@
+"""The nats-server beside `orchestra up`: started, kept running, never left behind."""
+
+from actors.nats_server.embedded import EmbeddedNats
+from actors.nats_server.errors import (
+    DataFolderInUse,
+    DataFolderUnusable,
+    NatsServerError,
+    PortBusy,
+    ServerBinaryMissing,
+)
+from actors.nats_server.lock import running
+from actors.nats_server.settings import NatsServerSettings
+
+__all__ = [
+    "DataFolderInUse",
+    "DataFolderUnusable",
+    "EmbeddedNats",
+    "NatsServerError",
+    "NatsServerSettings",
+    "PortBusy",
+    "ServerBinaryMissing",
+    "running",
+]

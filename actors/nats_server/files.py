@@ -50,14 +50,18 @@ class ServerFiles:
                 f"({error.filename}); choose another with --data, or give this user the right to write there"
             ) from error
 
-    def log_tail(self, lines: int = 12) -> str:
-        """The last lines of the server's own words, for an error message; empty if there are none."""
-        found = []
-        for path in (self.log, self.stderr):
-            try:
-                with path.open("rb") as file:
-                    file.seek(max(0, path.stat().st_size - 16_384))
-                    found += file.read().decode(errors="replace").splitlines()[-lines:]
-            except OSError:
-                continue
-        return "\n".join(found)
+    def log_tail(self, pid: int, lines: int = 12) -> str:
+        """The last lines that the server of this process id said, for an error message; may be empty."""
+        mark = f"[{pid}] "
+        found = [line.removeprefix(mark) for line in _end(self.log) if line.startswith(mark)][-lines:]
+        return "\n".join(found + _end(self.stderr)[-lines:])
+
+
+def _end(path: Path) -> list[str]:
+    """The lines in the last 16 KB of a file, none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16_384))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -9,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.nats_server.errors import DataFolderInUse
+from actors.nats_server.errors import DataFolderInUse, DataFolderUnusable
 from actors.nats_server.files import ServerFiles
 
-_LOCK_WAIT_S = 2.0
+LOCK_WAIT_S = 2.0
 """After SIGKILL of an orchestra its nats-server goes within milliseconds, and holds the lock until then."""
+_POLL_S = 0.02
 
 
 class DataLock:
@@ -27,25 +29,42 @@ class DataLock:
         self._path = path
         self._fd = -1
 
-    def acquire(self, wait_s: float = _LOCK_WAIT_S) -> None:
-        """Take the lock; blocks for up to `wait_s` seconds. Raises `DataFolderInUse`."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < until:
-                    time.sleep(0.02)
-                    continue
-                os.close(fd)
-                raise DataFolderInUse(_in_use(self._path)) from None
-        self._fd = fd
-        self.note({"pid": os.getpid()})
+    async def acquire(self, wait_s: float | None = None) -> None:
+        """Take the lock, within `wait_s` or `LOCK_WAIT_S` seconds.
 
-    def note(self, facts: dict[str, Any]) -> None:
-        """Write down who holds the folder, for error messages and for `running`."""
+        Raises `DataFolderInUse` or `DataFolderUnusable`.
+        """
+        until = time.monotonic() + (LOCK_WAIT_S if wait_s is None else wait_s)
+        while not self._try():
+            if time.monotonic() > until:
+                raise DataFolderInUse(_in_use(self._path))
+            await asyncio.sleep(_POLL_S)
+        self._note({"pid": os.getpid()})
+
+    def _try(self) -> bool:
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataFolderUnusable(f"cannot open the lock file {str(self._path)!r}: {error}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except OSError as error:
+            os.close(fd)
+            raise DataFolderUnusable(
+                f"the file system of {str(self._path)!r} cannot lock files ({error}): "
+                "put --data on a local disk"
+            ) from error
+        self._fd = fd
+        return True
+
+    def note_server(self, server_pid: int, url: str) -> None:
+        """Write down where the server is, for error messages and for `running`."""
+        self._note({"pid": os.getpid(), "server_pid": server_pid, "url": url})
+
+    def _note(self, facts: dict[str, Any]) -> None:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(facts).encode(), 0)
 
