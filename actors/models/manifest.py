@@ -60,6 +60,8 @@ class ModelManifest(BaseModel):
     source_sha256: str = ""
     files: dict[str, str] = {}
     """File name to sha256, every file of the folder but the manifest."""
+    sizes: dict[str, int] = {}
+    """File name to size in bytes."""
 
     @classmethod
     def read(cls, folder: Path) -> ModelManifest:

@@ -1,0 +1,47 @@
+"""What can go wrong with a model's files, below `OrchestraError`.
+
+ModelError                     status  code                retryable
+├── UnsupportedModel              400  unsupported_model   no
+├── CorruptModel                  500  corrupt_model       no
+├── SourceUnavailable             503  source_unavailable  yes
+└── ModelStorage                  507  model_storage       no
+"""
+
+from __future__ import annotations
+
+from orchestration.errors import OrchestraError
+
+
+class ModelError(OrchestraError):
+    """The root of what `actors.models` raises on purpose."""
+
+    status = 500
+    code = "model_error"
+
+
+class UnsupportedModel(ModelError):
+    """The file is sound, but this importer cannot run it; the text names the part at fault."""
+
+    status = 400
+    code = "unsupported_model"
+
+
+class CorruptModel(ModelError):
+    """A file is truncated, altered, or not what its name says."""
+
+    code = "corrupt_model"
+
+
+class SourceUnavailable(ModelError):
+    """The source of a model cannot be reached, or does not have the file."""
+
+    status = 503
+    code = "source_unavailable"
+    retryable = True
+
+
+class ModelStorage(ModelError):
+    """The folder for models cannot be written, or the disk is full."""
+
+    status = 507
+    code = "model_storage"

@@ -1,0 +1,114 @@
+"""Turning a llama-architecture GGUF file into a model folder, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from actors.models.errors import CorruptModel, UnsupportedModel
+from actors.models.folder import checked_name, locked, replacing, sha256, write_manifest
+from actors.models.gguf_file import GgufFile
+from actors.models.gguf_tokenizer import GgufTokenizer
+from actors.models.graph import GraphWriter
+from actors.models.llama import LlamaConfig, LlamaGraph
+from actors.models.manifest import ModelManifest
+from actors.models.tokenizer import TOKENIZER
+
+LICENSE = "LICENSE"
+
+Progress = Callable[[str, float], None]
+"""Told a stage's name and how much of it is done, 0 to 1."""
+
+
+def import_gguf(
+    file: Path,
+    name: str,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    source: str = "",
+    source_sha256: str = "",
+    license_text: str = "",
+) -> ModelManifest:
+    """Import `file` as the model `name` into `folder`, which is replaced in one step at the end.
+
+    `source_sha256` saves reading the file once more when it is known already. Blocks for seconds and uses
+    the memory of the largest tensor three times over. Raises `UnsupportedModel` (another architecture,
+    tensor type or tokenizer, by name), `CorruptModel`, `ModelStorage`, and `InvalidRequest` for the name.
+    """
+    checked_name(name)
+    if not file.is_file():
+        raise CorruptModel(f"there is no file {file}")
+    report = progress or (lambda stage, done: None)
+    with locked(folder.parent, folder.name):
+        return import_gguf_locked(
+            file,
+            name,
+            folder,
+            report,
+            source=source or f"file:{file.resolve()}",
+            source_sha256=source_sha256,
+            license_text=license_text,
+        )
+
+
+def import_gguf_locked(
+    file: Path,
+    name: str,
+    folder: Path,
+    report: Progress,
+    *,
+    source: str,
+    source_sha256: str,
+    license_text: str,
+) -> ModelManifest:
+    """`import_gguf` for a caller that holds the lock of `folder` already."""
+    with GgufFile(file) as gguf, replacing(folder) as staging:
+        architecture = gguf.metadata.get("general.architecture")
+        if architecture != "llama":
+            raise UnsupportedModel(
+                f"{file.name} has the architecture {architecture!r}; this importer runs 'llama'"
+            )
+        tokenizer = GgufTokenizer.of(gguf.metadata)
+        config = LlamaConfig.of(gguf)
+        with GraphWriter(staging) as writer:
+            graph = LlamaGraph(gguf, config, writer, lambda done: report("converting weights", done))
+            graph.write()
+            writer.save("orchestra")
+        report("writing tokenizer and manifest", 0.0)
+        (staging / TOKENIZER).write_text(tokenizer.json, encoding="utf-8")
+        license_name = str(gguf.metadata.get("general.license", ""))
+        (staging / LICENSE).write_text(license_text or f"{license_name or 'unknown'}\n", encoding="utf-8")
+        manifest = ModelManifest(
+            name=name,
+            kind="chat",
+            architecture="llama",
+            context_tokens=config.context,
+            vocabulary=config.vocabulary,
+            layers=config.layers,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            hidden=config.hidden,
+            parameters=graph.parameters,
+            weights=graph.weights,
+            license=license_name,
+            source=source,
+            source_sha256=source_sha256 or sha256(file),
+            **_tokenizer_fields(tokenizer, gguf.metadata.get("tokenizer.chat_template")),
+        )
+        complete = write_manifest(staging, manifest)
+        report("writing tokenizer and manifest", 1.0)
+    return complete
+
+
+def _tokenizer_fields(tokenizer: GgufTokenizer, template: object) -> dict[str, Any]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "add_bos": tokenizer.add_bos,
+        "eog_token_ids": tokenizer.eog_token_ids,
+        "chat_template": template if isinstance(template, str) else None,
+        "bos_token": tokenizer.text(tokenizer.bos_token_id),
+        "eos_token": tokenizer.text(tokenizer.eos_token_id),
+    }

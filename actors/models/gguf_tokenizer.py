@@ -1,0 +1,154 @@
+"""The tokenizer in a GGUF file's metadata as a `tokenizer.json`.
+
+Only pre-tokenizers whose result was compared with llama.cpp's, text by text, are taken
+(tests/models/test_tokenizer.py); the others are refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actors.models.errors import CorruptModel, UnsupportedModel
+
+_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 2, 3, 4, 5
+"""Values of `tokenizer.ggml.token_type`."""
+
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_GPT2 = [_BYTE_LEVEL]
+_SMOLLM = [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]
+_LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3 = [
+    {"type": "Split", "pattern": {"Regex": _LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False},
+    _BYTE_LEVEL | {"use_regex": False},
+]
+_PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
+    "smollm": _SMOLLM,
+    "gpt-2": _GPT2,
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+}
+
+_END_OF_GENERATION = frozenset(
+    {
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<end_of_turn>",
+        "<|eos|>",
+        "</s>",
+        "<EOT>",
+        "<|eot|>",
+        "<|return|>",
+        "<|END_OF_TURN_TOKEN|>",
+    }
+)
+"""Spellings of control tokens that end an answer whatever the metadata says, after llama.cpp's list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufTokenizer:
+    """A tokenizer as `json`, and the tokens that begin a text and end an answer."""
+
+    json: str
+    tokens: list[str]
+    bos_token_id: int | None
+    eos_token_id: int | None
+    add_bos: bool
+    eog_token_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> GgufTokenizer:
+        """From a file's metadata. Raises `UnsupportedModel` and `CorruptModel`."""
+        tokens = metadata.get("tokenizer.ggml.tokens")
+        if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
+            raise CorruptModel("the file holds no tokenizer (tokenizer.ggml.tokens)")
+        types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
+        if len(types) != len(tokens):
+            raise CorruptModel(f"the tokenizer has {len(tokens)} tokens but {len(types)} token types")
+        control = _control_ids(tokens, types, str(metadata.get("tokenizer.chat_template", "")))
+        bos, eos = (_id(metadata, name, len(tokens)) for name in ("bos", "eos"))
+        ends = {eos, _id(metadata, "eot", len(tokens)), _id(metadata, "eom", len(tokens))}
+        ends |= {id_ for id_ in control if tokens[id_] in _END_OF_GENERATION}
+        return cls(
+            json=json.dumps(_document(metadata, tokens, types, control), ensure_ascii=False),
+            tokens=tokens,
+            bos_token_id=bos,
+            eos_token_id=eos,
+            add_bos=bool(metadata.get("tokenizer.ggml.add_bos_token", False)) and bos is not None,
+            eog_token_ids=tuple(sorted(id_ for id_ in ends if id_ is not None)),
+        )
+
+    def text(self, token_id: int | None) -> str:
+        """The spelling of a token, "" of None."""
+        return "" if token_id is None else self.tokens[token_id]
+
+
+def _id(metadata: Mapping[str, Any], name: str, vocabulary: int) -> int | None:
+    value = metadata.get(f"tokenizer.ggml.{name}_token_id")
+    if value is None:
+        return None
+    if not isinstance(value, int) or not 0 <= value < vocabulary:
+        raise CorruptModel(f"tokenizer.ggml.{name}_token_id {value!r} is not one of {vocabulary} tokens")
+    return value
+
+
+def _control_ids(tokens: list[str], types: list[int], template: str) -> set[int]:
+    """Control tokens; a user-defined one too where the chat template uses it, as some converters do."""
+    return {
+        id_
+        for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind in (_CONTROL, _UNKNOWN) or (kind == _USER_DEFINED and len(token) > 2 and token in template)
+    }
+
+
+def _document(
+    metadata: Mapping[str, Any], tokens: list[str], types: list[int], control: set[int]
+) -> dict[str, Any]:
+    model, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
+    if model != "gpt2":
+        raise UnsupportedModel(f"tokenizer model {model!r} is not supported; gpt2 (byte-level BPE) is")
+    if pre not in _PRE_TOKENIZERS:
+        known = ", ".join(sorted(_PRE_TOKENIZERS))
+        raise UnsupportedModel(f"pre-tokenizer {pre!r} is not supported; these are: {known}")
+    merges = metadata.get("tokenizer.ggml.merges")
+    if not isinstance(merges, list):
+        raise CorruptModel("the tokenizer has no merges (tokenizer.ggml.merges)")
+    added = sorted(control | {id_ for id_, kind in enumerate(types) if kind == _USER_DEFINED})
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_added(id_, tokens[id_], id_ in control) for id_ in added],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _PRE_TOKENIZERS[pre]},
+        "post_processor": None,
+        "decoder": _BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            # Llama 3 looks a whole word up before it merges; llama.cpp does so for the same names.
+            "ignore_merges": _PRE_TOKENIZERS[pre] is _LLAMA3,
+            "vocab": {token: id_ for id_, token in enumerate(tokens)},
+            "merges": merges,
+        },
+    }
+
+
+def _added(id_: int, content: str, special: bool) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return {"id": id_, "content": content, "special": special, **flags}

@@ -1,0 +1,145 @@
+"""Writing an ONNX graph node by node, its weights streamed into one external file as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from actors.models.weights import BlockWeights, Matrix
+
+GRAPH = "model.onnx"
+DATA = "model.onnx.data"
+
+_ALIGNMENT = 4096
+"""Of a tensor in the data file: the runtime maps large ones straight from it."""
+_INLINE_BYTES = 1024
+_OPSETS = (("", 21), ("com.microsoft", 1))
+_IR = 10
+
+MICROSOFT = "com.microsoft"
+
+
+class GraphWriter:
+    """Builds `model.onnx` and `model.onnx.data` in `folder`; never holds more than one tensor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._data = (folder / DATA).open("wb")
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._block_sums: dict[tuple[str, int], str] = {}
+
+    def __enter__(self) -> GraphWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._data.close()
+
+    def input(self, name: str, kind: int, shape: list[int | str]) -> str:
+        """Declare an input of ONNX type `kind`; strings in `shape` are free dimensions."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, kind: int, shape: list[int | str]) -> None:
+        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def node(self, op: str, inputs: list[str], output: str, *, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output, and return its name."""
+        return self.nodes(op, inputs, [output], domain=domain, **attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: list[str], outputs: list[str], *, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs; an empty name leaves one out."""
+        name = next(output for output in outputs if output)
+        self._nodes.append(helper.make_node(op, inputs, outputs, name=name, domain=domain, **attributes))
+        return outputs
+
+    def tensor(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant; large ones go to the data file. The same name again is the same constant."""
+        if name in self._initializers:
+            return name
+        values = np.ascontiguousarray(values)
+        if values.nbytes <= _INLINE_BYTES:
+            self._initializers[name] = onnx.numpy_helper.from_array(values, name)
+            return name
+        start = -(-self._data.tell() // _ALIGNMENT) * _ALIGNMENT
+        self._data.seek(start)
+        self._data.write(values.data)
+        proto = TensorProto(name=name, dims=values.shape, data_location=TensorProto.EXTERNAL)
+        proto.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+        for key, value in (("location", DATA), ("offset", str(start)), ("length", str(values.nbytes))):
+            proto.external_data.add(key=key, value=value)
+        self._initializers[name] = proto
+        return name
+
+    def reshaped(self, name: str, of: str, shape: tuple[int, ...]) -> str:
+        """The constant `of` once more with another shape, on the same bytes of the data file."""
+        proto = TensorProto()
+        proto.CopyFrom(self._initializers[of])
+        if proto.data_location != TensorProto.EXTERNAL:
+            return self.tensor(name, onnx.numpy_helper.to_array(proto).reshape(shape))
+        proto.name = name
+        del proto.dims[:]
+        proto.dims.extend(shape)
+        self._initializers[name] = proto
+        return name
+
+    def linear(self, x: str, name: str, weights: Matrix, *, rank: int = 3) -> str:
+        """`x @ weights^T`: x float32 [..., columns] of `rank` dimensions gives float32 [..., rows]."""
+        if not isinstance(weights, BlockWeights):
+            return self.node("MatMul", [x, self.tensor(f"{name}.weight", weights.T)], name)
+        product = f"{name}.codes_product" if weights.offsets is not None else name
+        self.node(
+            "MatMulNBits",
+            [
+                x,
+                self.tensor(f"{name}.codes", weights.codes),
+                self.tensor(f"{name}.scales", weights.scales),
+            ],
+            product,
+            domain=MICROSOFT,
+            K=weights.columns,
+            N=weights.rows,
+            bits=weights.bits,
+            block_size=weights.block,
+            accuracy_level=4,
+        )
+        if weights.offsets is None:
+            return product
+        offsets = self.tensor(f"{name}.offsets", weights.offsets.T)
+        shift = self.node("MatMul", [self._sums(x, weights.block, rank), offsets], f"{name}.shift")
+        return self.node("Add", [product, shift], name)
+
+    def _sums(self, x: str, block: int, rank: int) -> str:
+        """Sums of each `block` columns, [..., columns / block]; all users of x share them."""
+        known = self._block_sums.get((x, block))
+        if known:
+            return known
+        shape = np.array([*[0] * (rank - 1), -1, block], np.int64)
+        blocks = self.node(
+            "Reshape", [x, self.tensor(f"blocks_of_{block}_rank_{rank}", shape)], f"{x}.blocks_{block}"
+        )
+        axis = self.tensor("last_axis", np.array([-1], np.int64))
+        sums = self.node("ReduceSum", [blocks, axis], f"{x}.sums_{block}", keepdims=0)
+        self._block_sums[x, block] = sums
+        return sums
+
+    def save(self, producer: str) -> None:
+        """Write `model.onnx`. The data file is complete once this returns and the writer is closed."""
+        graph = helper.make_graph(
+            self._nodes, "model", self._inputs, self._outputs, list(self._initializers.values())
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name=producer)
+        (self.folder / GRAPH).write_bytes(model.SerializeToString())
