@@ -72,14 +72,14 @@ class Bucket:
 
     async def get(self, key: str) -> Entry | None:
         """The latest value, or None for a key that is not there, expired or deleted."""
-        reply = await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{self.subject(key)}")
-        entry = self._direct(key, reply)
-        return None if entry is None or entry.value is None else entry
+        entry = await self.latest(key)
+        return None if entry.value is None else entry
 
-    @staticmethod
-    def _direct(key: str, reply: Message) -> Entry | None:
-        if reply.status in ("404", "408"):
-            return None
+    async def latest(self, key: str) -> Entry:
+        """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there."""
+        reply = await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{self.subject(key)}")
+        if reply.status:
+            return Entry(key, None)
         value = None if reply.header(OPERATION) else reply.data
         return Entry(key, value, int(reply.header("Nats-Sequence", "0")))
 
@@ -125,11 +125,10 @@ class Lease:
         try:
             self.revision = await self.bucket.put(self.key, value, last=self.revision)
         except Conflict:
-            present = await self.bucket.get(self.key)
-            if present is not None:
+            present = await self.bucket.latest(self.key)
+            if present.value is not None:
                 raise
-            # Expired (revision 0 is expected) or a delete marker of an earlier holder (any revision).
-            self.revision = await self.bucket.put(self.key, value)
+            self.revision = await self.bucket.put(self.key, value, last=present.revision)
 
     async def release(self) -> None:
         await self.bucket.delete(self.key)

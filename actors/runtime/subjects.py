@@ -28,8 +28,7 @@ def decode_token(token: str) -> str:
         return token
     head, *rest = token.split("_")
     parts = [head.encode()]
-    for part in rest:
-        parts.append(bytes.fromhex(part[:2]) + part[2:].encode())
+    parts.extend(bytes.fromhex(part[:2]) + part[2:].encode() for part in rest)
     return b"".join(parts).decode()
 
 

@@ -1,0 +1,152 @@
+"""Whoever wants an answer: puts generations and runs on their queues and holds their streams.
+
+An asker listens to `stream.<asker>.*` once; the id of what it asks for holds its name, so every answer
+finds its way back without a subscription per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import count
+from secrets import token_hex
+
+from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.envelope import Envelope
+from actors.runtime.jetstream import stored
+from actors.runtime.subjects import GenerationQueue, RunQueue, StreamAddress
+from orchestration.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    NodeLost,
+    OrchestraError,
+    from_body,
+)
+from orchestration.messages import EVENT, Chunk, Ended, Generation, Progress, Run, Vectors
+
+log = logging.getLogger(__name__)
+
+ID_HEADER = "Orchestra-Id"
+DEFAULT_DEADLINE_S = 600.0
+OUT_OF_BAND = -1
+"""The `seq` of an end that does not come from who wrote the stream, but from who watched over it."""
+
+Event = Chunk | Vectors | Progress | Ended
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """One stream being read. `arrived` holds raw events, or the error that ends it."""
+
+    arrived: asyncio.Queue[bytes | OrchestraError] = field(default_factory=asyncio.Queue)
+
+
+class Asker:
+    """Use one per process and role; start it before use."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.name = token_hex(6)
+        self._open: dict[str, _Open] = {}
+        self._numbers = count()
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived)
+        self.bus.on_disconnect.append(self._disconnected)
+        await self.bus.flush()
+
+    async def stop(self) -> None:
+        """Streams still open get an error."""
+        self._fail_all(BusUnavailable("shutting down"))
+        if self._disconnected in self.bus.on_disconnect:
+            self.bus.on_disconnect.remove(self._disconnected)
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def new_id(self) -> str:
+        """An id for a generation or a run whose stream comes to this asker."""
+        return f"{self.name}.{next(self._numbers):x}"
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._open)
+
+    async def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncIterator[Event]:
+        """Ask, and yield the events as they come; the last is an `Ended` without an error.
+
+        Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
+        deadline, `BusUnavailable` when NATS goes. Closing the iterator before the end cancels the work.
+        Use it under `contextlib.aclosing`.
+        """
+        remaining = envelope.remaining(DEFAULT_DEADLINE_S)
+        opened = self._open[work.id] = _Open()
+        accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
+        timer = asyncio.get_running_loop().call_later(
+            remaining,
+            opened.arrived.put_nowait,
+            DeadlineExceeded(f"no complete answer within {remaining:.1f} s"),
+        )
+        ended = False
+        try:
+            await self._publish(work, envelope, accepted)
+            expected = 0
+            while not ended:
+                raw = await opened.arrived.get()
+                if isinstance(raw, OrchestraError):
+                    ended = isinstance(raw, BusUnavailable)
+                    raise raw
+                event = EVENT.validate_json(raw)
+                ended = isinstance(event, Ended)
+                if isinstance(event, Ended) and event.error is not None:
+                    raise from_body(event.error)
+                if event.seq == expected or event.seq == OUT_OF_BAND:
+                    expected += 1
+                    yield event
+                elif event.seq > expected:
+                    raise NodeLost(f"the stream lost events {expected} to {event.seq - 1}")
+        finally:
+            timer.cancel()
+            self.bus.forget(accepted)
+            self._open.pop(work.id, None)
+            if not ended:
+                await self._cancel(work.id)
+
+    async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
+        if isinstance(work, Generation):
+            subject = GenerationQueue(work.priority, work.model).subject
+        else:
+            subject = RunQueue(work.priority, work.pattern).subject
+        headers = envelope.headers()
+        headers[ID_HEADER] = work.id
+        body = work.model_dump_json(exclude_defaults=True).encode()
+        await self.bus.publish(subject, body, reply=accepted, headers=headers)
+
+    @staticmethod
+    def _accepted(opened: _Open, reply: Message) -> None:
+        """The queue's acknowledgement: only a refusal is news."""
+        try:
+            if reply.status == "503":
+                raise BusUnavailable("no stream takes the request; were the streams declared?")
+            stored(reply.subject, reply)
+        except OrchestraError as error:
+            opened.arrived.put_nowait(error)
+
+    async def _cancel(self, work_id: str) -> None:
+        with contextlib.suppress(BusUnavailable):  # nobody is there to be told
+            await self.bus.publish(StreamAddress(work_id).cancel)
+
+    def _arrived(self, message: Message) -> None:
+        opened = self._open.get(StreamAddress.parse(message.subject).id)
+        if opened is not None:
+            opened.arrived.put_nowait(message.data)
+
+    def _disconnected(self) -> None:
+        self._fail_all(BusUnavailable("the connection to NATS was lost before the answer was complete"))
+
+    def _fail_all(self, error: OrchestraError) -> None:
+        for opened in self._open.values():
+            opened.arrived.put_nowait(error)

@@ -1,0 +1,74 @@
+"""What one writes: a class with typed handlers.
+
+    class Greeter(Actor):
+        async def on_greet(self, message: Greet) -> Greeted: ...
+        async def on_count(self, message: Count) -> AsyncIterator[int]:
+            yield 1
+
+A handler is a method `on_…` with one annotated message. A coroutine answers once; an async generator
+streams. Handlers of one actor run one at a time unless `concurrency` says otherwise.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_type_hints
+
+from actors.runtime.supervision import RestartPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """One handler of an actor class: its method's name and whether it streams."""
+
+    method: str
+    message: type
+    streams: bool
+
+
+class Actor:
+    """Base of all actors. Dependencies come in through `__init__`; nothing is global."""
+
+    mailbox_size: ClassVar[int] = 1024
+    """Messages that may wait; one more is refused with `MailboxFull`."""
+    concurrency: ClassVar[int] = 1
+    """Handlers that may run at once."""
+    restart: ClassVar[RestartPolicy] = RestartPolicy()
+
+    async def started(self) -> None:
+        """Called before the first message, and after every restart (on the new instance)."""
+
+    async def stopped(self) -> None:
+        """Called after the last message, and before a restart (on the crashed instance)."""
+
+
+Handle = Callable[[Any, Any], Any]
+_cache: dict[type[Actor], dict[type, HandlerSpec]] = {}
+
+
+def handlers(kind: type[Actor]) -> dict[type, HandlerSpec]:
+    """Message type to handler. Raises TypeError for a handler without an annotated message."""
+    found = _cache.get(kind)
+    if found is None:
+        found = _cache[kind] = _inspect(kind)
+    return found
+
+
+def _inspect(kind: type[Actor]) -> dict[type, HandlerSpec]:
+    found: dict[type, HandlerSpec] = {}
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("on_"):
+            continue
+        parameters = list(inspect.signature(method).parameters)
+        message = get_type_hints(method).get(parameters[1]) if len(parameters) == 2 else None
+        if not isinstance(message, type):
+            raise TypeError(f"{kind.__name__}.{name} must take one message with a class as its annotation")
+        if message in found:
+            raise TypeError(f"{kind.__name__} handles {message.__name__} twice")
+        streams = inspect.isasyncgenfunction(method)
+        if not streams and not inspect.iscoroutinefunction(method):
+            raise TypeError(f"{kind.__name__}.{name} must be a coroutine or an async generator")
+        found[message] = HandlerSpec(name, message, streams)
+    return found

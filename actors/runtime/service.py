@@ -1,0 +1,245 @@
+"""An actor on the bus: endpoints with typed messages, answered concurrently, in the service protocol.
+
+Answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` as the NATS micro protocol says. Unlike nats-py's own
+service, whose handlers run one after another per endpoint, every request goes to the actor's mailbox,
+so the actor's `concurrency` decides, and draining finishes what was admitted.
+
+Wire: a single answer is one message. A stream is one message per value and an empty message at the end.
+An error carries `Nats-Service-Error` and `Nats-Service-Error-Code` and an `ErrorBody`; in a stream the
+empty message follows it. Every streamed message asks for no answer but names a probe inbox: when the
+caller is gone the server reports that nobody listens, and the handler is cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from actors.runtime.actor import handlers
+from actors.runtime.bus import Bus, Headers, Message, Subscription
+from actors.runtime.envelope import Envelope
+from actors.runtime.system import ActorRef
+from actors.runtime.work import Work
+from orchestration.errors import InvalidRequest, OrchestraError
+
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceInfo:
+    """What a service says of itself."""
+
+    name: str
+    version: str
+    description: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
+    """A decoder for JSON bodies. Raises `InvalidRequest` naming the field at fault."""
+
+    def decode(message: Message) -> Any:
+        try:
+            return kind.model_validate_json(message.data)
+        except ValidationError as error:
+            raise invalid(error) from error
+
+    return decode
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """The first complaint of pydantic as an error for the caller."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return InvalidRequest(f"{where or 'body'}: {first['msg']}", param=where or None)
+
+
+def encode_model(value: BaseModel) -> bytes:
+    return value.model_dump_json().encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One subject of a service. `decode` turns a message into what a handler of the actor takes."""
+
+    name: str
+    subject: str
+    ref: ActorRef
+    decode: Callable[[Message], Any]
+    encode: Callable[[Any], bytes] = encode_model
+    queue: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    acknowledgement: bytes = b""
+    """Sent first on a stream, before the handler has said anything."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """The counters of one endpoint; times in nanoseconds, as the protocol has them."""
+
+    requests: int = 0
+    errors: int = 0
+    last_error: str = ""
+    processing_ns: int = 0
+
+
+class Service:
+    """One service instance on the bus."""
+
+    def __init__(self, bus: Bus, info: ServiceInfo) -> None:
+        self.bus = bus
+        self.info = info
+        self.id = token_hex(11)
+        self.started = datetime.now(UTC)
+        self._endpoints: list[tuple[Endpoint, Stats]] = []
+        self._subscriptions: list[Subscription] = []
+        self._verbs: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Answer discovery. Add endpoints before or after."""
+        for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
+            name = self.info.name
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{self.id}"):
+                self._verbs.append(await self.bus.subscribe(subject, self._verb(answer)))
+
+    async def add(self, endpoint: Endpoint) -> None:
+        """Serve an endpoint. Messages beyond the actor's mailbox get `MailboxFull`."""
+        stats = Stats()
+        streams = any(spec.streams for spec in handlers(endpoint.ref.cell.kind).values())
+
+        async def arrived(message: Message) -> None:
+            if not message.reply:
+                return
+            sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
+            try:
+                decoded = endpoint.decode(message)
+                sink.work = endpoint.ref.deliver(decoded, sink, Envelope.from_headers(message.headers))
+            except OrchestraError as error:
+                await sink.failed(error)
+
+        self._subscriptions.append(await self.bus.subscribe(endpoint.subject, arrived, queue=endpoint.queue))
+        self._endpoints.append((endpoint, stats))
+
+    async def leave(self) -> None:
+        """Take no more requests and vanish from discovery; what was admitted goes on.
+
+        Call this, then drain the actor.
+        """
+        subscriptions = self._verbs + self._subscriptions
+        self._verbs, self._subscriptions = [], []
+        for subscription in subscriptions:
+            await subscription.unsubscribe()
+        await self.bus.flush()
+
+    def _verb(self, answer: Callable[[], dict[str, Any]]) -> Callable[[Message], Any]:
+        async def asked(message: Message) -> None:
+            if message.reply:
+                await self.bus.publish(message.reply, json.dumps(answer()).encode())
+
+        return asked
+
+    def _identity(self, kind: str) -> dict[str, Any]:
+        return {
+            "type": f"io.nats.micro.v1.{kind}_response",
+            "name": self.info.name,
+            "id": self.id,
+            "version": self.info.version,
+            "metadata": self.info.metadata,
+        }
+
+    def _ping(self) -> dict[str, Any]:
+        return self._identity("ping")
+
+    def _info(self) -> dict[str, Any]:
+        return self._identity("info") | {
+            "description": self.info.description,
+            "endpoints": [
+                {
+                    "name": endpoint.name,
+                    "subject": endpoint.subject,
+                    "queue_group": endpoint.queue,
+                    "metadata": endpoint.metadata,
+                }
+                for endpoint, _ in self._endpoints
+            ],
+        }
+
+    def _stats(self) -> dict[str, Any]:
+        return self._identity("stats") | {
+            "started": self.started.isoformat().replace("+00:00", "Z"),
+            "endpoints": [
+                {
+                    "name": endpoint.name,
+                    "subject": endpoint.subject,
+                    "queue_group": endpoint.queue,
+                    "num_requests": stats.requests,
+                    "num_errors": stats.errors,
+                    "last_error": stats.last_error,
+                    "processing_time": stats.processing_ns,
+                    "average_processing_time": stats.processing_ns // max(1, stats.requests),
+                }
+                for endpoint, stats in self._endpoints
+            ],
+        }
+
+
+class _ReplySink:
+    """Sends an actor's answer to the reply subject of a request."""
+
+    def __init__(self, bus: Bus, endpoint: Endpoint, reply: str, stats: Stats, *, streams: bool) -> None:
+        self.bus = bus
+        self.endpoint = endpoint
+        self.reply = reply
+        self.stats = stats
+        self.streams = streams
+        self.work: Work | None = None
+        self.began = time.perf_counter_ns()
+        self.probe = bus.expect(self._gone) if streams else ""
+        self.greeted = not endpoint.acknowledgement
+
+    def _gone(self, message: Message) -> None:
+        if message.status == "503" and self.work is not None:
+            self.work.cancel()
+
+    async def _send(self, data: bytes, headers: Headers | None = None) -> None:
+        if not self.greeted:
+            self.greeted = True
+            await self.bus.publish(self.reply, self.endpoint.acknowledgement, reply=self.probe)
+        await self.bus.publish(self.reply, data, reply=self.probe, headers=headers)
+
+    async def item(self, value: Any) -> None:
+        await self._send(self.endpoint.encode(value))
+
+    async def done(self, value: Any) -> None:
+        try:
+            await self._send(b"" if self.streams else self.endpoint.encode(value))
+        finally:
+            self._count(None)
+
+    async def failed(self, error: OrchestraError) -> None:
+        try:
+            await self._send(
+                error.body().model_dump_json().encode(),
+                {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)},
+            )
+            if self.streams:
+                await self._send(b"")
+        finally:
+            self._count(error)
+
+    def _count(self, error: OrchestraError | None) -> None:
+        if self.probe:
+            self.bus.forget(self.probe)
+        self.stats.requests += 1
+        self.stats.processing_ns += time.perf_counter_ns() - self.began
+        if error is not None:
+            self.stats.errors += 1
+            self.stats.last_error = f"{error.status}:{error.message}"

@@ -1,0 +1,103 @@
+"""The actors of one process: spawned, referred to, drained in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from actors.runtime.actor import Actor
+from actors.runtime.cell import Cell
+from actors.runtime.envelope import Envelope, current
+from actors.runtime.work import NOWHERE, AnswerSink, Sink, StreamSink, Work
+
+log = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=Actor)
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRef:
+    """How everyone else speaks to an actor."""
+
+    cell: Cell
+
+    @property
+    def name(self) -> str:
+        return self.cell.name
+
+    def tell(self, message: Any, envelope: Envelope | None = None) -> None:
+        """Put a message into the mailbox. Raises `MailboxFull` or `Unavailable` at once."""
+        self.deliver(message, NOWHERE, envelope)
+
+    def deliver(self, message: Any, sink: Sink, envelope: Envelope | None = None) -> Work:
+        """Like `tell`, with the answer going to `sink`; the returned work can be cancelled."""
+        work = Work(message, current.get() if envelope is None else envelope, sink)
+        self.cell.admit(work)
+        return work
+
+    async def ask(self, message: Any, envelope: Envelope | None = None) -> Any:
+        """The handler's result, or its error. Cancelling the ask cancels the handler."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        work = self.deliver(message, AnswerSink(answer), envelope)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+
+    async def stream(self, message: Any, envelope: Envelope | None = None) -> AsyncIterator[Any]:
+        """The values a streaming handler yields. Closing the iterator cancels the handler."""
+        sink = StreamSink()
+        work = self.deliver(message, sink, envelope)
+        ended = False
+        try:
+            while True:
+                more, value = await sink.next()
+                if not more:
+                    ended = True
+                    return
+                yield value
+        finally:
+            if not ended:
+                sink.abandoned = True
+                work.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class ActorSystem:
+    """Owns the actors of a process."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a supervisor gave up on an actor: the process should not pretend to be well."""
+
+    async def spawn(self, kind: type[A], factory: Callable[[], A], *, name: str = "") -> ActorRef:
+        """Start an actor. Raises ValueError for a name in use, and whatever its `started` raises."""
+        name = name or kind.__name__.lower()
+        if name in self.cells:
+            raise ValueError(f"an actor {name!r} is already here")
+        cell = Cell(name, kind, factory)
+        cell.on_give_up = lambda _: self.given_up.set()
+        self.cells[name] = cell
+        try:
+            await cell.start()
+        except BaseException:
+            del self.cells[name]
+            raise
+        return ActorRef(cell)
+
+    async def drain(self, limit_s: float) -> bool:
+        """Drain all actors, the last spawned first, within `limit_s` seconds in all.
+
+        True when nothing had to be cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit_s
+        clean = True
+        for name in reversed(list(self.cells)):
+            cell = self.cells.pop(name)
+            clean = await cell.drain(max(0.0, end - loop.time())) and clean
+        return clean
