@@ -103,17 +103,22 @@ class Run(Wire):
 
 
 class Usage(Wire):
-    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix."""
+    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix.
+
+    `estimated` marks counts of chunks: the model's side reported no tokens.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            estimated=self.estimated or other.estimated,
         )
 
 

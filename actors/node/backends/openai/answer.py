@@ -1,0 +1,128 @@
+"""One HTTP answer of an upstream, read with limits on time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import ClientError, ClientResponse
+
+from actors.node.backends.openai.failures import Upstream, failure
+from actors.node.backends.openai.hold_off import HoldOff, retry_after_s
+from actors.node.backends.openai.settings import OpenAISettings
+from orchestration.errors import BackendFailed
+from orchestration.messages import Generation
+
+_ERROR_BYTES = 64 << 10
+"""Of an error's body: enough for any message."""
+_ERROR_TIMEOUT_S = 5.0
+_DRAIN_TIMEOUT_S = 0.25
+
+
+class Answer:
+    """Status, then blocks. `close` gives the connection back, or cuts it if the answer was not read out.
+
+    Until text flows, everything must happen before `deadline` (event loop time); from then on each event
+    has `chunk_timeout_s`. The time that the reader of the pieces takes is not counted.
+    """
+
+    __slots__ = ("_deadline", "_flows", "_response", "_settings", "_upstream")
+
+    def __init__(
+        self, response: ClientResponse, settings: OpenAISettings, upstream: Upstream, deadline: float
+    ) -> None:
+        self._response = response
+        self._settings = settings
+        self._upstream = upstream
+        self._deadline: float | None = deadline
+        self._flows = False
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def streamed(self) -> bool:
+        """False for one JSON object; a server that says nothing is believed to stream."""
+        return not self._response.headers.get("Content-Type", "").startswith("application/json")
+
+    async def check(self, generation: Generation | None, hold_off: HoldOff) -> None:
+        """Raises what `failure` makes of a status that is no success, and begins to hold off if asked."""
+        status = self._response.status
+        if 200 <= status < 300:
+            return
+        wait_s = None
+        if status in (429, 503):
+            wait_s = retry_after_s(self._response.headers, time.time())
+            if wait_s:
+                hold_off.begin(status, wait_s)
+        body = b""
+        try:
+            async with asyncio.timeout(_ERROR_TIMEOUT_S):
+                while len(body) < _ERROR_BYTES and (block := await self._response.content.readany()):
+                    body += block
+        except (TimeoutError, ClientError):
+            pass  # the status says enough
+        raise failure(
+            self._upstream, status, body[:_ERROR_BYTES], generation=generation, retry_after_s=wait_s
+        )
+
+    async def whole(self) -> bytes:
+        """The whole body; raises `BackendFailed` if it is too long, late or cut."""
+        blocks: list[bytes] = []
+        size = 0
+        while block := await self.block():
+            blocks.append(block)
+            size += len(block)
+            if size > self._settings.max_answer_bytes:
+                limit = self._settings.max_answer_bytes
+                raise BackendFailed(f"an answer of {self._upstream.host} exceeds max_answer_bytes {limit}")
+        return b"".join(blocks)
+
+    async def block(self, *, ended: bool = False) -> bytes:
+        """The next bytes, `b""` at the end; raises `BackendFailed` if they are late or the stream is cut.
+
+        With `ended` the answer itself is whole, and silence or a cut is just the end.
+        """
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._settings.chunk_timeout_s
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._response.content.readany()
+        except TimeoutError as error:
+            if ended:
+                return b""
+            raise self._late() from error
+        except ClientError as error:
+            if ended:
+                return b""
+            raise BackendFailed(f"{self._upstream.host} cut the answer before its end") from error
+
+    def progress(self, *, flows: bool) -> None:
+        """An event came. Once text flows, the next one has `chunk_timeout_s` from when it is waited for."""
+        if flows:
+            self._flows = True
+            self._deadline = None
+
+    async def drain(self) -> None:
+        """Read what follows the end marker, so that the connection can serve the next request."""
+        content = self._response.content
+        if content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                while await content.readany():
+                    pass
+        except (TimeoutError, ClientError):
+            pass  # `close` cuts the connection then, which costs the next request a new one
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _late(self) -> BackendFailed:
+        settings = self._settings
+        if self._flows:
+            limit = settings.chunk_timeout_s
+            return BackendFailed(f"{self._upstream.host} stalled: no event within chunk_timeout_s {limit:g}")
+        limit = settings.first_byte_timeout_s
+        return BackendFailed(f"{self._upstream.host} sent no text within first_byte_timeout_s {limit:g}")

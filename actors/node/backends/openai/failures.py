@@ -1,0 +1,129 @@
+"""An upstream's refusal in the words of `orchestration.errors`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    NodeBusy,
+    OrchestraError,
+    PayloadTooLarge,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.messages import Generation
+
+_MAX_TEXT = 300
+_CONTEXT_SIGNS = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context size")
+_GUIDE_SIGNS = ("schema", "grammar", "response_format", "guided", "structured", "regex")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Whom a message speaks of. `api_key` is there to be struck out of what the upstream says."""
+
+    host: str
+    api_key_env: str | None = None
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Upstream(host={self.host!r}, api_key_env={self.api_key_env!r}, api_key=***)"
+
+    def shorten(self, text: str) -> str:
+        """One line of at most 300 characters without the key."""
+        if self.api_key:
+            text = text.replace(self.api_key, "***")
+        text = " ".join(text.split())
+        return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+
+
+def failure(
+    upstream: Upstream,
+    status: int,
+    answer: bytes,
+    *,
+    generation: Generation | None = None,
+    retry_after_s: float | None = None,
+) -> OrchestraError:
+    """The error for an answer of HTTP `status`; `answer` is its body, or what was read of it."""
+    detail = _parse(answer)
+    text = upstream.shorten(_text(detail) or answer.decode("utf-8", "replace"))
+    said = f"{upstream.host} answered {status}" + (f": {text}" if text else "")
+    if status in (401, 403):
+        where = (
+            f"environment variable {upstream.api_key_env}"
+            if upstream.api_key_env
+            else "no key: api_key_env is not set"
+        )
+        return BackendFailed(f"{said} (key from {where})" if upstream.api_key_env else f"{said} ({where})")
+    if status == 429:
+        return NodeBusy(said, retry_after_s=retry_after_s)
+    if status == 503:
+        return Unavailable(said, retry_after_s=retry_after_s)
+    if status == 413:
+        return PayloadTooLarge(said)
+    if status == 404 and generation is not None and _about_model(detail, text):
+        return UnknownModel(f"{said} (for model {generation.model!r})", param="model")
+    if status in (400, 422):
+        return _bad_request(said, detail, generation)
+    return BackendFailed(said)
+
+
+def event_failure(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
+    """The error for an error object inside a stream. Its `code` counts if it is an HTTP status."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 502
+    return failure(upstream, status, json.dumps({"error": error}).encode(), generation=generation)
+
+
+def _bad_request(said: str, detail: Any, generation: Generation | None) -> OrchestraError:
+    signs = f"{_field(detail, 'code')} {_field(detail, 'type')} {said}".lower()
+    if any(sign in signs for sign in _CONTEXT_SIGNS):
+        tokens, limit = _field(detail, "n_prompt_tokens"), _field(detail, "n_ctx")
+        if generation is not None and isinstance(tokens, int) and isinstance(limit, int):
+            return ContextTooLong.of(generation.model, tokens, limit)
+        return ContextTooLong(said, param="messages")
+    if (
+        generation is not None
+        and generation.guide is not None
+        and any(sign in signs for sign in _GUIDE_SIGNS)
+    ):
+        return InvalidGuide(said, param="guide")
+    param = _field(detail, "param")
+    return InvalidRequest(said, param=param if isinstance(param, str) else None)
+
+
+def _about_model(detail: Any, text: str) -> bool:
+    return _field(detail, "code") == "model_not_found" or "model" in text.lower()
+
+
+def _parse(answer: bytes) -> Any:
+    """The error object of an answer: `{"error": …}` of OpenAI, `{"detail": …}` of FastAPI, or None."""
+    try:
+        body = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return body
+    return body.get("error") or body.get("detail") or body
+
+
+def _field(detail: Any, name: str) -> Any:
+    return detail.get(name) if isinstance(detail, dict) else None
+
+
+def _text(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    message = _field(detail, "message")
+    if isinstance(message, str):
+        return message
+    return "" if detail is None else json.dumps(detail, ensure_ascii=False)

@@ -1,0 +1,168 @@
+"""What an upstream answers, event by event, as pieces of a generation."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+from actors.node.backends.base import Finish, Piece
+from actors.node.backends.openai.failures import Upstream, event_failure
+from orchestration.errors import BackendFailed
+from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
+
+_SNIPPET = 80
+
+
+class AnswerReader:
+    """Reads the events of one chat or completion.
+
+    `take` gives a `Piece` for every event that carries text, and keeps the finish reason and the usage
+    that other events carry. `started` says whether any piece came yet.
+    """
+
+    __slots__ = ("_generation", "_reason", "_tokens", "_upstream", "_usage", "started")
+
+    def __init__(self, upstream: Upstream, generation: Generation) -> None:
+        self._upstream = upstream
+        self._generation = generation
+        self._reason: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._tokens = 0
+        self.started = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the finish reason came: whatever happens then, the answer is whole."""
+        return self._reason is not None
+
+    def take(self, data: bytes) -> Piece | None:
+        """The text in one event, if any; raises `BackendFailed` if it is none, or its error if it is one."""
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise self._malformed("an event that is not JSON", data) from error
+        if not isinstance(event, dict):
+            raise self._malformed("an event that is not a JSON object", data)
+        if event.get("error"):
+            raise event_failure(self._upstream, event["error"], self._generation)
+        if event.get("usage"):
+            self._usage = read_usage(event["usage"])
+        choices = event.get("choices")
+        if not choices:  # the usage comes so, and so do some servers' keep-alives
+            return None
+        try:
+            return self._choice(choices[0])
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise self._malformed("a choice that cannot be read", data) from error
+
+    def finish(self, *, done: bool) -> Finish:
+        """The end. `done` says that the stream ended with its end marker and was not merely closed.
+
+        Raises `BackendFailed` if the stream ended before its answer did.
+        """
+        reason = self._reason
+        if reason is None:
+            if not done:
+                raise BackendFailed(f"{self._upstream.host} cut the stream after {self._tokens} tokens")
+            if not self.started:
+                raise BackendFailed(f"{self._upstream.host} ended the stream without an answer")
+            reason = "stop"
+        usage = self._usage
+        if usage is None:
+            usage = Usage(completion_tokens=self._tokens, estimated=True)
+        return Finish(reason=reason, usage=usage)
+
+    def _choice(self, choice: dict[str, Any]) -> Piece | None:
+        if choice.get("index"):  # only one answer was asked for
+            return None
+        if choice.get("finish_reason"):
+            self._reason = "length" if choice["finish_reason"] == "length" else "stop"
+        delta = choice.get("delta") or choice.get("message") or choice
+        text = delta.get("content") or choice.get("text") or ""
+        if not isinstance(text, str):
+            raise TypeError("text that is not a string")
+        logprobs = choice.get("logprobs")
+        tokens = read_logprobs(logprobs) if logprobs else None
+        if not text and not tokens and not delta.get("reasoning_content") and not delta.get("reasoning"):
+            return None
+        # A thought is not shown, yet it is a token: an empty piece tells the node that the model works.
+        count = len(tokens) if tokens else 1
+        self._tokens += count
+        self.started = True
+        return Piece(text=text, tokens=count, logprobs=tokens or None)
+
+    def _malformed(self, what: str, data: bytes) -> BackendFailed:
+        snippet = self._upstream.shorten(data[:_SNIPPET].decode("utf-8", "replace"))
+        return BackendFailed(f"{self._upstream.host} sent {what}: {snippet}")
+
+
+def read_usage(usage: Any) -> Usage:
+    """The usage object of the API; what is missing or is no count is 0."""
+
+    def count(of: Any, name: str) -> int:
+        value = of.get(name) if isinstance(of, dict) else None
+        return value if isinstance(value, int) and value > 0 else 0
+
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return Usage(
+        prompt_tokens=count(usage, "prompt_tokens"),
+        completion_tokens=count(usage, "completion_tokens"),
+        cached_tokens=count(details, "cached_tokens"),
+    )
+
+
+def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    """Log probabilities in the shape of chat, or in the legacy shape of completions (parallel lists)."""
+    content = logprobs.get("content")
+    if content is not None:
+        return tuple(
+            TokenLogprob(
+                token=entry["token"],
+                logprob=entry["logprob"],
+                bytes=tuple(entry.get("bytes") or ()),
+                top_logprobs=tuple(_top(top) for top in entry.get("top_logprobs") or ()),
+            )
+            for entry in content
+        )
+    tokens = logprobs.get("tokens") or []
+    values = logprobs.get("token_logprobs") or []
+    tops = logprobs.get("top_logprobs") or [None] * len(tokens)
+    return tuple(
+        TokenLogprob(
+            token=token,
+            logprob=value if value is not None else 0.0,  # the first token of an echoed prompt has none
+            top_logprobs=tuple(TopLogprob(token=name, logprob=p) for name, p in (top or {}).items()),
+        )
+        for token, value, top in zip(tokens, values, tops, strict=True)
+    )
+
+
+def _top(top: dict[str, Any]) -> TopLogprob:
+    return TopLogprob(token=top["token"], logprob=top["logprob"], bytes=tuple(top.get("bytes") or ()))
+
+
+def read_embeddings(upstream: Upstream, answer: bytes, expected: int) -> tuple[tuple[str, ...], Usage]:
+    """The vectors of an `/embeddings` answer in the order of their inputs, each base64 of float32."""
+    try:
+        body = json.loads(answer)
+        entries = sorted(body["data"], key=lambda entry: int(entry["index"]))
+        if [entry["index"] for entry in entries] != list(range(expected)):
+            raise ValueError(f"{len(entries)} vectors for {expected} inputs")
+        vectors = tuple(_vector(entry["embedding"]) for entry in entries)
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+        raise BackendFailed(f"{upstream.host} sent embeddings that cannot be read: {error}") from error
+    return vectors, read_usage(body.get("usage"))
+
+
+def _vector(embedding: str | list[float]) -> str:
+    """Servers may ignore `encoding_format` and answer with numbers."""
+    if isinstance(embedding, str):
+        size = len(base64.b64decode(embedding, validate=True))
+        if not size or size % 4:
+            raise ValueError(f"a vector of {size} bytes")
+        return embedding
+    if not embedding:
+        raise ValueError("an empty vector")
+    return base64.b64encode(struct.pack(f"<{len(embedding)}f", *embedding)).decode()

@@ -1,0 +1,86 @@
+"""A generation in the words of the OpenAI API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from actors.node.backends.openai.settings import OpenAISettings
+from orchestration.errors import InvalidGuide
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+
+_SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
+
+
+def generation_body(generation: Generation, upstream: str, settings: OpenAISettings) -> bytes:
+    """The JSON body of a streamed `/chat/completions` or `/completions`; raises `InvalidGuide`."""
+    chat = generation.kind == "chat"
+    body: dict[str, Any] = {
+        "model": upstream,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if chat:
+        body["messages"] = [_message(message) for message in generation.messages]
+    else:
+        body["prompt"] = generation.prompt
+    _sampling(body, generation.sampling, chat, settings)
+    if generation.guide is not None:
+        _guide(body, generation.guide, settings)
+    return _dump(body)
+
+
+def embedding_body(inputs: Sequence[str], upstream: str) -> bytes:
+    """The JSON body of `/embeddings`. Base64 is asked for: parsing floats is what would cost time."""
+    return _dump({"model": upstream, "input": list(inputs), "encoding_format": "base64"})
+
+
+def _dump(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _message(message: ChatMessage) -> dict[str, str]:
+    if message.name is None:
+        return {"role": message.role, "content": message.content}
+    return {"role": message.role, "content": message.content, "name": message.name}
+
+
+def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: OpenAISettings) -> None:
+    """Only what was said: an upstream may refuse fields it does not know, and has its own defaults."""
+    for name in _SAME_NAME:
+        value = getattr(sampling, name)
+        if value is not None:
+            body[name] = value
+    if sampling.max_tokens is not None:
+        body[settings.max_tokens_field if chat else "max_tokens"] = sampling.max_tokens
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.repetition_penalty is not None:
+        body[settings.repetition_penalty_field] = sampling.repetition_penalty
+    if sampling.logprobs:
+        if chat:
+            body["logprobs"] = True
+            body["top_logprobs"] = sampling.top_logprobs
+        else:
+            body["logprobs"] = sampling.top_logprobs
+
+
+def _guide(body: dict[str, Any], guide: Guide, settings: OpenAISettings) -> None:
+    if guide.json_schema is not None:
+        if guide.json_schema == {"type": "object"}:
+            body["response_format"] = {"type": "json_object"}
+            return
+        schema = {"name": "answer", "schema": guide.json_schema, "strict": settings.strict_json_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif guide.regex is not None:
+        if settings.regex_field is None:
+            raise InvalidGuide(
+                f"{settings.host} takes no regular expression as a guide (regex_field is not set)",
+                param="guide",
+            )
+        *outer, last = settings.regex_field.split(".")
+        place = body
+        for name in outer:
+            place = place.setdefault(name, {})
+        place[last] = guide.regex
