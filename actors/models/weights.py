@@ -117,8 +117,8 @@ def _interleaved(nibbles: Bytes) -> Bytes:
     """GGML's 16 bytes of (column i, column i + 16) as (column 2i, column 2i + 1), `MatMulNBits`' order."""
     low, high = nibbles & 15, nibbles >> 4
     packed = np.empty_like(nibbles)
-    packed[..., :8] = low[..., 0::2] | (low[..., 1::2] << 4)
-    packed[..., 8:] = high[..., 0::2] | (high[..., 1::2] << 4)
+    packed[..., :8] = low[..., 0::2] | (low[..., 1::2] << np.uint8(4))
+    packed[..., 8:] = high[..., 0::2] | (high[..., 1::2] << np.uint8(4))
     return packed
 
 
@@ -139,8 +139,8 @@ def _q4_1(data: Bytes) -> BlockWeights:
 
 def _q5_codes(high: Bytes, nibbles: Bytes) -> Bytes:
     """5-bit codes [.., 32] of 4 bytes of high bits and 16 of nibbles, moved up by 112 so 16 is 128."""
-    fifth = np.unpackbits(high, axis=-1, bitorder="little")
-    codes: Bytes = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1) | (fifth << 4)
+    fifth: Bytes = np.unpackbits(high, axis=-1, bitorder="little")
+    codes: Bytes = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1) | (fifth << np.uint8(4))
     return codes + np.uint8(112)
 
 
@@ -159,7 +159,9 @@ def _q5_1(data: Bytes) -> BlockWeights:
 
 def _q8_0(data: Bytes) -> BlockWeights:
     raw = _blocks(data, 34)
-    return BlockWeights(bits=8, block=32, codes=raw[..., 2:] ^ 128, scales=_halves(raw[..., :2])[..., 0])
+    return BlockWeights(
+        bits=8, block=32, codes=raw[..., 2:] ^ np.uint8(128), scales=_halves(raw[..., :2])[..., 0]
+    )
 
 
 def _k_scales(raw: Bytes) -> tuple[Floats, Floats]:
@@ -179,14 +181,15 @@ def _k_nibbles(raw: Bytes) -> Bytes:
     """4-bit codes uint8 [rows, super-blocks, 8, 32] of 128 bytes: 32 bytes hold two blocks of 32."""
     pairs = raw.reshape(*raw.shape[:2], 4, 1, 32)
     both = np.concatenate([pairs & 15, pairs >> 4], axis=3)
-    return both.reshape(*raw.shape[:2], 8, 32)
+    codes: Bytes = both.reshape(*raw.shape[:2], 8, 32)
+    return codes
 
 
 def _q4_k(data: Bytes) -> BlockWeights:
     raw = _blocks(data, 144)
     scales, minima = _k_scales(raw[..., :16])
     codes = _k_nibbles(raw[..., 16:]).reshape(*scales.shape, 32)
-    packed: Bytes = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    packed = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
     return BlockWeights(bits=4, block=32, codes=packed, scales=scales, offsets=minima + 8 * scales)
 
 
@@ -194,8 +197,8 @@ def _q5_k(data: Bytes) -> BlockWeights:
     raw = _blocks(data, 176)
     scales, minima = _k_scales(raw[..., :16])
     shifts = np.arange(8, dtype=np.uint8)[:, None]
-    fifth = (raw[..., 16:48][..., None, :] >> shifts) & 1
-    codes: Bytes = (_k_nibbles(raw[..., 48:]) | (fifth << 4)) + np.uint8(112)
+    fifth: Bytes = (raw[..., 16:48][..., None, :] >> shifts) & np.uint8(1)
+    codes: Bytes = (_k_nibbles(raw[..., 48:]) | (fifth << np.uint8(4))) + np.uint8(112)
     return BlockWeights(
         bits=8, block=32, codes=codes.reshape(*scales.shape, 32), scales=scales, offsets=minima + 16 * scales
     )
@@ -208,7 +211,7 @@ def _q6_k(data: Bytes) -> BlockWeights:
     low = np.concatenate([nibbles & 15, nibbles >> 4], axis=3).reshape(rows, supers, 2, 4, 32)
     shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
     high = (raw[..., 128:192].reshape(rows, supers, 2, 1, 32) >> shifts) & 3
-    codes: Bytes = (low | (high << 4)) + np.uint8(96)
+    codes: Bytes = (low | (high << np.uint8(4))) + np.uint8(96)
     steps = raw[..., 192:208].view(np.int8).astype(np.float32)
     scales = (_halves(raw[..., 208:]) * steps).reshape(rows, supers * 16)
     return BlockWeights(bits=8, block=16, codes=codes.reshape(*scales.shape, 16), scales=scales)

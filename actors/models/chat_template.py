@@ -1,0 +1,116 @@
+"""Rendering a model's chat template, so that only the template itself can place control tokens.
+
+The template is a stranger's program and runs in a sandbox with a budget. What users wrote goes through it
+as text: every control token spelled in a message is broken by a mark, a character drawn at random that is
+in none of the messages. What the template wrote is then the only text that still spells control tokens,
+and the mark is taken out again. Joining and trimming by the template work on the real text, and ordinary
+text on both sides of a message's border is tokenized together, as in the reference implementations.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from actors.models.errors import UnsupportedModel
+from actors.models.template_sandbox import BUDGET, Budget, Refusal, TemplateSandbox
+from orchestration.errors import InvalidRequest
+from orchestration.messages import ChatMessage
+
+_PRIVATE_USE = (0xF0000, 0xFFFFD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A piece of a rendered prompt. `trusted`: a control token of the template; else ordinary text."""
+
+    text: str
+    trusted: bool
+
+
+class ChatTemplate:
+    """A compiled template. `control` are the spellings of the model's control tokens.
+
+    Raises `UnsupportedModel` when the template cannot be compiled.
+    """
+
+    def __init__(self, source: str, bos: str, eos: str, control: Collection[str]) -> None:
+        try:
+            self._template = TemplateSandbox().from_string(source)
+        except TemplateError as error:
+            raise UnsupportedModel(f"the model's chat template cannot be compiled: {error}") from error
+        self._constants = {
+            "bos_token": bos,
+            "eos_token": eos,
+            "tools": None,
+            "documents": None,
+        }
+        spellings = sorted(filter(None, control), key=len, reverse=True)
+        self._control = re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else None
+
+    def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> list[Segment]:
+        """The prompt as segments, to be encoded one after another.
+
+        Raises `InvalidRequest` when the template refuses the messages or exceeds its bounds.
+        """
+        texts = [text for message in messages for text in (message.content, message.name or "")]
+        mark = _mark(texts)
+        budget = Budget(sum(map(len, texts)))
+        variables = {
+            **self._constants,
+            "messages": [self._untrusted(message, mark) for message in messages],
+            "add_generation_prompt": add_generation_prompt,
+            BUDGET: budget,
+        }
+        try:
+            text = self._text(variables, budget)
+        except Refusal as error:
+            raise InvalidRequest(f"the model's chat template refuses: {error}", param="messages") from error
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+            raise InvalidRequest(
+                f"the model's chat template cannot render these messages: {error}", param="messages"
+            ) from error
+        return list(self._segments(text, mark))
+
+    def _text(self, variables: dict[str, Any], budget: Budget) -> str:
+        pieces = []
+        left = budget.chars
+        for piece in self._template.generate(variables):
+            left -= len(piece)
+            if left < 0:
+                raise budget.too_long
+            pieces.append(piece)
+        return "".join(pieces)
+
+    def _untrusted(self, message: ChatMessage, mark: str) -> dict[str, str]:
+        fields = {"role": message.role, "content": self._broken(message.content, mark)}
+        if message.name is not None:
+            fields["name"] = self._broken(message.name, mark)
+        return fields
+
+    def _broken(self, text: str, mark: str) -> str:
+        """`text` with a mark after the first character of each control token, nested ones too."""
+        if self._control is None:
+            return text
+        return self._control.sub(lambda found: found[0][0] + mark + found[0][1:], text)
+
+    def _segments(self, text: str, mark: str) -> Iterator[Segment]:
+        pieces = self._control.split(text) if self._control else [text]
+        for at, piece in enumerate(pieces):
+            plain = piece.replace(mark, "")
+            if plain:
+                yield Segment(text=plain, trusted=at % 2 == 1)
+
+
+def _mark(texts: list[str]) -> str:
+    """A character in none of `texts`. A random one cannot be guessed, so one or two draws do."""
+    first, last = _PRIVATE_USE
+    while True:
+        mark = chr(first + secrets.randbelow(last - first))
+        if not any(mark in text for text in texts):
+            return mark
