@@ -147,6 +147,7 @@ def test_a_server_left_behind_all_the_same_keeps_its_data_locked(
     parents.append(parent)
     for watcher in parent.server.children():
         watcher.kill()  # sabotage: now nothing holds the leash
+        until_gone(watcher)
     parent.process.kill()
     parent.process.wait(10)
     try:
