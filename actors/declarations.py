@@ -1,6 +1,6 @@
 """What nats/streams.yaml may say: streams, consumers and buckets, and their form in JetStream's API.
 
-Pure but for `load`. Times are in seconds and sizes in MiB or KiB here; `config` gives nanoseconds and bytes.
+Pure but for `load` and `shipped`, which read the file. Times are in seconds and sizes in MiB or KiB here; `config` gives nanoseconds and bytes.
 `actors.drift` compares a declaration with a server, `actors.runtime.provision` applies it.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -222,3 +223,9 @@ class Declaration(Declared):
 def load(path: Path | None = None) -> Declaration:
     """The declaration that Orchestra ships, or another file's. Raises `OSError` or `ValueError`."""
     return Declaration.parse((path or data_folder("nats") / "streams.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def shipped() -> Declaration:
+    """What `load` gives for the file that Orchestra ships, read once in a process."""
+    return load()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Protocol
 
-from actors.declarations import Config, Consumer, Declaration
+from actors.declarations import Config, Consumer, Declaration, shipped
 from actors.drift import Actual, Drift, Remedy, diff, stream_configs
 from orchestration.errors import BusUnavailable, NobodyListens, Unavailable
 
@@ -67,15 +67,17 @@ async def apply(
     return results
 
 
-async def ensure_consumer(bus: Requester, declaration: Declaration, stream: str, name: str) -> None:
+async def ensure_consumer(
+    bus: Requester, stream: str, name: str, subject: str, *, declaration: Declaration | None = None
+) -> None:
     """Make the declared consumer of that name, from its template; harmless when it is there already.
 
-    Raises `KeyError` for a name that no consumer of the stream is declared for, `JetStreamRefused`, or
-    `BusUnavailable`.
+    `subject` is what the caller expects it to serve; `declaration` is the shipped one unless given.
+    Raises `KeyError` when no such consumer is declared, `JetStreamRefused`, or `BusUnavailable`.
     """
-    consumer = declaration.stream(stream).consumer(name)
-    if consumer is None:
-        raise KeyError(f"no consumer like {name!r} is declared on stream {stream!r}")
+    consumer = (declaration or shipped()).stream(stream).consumer(name)
+    if consumer is None or consumer.filter != subject:
+        raise KeyError(f"no consumer {name!r} of {subject!r} is declared on stream {stream!r}")
     await _put_consumer(bus, stream, consumer.config())
 
 

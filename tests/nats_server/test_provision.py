@@ -90,8 +90,8 @@ async def test_a_changed_consumer_is_updated_in_place_templates_included(bus: Bu
     declaration = load()
     await apply(bus, declaration)
     queue = GenerationQueue(Priority.BATCH, "org/model.v1")
-    await ensure_consumer(bus, declaration, queue.STREAM, queue.consumer)
-    await ensure_consumer(bus, declaration, queue.STREAM, queue.consumer)
+    await ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject)
+    await ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject)
     assert await apply(bus, declaration) == []
 
     info = await api(bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
@@ -115,7 +115,7 @@ async def test_a_consumer_that_nobody_declared_is_refused_by_name_and_left_alone
     declaration = load()
     await apply(bus, declaration)
     with pytest.raises(KeyError, match="spy"):
-        await ensure_consumer(bus, declaration, "RUNS", "spy")
+        await ensure_consumer(bus, "RUNS", "spy", "runs.>")
     config = {"durable_name": "spy", "name": "spy", "ack_policy": "none"}
     await api(bus, "CONSUMER.CREATE.DEAD.spy", {"stream_name": "DEAD", "config": config})
     (drift,) = await apply(bus, declaration)
@@ -123,17 +123,26 @@ async def test_a_consumer_that_nobody_declared_is_refused_by_name_and_left_alone
     await api(bus, "CONSUMER.INFO.DEAD.spy")
 
 
+async def test_a_consumer_is_not_made_for_another_subject_than_its_caller_expects(bus: Bus) -> None:
+    await apply(bus, load())
+    queue = GenerationQueue(Priority.BATCH, "m")
+    with pytest.raises(KeyError, match="generations-batch-m"):
+        await ensure_consumer(bus, queue.STREAM, queue.consumer, "generations.standard.m")
+
+
 async def test_hundreds_of_models_consumers_are_compared_page_by_page(bus: Bus) -> None:
     declaration = load()
     await apply(bus, declaration)
-    names = [GenerationQueue(Priority.BATCH, f"m{number}").consumer for number in range(300)]
+    queues = [GenerationQueue(Priority.BATCH, f"m{number}") for number in range(300)]
     async with asyncio.TaskGroup() as group:
-        for name in names:
-            group.create_task(ensure_consumer(bus, declaration, GenerationQueue.STREAM, name))
+        for queue in queues:
+            group.create_task(ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject))
     tighter = Declaration.parse(
         declaration.model_dump_json().replace('"max_ack_pending":4096', '"max_ack_pending":4000')
     )
-    assert {drift.name for drift in await apply(bus, tighter, dry_run=True)} == set(names)
+    assert {drift.name for drift in await apply(bus, tighter, dry_run=True)} == {
+        queue.consumer for queue in queues
+    }
 
 
 async def test_everything_is_still_there_after_the_server_was_killed(bus: Bus, own_nats: RunningNats) -> None:
