@@ -7,7 +7,6 @@ finds its way back without a subscription per request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -52,11 +51,14 @@ class Asker:
         self.name = token_hex(6)
         self._open: dict[str, _Open] = {}
         self._numbers = count()
+        self._orphans: list[str] = []
         self._subscription: Subscription | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._subscription = await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived)
         self.bus.on_disconnect.append(self._disconnected)
+        self.bus.on_reconnect.append(self._reconnected)
         await self.bus.flush()
 
     async def stop(self) -> None:
@@ -64,6 +66,7 @@ class Asker:
         self._fail_all(BusUnavailable("shutting down"))
         if self._disconnected in self.bus.on_disconnect:
             self.bus.on_disconnect.remove(self._disconnected)
+            self.bus.on_reconnect.remove(self._reconnected)
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
@@ -97,7 +100,6 @@ class Asker:
             while not ended:
                 raw = await opened.arrived.get()
                 if isinstance(raw, OrchestraError):
-                    ended = isinstance(raw, BusUnavailable)
                     raise raw
                 event = EVENT.validate_json(raw)
                 ended = isinstance(event, Ended)
@@ -136,8 +138,10 @@ class Asker:
             opened.arrived.put_nowait(error)
 
     async def _cancel(self, work_id: str) -> None:
-        with contextlib.suppress(BusUnavailable):  # nobody is there to be told
+        try:
             await self.bus.publish(StreamAddress(work_id).cancel)
+        except BusUnavailable:
+            self._orphans.append(work_id)  # told when NATS is back: it may still be queued
 
     def _arrived(self, message: Message) -> None:
         opened = self._open.get(StreamAddress.parse(message.subject).id)
@@ -146,6 +150,15 @@ class Asker:
 
     def _disconnected(self) -> None:
         self._fail_all(BusUnavailable("the connection to NATS was lost before the answer was complete"))
+
+    def _reconnected(self) -> None:
+        orphans, self._orphans = self._orphans, []
+        if orphans:
+            self._telling = asyncio.get_running_loop().create_task(self._cancel_all(orphans))
+
+    async def _cancel_all(self, orphans: list[str]) -> None:
+        for work_id in orphans:
+            await self._cancel(work_id)
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():

@@ -14,9 +14,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from actors.runtime.supervision import RestartPolicy
+
+if TYPE_CHECKING:
+    from actors.runtime.system import ActorRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Actor:
     concurrency: ClassVar[int] = 1
     """Handlers that may run at once."""
     restart: ClassVar[RestartPolicy] = RestartPolicy()
+    me: ActorRef
+    """This actor as others see it; set before `started`. For messages to oneself."""
 
     async def started(self) -> None:
         """Called before the first message, and after every restart (on the new instance)."""

@@ -96,6 +96,7 @@ class Bus:
     name: str
     inbox: str
     waiting: dict[str, Callable[[Message], None]] = field(default_factory=dict)
+    requests: set[asyncio.Future[Message]] = field(default_factory=set)
     tokens: count[int] = field(default_factory=count)
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
@@ -204,11 +205,13 @@ class Bus:
         seconds = self.settings.request_timeout_s if timeout is None else timeout
         reply = self.expect(arrived)
         timer = loop.call_later(seconds, _expire, answer, subject, seconds)
+        self.requests.add(answer)
         try:
             await self.publish(subject, data, reply=reply, headers=headers)
             message = await answer
         finally:
             timer.cancel()
+            self.requests.discard(answer)
             self.forget(reply)
         if message.status == "503":
             raise NobodyListens(f"nobody listens on {subject}")
@@ -250,6 +253,9 @@ class Bus:
     async def _disconnected(self) -> None:
         if not self.client.is_draining and not self.client.is_closed:
             log.warning("%s lost its connection to NATS; reconnecting", self.name)
+        for answer in list(self.requests):  # an answer sent meanwhile is lost: do not wait for it
+            if not answer.done():
+                answer.set_exception(BusUnavailable("the connection to NATS was lost before the answer"))
         for call in self.on_disconnect:
             call()
 

@@ -51,7 +51,7 @@ class Cell:
         self.last_error: BaseException | None = None
         self.on_give_up: Callable[[Cell], None] | None = None
         self._factory = factory
-        self._actor = factory()
+        self._actor: Actor = Actor()
         self._handlers = handlers(kind)
         self._mailbox: deque[Work] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -74,6 +74,7 @@ class Cell:
 
     async def start(self) -> None:
         """Start the actor. A failure of the first start is raised to whoever spawns it."""
+        self._actor = self._factory()
         await self._actor.started()
 
     def admit(self, work: Work) -> None:

@@ -20,7 +20,7 @@ FAST_CHUNK_S = 0.020
 class StreamWriter:
     """Writes the events of one stream. `on_gone` is called when nobody listens any more."""
 
-    def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         self.bus = bus
         self.subject = address.subject
         self.seq = 0

@@ -79,7 +79,13 @@ class ActorSystem:
         name = name or kind.__name__.lower()
         if name in self.cells:
             raise ValueError(f"an actor {name!r} is already here")
-        cell = Cell(name, kind, factory)
+
+        def make() -> A:
+            actor = factory()
+            actor.me = ActorRef(cell)
+            return actor
+
+        cell = Cell(name, kind, make)
         cell.on_give_up = lambda _: self.given_up.set()
         self.cells[name] = cell
         try:

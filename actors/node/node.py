@@ -1,0 +1,183 @@
+"""A node: an actor around one backend that takes generations and streams their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.node.metrics import (
+    REQUEST_DURATION,
+    RUNNING,
+    SLOTS,
+    TIME_PER_OUTPUT_TOKEN,
+    TIME_TO_FIRST_TOKEN,
+    TOKENS,
+)
+from actors.node.presence import Presence
+from actors.node.settings import NodeSettings
+from actors.runtime.actor import Actor
+from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.streams import StreamWriter
+from actors.runtime.subjects import StreamAddress
+from orchestration.errors import BackendFailed, NodeBusy, OrchestraError, UnknownModel
+from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
+
+log = logging.getLogger(__name__)
+
+
+class Node(Actor):
+    """Runs generations on `backend`, at most `slots` at once; one more is refused with `NodeBusy`.
+
+    The events go to `stream.<generation id>`; the answer to whoever sent the generation (the
+    dispatcher) is the same `Ended`. An error before the first event that another node might not have is
+    only reported to the dispatcher, so that it can try elsewhere unseen.
+    """
+
+    concurrency = 65_536  # the node's own slots decide, so that a refusal comes at once
+
+    def __init__(self, bus: Bus, backend: Backend, settings: NodeSettings) -> None:
+        self.bus = bus
+        self.backend = backend
+        self.id = settings.named(backend.name)
+        self.settings = settings
+        self.slots = settings.slots or backend.slots
+        self.lost_identity = asyncio.Event()
+        """Set when another node has taken this one's id: the process must stop."""
+        self._started_at = time.time()
+        self._active: dict[str, asyncio.Task[object]] = {}
+        self._presence = Presence(bus, self.describe, self.lost_identity.set)
+        self._cancels: Subscription | None = None
+
+    def describe(self) -> NodeInfo:
+        """The node as the registry shows it."""
+        return NodeInfo(
+            id=self.id,
+            backend=self.backend.name,
+            models=self.backend.models,
+            hardware=self.backend.hardware,
+            labels=self.settings.labels,
+            slots=self.slots,
+            running=len(self._active),
+            started_at=self._started_at,
+        )
+
+    async def started(self) -> None:
+        await self.backend.start()
+        self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
+        SLOTS.labels(self.id).set(self.slots)
+
+    async def join(self) -> None:
+        """Appear in the registry; call it once the node's subject is served."""
+        await self._presence.join()
+
+    async def leave(self) -> None:
+        """Vanish from the registry; what runs goes on."""
+        await self._presence.leave()
+
+    async def stopped(self) -> None:
+        await self._presence.leave()
+        if self._cancels is not None:
+            await self._cancels.unsubscribe()
+        await self.backend.close()
+
+    async def on_generation(self, message: Generation) -> Ended:
+        """Run it; the result is the event that ended the stream."""
+        if message.id in self._active:
+            raise NodeBusy(f"node {self.id} is already at work on {message.id}")
+        if len(self._active) >= self.slots:
+            raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
+        known = [card.name for card in self.backend.models]
+        if message.model not in known:
+            raise UnknownModel.of(message.model, known)
+        task = asyncio.current_task()
+        assert task is not None
+        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel)
+        self._active[message.id] = task
+        self._load_changed()
+        began = time.perf_counter()
+        outcome = "cancelled"
+        try:
+            ended = await self._run(message, writer)
+            outcome = ended.error.code if ended.error else ended.finish_reason
+            return ended
+        except OrchestraError as error:
+            outcome = error.code
+            raise
+        finally:
+            writer.close()
+            del self._active[message.id]
+            self._load_changed()
+            REQUEST_DURATION.labels(message.model, outcome).observe(time.perf_counter() - began)
+
+    async def _run(self, generation: Generation, writer: StreamWriter) -> Ended:
+        try:
+            finish = await self._stream(generation, writer)
+        except OrchestraError as error:
+            if error.retryable and writer.seq == 0:
+                raise
+            return await writer.end(self._ended("error", error=error, model=generation.model))
+        except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
+            log.exception("backend %s failed on %s", self.backend.name, generation.id)
+            failure = BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}")
+            return await writer.end(self._ended("error", error=failure, model=generation.model))
+        return await writer.end(self._ended(finish.reason, usage=finish.usage, model=generation.model))
+
+    async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
+        """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
+        began = time.perf_counter()
+        first: float | None = None
+        generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
+        async with aclosing(generating) as outputs:
+            async for output in outputs:
+                if isinstance(output, Finish):
+                    self._measure(generation.model, output.usage, began, first)
+                    return output
+                if first is None:
+                    first = time.perf_counter()
+                if isinstance(output, Piece):
+                    await writer.piece(output.text, output.tokens, output.logprobs)
+                elif isinstance(output, Embeddings):
+                    await writer.vectors(output.index, output.vectors)
+        raise BackendFailed(f"{self.backend.name} ended without a finish")
+
+    def _measure(self, model: str, usage: Usage, began: float, first: float | None) -> None:
+        TOKENS.labels(model, "prompt").inc(usage.prompt_tokens)
+        TOKENS.labels(model, "cached").inc(usage.cached_tokens)
+        TOKENS.labels(model, "completion").inc(usage.completion_tokens)
+        if first is None:
+            return
+        TIME_TO_FIRST_TOKEN.labels(model).observe(first - began)
+        if usage.completion_tokens > 1:
+            per_token = (time.perf_counter() - first) / (usage.completion_tokens - 1)
+            TIME_PER_OUTPUT_TOKEN.labels(model).observe(per_token)
+
+    def _ended(
+        self,
+        reason: FinishReason,
+        *,
+        model: str,
+        usage: Usage | None = None,
+        error: OrchestraError | None = None,
+    ) -> Ended:
+        return Ended(
+            seq=0,
+            finish_reason=reason,
+            usage=usage or Usage(),
+            node=self.id,
+            model=model,
+            error=error.body() if error else None,
+        )
+
+    def _load_changed(self) -> None:
+        RUNNING.labels(self.id).set(len(self._active))
+        self._presence.changed()
+
+    def _cancel(self, message: Message) -> None:
+        task = self._active.get(StreamAddress.parse(message.subject).id)
+        if task is not None:
+            task.cancel()

@@ -1,0 +1,75 @@
+"""A node's entry in the registry: leased, renewed, refreshed when the load changes, deleted on leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from actors.registry import BUCKET, HEARTBEAT_S
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket, Conflict, Lease
+from orchestration.errors import OrchestraError
+from orchestration.messages import NodeInfo
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 0.25
+"""A change of load is told at most this often."""
+
+
+class Presence:
+    """Advertises what `describe` says until `leave`. `on_conflict` is called when another node has
+    taken the id, after which this one no longer holds it."""
+
+    def __init__(self, bus: Bus, describe: Callable[[], NodeInfo], on_conflict: Callable[[], None]) -> None:
+        self._describe = describe
+        self._on_conflict = on_conflict
+        self._lease = Lease(Bucket(bus, BUCKET), describe().id)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def join(self) -> None:
+        """Raises `Conflict` naming the id when a live node has it."""
+        info = self._describe()
+        try:
+            await self._lease.hold(self._value())
+        except Conflict as error:
+            raise Conflict(
+                f"a node {info.id!r} is already alive; choose another --id, or wait for its lease to end"
+            ) from error
+        self._task = asyncio.get_running_loop().create_task(self._renew())
+
+    def changed(self) -> None:
+        """The load changed: tell the others soon."""
+        self._changed.set()
+
+    async def leave(self) -> None:
+        """Vanish from the registry at once."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            await self._lease.release()
+
+    def _value(self) -> bytes:
+        info = self._describe().model_copy(update={"heartbeat_at": time.time()})
+        return info.model_dump_json().encode()
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            try:
+                await self._lease.hold(self._value())
+            except Conflict:
+                log.critical("another node has taken the id %s; this one stops", self._describe().id)
+                self._on_conflict()
+                return
+            except OrchestraError as error:
+                log.warning("the lease could not be renewed: %s", error)
+            await asyncio.sleep(REFRESH_S)

@@ -1,0 +1,25 @@
+"""How a node presents itself."""
+
+from __future__ import annotations
+
+import platform
+from secrets import token_hex
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class NodeSettings(BaseModel):
+    """`id` names the node in the registry and in answers; it must be unique in the cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(default="", max_length=128)
+    """Empty: `<backend>-<host>-<random>`."""
+    labels: dict[str, str] = {}
+    slots: int = Field(default=0, ge=0)
+    """Generations at once; 0 leaves it to the backend."""
+    drain_timeout_s: float = Field(default=30, gt=0)
+
+    def named(self, backend: str) -> str:
+        host = platform.node().split(".")[0] or "host"
+        return self.id or f"{backend}-{host}-{token_hex(2)}"
