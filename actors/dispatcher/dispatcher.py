@@ -15,7 +15,6 @@ from collections import OrderedDict, defaultdict
 from prometheus_client import Counter, Gauge, Histogram
 
 from actors.asker import DEFAULT_DEADLINE_S, OUT_OF_BAND
-from actors.declarations import Declaration
 from actors.dispatcher.job import Job, Place, Settle
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
@@ -56,13 +55,11 @@ class Dispatcher(Actor):
     concurrency = 65_536  # bounded by the slots of the nodes: no more is pulled
     mailbox_size = 1
 
-    def __init__(
-        self, bus: Bus, registry: Registry, declaration: Declaration, settings: DispatcherSettings
-    ) -> None:
+    def __init__(self, bus: Bus, registry: Registry, settings: DispatcherSettings) -> None:
         self.bus = bus
         self.registry = registry
         self.settings = settings
-        self._queues = Queues(bus, declaration, self._pulled, max_models=settings.max_models)
+        self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
         self._waiting: dict[str, list[tuple[int, int, Job]]] = defaultdict(list)
         self._jobs: dict[str, Job] = {}
         self._in_flight: dict[str, int] = defaultdict(int)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from actors.declarations import Declaration
 from actors.runtime.bus import Bus
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.provision import ensure_consumer
@@ -15,11 +14,8 @@ from orchestration.messages import Priority
 class Queues:
     """Pulls for each model as much as there is room for."""
 
-    def __init__(
-        self, bus: Bus, declaration: Declaration, deliver: Callable[[Delivery], None], *, max_models: int
-    ) -> None:
+    def __init__(self, bus: Bus, deliver: Callable[[Delivery], None], *, max_models: int) -> None:
         self.bus = bus
-        self.declaration = declaration
         self.max_models = max_models
         self._deliver = deliver
         self._pullers: dict[str, list[Puller]] = {}
@@ -32,7 +28,7 @@ class Queues:
             pullers: list[Puller] = []
             for priority in Priority:
                 queue = GenerationQueue(priority, model)
-                await ensure_consumer(self.bus, self.declaration, queue.STREAM, queue.consumer)
+                await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
                 puller = Puller(self.bus, queue.STREAM, queue.consumer, self._deliver)
                 await puller.start()
                 pullers.append(puller)
