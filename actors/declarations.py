@@ -1,7 +1,8 @@
 """What nats/streams.yaml may say: streams, consumers and buckets, and their form in JetStream's API.
 
-Pure but for `load` and `shipped`, which read the file. Times are in seconds and sizes in MiB or KiB here; `config` gives nanoseconds and bytes.
-`actors.drift` compares a declaration with a server, `actors.runtime.provision` applies it.
+Pure but for `load` and `shipped`, which read the file. Times are in seconds and sizes in MiB or KiB here;
+`config` gives nanoseconds and bytes. `actors.drift` compares a declaration with a server, and
+`actors.runtime.provision` applies it.
 """
 
 from __future__ import annotations

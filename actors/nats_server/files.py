@@ -43,7 +43,7 @@ class ServerFiles:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 probe = folder / ".writable"
                 probe.touch()
-                probe.unlink()
+                probe.unlink(missing_ok=True)  # another orchestra may be looking too
         except OSError as error:
             raise DataFolderUnusable(
                 f"cannot write to the data folder {str(self.root)!r}: {error.strerror or error} "
