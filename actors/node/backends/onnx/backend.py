@@ -1,0 +1,167 @@
+"""The ONNX backend: models of this machine, batched continuously."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from actors.node.backends.base import Backend, Finish, Output
+from actors.node.backends.onnx.job import ChatJob, EmbeddingJob, Sink
+from actors.node.backends.onnx.loading import ChatModel, EmbeddingModel, load_model
+from actors.node.backends.onnx.sampling import SamplingPlan
+from actors.node.backends.onnx.settings import OnnxSettings
+from actors.node.backends.onnx.stats import EngineStats
+from orchestration.errors import ContextTooLong, InvalidRequest, OrchestraError, Unavailable, UnknownModel
+from orchestration.messages import Generation, Hardware, ModelCard
+
+T = TypeVar("T")
+
+_INLINE_CHARS = 2000
+"""Prompts up to this long are tokenised on the event loop: it takes well under a millisecond, and a
+thread costs as much."""
+
+
+class OnnxBackend(Backend):
+    """Serves model folders (see `actors.models.manifest`), each by an engine with a thread of its own."""
+
+    name = "onnx"
+
+    def __init__(self, folders: Sequence[Path], settings: OnnxSettings | None = None) -> None:
+        self._folders = tuple(folders)
+        self._settings = settings or OnnxSettings()
+        self._served: dict[str, ChatModel | EmbeddingModel] = {}
+        self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnx-prepare")
+        self._closed = False
+
+    async def start(self) -> None:
+        """Load every folder; raises what `load_model` raises, or InvalidRequest for two of one name."""
+        try:
+            for folder in self._folders:
+                model = await self._aside(partial(load_model, folder, self._settings))
+                name = model.manifest.name
+                if name in self._served:
+                    raise InvalidRequest(f"two folders hold a model named {name!r}", param="model")
+                model.engine.start()
+                self._served[name] = model
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for model in self._served.values():
+                await asyncio.to_thread(model.engine.close)
+            self._prepare.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(model.card for model in self._served.values())
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            cores=len(os.sched_getaffinity(0)),
+            memory_bytes=psutil.virtual_memory().total,
+            provider=self._settings.providers[0],
+        )
+
+    @property
+    def slots(self) -> int:
+        """Generations at once of each chat model, of all of them together."""
+        chats = sum(isinstance(model, ChatModel) for model in self._served.values())
+        return self._settings.slots * max(1, chats)
+
+    @property
+    def stats(self) -> tuple[EngineStats, ...]:
+        """A reading of each model's engine."""
+        return tuple(model.engine.stats for model in self._served.values())
+
+    async def generate(self, generation: Generation) -> AsyncIterator[Output]:
+        """See `Backend.generate`. Raises also `NodeBusy` when the waiting room of the model is full."""
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        model = self._served.get(generation.model)
+        if model is None:
+            raise UnknownModel.of(generation.model, list(self._served))
+        sink = Sink(loop=asyncio.get_running_loop())
+        with model.engine.place():
+            try:
+                if isinstance(model, ChatModel):
+                    model.engine.submit(await self._chat_job(model, generation, sink))
+                else:
+                    model.engine.submit(await self._embedding_job(model, generation, sink))
+                async for item in _received(sink):
+                    yield item
+            finally:
+                sink.cancelled = True
+                model.engine.wake()
+
+    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob:
+        if generation.kind == "embedding":
+            raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
+        if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
+            return self._prepared(model, generation, sink)
+        return await self._aside(lambda: self._prepared(model, generation, sink))
+
+    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob:
+        guide = None if generation.guide is None else model.guides.compile(generation.guide)
+        sampling = generation.sampling
+        prompt = model.prompts.build(generation)
+        wanted = sampling.max_tokens or self._settings.default_max_tokens
+        return ChatJob(
+            sink=sink,
+            prompt=prompt,
+            plan=SamplingPlan.of(sampling, self._settings),
+            seed=sampling.seed,
+            stops=sampling.stop,
+            max_tokens=min(wanted, model.context_tokens - len(prompt)),
+            guide=guide,
+        )
+
+    async def _embedding_job(self, model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+        if generation.kind != "embedding":
+            raise InvalidRequest(f"model {generation.model!r} only embeds", param="model")
+        if not generation.inputs:
+            raise InvalidRequest("input is empty; send at least one text", param="input")
+        if _chars(generation) <= _INLINE_CHARS:
+            return _tokenised(model, generation, sink)
+        return await self._aside(lambda: _tokenised(model, generation, sink))
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
+
+
+async def _received(sink: Sink) -> AsyncIterator[Output]:
+    """What the engine hands over, to the `Finish`; raises the error if it hands one over."""
+    while True:
+        item = await sink.queue.get()
+        if isinstance(item, OrchestraError):
+            raise item
+        yield item
+        if isinstance(item, Finish):
+            return
+
+
+def _chars(generation: Generation) -> int:
+    messages = sum(len(message.content) for message in generation.messages)
+    return messages + len(generation.prompt) + sum(map(len, generation.inputs))
+
+
+def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+    inputs = []
+    for text in generation.inputs:
+        tokens = model.tokenizer.inner.encode(text).ids
+        if len(tokens) > model.manifest.context_tokens:
+            error = ContextTooLong.of(model.manifest.name, len(tokens), model.manifest.context_tokens)
+            error.param = "input"
+            raise error
+        inputs.append(tokens)
+    return EmbeddingJob(sink=sink, inputs=inputs)

@@ -1,0 +1,66 @@
+"""Keys and values of the running generations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.node.backends.onnx.memory import LazyArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvShape:
+    """The size of one token's keys and values."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def token_bytes(self) -> int:
+        return 2 * self.layers * self.kv_heads * self.head_dim * 4
+
+
+class KvCache:
+    """Rows of keys and values, bound in place as the model's past and present.
+
+    `array` is float32 [2 * layers, rows, kv_heads, length, head_dim]: for each layer its keys, then its
+    values. `array[i, :n]` is one block of memory, so the first `n` rows are a batch without copying.
+    """
+
+    def __init__(self, shape: KvShape, *, rows: int, length: int) -> None:
+        self.shape = shape
+        self.rows = rows
+        self.length = length
+        self._memory = LazyArray((2 * shape.layers, rows, shape.kv_heads, length, shape.head_dim))
+        self.array: NDArray[np.float32] = self._memory.array
+        self.touched = [0] * rows
+        """Most tokens that each row may have resident."""
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first `tokens` tokens of row `source` to row `target`."""
+        self.array[:, target, :, :tokens] = self.array[:, source, :, :tokens]
+
+    def trim(self, row: int) -> None:
+        """Give the memory of `row` back to the system."""
+        if self.touched[row]:
+            plane = self.array[0, 0].nbytes
+            for layer in range(2 * self.shape.layers):
+                self._memory.drop((layer * self.rows + row) * plane, plane)
+            self.touched[row] = 0
+
+    def claim(self, row: int, tokens: int) -> None:
+        """Note that `row` may come to hold `tokens` tokens."""
+        self.touched[row] = max(self.touched[row], tokens)
+
+    def fit(self, limit: int, free: Sequence[int]) -> None:
+        """Trim `free` rows, the largest first, until at most `limit` tokens can be resident."""
+        excess = sum(self.touched) - limit
+        for row in sorted(free, key=self.touched.__getitem__, reverse=True):
+            if excess <= 0:
+                return
+            excess -= self.touched[row]
+            self.trim(row)

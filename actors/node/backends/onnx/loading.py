@@ -1,0 +1,114 @@
+"""Model folders into engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from actors.models.folder import verify
+from actors.models.manifest import ModelManifest
+from actors.models.tokenizer import TOKENIZER, Tokenizer
+from actors.node.backends.onnx.embedding import EmbeddingEngine, EmbeddingSession
+from actors.node.backends.onnx.engine import Engine, Parts
+from actors.node.backends.onnx.guidance import GuideCompiler
+from actors.node.backends.onnx.kv import KvCache, KvShape
+from actors.node.backends.onnx.prefix import PrefixCache
+from actors.node.backends.onnx.prompt import PromptBuilder
+from actors.node.backends.onnx.session import MIN_BATCH, ChatSession
+from actors.node.backends.onnx.settings import OnnxSettings
+from orchestration.errors import InvalidRequest
+from orchestration.messages import ModelCard
+
+
+@dataclass(kw_only=True)
+class ChatModel:
+    """A chat model ready to serve: its engine and what prepares requests for it."""
+
+    manifest: ModelManifest
+    card: ModelCard
+    context_tokens: int
+    prompts: PromptBuilder
+    engine: Engine
+    tokenizer_json: str
+
+    @cached_property
+    def guides(self) -> GuideCompiler:
+        """Made with the first guide. Ask from one thread only."""
+        return GuideCompiler(
+            self.tokenizer_json, self.manifest.vocabulary, sorted(self.manifest.eog_token_ids)
+        )
+
+
+@dataclass(kw_only=True)
+class EmbeddingModel:
+    """An embedding model ready to serve."""
+
+    manifest: ModelManifest
+    card: ModelCard
+    tokenizer: Tokenizer
+    engine: EmbeddingEngine
+
+
+def load_model(folder: Path, settings: OnnxSettings) -> ChatModel | EmbeddingModel:
+    """Check and load `folder`; blocks for a few hundred milliseconds.
+
+    Raises `CorruptModel` for files that are not what the manifest says, `BackendFailed` for a graph that
+    onnxruntime refuses and InvalidRequest for settings that cannot hold the model.
+    """
+    manifest = verify(folder)
+    return (
+        _embedding(folder, manifest, settings)
+        if manifest.kind == "embedding"
+        else _chat(folder, manifest, settings)
+    )
+
+
+def _chat(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> ChatModel:
+    shape = KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
+    kv_tokens = settings.kv_cache_bytes // shape.token_bytes
+    context = min(manifest.context_tokens, settings.context_tokens, kv_tokens - MIN_BATCH)
+    if context < MIN_BATCH:
+        raise InvalidRequest(
+            f"kv_cache_bytes {settings.kv_cache_bytes} holds {kv_tokens} tokens of model {manifest.name!r}, "
+            f"at {shape.token_bytes} bytes each",
+            param="kv_cache_bytes",
+        )
+    tokenizer = Tokenizer.load(folder)
+    # One row more than slots, see SlotMap; two tokens more than the context, for padding.
+    kv = KvCache(shape, rows=max(settings.slots, 1) + 1, length=context + MIN_BATCH)
+    parts = Parts(
+        session=ChatSession(folder, manifest, settings, kv),
+        kv=kv,
+        prefix=PrefixCache(kv, block=settings.prefill_chunk, capacity_bytes=settings.prefix_cache_bytes),
+        tokenizer=tokenizer,
+        end_tokens=frozenset(manifest.eog_token_ids),
+        kv_tokens=kv_tokens,
+    )
+    return ChatModel(
+        manifest=manifest,
+        card=_card(folder, manifest, context),
+        context_tokens=context,
+        prompts=PromptBuilder(manifest, tokenizer, context_tokens=context),
+        engine=Engine(manifest.name, parts, settings),
+        tokenizer_json=(folder / TOKENIZER).read_text(encoding="utf-8"),
+    )
+
+
+def _embedding(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> EmbeddingModel:
+    return EmbeddingModel(
+        manifest=manifest,
+        card=_card(folder, manifest, manifest.context_tokens),
+        tokenizer=Tokenizer.load(folder),
+        engine=EmbeddingEngine(manifest.name, EmbeddingSession(folder, settings), settings),
+    )
+
+
+def _card(folder: Path, manifest: ModelManifest, context_tokens: int) -> ModelCard:
+    return ModelCard(
+        name=manifest.name,
+        kind=manifest.kind,
+        context_tokens=context_tokens,
+        parameters=manifest.parameters,
+        memory_bytes=sum(path.stat().st_size for path in folder.glob("model.onnx*")),
+    )
