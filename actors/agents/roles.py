@@ -1,0 +1,120 @@
+"""The roles of the agents: read from `roles.yaml`, overridden by settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestration.errors import InvalidRequest, NoNode, UnknownModel
+from orchestration.messages import ChatMessage, ModelCard, Sampling
+
+ROLES_FILE = Path(__file__).with_name("roles.yaml")
+
+
+class Profile(Sampling):
+    """A role's parameters: `Sampling`, with unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Role(BaseModel):
+    """One agent's. `models` are preferences, best first; empty means any chat model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = Field(min_length=1, max_length=200)
+    prompt: str = Field(min_length=1, max_length=8_000)
+    sampling: Profile = Profile()
+    models: tuple[str, ...] = ()
+
+    def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+        """`messages` with the role prompt first. System messages are joined into one, after the role's
+        prompt, since chat templates know one and a shared beginning is computed once."""
+        system = [self.prompt, *(said.content for said in messages if said.role == "system")]
+        rest = (said for said in messages if said.role != "system")
+        return (ChatMessage(role="system", content="\n\n".join(system)), *rest)
+
+
+class RoleOverride(BaseModel):
+    """What a user may change of a role in settings; a field not set keeps the role's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str | None = Field(default=None, min_length=1, max_length=200)
+    prompt: str | None = Field(default=None, min_length=1, max_length=8_000)
+    sampling: Profile | None = None
+    """Parameters named here go over the role's own, one by one."""
+    models: tuple[str, ...] | None = None
+
+    def applied(self, role: Role) -> Role:
+        changed = {
+            name: getattr(self, name)
+            for name in ("description", "prompt", "models")
+            if getattr(self, name) is not None
+        }
+        if self.sampling is not None:
+            changed["sampling"] = self.sampling.over(role.sampling)
+        return role.model_copy(update=changed)
+
+
+@lru_cache(maxsize=1)
+def built_in_roles() -> dict[str, Role]:
+    """The roles of `roles.yaml`, in its order."""
+    raw = yaml.safe_load(ROLES_FILE.read_text(encoding="utf-8"))
+    return {name: Role(name=name, **fields) for name, fields in raw.items()}
+
+
+def load_roles(overrides: Mapping[str, RoleOverride | Mapping[str, object]] | None = None) -> dict[str, Role]:
+    """The built-in roles with `overrides` by role name applied.
+
+    Raises `InvalidRequest` for a role that does not exist or a field that is wrong, naming it as the
+    settings do, `roles.<name>.<field>`.
+    """
+    roles = dict(built_in_roles())
+    for name, said in (overrides or {}).items():
+        role = roles.get(name)
+        if role is None:
+            known = ", ".join(roles)
+            raise InvalidRequest(f"no role {name!r}; the roles are {known}", param=f"roles.{name}")
+        try:
+            override = said if isinstance(said, RoleOverride) else RoleOverride.model_validate(dict(said))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(["roles", name, *(str(part) for part in first["loc"])])
+            raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
+        roles[name] = override.applied(role)
+    return roles
+
+
+def choose_model(
+    wanted: str | None,
+    preferences: Sequence[str],
+    cards: Mapping[str, ModelCard],
+    known: Mapping[str, ModelCard],
+) -> str:
+    """The model for a step: the caller's, else the first preference alive, else the largest chat model.
+
+    `cards` are the models alive, `known` those seen at any time. Raises `UnknownModel` for a wanted model
+    that no node ever served, `InvalidRequest` for one that does not chat, `NoNode` when none is alive.
+    """
+    if wanted is not None:
+        card = cards.get(wanted)
+        if card is None and wanted in known:
+            raise NoNode(f"no live node serves model {wanted!r} now", param="model", retry_after_s=2)
+        if card is None:
+            raise UnknownModel.of(wanted, list(cards))
+        if card.kind != "chat":
+            raise InvalidRequest(f"model {wanted!r} is for {card.kind}, not for chat", param="model")
+        return wanted
+    chat = {name: card for name, card in cards.items() if card.kind == "chat"}
+    for name in preferences:
+        if name in chat:
+            return name
+    if not chat:
+        raise NoNode("no live node serves a chat model; start a node", retry_after_s=2)
+    return max(chat, key=lambda name: (chat[name].parameters, name))

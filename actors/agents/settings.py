@@ -1,0 +1,28 @@
+"""What can be set of the agents of a process."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.agents.roles import RoleOverride
+from orchestration.patterns import Limits
+
+
+class AgentsSettings(BaseModel):
+    """`cluster` is the owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cluster: str = Field(default="local", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Runs at work at once in this process, of each priority, so that none waits behind another."""
+    heartbeat_s: int = Field(default=30, ge=1, le=300)
+    keep_alive_s: float = Field(default=5, gt=0)
+    """How often a run at work is kept from redelivery; a third of the consumers' ack_wait."""
+    accept_timeout_s: float = Field(default=5, gt=0)
+    """How long an agent may take to put a step on its queue."""
+    drain_timeout_s: float = Field(default=30, ge=0)
+    remembered_cancels: int = Field(default=10_000, ge=1)
+    """Cancelled runs remembered while they may still be in the queue."""
+    limits: Limits = Limits()
+    roles: dict[str, RoleOverride] = {}

@@ -1,0 +1,111 @@
+"""What a pattern is, and the one thing it can do: ask an agent.
+
+A pattern is a pure async generator over a `Run` and a `Stage`. It yields the text for the caller as
+`Part`s, token by token, and the `Answer` of its last step as the last item. Everything that lives behind
+an `Ask` (the bus, agents, nodes) is somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestration.messages import (
+    ChatMessage,
+    FinishReason,
+    Guide,
+    Priority,
+    Run,
+    Sampling,
+    Step,
+    TokenLogprob,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from orchestration.patterns.stage import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Text of one or more tokens, as it comes."""
+
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a step went: the last item of `Ask.generate`."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    node: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole step: its text, its outcome, and the seconds it took."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    node: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One step to be done by `agent`. `sampling` says only what the step cares about: the agent's
+    profile fills the rest, and its role prompt goes before `messages`."""
+
+    name: str
+    agent: str
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling
+    guide: Guide | None
+    model: str | None
+    priority: Priority
+
+
+class Ask(Protocol):
+    """The capability that a pattern runs on."""
+
+    def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        """`Part`s, then one `Outcome`. Raises an `OrchestraError`; closing it stops the work."""
+
+    async def progress(self, text: str, step: Step | None) -> None:
+        """Tell who watches; `step` is set when one has finished or failed."""
+
+
+Pattern = Callable[[Run, "Stage"], AsyncGenerator[Part | Answer, None]]
+"""Yields `Part`s and, last, the `Answer` of the step that they came from."""
+
+
+class Limits(BaseModel):
+    """Tokens per step, so that a run stays bounded in time and fits a context of 2048 tokens.
+
+    What is passed on is measured by `clipping.estimate_tokens`, which knows no tokenizer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan_tokens: int = Field(default=320, ge=64)
+    specialist_tokens: int = Field(default=192, ge=16)
+    verdict_tokens: int = Field(default=160, ge=32)
+    final_tokens: int = Field(default=384, ge=16)
+    """Of the answer, where the caller did not say `max_tokens`."""
+    question_tokens: int = Field(default=512, ge=32)
+    """Of the caller's question as the agents of a team see it."""
+    history_tokens: int = Field(default=128, ge=0)
+    """Of what was said before the question."""
+    passed_tokens: int = Field(default=220, ge=16)
+    """Of each answer that is passed on to other agents."""
+    max_specialists: int = Field(default=3, ge=1, le=8)
+    """Steps of a plan."""

@@ -1,0 +1,31 @@
+"""The patterns by name. Each is a virtual model, `orchestra/<name>`."""
+
+from __future__ import annotations
+
+from orchestration.errors import UnknownModel
+from orchestration.patterns.auto import auto
+from orchestration.patterns.base import Pattern
+from orchestration.patterns.maestro import maestro
+from orchestration.patterns.single import single
+
+PREFIX = "orchestra/"
+
+PATTERNS: dict[str, Pattern] = {"auto": auto, "maestro": maestro, "single": single}
+
+
+def pattern_name(model: str) -> str | None:
+    """The pattern that a virtual model's name stands for, known or not; None for a real model's name."""
+    return model[len(PREFIX) :] if model.startswith(PREFIX) else None
+
+
+def virtual_models() -> list[str]:
+    """The names a caller may use in place of a model's."""
+    return [PREFIX + name for name in sorted(PATTERNS)]
+
+
+def find_pattern(name: str) -> Pattern:
+    """Raises `UnknownModel` naming the known ones."""
+    pattern = PATTERNS.get(name)
+    if pattern is None:
+        raise UnknownModel.of(PREFIX + name, virtual_models())
+    return pattern

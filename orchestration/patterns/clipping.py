@@ -1,0 +1,48 @@
+"""Bounds on the text that is passed from agent to agent, measured without a tokenizer."""
+
+from __future__ import annotations
+
+ASCII_PER_TOKEN = 3.0
+"""English runs at about 4 characters a token; code, names and digits at 2 to 3."""
+OTHER_PER_TOKEN = 0.8
+"""Characters beyond ASCII. Small vocabularies spell many of them byte by byte, so count high."""
+
+NOTE = " […{} characters left out…] "
+
+
+def estimate_tokens(text: str) -> float:
+    """About how many tokens `text` is, rather too many than too few."""
+    plain = len(text.encode("ascii", "ignore"))
+    return plain / ASCII_PER_TOKEN + (len(text) - plain) / OTHER_PER_TOKEN
+
+
+def clip(text: str, tokens: int) -> str:
+    """`text` if it has at most about `tokens` tokens; else its beginning and end around a note that
+    says how much is missing. The note comes on top of `tokens`."""
+    text = text.strip()
+    if estimate_tokens(text) <= tokens:
+        return text
+    head = _fitting(text, tokens * 2 / 3)
+    tail = _fitting(text[::-1], tokens / 3)
+    kept = text[len(text) - tail :] if tail else ""
+    return text[:head].rstrip() + NOTE.format(len(text) - head - tail) + kept.lstrip()
+
+
+def clip_end(text: str, tokens: int) -> str:
+    """Like `clip`, but what is kept is the end."""
+    text = text.strip()
+    if estimate_tokens(text) <= tokens:
+        return text
+    tail = _fitting(text[::-1], tokens)
+    kept = text[len(text) - tail :] if tail else ""
+    return NOTE.format(len(text) - tail).lstrip() + kept.lstrip()
+
+
+def _fitting(text: str, tokens: float) -> int:
+    """How many characters from the beginning have at most `tokens` tokens."""
+    left = tokens
+    for index, character in enumerate(text):
+        left -= 1 / ASCII_PER_TOKEN if character.isascii() else 1 / OTHER_PER_TOKEN
+        if left < 0:
+            return index
+    return len(text)

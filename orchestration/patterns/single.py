@@ -1,0 +1,27 @@
+"""`orchestra/single`: the coordinator answers alone, in one generation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from orchestration.messages import Run, Sampling
+from orchestration.patterns.base import Answer, Limits, Part
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.stage import COORDINATOR, Stage
+
+
+async def single(run: Run, stage: Stage) -> AsyncGenerator[Part | Answer, None]:
+    """The conversation goes to the model whole; a context that is too small for it is an error."""
+    last_question(run.messages)
+    sampling = final_sampling(run, stage.limits)
+    async with aclosing(
+        stage.stream(COORDINATOR, run.messages, name="answer", sampling=sampling, guide=run.guide)
+    ) as items:
+        async for item in items:
+            yield item
+
+
+def final_sampling(run: Run, limits: Limits) -> Sampling:
+    """What the caller said, for the step whose text is the answer."""
+    return run.sampling.over(Sampling(max_tokens=limits.final_tokens))

@@ -1,0 +1,133 @@
+"""Where a pattern performs: it asks agents, and every step is timed, recorded and told to who watches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+
+from orchestration.errors import Defect, OrchestraError
+from orchestration.messages import ChatMessage, Guide, Run, Sampling, Step, Usage
+from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
+
+COORDINATOR = "coordinator"
+CRITIC = "critic"
+
+
+class Stage:
+    """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds."""
+
+    def __init__(
+        self,
+        run: Run,
+        ask: Ask,
+        *,
+        agents: Mapping[str, str],
+        clock: Callable[[], float],
+        limits: Limits | None = None,
+    ) -> None:
+        self.run = run
+        self.agents = agents
+        self.limits = limits or Limits()
+        self.steps: list[Step] = []
+        self._ask = ask
+        self._clock = clock
+
+    @property
+    def usage(self) -> Usage:
+        """Of all steps so far."""
+        total = Usage()
+        for step in self.steps:
+            total += step.usage
+        return total
+
+    @property
+    def specialists(self) -> dict[str, str]:
+        """The agents that a plan may name, with what each is good for."""
+        return {name: said for name, said in self.agents.items() if name not in (COORDINATOR, CRITIC)}
+
+    async def ask(
+        self,
+        agent: str,
+        messages: tuple[ChatMessage, ...],
+        *,
+        name: str,
+        sampling: Sampling | None = None,
+        guide: Guide | None = None,
+    ) -> Answer:
+        """The whole answer of one step. Raises the step's error, which is recorded too."""
+        answer: Answer | None = None
+        async with aclosing(self.stream(agent, messages, name=name, sampling=sampling, guide=guide)) as items:
+            async for item in items:
+                if isinstance(item, Answer):
+                    answer = item
+        assert answer is not None
+        return answer
+
+    async def stream(
+        self,
+        agent: str,
+        messages: tuple[ChatMessage, ...],
+        *,
+        name: str,
+        sampling: Sampling | None = None,
+        guide: Guide | None = None,
+    ) -> AsyncGenerator[Part | Answer, None]:
+        """The parts of one step as they come, and its `Answer` last. Raises the step's error."""
+        question = Question(
+            name=name,
+            agent=agent,
+            messages=messages,
+            sampling=sampling or Sampling(),
+            guide=guide,
+            model=self.run.model,
+            priority=self.run.priority,
+        )
+        began = self._clock()
+        said: list[str] = []
+        outcome: Outcome | None = None
+        try:
+            async with aclosing(self._ask.generate(question)) as items:
+                async for item in items:
+                    if isinstance(item, Outcome):
+                        outcome = item
+                    else:
+                        said.append(item.text)
+                        yield item
+            if outcome is None:
+                raise Defect(f"step {name!r} of {agent} ended without an outcome")
+        except OrchestraError as error:
+            seconds = self._clock() - began
+            await self._record(
+                Step(name=name, agent=agent, text="".join(said), seconds=seconds, error=error.body()),
+                f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
+            )
+            raise
+        answer = Answer(
+            text="".join(said),
+            finish_reason=outcome.finish_reason,
+            usage=outcome.usage,
+            node=outcome.node,
+            model=outcome.model,
+            seconds=self._clock() - began,
+        )
+        await self._record(
+            Step(
+                name=name,
+                agent=agent,
+                node=answer.node,
+                model=answer.model,
+                text=answer.text,
+                usage=answer.usage,
+                seconds=answer.seconds,
+            ),
+            f"{name}: {agent} took {answer.seconds:.1f} s for {answer.usage.completion_tokens} tokens",
+        )
+        yield answer
+
+    async def progress(self, text: str) -> None:
+        """Tell who watches what happens."""
+        await self._ask.progress(text, None)
+
+    async def _record(self, step: Step, text: str) -> None:
+        self.steps.append(step)
+        await self._ask.progress(text, step)
