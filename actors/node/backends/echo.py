@@ -1,0 +1,222 @@
+"""A backend without a model, for dry runs, capacity tests and overhead measurements.
+
+It says the last message again, one word a token. Everything it does follows from the request and the
+settings alone, so two runs give the same answers and the same failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated
+
+import numpy as np
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.node.backends.echo_schema import instance_text
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    UnknownModel,
+)
+from orchestration.messages import (
+    FinishReason,
+    Generation,
+    Hardware,
+    ModelCard,
+    Sampling,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+
+_WORD = re.compile(r"\s*\S+")
+_BREATH = 32
+"""Pieces, or texts to embed, between two turns of the event loop at full speed."""
+
+
+class EchoSettings(BaseModel):
+    """How echo behaves. All failures are off by default; `0` means never.
+
+    `speed` is in tokens a second, 0 as fast as it goes. With `repeat`, an answer goes on until the
+    asked-for `max_tokens`; without, it ends after the message was said once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=("echo",), min_length=1)
+    embedding_models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    slots: int = Field(default=64, ge=1, le=65_536)
+    speed: float = Field(default=0.0, ge=0, le=1e6)
+    first_token_s: float = Field(default=0.0, ge=0, le=3600)
+    repeat: bool = True
+    context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
+    dimensions: int = Field(default=384, ge=8, le=384)
+
+    fail_first: int = Field(default=0, ge=0)
+    """The first so many generations fail before their first token."""
+    fail_every: int = Field(default=0, ge=0)
+    """Every so manyth generation fails, `fail_after` tokens in."""
+    fail_after: int = Field(default=0, ge=0)
+    stall_after: int = Field(default=0, ge=0)
+    """Every generation stops saying anything after so many tokens, until it is cancelled."""
+
+
+class EchoBackend(Backend):
+    """Answers with the request's own words."""
+
+    name = "echo"
+
+    def __init__(self, settings: EchoSettings | None = None) -> None:
+        self._settings = settings or EchoSettings()
+        cards = [
+            *(
+                ModelCard(name=name, context_tokens=self._settings.context_tokens)
+                for name in self._settings.models
+            ),
+            *(
+                ModelCard(name=name, kind="embedding", context_tokens=self._settings.context_tokens)
+                for name in self._settings.embedding_models
+            ),
+        ]
+        self._cards = {card.name: card for card in cards}
+        self._count = 0
+
+    async def start(self) -> None:
+        """Count failures from the beginning."""
+        self._count = 0
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(self._cards.values())
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, provider="echo"
+        )
+
+    @property
+    def slots(self) -> int:
+        return self._settings.slots
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        if generation.model not in self._cards:
+            raise UnknownModel.of(generation.model, list(self._cards))
+        self._count += 1
+        if self._count <= self._settings.fail_first:
+            raise BackendFailed(f"echo fails its first {self._settings.fail_first} generations")
+        if generation.kind == "embedding":
+            for index in range(0, len(generation.inputs), _BREATH):
+                await asyncio.sleep(0)
+                yield self._embed(index, generation.inputs[index : index + _BREATH])
+            tokens = sum(len(text.split()) for text in generation.inputs)
+            yield Finish(reason="stop", usage=Usage(prompt_tokens=tokens))
+            return
+        prompt_tokens, words, reason = self._answer(generation)
+        settings = self._settings
+        fails = settings.fail_every and self._count % settings.fail_every == 0
+        logprobs = generation.sampling.logprobs
+        loop = asyncio.get_running_loop()
+        started = loop.time() + settings.first_token_s
+        said = 0
+        for word in words:
+            if fails and said == settings.fail_after:
+                break
+            if settings.stall_after and said == settings.stall_after:
+                await loop.create_future()  # until cancelled
+            if settings.speed or not said:
+                # Each token has its own moment, counted from the start, so that late sleeps do not add up.
+                wait = started + (said / settings.speed if settings.speed else 0) - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+            if said % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            said += 1
+            yield Piece(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
+        if fails:
+            raise BackendFailed(f"echo fails generation {self._count}: fail_every {settings.fail_every}")
+        yield Finish(reason=reason, usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=said))
+
+    def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
+        """Prompt tokens, the words to say, and why they end. Raises `InvalidRequest` and its children."""
+        settings, sampling = self._settings, generation.sampling
+        if generation.kind == "chat" and not generation.messages:
+            raise InvalidRequest("a chat needs at least one message", param="messages")
+        asked = " ".join(m.content for m in generation.messages) if generation.messages else generation.prompt
+        prompt_tokens = len(asked.split())
+        room = settings.context_tokens - prompt_tokens
+        if room <= 0:
+            raise ContextTooLong.of(generation.model, prompt_tokens, settings.context_tokens)
+        limit = min(room, sampling.max_tokens or room)
+        source = _said_last(generation)
+        if generation.guide is not None:
+            if generation.guide.json_schema is None:
+                raise InvalidGuide("echo cannot follow a regular expression", param="guide")
+            source, repeat = instance_text(generation.guide.json_schema), False
+        else:
+            repeat = settings.repeat and sampling.max_tokens is not None
+        words = _WORD.findall(source) or [source.strip() or "…"]
+        total = limit if repeat else min(limit, len(words))
+        reason: FinishReason = "length" if repeat or total < len(words) else "stop"
+        if sampling.stop:
+            cut, stopped = _until_stop(itertools.islice(_again(words), total), sampling.stop)
+            return prompt_tokens, iter(cut), "stop" if stopped else reason
+        return prompt_tokens, itertools.islice(_again(words), total), reason
+
+    def _embed(self, index: int, inputs: tuple[str, ...]) -> Embeddings:
+        vectors = tuple(_vector(text, self._settings.dimensions) for text in inputs)
+        return Embeddings(index=index, vectors=vectors)
+
+
+def _said_last(generation: Generation) -> str:
+    """The last thing a user said, or the last message if no user spoke, or the prompt."""
+    for message in reversed(generation.messages):
+        if message.role == "user":
+            return message.content
+    return generation.messages[-1].content if generation.messages else generation.prompt
+
+
+def _again(words: list[str]) -> Iterator[str]:
+    """The words over and over, a space between the rounds."""
+    yield from words
+    first = words[0] if words[0][:1].isspace() else f" {words[0]}"
+    again = [first, *words[1:]]
+    while True:
+        yield from again
+
+
+def _until_stop(words: Iterator[str], stops: tuple[str, ...]) -> tuple[list[str], bool]:
+    """The words before the earliest stop string, wherever it begins, and whether there was one."""
+    taken = list(words)
+    text = "".join(taken)
+    end = min((at for stop in stops if stop and (at := text.find(stop)) >= 0), default=-1)
+    if end < 0:
+        return taken, False
+    return [word for word in _WORD.findall(text[:end]) if word], True
+
+
+def _logprobs(word: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
+    """Echo is always certain."""
+    raw = tuple(word.encode())
+    tops = (TopLogprob(token=word, logprob=0.0, bytes=raw),) if sampling.top_logprobs else ()
+    return (TokenLogprob(token=word, logprob=0.0, bytes=raw, top_logprobs=tops),)
+
+
+def _vector(text: str, dimensions: int) -> str:
+    """A unit vector whose direction is drawn with the text's SHA-256 as the seed."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    vector = np.random.default_rng(seed).standard_normal(dimensions)
+    return base64.b64encode((vector / np.linalg.norm(vector)).astype("<f4").tobytes()).decode()
