@@ -12,8 +12,8 @@ class NatsServerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
-    """The data folder of Orchestra; the server's files go to `<data>/nats`."""
+    data: Path = Path()
+    """The data folder of Orchestra, as `orchestra up` knows it; the server's files go to `<data>/nats`."""
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65_535)
     monitor_port: int = Field(default=0, ge=0, le=65_535)

@@ -49,8 +49,9 @@ class Node(Actor):
         self.lost_identity = asyncio.Event()
         """Set when another node has taken this one's id: the process must stop."""
         self._started_at = time.time()
+        self._joined = False
         self._active: dict[str, asyncio.Task[object]] = {}
-        self._presence = Presence(bus, self.describe, self.lost_identity.set)
+        self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self._cancels: Subscription | None = None
 
     def describe(self) -> NodeInfo:
@@ -70,13 +71,17 @@ class Node(Actor):
         await self.backend.start()
         self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
         SLOTS.labels(self.id).set(self.slots)
+        if self._joined:  # after a crash
+            await self._presence.join()
 
     async def join(self) -> None:
         """Appear in the registry; call it once the node's subject is served."""
+        self._joined = True
         await self._presence.join()
 
     async def leave(self) -> None:
         """Vanish from the registry; what runs goes on."""
+        self._joined = False
         await self._presence.leave()
 
     async def stopped(self) -> None:

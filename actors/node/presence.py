@@ -23,21 +23,23 @@ class Presence:
     """Advertises what `describe` says until `leave`. `on_conflict` is called when another node has
     taken the id, after which this one no longer holds it."""
 
-    def __init__(self, bus: Bus, describe: Callable[[], NodeInfo], on_conflict: Callable[[], None]) -> None:
+    def __init__(
+        self, bus: Bus, node_id: str, describe: Callable[[], NodeInfo], on_conflict: Callable[[], None]
+    ) -> None:
+        self.node_id = node_id
         self._describe = describe
         self._on_conflict = on_conflict
-        self._lease = Lease(Bucket(bus, BUCKET), describe().id)
+        self._lease = Lease(Bucket(bus, BUCKET), node_id)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
         """Raises `Conflict` naming the id when a live node has it."""
-        info = self._describe()
         try:
             await self._lease.hold(self._value())
         except Conflict as error:
             raise Conflict(
-                f"a node {info.id!r} is already alive; choose another --id, or wait for its lease to end"
+                f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
             ) from error
         self._task = asyncio.get_running_loop().create_task(self._renew())
 
@@ -67,7 +69,7 @@ class Presence:
             try:
                 await self._lease.hold(self._value())
             except Conflict:
-                log.critical("another node has taken the id %s; this one stops", self._describe().id)
+                log.critical("another node has taken the id %s; this one stops", self.node_id)
                 self._on_conflict()
                 return
             except OrchestraError as error:
