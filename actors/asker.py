@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from secrets import token_hex
 
@@ -78,15 +79,23 @@ class Asker:
     def open_streams(self) -> int:
         return len(self._open)
 
-    async def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncIterator[Event]:
-        """Ask, and yield the events as they come; the last is an `Ended` without an error.
+    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[Event, None]:
+        """Put `work` on its queue, and `follow` its stream."""
+        return self.follow(work.id, envelope, partial(self._publish, work, envelope))
+
+    async def follow(
+        self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
+    ) -> AsyncGenerator[Event, None]:
+        """Ask by `send`, and yield the events as they come; the last is an `Ended` without an error.
+
+        `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
         Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
         deadline, `BusUnavailable` when NATS goes. Closing the iterator before the end cancels the work.
         Use it under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work.id] = _Open()
+        opened = self._open[work_id] = _Open()
         accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
@@ -95,7 +104,7 @@ class Asker:
         )
         ended = False
         try:
-            await self._publish(work, envelope, accepted)
+            await send(accepted)
             expected = 0
             while not ended:
                 raw = await opened.arrived.get()
@@ -113,9 +122,9 @@ class Asker:
         finally:
             timer.cancel()
             self.bus.forget(accepted)
-            self._open.pop(work.id, None)
+            self._open.pop(work_id, None)
             if not ended:
-                await self._cancel(work.id)
+                await self._cancel(work_id)
 
     async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
         if isinstance(work, Generation):

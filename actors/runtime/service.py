@@ -79,6 +79,8 @@ class Endpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     acknowledgement: bytes = b""
     """Sent first on a stream, before the handler has said anything."""
+    streams: bool | None = None
+    """Whether this endpoint answers with a stream; None: if any handler of the actor streams."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,9 @@ class Service:
     async def add(self, endpoint: Endpoint) -> None:
         """Serve an endpoint. Messages beyond the actor's mailbox get `MailboxFull`."""
         stats = Stats()
-        streams = any(spec.streams for spec in handlers(endpoint.ref.cell.kind).values())
+        streams = endpoint.streams
+        if streams is None:
+            streams = any(spec.streams for spec in handlers(endpoint.ref.cell.kind).values())
 
         async def arrived(message: Message) -> None:
             if not message.reply:

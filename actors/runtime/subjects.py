@@ -134,6 +134,11 @@ class AgentAddress:
         return f"agents.prompt.orchestra.{self.cluster}.{self.name}"
 
     @property
+    def ask(self) -> str:
+        """Ours, beside the protocol's: a step of a run, whose events go to the asker's stream."""
+        return f"agents.ask.orchestra.{self.cluster}.{self.name}"
+
+    @property
     def status(self) -> str:
         return f"agents.status.orchestra.{self.cluster}.{self.name}"
 
