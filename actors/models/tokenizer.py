@@ -50,6 +50,11 @@ class Tokenizer:
             raise CorruptModel(f"{folder / TOKENIZER} cannot be read: {error}") from error
 
     @property
+    def control_tokens(self) -> frozenset[str]:
+        """The spellings of the control tokens, as `ChatTemplate` wants them."""
+        return frozenset(self._specials)
+
+    @property
     def inner(self) -> tokenizers.Tokenizer:
         """The library's tokenizer, which encodes control tokens as text. Do not change it."""
         return self._inner
@@ -74,6 +79,10 @@ class Tokenizer:
             elif piece:
                 ids.extend(self._inner.encode(piece, add_special_tokens=False).ids)
         return ids
+
+    def encode_sentence(self, text: str) -> list[int]:
+        """Token ids of `text` for an embedding model, with its tokens for beginning and end."""
+        return list(self._inner.encode(text, add_special_tokens=True).ids)
 
     def token_id(self, token: str) -> int | None:
         """The id of the token spelled `token` in the vocabulary."""
