@@ -1,0 +1,105 @@
+"""How a coordinator asks the other agents, whichever machine they are on: the `Ask` of a pattern."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from opentelemetry.trace import SpanKind
+
+from actors.agents.messages import AskAgent
+from actors.asker import Asker
+from actors.runtime.bus import Bus
+from actors.runtime.envelope import Envelope
+from actors.runtime.service import ERROR
+from actors.runtime.streams import StreamWriter
+from actors.runtime.subjects import AgentAddress
+from actors.runtime.telemetry import span, traceparent
+from orchestration.errors import (
+    DeadlineExceeded,
+    Defect,
+    ErrorBody,
+    NobodyListens,
+    NodeLost,
+    from_body,
+)
+from orchestration.messages import Chunk, Ended, Step
+from orchestration.patterns import Outcome, Part, Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Colleagues:
+    """The agents of `cluster`, for one run. Progress goes to the run's stream."""
+
+    bus: Bus
+    asker: Asker
+    cluster: str
+    writer: StreamWriter
+    envelope: Envelope
+    accept_timeout_s: float
+
+    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        """The agent puts the step on a queue; its events come here straight from the node."""
+        ask = AskAgent(
+            id=self.asker.new_id(),
+            messages=question.messages,
+            sampling=question.sampling,
+            guide=question.guide,
+            model=question.model,
+            priority=question.priority,
+        )
+        with span(
+            f"invoke_agent {question.agent}",
+            parent=self.envelope.trace,
+            kind=SpanKind.CLIENT,
+            gen_ai__operation__name="invoke_agent",
+            gen_ai__provider__name="orchestra",
+            gen_ai__agent__name=question.agent,
+            orchestra__step__name=question.name,
+        ) as running:
+            envelope = self.envelope.under(traceparent(self.envelope.trace))
+
+            async def send(accepted: str) -> None:
+                await self._send(question.agent, ask, envelope)
+
+            async with aclosing(self.asker.follow(ask.id, envelope, send)) as events:
+                async for event in events:
+                    if isinstance(event, Chunk):
+                        yield Part(text=event.text, tokens=event.tokens, logprobs=event.logprobs)
+                    elif isinstance(event, Ended):
+                        running.set_attribute("gen_ai.request.model", event.model)
+                        running.set_attribute("gen_ai.usage.input_tokens", event.usage.prompt_tokens)
+                        running.set_attribute("gen_ai.usage.output_tokens", event.usage.completion_tokens)
+                        yield Outcome(
+                            finish_reason=event.finish_reason,
+                            usage=event.usage,
+                            node=event.node,
+                            model=event.model,
+                        )
+
+    async def progress(self, text: str, step: Step | None) -> None:
+        await self.writer.progress(text, step)
+
+    async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
+        """Raises `NobodyListens` when no such agent is there, `NodeLost` when it does not answer, and
+        the agent's error when it cannot serve the step."""
+        try:
+            reply = await self.bus.request(
+                AgentAddress(self.cluster, agent).ask,
+                ask.model_dump_json(exclude_defaults=True).encode(),
+                timeout=min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s)),
+                headers=envelope.headers(),
+            )
+        except NobodyListens as error:
+            raise NobodyListens(f"no agent {agent!r} is running in cluster {self.cluster!r}") from error
+        except DeadlineExceeded as error:
+            envelope.remaining(0)  # where the run's own deadline passed, that is the error
+            raise NodeLost(f"agent {agent!r} did not answer in {self.accept_timeout_s:g} s") from error
+        if not reply.header(ERROR):
+            return
+        try:
+            body = ErrorBody.model_validate_json(reply.data)
+        except ValueError as error:
+            raise Defect(f"agent {agent!r} answered with an unreadable error") from error
+        raise from_body(body)

@@ -1,0 +1,107 @@
+"""The coordinator: performs the patterns of runs, and takes prompts like every agent."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from actors.agents.colleagues import Colleagues
+from actors.agents.messages import Prompt
+from actors.agents.roles import Role
+from actors.agents.settings import AgentsSettings
+from actors.agents.specialist import Specialist
+from actors.asker import Asker
+from actors.runtime.actor import Actor
+from actors.runtime.bus import Bus
+from actors.runtime.envelope import Envelope
+from actors.runtime.streams import StreamWriter
+from actors.runtime.telemetry import span, trace_id, traceparent
+from orchestration.errors import Defect
+from orchestration.messages import ChatMessage, Ended, Run, Step
+from orchestration.patterns import COORDINATOR, Answer, Stage, find_pattern
+
+
+@dataclass(slots=True, eq=False)
+class PulledRun:
+    """A run taken off the queue. `steps` grows while it is performed, so that they are known whatever
+    happens."""
+
+    run: Run
+    envelope: Envelope
+    writer: StreamWriter
+    steps: list[Step] = field(default_factory=list)
+
+
+class Coordinator(Actor):
+    """Performs runs, many at once: it waits for agents most of its time. `Intake` bounds them."""
+
+    concurrency = 3 * 1024
+    mailbox_size = 3 * 1024
+
+    def __init__(self, bus: Bus, asker: Asker, roles: dict[str, Role], settings: AgentsSettings) -> None:
+        self.bus = bus
+        self.asker = asker
+        self.agents = {name: role.description for name, role in roles.items()}
+        self.settings = settings
+
+    async def on_run(self, pulled: PulledRun) -> Ended:
+        """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
+        run = pulled.run
+        with span(
+            f"invoke_agent {COORDINATOR}",
+            gen_ai__operation__name="invoke_agent",
+            gen_ai__provider__name="orchestra",
+            gen_ai__agent__name=COORDINATOR,
+            orchestra__pattern=run.pattern,
+            orchestra__run=run.id,
+        ) as running:
+            trace = traceparent(pulled.envelope.trace)
+            colleagues = Colleagues(
+                bus=self.bus,
+                asker=self.asker,
+                cluster=self.settings.cluster,
+                writer=pulled.writer,
+                envelope=pulled.envelope.under(trace),
+                accept_timeout_s=self.settings.accept_timeout_s,
+            )
+            stage = Stage(
+                run, colleagues, agents=self.agents, clock=time.perf_counter, limits=self.settings.limits
+            )
+            stage.steps = pulled.steps
+            answer = await self._perform(run, stage, pulled.writer)
+            running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
+            running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
+        return Ended(
+            seq=0,
+            finish_reason=answer.finish_reason,
+            usage=stage.usage,
+            node=answer.node,
+            model=answer.model,
+            steps=tuple(stage.steps),
+            trace_id=trace_id(trace),
+        )
+
+    @staticmethod
+    async def _perform(run: Run, stage: Stage, writer: StreamWriter) -> Answer:
+        answer: Answer | None = None
+        async with aclosing(find_pattern(run.pattern)(run, stage)) as items:
+            async for item in items:
+                if isinstance(item, Answer):
+                    answer = item
+                else:
+                    await writer.piece(item.text, item.tokens, item.logprobs)
+        if answer is None:
+            raise Defect(f"pattern {run.pattern!r} ended without an answer")
+        return answer
+
+
+class Reception(Specialist):
+    """The coordinator as others see it: a prompt becomes a run of `auto`, which any coordinator may take.
+
+    Its own steps, such as plans, it does as a specialist does.
+    """
+
+    def work(self, prompt: Prompt) -> Run:
+        said = (ChatMessage(role="user", content=prompt.text),)
+        return Run(id=self.asker.new_id(), pattern="auto", messages=said)

@@ -1,0 +1,55 @@
+"""An agent with a role: it makes generations of what it is asked, with its prompt, profile and model."""
+
+from __future__ import annotations
+
+from actors.agents.agent import Agent, AgentIdentity
+from actors.agents.messages import AgentAsked, AskAgent, Prompt
+from actors.agents.roles import Role, choose_model
+from actors.asker import ID_HEADER, Asker
+from actors.registry import Registry
+from actors.runtime.bus import Bus
+from actors.runtime.envelope import current
+from actors.runtime.jetstream import enqueue
+from actors.runtime.subjects import GenerationQueue
+from actors.runtime.telemetry import traceparent
+from orchestration.messages import ChatMessage, Generation, Run
+
+
+class Specialist(Agent):
+    """One of any number of replicas of a role.
+
+    A step of a run is put on the queue with the asker's own id: the node streams to the asker straight,
+    and a specialist that dies afterwards takes nothing with it.
+    """
+
+    def __init__(
+        self, role: Role, bus: Bus, asker: Asker, registry: Registry, identity: AgentIdentity
+    ) -> None:
+        super().__init__(bus, asker, identity)
+        self.role = role
+        self.registry = registry
+
+    def generation(self, ask: AskAgent) -> Generation:
+        """What the model is to do. Raises what `choose_model` raises."""
+        return Generation(
+            id=ask.id,
+            model=choose_model(ask.model, self.role.models, self.registry.cards, self.registry.known),
+            messages=self.role.before(ask.messages),
+            sampling=ask.sampling.over(self.role.sampling),
+            guide=ask.guide,
+            priority=ask.priority,
+        )
+
+    def work(self, prompt: Prompt) -> Generation | Run:
+        said = (ChatMessage(role="user", content=prompt.text),)
+        return self.generation(AskAgent(id=self.asker.new_id(), messages=said))
+
+    async def on_ask(self, message: AskAgent) -> AgentAsked:
+        """Put the step on the queue of its model. Raises `QueueFull` too."""
+        generation = self.generation(message)
+        envelope = current.get()
+        headers = envelope.under(traceparent(envelope.trace)).headers()
+        headers[ID_HEADER] = generation.id
+        subject = GenerationQueue(generation.priority, generation.model).subject
+        await enqueue(self.bus, subject, generation.model_dump_json(exclude_defaults=True).encode(), headers)
+        return AgentAsked(model=generation.model)

@@ -1,0 +1,152 @@
+"""All agents of one process: started together, drained in an order that lets what was begun finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.agents.agent import AgentIdentity
+from actors.agents.coordinator import Coordinator, Reception
+from actors.agents.intake import Intake
+from actors.agents.messages import AskAgent
+from actors.agents.protocol import (
+    SERVICE,
+    VERSION,
+    decode_prompt,
+    decode_status,
+    prompt_metadata,
+    service_info,
+)
+from actors.agents.roles import Role, load_roles
+from actors.agents.settings import AgentsSettings
+from actors.agents.specialist import Specialist
+from actors.asker import Asker
+from actors.registry import Registry
+from actors.runtime.bus import Bus
+from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
+from actors.runtime.subjects import AgentAddress
+from actors.runtime.system import ActorRef, ActorSystem
+from orchestration.patterns import COORDINATOR
+
+log = logging.getLogger(__name__)
+
+STEPS_SERVICE = "orchestra-agents"
+"""The service of the `ask` endpoints, one for each role."""
+
+
+class Team:
+    """The six agents and the coordinator's intake of runs."""
+
+    def __init__(self, bus: Bus, settings: AgentsSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.roles = load_roles(settings.roles)
+        self.asker = Asker(bus)
+        self.registry = Registry(bus)
+        self.front = ActorSystem()
+        self.specialists = ActorSystem()
+        self.intake: Intake | None = None
+        self.steps = Service(
+            bus, ServiceInfo(name=STEPS_SERVICE, version=VERSION, description="The steps of runs, by role")
+        )
+        self.prompts: list[Service] = []
+
+    async def start(self) -> None:
+        """Raises `BusUnavailable` when the buckets and streams are not there."""
+        await self.asker.start()
+        await self.registry.start()
+        await self.steps.start()
+        for role in self.roles.values():
+            await self._spawn(role)
+        coordinator = await self.front.spawn(
+            Coordinator, lambda: Coordinator(self.bus, self.asker, self.roles, self.settings)
+        )
+        self.intake = Intake(self.bus, coordinator, self.settings)
+        await self.intake.start()
+        await self.bus.flush()
+
+    async def _spawn(self, role: Role) -> None:
+        cluster = self.settings.cluster
+        address = AgentAddress(cluster, role.name)
+        service = Service(self.bus, service_info(cluster, role.name, role.description))
+        identity = AgentIdentity(address=address, instance=service.id, heartbeat_s=self.settings.heartbeat_s)
+        kind = Reception if role.name == COORDINATOR else Specialist
+
+        def make() -> Specialist:
+            return kind(role, self.bus, self.asker, self.registry, identity)
+
+        ref: ActorRef = await self.specialists.spawn(kind, make, name=role.name)
+        await self.steps.add(
+            Endpoint(
+                name=f"ask-{role.name}",
+                subject=address.ask,
+                ref=ref,
+                decode=decode_model(AskAgent),
+                queue=SERVICE,
+                streams=False,
+            )
+        )
+        await service.start()
+        self.prompts.append(service)
+        await service.add(
+            Endpoint(
+                name="prompt",
+                subject=address.prompt,
+                ref=ref,
+                decode=decode_prompt,
+                queue=SERVICE,
+                metadata=prompt_metadata(self.bus.max_payload),
+                streams=True,
+            )
+        )
+        await service.add(
+            Endpoint(
+                name="status",
+                subject=address.status,
+                ref=ref,
+                decode=decode_status,
+                queue=SERVICE,
+                streams=False,
+            )
+        )
+
+    async def drain(self) -> bool:
+        """Take nothing new, finish what was begun within `drain_timeout_s`, then leave. True when nothing
+        was cut off.
+
+        Runs need the specialists, on this machine perhaps, so those stay until the runs are done.
+        """
+        end = asyncio.get_running_loop().time() + self.settings.drain_timeout_s
+        for service in self.prompts:
+            await service.leave()
+        if self.intake is not None:
+            await self.intake.leave()
+        clean = await self.front.drain(self._left(end))
+        if self.intake is not None:
+            await self.intake.stop()
+        await self.steps.leave()
+        clean = await self.specialists.drain(self._left(end)) and clean
+        await self.registry.stop()
+        await self.asker.stop()
+        return clean
+
+    @staticmethod
+    def _left(end: float) -> float:
+        return max(0.0, end - asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def run_agents(bus: Bus, settings: AgentsSettings) -> AsyncIterator[Team]:
+    """All agents on `bus`, for as long as the context is open; drained when it closes.
+
+    Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
+    """
+    team = Team(bus, settings)
+    try:
+        await team.start()
+        yield team
+    finally:
+        if not await team.drain():
+            log.warning("agents left with work unfinished after %.1f s", settings.drain_timeout_s)
