@@ -66,21 +66,30 @@ def encode_model(value: BaseModel) -> bytes:
     return value.model_dump_json().encode()
 
 
+def encode_error(error: OrchestraError) -> bytes:
+    return error.body().model_dump_json().encode()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One subject of a service. `decode` turns a message into what a handler of the actor takes."""
+    """One subject of a service. `decode` turns a message into what a handler of the actor takes.
+
+    Where `streams` is None and only some handlers of the actor stream, an error of `decode` itself is
+    answered as in a stream.
+    """
 
     name: str
     subject: str
     ref: ActorRef
     decode: Callable[[Message], Any]
     encode: Callable[[Any], bytes] = encode_model
+    encode_error: Callable[[OrchestraError], bytes] = encode_error
     queue: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     acknowledgement: bytes = b""
     """Sent first on a stream, before the handler has said anything."""
     streams: bool | None = None
-    """Whether this endpoint answers with a stream; None: if any handler of the actor streams."""
+    """Whether this endpoint answers with a stream; None: if the handler of what `decode` returns does."""
 
 
 @dataclass(slots=True)
@@ -115,9 +124,10 @@ class Service:
     async def add(self, endpoint: Endpoint) -> None:
         """Serve an endpoint. Messages beyond the actor's mailbox get `MailboxFull`."""
         stats = Stats()
+        specs = handlers(endpoint.ref.cell.kind)
         streams = endpoint.streams
         if streams is None:
-            streams = any(spec.streams for spec in handlers(endpoint.ref.cell.kind).values())
+            streams = any(spec.streams for spec in specs.values())
 
         async def arrived(message: Message) -> None:
             if not message.reply:
@@ -125,6 +135,8 @@ class Service:
             sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
             try:
                 decoded = endpoint.decode(message)
+                if endpoint.streams is None and streams and not specs[type(decoded)].streams:
+                    sink.answer_once()
                 sink.work = endpoint.ref.deliver(decoded, sink, Envelope.from_headers(message.headers))
             except OrchestraError as error:
                 await sink.failed(error)
@@ -209,6 +221,12 @@ class _ReplySink:
         self.probe = bus.expect(self._gone) if streams else ""
         self.greeted = not endpoint.acknowledgement
 
+    def answer_once(self) -> None:
+        """This request gets one message, though the endpoint can stream."""
+        self.streams = False
+        self.bus.forget(self.probe)
+        self.probe = ""
+
     def _gone(self, message: Message) -> None:
         if message.status == "503" and self.work is not None:
             self.work.cancel()
@@ -231,7 +249,7 @@ class _ReplySink:
     async def failed(self, error: OrchestraError) -> None:
         try:
             await self._send(
-                error.body().model_dump_json().encode(),
+                self.endpoint.encode_error(error),
                 {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)},
             )
             if self.streams:

@@ -1,0 +1,67 @@
+"""Which work a model's name stands for, and whether anybody could do it now.
+
+A real model's name is a generation; `orchestra/<pattern>` is a run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from actors.registry import Registry
+from orchestration.errors import InvalidRequest, NoNode, UnknownModel
+from orchestration.messages import ModelCard, NodeInfo
+from orchestration.patterns.catalogue import PATTERNS, pattern_name, virtual_models
+
+WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
+Kind = Literal["chat", "embedding"]
+
+
+class Admission:
+    """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.virtual = virtual_models()
+        self._view: dict[str, NodeInfo] | None = None
+        self._cards: dict[str, ModelCard] = {}
+
+    @property
+    def cards(self) -> dict[str, ModelCard]:
+        """The real models that can be asked for now, by name."""
+        if self._view is not self.registry.nodes:
+            self._view = self.registry.nodes
+            self._cards = self.registry.cards
+        return self._cards
+
+    def pattern(self, model: str) -> str | None:
+        """The pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
+        pattern = pattern_name(model)
+        if pattern is not None and pattern not in PATTERNS:
+            raise UnknownModel.of(model, self.known())
+        return pattern
+
+    def need_node(self) -> None:
+        """Raises `NoNode` when no node is alive at all."""
+        if not self.cards:
+            raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
+
+    def need_model(self, model: str, kind: Kind, *, param: str = "model") -> None:
+        """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind."""
+        card = self.cards.get(model)
+        if card is not None:
+            if card.kind != kind:
+                makes = (
+                    "embeddings: use /v1/embeddings" if card.kind == "embedding" else "text, not embeddings"
+                )
+                raise InvalidRequest(f"model {model!r} makes {makes}", param=param)
+            return
+        if model in self.registry.known:
+            raise NoNode(f"no node that is alive serves model {model!r}; {WAY_OUT}", retry_after_s=2)
+        self.need_node()
+        error = UnknownModel.of(model, self.known())
+        error.param = param
+        raise error
+
+    def known(self) -> list[str]:
+        """Every name that can be asked for now."""
+        return [*self.cards, *self.virtual]

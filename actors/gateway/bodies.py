@@ -1,0 +1,200 @@
+"""The request bodies of the OpenAI API, as far as Orchestra takes them. Unknown fields are ignored.
+
+Ranges of sampling parameters are not repeated here: `orchestration.messages.Sampling` has them under the
+same names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from actors.gateway.guides import ResponseFormat
+from orchestration.messages import Priority, Sampling
+
+MAX_STOPS = 4
+MAX_INPUTS = 2048
+_SAID = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+)
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+def _text_of(content: Any) -> Any:
+    """A message's content as one text; text parts are joined."""
+    if isinstance(content, str):
+        return content
+    if content is None:
+        raise ValueError("content is needed, as text or a list of text parts")
+    if not isinstance(content, list):
+        raise ValueError("content must be text or a list of text parts")
+    texts: list[str] = []
+    for number, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        text = part.get("text") if kind == "text" else None
+        if not isinstance(text, str):
+            raise ValueError(f"part {number} of the content has type {kind!r}; only text parts are supported")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _stops_of(stop: Any) -> Any:
+    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+    if isinstance(stops, list) and (len(stops) > MAX_STOPS or any(text == "" for text in stops)):
+        raise ValueError(f"stop takes up to {MAX_STOPS} texts, none of them empty")
+    return stops
+
+
+def _one_answer(n: int | None) -> int | None:
+    if n is not None and n != 1:
+        raise ValueError(f"n is {n}; only one answer per request is supported")
+    return n
+
+
+def _prompt_of(prompt: Any) -> Any:
+    if isinstance(prompt, list):
+        if len(prompt) != 1 or not isinstance(prompt[0], str):
+            raise ValueError("prompt must be one text; several prompts and token ids are not supported")
+        return prompt[0]
+    return prompt
+
+
+def _inputs_of(inputs: Any) -> Any:
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError("input must be a text or a list of texts; token ids are not supported")
+    if len(texts) > MAX_INPUTS:
+        raise ValueError(f"input has {len(texts)} texts; up to {MAX_INPUTS} are taken at once")
+    return texts
+
+
+def _refused(why: str) -> BeforeValidator:
+    """A field that may be there but must say nothing."""
+
+    def check(value: Any) -> None:
+        if value:
+            raise ValueError(why)
+
+    return BeforeValidator(check)
+
+
+class Turn(Body):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str, BeforeValidator(_text_of)]
+    name: str | None = None
+    tool_calls: Annotated[None, _refused("tool calls are not supported yet")] = None
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+
+
+class Extension(Body):
+    """Orchestra's own field, `orchestra`, of a chat request."""
+
+    model: str | None = Field(default=None, min_length=1)
+    """For a pattern: the model that every step should use."""
+    priority: Priority = Priority.INTERACTIVE
+
+
+class SamplingBody(Body):
+    """What chats and completions share."""
+
+    model: str = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int | None, AfterValidator(_one_answer)] = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: Annotated[tuple[str, ...], BeforeValidator(_stops_of)] = ()
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Annotated[None, _refused("logit_bias is not supported")] = None
+    response_format: ResponseFormat | None = None
+    regex: str | None = None
+    guided_regex: str | None = None
+    orchestra: Extension | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def priority(self) -> Priority:
+        return Priority.INTERACTIVE if self.orchestra is None else self.orchestra.priority
+
+    def said(self) -> dict[str, Any]:
+        """The sampling parameters that the caller gave a value to."""
+        values = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
+        if self.max_tokens is not None:
+            values["max_tokens"] = self.max_tokens
+        if self.stop:
+            values["stop"] = self.stop
+        return values
+
+
+class ChatBody(SamplingBody):
+    """`POST /v1/chat/completions`."""
+
+    messages: tuple[Turn, ...] = Field(min_length=1)
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: Annotated[None, _refused("tools are not supported yet")] = None
+    functions: Annotated[None, _refused("functions are not supported yet")] = None
+    audio: Annotated[None, _refused("audio is not supported")] = None
+
+    def sampling(self) -> Sampling:
+        """Raises pydantic's `ValidationError` naming the field out of range."""
+        values = self.said()
+        if self.max_completion_tokens is not None:
+            values["max_tokens"] = self.max_completion_tokens
+        if self.logprobs:
+            values["logprobs"] = True
+            values["top_logprobs"] = self.top_logprobs or 0
+        return Sampling.model_validate(values)
+
+
+class CompletionBody(SamplingBody):
+    """`POST /v1/completions`."""
+
+    prompt: Annotated[str, BeforeValidator(_prompt_of)]
+    logprobs: int | None = None
+    echo: Annotated[None, _refused("echo is not supported")] = None
+    suffix: Annotated[None, _refused("suffix is not supported")] = None
+    best_of: int | None = Field(default=None, le=1)
+
+    def sampling(self) -> Sampling:
+        """Raises pydantic's `ValidationError` naming the field out of range."""
+        values = self.said()
+        if self.logprobs is not None:
+            values["logprobs"] = True
+            values["top_logprobs"] = self.logprobs
+        return Sampling.model_validate(values)
+
+
+class EmbeddingBody(Body):
+    """`POST /v1/embeddings`."""
+
+    model: str = Field(min_length=1)
+    input: Annotated[tuple[str, ...], BeforeValidator(_inputs_of)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[
+        None, _refused("dimensions is not supported: vectors have the model's own length")
+    ] = None

@@ -1,0 +1,90 @@
+"""`chat.completion` and `chat.completion.chunk`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import to_json
+
+from actors.gateway.shape import Event, TextShape, finish_reason, usage_of
+from orchestration.messages import Chunk, Ended, Progress, TokenLogprob
+
+
+class ChatShape(TextShape):
+    """The prefix of a chunk is built once, so a token costs one small JSON string.
+
+    Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
+    clients read as "nothing new".
+    """
+
+    def __init__(
+        self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
+    ) -> None:
+        super().__init__(work_id, model, created, include_usage=include_usage, logprobs=logprobs)
+        head = to_json(
+            {
+                "id": f"chatcmpl-{work_id}",
+                "object": "chat.completion.chunk",
+                "created": created,
+                "model": model,
+            }
+        )
+        self._open = head[:-1] + b',"choices":[{"index":0,"delta":{'
+        self._head = head[:-1]
+        self._role = b'"role":"assistant",'
+
+    def piece(self, event: Event) -> tuple[bytes, ...]:
+        if isinstance(event, Chunk):
+            role, self._role = self._role, b""
+            text = to_json(event.text)
+            logprobs = to_json(chat_logprobs(event.logprobs)) if event.logprobs else b"null"
+            return (
+                b'%b%b"content":%b},"logprobs":%b,"finish_reason":null}]}'
+                % (self._open, role, text, logprobs),
+            )
+        if isinstance(event, Progress):
+            said: dict[str, Any] = {"progress": event.text}
+            if event.step is not None:
+                said["step"] = event.step.model_dump(mode="json", exclude_none=True)
+            return (b'%b},"finish_reason":null}],"orchestra":%b}' % (self._open, to_json(said)),)
+        if isinstance(event, Ended):
+            return self._last(event)
+        return ()
+
+    def _last(self, ended: Ended) -> tuple[bytes, ...]:
+        reason = to_json(finish_reason(ended))
+        role = b'"role":"assistant","content":""' if self._role else b""
+        last = b'%b%b},"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
+            self._open,
+            role,
+            reason,
+            to_json(self.orchestra(ended)),
+        )
+        if not self.include_usage:
+            return (last,)
+        return last, b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_of(ended.usage)))
+
+    def whole(self) -> bytes:
+        ended = self.end()
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "".join(self.texts), "refusal": None},
+            "logprobs": chat_logprobs(self.token_logprobs) if self.logprobs else None,
+            "finish_reason": finish_reason(ended),
+        }
+        return to_json(
+            {
+                "id": f"chatcmpl-{self.work_id}",
+                "object": "chat.completion",
+                "created": self.created,
+                "model": self.model,
+                "choices": [choice],
+                "usage": usage_of(ended.usage),
+                "orchestra": self.orchestra(ended),
+            }
+        )
+
+
+def chat_logprobs(tokens: tuple[TokenLogprob, ...] | list[TokenLogprob]) -> dict[str, Any]:
+    """OpenAI's `logprobs` of a chat choice; the tokens already have its fields."""
+    return {"content": tokens, "refusal": None}

@@ -1,0 +1,50 @@
+"""What only the gateway's faces raise.
+
+OrchestraError             status  code
+├── InvalidRequest
+│   ├── NoSuchPath            404  not_found
+│   ├── WrongMethod           405  method_not_allowed
+│   └── SlowBody              408  slow_body
+├── Cancelled
+│   └── ClientLeft            499  cancelled           nobody is there to be told
+└── Unavailable
+    └── HttpPortBusy          503  http_port_busy      waiting will not help
+"""
+
+from __future__ import annotations
+
+from orchestration.errors import Cancelled, InvalidRequest, Unavailable
+
+
+class NoSuchPath(InvalidRequest):
+    status = 404
+    code = "not_found"
+
+
+class WrongMethod(InvalidRequest):
+    """`allowed` are the methods of the path, for the `Allow` header."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class SlowBody(InvalidRequest):
+    """The client did not finish its body in time."""
+
+    status = 408
+    code = "slow_body"
+
+
+class ClientLeft(Cancelled):
+    """The connection was closed before the answer was complete."""
+
+
+class HttpPortBusy(Unavailable):
+    """The address cannot be listened on: the text says why and the way out."""
+
+    code = "http_port_busy"
+    retryable = False

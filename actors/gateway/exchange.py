@@ -1,0 +1,176 @@
+"""One HTTP request and its answer, on raw ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from actors.gateway.errors import ClientLeft, SlowBody, WrongMethod
+from actors.gateway.shape import error_json
+from orchestration.errors import OrchestraError, PayloadTooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+NOT_CACHED: Header = (b"cache-control", b"no-store")
+NOT_BUFFERED: Header = (b"x-accel-buffering", b"no")
+CLOSE: Header = (b"connection", b"close")
+LINGER_BYTES = 32 * 2**20
+LINGER_S = 2.0
+
+
+class Exchange:
+    """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
+    with whatever is answered."""
+
+    __slots__ = (
+        "extra",
+        "headers",
+        "method",
+        "path",
+        "receive",
+        "scope",
+        "send",
+        "sent_at",
+        "status",
+        "streaming",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.extra: list[Header] = []
+        self.status = 0
+        self.streaming = False
+        self.sent_at = 0.0
+
+    def header(self, name: bytes) -> str:
+        """A request header by its lower-case name, or ''."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def body(self, limit: int, timeout_s: float) -> bytes:
+        """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
+        after `timeout_s` seconds, `ClientLeft`."""
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise PayloadTooLarge.of(int(declared), limit)
+        message = await self._part(timeout_s)
+        whole: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            return self._within(whole, limit)
+        until = time.monotonic() + timeout_s
+        parts, size = [whole], len(whole)
+        while message.get("more_body", False):
+            message = await self._part(until - time.monotonic())
+            part: bytes = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
+        return b"".join(parts)
+
+    @staticmethod
+    def _within(body: bytes, limit: int) -> bytes:
+        if len(body) > limit:
+            raise PayloadTooLarge.of(len(body), limit)
+        return body
+
+    async def _part(self, timeout_s: float) -> Message:
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self.receive()
+        except TimeoutError as error:
+            raise SlowBody("the request's body did not arrive in time") from error
+        if message["type"] == "http.disconnect":
+            raise ClientLeft("the client left before its request was complete")
+        return message
+
+    async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
+        """The complete answer."""
+        self.status = status
+        length = (b"content-length", b"%d" % len(body))
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [kind, length, NOT_CACHED, *self.extra, *headers],
+            }
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def error(self, error: OrchestraError) -> None:
+        """The complete answer for a request that failed before its answer began."""
+        headers: list[Header] = []
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        if isinstance(error, WrongMethod):
+            headers.append((b"allow", error.allowed.encode()))
+        if isinstance(error, PayloadTooLarge | SlowBody):
+            await self._answer_and_linger(error, headers)
+        else:
+            await self.answer(error.status, error_json(error), *headers)
+
+    async def _answer_and_linger(self, error: OrchestraError, headers: list[Header]) -> None:
+        """Answer and hang up, but first throw away what is on its way: closing a socket with unread
+        bytes resets it, and the client would never see the answer."""
+        self.status = error.status
+        body = error_json(error)
+        length = (b"content-length", b"%d" % len(body))
+        head = [JSON, length, NOT_CACHED, CLOSE, *self.extra, *headers]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": head})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        discarded = 0
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while discarded < LINGER_BYTES:
+                    message = await self.receive()
+                    discarded += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            pass
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def begin_stream(self) -> None:
+        """Start a stream of server-sent events, unless it was started already."""
+        if self.status:
+            return
+        self.status = 200
+        self.streaming = True
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [EVENT_STREAM, NOT_CACHED, NOT_BUFFERED, *self.extra],
+            }
+        )
+
+    async def event(self, data: bytes) -> None:
+        """One server-sent event, written at once."""
+        if not self.status:
+            await self.begin_stream()
+        self.sent_at = time.monotonic()
+        await self.send({"type": "http.response.body", "body": b"data: %b\n\n" % data, "more_body": True})
+
+    async def comment(self, text: bytes) -> None:
+        """A line that clients of server-sent events ignore."""
+        await self.begin_stream()
+        self.sent_at = time.monotonic()
+        await self.send({"type": "http.response.body", "body": b": %b\n\n" % text, "more_body": True})
+
+    async def end_stream(self, last: bytes = b"") -> None:
+        """Write `last` as it is, and close the stream."""
+        self.streaming = False
+        await self.send({"type": "http.response.body", "body": last})

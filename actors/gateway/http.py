@@ -1,0 +1,109 @@
+"""The HTTP server: uvicorn inside the running loop, on a socket that was bound first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from actors.gateway.errors import HttpPortBusy
+from actors.gateway.routes import Routes
+from actors.gateway.settings import GatewaySettings, split_address
+
+log = logging.getLogger(__name__)
+
+
+def bind(address: str) -> socket.socket:
+    """A bound TCP socket. Raises `HttpPortBusy` naming the address and the way out."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise HttpPortBusy(f"no such address {host!r}: {error}; choose another with --http") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(where)
+        bound.listen(2048)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise HttpPortBusy(
+            f"cannot listen on {address}: {error.strerror}; end what holds port {port}, or choose another "
+            f"with --http {host}:PORT (port 0 takes a free one)"
+        ) from error
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the process that embeds this server; `listening` is set once it accepts."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class HttpServer:
+    """Serves `routes` from `start` to `stop`. The port is taken at construction, so that a busy one is
+    told before anything else is started."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.socket = bind(settings.http)
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """For example http://127.0.0.1:8080."""
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self, routes: Routes) -> None:
+        """Begin to accept."""
+        settings = self.settings
+        config = uvicorn.Config(
+            routes,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.max_connections,
+            timeout_keep_alive=settings.idle_connection_s,
+            timeout_graceful_shutdown=math.ceil(settings.drain_s),
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve([self.socket]))
+        listening = asyncio.get_running_loop().create_task(self._server.listening.wait())
+        await asyncio.wait({self._serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if self._serving.done():
+            await self._serving
+
+    async def stop(self) -> None:
+        """Accept no more, let answers in flight finish within `drain_s`, cancel the rest."""
+        if self._server is None or self._serving is None:
+            self.socket.close()
+            return
+        self._server.should_exit = True
+        await self._serving
+        tasks = self._server.server_state.tasks
+        if tasks:  # cancelled by uvicorn; they still have to say so to the bus
+            await asyncio.wait(tasks, timeout=2)

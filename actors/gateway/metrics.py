@@ -1,0 +1,30 @@
+"""What a gateway counts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["face", "route", "status"])
+IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over all faces")
+ANSWER_SECONDS = Histogram(
+    "orchestra_gateway_answer_seconds",
+    "From admission to the end of an answer",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+FIRST_EVENT_SECONDS = Histogram(
+    "orchestra_gateway_first_event_seconds",
+    "From admission to the first event of an answer",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+@lru_cache(maxsize=1024)
+def _requests(face: str, route: str, status: int) -> Counter:
+    return REQUESTS.labels(face, route, str(status))
+
+
+def count_request(face: str, route: str, status: int) -> None:
+    """Count one answer. `route` is one of a fixed set, never what a caller made up."""
+    _requests(face, route, status).inc()

@@ -1,0 +1,127 @@
+"""From the bytes of a request to the work it asks for and the shape of its answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from actors.gateway.admission import Admission
+from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody, SamplingBody
+from actors.gateway.chat_shape import ChatShape
+from actors.gateway.completion_shape import CompletionShape
+from actors.gateway.embedding_shape import EmbeddingShape
+from actors.gateway.guides import guide_of
+from actors.gateway.shape import Shape
+from actors.runtime.service import invalid
+from orchestration.errors import InvalidRequest
+from orchestration.messages import ChatMessage, Generation, Guide, Run, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One admitted request: what is to be done, and how the answer looks."""
+
+    work: Generation | Run
+    shape: Shape
+    stream: bool
+
+
+def parse_chat(raw: bytes) -> ChatBody:
+    """Raises `InvalidRequest` naming the field at fault."""
+    try:
+        return ChatBody.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
+    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    sampling, guide = _sampling(body), _guide(body)
+    messages = tuple(
+        ChatMessage(
+            role="system" if turn.role == "developer" else turn.role, content=turn.content, name=turn.name
+        )
+        for turn in body.messages
+    )
+    pattern = admission.pattern(body.model)
+    work: Generation | Run
+    if pattern is None:
+        admission.need_model(body.model, "chat")
+        work = Generation(
+            id=work_id,
+            model=body.model,
+            messages=messages,
+            sampling=sampling,
+            guide=guide,
+            priority=body.priority,
+        )
+    else:
+        admission.need_node()
+        preferred = None if body.orchestra is None else body.orchestra.model
+        if preferred is not None:
+            admission.need_model(preferred, "chat", param="orchestra.model")
+        work = Run(
+            id=work_id,
+            pattern=pattern,
+            messages=messages,
+            model=preferred,
+            sampling=sampling,
+            guide=guide,
+            priority=body.priority,
+        )
+    shape = ChatShape(
+        work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
+    )
+    return Asked(work=work, shape=shape, stream=bool(body.stream))
+
+
+def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
+    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    try:
+        body = CompletionBody.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from error
+    sampling, guide = _sampling(body), _guide(body)
+    if admission.pattern(body.model) is not None:
+        raise InvalidRequest(f"{body.model!r} answers chats: use /v1/chat/completions", param="model")
+    admission.need_model(body.model, "chat")
+    work = Generation(
+        id=work_id,
+        kind="completion",
+        model=body.model,
+        prompt=body.prompt,
+        sampling=sampling,
+        guide=guide,
+        priority=body.priority,
+    )
+    shape = CompletionShape(
+        work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
+    )
+    return Asked(work=work, shape=shape, stream=bool(body.stream))
+
+
+def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
+    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    try:
+        body = EmbeddingBody.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from error
+    if admission.pattern(body.model) is not None:
+        raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
+    admission.need_model(body.model, "embedding")
+    work = Generation(id=work_id, kind="embedding", model=body.model, inputs=body.input)
+    shape = EmbeddingShape(body.model, len(body.input), base64=body.encoding_format == "base64")
+    return Asked(work=work, shape=shape, stream=False)
+
+
+def _sampling(body: ChatBody | CompletionBody) -> Sampling:
+    try:
+        return body.sampling()
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def _guide(body: SamplingBody) -> Guide | None:
+    return guide_of(body.response_format, body.regex if body.regex is not None else body.guided_regex)

@@ -1,0 +1,59 @@
+"""A gateway as a role of a process: its registry, its asker, and both faces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from actors.asker import Asker
+from actors.gateway.gateway import Gateway
+from actors.gateway.http import HttpServer
+from actors.gateway.routes import Routes
+from actors.gateway.service import ChatService, chat_endpoint, service_info
+from actors.gateway.settings import GatewaySettings
+from actors.registry import Registry
+from actors.runtime.bus import Bus
+from actors.runtime.service import Service
+from actors.runtime.system import ActorSystem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningGateway:
+    """`url` is where HTTP is served."""
+
+    gateway: Gateway
+    url: str
+
+
+@asynccontextmanager
+async def run_gateway(
+    bus: Bus, settings: GatewaySettings, system: ActorSystem, http: HttpServer | None = None
+) -> AsyncIterator[RunningGateway]:
+    """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
+
+    Raises `HttpPortBusy` before anything else is started. A caller that starts more than a gateway makes
+    `http` (an `HttpServer`) first, so that a busy port ends it at once.
+    """
+    server = http or HttpServer(settings)
+    registry, asker = Registry(bus), Asker(bus)
+    gateway = Gateway(bus, asker, registry, settings)
+    service = Service(bus, service_info(bus))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        await asker.start()
+        stack.push_async_callback(asker.stop)
+        chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
+        stack.push_async_callback(chat.cell.drain, 0)
+        await service.add(chat_endpoint(chat, settings.max_body_bytes))
+        await service.start()
+        await server.start(Routes(gateway))
+        try:
+            yield RunningGateway(gateway=gateway, url=server.url)
+        finally:
+            await service.leave()
+            gateway.draining = True
+            await asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s))

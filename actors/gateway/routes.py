@@ -1,0 +1,159 @@
+"""The HTTP face: which path does what."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from opentelemetry.trace import SpanKind
+
+from actors.gateway.admission import Admission
+from actors.gateway.errors import ClientLeft, NoSuchPath, WrongMethod
+from actors.gateway.exchange import Exchange, Receive, Scope, Send
+from actors.gateway.gateway import Gateway
+from actors.gateway.metrics import count_request
+from actors.gateway.pages import Pages
+from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
+from actors.gateway.shape import error_json
+from actors.gateway.watch import Watch
+from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.telemetry import span, trace_id, traceparent
+from orchestration.errors import Defect, InvalidRequest, OrchestraError
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], Awaitable[None]]
+Parse = Callable[[bytes, str, Admission], Asked]
+MODELS = "/v1/models/"
+STALL_GRACE_S = 30.0
+"""Beyond the deadline, for a client that reads its answer slowly."""
+
+
+class Routes:
+    """The ASGI application."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        pages = Pages(gateway)
+        self.table: dict[str, dict[str, Handler]] = {
+            "/v1/chat/completions": {
+                "POST": self._ask(
+                    lambda raw, work_id, admission: asked_chat(parse_chat(raw), work_id, admission)
+                )
+            },
+            "/v1/completions": {"POST": self._ask(asked_completion)},
+            "/v1/embeddings": {"POST": self._ask(asked_embedding)},
+            "/v1/models": _reading(pages.models),
+            "/healthz": _reading(pages.healthz),
+            "/readyz": _reading(pages.readyz),
+            "/metrics": _reading(pages.metrics),
+            "/": _reading(pages.index),
+        }
+        self.model_page = _reading(pages.model)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        route = "other"
+        try:
+            route, methods = self._found(exchange.path)
+            handler = methods.get(exchange.method)
+            if handler is None:
+                allowed = ", ".join(methods)
+                raise WrongMethod(f"{exchange.path} takes {allowed}, not {exchange.method}", allowed=allowed)
+            await handler(exchange)
+        except ClientLeft:
+            exchange.status = ClientLeft.status
+        except OrchestraError as error:
+            await self._failed(exchange, error)
+        except Exception as error:  # the worker loop of HTTP: a crash becomes a 500
+            log.error("a request to %s crashed", route, exc_info=error)
+            await self._failed(exchange, Defect("the gateway failed on this request; its log says why"))
+        finally:
+            count_request("http", route, exchange.status)
+
+    def _found(self, path: str) -> tuple[str, dict[str, Handler]]:
+        methods = self.table.get(path)
+        if methods is not None:
+            return path, methods
+        if path.startswith(MODELS) and len(path) > len(MODELS):
+            return MODELS + "{model}", self.model_page
+        raise NoSuchPath(f"no such path: {path}")
+
+    async def _failed(self, exchange: Exchange, error: OrchestraError) -> None:
+        """Tell the client; in a stream that has begun, as an event."""
+        if exchange.streaming:
+            await exchange.event(error_json(error))
+            await exchange.end_stream()
+        elif not exchange.status:
+            await exchange.error(error)
+
+    def _ask(self, parse: Parse) -> Handler:
+        """A route that puts work on a queue and answers with what comes of it."""
+
+        async def handle(exchange: Exchange) -> None:
+            gateway, settings = self.gateway, self.gateway.settings
+            work_id = gateway.asker.new_id()
+            exchange.extra.append((b"x-orchestra-run", work_id.encode()))
+            envelope = self._envelope(exchange)
+            with span(f"POST {exchange.path}", parent=envelope.trace, kind=SpanKind.SERVER):
+                raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
+                asked = parse(raw, work_id, gateway.admission)
+                envelope = envelope.under(traceparent(envelope.trace))
+                await (self._stream if asked.stream else self._whole)(exchange, asked, envelope)
+
+        return handle
+
+    def _envelope(self, exchange: Exchange) -> Envelope:
+        """Raises `InvalidRequest` for an `X-Request-Timeout` that is no time."""
+        seconds = self.gateway.settings.request_timeout_s
+        said = exchange.header(b"x-request-timeout")
+        if said:
+            try:
+                wanted = float(said)
+            except ValueError:
+                wanted = math.nan
+            if not wanted > 0:
+                raise InvalidRequest(
+                    f"X-Request-Timeout {said!r} is not a number of seconds above 0",
+                    param="X-Request-Timeout",
+                )
+            seconds = min(seconds, wanted)
+        trace = exchange.header(b"traceparent")
+        client = exchange.scope.get("client")
+        return Envelope.within(
+            seconds,
+            trace=trace if trace_id(trace) else new_trace(),
+            caller=f"http:{client[0]}" if client else "http",
+        )
+
+    def _watch(self, exchange: Exchange, envelope: Envelope, *, stream: bool) -> Watch:
+        keep_alive_s = self.gateway.settings.keep_alive_s
+        limit_s = envelope.remaining(0) + STALL_GRACE_S
+        return Watch(exchange, stream=stream, keep_alive_s=keep_alive_s, limit_s=limit_s)
+
+    async def _whole(self, exchange: Exchange, asked: Asked, envelope: Envelope) -> None:
+        body = b""
+        async with self._watch(exchange, envelope, stream=False) as watch:
+            body = await self.gateway.whole(asked, envelope)
+        if watch.gone:
+            raise ClientLeft("the client left before its answer was complete")
+        await exchange.answer(200, body)
+
+    async def _stream(self, exchange: Exchange, asked: Asked, envelope: Envelope) -> None:
+        async with self._watch(exchange, envelope, stream=True) as watch:
+            async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
+                async for piece in pieces:
+                    await exchange.event(piece)
+        if watch.gone:
+            raise ClientLeft("the client left before its answer was complete")
+        await exchange.begin_stream()
+        await exchange.end_stream(b"data: [DONE]\n\n")
+
+
+def _reading(handler: Handler) -> dict[str, Handler]:
+    """The methods of a page that only reads."""
+    return {"GET": handler, "HEAD": handler}

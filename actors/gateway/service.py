@@ -1,0 +1,163 @@
+"""The NATS face: service `orchestra`, endpoint `orchestra.chat`.
+
+A request's body is that of `POST /v1/chat/completions`. The answer is one message with the completion;
+with `"stream": true` it is one message for each chunk and an empty message at the end. An error carries
+the headers `Nats-Service-Error` and `Nats-Service-Error-Code` (the HTTP status) and OpenAI's error body;
+in a stream the empty message follows it, as it does where the body cannot be read at all.
+
+To take a request back: a stream is cancelled when its reply subject has no subscriber any more. Any
+request can be cancelled by publishing its name to `orchestra.chat.cancel`: the text that the caller gave
+in the header `Orchestra-Cancel-Key`, or the `id` of the chunks. The gateway that has it replies
+`{"cancelled": true}` if the message asks for a reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from actors import __version__
+from actors.gateway.bodies import ChatBody
+from actors.gateway.gateway import Gateway
+from actors.gateway.metrics import count_request
+from actors.gateway.requests import Asked, asked_chat, parse_chat
+from actors.gateway.shape import error_json
+from actors.runtime.actor import Actor
+from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.envelope import Envelope, current, new_trace
+from actors.runtime.service import Endpoint, ServiceInfo
+from actors.runtime.system import ActorRef
+from actors.runtime.telemetry import traceparent
+from orchestration.errors import OrchestraError, PayloadTooLarge
+
+SUBJECT = "orchestra.chat"
+CANCEL = "orchestra.chat.cancel"
+CANCEL_KEY = "Orchestra-Cancel-Key"
+QUEUE = "orchestra"
+ROUTE = "orchestra.chat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskWhole:
+    """A chat to be answered with one message. `key` is the caller's own name for it, or ''."""
+
+    body: ChatBody
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskStream:
+    """A chat to be answered with its chunks."""
+
+    body: ChatBody
+    key: str = ""
+
+
+class ChatService(Actor):
+    """Answers `orchestra.chat`; the gateway's `max_in_flight` bounds it, together with the HTTP face."""
+
+    concurrency = 65_536
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._cancels: Subscription | None = None
+
+    async def started(self) -> None:
+        self._cancels = await self.gateway.bus.subscribe(CANCEL, self._cancel)
+
+    async def stopped(self) -> None:
+        if self._cancels is not None:
+            await self._cancels.unsubscribe()
+
+    async def on_ask_whole(self, message: AskWhole) -> bytes:
+        """The completion."""
+        asked, envelope = self._admit(message.body)
+        with self._work(asked, message.key):
+            return await self.gateway.whole(asked, envelope)
+
+    async def on_ask_stream(self, message: AskStream) -> AsyncIterator[bytes]:
+        """The chunks."""
+        asked, envelope = self._admit(message.body)
+        with self._work(asked, message.key):
+            async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    def _admit(self, body: ChatBody) -> tuple[Asked, Envelope]:
+        gateway = self.gateway
+        try:
+            asked = asked_chat(body, gateway.asker.new_id(), gateway.admission)
+        except OrchestraError as error:
+            count_request("nats", ROUTE, error.status)
+            raise
+        came = current.get()
+        longest = gateway.settings.request_timeout_s
+        seconds = min(longest, came.remaining(longest))
+        trace = traceparent(came.trace) or new_trace()
+        return asked, Envelope.within(seconds, trace=trace, caller=came.caller or "nats")
+
+    @contextmanager
+    def _work(self, asked: Asked, key: str) -> Iterator[None]:
+        """While it runs it can be cancelled by name."""
+        task = asyncio.current_task()
+        assert task is not None
+        names = [asked.work.id, key] if key else [asked.work.id]
+        for name in names:
+            self._tasks[name] = task
+        status = 499
+        try:
+            yield
+            status = 200
+        except OrchestraError as error:
+            status = error.status
+            raise
+        finally:
+            count_request("nats", ROUTE, status)
+            for name in names:
+                if self._tasks.get(name) is task:
+                    del self._tasks[name]
+
+    async def _cancel(self, message: Message) -> None:
+        name = message.data.decode(errors="replace").strip().removeprefix("chatcmpl-")
+        task = self._tasks.get(name)
+        if task is None:
+            return
+        task.cancel()
+        if message.reply:
+            await self.gateway.bus.publish(message.reply, b'{"cancelled":true}')
+
+
+def service_info(bus: Bus) -> ServiceInfo:
+    """How the service shows itself in discovery."""
+    return ServiceInfo(
+        name="orchestra",
+        version=__version__,
+        description="Answers chats; the body is that of OpenAI's /v1/chat/completions",
+        metadata={"gateway": bus.name},
+    )
+
+
+def chat_endpoint(ref: ActorRef, max_body_bytes: int) -> Endpoint:
+    """`orchestra.chat`, shared by all gateways."""
+
+    def decode(message: Message) -> AskWhole | AskStream:
+        if len(message.data) > max_body_bytes:
+            raise PayloadTooLarge.of(len(message.data), max_body_bytes)
+        body = parse_chat(message.data)
+        kind = AskStream if body.stream else AskWhole
+        return kind(body=body, key=message.header(CANCEL_KEY))
+
+    return Endpoint(
+        name="chat",
+        subject=SUBJECT,
+        ref=ref,
+        decode=decode,
+        encode=bytes,
+        encode_error=error_json,
+        queue=QUEUE,
+        metadata={"body": "OpenAI chat completion request", "cancel": CANCEL},
+    )

@@ -1,0 +1,51 @@
+"""How one gateway listens and what it takes on."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class GatewaySettings(BaseModel):
+    """Checked once, at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    http: str = "127.0.0.1:8080"
+    """`host:port`, `[v6]:port`; port 0 takes a free one. No password guards it: keep it on loopback, or
+    behind a proxy that asks for one."""
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """A larger request body is refused with 413. Below the NATS server's `max_payload`."""
+    max_in_flight: int = Field(default=1024, ge=1)
+    """Requests at work at once, over all faces of this gateway; one more is refused with 429."""
+    max_connections: int = Field(default=4096, ge=1)
+    """Open HTTP connections; one more is answered 503."""
+    request_timeout_s: float = Field(default=600, gt=0)
+    """The longest a request may take. `X-Request-Timeout` (seconds) asks for less."""
+    body_timeout_s: float = Field(default=30, gt=0)
+    """How long a client may take to send its body."""
+    keep_alive_s: float = Field(default=15, gt=0)
+    """A stream that is silent for this long gets a comment, so that no proxy gives it up."""
+    idle_connection_s: int = Field(default=65, ge=1)
+    """A connection without a request is closed after this."""
+    drain_s: float = Field(default=20, ge=0)
+    """How long requests in flight may go on after the gateway was told to stop."""
+
+    @field_validator("http")
+    @classmethod
+    def _has_host_and_port(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`. Raises ValueError saying what is wrong."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{address!r} is not host:port")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise ValueError(f"{port!r} in {address!r} is not a port (0 to 65535)")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address needs brackets: [{host}]:{port}")
+    return host, int(port)

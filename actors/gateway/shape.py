@@ -1,0 +1,108 @@
+"""How an answer looks on the outside, whichever face it leaves by.
+
+A shape is made per request. Either `piece` is called for every event of the stream and what it returns
+goes out at once, or `add` for every event and `whole` at the end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pydantic_core import to_json
+
+from orchestration.errors import BackendFailed, Cancelled, OrchestraError
+from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, Usage, Vectors
+
+Event = Chunk | Vectors | Progress | Ended
+
+
+class Shape(ABC):
+    """`piece` and `whole` give JSON; framing (SSE, NATS messages) is the face's."""
+
+    @abstractmethod
+    def piece(self, event: Event) -> tuple[bytes, ...]:
+        """What to send for one event of a stream, often one object, sometimes none."""
+
+    @abstractmethod
+    def add(self, event: Event) -> None:
+        """Keep one event for `whole`."""
+
+    @abstractmethod
+    def whole(self) -> bytes:
+        """The complete answer, once `add` has seen an `Ended`."""
+
+
+class TextShape(Shape):
+    """What answers made of text share: the gathered text, its log probabilities, and the end."""
+
+    def __init__(
+        self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
+    ) -> None:
+        self.work_id = work_id
+        self.model = model
+        self.created = created
+        self.include_usage = include_usage
+        self.logprobs = logprobs
+        self.texts: list[str] = []
+        self.token_logprobs: list[TokenLogprob] = []
+        self.ended: Ended | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Chunk):
+            self.texts.append(event.text)
+            if event.logprobs:
+                self.token_logprobs.extend(event.logprobs)
+        elif isinstance(event, Ended):
+            self.ended = event
+
+    def end(self) -> Ended:
+        if self.ended is None:
+            raise BackendFailed("the answer ended without saying so")
+        return self.ended
+
+    def orchestra(self, ended: Ended) -> dict[str, Any]:
+        """Orchestra's own field of the answer."""
+        return {
+            "run": self.work_id,
+            "node": ended.node,
+            "model": ended.model or self.model,
+            "trace_id": ended.trace_id,
+            "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
+        }
+
+
+def finish_reason(ended: Ended) -> str:
+    """OpenAI's word for why it ended. Raises `Cancelled` for work that somebody took back."""
+    if ended.finish_reason == "cancelled":
+        raise Cancelled("the request was cancelled")
+    if ended.finish_reason == "error":
+        raise BackendFailed("the answer ended with an error that nobody described")
+    return ended.finish_reason
+
+
+def usage_of(usage: Usage, *, text: bool = True) -> dict[str, Any]:
+    """OpenAI's `usage`; with `estimated: true` where the model's side reported no tokens."""
+    shaped: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+    if text:
+        shaped["completion_tokens"] = usage.completion_tokens
+        shaped["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.estimated:
+        shaped["estimated"] = True
+    return shaped
+
+
+def error_json(error: OrchestraError) -> bytes:
+    """OpenAI's error body: message, type, param and our own stable code."""
+    if error.status == 429:
+        kind = "rate_limit_error"
+    elif error.status < 500:
+        kind = "invalid_request_error"
+    else:
+        kind = "server_error"
+    return to_json(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )
