@@ -6,7 +6,6 @@ import base64
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,37 +20,53 @@ from orchestration.errors import BackendFailed
 from orchestration.messages import Usage
 
 
+_STEP_TOKENS = 2048
+
+
 class EmbeddingSession:
-    """A BERT-like encoder: `input_ids`, `attention_mask` and maybe `token_type_ids`, all int64."""
+    """A sentence encoder: `input_ids` and `attention_mask`, int64 [batch, sequence], in; unit vectors
+    `embedding`, float32 [batch, hidden], out."""
 
     def __init__(self, folder: Path, settings: OnnxSettings) -> None:
-        self.runtime: Any = load_session(folder, settings)
-        self._inputs = [value.name for value in self.runtime.get_inputs()]
-        unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}
-        if unknown:
-            raise BackendFailed(f"the embedding graph in {str(folder)!r} wants the input {min(unknown)!r}")
-        self._output = self.runtime.get_outputs()[0].name
+        self._session = load_session(folder, settings)
+        have = {value.name for value in self._session.get_inputs()}
+        if have != {"input_ids", "attention_mask"}:
+            raise BackendFailed(f"the embedding graph in {str(folder)!r} has the inputs {sorted(have)}")
 
     def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
-        """Unit vectors [inputs, hidden]: the mean of the last hidden states of each input's tokens."""
-        longest = max(map(len, inputs))
-        ids = np.zeros((len(inputs), longest), np.int64)
+        """The vectors [inputs, hidden] of tokenised texts, computed in groups of like length."""
+        groups = alike(list(map(len, inputs)))
+        parts = [self._run([inputs[at] for at in group]) for group in groups]
+        vectors: NDArray[np.float32] = np.concatenate(parts)[np.argsort(np.concatenate(groups))]
+        return vectors
+
+    def _run(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
+        ids = np.zeros((len(inputs), max(map(len, inputs))), np.int64)
         mask = np.zeros_like(ids)
         for at, tokens in enumerate(inputs):
             ids[at, : len(tokens)] = tokens
             mask[at, : len(tokens)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        hidden = self.runtime.run([self._output], {name: feeds[name] for name in self._inputs})[0]
-        weights = mask[..., np.newaxis].astype(np.float32)
-        mean = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
-        vectors: NDArray[np.float32] = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-        return vectors.astype(np.float32)
+        feeds = {"input_ids": ids, "attention_mask": mask}
+        vectors: NDArray[np.float32] = self._session.run(["embedding"], feeds)[0]
+        return vectors
+
+
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of `lengths` in groups to be padded to their longest, which wastes at most a third."""
+    groups: list[list[int]] = []
+    for at in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and lengths[at] <= 1.5 * lengths[groups[-1][0]]:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    return groups
 
 
 class EmbeddingEngine(Worker[EmbeddingJob]):
     """The loop of one embedding model.
 
-    A step takes up to `embedding_batch` inputs from the head of the queue, whoever they belong to.
+    A step takes inputs from the head of the queue, whoever they belong to: up to `embedding_batch` of them
+    and about `_STEP_TOKENS` tokens, so that a step stays well under a second.
     """
 
     def __init__(self, model: str, session: EmbeddingSession, settings: OnnxSettings) -> None:
@@ -119,14 +134,17 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
             self._queue.popleft()
             self._done = 0
         taken: list[tuple[EmbeddingJob, int, int]] = []
-        room, first = self._batch, self._done
+        inputs, tokens, first = self._batch, _STEP_TOKENS, self._done
         for job in self._queue:
-            last = min(len(job.inputs), first + room)
-            taken.append((job, first, last))
-            room -= last - first
-            first = 0
-            if room == 0:
+            last = first
+            while last < len(job.inputs) and inputs > 0 and tokens > 0:
+                inputs -= 1
+                tokens -= len(job.inputs[last])
+                last += 1
+            if last == first:
                 break
+            taken.append((job, first, last))
+            first = 0
         return taken
 
 

@@ -13,7 +13,7 @@ from actors.node.backends.onnx.job import ChatJob
 from actors.node.backends.onnx.kv import KvCache
 from actors.node.backends.onnx.prefix import PrefixCache
 from actors.node.backends.onnx.row import Row, choose
-from actors.node.backends.onnx.schedule import next_to_prefill
+from actors.node.backends.onnx.schedule import allowance, next_to_prefill
 from actors.node.backends.onnx.session import ChatSession
 from actors.node.backends.onnx.settings import OnnxSettings
 from actors.node.backends.onnx.slots import SlotMap
@@ -50,10 +50,9 @@ class Parts:
 class Engine(Worker[ChatJob]):
     """The loop of one chat model.
 
-    A step reads up to `prefill_budget` tokens of prompts, chunk by chunk, then decodes one token of
-    every generation whose prompt has been read. Chunks begin at multiples of `prefill_chunk` whatever
-    else goes on, and no call has fewer than two rows or tokens, so the numbers of a generation do not
-    depend on who shares the batch.
+    A step reads some chunks of prompts, then decodes one token of every generation whose prompt has been
+    read. No call has fewer than two rows or tokens, so the numbers of a generation do not depend on who
+    shares the batch, nor on how its prompt was cut into chunks.
     """
 
     def __init__(self, model: str, parts: Parts, settings: OnnxSettings) -> None:
@@ -106,9 +105,14 @@ class Engine(Worker[ChatJob]):
     def step(self) -> None:
         self._drop_cancelled()
         self._admit()
-        budget = self._settings.prefill_budget
-        while self._prefilling and budget > 0:
-            budget -= self._prefill()
+        spent = 0
+        while self._prefilling:
+            row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
+            self._reuse(row)
+            if spent >= allowance(self._settings.prefill_budget, spent, row.unread):
+                break
+            self._turn += 1
+            spent += self._prefill(row)
         if self._slots.decoding:
             self._decode()
 
@@ -129,18 +133,14 @@ class Engine(Worker[ChatJob]):
             self._prefilling.append(row)
             self._counters.prompt_tokens += len(row.job.prompt)
 
-    def _prefill(self) -> int:
-        """Read one chunk of one prompt; returns the tokens computed."""
-        row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
-        self._turn += 1
-        self._reuse(row)
+    def _prefill(self, row: Row) -> int:
+        """Read one chunk of a prompt; returns the tokens computed."""
         prompt, start = row.job.prompt, row.position
         tokens = prompt[start : start + self._settings.prefill_chunk]
         logits = self._parts.session.prefill(self._slots.row_of(row), tokens, start)
         self._counters.steps += 1
-        if len(tokens) == self._parts.prefix.block:
-            self._parts.prefix.store(row.chain, tokens, self._slots.row_of(row), start)
         row.position += len(tokens)
+        self._keep(row)
         if row.unread == 0:
             self._prefilling.remove(row)
             self._parts.prefix.touch(row.chain)
@@ -153,14 +153,22 @@ class Engine(Worker[ChatJob]):
         """Copy what is known of the prompt from here on, all but its last token at most."""
         prefix, prompt = self._parts.prefix, row.job.prompt
         before = row.cached
-        while row.position + prefix.block < len(prompt):
-            tokens = prompt[row.position : row.position + prefix.block]
-            if not prefix.load(row.chain, tokens, self._slots.row_of(row), row.position):
+        while (at := row.position) == len(row.chain) * prefix.block and at + prefix.block < len(prompt):
+            tokens = prompt[at : at + prefix.block]
+            if not prefix.load(row.chain, tokens, self._slots.row_of(row), at):
                 break
             row.position += prefix.block
             row.cached += prefix.block
         self._counters.prefix_hits += before == 0 and row.cached > 0
         self._counters.cached_tokens += row.cached - before
+
+    def _keep(self, row: Row) -> None:
+        """Keep the whole blocks read since the last that is kept."""
+        prefix, prompt = self._parts.prefix, row.job.prompt
+        for start in range(len(row.chain) * prefix.block, row.position - prefix.block + 1, prefix.block):
+            tokens = prompt[start : start + prefix.block]
+            if not prefix.store(row.chain, tokens, self._slots.row_of(row), start):
+                return
 
     def _decode(self) -> None:
         count = self._slots.decoding

@@ -80,7 +80,7 @@ def _chat(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> Chat
     parts = Parts(
         session=ChatSession(folder, manifest, settings, kv),
         kv=kv,
-        prefix=PrefixCache(kv, block=settings.prefill_chunk, capacity_bytes=settings.prefix_cache_bytes),
+        prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),
         tokenizer=tokenizer,
         end_tokens=frozenset(manifest.eog_token_ids),
         kv_tokens=kv_tokens,

@@ -32,14 +32,18 @@ class Chain:
     """Serial of the last block; None once a block could not be kept."""
     keys: list[_Key] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.keys)
+
 
 class PrefixCache:
     """Blocks of prompt tokens with their keys and values, shared by all prompts that begin with them.
 
-    A block is found by its tokens and the block before it, as in vLLM's automatic prefix caching. It
-    holds exactly one chunk of prefill, so what is copied is bit for bit what computing it again would
-    give. The least recently used block goes first. `touch` counts a prompt's blocks as used from its
-    end to its beginning, so ends of chains go before the beginnings they hang on.
+    A block is found by its tokens and the block before it, as in vLLM's automatic prefix caching. Only
+    prompts are kept: a prefill gives the same bits however it is cut into chunks, so what is copied is what
+    computing it again would give, while decode rounds differently. The least recently used block goes
+    first. `touch` counts a prompt's blocks as used from its end to its beginning, so ends of chains go
+    before the beginnings they hang on.
     """
 
     def __init__(self, kv: KvCache, *, block: int, capacity_bytes: int) -> None:
@@ -68,11 +72,11 @@ class PrefixCache:
         chain.keys.append(key)
         return True
 
-    def store(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> None:
-        """Keep the block `tokens`, next in `chain` and just computed at position `start` of `row`."""
+    def store(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool:
+        """Keep the block `tokens`, next in `chain` and computed at position `start` of `row`, if possible."""
         if chain.last is None or self.capacity == 0:
             chain.last = None
-            return
+            return False
         key = (chain.last, tokens.tobytes())
         known = self._blocks.get(key)
         if known is None:
@@ -82,6 +86,7 @@ class PrefixCache:
             known = self._blocks[key] = _Block(self._serial, place)
         chain.last = known.serial
         chain.keys.append(key)
+        return True
 
     def touch(self, chain: Chain) -> None:
         """Count the blocks of `chain` as just used."""

@@ -26,3 +26,12 @@ def next_to_prefill(prefilling: Sequence[Prefilling], turn: int) -> int:
     if turn % 2:
         return 0
     return min(range(len(prefilling)), key=lambda at: (prefilling[at].unread, at))
+
+
+def allowance(budget: int, spent: int, unread: int) -> int:
+    """How many prompt tokens this step may compute, `spent` so far, if next comes a prompt with `unread`.
+
+    The double of `budget` lets a prompt of ordinary length end within the step in which it began, so
+    that its first token does not wait for the others' next one.
+    """
+    return 2 * budget if spent + unread <= 2 * budget else budget

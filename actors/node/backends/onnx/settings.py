@@ -33,10 +33,12 @@ class OnnxSettings:
     """Bound on the keys and values of all running generations of one model."""
     prefix_cache_bytes: int = 256 << 20
     """Bound on the keys and values kept for prompts that share a prefix; 0 switches reuse off."""
-    prefill_chunk: int = 32
-    """Prompt tokens computed by one call, and the grain of prefix reuse."""
+    prefix_block: int = 16
+    """The grain of prefix reuse in tokens."""
+    prefill_chunk: int = 64
+    """Most prompt tokens computed by one call."""
     prefill_budget: int = 64
-    """Prompt tokens computed between two decode steps while other generations run."""
+    """Prompt tokens computed between two decode steps; up to twice as many if a prompt ends with them."""
     default_max_tokens: int = 512
     default_temperature: float = 0.2
     default_top_p: float = 0.9
@@ -52,13 +54,10 @@ class OnnxSettings:
             self._at_least(name, 1)
         for name in ("threads", "max_waiting", "prefix_cache_bytes"):
             self._at_least(name, 0)
-        self._at_least("prefill_chunk", 2)
-        self._at_least("max_failures", 1)
-        if self.prefill_budget < self.prefill_chunk:
-            raise InvalidRequest(
-                f"prefill_budget {self.prefill_budget} is below prefill_chunk {self.prefill_chunk}",
-                param="prefill_budget",
-            )
+        for name in ("max_failures", "prefill_budget"):
+            self._at_least(name, 1)
+        for name in ("prefix_block", "prefill_chunk"):
+            self._at_least(name, 2)
         if not 0 <= self.default_temperature <= 2:
             raise InvalidRequest(
                 f"default_temperature {self.default_temperature} is not within 0..2",
