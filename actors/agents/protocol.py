@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from actors import __version__
 from actors.agents.messages import AskStatus, Heartbeat, Prompt
 from actors.runtime.bus import Message
 from actors.runtime.service import ServiceInfo, invalid
@@ -15,7 +16,6 @@ from orchestration.errors import InvalidRequest
 SERVICE = "agents"
 """Every agent's service has this name, and its endpoints this queue group."""
 AGENT = "orchestra"
-VERSION = "0.1.0"
 PROTOCOL = "0.3"
 
 
@@ -62,7 +62,7 @@ def decode_status(message: Message) -> AskStatus:
 def service_info(cluster: str, name: str, description: str) -> ServiceInfo:
     return ServiceInfo(
         name=SERVICE,
-        version=VERSION,
+        version=__version__,
         description=description,
         metadata={"agent": AGENT, "owner": cluster, "session": name, "protocol_version": PROTOCOL},
     )

@@ -73,19 +73,19 @@ def load_roles(overrides: Mapping[str, RoleOverride | Mapping[str, object]] | No
     """The built-in roles with `overrides` by role name applied.
 
     Raises `InvalidRequest` for a role that does not exist or a field that is wrong, naming it as the
-    settings do, `roles.<name>.<field>`.
+    settings do, `agents.roles.<name>.<field>`.
     """
     roles = dict(built_in_roles())
     for name, said in (overrides or {}).items():
         role = roles.get(name)
         if role is None:
             known = ", ".join(roles)
-            raise InvalidRequest(f"no role {name!r}; the roles are {known}", param=f"roles.{name}")
+            raise InvalidRequest(f"no role {name!r}; the roles are {known}", param=f"agents.roles.{name}")
         try:
             override = said if isinstance(said, RoleOverride) else RoleOverride.model_validate(dict(said))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(["roles", name, *(str(part) for part in first["loc"])])
+            where = ".".join(["agents", "roles", name, *(str(part) for part in first["loc"])])
             raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
         roles[name] = override.applied(role)
     return roles

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from actors.agents.roles import RoleOverride
+from actors.agents.roles import RoleOverride, built_in_roles
 from orchestration.patterns import Limits
 
 
@@ -26,3 +26,11 @@ class AgentsSettings(BaseModel):
     """Cancelled runs remembered while they may still be in the queue."""
     limits: Limits = Limits()
     roles: dict[str, RoleOverride] = {}
+
+    @field_validator("roles")
+    @classmethod
+    def _known(cls, roles: dict[str, RoleOverride]) -> dict[str, RoleOverride]:
+        for name in roles:
+            if name not in built_in_roles():
+                raise ValueError(f"no role {name!r}; the roles are {', '.join(built_in_roles())}")
+        return roles

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
+from actors import __version__
 from actors.agents.agent import AgentIdentity
 from actors.agents.coordinator import Coordinator, Reception
 from actors.agents.intake import Intake
 from actors.agents.messages import AskAgent
 from actors.agents.protocol import (
     SERVICE,
-    VERSION,
     decode_prompt,
     decode_status,
     prompt_metadata,
@@ -30,8 +27,6 @@ from actors.runtime.subjects import AgentAddress
 from actors.runtime.system import ActorRef, ActorSystem
 from orchestration.patterns import COORDINATOR
 
-log = logging.getLogger(__name__)
-
 STEPS_SERVICE = "orchestra-agents"
 """The service of the `ask` endpoints, one for each role."""
 
@@ -39,17 +34,19 @@ STEPS_SERVICE = "orchestra-agents"
 class Team:
     """The six agents and the coordinator's intake of runs."""
 
-    def __init__(self, bus: Bus, settings: AgentsSettings) -> None:
+    def __init__(self, bus: Bus, settings: AgentsSettings, system: ActorSystem) -> None:
         self.bus = bus
         self.settings = settings
         self.roles = load_roles(settings.roles)
         self.asker = Asker(bus)
         self.registry = Registry(bus)
-        self.front = ActorSystem()
-        self.specialists = ActorSystem()
+        self.system = system
+        self.coordinator: ActorRef | None = None
+        self.specialists: list[ActorRef] = []
         self.intake: Intake | None = None
         self.steps = Service(
-            bus, ServiceInfo(name=STEPS_SERVICE, version=VERSION, description="The steps of runs, by role")
+            bus,
+            ServiceInfo(name=STEPS_SERVICE, version=__version__, description="The steps of runs, by role"),
         )
         self.prompts: list[Service] = []
 
@@ -60,10 +57,10 @@ class Team:
         await self.steps.start()
         for role in self.roles.values():
             await self._spawn(role)
-        coordinator = await self.front.spawn(
+        self.coordinator = await self.system.spawn(
             Coordinator, lambda: Coordinator(self.bus, self.asker, self.roles, self.settings)
         )
-        self.intake = Intake(self.bus, coordinator, self.settings)
+        self.intake = Intake(self.bus, self.coordinator, self.settings)
         await self.intake.start()
         await self.bus.flush()
 
@@ -77,7 +74,8 @@ class Team:
         def make() -> Specialist:
             return kind(role, self.bus, self.asker, self.registry, identity)
 
-        ref: ActorRef = await self.specialists.spawn(kind, make, name=role.name)
+        ref: ActorRef = await self.system.spawn(kind, make, name=f"agent {role.name}")
+        self.specialists.append(ref)
         await self.steps.add(
             Endpoint(
                 name=f"ask-{role.name}",
@@ -123,11 +121,14 @@ class Team:
             await service.leave()
         if self.intake is not None:
             await self.intake.leave()
-        clean = await self.front.drain(self._left(end))
+        clean = True
+        if self.coordinator is not None:
+            clean = await self.coordinator.cell.drain(self._left(end))
         if self.intake is not None:
             await self.intake.stop()
         await self.steps.leave()
-        clean = await self.specialists.drain(self._left(end)) and clean
+        for ref in self.specialists:
+            clean = await ref.cell.drain(self._left(end)) and clean
         await self.registry.stop()
         await self.asker.stop()
         return clean
@@ -135,18 +136,3 @@ class Team:
     @staticmethod
     def _left(end: float) -> float:
         return max(0.0, end - asyncio.get_running_loop().time())
-
-
-@asynccontextmanager
-async def run_agents(bus: Bus, settings: AgentsSettings) -> AsyncIterator[Team]:
-    """All agents on `bus`, for as long as the context is open; drained when it closes.
-
-    Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
-    """
-    team = Team(bus, settings)
-    try:
-        await team.start()
-        yield team
-    finally:
-        if not await team.drain():
-            log.warning("agents left with work unfinished after %.1f s", settings.drain_timeout_s)

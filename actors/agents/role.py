@@ -1,0 +1,29 @@
+"""The agents as a role of a process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.agents.settings import AgentsSettings
+from actors.agents.team import Team
+from actors.runtime.bus import Bus
+from actors.runtime.system import ActorSystem
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def run_agents(bus: Bus, settings: AgentsSettings, system: ActorSystem) -> AsyncIterator[Team]:
+    """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most.
+
+    Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
+    """
+    team = Team(bus, settings, system)
+    try:
+        await team.start()
+        yield team
+    finally:
+        if not await team.drain():
+            log.warning("agents left with work unfinished after %.1f s", settings.drain_timeout_s)
