@@ -91,9 +91,7 @@ def config_file(explicit: Path | None = None) -> Path | None:
     return next((path for path in usual if path.is_file()), None)
 
 
-def load(
-    said: Mapping[str, Any] | None = None, file: Path | None = None
-) -> tuple[Settings, dict[str, str]]:
+def load(said: Mapping[str, Any] | None = None, file: Path | None = None) -> tuple[Settings, dict[str, str]]:
     """The settings in force, and where each value comes from (dotted name to source).
 
     `said` is what the command line says, nested like the sections. Raises `InvalidRequest` naming the

@@ -223,6 +223,11 @@ class Bus:
         self.waiting[token] = arrived
         return f"{self.inbox}.{token}"
 
+    @staticmethod
+    def own_inbox() -> str:
+        """A subject for a subscription of its own, where a stream of answers is to arrive."""
+        return f"_INBOX.{token_hex(11)}"
+
     def forget(self, reply: str) -> None:
         self.waiting.pop(reply[len(self.inbox) + 1 :], None)
 

@@ -45,7 +45,7 @@ class TelemetrySettings(BaseModel):
     otlp_endpoint: str = ""
     """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318."""
     service_name: str = "orchestra"
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
 
 def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:

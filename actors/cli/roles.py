@@ -1,0 +1,177 @@
+"""One role each: `orchestra node|agents|dispatcher|gateway`, beside a NATS server that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actors.cli.main import common, nats_option, said
+from actors.cli.reach import nats_url_of
+from actors.declarations import shipped
+from actors.node.backends.base import Backend
+from actors.node.backends.choose import BACKENDS, Serve, echo_backend, onnx_backend, openai_backend
+from actors.process import configure_logging, ends, run, stop_on_signals, until
+from actors.runtime.bus import Bus
+from actors.runtime.provision import apply
+from actors.runtime.system import ActorSystem
+from actors.runtime.telemetry import start_tracing
+from actors.settings import Settings, load
+from actors.up import connected
+from orchestration.errors import InvalidRequest
+
+Watch = Callable[[], Awaitable[None]]
+Enter = Callable[[AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
+
+
+@click.command()
+@common
+@nats_option
+@click.option("--backend", type=click.Choice(BACKENDS), required=True, help="What runs the models.")
+@click.option("--id", "node_id", help="Name in the cluster. [default: backend, host and four digits]")
+@click.option("--serve", multiple=True, metavar="NAME[=UPSTREAM]", help="Model to serve; repeat for more.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="Label for placement; repeat for more.")
+@click.option("--slots", type=click.IntRange(min=1), help="Generations at once. [default: the backend's]")
+@click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
+@click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
+@click.option("--speed", type=click.FloatRange(min=0), metavar="TOKENS_PER_S", help="echo: 0 is full speed.")
+def node(
+    config_file: Path | None,
+    data: Path | None,
+    nats_url: str | None,
+    backend: str,
+    node_id: str | None,
+    serve: tuple[str, ...],
+    labels: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Serve models to a cluster from this machine."""
+    slots = options.pop("slots")
+    settings, _ = load(
+        said(
+            data=data,
+            nats__url=nats_url,
+            node__id=node_id,
+            node__slots=slots,
+            node__labels=dict(_label(text) for text in labels) or None,
+        ),
+        config_file,
+    )
+    configure_logging(settings.telemetry)
+    given = {name: value for name, value in options.items() if value is not None}
+    made = _backend(backend, settings, [Serve.parse(text) for text in serve], given, slots)
+
+    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
+        from actors.node.role import run_node
+
+        running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
+        names = ", ".join(card.name for card in made.models)
+        taken = ends(running.lost_identity, f"another node has taken the id {running.id}")
+        return f"node {running.id} serves {names}", [taken]
+
+    _serve(settings, enter)
+
+
+@click.command()
+@common
+@nats_option
+def agents(config_file: Path | None, data: Path | None, nats_url: str | None) -> None:
+    """Run the coordinator and the specialists."""
+    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    configure_logging(settings.telemetry)
+
+    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
+        from actors.agents.role import run_agents
+
+        await stack.enter_async_context(run_agents(bus, settings.agents, system))
+        return f"agents of cluster {settings.agents.cluster} are here", []
+
+    _serve(settings, enter)
+
+
+@click.command()
+@common
+@nats_option
+def dispatcher(config_file: Path | None, data: Path | None, nats_url: str | None) -> None:
+    """Place waiting generations on nodes."""
+    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    configure_logging(settings.telemetry)
+
+    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
+        from actors.dispatcher.role import run_dispatcher
+
+        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
+        return "dispatcher is here", []
+
+    _serve(settings, enter)
+
+
+@click.command()
+@common
+@nats_option
+@click.option("--http", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8080]")
+def gateway(config_file: Path | None, data: Path | None, nats_url: str | None, http: str | None) -> None:
+    """Serve the OpenAI API and the NATS service `orchestra`."""
+    settings, _ = load(said(data=data, nats__url=nats_url, gateway__http=http), config_file)
+    configure_logging(settings.telemetry)
+
+    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
+        from actors.gateway.role import run_gateway
+
+        running = await stack.enter_async_context(run_gateway(bus, settings.gateway, system))
+        return f"gateway is at {running.url}", []
+
+    _serve(settings, enter)
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InvalidRequest(f"--label {text!r} is not K=V")
+    return key, value
+
+
+def _backend(
+    kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
+) -> Backend:
+    wanted = {"openai": {"base_url", "api_key_env"}, "echo": {"speed"}}.get(kind, set())
+    for name in options.keys() - wanted:
+        raise InvalidRequest(f"--{name.replace('_', '-')} does not go with --backend {kind}")
+    if slots is not None:
+        options = options | {"slots": slots}
+    if kind == "openai":
+        return openai_backend(serve, settings.openai | options)
+    if kind == "echo":
+        return echo_backend(serve, settings.echo | options)
+    from actors.cli.progress import pulled
+
+    names = [each.upstream for each in serve] or list(settings.models)
+    folders = [pulled(name, settings.models_folder) for name in names]
+    return onnx_backend(folders, settings.onnx | options)
+
+
+def _serve(settings: Settings, enter: Enter) -> None:
+    provider = start_tracing(settings.telemetry)
+    try:
+        raise SystemExit(run(_run(settings, enter)))
+    finally:
+        if provider is not None:
+            provider.shutdown()
+
+
+async def _run(settings: Settings, enter: Enter) -> int:
+    stop = stop_on_signals()
+    url = nats_url_of(settings)
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
+        await apply(bus, shipped())
+        system = ActorSystem()
+        ready, watches = await enter(stack, bus, system)
+        click.echo(f"Orchestra {ready} · {url}")
+        await until(
+            stop, ends(system.given_up, "an actor crashed again and again; see the log above"), *watches
+        )
+    return 0

@@ -1,0 +1,98 @@
+"""`orchestra status`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from actors.cli.main import common, nats_option, said
+from actors.cli.reach import nats_url_of
+from actors.process import run
+from actors.registry import BUCKET
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket
+from actors.settings import Settings, load
+from actors.up import connected
+from orchestration.messages import NodeInfo
+
+DISCOVERY_S = 0.3
+"""How long services are given to answer a ping; they answer within milliseconds."""
+
+
+@click.command()
+@common
+@nats_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(config_file: Path | None, data: Path | None, nats_url: str | None, as_json: bool) -> None:
+    """Show who is alive: nodes with their models and load, agents, gateways, and the queues."""
+    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    raise SystemExit(run(_status(settings, as_json)))
+
+
+async def _status(settings: Settings, as_json: bool) -> int:
+    async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
+        nodes = await _nodes(bus)
+        services = await _services(bus)
+        queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
+    if as_json:
+        found = {
+            "nodes": [node.model_dump(mode="json") for node in nodes],
+            "services": services,
+            "queues": queues,
+        }
+        click.echo(json.dumps(found, indent=2))
+        return 0
+    console = Console(soft_wrap=True)
+    table = Table(
+        "node", "backend", "models", "busy", "cores", "memory", "provider", "age", box=None, pad_edge=False
+    )
+    for node in nodes:
+        table.add_row(
+            node.id,
+            node.backend,
+            ", ".join(card.name for card in node.models),
+            f"{node.running}/{node.slots}" + (" draining" if node.draining else ""),
+            str(node.hardware.cores),
+            f"{node.hardware.memory_bytes / 2**30:.0f} GiB",
+            ", ".join((node.hardware.provider, *node.hardware.accelerators)),
+            f"{time.time() - node.started_at:.0f} s",
+        )
+    console.print(table if nodes else "no nodes; start one: orchestra node --backend onnx")
+    for service in services:
+        console.print(
+            f"{service['name']}  {service['metadata'].get('session') or service['id']}  {service['version']}"
+        )
+    console.print("  ".join(f"{name}: {count} waiting" for name, count in queues.items()))
+    return 0
+
+
+async def _nodes(bus: Bus) -> list[NodeInfo]:
+    found: list[NodeInfo] = []
+
+    def seen(value: bytes | None, _: str) -> None:
+        if value is not None:
+            found.append(NodeInfo.model_validate_json(value))
+
+    await Bucket(bus, BUCKET).replay(seen)
+    return sorted(found, key=lambda node: node.id)
+
+
+async def _services(bus: Bus) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    reply = bus.expect(lambda message: found.append(json.loads(message.data)) if message.data else None)
+    await bus.publish("$SRV.PING", reply=reply)
+    await asyncio.sleep(DISCOVERY_S)
+    bus.forget(reply)
+    return sorted(found, key=lambda service: (service["name"], service["id"]))
+
+
+async def _waiting(bus: Bus, stream: str) -> int:
+    info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}")).data)
+    return int(info.get("state", {}).get("messages", 0))

@@ -1,0 +1,59 @@
+"""`orchestra up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from actors.cli.main import common, said
+from actors.cli.progress import pulled
+from actors.process import configure_logging, run, stop_on_signals, until
+from actors.runtime.telemetry import start_tracing
+from actors.settings import Settings, load
+from actors.up import run_up
+
+
+@click.command()
+@common
+@click.option("--http", metavar="HOST:PORT", help="Where the HTTP API listens. [default: 127.0.0.1:8080]")
+@click.option("--nats", "nats_url", metavar="URL", help="Join a running NATS server instead of starting one.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model to serve; repeat for more. [default: smollm2-135m]",
+)
+@click.option("--no-model", is_flag=True, help="Serve no model here: nodes elsewhere do.")
+def up(
+    config_file: Path | None,
+    data: Path | None,
+    http: str | None,
+    nats_url: str | None,
+    models: tuple[str, ...],
+    no_model: bool,
+) -> None:
+    """Start everything on this machine: NATS, a node, agents, dispatcher, gateway.
+
+    Prints one line when ready. Ctrl-C finishes what is in flight and stops.
+    """
+    settings, _ = load(said(data=data, gateway__http=http, nats__url=nats_url, models=models), config_file)
+    configure_logging(settings.telemetry)
+    names = () if no_model else settings.models
+    folders = [pulled(name, settings.models_folder) for name in names]
+    provider = start_tracing(settings.telemetry)
+    try:
+        raise SystemExit(run(_up(settings, folders)))
+    finally:
+        if provider is not None:
+            provider.shutdown()
+
+
+async def _up(settings: Settings, folders: list[Path]) -> int:
+    stop = stop_on_signals()
+    async with run_up(settings, folders) as running:
+        serving = ", ".join(running.models) or "no model here"
+        click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")
+        await until(stop, *running.watches)
+    return 0

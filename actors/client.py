@@ -1,0 +1,76 @@
+"""A client of the cluster over NATS, as the shell uses it: the service `orchestra.chat`, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from actors.runtime.bus import Bus, Message
+from actors.runtime.envelope import Envelope
+from actors.runtime.service import ERROR, ERROR_CODE
+from orchestration.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    Defect,
+    ErrorBody,
+    OrchestraError,
+    Unavailable,
+    from_body,
+)
+
+CHAT = "orchestra.chat"
+DEFAULT_DEADLINE_S = 600.0
+
+
+async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGenerator[dict[str, Any], None]:
+    """Send a body of /v1/chat/completions and yield its chunks as the OpenAI API has them.
+
+    Raises the error the cluster answered, `Unavailable` when no gateway listens, `BusUnavailable` when
+    NATS goes. Closing the iterator cancels the request: the gateway notices that nobody listens.
+    """
+    arrived: asyncio.Queue[Message | None] = asyncio.Queue()
+    lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
+    inbox = bus.own_inbox()
+    subscription = await bus.subscribe(inbox, arrived.put_nowait)
+    bus.on_disconnect.append(lost)
+    try:
+        data = json.dumps(body | {"stream": True}).encode()
+        await bus.publish(CHAT, data, reply=inbox, headers=envelope.headers() or None)
+        while True:
+            async with asyncio.timeout(envelope.remaining(DEFAULT_DEADLINE_S)):
+                message = await arrived.get()
+            if message is None:
+                raise BusUnavailable("the connection to NATS was lost before the answer was complete")
+            if message.status == "503":
+                raise Unavailable(
+                    f"no gateway answers on {CHAT}; start one: orchestra up, or orchestra gateway"
+                )
+            if message.header(ERROR):
+                raise _error(message)
+            if not message.data:
+                return
+            yield json.loads(message.data)
+    except TimeoutError as error:
+        raise DeadlineExceeded("no complete answer in time") from error
+    finally:
+        bus.on_disconnect.remove(lost)
+        await subscription.unsubscribe()
+
+
+def _error(message: Message) -> OrchestraError:
+    """The error of a service answer, from its OpenAI-shaped body or, failing that, its headers."""
+    said = message.header(ERROR)
+    status = int(message.header(ERROR_CODE, "500"))
+    try:
+        error = json.loads(message.data)["error"]
+        body = ErrorBody(
+            code=error.get("code") or "internal",
+            message=error["message"],
+            param=error.get("param"),
+            status=status,
+        )
+    except (ValueError, KeyError, TypeError):
+        return Defect(said)
+    return from_body(body)

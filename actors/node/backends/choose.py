@@ -1,0 +1,71 @@
+"""A backend from the command's words and the settings. Each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from actors.node.backends.base import Backend
+from orchestration.errors import InvalidRequest
+
+BACKENDS = ("onnx", "openai", "echo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """A model to serve, and what the upstream calls it."""
+
+    name: str
+    upstream: str
+
+    @classmethod
+    def parse(cls, text: str) -> Serve:
+        """`NAME` or `NAME=UPSTREAM_NAME`."""
+        name, _, upstream = text.partition("=")
+        if not name:
+            raise InvalidRequest(f"--serve {text!r} names no model")
+        return cls(name=name, upstream=upstream or name)
+
+
+def onnx_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend:
+    """ONNX Runtime in this process, over model folders."""
+    from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+
+    return OnnxBackend(folders, _settings("onnx", OnnxSettings, options))
+
+
+def openai_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """Any server that speaks the OpenAI API."""
+    from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = {each.name: each.upstream for each in serve}
+    if not said.get("base_url"):
+        raise InvalidRequest("the openai backend needs --base-url, for example http://127.0.0.1:8000/v1")
+    return OpenAIBackend(_settings("openai", OpenAISettings, said))
+
+
+def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """No model: says the last message again."""
+    from actors.node.backends.echo import EchoBackend, EchoSettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = tuple(each.name for each in serve)
+    return EchoBackend(_settings("echo", EchoSettings, said))
+
+
+def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(
+            f"setting {section}.{where}: {first['msg']}", param=f"{section}.{where}"
+        ) from error

@@ -1,0 +1,84 @@
+"""What every `orchestra` process shares: logs, the event loop, signals, and why it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from actors.runtime.telemetry import TelemetrySettings
+from orchestration.errors import OrchestraError
+
+log = logging.getLogger(__name__)
+
+
+class RoleEnded(OrchestraError):
+    """A part that should run for ever ended; the process stops and says why."""
+
+
+def configure_logging(settings: TelemetrySettings) -> None:
+    """One line per record on stderr."""
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports the same, in our words
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` on uvloop; its result is the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("asked twice to stop: not waiting for what is in flight")
+            loop.remove_signal_handler(number)
+            signal.raise_signal(signal.SIGKILL)
+        log.info("stopping: finishing what is in flight (again to stop at once)")
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked, number)
+    return stop
+
+
+async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[None]]) -> None:
+    """Wait for `stop`. A watch that returns or raises ends the wait with its error."""
+
+    async def watch(call: Callable[[], Awaitable[None]]) -> None:
+        await call()
+
+    stopping = asyncio.ensure_future(stop.wait())
+    watching = [asyncio.ensure_future(watch(call)) for call in watches]
+    try:
+        done, _ = await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
+        for ended in done - {stopping}:
+            ended.result()
+    finally:
+        for task in [stopping, *watching]:
+            task.cancel()
+        await asyncio.gather(stopping, *watching, return_exceptions=True)
+
+
+def ends(event: asyncio.Event, reason: str) -> Callable[[], Awaitable[None]]:
+    """A watch that raises `RoleEnded(reason)` once `event` is set."""
+
+    async def wait() -> None:
+        await event.wait()
+        raise RoleEnded(reason)
+
+    return wait

@@ -1,0 +1,101 @@
+"""`orchestra up`: one of each role in one process, beside an embedded nats-server."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.declarations import shipped
+from actors.dispatcher.role import run_dispatcher
+from actors.nats_server import EmbeddedNats, NatsServerSettings
+from actors.node.backends.choose import onnx_backend
+from actors.node.role import run_node
+from actors.process import ends
+from actors.runtime.bus import Bus
+from actors.runtime.provision import apply
+from actors.runtime.system import ActorSystem
+from actors.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+log = logging.getLogger(__name__)
+
+USUAL_NATS_PORT = 4222
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running `orchestra up`: where it listens, and what may end it."""
+
+    nats_url: str
+    http_url: str
+    models: tuple[str, ...]
+    watches: tuple[Callable[[], Awaitable[None]], ...]
+
+
+@asynccontextmanager
+async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[Up]:
+    """Everything, until the block ends; then drained from the front: gateway, agents, dispatcher, node.
+
+    `folders` are the models to serve; none means no node. Raises `OrchestraError`s that say what is in
+    the way: a busy port, a data folder that is in use or cannot be written, a model that is corrupt.
+    """
+    from actors.agents.role import run_agents
+    from actors.gateway.role import run_gateway
+
+    async with AsyncExitStack() as stack:
+        watches: list[Callable[[], Awaitable[None]]] = []
+        url = settings.nats.url
+        if not url:
+            server = await stack.enter_async_context(EmbeddedNats(_server_settings(settings)))
+            watches.append(server.watch)
+            url = server.url
+        system = ActorSystem()
+        watches.append(ends(system.given_up, "an actor crashed again and again; see the log above"))
+        bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
+        await apply(bus, shipped())
+        models: tuple[str, ...] = ()
+        if folders:
+            backend = onnx_backend(folders, settings.onnx)
+            node = await stack.enter_async_context(run_node(bus, backend, settings.node, system))
+            watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
+            models = tuple(card.name for card in backend.models)
+        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
+        await stack.enter_async_context(run_agents(bus, settings.agents, system))
+        gateway = await stack.enter_async_context(run_gateway(bus, settings.gateway, system))
+        yield Up(url, gateway.url, models, tuple(watches))
+
+
+@asynccontextmanager
+async def connected(settings: Settings, url: str, name: str) -> AsyncIterator[Bus]:
+    """A bus to the NATS server at `url`, closed at the end."""
+    bus = await Bus.connect(settings.nats.model_copy(update={"url": url}), name=name)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def _server_settings(settings: Settings) -> NatsServerSettings:
+    """The embedded server's settings: its usual port where that is free, else any free one."""
+    said = settings.nats_server.model_copy(update={"data": settings.folder})
+    if said.port == 0 and _is_free(said.host, USUAL_NATS_PORT):
+        return said.model_copy(update={"port": USUAL_NATS_PORT})
+    return said
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
