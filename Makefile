@@ -1,0 +1,48 @@
+# `make up` on a fresh machine sets everything up and runs the main job; `make test` runs the tests.
+# Every target makes what it needs: the virtual environment, the packages, the model, the servers.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: up test check bench format clean help
+
+up: $(VENV)/base.stamp ## install what is missing, fetch the default model, start everything here
+	@$(BIN)/orchestra up $(ARGS)
+
+test: $(VENV)/dev.stamp ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp ## lint, format, types, imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path actors" for some of them)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+format: $(VENV)/dev.stamp ## mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean: ## remove the virtual environment and caches; models and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Orchestra needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d: make PYTHON=python3.12 …" % sys.version_info[:2] if not (3, 11) <= sys.version_info[:2] < (3, 13) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo "installing Orchestra into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo "installing Orchestra and its development tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/base.stamp
