@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from actors.gateway.guides import ResponseFormat
-from orchestration.messages import Priority, Sampling
+from orchestration.messages import ChatMessage, Priority, Sampling
 
 MAX_STOPS = 4
 MAX_INPUTS = 2048
+NOTHING_SAID = Sampling()
 _SAID = (
     "temperature",
     "top_p",
@@ -46,6 +47,10 @@ def _text_of(content: Any) -> Any:
             raise ValueError(f"part {number} of the content has type {kind!r}; only text parts are supported")
         texts.append(text)
     return "".join(texts)
+
+
+def _role_of(role: Any) -> Any:
+    return "system" if role == "developer" else role
 
 
 def _stops_of(stop: Any) -> Any:
@@ -88,12 +93,11 @@ def _refused(why: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-class Turn(Body):
-    """One message of a conversation."""
+class Turn(ChatMessage):
+    """One message of a conversation; it is what travels on, so a chat is validated once."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
     content: Annotated[str, BeforeValidator(_text_of)]
-    name: str | None = None
     tool_calls: Annotated[None, _refused("tool calls are not supported yet")] = None
 
 
@@ -168,7 +172,7 @@ class ChatBody(SamplingBody):
         if self.logprobs:
             values["logprobs"] = True
             values["top_logprobs"] = self.top_logprobs or 0
-        return Sampling.model_validate(values)
+        return Sampling.model_validate(values) if values else NOTHING_SAID
 
 
 class CompletionBody(SamplingBody):
@@ -186,7 +190,7 @@ class CompletionBody(SamplingBody):
         if self.logprobs is not None:
             values["logprobs"] = True
             values["top_logprobs"] = self.logprobs
-        return Sampling.model_validate(values)
+        return Sampling.model_validate(values) if values else NOTHING_SAID
 
 
 class EmbeddingBody(Body):

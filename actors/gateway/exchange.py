@@ -62,40 +62,42 @@ class Exchange:
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
         """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
-        after `timeout_s` seconds, `ClientLeft`."""
+        after `timeout_s` seconds, `ClientLeft`.
+
+        One bare timer: `asyncio.timeout` costs three times as much, on every request.
+        """
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise PayloadTooLarge.of(int(declared), limit)
-        message = await self._part(timeout_s)
-        whole: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            return self._within(whole, limit)
-        until = time.monotonic() + timeout_s
-        parts, size = [whole], len(whole)
-        while message.get("more_body", False):
-            message = await self._part(until - time.monotonic())
+        task = asyncio.current_task()
+        assert task is not None
+        late: list[bool] = []
+        timer = asyncio.get_running_loop().call_later(timeout_s, _interrupt, task, late)
+        try:
+            return await self._read(limit)
+        except asyncio.CancelledError:
+            if late and task.uncancel() == 0:
+                raise SlowBody(f"the request's body did not arrive within {timeout_s:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+    async def _read(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft("the client left before its request was complete")
             part: bytes = message.get("body", b"")
-            parts.append(part)
+            more = message.get("more_body", False)
             size += len(part)
             if size > limit:
                 raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
+            if not more and not parts:
+                return part
+            parts.append(part)
         return b"".join(parts)
-
-    @staticmethod
-    def _within(body: bytes, limit: int) -> bytes:
-        if len(body) > limit:
-            raise PayloadTooLarge.of(len(body), limit)
-        return body
-
-    async def _part(self, timeout_s: float) -> Message:
-        try:
-            async with asyncio.timeout(timeout_s):
-                message = await self.receive()
-        except TimeoutError as error:
-            raise SlowBody("the request's body did not arrive in time") from error
-        if message["type"] == "http.disconnect":
-            raise ClientLeft("the client left before its request was complete")
-        return message
 
     async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
         """The complete answer."""
@@ -174,3 +176,8 @@ class Exchange:
         """Write `last` as it is, and close the stream."""
         self.streaming = False
         await self.send({"type": "http.response.body", "body": last})
+
+
+def _interrupt(task: asyncio.Task[object], late: list[bool]) -> None:
+    late.append(True)
+    task.cancel()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from actors.asker import Asker
 from actors.gateway.admission import Admission
@@ -14,8 +14,8 @@ from actors.gateway.settings import GatewaySettings
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
+from actors.runtime.telemetry import trace_id
 from orchestration.errors import BusUnavailable, Refused, Unavailable
-from orchestration.messages import Ended
 
 
 class Gateway:
@@ -46,8 +46,9 @@ class Gateway:
 
         Raises `Refused` at the limit, `Unavailable` while draining, and what the work ended with.
         """
-        with self._place():
-            began, first = time.perf_counter(), True
+        began = self._enter(asked, envelope)
+        first = True
+        try:
             async with aclosing(self.asker.stream(asked.work, envelope)) as events:
                 async for event in events:
                     if first:
@@ -56,23 +57,24 @@ class Gateway:
                     for piece in asked.shape.piece(event):
                         yield piece
             ANSWER_SECONDS.observe(time.perf_counter() - began)
+        finally:
+            self._leave()
 
     async def whole(self, asked: Asked, envelope: Envelope) -> bytes:
         """The complete answer as one JSON object. Cancelling the call cancels the work; raises like
         `pieces`."""
-        with self._place():
-            began = time.perf_counter()
+        began = self._enter(asked, envelope)
+        try:
             async with aclosing(self.asker.stream(asked.work, envelope)) as events:
                 async for event in events:
                     asked.shape.add(event)
-                    if isinstance(event, Ended):
-                        break
             ANSWER_SECONDS.observe(time.perf_counter() - began)
             return asked.shape.whole()
+        finally:
+            self._leave()
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the `max_in_flight` places."""
+    def _enter(self, asked: Asked, envelope: Envelope) -> float:
+        """Take one of the `max_in_flight` places; `_leave` gives it back. Returns the time of entry."""
         if self.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
@@ -82,8 +84,9 @@ class Gateway:
             raise Refused(f"{limit} requests are at work, which is max_in_flight", retry_after_s=1)
         self.in_flight += 1
         IN_FLIGHT.inc()
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            IN_FLIGHT.dec()
+        asked.shape.trace_id = trace_id(envelope.trace)
+        return time.perf_counter()
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        IN_FLIGHT.dec()

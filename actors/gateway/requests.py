@@ -16,7 +16,7 @@ from actors.gateway.guides import guide_of
 from actors.gateway.shape import Shape
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest
-from orchestration.messages import ChatMessage, Generation, Guide, Run, Sampling
+from orchestration.messages import Generation, Guide, Run, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,6 @@ def parse_chat(raw: bytes) -> ChatBody:
 def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
     sampling, guide = _sampling(body), _guide(body)
-    messages = tuple(
-        ChatMessage(
-            role="system" if turn.role == "developer" else turn.role, content=turn.content, name=turn.name
-        )
-        for turn in body.messages
-    )
     pattern = admission.pattern(body.model)
     work: Generation | Run
     if pattern is None:
@@ -52,7 +46,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         work = Generation(
             id=work_id,
             model=body.model,
-            messages=messages,
+            messages=body.messages,
             sampling=sampling,
             guide=guide,
             priority=body.priority,
@@ -65,7 +59,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         work = Run(
             id=work_id,
             pattern=pattern,
-            messages=messages,
+            messages=body.messages,
             model=preferred,
             sampling=sampling,
             guide=guide,

@@ -20,6 +20,9 @@ Event = Chunk | Vectors | Progress | Ended
 class Shape(ABC):
     """`piece` and `whole` give JSON; framing (SSE, NATS messages) is the face's."""
 
+    trace_id: str = ""
+    """Of the request, for answers whose work does not name its own."""
+
     @abstractmethod
     def piece(self, event: Event) -> tuple[bytes, ...]:
         """What to send for one event of a stream, often one object, sometimes none."""
@@ -67,7 +70,7 @@ class TextShape(Shape):
             "run": self.work_id,
             "node": ended.node,
             "model": ended.model or self.model,
-            "trace_id": ended.trace_id,
+            "trace_id": ended.trace_id or self.trace_id,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
 

@@ -12,8 +12,8 @@ from actors.gateway.exchange import Exchange
 class Watch:
     """A block that ends early, without an error, when the client hangs up; look at `gone` after it.
 
-    For a stream it also sends a comment whenever nothing was sent for `keep_alive_s` seconds. A client
-    that keeps the connection but reads nothing until `limit_s` seconds have passed counts as gone.
+    For a stream it also sends a comment whenever nothing was sent for `keep_alive_s` seconds, and a client
+    that keeps the connection but has not read it all when `limit_s` seconds have passed counts as gone.
     """
 
     def __init__(self, exchange: Exchange, *, stream: bool, keep_alive_s: float, limit_s: float) -> None:
@@ -42,22 +42,29 @@ class Watch:
         return kind is asyncio.CancelledError and left == 0
 
     async def _watch(self) -> None:
+        if self.stream:
+            await self._hung_up_or_stalled()
+        else:
+            while (await self.exchange.receive())["type"] != "http.disconnect":
+                pass
+        self.gone = True
+        if self._block is not None:
+            self._block.cancel()
+
+    async def _hung_up_or_stalled(self) -> None:
         exchange = self.exchange
-        end = time.monotonic() + self.limit_s
         exchange.sent_at = time.monotonic()
+        end = exchange.sent_at + self.limit_s
         while True:
-            quiet = exchange.sent_at + self.keep_alive_s if self.stream else end
+            quiet = exchange.sent_at + self.keep_alive_s
             try:
                 async with asyncio.timeout(min(quiet, end) - time.monotonic()):
                     message = await exchange.receive()
                 if message["type"] == "http.disconnect":
-                    break
+                    return
             except TimeoutError:
                 now = time.monotonic()
                 if now >= end:
-                    break
+                    return
                 if now >= exchange.sent_at + self.keep_alive_s:
                     await exchange.comment(b"keep-alive")
-        self.gone = True
-        if self._block is not None:
-            self._block.cancel()
