@@ -1,0 +1,106 @@
+"""Asking a backend, for the tests of this folder."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.node.backends.base import Embeddings, Finish, Output, Piece
+from actors.node.backends.onnx import OnnxBackend
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling, TokenLogprob
+
+MODEL = "smollm2-135m"
+EMBEDDER = "all-minilm-l6-v2"
+DEADLINE_S = 60.0
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A generation that came to its end."""
+
+    pieces: tuple[Piece, ...]
+    finish: Finish
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        return [each for piece in self.pieces for each in piece.logprobs or ()]
+
+
+def chat(text: str, *, system: str = "", guide: Guide | None = None, **sampling: Any) -> Generation:
+    """A chat generation, greedy unless `sampling` says otherwise."""
+    messages = (ChatMessage(role="system", content=system),) if system else ()
+    return Generation(
+        id=f"test.{next(_numbers)}",
+        model=MODEL,
+        messages=(*messages, ChatMessage(role="user", content=text)),
+        sampling=Sampling(**{"temperature": 0.0, **sampling}),
+        guide=guide,
+    )
+
+
+def complete(prompt: str, **sampling: Any) -> Generation:
+    """A plain completion, greedy unless `sampling` says otherwise."""
+    return Generation(
+        id=f"test.{next(_numbers)}",
+        kind="completion",
+        model=MODEL,
+        prompt=prompt,
+        sampling=Sampling(**{"temperature": 0.0, **sampling}),
+    )
+
+
+@asynccontextmanager
+async def generating(backend: OnnxBackend, generation: Generation) -> AsyncIterator[AsyncIterator[Output]]:
+    """The items of `generation`; leaving the block cancels it."""
+    async with asyncio.timeout(DEADLINE_S):
+        async with aclosing(cast(Any, backend.generate(generation))) as items:
+            yield items
+
+
+async def ask(backend: OnnxBackend, generation: Generation) -> Answer:
+    """Run `generation` to its end."""
+    pieces: list[Piece] = []
+    async with generating(backend, generation) as items:
+        async for item in items:
+            if isinstance(item, Finish):
+                return Answer(pieces=tuple(pieces), finish=item)
+            assert isinstance(item, Piece)
+            pieces.append(item)
+    raise AssertionError("the generation ended without a Finish")
+
+
+async def embed(backend: OnnxBackend, *texts: str) -> tuple[NDArray[np.float32], Finish]:
+    """Vectors [texts, hidden]."""
+    generation = Generation(id=f"test.{next(_numbers)}", kind="embedding", model=EMBEDDER, inputs=texts)
+    vectors: list[NDArray[np.float32]] = []
+    async with generating(backend, generation) as items:
+        async for item in items:
+            if isinstance(item, Finish):
+                return np.stack(vectors), item
+            assert isinstance(item, Embeddings)
+            assert item.index == len(vectors)
+            vectors += [np.frombuffer(base64.b64decode(each), "<f4") for each in item.vectors]
+    raise AssertionError("the generation ended without a Finish")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll until `condition` holds; fails after `DEADLINE_S`."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come to hold"
+        await asyncio.sleep(0.002)
