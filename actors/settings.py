@@ -150,7 +150,8 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any], prefix: str = "") ->
 def _explained(error: ValidationError, origins: Mapping[str, str]) -> InvalidRequest:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
-    source = next((origins[known] for known in origins if name.startswith(known)), "")
+    related = (known for known in origins if name.startswith(known) or known.startswith(f"{name}."))
+    source = next((origins[known] for known in related), "")
     where = f" (from {source})" if source else ""
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     return InvalidRequest(f"setting {name}{where}: {first['msg']}{more}", param=name)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.cli.main import common, said
+from actors.cli.show import wide
 from actors.settings import DEFAULT, leaves, load
 
 
@@ -27,4 +28,4 @@ def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     table = Table("setting", "value", "from", box=None, pad_edge=False)
     for name, (value, source) in rows.items():
         table.add_row(name, str(value), source, style="" if source == DEFAULT else "bold")
-    Console(soft_wrap=True).print(table)
+    wide(Console()).print(table)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
+from actors.cli.show import wide
 from actors.process import run
 from actors.registry import BUCKET
 from actors.runtime.bus import Bus
@@ -49,7 +50,7 @@ async def _status(settings: Settings, as_json: bool) -> int:
         }
         click.echo(json.dumps(found, indent=2))
         return 0
-    console = Console(soft_wrap=True)
+    console = wide(Console())
     table = Table(
         "node", "backend", "models", "busy", "cores", "memory", "provider", "age", box=None, pad_edge=False
     )
