@@ -19,7 +19,7 @@ from orchestration.messages import ChatMessage, Guide, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import Conversation
-from orchestration.patterns.plan import InvalidPlan, Plan, PlanStep, parse_plan, plan_schema
+from orchestration.patterns.plan import InvalidPlan, Plan, PlanStep, parse_plan, plan_request, plan_schema
 from orchestration.patterns.single import final_sampling, single
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.verdict import InvalidVerdict, Verdict, parse_verdict, verdict_schema
@@ -72,18 +72,12 @@ async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
     """
     known, limits = stage.specialists, stage.limits
     guide = Guide(json_schema=plan_schema(known, limits.max_specialists))
-    offered = "\n".join(f"- {name}: {said}" for name, said in known.items())
-    request = (
-        f"{talk}\n\nDo not answer the question yet. Plan who works on it. The specialists:\n{offered}\n\n"
-        f"Choose 1 to {limits.max_specialists} of them and give each a task of its own. Those with the same "
-        "stage number work at the same time; a higher number sees what the lower ones found. "
-        "Reply in JSON: the reason, then the steps."
-    )
+    messages = plan_request(str(talk), known, limits.max_specialists)
     for attempt in (1, 2):
         try:
             answer = await stage.ask(
                 COORDINATOR,
-                (ChatMessage(role="user", content=request),),
+                messages,
                 name="plan" if attempt == 1 else "plan again",
                 sampling=_sampling(run, limits.plan_tokens, 0.0 if attempt == 2 else None),
                 guide=guide,
@@ -189,7 +183,7 @@ def _synthesis(talk: Conversation, findings: Sequence[Finding], verdict: Verdict
     return ChatMessage(
         role="user",
         content=(
-            f"Notes from the team:\n{found}{critic}\n\n{talk}\n\n"
-            "Using the notes where they are right, write the final answer to the question."
+            f"{talk}\n\nNotes from the team:\n{found}{critic}\n\n"
+            "Answer the question clearly and directly, using what is right in the notes."
         ),
     )

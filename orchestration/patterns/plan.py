@@ -8,12 +8,14 @@ held to the schema always writes a plan that can be carried out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestration.messages import ChatMessage
 
 STAGES = 3
 REASON_CHARS = 160
@@ -74,6 +76,31 @@ def plan_schema(specialists: Collection[str], max_steps: int) -> dict[str, Any]:
         "required": ["reason", "steps"],
         "additionalProperties": False,
     }
+
+
+def plan_request(question: str, specialists: Mapping[str, str], max_steps: int) -> tuple[ChatMessage, ...]:
+    """What the coordinator is asked. The example before the question is what a small model goes by;
+    everything before the question is the same in every run, so that it is computed once."""
+    offered = "\n".join(f"- {name}: {said}" for name, said in specialists.items())
+    rules = (
+        "Plan which specialists work on a question; do not answer it. The specialists:\n"
+        f"{offered}\n"
+        f"Choose 1 to {max_steps} and give each a task about the question. Those with the same stage number "
+        "work at the same time; a higher number sees what the lower ones found. Reply in JSON."
+    )
+    tasks = ("List how much caffeine tea and coffee have", "Explain how caffeine affects sleep")
+    example = {
+        "reason": "The facts on caffeine and its effect on sleep can be worked out side by side.",
+        "steps": [
+            {"specialist": name, "task": task, "stage": 1}
+            for name, task in zip(specialists, tasks[:max_steps], strict=False)
+        ],
+    }
+    return (
+        ChatMessage(role="user", content=f"{rules}\n\nQuestion: Is tea better than coffee if I sleep badly?"),
+        ChatMessage(role="assistant", content=json.dumps(example)),
+        ChatMessage(role="user", content=question),
+    )
 
 
 def parse_plan(text: str, specialists: Collection[str], max_steps: int) -> Plan:

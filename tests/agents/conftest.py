@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.fixtures.models import smollm2_folder
-from tests.fixtures.nats import RunningNats, start_nats
 
 from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
@@ -25,6 +23,8 @@ from actors.node.settings import NodeSettings
 from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.provision import apply
 from actors.runtime.system import ActorSystem
+from tests.fixtures.models import smollm2_folder
+from tests.fixtures.nats import RunningNats, start_nats
 
 
 @dataclass(slots=True)

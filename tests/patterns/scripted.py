@@ -1,0 +1,118 @@
+"""An `Ask` that answers from a script, so that a pattern's logic can be tested without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Run, Step, Usage
+from orchestration.patterns import Answer, Limits, Outcome, Part, Pattern, Question, Stage
+
+AGENTS = {
+    "coordinator": "plans",
+    "research": "facts",
+    "reasoning": "logic",
+    "creative": "ideas",
+    "code": "programs",
+    "critic": "reviews",
+}
+SPECIALISTS = ("research", "reasoning", "creative", "code")
+
+Reply = str | OrchestraError
+Script = Mapping[str, Reply | Sequence[Reply]]
+"""By step name, or by agent: what it answers, one after another, the last one for ever."""
+
+
+def plan_json(*steps: tuple[str, str, int]) -> str:
+    return json.dumps(
+        {
+            "reason": "because",
+            "steps": [{"specialist": name, "task": task, "stage": stage} for name, task, stage in steps],
+        }
+    )
+
+
+@dataclass
+class Scripted:
+    """Says its lines word by word, one token each. `meet` makes steps of that name wait for each other."""
+
+    script: Script
+    meet: Mapping[str, asyncio.Barrier] = field(default_factory=dict)
+    asked: list[Question] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    told: list[Step] = field(default_factory=list)
+    open_now: int = 0
+    most_open: int = 0
+
+    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        self.asked.append(question)
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        try:
+            if question.name in self.meet:
+                async with asyncio.timeout(5):
+                    await self.meet[question.name].wait()
+            words = self._line(question).split(" ")
+            for index, word in enumerate(words):
+                yield Part(text=word if index == 0 else f" {word}")
+            usage = Usage(prompt_tokens=10, completion_tokens=len(words))
+            yield Outcome(finish_reason="stop", usage=usage, node="n1", model=question.model or "m")
+        finally:
+            self.open_now -= 1
+
+    async def progress(self, text: str, step: Step | None) -> None:
+        self.said.append(text)
+        if step is not None:
+            self.told.append(step)
+
+    def _line(self, question: Question) -> str:
+        lines = self.script.get(question.name, self.script.get(question.agent, "words of wisdom"))
+        if isinstance(lines, str | OrchestraError):
+            reply: Reply = lines
+        else:
+            before = sum(q.name == question.name for q in self.asked[:-1])
+            reply = lines[min(before, len(lines) - 1)]
+        if isinstance(reply, OrchestraError):
+            raise reply
+        return reply
+
+    def question(self, name: str) -> Question:
+        return next(question for question in self.asked if question.name == name)
+
+
+def counting_clock() -> Callable[[], float]:
+    """A clock that is a second later each time it is read."""
+    ticks = iter(range(10**9))
+    return lambda: float(next(ticks))
+
+
+def make_run(text: str = "Why is the sky blue?", **fields: object) -> Run:
+    said = {"id": "a.1", "pattern": "maestro", "messages": (ChatMessage(role="user", content=text),)}
+    return Run.model_validate(said | fields)
+
+
+async def perform(
+    pattern: Pattern,
+    run: Run,
+    ask: Scripted,
+    *,
+    agents: Mapping[str, str] = AGENTS,
+    limits: Limits | None = None,
+) -> tuple[str, Answer, Stage]:
+    """The text the caller sees, the last answer, and the stage with its steps."""
+    stage = Stage(run, ask, agents=agents, clock=counting_clock(), limits=limits)
+    text: list[str] = []
+    answer: Answer | None = None
+    async with aclosing(pattern(run, stage)) as items:
+        async for item in items:
+            if isinstance(item, Answer):
+                answer = item
+            else:
+                assert answer is None, "the answer comes last"
+                text.append(item.text)
+    assert answer is not None
+    return "".join(text), answer, stage
