@@ -33,7 +33,8 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiny:
-    """What to write. `types` overrides `type` for single tensors by the middle of their name."""
+    """What to write. `types` overrides `type` for single tensors by the middle of their name; `tokenizer`
+    is the metadata of a file whose tokens, types and merges are taken."""
 
     type: Type = Type.F32
     types: Mapping[str, Type] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Tiny:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     pre: str = "smollm"
+    tokenizer: Mapping[str, Any] | None = None
     seed: int = 0
 
 
@@ -63,14 +65,7 @@ def write(path: Path, tiny: Tiny) -> Path:
     writer.add_head_count_kv(tiny.kv_heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
-    tokens = [*SPECIALS, *byte_alphabet(), "ab", "abc"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(tiny.pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS)))
-    writer.add_token_merges(["a b", "ab c"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    tokens = _add_tokenizer(writer, tiny)
     for key, value in tiny.metadata.items():
         if isinstance(value, str):
             writer.add_string(key, value)
@@ -78,13 +73,32 @@ def write(path: Path, tiny: Tiny) -> Path:
             writer.add_float32(key, value)
         else:
             writer.add_uint32(key, value)
-    for name, shape in _shapes(tiny, len(tokens)).items():
+    for name, shape in _shapes(tiny, tokens).items():
         _add(writer, tiny, name, shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_tokenizer(writer: GGUFWriter, tiny: Tiny) -> int:
+    """Gives the number of tokens."""
+    tokens = [*SPECIALS, *byte_alphabet(), "ab", "abc"]
+    types = [3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS))
+    merges = ["a b", "ab c"]
+    if tiny.tokenizer is not None:
+        tokens, types, merges = (
+            tiny.tokenizer[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type", "merges")
+        )
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(tiny.pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    return len(tokens)
 
 
 def _shapes(tiny: Tiny, vocabulary: int) -> dict[str, tuple[int, ...]]:
