@@ -27,7 +27,9 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
         body["prompt"] = generation.prompt
     _sampling(body, generation.sampling, chat, settings)
     if generation.guide is not None:
-        _guide(body, generation.guide, settings)
+        _guide(
+            body, generation.guide, "response_format" if chat else settings.completion_schema_field, settings
+        )
     return _dump(body)
 
 
@@ -66,21 +68,34 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
             body["logprobs"] = sampling.top_logprobs
 
 
-def _guide(body: dict[str, Any], guide: Guide, settings: OpenAISettings) -> None:
+def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, settings: OpenAISettings) -> None:
     if guide.json_schema is not None:
-        if guide.json_schema == {"type": "object"}:
-            body["response_format"] = {"type": "json_object"}
-            return
-        schema = {"name": "answer", "schema": guide.json_schema, "strict": settings.strict_json_schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if schema_field is None:
+            raise InvalidGuide(
+                f"{settings.host} takes no JSON schema for a completion (completion_schema_field is not set)",
+                param="guide",
+            )
+        bare = schema_field != "response_format"
+        _put(body, schema_field, guide.json_schema if bare else _response_format(guide.json_schema, settings))
     elif guide.regex is not None:
         if settings.regex_field is None:
             raise InvalidGuide(
                 f"{settings.host} takes no regular expression as a guide (regex_field is not set)",
                 param="guide",
             )
-        *outer, last = settings.regex_field.split(".")
-        place = body
-        for name in outer:
-            place = place.setdefault(name, {})
-        place[last] = guide.regex
+        _put(body, settings.regex_field, guide.regex)
+
+
+def _response_format(schema: dict[str, Any], settings: OpenAISettings) -> dict[str, Any]:
+    if schema == {"type": "object"}:
+        return {"type": "json_object"}
+    named = {"name": "answer", "schema": schema, "strict": settings.strict_json_schema}
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _put(body: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set the field of `body` that `dotted` names, the objects around it made if they are not there."""
+    *outer, last = dotted.split(".")
+    for name in outer:
+        body = body.setdefault(name, {})
+    body[last] = value

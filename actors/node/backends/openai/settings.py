@@ -51,6 +51,9 @@ class OpenAISettings(BaseModel):
     """Where this upstream takes a regular expression, if it does: `guided_regex`, or dotted as in
     `structured_outputs.regex` (vLLM)."""
     strict_json_schema: bool = True
+    completion_schema_field: str | None = None
+    """Where this upstream's `/completions` takes a JSON schema, if it does: `json_schema` (llama.cpp, which
+    silently ignores `response_format` there) or `response_format` (vLLM). Chats need no setting."""
 
     @field_validator("base_url")
     @classmethod

@@ -1,0 +1,233 @@
+"""What is sent to an upstream, what its refusals become, and when it is left alone."""
+
+from __future__ import annotations
+
+import json
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from actors.node.backends.openai import OpenAISettings
+from actors.node.backends.openai.failures import Upstream, event_failure, failure
+from actors.node.backends.openai.hold_off import HoldOff, retry_after_s
+from actors.node.backends.openai.requests import embedding_body, generation_body
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    NodeBusy,
+    OrchestraError,
+    PayloadTooLarge,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+
+UPSTREAM = Upstream(host="host:1", api_key_env="THE_KEY", api_key="sk-secret")
+CHAT = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hé"),))
+
+
+def _settings(**values: Any) -> OpenAISettings:
+    return OpenAISettings.model_validate({"base_url": "http://host:1"} | values)
+
+
+def _body(generation: Generation, **values: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(generation_body(generation, "up", _settings(**values)))
+    return body
+
+
+def test_only_what_was_said_is_sent() -> None:
+    assert _body(CHAT) == {
+        "model": "up",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "messages": [{"role": "user", "content": "hé"}],
+    }
+
+
+def test_every_way_of_sampling_is_sent_under_its_name() -> None:
+    sampling = Sampling(
+        temperature=0.0,
+        top_p=0.5,
+        top_k=3,
+        seed=7,
+        max_tokens=9,
+        stop=("x",),
+        repetition_penalty=1.1,
+        frequency_penalty=0.1,
+        presence_penalty=0.2,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    generation = CHAT.model_copy(update={"sampling": sampling})
+    body = _body(
+        generation, max_tokens_field="max_completion_tokens", repetition_penalty_field="repeat_penalty"
+    )
+    assert {
+        name: body[name] for name in body if name not in ("model", "stream", "stream_options", "messages")
+    } == {
+        "temperature": 0.0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "seed": 7,
+        "max_completion_tokens": 9,
+        "stop": ["x"],
+        "repeat_penalty": 1.1,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    completion = generation.model_copy(update={"kind": "completion", "prompt": "p", "messages": ()})
+    body = _body(completion)
+    assert (body["prompt"], body["logprobs"], body["max_tokens"]) == ("p", 2, 9)
+    assert "messages" not in body
+
+
+def test_guides_go_where_the_upstream_takes_them() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    guided = CHAT.model_copy(update={"guide": Guide(json_schema=schema)})
+    assert _body(guided)["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+    anything = CHAT.model_copy(update={"guide": Guide(json_schema={"type": "object"})})
+    assert _body(anything)["response_format"] == {"type": "json_object"}
+    regex = CHAT.model_copy(update={"guide": Guide(regex="[ab]")})
+    assert _body(regex, regex_field="structured_outputs.regex")["structured_outputs"] == {"regex": "[ab]"}
+    with pytest.raises(InvalidGuide, match="regex_field"):
+        _body(regex)
+    completion = guided.model_copy(update={"kind": "completion"})
+    assert _body(completion, completion_schema_field="json_schema")["json_schema"] == schema
+    with pytest.raises(InvalidGuide, match="completion_schema_field"):
+        _body(completion)
+
+
+def test_embeddings_are_asked_for_in_base64() -> None:
+    assert json.loads(embedding_body(("a", "b"), "up")) == {
+        "model": "up",
+        "input": ["a", "b"],
+        "encoding_format": "base64",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://host:1", "http://host:1/v1"),
+        ("http://host:1/", "http://host:1/v1"),
+        ("https://host/api/v2/", "https://host/api/v2"),
+    ],
+)
+def test_a_base_url_without_a_path_means_v1(given: str, used: str) -> None:
+    assert _settings(base_url=given).base_url == used
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"base_url": "ftp://host"},
+        {"base_url": "host:1"},
+        {"base_url": "http://user:pass@host"},
+        {"base_url": "http://host/v1?key=1"},
+        {"slots": 0},
+        {"connect_timeout_s": 0},
+        {"models": {"a": ""}},
+        {"unknown": 1},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "text"),
+    [
+        (400, {"message": "bad", "param": "top_p"}, InvalidRequest, "host:1 answered 400: bad"),
+        (422, {"message": "bad"}, InvalidRequest, "422"),
+        (400, {"message": "long", "code": "context_length_exceeded"}, ContextTooLong, "long"),
+        (
+            400,
+            {"type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 5},
+            ContextTooLong,
+            "9 tok.* 5 tok",
+        ),
+        (401, {"message": "wrong key sk-secret"}, BackendFailed, r"wrong key \*\*\* \(key from .*THE_KEY\)"),
+        (403, {}, BackendFailed, "THE_KEY"),
+        (404, {"message": "nope", "code": "model_not_found"}, UnknownModel, "for model 'm'"),
+        (404, {"message": "no such page"}, BackendFailed, "no such page"),
+        (413, {"message": "big"}, PayloadTooLarge, "big"),
+        (429, {"message": "slow down"}, NodeBusy, "slow down"),
+        (500, {"message": "x" * 9999}, BackendFailed, "x…$"),
+        (503, {"message": "loading"}, Unavailable, "loading"),
+        (302, {}, BackendFailed, "302"),
+    ],
+)
+def test_a_status_becomes_the_error_that_says_the_same(
+    status: int, error: dict[str, Any], kind: type[OrchestraError], text: str
+) -> None:
+    answer = json.dumps({"error": error}).encode()
+    made = failure(UPSTREAM, status, answer, generation=CHAT, retry_after_s=None)
+    assert type(made) is kind
+    with pytest.raises(kind, match=text):
+        raise made
+    assert len(made.message) < 400
+    assert "sk-secret" not in made.message
+
+
+def test_an_answer_that_is_no_json_is_quoted_shortly() -> None:
+    assert (
+        failure(UPSTREAM, 502, b"<html>\n Bad   Gateway\xff").message
+        == "host:1 answered 502: <html> Bad Gateway�"
+    )
+    assert failure(UPSTREAM, 500, b'{"detail": "of FastAPI"}').message == "host:1 answered 500: of FastAPI"
+    assert failure(UPSTREAM, 500, b"[" * 100_000).status == 502
+
+
+def test_a_refused_schema_is_an_invalid_guide() -> None:
+    guided = CHAT.model_copy(update={"guide": Guide(json_schema={})})
+    made = failure(UPSTREAM, 400, b'{"error": {"message": "JSON schema error"}}', generation=guided)
+    assert type(made) is InvalidGuide
+
+
+def test_an_error_in_a_stream_counts_by_its_code() -> None:
+    assert type(event_failure(UPSTREAM, {"code": 400, "message": "x"})) is InvalidRequest
+    assert type(event_failure(UPSTREAM, {"code": "429", "message": "x"})) is NodeBusy
+    assert type(event_failure(UPSTREAM, "boom")) is BackendFailed
+
+
+def test_the_key_is_in_no_repr() -> None:
+    assert "sk-secret" not in repr(UPSTREAM)
+
+
+def test_retry_after_is_read_in_all_its_shapes() -> None:
+    now = 1_000_000_000.0
+    assert retry_after_s({"Retry-After": "7"}, now) == 7
+    assert retry_after_s({"retry-after-ms": "1500", "Retry-After": "2"}, now) == 1.5
+    assert retry_after_s({"Retry-After": formatdate(now + 30, usegmt=True)}, now) == pytest.approx(30)
+    assert retry_after_s({"Retry-After": formatdate(now - 30, usegmt=True)}, now) == 0
+    for value in ("soon", "nan", "inf", "1e300", ""):
+        assert retry_after_s({"Retry-After": value}, now) is None
+    assert retry_after_s({}, now) is None
+
+
+def test_holding_off_ends_at_its_moment() -> None:
+    now = 100.0
+    hold_off = HoldOff("host", 60, clock=lambda: now)
+    hold_off.check()
+    hold_off.begin(429, 10)
+    hold_off.begin(503, 5)  # a shorter wish changes nothing
+    now = 104.0
+    with pytest.raises(NodeBusy) as caught:
+        hold_off.check()
+    assert caught.value.retry_after_s == 6
+    now = 110.0
+    hold_off.check()
+    hold_off.begin(503, 1e6)
+    with pytest.raises(Unavailable) as refused:
+        hold_off.check()
+    assert refused.value.retry_after_s == 60
