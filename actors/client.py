@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from secrets import token_hex
 from typing import Any
 
 from actors.runtime.bus import Bus, Message
@@ -32,7 +33,7 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     """
     arrived: asyncio.Queue[Message | None] = asyncio.Queue()
     lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
-    inbox = bus.own_inbox()
+    inbox = f"{bus.inbox}.chat.{token_hex(4)}"
     subscription = await bus.subscribe(inbox, arrived.put_nowait)
     bus.on_disconnect.append(lost)
     try:

@@ -47,8 +47,10 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
     the way: a busy port, a data folder that is in use or cannot be written, a model that is corrupt.
     """
     from actors.agents.role import run_agents
+    from actors.gateway.http import HttpServer
     from actors.gateway.role import run_gateway
 
+    http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
     async with AsyncExitStack() as stack:
         watches: list[Callable[[], Awaitable[None]]] = []
         url = settings.nats.url
@@ -68,7 +70,7 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
             models = tuple(card.name for card in backend.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_agents(bus, settings.agents, system))
-        gateway = await stack.enter_async_context(run_gateway(bus, settings.gateway, system))
+        gateway = await stack.enter_async_context(run_gateway(bus, settings.gateway, system, http))
         yield Up(url, gateway.url, models, tuple(watches))
 
 
