@@ -1,0 +1,131 @@
+"""What a request that cannot be answered gets: a status, OpenAI's shape, and the field at fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+from multidict import CIMultiDictProxy
+
+from tests.fixtures.cluster import Cluster
+
+HI = [{"role": "user", "content": "hi"}]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+CHAT = "/v1/chat/completions"
+
+
+async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, Any], CIMultiDictProxy[str]]:
+    async with aiohttp.ClientSession() as session, session.post(cluster.url + path, **how) as answer:
+        assert answer.content_type == "application/json"
+        return answer.status, (await answer.json())["error"], answer.headers
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"model": None}, "model", "string"),
+        ({"model": ""}, "model", "at least 1"),
+        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": None}, "messages", "valid"),
+        ({"messages": "hi"}, "messages", "valid"),
+        ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages.0.role", "user"),
+        ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "required"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "needed"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "list of text parts"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "'image_url'"),
+        ({"n": 2}, "n", "one answer"),
+        ({"temperature": 9}, "temperature", "less than or equal to 2"),
+        ({"temperature": "hot"}, "temperature", "number"),
+        ({"top_p": 0}, "top_p", "greater than 0"),
+        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "up to 4"),
+        ({"stop": [""]}, "stop", "empty"),
+        ({"logprobs": True, "top_logprobs": 99}, "top_logprobs", "20"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "not supported yet"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "needed"),
+        ({"response_format": {"type": "json_object"}, "regex": "a+"}, "response_format", "regular"),
+        ({"regex": ""}, "regex", "empty"),
+        ({"model": "echo-embed"}, "model", "/v1/embeddings"),
+        ({"orchestra": {"priority": "vip"}}, "orchestra.priority", "interactive"),
+    ],
+)
+async def test_a_wrong_chat_gets_400_with_its_field(
+    cluster: Cluster, change: dict[str, Any], param: str, words: str
+) -> None:
+    status, error, _ = await post(cluster, CHAT, json={"model": "echo", "messages": HI} | change)
+    assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"a": "\\ud800"}', b"[" * 5000])
+async def test_a_body_that_is_no_json_object_gets_400(cluster: Cluster, body: bytes) -> None:
+    status, error, _ = await post(cluster, CHAT, data=body)
+    assert (status, error["code"]) == (400, "invalid_request")
+    assert error["message"].startswith("body: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"model": "echo"}, "prompt"),
+        ("/v1/completions", {"model": "echo", "prompt": ["a", "b"]}, "prompt"),
+        ("/v1/completions", {"model": "echo", "prompt": [1, 2]}, "prompt"),
+        ("/v1/completions", {"model": "echo", "prompt": "a", "echo": True}, "echo"),
+        ("/v1/completions", {"model": "echo", "prompt": "a", "suffix": "b"}, "suffix"),
+        ("/v1/completions", {"model": "echo", "prompt": "a", "best_of": 3}, "best_of"),
+        ("/v1/completions", {"model": "orchestra/single", "prompt": "a"}, "model"),
+        ("/v1/embeddings", {"model": "echo-embed", "input": []}, "input"),
+        ("/v1/embeddings", {"model": "echo-embed", "input": [[1, 2]]}, "input"),
+        ("/v1/embeddings", {"model": "echo-embed", "input": ["a"] * 2049}, "input"),
+        ("/v1/embeddings", {"model": "echo-embed", "input": "a", "dimensions": 8}, "dimensions"),
+        ("/v1/embeddings", {"model": "echo", "input": "a"}, "model"),
+        ("/v1/embeddings", {"model": "orchestra/single", "input": "a"}, "model"),
+    ],
+)
+async def test_wrong_completions_and_embeddings_get_400_with_their_field(
+    cluster: Cluster, path: str, body: dict[str, Any], param: str
+) -> None:
+    status, error, _ = await post(cluster, path, json=body)
+    assert (status, error["param"]) == (400, param)
+
+
+async def test_unknown_fields_and_nulls_are_ignored(cluster: Cluster) -> None:
+    fields = ("n", "stop", "stream", "temperature", "tools", "response_format", "logprobs", "seed")
+    body = {"model": "echo", "messages": HI, "store": True, "user": "me", **dict.fromkeys(fields)}
+    async with aiohttp.ClientSession() as session, session.post(cluster.url + CHAT, json=body) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["choices"][0]["message"]["content"] == "hi"
+
+
+async def test_an_invalid_schema_is_refused_by_the_node_with_400(cluster: Cluster) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "potato"}}}
+    body = {"model": "echo", "messages": HI, "response_format": form}
+    status, error, _ = await post(cluster, CHAT, json=body)
+    assert (status, error["code"]) == (400, "invalid_guide")
+    assert "potato" in error["message"]
+
+
+async def test_an_unknown_preferred_model_of_a_run_names_its_field(cluster: Cluster) -> None:
+    body = {"model": "orchestra/single", "messages": HI, "orchestra": {"model": "nope"}}
+    status, error, _ = await post(cluster, CHAT, json=body)
+    assert (status, error["param"]) == (404, "orchestra.model")
+
+
+async def test_unknown_paths_and_wrong_methods_answer_in_the_same_shape(cluster: Cluster) -> None:
+    status, error, _ = await post(cluster, "/v1/nothing")
+    assert (status, error["code"]) == (404, "not_found")
+    status, error, headers = await post(cluster, "/v1/models")
+    assert (status, error["code"], headers["Allow"]) == (405, "method_not_allowed", "GET, HEAD")
+    async with aiohttp.ClientSession() as session, session.get(cluster.url + CHAT) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("said", ["soon", "0", "-1", "nan"])
+async def test_a_timeout_that_is_no_time_is_refused(cluster: Cluster, said: str) -> None:
+    body = {"model": "echo", "messages": HI}
+    status, error, headers = await post(cluster, CHAT, json=body, headers={"X-Request-Timeout": said})
+    assert (status, error["param"]) == (400, "X-Request-Timeout")
+    assert headers["X-Orchestra-Run"]
