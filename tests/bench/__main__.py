@@ -1,0 +1,42 @@
+"""`make bench`: every figure, each against a peer or a limit in the same run.
+
+`make bench ARGS="startup path"` runs some of them; without names all run, about half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+FIGURES = {
+    "actors": "1,000 actors in one process: memory, start time, messages a second",
+    "startup": "warm start to ready, resident memory with and without a model",
+    "clone": "clean clone to the first streamed token, nothing cached",
+    "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
+    "added_latency": "what the whole path adds to the first token and to each chunk",
+    "path": "the path without HTTP, with echo: requests a second and time by part",
+    "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
+}
+
+
+def main() -> int:
+    """Run the figures named on the command line, or all; 1 if any of them failed."""
+    names = sys.argv[1:] or list(FIGURES)
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        print(f"no figure {unknown[0]!r}; there are:", file=sys.stderr)
+        for name, about in FIGURES.items():
+            print(f"  {name:22}{about}", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names:
+        module = f"tests.bench.{name}"
+        assert importlib.util.find_spec(module), f"{module} is not there"
+        print(f"\n== {name}: {FIGURES[name]}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", module], check=False).returncode != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
