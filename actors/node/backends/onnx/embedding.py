@@ -19,7 +19,6 @@ from actors.node.backends.onnx.worker import Worker
 from orchestration.errors import BackendFailed
 from orchestration.messages import Usage
 
-
 _STEP_TOKENS = 2048
 
 

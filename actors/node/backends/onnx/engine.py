@@ -128,10 +128,11 @@ class Engine(Worker[ChatJob]):
             if self._reserved + self._waiting[0].room > self._parts.kv_tokens and len(self._slots):
                 return
             row = Row(self._waiting.popleft())
-            self._claim(row, self._slots.take(row))
+            self._parts.kv.claim(self._slots.take(row), row.job.room)
             self._reserved += row.job.room
             self._prefilling.append(row)
             self._counters.prompt_tokens += len(row.job.prompt)
+        self._fit()
 
     def _prefill(self, row: Row) -> int:
         """Read one chunk of a prompt; returns the tokens computed."""
@@ -145,6 +146,7 @@ class Engine(Worker[ChatJob]):
             self._prefilling.remove(row)
             self._parts.prefix.touch(row.chain)
             self._slots.promote(row)
+            self._fit()
             self._continue([row], logits[np.newaxis])
             self.outbox.flush()  # the first token does not wait for the step of the others
         return len(tokens)
@@ -217,6 +219,7 @@ class Engine(Worker[ChatJob]):
 
     def _leave(self, row: Row) -> None:
         self._slots.release(row)
+        self._fit()
         self._reserved -= row.job.room
         if row in self._prefilling:
             self._prefilling.remove(row)
@@ -225,8 +228,8 @@ class Engine(Worker[ChatJob]):
         """Copy a row of the cache, on behalf of the slot map."""
         row = self._slots[source]
         self._parts.kv.move(source, target, row.position)
-        self._claim(row, target)
+        self._parts.kv.claim(target, row.job.room)
 
-    def _claim(self, row: Row, at: int) -> None:
-        self._parts.kv.claim(at, row.job.room)
+    def _fit(self) -> None:
+        """Hold the memory of keys and values to its bound after rows were taken, moved or freed."""
         self._parts.kv.fit(self._parts.kv_tokens, self._slots.free_rows())

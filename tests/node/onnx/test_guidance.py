@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from actors.node.backends.onnx import OnnxBackend
+from orchestration.errors import InvalidGuide
+from orchestration.messages import Guide
+from tests.node.onnx.asking import ask, chat
+
+
+class Town(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=30)
+    inhabitants: int = Field(ge=0, le=10_000_000)
+    rivers: list[Annotated[str, StringConstraints(max_length=20)]] = Field(max_length=2)
+
+
+PLAN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "steps": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "agent": {"enum": ["research", "reasoning", "creative", "code", "critic"]},
+                    "task": {"type": "string", "maxLength": 60},
+                    "after": {"type": "array", "items": {"type": "integer"}, "maxItems": 2},
+                },
+                "required": ["agent", "task", "after"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["steps"],
+    "additionalProperties": False,
+}
+
+
+async def test_a_plan_of_agents_is_always_valid(backend: OnnxBackend) -> None:
+    for seed in range(3):
+        answer = await ask(
+            backend,
+            chat(
+                "Plan how to write a poem about rain.",
+                guide=Guide(json_schema=PLAN),
+                temperature=1.0,
+                seed=seed,
+                max_tokens=300,
+            ),
+        )
+        assert answer.finish.reason == "stop"
+        steps = json.loads(answer.text)["steps"]
+        assert 1 <= len(steps) <= 3
+        for step in steps:
+            assert step["agent"] in {"research", "reasoning", "creative", "code", "critic"}
+            assert len(step["task"]) <= 60
+            assert all(isinstance(each, int) for each in step["after"])
+            assert set(step) == {"agent", "task", "after"}
+
+
+async def test_a_pydantic_schema_gives_an_object_of_that_class(backend: OnnxBackend) -> None:
+    guide = Guide(json_schema=Town.model_json_schema())
+    answer = await ask(backend, chat("Describe the town of Bern.", guide=guide, max_tokens=200))
+    assert answer.finish.reason == "stop"
+    assert Town.model_validate_json(answer.text).name
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "boolean"}, bool),
+        ({"type": "integer", "minimum": 3, "maximum": 12}, int),
+        ({"enum": ["yes", "no"]}, str),
+        ({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}, list),
+        ({"anyOf": [{"type": "null"}, {"const": "x"}]}, str | None),
+    ],
+)
+async def test_small_schemas_hold(backend: OnnxBackend, schema: dict[str, Any], kind: type) -> None:
+    answer = await ask(backend, chat("Answer.", guide=Guide(json_schema=schema), max_tokens=60))
+    value = json.loads(answer.text)
+    assert isinstance(value, kind)
+    if isinstance(value, int) and not isinstance(value, bool):
+        assert 3 <= value <= 12
+
+
+async def test_any_object_can_be_asked_for(backend: OnnxBackend) -> None:
+    guide = Guide(json_schema={"type": "object"})
+    answer = await ask(backend, chat('Give {"a": 1}.', guide=guide, max_tokens=100))
+    if answer.finish.reason == "stop":
+        assert isinstance(json.loads(answer.text), dict)
+    assert answer.text.startswith("{")
+
+
+async def test_a_regular_expression_holds(backend: OnnxBackend) -> None:
+    pattern = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    answer = await ask(backend, chat("When did the war end?", guide=Guide(regex=pattern), max_tokens=40))
+    assert re.fullmatch(pattern, answer.text)
+    assert answer.finish.reason == "stop"
+
+
+async def test_a_guide_that_runs_out_of_tokens_ends_with_length(backend: OnnxBackend) -> None:
+    answer = await ask(backend, chat("Plan.", guide=Guide(json_schema=PLAN), max_tokens=4))
+    assert answer.finish.reason == "length"
+    assert answer.finish.usage.completion_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (Guide(json_schema={"type": "wat"}), "wat"),
+        (Guide(json_schema={"$ref": "#/nowhere"}), "nowhere"),
+        (Guide(regex="("), "unclosed group"),
+        (Guide(), "exactly one"),
+        (Guide(json_schema={}, regex="a"), "exactly one"),
+    ],
+)
+async def test_a_guide_that_cannot_be_used_is_refused_with_the_reason(
+    backend: OnnxBackend, guide: Guide, words: str
+) -> None:
+    with pytest.raises(InvalidGuide, match=words):
+        await ask(backend, chat("Hi", guide=guide))
+    assert backend.stats[0].healthy

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from actors.models.manifest import ModelManifest
+from actors.node.backends.onnx import OnnxSettings
+from actors.node.backends.onnx.kv import KvCache, KvShape
+from actors.node.backends.onnx.session import ChatSession, load_session
+from orchestration.errors import BackendFailed
+
+ROWS = 9
+
+
+@pytest.fixture(scope="module")
+def kv(chat_folder: Path) -> KvCache:
+    manifest = ModelManifest.read(chat_folder)
+    shape = KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
+    return KvCache(shape, rows=ROWS, length=512)
+
+
+@pytest.fixture(scope="module")
+def session(chat_folder: Path, kv: KvCache) -> ChatSession:
+    return ChatSession(chat_folder, ModelManifest.read(chat_folder), OnnxSettings(prefill_chunk=128), kv)
+
+
+def prompt(seed: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(20, 40000, length)
+
+
+def read(session: ChatSession, row: int, tokens: NDArray[np.int64], chunk: int) -> NDArray[np.float32]:
+    logits = np.empty(0, np.float32)
+    for at in range(0, len(tokens), chunk):
+        logits = session.prefill(row, tokens[at : at + chunk], at).copy()
+    return logits
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 16, 33, 64, 128])
+def test_a_prompt_gives_the_same_bits_however_it_is_cut(
+    session: ChatSession, kv: KvCache, chunk: int
+) -> None:
+    tokens = prompt(1, 97)  # 97 leaves one token over for chunks of 2, 3 and 16
+    wanted = read(session, 0, tokens, 97)
+    keys = kv.array[:, 0, :, :97].copy()
+    assert np.array_equal(read(session, 1, tokens, chunk), wanted)
+    assert np.array_equal(kv.array[:, 1, :, :97], keys)
+
+
+def test_a_row_gives_the_same_bits_whoever_shares_the_batch(session: ChatSession) -> None:
+    lengths = np.array([40 + 7 * row for row in range(ROWS - 1)], np.int32)
+    for row, length in enumerate(lengths):
+        read(session, row, prompt(row, int(length)), 64)
+    tokens = np.arange(100, 100 + len(lengths))
+    alone = session.decode(tokens[:1], lengths[:1])[0].copy()
+    for count in range(2, ROWS):
+        shared = session.decode(tokens[:count], lengths[:count])
+        assert np.array_equal(shared[0], alone), f"{count} rows"
+
+
+def test_a_row_gives_the_same_bits_in_whatever_place_it_sits(session: ChatSession, kv: KvCache) -> None:
+    lengths = np.array([50, 60, 70], np.int32)
+    for row, length in enumerate(lengths):
+        read(session, row, prompt(row, int(length)), 64)
+    tokens = np.array([200, 300, 400])
+    wanted = session.decode(tokens, lengths)[2].copy()
+    kv.move(2, 0, 70)
+    assert np.array_equal(session.decode(tokens[2:], lengths[2:])[0], wanted)
+
+
+def test_a_graph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"this is no graph")
+    with pytest.raises(BackendFailed, match=r"cannot load model .*model\.onnx"):
+        load_session(tmp_path, OnnxSettings())
+
+
+def test_an_execution_provider_that_is_not_there_is_named_with_those_that_are(chat_folder: Path) -> None:
+    settings = OnnxSettings(providers=("NoSuchExecutionProvider",))
+    with pytest.raises(BackendFailed, match=r"NoSuchExecutionProvider.*CPUExecutionProvider"):
+        load_session(chat_folder, settings)
