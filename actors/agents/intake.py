@@ -24,7 +24,7 @@ from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorRef
 from actors.runtime.telemetry import trace_id
 from actors.runtime.work import Work
-from orchestration.errors import Cancelled, NodeLost, OrchestraError, Unavailable
+from orchestration.errors import Cancelled, NodeLost, OrchestraError, Stopped
 from orchestration.messages import Ended, Priority, Run
 
 log = logging.getLogger(__name__)
@@ -169,13 +169,11 @@ class RunSink:
         self.delivery = delivery
         self.priority: Priority | None = None
         self.work: Work | None = None
-        self.taken_back = False
         writer = StreamWriter(delivery.bus, StreamAddress(run.id), self._gone)
         self.pulled = PulledRun(run, envelope, writer)
 
     def cancel(self) -> None:
         """The caller no longer wants the answer."""
-        self.taken_back = True
         if self.work is not None:
             self.work.cancel()
 
@@ -197,11 +195,9 @@ class RunSink:
     async def failed(self, error: OrchestraError) -> None:
         """End the stream with the error. A job that this process could not finish goes back."""
         try:
-            if isinstance(error, Cancelled) and not self.taken_back and self.work is not None:
-                error = Unavailable("the coordinator was stopped before the answer was complete")
-                if self.pulled.run.priority is not Priority.INTERACTIVE:
-                    await self.delivery.nak()
-                    return
+            if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
+                await self.delivery.nak()
+                return
             await self.pulled.writer.end(self._ended(error))
             await self.delivery.ack()
         finally:

@@ -1,0 +1,87 @@
+"""A cluster in the test's own process: a real NATS server, a node, a dispatcher and the agents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from actors.agents.role import run_agents
+from actors.agents.settings import AgentsSettings
+from actors.agents.team import Team
+from actors.asker import Asker
+from actors.declarations import shipped
+from actors.dispatcher.role import run_dispatcher
+from actors.dispatcher.settings import DispatcherSettings
+from actors.node.backends.base import Backend
+from actors.node.node import Node
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.provision import apply
+from actors.runtime.subjects import RunQueue
+from actors.runtime.system import ActorSystem
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What a test needs of it. `asker` is a caller's, on a connection of its own."""
+
+    url: str
+    bus: Bus
+    system: ActorSystem
+    asker: Asker
+    node: Node
+    team: Team
+
+
+@asynccontextmanager
+async def connection(url: str, name: str) -> AsyncIterator[Bus]:
+    bus = await Bus.connect(BusSettings(url=url), name=name)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@asynccontextmanager
+async def cluster(
+    url: str, backend: Backend, settings: AgentsSettings | None = None
+) -> AsyncIterator[Cluster]:
+    """Everything but a gateway."""
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(connection(url, "cluster"))
+        await apply(bus, shipped())
+        system = ActorSystem()
+        node = await stack.enter_async_context(run_node(bus, backend, NodeSettings(), system))
+        await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
+        team = await stack.enter_async_context(
+            run_agents(bus, settings or AgentsSettings(drain_timeout_s=5), system)
+        )
+        callers = await stack.enter_async_context(connection(url, "caller"))
+        asker = Asker(callers)
+        await asker.start()
+        stack.push_async_callback(asker.stop)
+        yield Cluster(url, bus, system, asker, node, team)
+
+
+async def eventually(true: Callable[[], bool], *, within_s: float = 10) -> None:
+    """Wait until `true()`; raises TimeoutError when it does not become so."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110 - what is polled has no event
+            await asyncio.sleep(0.01)
+
+
+async def queued_runs(bus: Bus) -> int:
+    """Runs in the queue, those at work included."""
+    reply = await bus.request(f"$JS.API.STREAM.INFO.{RunQueue.STREAM}")
+    return int(json.loads(reply.data)["state"]["messages"])
+
+
+async def until_queued(bus: Bus, count: int, *, within_s: float = 10) -> None:
+    """Wait until so many runs are in the queue."""
+    async with asyncio.timeout(within_s):
+        while await queued_runs(bus) != count:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
