@@ -1,0 +1,48 @@
+"""Orchestra as people start it, for measurements: `orchestra up`, and nodes beside it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tests.bench.serving import Serving, free_port, started
+
+ORCHESTRA = (sys.executable, "-m", "actors.cli")
+
+
+@contextmanager
+def serve_orchestra(
+    node: Sequence[str], model: str = "bench", command: Sequence[str] = ORCHESTRA
+) -> Iterator[Serving]:
+    """`orchestra up` without a model, and one `orchestra node` with the options `node` that serves `model`.
+
+    Two processes, as on two machines; the queue, its records and acknowledgements are all in the path.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        data = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestra-bench-"))
+        common = ["--data", data]
+        up = stack.enter_context(
+            started([*command, "up", *common, "--no-model", "--http", f"127.0.0.1:{port}"])
+        )
+        line = up.wait_for_line("Orchestra is ready")
+        nats = next(word for word in line.split() if word.startswith("nats://"))
+        joined = stack.enter_context(started([*command, "node", *common, "--nats", nats, *node]))
+        try:
+            joined.wait_for_model(url, model)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n--- orchestra up:\n{up.tail()}") from error
+        yield Serving(name="Orchestra", url=url, roots=(up.process.pid, joined.process.pid))
+
+
+def openai_node(upstream: str) -> list[str]:
+    """Options of a node that hands `bench` to `upstream` (a base URL)."""
+    return ["--backend", "openai", "--base-url", upstream, "--serve", "bench=bench", "--slots", "64"]
+
+
+def echo_node() -> list[str]:
+    """Options of a node whose `bench` is echo."""
+    return ["--backend", "echo", "--serve", "bench", "--slots", "64"]
