@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
@@ -24,10 +25,13 @@ from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
-from orchestration.errors import BackendFailed, NodeBusy, OrchestraError, UnknownModel
+from orchestration.errors import BackendFailed, Cancelled, NodeBusy, OrchestraError, UnknownModel
 from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
 
 log = logging.getLogger(__name__)
+
+REMEMBERED_CANCELS = 10_000
+"""Cancels of generations that are not here, or not yet: a cancel may overtake what it takes back."""
 
 
 class Node(Actor):
@@ -51,6 +55,7 @@ class Node(Actor):
         self._started_at = time.time()
         self._joined = False
         self._active: dict[str, asyncio.Task[object]] = {}
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self._cancels: Subscription | None = None
 
@@ -92,6 +97,8 @@ class Node(Actor):
 
     async def on_generation(self, message: Generation) -> Ended:
         """Run it; the result is the event that ended the stream."""
+        if message.id in self._cancelled:
+            raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
         if message.id in self._active:
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
         if len(self._active) >= self.slots:
@@ -183,6 +190,11 @@ class Node(Actor):
         self._presence.changed()
 
     def _cancel(self, message: Message) -> None:
-        task = self._active.get(StreamAddress.parse(message.subject).id)
+        generation_id = StreamAddress.parse(message.subject).id
+        task = self._active.get(generation_id)
         if task is not None:
             task.cancel()
+            return
+        self._cancelled[generation_id] = None
+        if len(self._cancelled) > REMEMBERED_CANCELS:
+            self._cancelled.popitem(last=False)
