@@ -14,15 +14,20 @@ from functools import partial
 from itertools import count
 from secrets import token_hex
 
+from pydantic import ValidationError
+
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import stored
+from actors.runtime.streams import WRITER
 from actors.runtime.subjects import GenerationQueue, RunQueue, StreamAddress
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
+    Defect,
     NodeLost,
     OrchestraError,
+    Unavailable,
     from_body,
 )
 from orchestration.messages import EVENT, Chunk, Ended, Generation, Progress, Run, Vectors
@@ -34,14 +39,63 @@ DEFAULT_DEADLINE_S = 600.0
 OUT_OF_BAND = -1
 """The `seq` of an end that does not come from who wrote the stream, but from who watched over it."""
 
+MAX_BUFFERED = 16_384
+"""Events that may wait for a slow reader of one stream: more than a model's longest answer."""
+SILENCE_S = 10.0
+"""A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
+STREAM_PREFIX = "stream."
+
 Event = Chunk | Vectors | Progress | Ended
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """One stream being read. `arrived` holds raw events, or the error that ends it."""
+    """One stream being read. `arrived` holds its messages, or the error that ends it.
 
-    arrived: asyncio.Queue[bytes | OrchestraError] = field(default_factory=asyncio.Queue)
+    Work that was delivered twice has two writers, which cut their text into different chunks: only the
+    first one is read.
+    """
+
+    arrived: asyncio.Queue[Message | OrchestraError] = field(default_factory=asyncio.Queue)
+    writer: str | None = None
+    heard_at: float = 0.0
+    refused: bool = False
+    """By the queue: there is nothing to cancel."""
+    overflowed: bool = False
+    silence: asyncio.TimerHandle | None = None
+
+    def put(self, message: Message) -> None:
+        if self.arrived.qsize() < MAX_BUFFERED:
+            self.arrived.put_nowait(message)
+        elif not self.overflowed:
+            self.overflowed = True
+            self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
+
+    def fail(self, error: OrchestraError) -> None:
+        self.arrived.put_nowait(error)
+
+    def is_from_rival(self, message: Message) -> bool:
+        """Whether another than the first writer sent it; when the first has fallen silent, fail."""
+        writer = message.header(WRITER)
+        loop = asyncio.get_running_loop()
+        if self.writer is None or self.writer == writer:
+            self.writer, self.heard_at = writer, loop.time()
+            return False
+        if self.silence is None:
+            self.silence = loop.call_later(SILENCE_S, self._check_silence)
+        return True
+
+    def _check_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self.heard_at + SILENCE_S - loop.time()
+        if left > 0:
+            self.silence = loop.call_later(left, self._check_silence)
+        else:
+            self.fail(NodeLost("the node that wrote the answer was lost, after some of it was read"))
+
+    def close(self) -> None:
+        if self.silence is not None:
+            self.silence.cancel()
 
 
 class Asker:
@@ -54,7 +108,6 @@ class Asker:
         self._numbers = count()
         self._orphans: list[str] = []
         self._subscription: Subscription | None = None
-        self._telling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._subscription = await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived)
@@ -99,7 +152,7 @@ class Asker:
         accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
-            opened.arrived.put_nowait,
+            opened.fail,
             DeadlineExceeded(f"no complete answer within {remaining:.1f} s"),
         )
         ended = False
@@ -107,24 +160,29 @@ class Asker:
             await send(accepted)
             expected = 0
             while not ended:
-                raw = await opened.arrived.get()
-                if isinstance(raw, OrchestraError):
-                    raise raw
-                event = EVENT.validate_json(raw)
-                ended = isinstance(event, Ended)
-                if isinstance(event, Ended) and event.error is not None:
-                    raise from_body(event.error)
-                if event.seq == expected or event.seq == OUT_OF_BAND:
+                message = await opened.arrived.get()
+                if isinstance(message, OrchestraError):
+                    raise message
+                event = _decoded(message)
+                if event.seq != OUT_OF_BAND and opened.is_from_rival(message):
+                    continue
+                if event.seq > expected:
+                    raise NodeLost(f"the stream lost events {expected} to {event.seq - 1}")
+                if isinstance(event, Ended):
+                    ended = True
+                    if event.error is not None:
+                        raise from_body(event.error)
+                    yield event
+                elif event.seq == expected:
                     expected += 1
                     yield event
-                elif event.seq > expected:
-                    raise NodeLost(f"the stream lost events {expected} to {event.seq - 1}")
         finally:
             timer.cancel()
+            opened.close()
             self.bus.forget(accepted)
             self._open.pop(work_id, None)
-            if not ended:
-                await self._cancel(work_id)
+            if not ended and not opened.refused:
+                self._cancel(work_id)
 
     async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
         if isinstance(work, Generation):
@@ -142,33 +200,37 @@ class Asker:
         try:
             if reply.status == "503":
                 raise BusUnavailable("no stream takes the request; were the streams declared?")
-            stored(reply.subject, reply)
+            stored("of the request", reply)
         except OrchestraError as error:
-            opened.arrived.put_nowait(error)
+            opened.refused = True
+            opened.fail(error)
 
-    async def _cancel(self, work_id: str) -> None:
+    def _cancel(self, work_id: str) -> None:
         try:
-            await self.bus.publish(StreamAddress(work_id).cancel)
+            self.bus.post(StreamAddress(work_id).cancel)
         except BusUnavailable:
             self._orphans.append(work_id)  # told when NATS is back: it may still be queued
 
     def _arrived(self, message: Message) -> None:
-        opened = self._open.get(StreamAddress.parse(message.subject).id)
+        opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
         if opened is not None:
-            opened.arrived.put_nowait(message.data)
+            opened.put(message)
 
     def _disconnected(self) -> None:
         self._fail_all(BusUnavailable("the connection to NATS was lost before the answer was complete"))
 
     def _reconnected(self) -> None:
         orphans, self._orphans = self._orphans, []
-        if orphans:
-            self._telling = asyncio.get_running_loop().create_task(self._cancel_all(orphans))
-
-    async def _cancel_all(self, orphans: list[str]) -> None:
         for work_id in orphans:
-            await self._cancel(work_id)
+            self._cancel(work_id)
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():
-            opened.arrived.put_nowait(error)
+            opened.fail(error)
+
+
+def _decoded(message: Message) -> Event:
+    try:
+        return EVENT.validate_json(message.data)
+    except ValidationError as error:
+        raise Defect(f"an event on {message.subject} cannot be read") from error

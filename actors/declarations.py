@@ -155,6 +155,8 @@ class Bucket(Declared):
     history: int = Field(default=1, ge=1, le=64)
     max_mib: int = Field(ge=1)
     max_value_kib: int = Field(ge=1)
+    watched: bool = False
+    """Writes are published again, once stored, as `watch.<name>.<key>` with their sequence."""
 
     @property
     def stream(self) -> str:
@@ -162,7 +164,9 @@ class Bucket(Declared):
 
     def config(self, *, replicas: int) -> Config:
         ttl = round((self.ttl_s or 0) * _NS)
-        return {
+        source, to = f"$KV.{self.name}.>", f"watch.{self.name}.>"
+        republish = {"republish": {"src": source, "dest": to}} if self.watched else {}
+        return republish | {
             "name": self.stream,
             "description": self.description,
             "subjects": [f"$KV.{self.name}.>"],

@@ -16,6 +16,7 @@
     │   ├── NoNode                    503  no_node               yes
     │   ├── NodeLost                  503  node_lost             yes, on another node
     │   ├── NobodyListens             503  nobody_listens        yes
+    │   ├── Stopped                   503  stopped               yes, elsewhere
     │   └── BusUnavailable            503  bus_unavailable       yes
     ├── DeadlineExceeded              504  deadline_exceeded     no
     └── Defect                        500  internal              no
@@ -171,6 +172,12 @@ class NobodyListens(Unavailable):
     """No one has subscribed to the subject of a request."""
 
     code = "nobody_listens"
+
+
+class Stopped(Unavailable):
+    """Whoever worked on it was stopped before it finished."""
+
+    code = "stopped"
 
 
 class BusUnavailable(Unavailable):

@@ -31,15 +31,17 @@ class Presence:
         self._on_conflict = on_conflict
         self._lease = Lease(Bucket(bus, BUCKET), node_id)
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
         """Raises `Conflict` naming the id when a live node has it."""
+        info = self._describe()
         try:
             await self._lease.hold(self._value())
         except Conflict as error:
             raise Conflict(
-                f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
+                f"a node {info.id!r} is already alive; choose another --id, or wait for its lease to end"
             ) from error
         self._task = asyncio.get_running_loop().create_task(self._renew())
 
@@ -47,12 +49,23 @@ class Presence:
         """The load changed: tell the others soon."""
         self._changed.set()
 
-    async def leave(self) -> None:
-        """Vanish from the registry at once."""
+    async def tell(self) -> None:
+        """Say now what `describe` says. Raises what the bus raises; harmless for a node that is not in."""
         if self._task is not None:
-            self._task.cancel()
-            self._task = None
-            await self._lease.release()
+            async with self._writing:
+                await self._lease.hold(self._value())
+
+    async def leave(self) -> None:
+        """Vanish from the registry at once; the lease ends by itself when NATS is away."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        async with self._writing:  # a renewal on its way would undo the release
+            task.cancel()
+            try:
+                await self._lease.release()
+            except OrchestraError as error:
+                log.warning("%s could not leave the registry: %s", self._describe().id, error)
 
     def _value(self) -> bytes:
         info = self._describe().model_copy(update={"heartbeat_at": time.time()})
@@ -67,9 +80,10 @@ class Presence:
                 pass
             self._changed.clear()
             try:
-                await self._lease.hold(self._value())
+                async with self._writing:
+                    await self._lease.hold(self._value())
             except Conflict:
-                log.critical("another node has taken the id %s; this one stops", self.node_id)
+                log.critical("another node has taken the id %s; this one stops", self._describe().id)
                 self._on_conflict()
                 return
             except OrchestraError as error:

@@ -13,16 +13,21 @@ from orchestration.errors import DeadlineExceeded
 DEADLINE = "Orchestra-Deadline"
 CALLER = "Orchestra-Caller"
 TRACE = "traceparent"
+ATTEMPT = "Orchestra-Attempt"
+
+_FAR = 1e11
+"""The year 5138: past it a deadline is a mistake, and timers overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
-    limits and logs."""
+    limits and logs; `attempt` counts how often a queue gave the work out."""
 
     deadline: float = 0.0
     trace: str = ""
     caller: str = ""
+    attempt: int = 1
 
     @classmethod
     def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:
@@ -38,7 +43,15 @@ class Envelope:
             deadline = float(headers.get(DEADLINE, 0))
         except ValueError:
             deadline = 0.0
-        return cls(deadline=deadline, trace=headers.get(TRACE, ""), caller=headers.get(CALLER, ""))
+        if not 0 < deadline < _FAR:  # NaN too
+            deadline = 0.0
+        attempt = headers.get(ATTEMPT, "1")
+        return cls(
+            deadline=deadline,
+            trace=headers.get(TRACE, ""),
+            caller=headers.get(CALLER, ""),
+            attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
+        )
 
     def headers(self) -> dict[str, str]:
         """The headers that say the same."""
@@ -49,6 +62,8 @@ class Envelope:
             said[TRACE] = self.trace
         if self.caller:
             said[CALLER] = self.caller
+        if self.attempt != 1:
+            said[ATTEMPT] = str(self.attempt)
         return said
 
     def remaining(self, default: float) -> float:

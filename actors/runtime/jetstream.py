@@ -10,10 +10,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 
 from actors.runtime.bus import Bus, Headers, Message, Subscription
-from orchestration.errors import BusUnavailable, NobodyListens, OrchestraError, QueueFull
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,7 @@ QUEUE_FULL_CODES = {10077, 10023, 10047}
 """Maximum messages per subject or in all, insufficient resources, storage exceeded."""
 WRONG_LAST_SEQUENCE = 10071
 PULL_EXPIRES_S = 30.0
+REFUSED_PAUSE_S = 0.5
 
 
 async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, timeout: float = 5) -> int:
@@ -40,7 +43,9 @@ def stored(subject: str, reply: Message) -> int:
         return int(answer["seq"])
     if problem.get("err_code") in QUEUE_FULL_CODES:
         raise QueueFull(f"the queue {subject} is full", retry_after_s=1)
-    raise OrchestraError(f"JetStream refused {subject}: {problem.get('description', problem)}")
+    if problem.get("code", 500) >= 500:  # no leader, shutting down, overloaded: it passes
+        raise BusUnavailable(f"JetStream cannot take {subject} now: {problem.get('description', problem)}")
+    raise Defect(f"JetStream refused {subject}: {problem.get('description', problem)}")
 
 
 @dataclass(slots=True)
@@ -52,95 +57,120 @@ class Delivery:
 
     @property
     def attempt(self) -> int:
-        """1 for the first delivery. Read from the reply `$JS.ACK.<stream>.<consumer>.<delivered>.…`."""
+        """1 for the first delivery. Read from the reply, which is `$JS.ACK.<stream>.<consumer>.<delivered>.…`
+        with nine tokens, or has `<domain>.<account>` before the stream."""
         tokens = self.message.reply.split(".")
-        return int(tokens[-5])
+        return int(tokens[4 if len(tokens) == 9 else 6])
+
+    def settle(self, verb: bytes) -> None:
+        """Say `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""
+        self.bus.post(self.message.reply, verb)
 
     async def ack(self) -> None:
-        await self.bus.publish(self.message.reply, b"+ACK")
+        self.settle(b"+ACK")
 
     async def nak(self, delay_s: float = 0) -> None:
         """Give it back, to be delivered again after `delay_s` seconds."""
         delay = json.dumps({"delay": int(delay_s * 1e9)})
-        await self.bus.publish(self.message.reply, f"-NAK {delay}".encode())
+        self.settle(f"-NAK {delay}".encode())
 
     async def in_progress(self) -> None:
         """Tell the server that the work goes on, so that it is not delivered again."""
-        await self.bus.publish(self.message.reply, b"+WPI")
+        self.settle(b"+WPI")
 
     async def terminate(self, reason: str) -> None:
         """Never deliver it again."""
-        await self.bus.publish(self.message.reply, f"+TERM {reason}".encode())
+        self.settle(f"+TERM {' '.join(reason.split())}".encode())
 
 
 class Puller:
     """Pulls from one durable consumer as much as `want` allows.
 
     `outstanding` is what the server was asked for and has not sent. Call `want` whenever the room
-    changes; each delivery lowers `outstanding` by one and does not ask anew by itself, so that room and
-    deliveries never add up to more than was wanted.
+    changes; each delivery takes up room by itself, and a puller asks anew on its own only for room that is
+    left when a request ends, so that no more comes than was wanted.
+
+    `missing` is set when the server knows no such consumer: it was deleted, or its stream was. Make it
+    again and call `want`.
     """
 
     def __init__(self, bus: Bus, stream: str, consumer: str, deliver: Callable[[Delivery], None]) -> None:
         self.bus = bus
         self.deliver = deliver
         self.subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self.inbox = f"{bus.inbox}.pull.{stream}.{consumer}"
+        self.inbox = f"{bus.inbox}.pull.{token_hex(4)}"
         self.outstanding = 0
         self.room = 0
+        self.missing = False
         self._subscription: Subscription | None = None
-        self._asking: asyncio.Task[None] | None = None
         self._asked_at = 0.0
+        self._again: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         self._subscription = await self.bus.subscribe(self.inbox, self._arrived)
         self.bus.on_reconnect.append(self._reset)
 
     async def stop(self) -> None:
-        """Stop pulling; what the server still sends comes back after its ack_wait."""
+        """Stop pulling; what the server had already sent is given back."""
+        self._stopping = True
         self.room = 0
         if self._reset in self.bus.on_reconnect:
             self.bus.on_reconnect.remove(self._reset)
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._again is not None:
+            self._again.cancel()
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            await self._subscription.drain()
 
     def want(self, room: int) -> None:
         """Take up to `room` more messages."""
         self.room = room
-        stale = self.outstanding and asyncio.get_running_loop().time() - self._asked_at > PULL_EXPIRES_S + 5
-        if stale:  # the server forgot us, for example because the consumer was made anew
-            self.outstanding = 0
+        now = asyncio.get_running_loop().time()
+        if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
+            self.outstanding = 0  # its end was lost
         missing = room - self.outstanding
-        if missing > 0 and missing * 2 >= room and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.get_running_loop().create_task(self._ask(missing))
+        if missing > 0 and missing * 2 >= room and self._again is None and not self._stopping:
+            self._ask(missing, now)
 
-    async def _ask(self, batch: int) -> None:
-        self.outstanding += batch
-        self._asked_at = asyncio.get_running_loop().time()
-        body = json.dumps({"batch": batch, "expires": int(PULL_EXPIRES_S * 1e9)}).encode()
+    def _ask(self, batch: int, now: float) -> None:
+        body = f'{{"batch":{batch},"expires":{int(PULL_EXPIRES_S * 1e9)}}}'.encode()
         try:
-            await self.bus.publish(self.subject, body, reply=self.inbox)
+            self.bus.post(self.subject, body, reply=self.inbox)
         except BusUnavailable:
-            self.outstanding -= batch  # asked again on reconnect
+            return  # asked again on reconnect
+        self.outstanding += batch
+        self._asked_at = now
 
     def _arrived(self, message: Message) -> None:
         status = message.status
         if not status:
+            self.missing = False
             self.outstanding = max(0, self.outstanding - 1)
-            self.deliver(Delivery(self.bus, message))
-            return
-        if status == "100":
-            return
-        pending = message.header("Nats-Pending-Messages")
-        if pending:
-            self.outstanding = max(0, self.outstanding - int(pending))
-        else:
-            self.outstanding = 0
-            log.debug("pull on %s: %s %s", self.subject, status, message.header("Description"))
-        if status != "503":  # nobody: the consumer is not there; the owner's next `want` tries again
+            self.room = max(0, self.room - 1)
+            if self._stopping:
+                with suppress(BusUnavailable):  # it comes back after its ack_wait
+                    Delivery(self.bus, message).settle(b"-NAK")
+            else:
+                self.deliver(Delivery(self.bus, message))
+        elif status == "408":  # the request ended; what it still asked for is in the header
+            pending = message.header("Nats-Pending-Messages")
+            self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
             self.want(self.room)
+        elif status != "100":
+            self.outstanding = 0
+            description = message.header("Description")
+            self.missing = status == "503" or "deleted" in description.lower()
+            log.debug("pull on %s: %s %s", self.subject, status, description)
+            self._pause()
+
+    def _pause(self) -> None:
+        """Ask again after a while: the server refused, and would refuse again at once."""
+        if self._again is None and not self._stopping:
+            self._again = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._retry)
+
+    def _retry(self) -> None:
+        self._again = None
+        self.want(self.room)
 
     def _reset(self) -> None:
         self.outstanding = 0

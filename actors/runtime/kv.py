@@ -10,16 +10,21 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from secrets import token_hex
 
-from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.bus import Bus, Headers, Message, Subscription
 from actors.runtime.jetstream import WRONG_LAST_SEQUENCE
 from actors.runtime.subjects import encode_token
-from orchestration.errors import BusUnavailable, NobodyListens, OrchestraError
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError
 
 log = logging.getLogger(__name__)
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 OPERATION = "KV-Operation"
+SEQUENCE = "Nats-Sequence"
+HOLDER = "Orchestra-Holder"
+
+Changed = Callable[[bytes | None, str], None]
 
 
 class Conflict(OrchestraError):
@@ -31,11 +36,12 @@ class Conflict(OrchestraError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`value` is None for a key that was deleted."""
+    """`value` is None for a key that was deleted; `holder` names the lease that wrote it, if one did."""
 
     key: str
     value: bytes | None
     revision: int = 0
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,16 @@ class Bucket:
     def subject(self, key: str) -> str:
         return f"$KV.{self.name}.{encode_token(key)}"
 
-    async def put(self, key: str, value: bytes, *, last: int | None = None) -> int:
+    async def put(self, key: str, value: bytes, *, last: int | None = None, holder: str = "") -> int:
         """Write; returns the revision. `last` is the revision that must be there now (0: no such key).
 
         Raises `Conflict` when it is another, `BusUnavailable` when the bucket is not there.
         """
-        headers = None if last is None else {EXPECTED: str(last)}
+        return await self._write(key, value, {HOLDER: holder} if holder else {}, last)
+
+    async def _write(self, key: str, value: bytes, headers: Headers, last: int | None) -> int:
+        if last is not None:
+            headers[EXPECTED] = str(last)
         try:
             reply = await self.bus.request(self.subject(key), value, headers=headers)
         except NobodyListens as error:
@@ -62,13 +72,20 @@ class Bucket:
         problem = answer.get("error")
         if problem is None:
             return int(answer["seq"])
+        description = problem.get("description", problem)
         if problem.get("err_code") == WRONG_LAST_SEQUENCE:
             raise Conflict(f"{self.name}/{key} was written by someone else")
-        raise OrchestraError(f"JetStream refused {self.name}/{key}: {problem.get('description', problem)}")
+        if problem.get("code", 500) >= 500:
+            raise BusUnavailable(f"JetStream cannot write {self.name}/{key} now: {description}")
+        raise Defect(f"JetStream refused {self.name}/{key}: {description}")
 
     async def delete(self, key: str) -> None:
         """Leave a delete marker, which watchers see at once. Not waited for."""
         await self.bus.publish(self.subject(key), headers={OPERATION: "DEL"})
+
+    async def delete_at(self, key: str, last: int) -> None:
+        """Delete what has the revision `last`. Raises `Conflict` when that is not what is there."""
+        await self._write(key, b"", {OPERATION: "DEL"}, last)
 
     async def get(self, key: str) -> Entry | None:
         """The latest value, or None for a key that is not there, expired or deleted."""
@@ -77,59 +94,101 @@ class Bucket:
 
     async def latest(self, key: str) -> Entry:
         """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there."""
-        reply = await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{self.subject(key)}")
+        reply = await self._direct(self.subject(key))
         if reply.status:
             return Entry(key, None)
         value = None if reply.header(OPERATION) else reply.data
-        return Entry(key, value, int(reply.header("Nats-Sequence", "0")))
+        return Entry(key, value, int(reply.header(SEQUENCE, "0")), reply.header(HOLDER))
 
-    async def watch(self, changed: Callable[[bytes | None, str], None]) -> Subscription:
+    async def _direct(self, subject: str) -> Message:
+        try:
+            return await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}")
+        except NobodyListens as error:
+            raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
+
+    async def watch(self, changed: Changed) -> Subscription:
         """Call `changed(value, subject)` for every write from now on, and once for each present key.
 
-        `value` is None for a delete. Writes are plain messages on the bucket's subjects, so this is one
-        subscription and no consumer; an entry that expires says nothing, so readers watch the clock.
+        `value` is None for a delete. The bucket must be declared as watched: the server then publishes
+        what it has stored once more, so this is one subscription and no consumer, and a refused write is
+        never seen. An entry that expires says nothing, so readers watch the clock.
         """
+        newest: dict[str, int] = {}
+        """Revisions by subject, while a value read may be older than one just heard of."""
+        replayed = False
 
         def seen(message: Message) -> None:
-            deleted = message.header(OPERATION)
-            changed(None if deleted else message.data, message.subject)
+            subject = f"$KV.{message.subject.removeprefix('watch.')}"
+            if not replayed:
+                newest[subject] = int(message.header(SEQUENCE, "0"))
+            changed(None if message.header(OPERATION) else message.data, subject)
 
-        subscription = await self.bus.subscribe(f"$KV.{self.name}.*", seen)
+        def present(value: bytes, subject: str, revision: int) -> None:
+            if revision > newest.get(subject, 0):
+                changed(value, subject)
+
+        subscription = await self.bus.subscribe(f"watch.{self.name}.*", seen)
         await self.bus.flush()
-        await self.replay(changed)
+        await self._each(present)
+        replayed = True
+        newest.clear()
         return subscription
 
-    async def replay(self, changed: Callable[[bytes | None, str], None]) -> None:
+    async def replay(self, changed: Changed) -> None:
         """Call `changed` for each key that is there now."""
+        await self._each(lambda value, subject, revision: changed(value, subject))
+
+    async def _each(self, found: Callable[[bytes, str, int], None]) -> None:
         names = json.dumps({"subjects_filter": f"$KV.{self.name}.>"}).encode()
-        info = json.loads((await self.bus.request(f"$JS.API.STREAM.INFO.KV_{self.name}", names)).data)
-        for subject in info.get("state", {}).get("subjects", {}):
-            reply = await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}")
+        try:
+            info = json.loads((await self.bus.request(f"$JS.API.STREAM.INFO.KV_{self.name}", names)).data)
+        except NobodyListens as error:
+            raise BusUnavailable("this NATS server has no JetStream") from error
+        if "error" in info:
+            raise BusUnavailable(f"bucket {self.name!r}: {info['error'].get('description', 'not there')}")
+        for subject in info.get("state", {}).get("subjects") or {}:
+            reply = await self._direct(subject)
             if not reply.status and not reply.header(OPERATION):
-                changed(reply.data, subject)
+                found(reply.data, subject, int(reply.header(SEQUENCE, "0")))
 
 
 class Lease:
     """A key that lives while its holder renews it; the bucket's TTL ends it otherwise."""
 
+    TRIES = 3
+
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket = bucket
         self.key = key
         self.revision = 0
+        self.holder = token_hex(8)
 
     async def hold(self, value: bytes) -> None:
         """Create or renew. Raises `Conflict` when another holder has the key.
 
-        After an expiry (this process was paused, or NATS was away) the key is created anew.
+        After an expiry (this process was paused, or NATS was away) the key is created anew. A write of
+        our own whose acknowledgement was lost is taken for what it is.
         """
-        try:
-            self.revision = await self.bucket.put(self.key, value, last=self.revision)
-        except Conflict:
-            present = await self.bucket.latest(self.key)
-            if present.value is not None:
-                raise
-            self.revision = await self.bucket.put(self.key, value, last=present.revision)
+        for _ in range(self.TRIES):
+            try:
+                self.revision = await self.bucket.put(self.key, value, last=self.revision, holder=self.holder)
+                return
+            except Conflict:
+                present = await self.bucket.latest(self.key)
+                if present.value is not None and present.holder != self.holder:
+                    raise
+                self.revision = present.revision
+        raise BusUnavailable(f"{self.bucket.name}/{self.key} changes faster than it can be written")
 
     async def release(self) -> None:
-        await self.bucket.delete(self.key)
-        self.revision = 0
+        """Delete the key if it is ours; another's stays."""
+        for _ in range(self.TRIES):
+            if not self.revision:
+                return
+            try:
+                await self.bucket.delete_at(self.key, self.revision)
+                self.revision = 0
+            except Conflict:
+                present = await self.bucket.latest(self.key)
+                ours = present.value is not None and present.holder == self.holder
+                self.revision = present.revision if ours else 0

@@ -12,9 +12,12 @@ caller is gone the server reports that nobody listens, and the handler is cancel
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -23,11 +26,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from actors.runtime.actor import handlers
-from actors.runtime.bus import Bus, Headers, Message, Subscription
+from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorRef
 from actors.runtime.work import Work
-from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.errors import Defect, InvalidRequest, OrchestraError, PayloadTooLarge
+
+log = logging.getLogger(__name__)
 
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
@@ -87,7 +92,7 @@ class Endpoint:
     queue: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     acknowledgement: bytes = b""
-    """Sent first on a stream, before the handler has said anything."""
+    """Sent on a stream as soon as the request is taken, before the handler has said anything."""
     streams: bool | None = None
     """Whether this endpoint answers with a stream; None: if the handler of what `decode` returns does."""
 
@@ -129,17 +134,20 @@ class Service:
         if streams is None:
             streams = any(spec.streams for spec in specs.values())
 
-        async def arrived(message: Message) -> None:
-            if not message.reply:
-                return
-            sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
-            try:
-                decoded = endpoint.decode(message)
-                if endpoint.streams is None and streams and not specs[type(decoded)].streams:
-                    sink.answer_once()
-                sink.work = endpoint.ref.deliver(decoded, sink, Envelope.from_headers(message.headers))
-            except OrchestraError as error:
-                await sink.failed(error)
+        def arrived(message: Message) -> None:
+            if message.reply:
+                sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
+                try:
+                    decoded = endpoint.decode(message)
+                    if endpoint.streams is None and streams and not endpoint.ref.cell.spec(decoded).streams:
+                        sink.answer_once()
+                    sink.work = endpoint.ref.deliver(decoded, sink, Envelope.from_headers(message.headers))
+                    sink.greet()
+                except OrchestraError as error:
+                    sink.refuse(error)
+                except (TypeError, ValueError) as error:
+                    log.error("endpoint %s cannot take a request", endpoint.name, exc_info=error)
+                    sink.refuse(Defect(f"{endpoint.name} cannot take this request: {error}"))
 
         self._subscriptions.append(await self.bus.subscribe(endpoint.subject, arrived, queue=endpoint.queue))
         self._endpoints.append((endpoint, stats))
@@ -147,18 +155,20 @@ class Service:
     async def leave(self) -> None:
         """Take no more requests and vanish from discovery; what was admitted goes on.
 
+        A request that the server had already sent here is admitted too: nobody else would answer it.
         Call this, then drain the actor.
         """
         subscriptions = self._verbs + self._subscriptions
         self._verbs, self._subscriptions = [], []
-        for subscription in subscriptions:
-            await subscription.unsubscribe()
-        await self.bus.flush()
+        await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
 
     def _verb(self, answer: Callable[[], dict[str, Any]]) -> Callable[[Message], Any]:
-        async def asked(message: Message) -> None:
+        def asked(message: Message) -> None:
             if message.reply:
-                await self.bus.publish(message.reply, json.dumps(answer()).encode())
+                try:
+                    self.bus.post(message.reply, json.dumps(answer()).encode())
+                except OrchestraError as error:
+                    log.debug("could not answer %s: %s", message.subject, error)
 
         return asked
 
@@ -219,7 +229,6 @@ class _ReplySink:
         self.work: Work | None = None
         self.began = time.perf_counter_ns()
         self.probe = bus.expect(self._gone) if streams else ""
-        self.greeted = not endpoint.acknowledgement
 
     def answer_once(self) -> None:
         """This request gets one message, though the endpoint can stream."""
@@ -227,39 +236,54 @@ class _ReplySink:
         self.bus.forget(self.probe)
         self.probe = ""
 
+    def greet(self) -> None:
+        """Say that the request was taken, before the handler has said anything."""
+        if self.streams and self.endpoint.acknowledgement:
+            with suppress(OrchestraError):  # NATS went: the handler will notice
+                self.bus.post(self.reply, self.endpoint.acknowledgement, reply=self.probe)
+
     def _gone(self, message: Message) -> None:
         if message.status == "503" and self.work is not None:
             self.work.cancel()
 
-    async def _send(self, data: bytes, headers: Headers | None = None) -> None:
-        if not self.greeted:
-            self.greeted = True
-            await self.bus.publish(self.reply, self.endpoint.acknowledgement, reply=self.probe)
-        await self.bus.publish(self.reply, data, reply=self.probe, headers=headers)
-
     async def item(self, value: Any) -> None:
-        await self._send(self.endpoint.encode(value))
+        await self.bus.publish(self.reply, self.endpoint.encode(value), reply=self.probe)
 
     async def done(self, value: Any) -> None:
         try:
-            await self._send(b"" if self.streams else self.endpoint.encode(value))
-        finally:
+            data = b"" if self.streams else self.endpoint.encode(value)
+        except (TypeError, ValueError, AttributeError) as error:
+            log.error("endpoint %s cannot encode its answer", self.endpoint.name, exc_info=error)
+            self.refuse(Defect(f"{self.endpoint.name} gave an answer that cannot be sent"))
+            return
+        try:
+            await self.bus.publish(self.reply, data)
+        except PayloadTooLarge as error:
+            self.refuse(error)
+        except OrchestraError as error:
+            self._count(error)
+            raise
+        else:
             self._count(None)
+        finally:
+            self.bus.forget(self.probe)
 
     async def failed(self, error: OrchestraError) -> None:
+        self.refuse(error)
+
+    def refuse(self, error: OrchestraError) -> None:
+        """Answer with an error, the end after it in a stream."""
+        self._count(error)
+        self.bus.forget(self.probe)
+        said = {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)}
         try:
-            await self._send(
-                self.endpoint.encode_error(error),
-                {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)},
-            )
+            self.bus.post(self.reply, self.endpoint.encode_error(error), headers=said)
             if self.streams:
-                await self._send(b"")
-        finally:
-            self._count(error)
+                self.bus.post(self.reply)
+        except OrchestraError as failure:
+            log.debug("could not tell the caller of %s: %s", self.endpoint.name, failure)
 
     def _count(self, error: OrchestraError | None) -> None:
-        if self.probe:
-            self.bus.forget(self.probe)
         self.stats.requests += 1
         self.stats.processing_ns += time.perf_counter_ns() - self.began
         if error is not None:

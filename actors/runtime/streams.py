@@ -11,27 +11,38 @@ from collections.abc import Callable
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import StreamAddress
+from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, Vectors
 
 FAST_CHUNK_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
+WRITER = "Orchestra-Writer"
+"""Names who writes, where a stream is written a second time; see `Asker`."""
 
 
 class StreamWriter:
-    """Writes the events of one stream. `on_gone` is called when nobody listens any more."""
+    """Writes the events of one stream. `on_gone` is called when nobody listens any more.
 
-    def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
+    `writer` is given where the work was delivered before, so that a reader can tell the new events from
+    those of a first writer that may still be alive.
+    """
+
+    def __init__(
+        self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object], writer: str = ""
+    ) -> None:
         self.bus = bus
         self.subject = address.subject
         self.seq = 0
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
+        self._headers = {WRITER: writer} if writer else None
         self._text: list[str] = []
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
         self._flusher: asyncio.TimerHandle | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._failure: OrchestraError | None = None
+        self._closed = False
 
     def _probed(self, message: Message) -> None:
         if message.status == "503":
@@ -39,11 +50,12 @@ class StreamWriter:
 
     async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
         """Add text. The first piece goes out at once, later ones at most every 20 ms."""
+        if self._failure is not None:
+            raise self._failure
+        self._tokens += tokens
         if not text and not logprobs:
-            self._tokens += tokens
             return
         self._text.append(text)
-        self._tokens += tokens
         if logprobs:
             self._logprobs.extend(logprobs)
         now = time.monotonic()
@@ -51,24 +63,41 @@ class StreamWriter:
             await self.flush()
         elif self._flusher is None:
             loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(self._sent_at + FAST_CHUNK_S - now, self._flush_later)
+            self._flusher = loop.call_later(self._sent_at + FAST_CHUNK_S - now, self._flush_late)
 
-    def _flush_later(self) -> None:
+    def _flush_late(self) -> None:
         self._flusher = None
-        self._sending = asyncio.get_running_loop().create_task(self.flush())
+        chunk = self._take()
+        if chunk is not None:
+            try:
+                self.bus.post(
+                    self.subject, chunk.model_dump_json().encode(), reply=self._probe, headers=self._headers
+                )
+            except OrchestraError as error:
+                self._failure = error  # the next piece, or the end, says so
 
-    async def flush(self) -> None:
-        """Send what was held back."""
+    def _take(self) -> Chunk | None:
+        """What was held back, as the next event."""
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
         if not self._text:
-            return
-        text, tokens = "".join(self._text), self._tokens
-        logprobs = tuple(self._logprobs) or None
+            return None
+        chunk = Chunk(
+            seq=self._next(),
+            text="".join(self._text),
+            tokens=self._tokens,
+            logprobs=tuple(self._logprobs) or None,
+        )
         self._text, self._tokens, self._logprobs = [], 0, []
         self._sent_at = time.monotonic()
-        await self._send(Chunk(seq=self._next(), text=text, tokens=tokens, logprobs=logprobs))
+        return chunk
+
+    async def flush(self) -> None:
+        """Send what was held back."""
+        chunk = self._take()
+        if chunk is not None:
+            await self._send(chunk)
 
     async def vectors(self, index: int, vectors: tuple[str, ...]) -> None:
         await self._send(Vectors(seq=self._next(), index=index, vectors=vectors))
@@ -79,16 +108,28 @@ class StreamWriter:
 
     async def end(self, ended: Ended) -> Ended:
         """Send what was held back, and the end; `seq` of `ended` is set here. Returns what was sent."""
-        await self.flush()
-        if self._sending is not None and not self._sending.done():
-            await self._sending
+        return self.end_now(ended)
+
+    def end_now(self, ended: Ended) -> Ended:
+        """The same for code that must not wait, such as a handler that was told to stop.
+
+        Raises `BusUnavailable` when NATS is away, or when it was and the end would hide a gap.
+        """
+        chunk = self._take()
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise BusUnavailable(f"the stream {self.subject} has ended")
+        if chunk is not None:
+            self.bus.post(self.subject, chunk.model_dump_json().encode(), headers=self._headers)
         final = ended.model_copy(update={"seq": self._next()})
-        self.bus.forget(self._probe)
-        await self.bus.publish(self.subject, final.model_dump_json(exclude_defaults=False).encode())
+        self.bus.post(self.subject, final.model_dump_json().encode(), headers=self._headers)
+        self.close()
         return final
 
     def close(self) -> None:
         """Forget the stream without an end, when NATS is away. Harmless after `end`."""
+        self._closed = True
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
@@ -100,4 +141,7 @@ class StreamWriter:
         return seq
 
     async def _send(self, event: Chunk | Vectors | Progress) -> None:
-        await self.bus.publish(self.subject, event.model_dump_json().encode(), reply=self._probe)
+        if self._failure is not None:
+            raise self._failure
+        data = event.model_dump_json().encode()
+        await self.bus.publish(self.subject, data, reply=self._probe, headers=self._headers)

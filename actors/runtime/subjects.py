@@ -11,8 +11,10 @@ from orchestration.messages import Priority
 def encode_token(name: str) -> str:
     """Any name as one subject token: letters, digits and `-` stay, all else becomes `_` + hex bytes.
 
-    Reversible: `_` itself is encoded, so `decode_token` is exact.
+    Reversible: `_` itself is encoded, so `decode_token` is exact. The empty name becomes `_`.
     """
+    if not name:
+        return "_"
     plain = name.isascii() and name.replace("-", "").isalnum()
     if plain:
         return name

@@ -20,26 +20,33 @@ A = TypeVar("A", bound=Actor)
 
 @dataclass(frozen=True, slots=True)
 class ActorRef:
-    """How everyone else speaks to an actor."""
+    """How everyone else speaks to an actor. `own` marks the one that an actor has of itself."""
 
     cell: Cell
+    own: bool = False
 
     @property
     def name(self) -> str:
         return self.cell.name
 
     def tell(self, message: Any, envelope: Envelope | None = None) -> None:
-        """Put a message into the mailbox. Raises `MailboxFull` or `Unavailable` at once."""
+        """Put a message into the mailbox. Raises `MailboxFull` or `Unavailable` at once, TypeError for
+        a message without a handler."""
         self.deliver(message, NOWHERE, envelope)
 
     def deliver(self, message: Any, sink: Sink, envelope: Envelope | None = None) -> Work:
         """Like `tell`, with the answer going to `sink`; the returned work can be cancelled."""
         work = Work(message, current.get() if envelope is None else envelope, sink)
-        self.cell.admit(work)
+        self.cell.admit(work, own=self.own)
         return work
 
     async def ask(self, message: Any, envelope: Envelope | None = None) -> Any:
-        """The handler's result, or its error. Cancelling the ask cancels the handler."""
+        """The handler's result, or its error. Cancelling the ask cancels the handler.
+
+        Raises TypeError where the handler streams.
+        """
+        if self.cell.spec(message).streams:
+            raise TypeError(f"{self.name} streams its answer to {type(message).__name__}: use `stream`")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         work = self.deliver(message, AnswerSink(answer), envelope)
         try:
@@ -49,7 +56,12 @@ class ActorRef:
             raise
 
     async def stream(self, message: Any, envelope: Envelope | None = None) -> AsyncIterator[Any]:
-        """The values a streaming handler yields. Closing the iterator cancels the handler."""
+        """The values a streaming handler yields. Closing the iterator cancels the handler.
+
+        Raises TypeError where the handler answers once.
+        """
+        if not self.cell.spec(message).streams:
+            raise TypeError(f"{self.name} answers {type(message).__name__} once: use `ask`")
         sink = StreamSink()
         work = self.deliver(message, sink, envelope)
         ended = False
@@ -62,7 +74,7 @@ class ActorRef:
                 yield value
         finally:
             if not ended:
-                sink.abandoned = True
+                sink.abandon()
                 work.cancel()
 
 
@@ -82,7 +94,7 @@ class ActorSystem:
 
         def make() -> A:
             actor = factory()
-            actor.me = ActorRef(cell)
+            actor.me = ActorRef(cell, own=True)
             return actor
 
         cell = Cell(name, kind, make)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -61,14 +61,20 @@ def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:
     return provider
 
 
-@contextmanager
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
+
+
 def span(
     name: str, *, parent: str = "", kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """A span under the W3C `traceparent` given, or under the current one."""
     if not _tracing:
-        yield trace.INVALID_SPAN
-        return
+        return _NO_SPAN
+    return _started(name, parent, kind, attributes)
+
+
+@contextmanager
+def _started(name: str, parent: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> Iterator[Span]:
     context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
     with _tracer.start_as_current_span(
         name, context=context, kind=kind, attributes={k.replace("__", "."): v for k, v in attributes.items()}

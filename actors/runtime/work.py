@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from actors.runtime.envelope import Envelope
 from orchestration.errors import OrchestraError
+
+STREAM_BUFFER = 64
+"""Values of a stream that may wait for their reader before the handler has to."""
 
 
 class Sink(Protocol):
@@ -44,11 +48,26 @@ class Work:
     sink: Sink
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
+    on_cancel: Callable[[Work], None] | None = None
+    """Set while the work waits in a mailbox."""
+    timer: asyncio.TimerHandle | None = None
+    """Ends the wait in the mailbox at the deadline."""
 
     def cancel(self) -> None:
+        if self.cancelled:
+            return
         self.cancelled = True
         if self.task is not None:
             self.task.cancel()
+        elif self.on_cancel is not None:
+            self.on_cancel(self)
+
+    def leave_mailbox(self) -> None:
+        """It waits no more."""
+        self.on_cancel = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 @dataclass(slots=True, eq=False)
@@ -78,29 +97,33 @@ class _End:
 class StreamSink:
     """The sink of a `stream`: a bounded queue between the handler and its reader.
 
-    `abandoned` is set by a reader that leaves: nobody empties the queue any more, so nothing is put in.
+    Only values wait for room: the end always fits, so a handler that is told to stop can always say so.
+    `abandon` is for a reader that leaves: nobody empties the queue any more, so nothing is put in.
     """
 
-    queue: asyncio.Queue[Any] = field(default_factory=lambda: asyncio.Queue(64))
+    queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAM_BUFFER))
     abandoned: bool = False
 
     async def item(self, value: Any) -> None:
-        await self._put(value)
+        await self.room.acquire()
+        if not self.abandoned:
+            self.queue.put_nowait(value)
 
     async def done(self, value: Any) -> None:
-        await self._put(_End(None))
+        self.queue.put_nowait(_End(None))
 
     async def failed(self, error: OrchestraError) -> None:
-        await self._put(_End(error))
+        self.queue.put_nowait(_End(error))
 
-    async def _put(self, value: Any) -> None:
-        if not self.abandoned:
-            await self.queue.put(value)
+    def abandon(self) -> None:
+        self.abandoned = True
 
     async def next(self) -> tuple[bool, Any]:
         """(True, value), or (False, None) at the end; raises the error that ended it."""
         value = await self.queue.get()
         if not isinstance(value, _End):
+            self.room.release()
             return True, value
         if value.error is not None:
             raise value.error

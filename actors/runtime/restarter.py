@@ -1,0 +1,73 @@
+"""What follows a crash: stop the instance, wait, start a fresh one, or give up loudly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+from actors.runtime.supervision import Restarts
+from actors.runtime.telemetry import ACTOR_GIVEN_UP, ACTOR_RESTARTS
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+
+log = logging.getLogger(__name__)
+
+STOP_S = 5.0
+"""How long an actor may take to stop; after it, it is left behind."""
+
+
+class Restarter:
+    """The supervisor of one cell, made at its first crash."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.restarts = Restarts(cell.kind.restart)
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Call it at a crash; the cell takes no message up until `back`."""
+        self._task = asyncio.get_running_loop().create_task(self._restart())
+
+    async def stop(self) -> bool:
+        """Do not bring it back. True when a restart was under way."""
+        if self._task is None or self._task.done():
+            return False
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=STOP_S)
+        return True
+
+    async def _restart(self) -> None:
+        cell = self.cell
+        await cell.stop_actor()
+        while True:
+            delay = self.restarts.after_crash(time.monotonic(), random.random())
+            if delay is None:
+                await self._give_up()
+                return
+            await asyncio.sleep(delay)
+            try:
+                await cell.renew()
+            except Exception as error:
+                log.error("%s did not come back", cell.name, exc_info=error)
+                cell.last_error = error
+                continue
+            ACTOR_RESTARTS.labels(cell.kind.__name__).inc()
+            log.warning("%s restarted after %.2f s", cell.name, delay)
+            cell.back()
+            return
+
+    async def _give_up(self) -> None:
+        cell = self.cell
+        ACTOR_GIVEN_UP.labels(cell.kind.__name__).inc()
+        log.critical(
+            "%s gave up: more than %d restarts in %.0f s; the last error: %r",
+            cell.name,
+            cell.kind.restart.max_restarts,
+            cell.kind.restart.window_s,
+            cell.last_error,
+        )
+        await cell.give_up()
