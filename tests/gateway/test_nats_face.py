@@ -40,7 +40,7 @@ def test_a_streamed_request_gets_chunks_and_an_empty_message_at_the_end(cluster:
 
 
 def test_the_service_is_discovered_with_its_endpoint_and_its_statistics(cluster: Cluster) -> None:
-    ask(cluster.nats.url, "stream", chat("echo"))
+    ask(cluster.nats.url, "stream", chat("echo", stream=True))
     found = ask(cluster.nats.url, "discover")
     assert [one["name"] for one in found["ping"]] == ["orchestra"]
     endpoint = found["info"][0]["endpoints"][0]
