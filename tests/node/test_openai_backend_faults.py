@@ -122,6 +122,14 @@ async def test_connections_are_kept_and_used_again() -> None:
         assert upstream.connections == 1
 
 
+async def test_a_prompt_of_megabytes_arrives_whole() -> None:
+    prompt = "long é " * 400_000
+    generation = CHAT.model_copy(update={"messages": (ChatMessage(role="user", content=prompt),)})
+    async with _backend(_stream(*WHOLE, DONE)) as (backend, upstream):
+        await _all(backend, generation)
+        assert upstream.requests[0].body["messages"][0]["content"] == prompt
+
+
 async def test_no_more_connections_are_open_than_there_are_slots() -> None:
     async with _backend(_stream(*WHOLE, DONE)) as (backend, upstream):
         await asyncio.gather(*(_all(backend) for _ in range(20)))

@@ -60,7 +60,7 @@ def test_flush_gives_an_event_whose_empty_line_never_came() -> None:
     assert parser.flush() == []
 
 
-@pytest.mark.parametrize("block", [b"data: " + b"x" * 100, b"data: " + b"x" * 30 + b"\n"])
+@pytest.mark.parametrize("block", [b"data: " + b"x" * 100, b"data: " + b"x" * 30 + b"\n", b"data\n" * 25])
 def test_an_event_over_the_limit_is_refused(block: bytes) -> None:
     with pytest.raises(BackendFailed, match="max_line_bytes 100"):
         _feed(SseParser(100), [block] * 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from io import BytesIO
 
 from aiohttp import (
     ClientConnectionError,
@@ -24,6 +25,8 @@ from orchestration.errors import BackendFailed, Unavailable
 from orchestration.messages import Generation
 
 _KEEPALIVE_S = 15.0
+_BLOCKING_BYTES = 1 << 18
+"""A larger body is sent in pieces: aiohttp writes bytes at once, and warns of it from 1 MiB on."""
 
 
 class Connection:
@@ -84,7 +87,8 @@ class Connection:
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._session.request(method, url, data=body, allow_redirects=False)
+                    data = BytesIO(body) if body and len(body) > _BLOCKING_BYTES else body
+                    response = await self._session.request(method, url, data=data, allow_redirects=False)
                 return Answer(response, settings, self.upstream, deadline)
             except ConnectionTimeoutError as error:
                 limit = settings.connect_timeout_s

@@ -71,12 +71,12 @@ class SseParser:
                 self._data_bytes = 0
         elif line.startswith(b"data:"):
             data = line[6:] if line[5:6] == b" " else line[5:]
-            self._data_bytes += len(data)
+            self._data_bytes += len(data) + 1
             if self._data_bytes > self._limit:
                 raise self._too_long(self._data_bytes)
             self._data.append(data)
         elif line == b"data":
-            self._data.append(b"")
+            self._line(b"data:", events)
 
     def _too_long(self, size: int) -> BackendFailed:
         return BackendFailed(f"an event of {size} bytes or more exceeds max_line_bytes {self._limit}")
