@@ -140,8 +140,9 @@ def test_a_base_url_without_a_path_means_v1(given: str, used: str) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as caught:
         _settings(**values)
+    assert "user:pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

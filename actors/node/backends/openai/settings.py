@@ -20,7 +20,7 @@ class OpenAISettings(BaseModel):
     says so (`embed`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: str
     api_key_env: str | None = Field(default=None, min_length=1)
