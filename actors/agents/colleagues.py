@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanKind
 
 from actors.agents.messages import AskAgent
+from actors.agents.metrics import STEPS
 from actors.asker import Asker
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
@@ -22,6 +23,7 @@ from orchestration.errors import (
     ErrorBody,
     NobodyListens,
     NodeLost,
+    Stopped,
     from_body,
 )
 from orchestration.messages import Chunk, Ended, Step
@@ -79,23 +81,36 @@ class Colleagues:
                         )
 
     async def progress(self, text: str, step: Step | None) -> None:
+        if step is not None:
+            STEPS.labels(step.agent, step.error.code if step.error else "ok").inc()
         await self.writer.progress(text, step)
 
     async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
-        """Raises `NobodyListens` when no such agent is there, `NodeLost` when it does not answer, and
-        the agent's error when it cannot serve the step."""
+        """Have a replica of `agent` queue the step; a second one is tried where the first is leaving or
+        silent. The queue takes a step once, whoever brings it.
+
+        Raises `NobodyListens` when no such agent is there, `NodeLost` when none answers, and the agent's
+        error when it cannot serve the step.
+        """
+        try:
+            await self._send_once(agent, ask, envelope)
+        except (Stopped, NodeLost):
+            await self._send_once(agent, ask, envelope)
+
+    async def _send_once(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
+        limit = min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s))
         try:
             reply = await self.bus.request(
                 AgentAddress(self.cluster, agent).ask,
                 ask.model_dump_json(exclude_defaults=True).encode(),
-                timeout=min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s)),
+                timeout=limit,
                 headers=envelope.headers(),
             )
         except NobodyListens as error:
             raise NobodyListens(f"no agent {agent!r} is running in cluster {self.cluster!r}") from error
         except DeadlineExceeded as error:
             envelope.remaining(0)  # where the run's own deadline passed, that is the error
-            raise NodeLost(f"agent {agent!r} did not answer in {self.accept_timeout_s:g} s") from error
+            raise NodeLost(f"agent {agent!r} did not answer in {limit:.1f} s") from error
         if not reply.header(ERROR):
             return
         try:

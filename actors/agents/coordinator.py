@@ -14,7 +14,7 @@ from actors.agents.specialist import Specialist
 from actors.asker import Asker
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
-from actors.runtime.envelope import Envelope
+from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import span, trace_id, traceparent
 from orchestration.errors import Defect
@@ -24,8 +24,8 @@ from orchestration.patterns import COORDINATOR, Answer, Stage, find_pattern
 
 @dataclass(slots=True, eq=False)
 class PulledRun:
-    """A run taken off the queue. `steps` grows while it is performed, so that they are known whatever
-    happens."""
+    """A run taken off the queue. `steps` grows while it is performed, and `envelope` gets the trace of
+    its span, so that both are known whatever happens."""
 
     run: Run
     envelope: Envelope
@@ -56,13 +56,14 @@ class Coordinator(Actor):
             orchestra__pattern=run.pattern,
             orchestra__run=run.id,
         ) as running:
-            trace = traceparent(pulled.envelope.trace)
+            trace = traceparent(pulled.envelope.trace) or new_trace()
+            pulled.envelope = pulled.envelope.under(trace)
             colleagues = Colleagues(
                 bus=self.bus,
                 asker=self.asker,
                 cluster=self.settings.cluster,
                 writer=pulled.writer,
-                envelope=pulled.envelope.under(trace),
+                envelope=pulled.envelope,
                 accept_timeout_s=self.settings.accept_timeout_s,
             )
             stage = Stage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine
 from functools import partial
@@ -13,10 +14,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.agents.coordinator import PulledRun
+from actors.agents.metrics import RUN_SECONDS, RUNS, RUNS_AT_WORK, pattern_label
 from actors.agents.settings import AgentsSettings
 from actors.asker import ID_HEADER
 from actors.runtime.bus import Bus, Message, Subscription
-from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.service import invalid
 from actors.runtime.streams import StreamWriter
@@ -85,8 +87,6 @@ class Intake:
             self._later(self._refuse(delivery, run_id, invalid(error)))
             return
         envelope = Envelope.from_headers(delivery.message.headers)
-        if not envelope.trace:
-            envelope = envelope.under(new_trace())
         sink = RunSink(self, delivery, run, envelope)
         if run.id in self._cancelled:
             self._later(self._end(sink, Cancelled("the caller left")))
@@ -107,6 +107,7 @@ class Intake:
         sink.priority = priority
         self.open[sink.pulled.run.id] = sink
         self._at_work[priority] += 1
+        RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
 
     def finished(self, sink: RunSink) -> None:
         """A sink says that its run is settled, however it went."""
@@ -114,6 +115,7 @@ class Intake:
             del self.open[sink.pulled.run.id]
         if sink.priority is not None:
             self._at_work[sink.priority] -= 1
+            RUNS_AT_WORK.labels(sink.priority).set(self._at_work[sink.priority])
             self._want(sink.priority)
 
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
@@ -169,6 +171,7 @@ class RunSink:
         self.delivery = delivery
         self.priority: Priority | None = None
         self.work: Work | None = None
+        self.began = time.perf_counter()
         writer = StreamWriter(delivery.bus, StreamAddress(run.id), self._gone)
         self.pulled = PulledRun(run, envelope, writer)
 
@@ -186,6 +189,7 @@ class RunSink:
         raise TypeError("a coordinator writes its stream itself")
 
     async def done(self, ended: Ended) -> None:
+        self._count("ok")
         try:
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
@@ -194,6 +198,7 @@ class RunSink:
 
     async def failed(self, error: OrchestraError) -> None:
         """End the stream with the error. A job that this process could not finish goes back."""
+        self._count(error.code)
         try:
             if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
                 await self.delivery.nak()
@@ -211,6 +216,11 @@ class RunSink:
             error=error.body(),
             trace_id=trace_id(self.pulled.envelope.trace),
         )
+
+    def _count(self, outcome: str) -> None:
+        pattern = pattern_label(self.pulled.run.pattern)
+        RUNS.labels(pattern, outcome).inc()
+        RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
 
     def _finish(self) -> None:
         self.pulled.writer.close()

@@ -9,7 +9,10 @@ from orchestration.patterns import Limits
 
 
 class AgentsSettings(BaseModel):
-    """`cluster` is the owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`."""
+    """`cluster` is the owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`.
+
+    It names the agents only: the queues of runs and generations are one for all who share a NATS account.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -14,6 +14,9 @@ from actors.runtime.subjects import GenerationQueue
 from actors.runtime.telemetry import traceparent
 from orchestration.messages import ChatMessage, Generation, Run
 
+MESSAGE_ID = "Nats-Msg-Id"
+"""JetStream stores a message with an id it has seen lately no second time."""
+
 
 class Specialist(Agent):
     """One of any number of replicas of a role.
@@ -49,7 +52,7 @@ class Specialist(Agent):
         generation = self.generation(message)
         envelope = current.get()
         headers = envelope.under(traceparent(envelope.trace)).headers()
-        headers[ID_HEADER] = generation.id
+        headers[ID_HEADER] = headers[MESSAGE_ID] = generation.id
         subject = GenerationQueue(generation.priority, generation.model).subject
         await enqueue(self.bus, subject, generation.model_dump_json(exclude_defaults=True).encode(), headers)
         return AgentAsked(model=generation.model)

@@ -1,0 +1,22 @@
+"""Figures of the agents, as Prometheus has them."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from orchestration.patterns import PATTERNS
+
+RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])
+RUN_SECONDS = Histogram(
+    "orchestra_run_seconds",
+    "From the pull of a run to its end",
+    ["pattern"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+RUNS_AT_WORK = Gauge("orchestra_runs_at_work", "Runs being performed by this process", ["priority"])
+STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])
+
+
+def pattern_label(name: str) -> str:
+    """A pattern's name; what callers make up counts as one, so that they cannot grow the metrics."""
+    return name if name in PATTERNS else "unknown"
