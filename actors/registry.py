@@ -19,22 +19,29 @@ BUCKET = "nodes"
 LEASE_S = 8.0
 """The bucket's TTL: an entry not renewed for this long is gone (`nats/streams.yaml` declares it)."""
 HEARTBEAT_S = 2.0
+SWEEP_S = 0.5
 KNOWN_MODELS = 10_000
 """Names remembered after their last node left, to tell "no node now" from "no such model"."""
 
 
 class Registry:
-    """An immutable view of the nodes alive, replaced on every change.
+    """An immutable view of the nodes that take work, replaced on every change.
 
-    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads.
+    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads. `on_gone`
+    hears of nodes that have died or stopped, with what ran on them; a node that drains is out of `nodes`
+    before that, and finishes its answers.
     """
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.nodes: dict[str, NodeInfo] = {}
+        self.draining: dict[str, NodeInfo] = {}
+        self.cards: dict[str, ModelCard] = {}
+        """Models that can be asked for now, by name."""
         self.on_change: list[Callable[[], None]] = []
         self.on_gone: list[Callable[[str], None]] = []
         self.known: dict[str, ModelCard] = {}
+        self._serving: dict[str, dict[str, NodeInfo]] = {}
         self._seen: dict[str, float] = {}
         self._subscription: Subscription | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -42,11 +49,11 @@ class Registry:
     async def start(self) -> None:
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._changed)
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
-        self.bus.on_reconnect.append(self._reconnected)
+        self.bus.on_reconnect.append(self._grant_grace)
 
     async def stop(self) -> None:
-        if self._reconnected in self.bus.on_reconnect:
-            self.bus.on_reconnect.remove(self._reconnected)
+        if self._grant_grace in self.bus.on_reconnect:
+            self.bus.on_reconnect.remove(self._grant_grace)
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._subscription is not None:
@@ -54,12 +61,7 @@ class Registry:
 
     def serving(self, model: str) -> list[NodeInfo]:
         """Live nodes that serve `model` and are not draining."""
-        return [node for node in self.nodes.values() if not node.draining and node.serves(model)]
-
-    @property
-    def cards(self) -> dict[str, ModelCard]:
-        """Models that can be asked for now, by name."""
-        return {card.name: card for node in self.nodes.values() if not node.draining for card in node.models}
+        return list(self._serving.get(model, {}).values())
 
     def _changed(self, value: bytes | None, subject: str) -> None:
         key = subject.rsplit(".", 1)[-1]
@@ -72,39 +74,67 @@ class Registry:
             log.warning("a node's entry under %s cannot be read: %s", subject, error)
             return
         self._seen[key] = time.monotonic()
-        self.nodes = self.nodes | {key: info}
-        for card in info.models:
-            if card.name in self.known or len(self.known) < KNOWN_MODELS:
-                self.known[card.name] = card
+        if info.draining:
+            self._replace(key, None)
+            self.draining = self.draining | {key: info}
+        else:
+            self.draining.pop(key, None)
+            self._replace(key, info)
         self._tell()
+
+    def _replace(self, key: str, info: NodeInfo | None) -> None:
+        """Put a node into the view, or take it out."""
+        before = self.nodes.get(key)
+        if info is not None:
+            self.nodes = self.nodes | {key: info}
+        elif before is not None:
+            self.nodes = {other: node for other, node in self.nodes.items() if other != key}
+        old = before.models if before is not None else ()
+        new = info.models if info is not None else ()
+        if old != new:
+            for card in old:
+                self._serving[card.name].pop(key, None)
+                if not self._serving[card.name]:
+                    del self._serving[card.name]
+            for card in new:
+                if card.name in self.known or len(self.known) < KNOWN_MODELS:
+                    self.known[card.name] = card
+            self.cards = {card.name: card for node in self.nodes.values() for card in node.models}
+        if info is not None:
+            for card in new:
+                self._serving.setdefault(card.name, {})[key] = info
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)
-        gone = self.nodes.get(key)
+        gone = self.nodes.get(key) or self.draining.get(key)
         if gone is None:
             return
-        self.nodes = {other: info for other, info in self.nodes.items() if other != key}
+        self._replace(key, None)
+        self.draining = {other: node for other, node in self.draining.items() if other != key}
         log.info("node %s left", gone.id)
-        for call in self.on_gone:
+        for call in list(self.on_gone):
             call(gone.id)
         self._tell()
 
     def _tell(self) -> None:
-        for call in self.on_change:
+        for call in list(self.on_change):
             call()
 
-    def _reconnected(self) -> None:
-        """Grace for all: while NATS was away no heartbeat could come."""
-        now = time.monotonic()
-        self._seen = dict.fromkeys(self._seen, now)
+    def _grant_grace(self) -> None:
+        """While NATS was away, or this process slept, no heartbeat could come."""
+        self._seen = dict.fromkeys(self._seen, time.monotonic())
 
     async def _sweep(self) -> None:
         """Drop who has not been heard of for a lease; an expiry in the bucket is silent."""
+        woke = time.monotonic()
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(SWEEP_S)
+            slept, woke = time.monotonic() - woke, time.monotonic()
+            if slept > LEASE_S / 2:
+                self._grant_grace()
             if not self.bus.connected:
                 continue
-            late = time.monotonic() - LEASE_S
+            late = woke - LEASE_S
             for key in [key for key, seen in self._seen.items() if seen < late]:
                 log.warning("node %s has not renewed its lease for %.0f s", key, LEASE_S)
                 self._forget(key)

@@ -6,18 +6,19 @@ The backlog stays in JetStream: a dispatcher pulls no more than the nodes it see
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 
-from prometheus_client import Counter, Gauge, Histogram
+from pydantic import ValidationError
 
 from actors.asker import DEFAULT_DEADLINE_S, OUT_OF_BAND
+from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle
+from actors.dispatcher.metrics import WAITING, ended, placed, wait_seconds
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.waiting import Waiting
 from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
@@ -27,53 +28,55 @@ from actors.runtime.service import ERROR
 from actors.runtime.subjects import NodeAddress, StreamAddress
 from actors.runtime.telemetry import traceparent
 from orchestration.errors import (
+    BackendFailed,
+    BusUnavailable,
     Cancelled,
     DeadlineExceeded,
     ErrorBody,
     NobodyListens,
     NodeBusy,
     NodeLost,
+    NoNode,
     OrchestraError,
+    Stopped,
     from_body,
 )
-from orchestration.messages import Ended, NodeInfo, Priority
+from orchestration.messages import Ended, NodeInfo
 from orchestration.placement import free_slots, least_busy
 
 log = logging.getLogger(__name__)
 
-PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
-ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", "outcome"])
-WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
-WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
-
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+ROUND_S = 0.005
+"""Between two looks at every model's room: a finished generation makes room for other models too."""
 
 
 class Dispatcher(Actor):
     """Pulls, places, settles."""
 
     concurrency = 65_536  # bounded by the slots of the nodes: no more is pulled
-    mailbox_size = 1
+    mailbox_size = 65_536
 
     def __init__(self, bus: Bus, registry: Registry, settings: DispatcherSettings) -> None:
         self.bus = bus
         self.registry = registry
         self.settings = settings
         self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
-        self._waiting: dict[str, list[tuple[int, int, Job]]] = defaultdict(list)
+        self._waiting = Waiting()
+        self._in_flight = InFlight()
         self._jobs: dict[str, Job] = {}
-        self._in_flight: dict[str, int] = defaultdict(int)
-        self._on_node: dict[str, set[asyncio.Future[Message]]] = defaultdict(set)
         self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._arrivals = itertools.count()
+        self._unsettled: list[tuple[Job, OrchestraError | None]] = []
+        """Ended while NATS was away; settled when it is back."""
         self._cancels: Subscription | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._view_changed = asyncio.Event()
+        self._leaving = False
 
     async def started(self) -> None:
         self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
         self.registry.on_change.append(self._view_changed.set)
-        self.registry.on_gone.append(self._node_gone)
+        self.registry.on_gone.append(self._in_flight.lost)
+        self.bus.on_reconnect.append(self._settle_late)
         self._view_changed.set()
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(self._follow_view()), loop.create_task(self._keep_alive())]
@@ -81,155 +84,223 @@ class Dispatcher(Actor):
     async def stopped(self) -> None:
         for task in self._loops:
             task.cancel()
-        self.registry.on_change.remove(self._view_changed.set)
-        self.registry.on_gone.remove(self._node_gone)
+        for listeners, listener in (
+            (self.registry.on_change, self._view_changed.set),
+            (self.bus.on_reconnect, self._settle_late),
+        ):
+            if listener in listeners:
+                listeners.remove(listener)
+        if self._in_flight.lost in self.registry.on_gone:
+            self.registry.on_gone.remove(self._in_flight.lost)
         await self.leave()
-        for job in [job for waiting in self._waiting.values() for _, _, job in waiting]:
-            await job.delivery.nak()  # another dispatcher takes it
         if self._cancels is not None:
             await self._cancels.unsubscribe()
 
     async def leave(self) -> None:
-        """Pull nothing more; what was pulled is finished."""
+        """Pull nothing more, and give back what waits; what is on a node is finished."""
+        self._leaving = True
         await self._queues.stop()
+        for job in [job for job in self._jobs.values() if not job.on_node]:
+            self._give_back(job)
+        WAITING.set(len(self._waiting))
+
+    def _give_back(self, job: Job) -> None:
+        job.settled = True
+        job.stop_timer()
+        self._waiting.remove(job)
+        del self._jobs[job.id]
+        try:
+            job.delivery.settle(b"-NAK")
+        except BusUnavailable as error:
+            log.debug("generation %s comes back after its ack_wait: %s", job.id, error)
 
     async def _follow_view(self) -> None:
         while True:
             await self._view_changed.wait()
             self._view_changed.clear()
-            try:
-                await self._queues.serve(list(self.registry.cards))
-            except OrchestraError as error:
-                log.warning("cannot pull yet: %s", error)
-                await asyncio.sleep(1)
-                self._view_changed.set()
-            for model in list(self._waiting):
+            if not await self._queues.serve(self.registry.cards):
+                asyncio.get_running_loop().call_later(1, self._view_changed.set)
+            for model in self._waiting.models:
                 self._place(model)
-            self._ask_for_more()
+            self._queues.ask(self._room)
+            await asyncio.sleep(ROUND_S)
 
     def _room(self, model: str) -> int:
-        free = sum(free_slots(n, self._in_flight[n.id]) for n in self.registry.serving(model))
-        return max(0, free - len(self._waiting[model]))
-
-    def _ask_for_more(self) -> None:
-        self._queues.ask(self._room)
+        counts = self._in_flight.counts
+        free = sum(free_slots(node, counts.get(node.id, 0)) for node in self.registry.serving(model))
+        return max(0, free - self._waiting.count(model))
 
     def _pulled(self, delivery: Delivery) -> None:
-        job = Job.of(delivery)
-        job.cancelled = job.id in self._cancelled
+        try:
+            job = Job.of(delivery)
+        except ValueError as error:
+            log.warning("a message on %s is not a generation: %s", delivery.message.subject, error)
+            delivery.settle(b"+TERM not a generation")
+            return
+        present = self._jobs.get(job.id)
+        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
+            present.delivery = delivery
+            return
         self._jobs[job.id] = job
+        if job.id in self._cancelled:
+            job.cancelled = True
         self._wait(job)
 
     def _wait(self, job: Job) -> None:
-        model = job.queue.model
-        heapq.heappush(self._waiting[model], (RANK[job.queue.priority], next(self._arrivals), job))
-        self._place(model)
+        """Put a job among the waiting, and place what can be placed."""
+        job.stop_timer()
+        if job.settled:
+            return
+        job.placed = False
+        if self._leaving:
+            self._give_back(job)
+            return
+        self._waiting.push(job)
+        self._place(job.queue.model)
+        if job.waits and job.envelope.deadline:
+            left = max(0.0, job.envelope.deadline - time.time())
+            job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
+
+    def _withdraw(self, job: Job) -> None:
+        """Settle a job that is on no node and that nobody wants any more."""
+        job.stop_timer()
+        self._waiting.remove(job)
+        if job.settled:
+            return
+        job.settled = True
+        error: OrchestraError
+        if job.cancelled:
+            error = Cancelled("the caller left")
+        elif self.registry.serving(job.queue.model):
+            error = DeadlineExceeded("no slot was free before the deadline")
+        else:
+            error = NoNode(f"no live node serves {job.queue.model!r}")
+        self.me.tell(Settle(job, error), _trace_only(job))
 
     def _place(self, model: str) -> None:
         """Start waiting generations of `model` while a node has room; settle those nobody wants."""
-        waiting = self._waiting[model]
-        serving = self.registry.serving(model) if waiting else []
-        while waiting:
-            job = waiting[0][2]
+        serving: list[NodeInfo] | None = None
+        while (job := self._waiting.first(model)) is not None:
             if job.cancelled or job.expired:
-                heapq.heappop(waiting)
-                why = Cancelled("the caller left") if job.cancelled else DeadlineExceeded("no slot in time")
-                self.me.tell(Settle(job, why), _trace_only(job))
+                self._withdraw(job)
                 continue
-            node = least_busy(serving, self._in_flight)
+            if serving is None:
+                serving = self.registry.serving(model)
+            node = least_busy(serving, self._in_flight.counts)
             if node is None:
                 break
-            heapq.heappop(waiting)
-            self._in_flight[node.id] += 1
+            self._waiting.remove(job)
+            job.stop_timer()
+            job.placed = True
+            self._in_flight.take(node.id)
             self.me.tell(Place(job, node), _trace_only(job))
-        WAITING.set(sum(len(jobs) for jobs in self._waiting.values()))
+        WAITING.set(len(self._waiting))
 
     async def on_settle(self, message: Settle) -> None:
+        """End a generation that runs nowhere."""
         await self._settle(message.job, message.error)
 
     async def on_place(self, message: Place) -> None:
         """Send the generation to its node, on to the next one while nothing was written, and settle."""
-        job, node = message.job, message.node
-        job.task = asyncio.current_task()
-        WAIT_SECONDS.labels(job.queue.model).observe(time.monotonic() - job.pulled_at)
-        tried: set[str] = set()
+        job = message.job
+        wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
+        node: NodeInfo | None = message.node
         error: OrchestraError | None = None
+        tried: set[str] = set()
         try:
-            while True:
+            while node is not None:
                 tried.add(node.id)
                 try:
                     error = await self._run_on(node, job)
                 finally:
-                    self._in_flight[node.id] -= 1
-                other = self._next_node(job, error, tried)
-                if other is None:
-                    break
-                node = other
-                self._in_flight[node.id] += 1
+                    self._in_flight.free(node.id)
+                node = await self._next_node(job, error, tried)
         except asyncio.CancelledError:
-            error = Cancelled("the caller left")
-        job.task = None
-        try:
-            await self._settle(job, error)
-        finally:
-            self._place(job.queue.model)
-            self._ask_for_more()
+            error = Stopped("the dispatcher was stopped before the answer was complete")
+            self._stop_node(job)
+        if isinstance(error, NodeBusy) and not job.cancelled and not job.expired:
+            # Every node was full after all. Not given back to the queue: that would use up a delivery.
+            pause = self.settings.busy_pause_s
+            job.timer = asyncio.get_running_loop().call_later(pause, self._wait, job)
+            return
+        await self._settle(job, error)
+        self._room_again(job.queue.model)
 
-    def _next_node(self, job: Job, error: OrchestraError | None, tried: set[str]) -> NodeInfo | None:
-        if error is None or not error.retryable or isinstance(error, NodeLost):
+    def _room_again(self, model: str) -> None:
+        if self._leaving:
+            return
+        self._place(model)
+        self._queues.ask_for(model, self._room(model))
+        if self._queues.models > 1:
+            self._view_changed.set()
+
+    async def _next_node(self, job: Job, error: OrchestraError | None, tried: set[str]) -> NodeInfo | None:
+        """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
+        if error is None or not error.retryable or isinstance(error, NodeLost | BusUnavailable):
             return None
-        if len(tried) >= self.settings.attempts:
-            return None
-        serving = self.registry.serving(job.queue.model)
-        return least_busy(serving, self._in_flight, without=frozenset(tried))
+        while len(tried) < self.settings.attempts and not (job.cancelled or job.expired or self._leaving):
+            others = [node for node in self.registry.serving(job.queue.model) if node.id not in tried]
+            node = least_busy(others, self._in_flight.counts)
+            if node is not None:
+                self._in_flight.take(node.id)
+                return node
+            if not others or isinstance(error, NodeBusy):
+                return None
+            await asyncio.sleep(self.settings.busy_pause_s)
+        return None
 
     async def _run_on(self, node: NodeInfo, job: Job) -> OrchestraError | None:
         """None when the node ended the stream itself, whatever its end; the error otherwise."""
-        PLACED.labels(job.queue.model, node.id).inc()
+        placed(job.queue.model, node.id).inc()
         envelope = job.envelope.under(traceparent(job.envelope.trace))
         try:
-            remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-            answer = asyncio.ensure_future(
-                self.bus.request(
+            with self._in_flight.answers(node.id) as answers:
+                message = await self.bus.request(
                     NodeAddress(node.id).generate,
                     job.delivery.message.data,
-                    timeout=remaining,
+                    timeout=envelope.remaining(DEFAULT_DEADLINE_S),
                     headers=envelope.headers(),
+                    within=answers,
                 )
-            )
-            self._on_node[node.id].add(answer)
-            try:
-                message = await answer
-            finally:
-                self._on_node[node.id].discard(answer)
-                answer.cancel()
         except NobodyListens:
             return NobodyListens(f"node {node.id} does not answer")
         except OrchestraError as error:
             return error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return NodeLost(f"node {node.id} died while it worked on the answer")
-        return from_body(ErrorBody.model_validate_json(message.data)) if message.header(ERROR) else None
+        if not message.header(ERROR):
+            return None
+        try:
+            return from_body(ErrorBody.model_validate_json(message.data))
+        except ValidationError:
+            return BackendFailed(f"node {node.id} gave an answer that cannot be read")
+
+    def _stop_node(self, job: Job) -> None:
+        try:
+            self.bus.post(StreamAddress(job.id).cancel)
+        except BusUnavailable as error:
+            log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
 
     async def _settle(self, job: Job, error: OrchestraError | None) -> None:
         """Tell the asker of an error nobody else has told it, and acknowledge the message."""
-        if isinstance(error, NodeBusy) and not job.cancelled and not job.expired:
-            # Every node was full after all. Not given back to the queue: that would use up a delivery.
-            asyncio.get_running_loop().call_later(self.settings.busy_pause_s, self._wait, job)
-            return
+        job.settled = True
+        job.stop_timer()
         self._jobs.pop(job.id, None)
-        ENDED.labels(job.queue.model, error.code if error else "ok").inc()
-        if error is not None and not isinstance(error, Cancelled):
-            ended = Ended(seq=OUT_OF_BAND, finish_reason="error", model=job.queue.model, error=error.body())
-            await self.bus.publish(StreamAddress(job.id).subject, ended.model_dump_json().encode())
-        await job.delivery.ack()
+        self._cancelled.pop(job.id, None)
+        ended(job.queue.model, error.code if error else "ok").inc()
+        self._say_settled(job, error)
 
-    def _node_gone(self, node_id: str) -> None:
-        for answer in list(self._on_node.pop(node_id, ())):
-            answer.cancel()
+    def _say_settled(self, job: Job, error: OrchestraError | None) -> None:
+        try:
+            if error is not None and not isinstance(error, Cancelled):
+                end = Ended(seq=OUT_OF_BAND, finish_reason="error", model=job.queue.model, error=error.body())
+                self.bus.post(StreamAddress(job.id).subject, end.model_dump_json().encode())
+            job.delivery.settle(b"+ACK")
+        except BusUnavailable:
+            self._unsettled.append((job, error))
+
+    def _settle_late(self) -> None:
+        late, self._unsettled = self._unsettled, []
+        for job, error in late:
+            self._say_settled(job, error)
 
     def _cancel(self, message: Message) -> None:
         job_id = StreamAddress.parse(message.subject).id
@@ -240,21 +311,19 @@ class Dispatcher(Actor):
                 self._cancelled.popitem(last=False)
             return
         job.cancelled = True
-        if job.task is None:
-            self._place(job.queue.model)
+        if not job.on_node:  # a node hears the cancel itself
+            self._withdraw(job)
 
     async def _keep_alive(self) -> None:
-        """Keep what was pulled from redelivery; settle what waited past its deadline."""
+        """Keep what was pulled from redelivery, and ask again for what a lost message would have brought."""
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            for job in list(self._jobs.values()):
-                try:
-                    await job.delivery.in_progress()
-                except OrchestraError as error:
-                    log.debug("cannot extend %s: %s", job.id, error)
-            for model in list(self._waiting):
-                self._place(model)
-            self._ask_for_more()
+            try:
+                for job in self._jobs.values():
+                    job.delivery.settle(b"+WPI")
+            except BusUnavailable as error:
+                log.debug("cannot keep generations from redelivery: %s", error)
+            self._view_changed.set()
 
 
 def _trace_only(job: Job) -> Envelope:

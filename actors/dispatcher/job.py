@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.asker import ID_HEADER
 from actors.runtime.envelope import Envelope
@@ -13,10 +14,12 @@ from actors.runtime.subjects import GenerationQueue
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
 
+_ID = re.compile(r"[\w-]+\.[\w-]+")
+
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A pulled generation. `task` is set while it is on a node."""
+    """A pulled generation. It `waits`, is `placed` on a node, pauses between the two, or is `settled`."""
 
     id: str
     queue: GenerationQueue
@@ -24,18 +27,40 @@ class Job:
     envelope: Envelope
     pulled_at: float = field(default_factory=time.monotonic)
     cancelled: bool = False
-    task: asyncio.Task[object] | None = None
+    waits: bool = False
+    placed: bool = False
+    settled: bool = False
+    timer: asyncio.TimerHandle | None = None
+    """Ends the wait at the deadline, or the pause."""
 
     @classmethod
     def of(cls, delivery: Delivery) -> Job:
-        """Read from the headers and the subject alone: the body passes through unread."""
+        """Read from the headers and the subject alone: the body passes through unread.
+
+        Raises ValueError for a message that no asker of ours has sent.
+        """
         message = delivery.message
+        job_id = message.header(ID_HEADER)
+        if not _ID.fullmatch(job_id):
+            raise ValueError(f"{job_id[:80]!r} is not the id of a generation")
+        envelope = Envelope.from_headers(message.headers)
+        attempt = delivery.attempt
         return cls(
-            message.header(ID_HEADER),
+            job_id,
             GenerationQueue.parse(message.subject),
             delivery,
-            Envelope.from_headers(message.headers),
+            replace(envelope, attempt=attempt) if attempt != envelope.attempt else envelope,
         )
+
+    @property
+    def on_node(self) -> bool:
+        """Whether it is at work, rather than waiting or pausing."""
+        return self.placed and self.timer is None
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     @property
     def expired(self) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from actors.runtime.bus import Bus
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.provision import ensure_consumer
 from actors.runtime.subjects import GenerationQueue
+from orchestration.errors import OrchestraError
 from orchestration.messages import Priority
+
+log = logging.getLogger(__name__)
 
 
 class Queues:
@@ -19,31 +24,76 @@ class Queues:
         self.max_models = max_models
         self._deliver = deliver
         self._pullers: dict[str, list[Puller]] = {}
+        self._turned_away: set[str] = set()
 
-    async def serve(self, models: Iterable[str]) -> None:
-        """Start pulling for models not served yet."""
-        for model in models:
-            if model in self._pullers or len(self._pullers) >= self.max_models:
+    async def serve(self, models: Iterable[str]) -> bool:
+        """Pull for these models, the ones that left making room for new ones where there are too many.
+
+        False when some cannot be pulled yet, which the log explains: call again.
+        """
+        wanted = set(models)
+        done = True
+        for model in wanted - self._pullers.keys():
+            if len(self._pullers) >= self.max_models:
+                await self._drop(self._pullers.keys() - wanted)
+            if len(self._pullers) >= self.max_models:
+                self._turn_away(model)
                 continue
-            pullers: list[Puller] = []
-            for priority in Priority:
-                queue = GenerationQueue(priority, model)
-                await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
-                puller = Puller(self.bus, queue.STREAM, queue.consumer, self._deliver)
-                await puller.start()
-                pullers.append(puller)
-            self._pullers[model] = pullers
+            try:
+                self._pullers[model] = await self._open(model)
+            except OrchestraError as error:
+                done = False
+                log.warning("cannot pull for model %r: %s", model, error)
+        return await self._mend() and done
+
+    def _turn_away(self, model: str) -> None:
+        if model not in self._turned_away and len(self._turned_away) < self.max_models:
+            self._turned_away.add(model)
+            log.error("model %r is not served: there are %d others, max_models", model, self.max_models)
+
+    async def _open(self, model: str) -> list[Puller]:
+        pullers: list[Puller] = []
+        for priority in Priority:
+            queue = GenerationQueue(priority, model)
+            await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
+            pullers.append(Puller(self.bus, queue.STREAM, queue.consumer, self._deliver))
+        for puller in pullers:
+            await puller.start()
+        return pullers
+
+    async def _mend(self) -> bool:
+        """Make consumers again that were deleted behind our back."""
+        for model, pullers in list(self._pullers.items()):
+            for priority, puller in zip(Priority, pullers, strict=True):
+                if puller.missing:
+                    queue = GenerationQueue(priority, model)
+                    try:
+                        await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
+                    except OrchestraError as error:
+                        log.warning("cannot pull for model %r: %s", model, error)
+                        return False
+                    puller.missing = False
+                    log.info("consumer %s was gone and is there again", queue.consumer)
+        return True
+
+    async def _drop(self, models: Iterable[str]) -> None:
+        dropped = [self._pullers.pop(model) for model in list(models)]
+        await asyncio.gather(*(puller.stop() for pullers in dropped for puller in pullers))
+
+    @property
+    def models(self) -> int:
+        return len(self._pullers)
 
     def ask(self, room: Callable[[str], int]) -> None:
         """Let each queue send as many as there is room for its model."""
-        for model, pullers in self._pullers.items():
-            free = room(model)
-            for puller in pullers:
-                puller.want(free)
+        for model in self._pullers:
+            self.ask_for(model, room(model))
+
+    def ask_for(self, model: str, free: int) -> None:
+        """The same for one model."""
+        for puller in self._pullers.get(model, ()):
+            puller.want(free)
 
     async def stop(self) -> None:
         """Pull nothing more."""
-        served, self._pullers = self._pullers, {}
-        for pullers in served.values():
-            for puller in pullers:
-                await puller.stop()
+        await self._drop(self._pullers.keys())

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from secrets import token_hex
 from typing import cast
 
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
@@ -23,9 +24,17 @@ from actors.node.presence import Presence
 from actors.node.settings import NodeSettings
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.envelope import current
 from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
-from orchestration.errors import BackendFailed, Cancelled, NodeBusy, OrchestraError, UnknownModel
+from orchestration.errors import (
+    BackendFailed,
+    Cancelled,
+    NodeBusy,
+    OrchestraError,
+    Stopped,
+    UnknownModel,
+)
 from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
 
 log = logging.getLogger(__name__)
@@ -54,6 +63,7 @@ class Node(Actor):
         """Set when another node has taken this one's id: the process must stop."""
         self._started_at = time.time()
         self._joined = False
+        self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
@@ -69,6 +79,7 @@ class Node(Actor):
             labels=self.settings.labels,
             slots=self.slots,
             running=len(self._active),
+            draining=self._leaving,
             started_at=self._started_at,
         )
 
@@ -81,13 +92,20 @@ class Node(Actor):
 
     async def join(self) -> None:
         """Appear in the registry; call it once the node's subject is served."""
-        self._joined = True
+        self._joined, self._leaving = True, False
         await self._presence.join()
 
     async def leave(self) -> None:
-        """Vanish from the registry; what runs goes on."""
-        self._joined = False
-        await self._presence.leave()
+        """Get no more work; what runs goes on.
+
+        The entry stays, marked as draining, until the node has stopped: were it gone, nobody could tell a
+        node that finishes its answers from one that died over them.
+        """
+        self._joined, self._leaving = False, True
+        try:
+            await self._presence.tell()
+        except OrchestraError as error:
+            log.warning("node %s could not say that it leaves: %s", self.id, error)
 
     async def stopped(self) -> None:
         await self._presence.leave()
@@ -108,7 +126,8 @@ class Node(Actor):
             raise UnknownModel.of(message.model, known)
         task = asyncio.current_task()
         assert task is not None
-        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel)
+        again = token_hex(4) if current.get().attempt > 1 else ""
+        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again)
         self._active[message.id] = task
         self._load_changed()
         began = time.perf_counter()
@@ -117,6 +136,12 @@ class Node(Actor):
             ended = await self._run(message, writer)
             outcome = ended.error.code if ended.error else ended.finish_reason
             return ended
+        except asyncio.CancelledError:
+            if not writer.seq:
+                raise
+            # Somebody may have read the beginning, so nobody else can take it up: the answer ends here.
+            stopped = Stopped(f"node {self.id} was told to stop before the answer was complete")
+            return writer.end_now(self._ended("error", error=stopped, model=message.model))
         except OrchestraError as error:
             outcome = error.code
             raise
@@ -133,7 +158,7 @@ class Node(Actor):
             if error.retryable and writer.seq == 0:
                 raise
             return await writer.end(self._ended("error", error=error, model=generation.model))
-        except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
+        except Exception as error:  # a backend is foreign code: its defect ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             failure = BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}")
             return await writer.end(self._ended("error", error=failure, model=generation.model))

@@ -1,0 +1,27 @@
+"""What a dispatcher measures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
+_ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", "outcome"])
+_WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
+WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
+
+
+@lru_cache(maxsize=4096)
+def placed(model: str, node: str) -> Counter:
+    return _PLACED.labels(model, node)
+
+
+@lru_cache(maxsize=4096)
+def ended(model: str, outcome: str) -> Counter:
+    return _ENDED.labels(model, outcome)
+
+
+@lru_cache(maxsize=1024)
+def wait_seconds(model: str) -> Histogram:
+    return _WAIT_SECONDS.labels(model)

@@ -1,0 +1,58 @@
+"""Generations that wait for a node: by model, most urgent first, oldest first among equals."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+from actors.dispatcher.job import Job
+from orchestration.messages import Priority
+
+RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+
+
+class Waiting:
+    """A heap for each model. A job that leaves from the middle stays in its heap, marked, until it is met."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[str, list[tuple[int, int, Job]]] = {}
+        self._counts: dict[str, int] = {}
+        self._arrivals = itertools.count()
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    @property
+    def models(self) -> list[str]:
+        return list(self._counts)
+
+    def count(self, model: str) -> int:
+        return self._counts.get(model, 0)
+
+    def push(self, job: Job) -> None:
+        model = job.queue.model
+        job.waits = True
+        heap = self._heaps.setdefault(model, [])
+        heapq.heappush(heap, (RANK[job.queue.priority], next(self._arrivals), job))
+        self._counts[model] = self._counts.get(model, 0) + 1
+
+    def first(self, model: str) -> Job | None:
+        """Who is next; it goes on waiting until `remove`."""
+        heap = self._heaps.get(model)
+        while heap:
+            job = heap[0][2]
+            if job.waits:
+                return job
+            heapq.heappop(heap)
+        return None
+
+    def remove(self, job: Job) -> None:
+        """It waits no more; harmless for one that does not."""
+        if not job.waits:
+            return
+        job.waits = False
+        model = job.queue.model
+        self._counts[model] -= 1
+        if not self._counts[model]:
+            del self._counts[model]
+            del self._heaps[model]
