@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import socket
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.routes import Routes
 from actors.gateway.settings import GatewaySettings, split_address
 
-log = logging.getLogger(__name__)
+GRACE_S = 3
+"""Past `drain_s`, for answers to end with their error before connections are cut."""
 
 
 def bind(address: str) -> socket.socket:
@@ -38,6 +39,20 @@ def bind(address: str) -> socket.socket:
             f"with --http {host}:PORT (port 0 takes a free one)"
         ) from error
     return bound
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes a connection that never asks like one that is idle between requests."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
 
 class _Server(uvicorn.Server):
@@ -77,7 +92,7 @@ class HttpServer:
         settings = self.settings
         config = uvicorn.Config(
             routes,
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -87,7 +102,7 @@ class HttpServer:
             server_header=False,
             limit_concurrency=settings.max_connections,
             timeout_keep_alive=settings.idle_connection_s,
-            timeout_graceful_shutdown=math.ceil(settings.drain_s),
+            timeout_graceful_shutdown=math.ceil(settings.drain_s) + GRACE_S,
         )
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([self.socket]))
@@ -98,7 +113,7 @@ class HttpServer:
             await self._serving
 
     async def stop(self) -> None:
-        """Accept no more, let answers in flight finish within `drain_s`, cancel the rest."""
+        """Accept no more, let answers in flight finish, cut the rest `GRACE_S` after `drain_s`."""
         if self._server is None or self._serving is None:
             self.socket.close()
             return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from actors.asker import Asker
 from actors.gateway.gateway import Gateway
-from actors.gateway.http import HttpServer
+from actors.gateway.http import GRACE_S, HttpServer
 from actors.gateway.routes import Routes
 from actors.gateway.service import ChatService, chat_endpoint, service_info
 from actors.gateway.settings import GatewaySettings
@@ -17,6 +18,8 @@ from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,4 +59,9 @@ async def run_gateway(
         finally:
             await service.leave()
             gateway.draining = True
-            await asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s))
+            ending = asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s + GRACE_S))
+            await asyncio.wait({ending}, timeout=settings.drain_s)
+            if gateway.in_flight:
+                log.warning("%d requests unfinished after %g s", gateway.in_flight, settings.drain_s)
+                await asker.stop()  # each of them ends with an error that says why
+            await ending

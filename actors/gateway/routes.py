@@ -73,7 +73,7 @@ class Routes:
             log.error("a request to %s crashed", route, exc_info=error)
             await self._failed(exchange, Defect("the gateway failed on this request; its log says why"))
         finally:
-            count_request("http", route, exchange.status)
+            count_request("http", route, exchange.status or ClientLeft.status)
 
     def _found(self, path: str) -> tuple[str, dict[str, Handler]]:
         methods = self.table.get(path)

@@ -192,6 +192,26 @@ async def test_stopping_lets_a_stream_finish_and_takes_no_new_one() -> None:
     assert b'"finish_reason":"length"' in rest
 
 
+async def test_a_stream_that_outlasts_the_drain_ends_with_an_error_that_says_why() -> None:
+    backend = EchoBackend(EchoSettings(models=("stuck",), stall_after=1))
+    with running_cluster([("stuck", backend)], gateway=LIMITS.model_copy(update={"drain_s": 0.2})) as own:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(own.url + CHAT, json=chat("stuck", stream=True)) as answer:
+                assert (await answer.content.readline()).startswith(b"data: ")
+                own.stop_gateway()
+                lines = [line async for line in answer.content if line.startswith(b"data: ")]
+        assert json.loads(lines[-1][6:])["error"]["message"] == "shutting down"
+        await until(lambda: own.running_on("stuck") == 0)
+
+
+async def test_a_connection_that_never_asks_is_closed() -> None:
+    with running_cluster([], gateway=LIMITS.model_copy(update={"idle_connection_s": 1})) as own:
+        host, port = own.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
 async def test_a_busy_port_is_named_with_the_way_out(cluster: Cluster) -> None:
     address = cluster.url.removeprefix("http://")
     with pytest.raises(HttpPortBusy, match=rf"cannot listen on {address}.*--http 127\.0\.0\.1:PORT"):
