@@ -1,0 +1,27 @@
+"""What all tests share: the event loop of the product, a nats-server, and a bus to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+import uvloop
+
+from actors.runtime.bus import Bus, BusSettings
+from tests.fixtures.nats import RunningNats, nats_server, own_nats
+
+__all__ = ["nats_server", "own_nats"]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on uvloop, as Orchestra does."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def bus(nats_server: RunningNats) -> AsyncIterator[Bus]:
+    """A connection to the shared server."""
+    connected = await Bus.connect(BusSettings(url=nats_server.url), name="test")
+    yield connected
+    await connected.close()
