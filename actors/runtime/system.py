@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ class ActorRef:
             work.cancel()
             raise
 
-    async def stream(self, message: Any, envelope: Envelope | None = None) -> AsyncIterator[Any]:
+    async def stream(self, message: Any, envelope: Envelope | None = None) -> AsyncGenerator[Any, None]:
         """The values a streaming handler yields. Closing the iterator cancels the handler.
 
         Raises TypeError where the handler answers once.

@@ -196,7 +196,7 @@ async def test_a_stream_that_is_closed_early_ends_its_handler() -> None:
     greeter = Greeter()
     ref = await ActorSystem().spawn(Greeter, lambda: greeter)
     stream = ref.stream(Count(to=1_000_000))
-    async with aclosing(stream) as values:  # type: ignore[type-var]
+    async with aclosing(stream) as values:
         async for _ in values:
             break
     await eventually(lambda: ref.cell.running == 0)
@@ -215,7 +215,7 @@ async def test_a_slow_reader_slows_the_handler_down() -> None:
 
     ref = await ActorSystem().spawn(Talker, Talker)
     stream = ref.stream(Count(to=1000))
-    assert await anext(stream) == 0  # type: ignore[call-overload]
+    assert await anext(stream) == 0
     await eventually(lambda: said > STREAM_BUFFER)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -228,7 +228,7 @@ async def test_asking_a_stream_or_streaming_an_answer_is_the_callers_mistake() -
     with pytest.raises(TypeError, match="use `stream`"):
         await ref.ask(Count(to=1))
     with pytest.raises(TypeError, match="use `ask`"):
-        await anext(ref.stream(Greet(name="x")))  # type: ignore[call-overload]
+        await anext(ref.stream(Greet(name="x")))
     assert ref.cell.state == "running"
 
 
