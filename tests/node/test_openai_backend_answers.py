@@ -1,0 +1,173 @@
+"""What the OpenAI backend understands, sends and keeps to itself, before a scripted upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.node.backends.base import Embeddings, Finish, Piece
+from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from orchestration.errors import (
+    BackendFailed,
+    UnknownModel,
+)
+from orchestration.messages import ChatMessage, Generation, Usage
+from tests.fixtures.scripted import CHAT, DONE, WHOLE, backend_before, once, stream, whole
+from tests.fixtures.upstream import (
+    MODEL,
+    STREAM_END,
+    STREAM_HEAD,
+    Request,
+    chunk,
+    delta,
+    event,
+    response,
+)
+
+
+async def test_an_answer_that_drips_in_a_byte_at_a_time_is_whole() -> None:
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        yield STREAM_HEAD
+        for byte in b"".join([*WHOLE, DONE]).replace(b"\n", b"\r\n"):
+            yield chunk(bytes([byte]))
+        yield STREAM_END
+
+    async with backend_before(script) as (backend, _):
+        text, finish = await whole(backend)
+    assert text == "Hello there"
+    assert finish == Finish(reason="stop", usage=Usage(prompt_tokens=7, completion_tokens=2))
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    async with backend_before(stream(*WHOLE, DONE)) as (backend, upstream):
+        for _ in range(5):
+            await whole(backend)
+        assert len(upstream.requests) == 5
+        assert upstream.connections == 1
+
+
+async def test_a_prompt_of_megabytes_arrives_whole() -> None:
+    prompt = "long é " * 400_000
+    generation = CHAT.model_copy(update={"messages": (ChatMessage(role="user", content=prompt),)})
+    async with backend_before(stream(*WHOLE, DONE)) as (backend, upstream):
+        await whole(backend, generation)
+        assert upstream.requests[0].body["messages"][0]["content"] == prompt
+
+
+async def test_no_more_connections_are_open_than_there_are_slots() -> None:
+    async with backend_before(stream(*WHOLE, DONE)) as (backend, upstream):
+        await asyncio.gather(*(whole(backend) for _ in range(20)))
+        assert len(upstream.requests) == 20
+        assert upstream.connections <= 4
+
+
+async def test_chunks_are_counted_and_marked_when_the_upstream_tells_no_usage() -> None:
+    async with backend_before(
+        stream(event(delta("a")), event(delta("b")), event(delta(None, "length")), DONE)
+    ) as (
+        backend,
+        _,
+    ):
+        _, finish = await whole(backend)
+    assert finish == Finish(reason="length", usage=Usage(completion_tokens=2, estimated=True))
+
+
+async def test_a_stream_without_its_end_marker_is_whole_if_the_finish_reason_came() -> None:
+    async with backend_before(stream(*WHOLE)) as (backend, _):
+        assert (await whole(backend))[0] == "Hello there"
+
+
+async def test_empty_choices_comments_and_thoughts_add_no_text() -> None:
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}]}
+    other = {"choices": [{"index": 1, "delta": {"content": "not asked for"}}]}
+    script = stream(b": ping\n\n", event({"choices": []}), event(thought), event(other), *WHOLE, DONE)
+    async with backend_before(script) as (backend, _):
+        pieces = [o async for o in backend.generate(CHAT) if isinstance(o, Piece)]
+    assert [piece.text for piece in pieces] == ["", "Hello", " there"]
+
+
+async def test_a_server_that_cannot_stream_is_understood() -> None:
+    body = {"choices": [{"index": 0, "message": {"content": "at once"}, "finish_reason": "stop"}]}
+    async with backend_before(once(response(200, body))) as (backend, _):
+        assert (await whole(backend))[0] == "at once"
+
+
+async def test_the_key_is_sent_and_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_TEST_KEY", "sk-very-secret")
+    caplog.set_level("DEBUG")
+    script = once(response(401, {"error": {"message": "Incorrect API key: sk-very-secret"}}))
+    async with backend_before(script, api_key_env="ORCHESTRA_TEST_KEY") as (backend, upstream):
+        with pytest.raises(BackendFailed, match="ORCHESTRA_TEST_KEY") as caught:
+            await whole(backend)
+        assert upstream.requests[0].headers["authorization"] == "Bearer sk-very-secret"
+        seen = f"{caught.value} {caught.value.body()} {backend!r} {backend._settings!r} {caplog.text}"
+    assert "sk-very-secret" not in seen
+
+
+async def test_a_key_that_is_not_set_is_named() -> None:
+    backend = OpenAIBackend(
+        OpenAISettings(base_url="http://127.0.0.1:9", api_key_env="ORCHESTRA_NO_SUCH_KEY")
+    )
+    with pytest.raises(BackendFailed, match=r"ORCHESTRA_NO_SUCH_KEY.* is not set"):
+        await backend.start()
+
+
+async def test_served_names_are_mapped_and_others_refused() -> None:
+    async with backend_before(stream(*WHOLE, DONE), models={"fast": MODEL}) as (backend, upstream):
+        assert [card.name for card in backend.models] == ["fast"]
+        assert backend.models[0].context_tokens == 4096
+        await whole(backend, CHAT.model_copy(update={"model": "fast"}))
+        assert upstream.requests[0].body["model"] == MODEL
+        with pytest.raises(UnknownModel, match="known models: fast"):
+            await whole(backend)
+
+
+async def test_embeddings_as_numbers_and_out_of_order_are_put_right() -> None:
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        data = [{"index": i, "embedding": [float(text), 0.5]} for i, text in enumerate(request.body["input"])]
+        yield response(200, {"data": data[::-1], "usage": {"prompt_tokens": len(data)}})
+
+    inputs = tuple(str(number) for number in range(5))
+    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=inputs)
+    async with backend_before(script, embedding_batch=2) as (backend, upstream):
+        outputs = [output async for output in backend.generate(generation)]
+        assert len(upstream.requests) == 3
+    batches = [output for output in outputs if isinstance(output, Embeddings)]
+    assert [batch.index for batch in batches] == [0, 2, 4]
+    vectors = [struct.unpack("<2f", base64.b64decode(v)) for batch in batches for v in batch.vectors]
+    assert vectors == [(float(number), 0.5) for number in range(5)]
+    assert outputs[-1] == Finish(reason="stop", usage=Usage(prompt_tokens=5))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": []},
+        {"data": [{"index": 0, "embedding": "!!"}]},
+        {"data": [{"index": 0, "embedding": "AAA="}]},
+        {"data": [{"index": 1, "embedding": [0.5]}]},
+        {"data": [{"index": 0, "embedding": ["x"]}]},
+        {"data": 5},
+        [1],
+    ],
+)
+async def test_embeddings_that_cannot_be_read_fail(body: object) -> None:
+    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=("a",))
+    async with backend_before(once(response(200, body))) as (backend, _):
+        with pytest.raises(BackendFailed, match="cannot be read"):
+            await whole(backend, generation)
+
+
+async def test_an_answer_over_the_limit_is_not_read_to_its_end() -> None:
+    body = json.dumps({"data": "x" * 50_000}).encode()
+    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=("a",))
+    async with backend_before(once(response(200, body)), max_answer_bytes=4096) as (backend, _):
+        with pytest.raises(BackendFailed, match="max_answer_bytes 4096"):
+            await whole(backend, generation)
