@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from actors.gateway.corked import Corked
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.routes import Routes
 from actors.gateway.settings import GatewaySettings, split_address
@@ -45,7 +46,7 @@ class _Protocol(HttpToolsProtocol):
     """Closes a connection that never asks like one that is idle between requests."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Corked(transport, self.loop))
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
