@@ -24,6 +24,9 @@ GET  /v1/models             what can be asked for now
 GET  /healthz               200 while this process runs
 GET  /readyz                200 while it can answer, else 503 saying what is missing
 GET  /metrics               for Prometheus
+
+Request headers: X-Request-Timeout (seconds), traceparent. Every answer names its run in X-Orchestra-Run.
+The same chats over NATS: request orchestra.chat with the body of /v1/chat/completions.
 """
 
 

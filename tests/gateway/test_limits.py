@@ -185,8 +185,7 @@ async def test_stopping_lets_a_stream_finish_and_takes_no_new_one() -> None:
                 assert (await answer.content.readline()).startswith(b"data: ")
                 own.stop_gateway()
                 await until(lambda: own.running.gateway.draining)
-                with pytest.raises(aiohttp.ClientConnectorError):
-                    await until_refused(session, own.url)
+                await until_refused(session, own.url)
                 rest = await answer.content.read()
     assert rest.endswith(b"data: [DONE]\n\n")
     assert b'"finish_reason":"length"' in rest
@@ -225,8 +224,13 @@ async def until(condition: Any, within_s: float = 10) -> None:
 
 
 async def until_refused(session: aiohttp.ClientSession, url: str) -> None:
-    """Connect anew until that fails."""
+    """Connect anew until nobody listens; a connection may still be cut while the port closes."""
     async with asyncio.timeout(5):
         while True:
-            async with session.get(url + "/healthz", headers={"connection": "close"}):
-                pass
+            try:
+                async with session.get(url + "/healthz", headers={"connection": "close"}):
+                    pass
+            except aiohttp.ClientConnectorError:
+                return
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                continue
