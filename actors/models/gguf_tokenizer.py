@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.models import sentencepiece
 from actors.models.errors import CorruptModel, UnsupportedModel
 
-_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 2, 3, 4, 5
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Values of `tokenizer.ggml.token_type`."""
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -84,7 +85,8 @@ class GgufTokenizer:
             tokens=tokens,
             bos_token_id=bos,
             eos_token_id=eos,
-            add_bos=bool(metadata.get("tokenizer.ggml.add_bos_token", False)) and bos is not None,
+            add_bos=bos is not None
+            and bool(metadata.get("tokenizer.ggml.add_bos_token", _adds_bos(metadata))),
             eog_token_ids=tuple(sorted(id_ for id_ in ends if id_ is not None)),
         )
 
@@ -111,27 +113,47 @@ def _control_ids(tokens: list[str], types: list[int], template: str) -> set[int]
     }
 
 
+def _adds_bos(metadata: Mapping[str, Any]) -> bool:
+    """llama.cpp's default where a file does not say."""
+    if metadata.get("tokenizer.ggml.model") == "llama":
+        return True
+    return _PRE_TOKENIZERS.get(metadata.get("tokenizer.ggml.pre", "")) is _LLAMA3
+
+
 def _document(
     metadata: Mapping[str, Any], tokens: list[str], types: list[int], control: set[int]
 ) -> dict[str, Any]:
-    model, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
-    if model != "gpt2":
-        raise UnsupportedModel(f"tokenizer model {model!r} is not supported; gpt2 (byte-level BPE) is")
+    added = sorted(control | {id_ for id_, kind in enumerate(types) if kind == _USER_DEFINED})
+    model = metadata.get("tokenizer.ggml.model")
+    if model == "gpt2":
+        parts = _byte_level(metadata, tokens)
+    elif model == "llama":
+        parts = sentencepiece.parts(metadata, tokens, set(added))
+    else:
+        raise UnsupportedModel(
+            f"tokenizer model {model!r} is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are"
+        )
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_added(id_, tokens[id_], id_ in control) for id_ in added],
+        "post_processor": None,
+        **parts,
+    }
+
+
+def _byte_level(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
+    pre = metadata.get("tokenizer.ggml.pre", "default")
     if pre not in _PRE_TOKENIZERS:
         known = ", ".join(sorted(_PRE_TOKENIZERS))
         raise UnsupportedModel(f"pre-tokenizer {pre!r} is not supported; these are: {known}")
     merges = metadata.get("tokenizer.ggml.merges")
     if not isinstance(merges, list):
         raise CorruptModel("the tokenizer has no merges (tokenizer.ggml.merges)")
-    added = sorted(control | {id_ for id_, kind in enumerate(types) if kind == _USER_DEFINED})
     return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_added(id_, tokens[id_], id_ in control) for id_ in added],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _PRE_TOKENIZERS[pre]},
-        "post_processor": None,
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",

@@ -39,6 +39,8 @@ class Tokenizer:
         self._control = (
             re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
         )
+        unknown = inner.token_to_id(str(getattr(inner.model, "unk_token", None)))
+        self._forbidden = self._special_ids - {unknown}
         self._bytes: dict[int, bytes] = {}
 
     @classmethod
@@ -71,14 +73,19 @@ class Tokenizer:
         template's. Without, it stays text, cut into ordinary tokens: for what a user wrote.
         """
         if not specials or self._control is None:
-            return list(self._inner.encode(text, add_special_tokens=False).ids) if text else []
+            return self._ordinary(text)
         ids: list[int] = []
         for at, piece in enumerate(self._control.split(text)):
-            if at % 2:
-                ids.append(self._specials[piece])
-            elif piece:
-                ids.extend(self._inner.encode(piece, add_special_tokens=False).ids)
+            ids += [self._specials[piece]] if at % 2 else self._ordinary(piece)
         return ids
+
+    def _ordinary(self, text: str) -> list[int]:
+        """Ids of text that holds no control tokens, or whose control tokens are only text."""
+        ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids if text else []
+        if self._forbidden.isdisjoint(ids):
+            return ids
+        # A model's merges, or its look-up of whole words, came upon the spelling of a control token.
+        return [id_ for char in text for id_ in self._inner.encode(char, add_special_tokens=False).ids]
 
     def encode_sentence(self, text: str) -> list[int]:
         """Token ids of `text` for an embedding model, with its tokens for beginning and end."""

