@@ -9,6 +9,7 @@ import nats
 import nats.micro
 import pytest
 from nats.aio.client import Client
+from nats.micro.request import Request
 
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message
@@ -81,9 +82,7 @@ async def collect(client: Client, subject: str, data: bytes) -> list[Any]:
     return found
 
 
-async def test_ping_info_and_stats_say_what_the_micro_protocol_says(
-    served: Served, client: Client
-) -> None:
+async def test_ping_info_and_stats_say_what_the_micro_protocol_says(served: Served, client: Client) -> None:
     await served.endpoint(Greet, queue="q", metadata={"c": "d"})
     for suffix in ("", f".{served.name}", f".{served.name}.{served.service.id}"):
         inbox = client.new_inbox()
@@ -116,7 +115,7 @@ async def test_our_answers_have_every_field_that_the_reference_service_gives(
         client, name=f"{served.name}-ref", version="1.0.0", description="d"
     )
 
-    async def nothing(request: nats.micro.Request) -> None: ...
+    async def nothing(request: Request) -> None: ...
 
     await reference.add_endpoint(name="greet", handler=nothing, subject=f"{served.name}-ref.x", metadata={})
     for verb in ("PING", "INFO", "STATS"):
@@ -167,9 +166,7 @@ async def test_a_crash_is_a_500_that_names_the_defect(served: Served, client: Cl
     assert json.loads(reply.data)["code"] == "internal"
 
 
-async def test_a_message_the_actor_has_no_handler_for_is_answered_too(
-    served: Served, client: Client
-) -> None:
+async def test_a_message_the_actor_has_no_handler_for_is_answered_too(served: Served, client: Client) -> None:
     subject = await served.endpoint(Greet, decode=lambda _: 17)
     reply = await client.request(subject, b"{}", timeout=5)
     assert reply.headers is not None

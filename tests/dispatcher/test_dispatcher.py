@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from actors.asker import ID_HEADER
+from actors.dispatcher import DispatcherSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.jetstream import enqueue
+from actors.runtime.subjects import GenerationQueue
+from orchestration.errors import (
+    BackendFailed,
+    DeadlineExceeded,
+    InvalidRequest,
+    NodeBusy,
+    NoNode,
+    OrchestraError,
+)
+from orchestration.messages import Ended, Priority
+from tests.fixtures.eventually import eventually
+from tests.fixtures.stage import Stage
+
+
+async def test_a_generation_comes_back_as_a_stream(stage: Stage) -> None:
+    node = await stage.node()
+    dispatcher = await stage.dispatcher()
+    text, ended = await stage.ask(stage.generation("say this again"))
+    assert text == "say this again"
+    assert (ended.node, ended.model, ended.finish_reason) == (node.id, stage.model, "stop")
+    await stage.settled(dispatcher)
+
+
+async def test_two_thousand_generations_are_answered_once_each_and_leave_nothing(stage: Stage) -> None:
+    for _ in range(2):
+        await stage.node(slots=16)
+    dispatchers = [await stage.dispatcher() for _ in range(2)]
+    for start in range(0, 2000, 500):  # a queue holds 1,000
+        asked = [f"number {n}" for n in range(start, start + 500)]
+        answers = await asyncio.gather(*(stage.ask(stage.generation(words)) for words in asked))
+        assert [text for text, _ in answers] == asked
+    await stage.settled(*dispatchers)
+    assert stage.asker.open_streams == 0
+    assert not any(stage.running().values())
+
+
+async def test_no_node_gets_more_than_its_slots(stage: Stage) -> None:
+    nodes = [await stage.node(slots=3, speed=200), await stage.node(slots=5, speed=200)]
+    dispatcher = await stage.dispatcher()
+    most = dict.fromkeys(stage.nodes, 0)
+
+    async def watch() -> None:
+        while True:
+            for name, running in stage.running().items():
+                most[name] = max(most[name], running)
+            await asyncio.sleep(0)
+
+    watching = asyncio.ensure_future(watch())
+    answers = await asyncio.gather(*(stage.ask(stage.generation(tokens=8)) for _ in range(60)))
+    watching.cancel()
+    assert len(answers) == 60
+    assert most == {nodes[0].id: 3, nodes[1].id: 5}
+    await stage.settled(dispatcher)
+
+
+async def test_the_node_with_most_free_slots_comes_first(stage: Stage) -> None:
+    await stage.node("small", slots=2, speed=50)
+    await stage.node("large", slots=6, speed=50)
+    await stage.dispatcher()
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(tokens=20))) for _ in range(4)]
+    await eventually(lambda: sum(stage.running().values()) == 4)
+    assert stage.running() == {"small": 0, "large": 4}
+    await asyncio.gather(*asked)
+
+
+async def test_the_urgent_ones_overtake_those_that_wait(stage: Stage) -> None:
+    await stage.node(slots=1, speed=50)
+    await stage.dispatcher()
+    order: list[str] = []
+
+    async def ask(name: str, priority: Priority, tokens: int = 2) -> None:
+        await stage.ask(stage.generation(tokens=tokens, priority=priority))
+        order.append(name)
+
+    first = asyncio.ensure_future(ask("first", Priority.BATCH, 10))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    others = [
+        asyncio.ensure_future(ask(name, priority))
+        for name, priority in (
+            ("batch", Priority.BATCH),
+            ("standard", Priority.STANDARD),
+            ("interactive", Priority.INTERACTIVE),
+        )
+    ]
+    await asyncio.gather(first, *others)
+    assert order == ["first", "interactive", "standard", "batch"]
+
+
+async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_another(stage: Stage) -> None:
+    await stage.node("a-broken", fail_first=1000, slots=8)
+    await stage.node("b-fine", slots=4)
+    dispatcher = await stage.dispatcher()
+    answers = await asyncio.gather(*(stage.ask(stage.generation(f"n {n}")) for n in range(20)))
+    assert {ended.node for _, ended in answers} == {"b-fine"}
+    assert [text for text, _ in answers] == [f"n {n}" for n in range(20)]
+    await stage.settled(dispatcher)
+
+
+async def test_when_every_node_fails_the_last_error_is_told(stage: Stage) -> None:
+    for _ in range(2):
+        await stage.node(fail_first=1000)
+    dispatcher = await stage.dispatcher()
+    with pytest.raises(BackendFailed, match="echo fails its first"):
+        await stage.ask(stage.generation())
+    await stage.settled(dispatcher)
+
+
+async def test_a_failure_after_the_beginning_is_told_and_not_repeated_elsewhere(stage: Stage) -> None:
+    await stage.node("a", fail_every=1, fail_after=2)
+    await stage.node("b", fail_every=1, fail_after=2)
+    await stage.dispatcher()
+    texts: list[str] = []
+    with pytest.raises(BackendFailed):
+        async with aclosing(
+            stage.asker.stream(stage.generation("one two three"), Envelope.within(10))
+        ) as events:
+            async for event in events:
+                texts.append(getattr(event, "text", ""))
+    assert "".join(texts) == "one two"
+
+
+async def test_a_request_that_no_node_could_serve_is_not_tried_again(stage: Stage) -> None:
+    await stage.node("a")
+    await stage.node("b")
+    await stage.dispatcher()
+    generation = stage.generation().model_copy(update={"messages": ()})
+    with pytest.raises(InvalidRequest) as refused:
+        await stage.ask(generation)
+    assert refused.value.param == "messages"
+
+
+async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(stage: Stage) -> None:
+    node = await stage.node(slots=2, speed=50)
+    await stage.dispatcher()
+    taken = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    for number, _ in enumerate(taken):  # someone else's work, which the registry has not heard of yet
+        node._active[f"other.{number}"] = asyncio.current_task()  # type: ignore[assignment]
+    asked = asyncio.ensure_future(stage.ask(stage.generation()))
+    refused = 0
+
+    def count(error: OrchestraError) -> bool:
+        return isinstance(error, NodeBusy)
+
+    assert count(NodeBusy(""))
+    while refused < 3 and not asked.done():
+        refused += 1
+        await asyncio.sleep(0.03)
+    node._active.clear()
+    text, _ = await asked
+    assert text == "a few words"
+
+
+async def test_a_generation_waits_no_longer_than_its_deadline(stage: Stage) -> None:
+    await stage.node(slots=1, speed=20)
+    dispatcher = await stage.dispatcher()
+    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=30)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    with pytest.raises(DeadlineExceeded):
+        await stage.ask(stage.generation(), within_s=0.3)
+    await eventually(lambda: len(dispatcher._jobs) == 1, within_s=2)
+    await busy
+    await stage.settled(dispatcher)
+
+
+async def test_the_deadline_reaches_the_node(stage: Stage) -> None:
+    await stage.node(speed=10)
+    dispatcher = await stage.dispatcher()
+    with pytest.raises(DeadlineExceeded):
+        await stage.ask(stage.generation(tokens=1000), within_s=0.5)
+    await eventually(lambda: not any(stage.running().values()), within_s=2)
+    await stage.settled(dispatcher)
+
+
+async def test_a_generation_cancelled_in_the_queue_never_runs(stage: Stage) -> None:
+    dispatcher = await stage.dispatcher(sees=0)  # so that nobody pulls yet
+    generation = stage.generation()
+    asked = asyncio.ensure_future(stage.ask(generation))
+    await eventually(lambda: stage.asker.open_streams == 1)
+    await stage.bus.flush()
+    asked.cancel()
+    await asyncio.wait({asked})
+    await eventually(lambda: generation.id in dispatcher._cancelled)
+    node = await stage.node(speed=10)
+    text, _ = await stage.ask(stage.generation("the next one"))
+    assert text == "the next one"
+    await stage.settled(dispatcher)
+    assert node.describe().running == 0
+
+
+async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: Stage) -> None:
+    await stage.node(slots=1, speed=20)
+    dispatcher = await stage.dispatcher()
+    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=20, priority=Priority.BATCH)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    first = asyncio.ensure_future(stage.ask(stage.generation()))
+    last = asyncio.ensure_future(stage.ask(stage.generation(priority=Priority.STANDARD)))
+    await eventually(lambda: len(dispatcher._waiting) == 2)
+    last.cancel()
+    await eventually(lambda: len(dispatcher._waiting) == 1 and len(dispatcher._jobs) == 2, within_s=0.5)
+    await asyncio.gather(busy, first)
+    await stage.settled(dispatcher)
+
+
+async def test_a_generation_cancelled_at_work_stops_on_its_node(stage: Stage) -> None:
+    await stage.node(speed=20)
+    dispatcher = await stage.dispatcher()
+    async with aclosing(stage.asker.stream(stage.generation(tokens=10_000), Envelope.within(30))) as events:
+        async for _ in events:
+            break
+    await eventually(lambda: not any(stage.running().values()), within_s=2)
+    await stage.settled(dispatcher)
+
+
+async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_deadline(stage: Stage) -> None:
+    await stage.node(slots=1, speed=5)
+    dispatcher = await stage.dispatcher()
+    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=1000, priority=Priority.BATCH)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    told: list[Ended] = []
+    generation = stage.generation()
+    await stage.bus.subscribe(
+        f"stream.{generation.id}", lambda message: told.append(Ended.model_validate_json(message.data))
+    )
+    waiting = asyncio.ensure_future(stage.ask(generation, within_s=1))
+    await eventually(lambda: len(dispatcher._waiting) == 1)
+    await next(iter(stage.nodes.values())).leave()
+    with pytest.raises((DeadlineExceeded, NoNode)):
+        await waiting
+    await eventually(lambda: told)
+    assert told[0].error is not None
+    assert told[0].error.code == "no_node"
+    busy.cancel()
+    await asyncio.wait({busy})
+
+
+async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
+    for _ in range(2):
+        await stage.node(slots=4, speed=500)
+    dispatchers = [await stage.dispatcher() for _ in range(2)]
+    seen: list[set[str]] = [set(), set()]
+
+    async def watch() -> None:
+        while True:
+            for ids, dispatcher in zip(seen, dispatchers, strict=True):
+                ids.update(dispatcher._jobs)
+            await asyncio.sleep(0)
+
+    watching = asyncio.ensure_future(watch())
+    asked = [f"number {n}" for n in range(200)]
+    answers = await asyncio.gather(*(stage.ask(stage.generation(words)) for words in asked))
+    watching.cancel()
+    assert [text for text, _ in answers] == asked
+    assert min(len(ids) for ids in seen) > 10
+    assert not seen[0] & seen[1]
+    await stage.settled(*dispatchers)
+
+
+async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what_waits(stage: Stage) -> None:
+    await stage.node(slots=1, speed=50)
+    first = await stage.dispatcher()
+    asked = [
+        asyncio.ensure_future(stage.ask(stage.generation(f"number {n}", tokens=10, priority=priority)))
+        for n, priority in enumerate(Priority)
+    ]
+    await eventually(lambda: len(first._jobs) == 3)
+    second = await stage.dispatcher()
+    await first.leave()
+    assert await first.me.cell.drain(10)
+    answers = await asyncio.gather(*asked)
+    assert [text.split()[1] for text, _ in answers] == ["0", "1", "2"]
+    assert not first._jobs
+    await stage.settled(first, second)
+
+
+async def test_a_dispatcher_stopped_at_its_limit_tells_the_callers_and_stops_the_node(stage: Stage) -> None:
+    await stage.node(speed=10)
+    dispatcher = await stage.dispatcher()
+    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    await dispatcher.leave()
+    assert not await dispatcher.me.cell.drain(0.1)
+    with pytest.raises(OrchestraError, match="stopped before the answer was complete"):
+        await asyncio.wait_for(asked, 5)
+    await stage.settled(dispatcher)
+
+
+async def test_a_message_that_is_no_generation_is_thrown_out(stage: Stage) -> None:
+    await stage.node()
+    await stage.dispatcher()
+    subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
+    await enqueue(stage.bus, subject, b"rubbish", {})
+    await enqueue(stage.bus, subject, b"rubbish", {ID_HEADER: "*.>"})
+    generation = stage.generation()
+    events = stage.asker.follow(
+        generation.id,
+        Envelope.within(10),
+        lambda reply: stage.bus.publish(subject, b"rubbish", headers={ID_HEADER: generation.id}),
+    )
+    with pytest.raises(InvalidRequest):
+        await anext(events)
+    await stage.settled()
+
+
+async def test_models_beyond_the_limit_are_served_once_others_have_left(stage: Stage) -> None:
+    other = Stage(stage.bus, stage.asker, stage.stack)
+    first = await stage.node()
+    await stage.dispatcher(DispatcherSettings(max_models=1))
+    await stage.ask(stage.generation())
+    await other.node()
+    waiting = asyncio.ensure_future(other.ask(other.generation("at last")))
+    await first.leave()
+    text, _ = await waiting
+    assert text == "at last"

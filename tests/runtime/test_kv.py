@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket, Conflict, Lease
+from orchestration.errors import BusUnavailable
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api, declare_bucket
+
+
+@pytest.fixture
+async def bucket(bus: Bus) -> AsyncIterator[Bucket]:
+    bucket = Bucket(bus, f"b-{uuid4().hex[:8]}")
+    await declare_bucket(bus, bucket.name, ttl_s=1)
+    yield bucket
+    await api(bus, f"STREAM.DELETE.KV_{bucket.name}")
+
+
+async def test_a_value_is_read_back_with_its_revision(bucket: Bucket) -> None:
+    revision = await bucket.put("a key/with anything.in it", b"value")
+    entry = await bucket.get("a key/with anything.in it")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"value", revision)
+    assert await bucket.get("other") is None
+
+
+async def test_only_one_of_two_creates_wins(bucket: Bucket) -> None:
+    results = await asyncio.gather(
+        *(bucket.put("k", str(n).encode(), last=0) for n in range(10)), return_exceptions=True
+    )
+    assert sum(isinstance(result, int) for result in results) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 9
+
+
+async def test_a_deleted_key_is_not_there_and_can_be_created_over_its_marker(bucket: Bucket) -> None:
+    await bucket.put("k", b"1")
+    await bucket.delete("k")
+    async with asyncio.timeout(5):
+        while await bucket.get("k") is not None:
+            await asyncio.sleep(0.005)
+    marker = await bucket.latest("k")
+    assert (marker.value, marker.revision) == (None, 2)
+    assert await bucket.put("k", b"2", last=marker.revision) > marker.revision
+
+
+async def test_an_entry_expires_with_the_buckets_ttl(bucket: Bucket) -> None:
+    await bucket.put("k", b"1")
+    gone = asyncio.Event()
+
+    async def look() -> None:
+        while await bucket.get("k") is not None:
+            await asyncio.sleep(0.02)
+        gone.set()
+
+    await asyncio.wait_for(look(), 4)
+    assert gone.is_set()
+
+
+async def test_a_bucket_that_is_not_there_is_said_to_be_missing(bus: Bus) -> None:
+    missing = Bucket(bus, "never-declared")
+    for attempt in (missing.put("k", b""), missing.get("k"), missing.watch(lambda *_: None)):
+        with pytest.raises(BusUnavailable, match="never-declared"):
+            await attempt
+
+
+async def test_a_watcher_sees_what_is_there_then_writes_then_deletes(bucket: Bucket) -> None:
+    seen: list[tuple[bytes | None, str]] = []
+    await bucket.put("a", b"1")
+    await bucket.put("b", b"2")
+    subscription = await bucket.watch(lambda value, subject: seen.append((value, subject)))
+    assert sorted(seen) == [(b"1", bucket.subject("a")), (b"2", bucket.subject("b"))]
+    seen.clear()
+    await bucket.put("a", b"3")
+    await bucket.delete("a")
+    await eventually(lambda: len(seen) == 2)
+    assert seen == [(b"3", bucket.subject("a")), (None, bucket.subject("a"))]
+    await subscription.unsubscribe()
+
+
+async def test_a_watcher_never_sees_a_write_that_was_refused(bucket: Bucket) -> None:
+    seen: list[bytes | None] = []
+    await bucket.watch(lambda value, _: seen.append(value))
+    await bucket.put("k", b"first", last=0)
+    with pytest.raises(Conflict):
+        await bucket.put("k", b"intruder", last=0)
+    await bucket.put("k", b"second")
+    await eventually(lambda: len(seen) == 2)
+    assert seen == [b"first", b"second"]
+
+
+async def test_a_lease_is_renewed_past_the_ttl_and_keeps_others_out(bucket: Bucket) -> None:
+    mine, theirs = Lease(bucket, "k"), Lease(bucket, "k")
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 1.5
+    while loop.time() < until:
+        await mine.hold(b"mine")
+        with pytest.raises(Conflict):
+            await theirs.hold(b"theirs")
+        await asyncio.sleep(0.2)
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert entry.value == b"mine"
+
+
+async def test_a_lease_that_expired_can_be_taken_and_its_old_holder_learns_it(bucket: Bucket) -> None:
+    old, new = Lease(bucket, "k"), Lease(bucket, "k")
+    await old.hold(b"old")
+
+    async def take() -> None:
+        while True:
+            try:
+                return await new.hold(b"new")
+            except Conflict:
+                await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(take(), 4)
+    with pytest.raises(Conflict):
+        await old.hold(b"old")
+    await old.release()
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert entry.value == b"new"
+
+
+async def test_a_lease_that_expired_is_created_anew_by_its_holder(bucket: Bucket) -> None:
+    lease = Lease(bucket, "k")
+    await lease.hold(b"1")
+
+    async def expire() -> None:
+        while await bucket.get("k") is not None:
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(expire(), 4)
+    await lease.hold(b"2")
+    assert await bucket.get("k") is not None
+
+
+async def test_a_renewal_whose_acknowledgement_was_lost_is_no_conflict(bucket: Bucket) -> None:
+    lease = Lease(bucket, "k")
+    await lease.hold(b"1")
+    known = lease.revision
+    await lease.hold(b"2")
+    lease.revision = known  # as if the second acknowledgement had not come
+    await lease.hold(b"3")
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert entry.value == b"3"
+    lease.revision = known
+    await lease.release()
+    assert await bucket.get("k") is None
+
+
+async def test_a_released_lease_is_free_at_once(bucket: Bucket) -> None:
+    first, second = Lease(bucket, "k"), Lease(bucket, "k")
+    await first.hold(b"1")
+    await first.release()
+    await second.hold(b"2")
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert entry.value == b"2"
