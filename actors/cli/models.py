@@ -20,7 +20,6 @@ from rich.table import Table
 
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
-from actors.models.gguf_import import import_gguf
 from actors.models.pull import ensure, installed
 from actors.models.source import FORMS
 from orchestration.errors import InvalidRequest, OrchestraError, UnknownModel
@@ -129,6 +128,8 @@ def pull(name: str, as_name: str | None, sha256: str, data: Path) -> None:
 @_data
 def import_(file: Path, name: str, data: Path) -> None:
     """Import FILE, a GGUF file of the llama architecture, replacing a model of the same name."""
+    from actors.models.gguf_import import import_gguf  # here: it brings onnx and gguf, 25 MB
+
     try:
         with StageBars() as bars:
             manifest = import_gguf(

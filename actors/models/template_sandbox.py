@@ -142,6 +142,10 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         template.set_environment(self)
         return template
 
+    def wrap_str_format(self, value: Any) -> None:
+        """None has `str.format` judged like any method. Jinja's own wrapper lets it pad to any width."""
+        return
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str) and attr not in _STRING_METHODS:
             return False
