@@ -12,11 +12,13 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
@@ -37,6 +39,13 @@ _data = click.option(
 )
 
 
+class BytesColumn(DownloadColumn):
+    """How many bytes of how many, for the stages that count bytes."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields["unit"] == "bytes" else Text()
+
+
 class StageBars:
     """A bar on stderr for each stage of a pull: bytes where they are known, a share otherwise."""
 
@@ -45,11 +54,10 @@ class StageBars:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[amount]}"),
+            BytesColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._sizes = DownloadColumn()
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> StageBars:
@@ -67,13 +75,8 @@ class StageBars:
         total = progress.total or None
         if progress.stage not in self._tasks:
             self._finish()
-            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=total, amount="")
-        task_id = self._tasks[progress.stage]
-        amount = ""
-        if progress.unit == "bytes":
-            task = next(task for task in self._bars.tasks if task.id == task_id)
-            amount = self._sizes.render(task).plain
-        self._bars.update(task_id, completed=progress.done, total=total, amount=amount)
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=total, unit=progress.unit)
+        self._bars.update(self._tasks[progress.stage], completed=progress.done, total=total)
 
     def _finish(self) -> None:
         """The stages so far are over: a download's last poll may have come before its last byte."""
