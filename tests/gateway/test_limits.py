@@ -232,5 +232,5 @@ async def until_refused(session: aiohttp.ClientSession, url: str) -> None:
                     pass
             except aiohttp.ClientConnectorError:
                 return
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            except aiohttp.ClientConnectionError:
                 continue
