@@ -23,7 +23,6 @@ from rich.text import Text
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
 from actors.models.pull import ensure, installed
-from actors.models.source import FORMS
 from orchestration.errors import InvalidRequest, OrchestraError, UnknownModel
 
 DEFAULT_DATA = Path("~/.local/share/orchestra")
@@ -162,7 +161,7 @@ def list_(data: Path) -> None:
         )
     for name, entry in known.items():
         size = f"{_size(entry.download_bytes)} to pull"
-        table.add_row(name, entry.kind, size, "-", entry.license, f"catalogue ({FORMS.split(':')[0]})")
+        table.add_row(name, entry.kind, size, "-", entry.license, entry.files["weights"].source)
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 200)

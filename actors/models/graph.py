@@ -146,9 +146,9 @@ class GraphWriter:
 
     def save(self, producer: str) -> None:
         """Write `model.onnx`. The data file is complete once this returns and the writer is closed."""
-        graph = helper.make_graph(
-            self._nodes, "model", self._inputs, self._outputs, list(self._initializers.values())
-        )
+        used = {name for node in self._nodes for name in node.input}
+        constants = [tensor for name, tensor in self._initializers.items() if name in used]
+        graph = helper.make_graph(self._nodes, "model", self._inputs, self._outputs, constants)
         opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name=producer)
         (self.folder / GRAPH).write_bytes(model.SerializeToString())
