@@ -1,0 +1,158 @@
+"""Processes that are killed: a node and a dispatcher, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.declarations import Declaration, shipped
+from actors.registry import LEASE_S
+from actors.runtime import provision
+from actors.runtime.subjects import GenerationQueue
+from orchestration.errors import NodeLost
+from orchestration.messages import Priority
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.process import Process, orchestra
+from tests.fixtures.stage import Stage
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[list[Process]]:
+    """Those put in here are ended after the test."""
+    started: list[Process] = []
+    yield started
+    for each in started:
+        each.__exit__(None, None, None)
+
+
+def node_process(stage: Stage, url: str, name: str, folder: Path, *more: str) -> Process:
+    return orchestra(
+        "node",
+        "--backend",
+        "echo",
+        "--id",
+        name,
+        "--serve",
+        stage.model,
+        "--nats",
+        url,
+        "--data",
+        str(folder),
+        *more,
+    )
+
+
+async def pulled(stage: Stage, queue: GenerationQueue) -> dict[str, Any]:
+    """The consumer of a queue, once a dispatcher holds one message of it."""
+    async with asyncio.timeout(10):
+        while True:
+            info = await api(stage.bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
+            if info["num_ack_pending"] == 1:
+                return info
+            await asyncio.sleep(0.01)
+
+
+def impatient(*, ack_wait_s: float) -> Declaration:
+    """What is shipped, but with an ack_wait that a test can wait for."""
+    declared = shipped()
+    streams = tuple(
+        stream.model_copy(
+            update={
+                "consumers": tuple(
+                    consumer.model_copy(update={"ack_wait_s": ack_wait_s}) for consumer in stream.consumers
+                )
+            }
+        )
+        for stream in declared.streams
+    )
+    return declared.model_copy(update={"streams": streams})
+
+
+async def test_a_killed_node_vanishes_within_ten_seconds_and_its_callers_are_told_at_once(
+    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+) -> None:
+    registry = await stage.registry()
+    name = f"victim-{stage.model[-8:]}"
+    processes.append(node_process(stage, nats_server.url, name, tmp_path, "--speed", "20"))
+    await eventually(lambda: name in registry.nodes, within_s=30)
+    dispatcher = await stage.dispatcher(sees=1)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000), within_s=60))
+    await eventually(lambda: registry.nodes[name].running == 1)
+    loop = asyncio.get_running_loop()
+    killed = loop.time()
+    processes[0].send(signal.SIGKILL)
+    await eventually(lambda: name not in registry.nodes, within_s=10)
+    assert loop.time() - killed > LEASE_S - 3  # by its lease, not by chance
+    with pytest.raises(NodeLost, match=f"node {name} died"):
+        await asyncio.wait_for(asked, 1)
+    await stage.settled(dispatcher)
+
+
+async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answer(
+    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+) -> None:
+    registry = await stage.registry()
+    name = f"leaver-{stage.model[-8:]}"
+    processes.append(node_process(stage, nats_server.url, name, tmp_path, "--speed", "20"))
+    await eventually(lambda: name in registry.nodes, within_s=30)
+    dispatcher = await stage.dispatcher(sees=1)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=40), within_s=60))
+    await eventually(lambda: registry.nodes[name].running == 1)
+    processes[0].send(signal.SIGTERM)
+    await eventually(lambda: name not in registry.nodes, within_s=1)
+    _, ended = await asked
+    assert (ended.node, ended.usage.completion_tokens) == (name, 40)
+    await eventually(lambda: name not in registry.draining, within_s=5)
+    assert await asyncio.to_thread(processes[0].wait) == 0
+    await stage.settled(dispatcher)
+
+
+async def test_what_a_killed_dispatcher_held_is_answered_by_another(
+    stage: Stage,
+    nats_server: RunningNats,
+    tmp_path: Path,
+    processes: list[Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One answer is on a node when its dispatcher dies, and two wait in that dispatcher."""
+    node = await stage.node(slots=1, speed=10)
+    command = ("dispatcher", "--nats", nats_server.url, "--data", str(tmp_path))
+    processes.append(orchestra(*command))
+    first = asyncio.ensure_future(
+        stage.ask(stage.generation("first", tokens=25, priority=Priority.BATCH), within_s=60)
+    )
+    await eventually(lambda: node.describe().running == 1, within_s=30)
+    others = [
+        asyncio.ensure_future(
+            stage.ask(stage.generation(f"other {priority}", priority=priority), within_s=60)
+        )
+        for priority in (Priority.INTERACTIVE, Priority.STANDARD)
+    ]
+    for priority in Priority:
+        await pulled(stage, GenerationQueue(priority, stage.model))
+    monkeypatch.setattr(provision, "shipped", lambda: impatient(ack_wait_s=1))
+    processes[0].send(signal.SIGKILL)
+    dispatcher = await stage.dispatcher()
+    texts = [text for text, _ in await asyncio.gather(first, *others)]
+    assert texts[0] == " ".join(["first"] * 25)  # whole, though the work was delivered twice
+    assert texts[1:] == ["other interactive", "other standard"]
+    await stage.settled(dispatcher, within_s=20)
+
+
+async def test_a_second_node_of_the_same_id_is_refused(
+    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+) -> None:
+    node = await stage.node()
+    registry = await stage.registry()
+    processes.append(node_process(stage, nats_server.url, node.id, tmp_path))
+    await asyncio.to_thread(processes[0].wait_for, "already alive")
+    assert await asyncio.to_thread(processes[0].wait) != 0
+    assert registry.nodes[node.id].started_at == node.describe().started_at
+    assert not node.lost_identity.is_set()

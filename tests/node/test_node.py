@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.node.backends.base import Output, Piece
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.node.node import Node
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.bus import Bus, BusSettings, Message
+from actors.runtime.service import ERROR_CODE
+from actors.runtime.streams import WRITER
+from actors.runtime.subjects import NodeAddress
+from actors.runtime.system import ActorSystem
+from orchestration.messages import EVENT, Chunk, Ended, Generation
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import Stage
+from tests.fixtures.stage import stage as set_up
+
+
+@pytest.fixture
+async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
+    async with set_up(nats_server.url) as stage:
+        yield stage
+
+
+class Listener:
+    """Hears one stream, as an asker would."""
+
+    def __init__(self) -> None:
+        self.events: list[Chunk | Ended] = []
+        self.writers: list[str] = []
+
+    def heard(self, message: Message) -> None:
+        event = EVENT.validate_json(message.data)
+        assert isinstance(event, Chunk | Ended)
+        self.events.append(event)
+        self.writers.append(message.header(WRITER))
+
+
+async def send(
+    stage: Stage, node: Node, generation: Generation, attempt: int = 1
+) -> tuple[Message, Listener]:
+    """Speak to a node as a dispatcher does."""
+    listener = Listener()
+    await stage.bus.subscribe(f"stream.{generation.id}", listener.heard)
+    headers = {"Orchestra-Attempt": str(attempt)} if attempt > 1 else None
+    reply = await stage.bus.request(
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), headers=headers, timeout=20
+    )
+    return reply, listener
+
+
+async def test_a_node_numbers_its_events_and_answers_with_the_last(stage: Stage) -> None:
+    node = await stage.node(speed=100)
+    reply, listener = await send(stage, node, stage.generation("one two three", tokens=20))
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
+    assert [event.seq for event in listener.events] == list(range(len(listener.events)))
+    assert "".join(e.text for e in listener.events if isinstance(e, Chunk)).split()[:3] == [
+        "one",
+        "two",
+        "three",
+    ]
+    assert Ended.model_validate_json(reply.data) == listener.events[-1]
+    assert sum(e.tokens for e in listener.events if isinstance(e, Chunk)) == 20
+    assert set(listener.writers) == {""}
+
+
+async def test_work_that_is_delivered_again_names_its_writer(stage: Stage) -> None:
+    node = await stage.node()
+    _, listener = await send(stage, node, stage.generation(), attempt=2)
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
+    assert len(set(listener.writers)) == 1
+    assert "" not in listener.writers
+
+
+async def test_one_more_than_the_slots_is_refused_at_once(stage: Stage) -> None:
+    node = await stage.node(slots=1, speed=10)
+    running = asyncio.ensure_future(send(stage, node, stage.generation(tokens=1000)))
+    await eventually(lambda: node.describe().running == 1)
+    reply, _ = await send(stage, node, stage.generation())
+    assert reply.header(ERROR_CODE) == "429"
+    assert json.loads(reply.data)["code"] == "node_busy"
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_model_it_does_not_serve_is_refused_with_those_it_does(stage: Stage) -> None:
+    node = await stage.node()
+    reply, _ = await send(stage, node, stage.generation().model_copy(update={"model": "other"}))
+    assert reply.header(ERROR_CODE) == "404"
+    assert stage.model in json.loads(reply.data)["message"]
+
+
+async def test_a_generation_nobody_listens_to_is_stopped(stage: Stage) -> None:
+    node = await stage.node(speed=100)
+    generation = stage.generation(tokens=100_000).model_copy(update={"id": "nobody.1"})
+    reply = await stage.bus.request(
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
+    )
+    assert Ended.model_validate_json(reply.data).finish_reason == "error"
+    assert node.describe().running == 0
+
+
+async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(stage: Stage) -> None:
+    class Broken(EchoBackend):
+        async def generate(self, generation: Generation) -> AsyncIterator[Output]:  # type: ignore[override]
+            yield Piece(text="half ")
+            raise AttributeError("a defect in the backend")
+
+    backend = Broken(EchoSettings(models=(stage.model,)))
+    async with run_node(
+        stage.bus, backend, NodeSettings(id=f"broken-{stage.model[-8:]}"), ActorSystem()
+    ) as node:
+        for _ in range(10):
+            reply, _ = await send(stage, node, stage.generation())
+            error = Ended.model_validate_json(reply.data).error
+            assert error is not None
+            assert error.code == "backend_failed"
+            assert "a defect in the backend" in error.message
+        assert node.me.cell.state == "running"
+
+
+async def test_a_node_joins_and_leaves_the_view_of_others_within_a_second(stage: Stage) -> None:
+    registry = await stage.registry()
+    node = await stage.node()
+    await eventually(lambda: node.id in registry.nodes, within_s=1)
+    info = registry.nodes[node.id]
+    assert (info.slots, info.backend, info.serves(stage.model)) == (4, "echo", True)
+    assert stage.model in registry.cards
+    await node.leave()
+    await eventually(lambda: node.id not in registry.nodes, within_s=1)
+    assert node.id in registry.draining
+    assert stage.model not in registry.cards
+    assert stage.model in registry.known
+
+
+async def test_a_load_is_told_soon(stage: Stage) -> None:
+    registry = await stage.registry()
+    node = await stage.node(speed=10)
+    await eventually(lambda: node.id in registry.nodes)
+    asked = asyncio.ensure_future(send(stage, node, stage.generation(tokens=1000)))
+    await eventually(lambda: registry.nodes[node.id].running == 1, within_s=1)
+    asked.cancel()
+    await asyncio.wait({asked})
+
+
+async def test_a_drain_that_runs_out_ends_a_begun_answer_with_an_error(stage: Stage) -> None:
+    node = await stage.node(speed=20)
+    asked = asyncio.ensure_future(send(stage, node, stage.generation(tokens=100_000)))
+    await eventually(lambda: node.describe().running == 1)
+    await asyncio.sleep(0.2)  # some of it is written
+    assert not await node.me.cell.drain(0.05)
+    reply, listener = await asked
+    ended = Ended.model_validate_json(reply.data)
+    assert ended.error is not None
+    assert ended.error.code == "stopped"
+    await eventually(lambda: isinstance(listener.events[-1], Ended))
+    assert [event.seq for event in listener.events] == list(range(len(listener.events)))
+
+
+async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own_nats: RunningNats) -> None:
+    async with set_up(own_nats.url) as stage:
+        bus = await Bus.connect(BusSettings(url=own_nats.url, reconnect_wait_s=0.05), name="watcher")
+        registry = await stage.registry()
+        node = await stage.node(bus=bus)
+        await eventually(lambda: node.id in registry.nodes)
+        own_nats.kill()
+        await eventually(lambda: not bus.connected and not stage.bus.connected)
+        await asyncio.to_thread(own_nats.restart)
+        await eventually(lambda: bus.connected and stage.bus.connected)
+        since = registry.nodes[node.id].heartbeat_at if node.id in registry.nodes else 0
+        await eventually(
+            lambda: node.id in registry.nodes and registry.nodes[node.id].heartbeat_at > since, within_s=8
+        )
+        assert not node.lost_identity.is_set()
+        await stage.dispatcher()
+        text, _ = await stage.ask(stage.generation("as before"))
+        assert text == "as before"
+        await node.me.cell.drain(1)
+        await bus.close()
