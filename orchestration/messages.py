@@ -56,7 +56,8 @@ class Sampling(Wire):
 
     def over(self, defaults: Sampling) -> Sampling:
         """These values where they were said, `defaults` elsewhere."""
-        return defaults.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        return defaults.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
 class Guide(Wire):

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from uuid import uuid4
+
+import pytest
+
+from actors import asker as asker_module
+from actors.asker import OUT_OF_BAND, Asker
+from actors.declarations import shipped
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.provision import apply
+from actors.runtime.streams import WRITER
+from orchestration.errors import (
+    BackendFailed,
+    BusUnavailable,
+    DeadlineExceeded,
+    Defect,
+    NodeLost,
+    QueueFull,
+    Unavailable,
+)
+from orchestration.messages import ChatMessage, Chunk, Ended, Generation
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import stage as set_up
+
+END = Ended(seq=0, finish_reason="stop")
+
+
+@pytest.fixture
+async def asker(bus: Bus) -> AsyncIterator[Asker]:
+    await apply(bus, shipped())
+    asker = Asker(bus)
+    await asker.start()
+    yield asker
+    await asker.stop()
+    assert not bus.waiting
+    assert asker.open_streams == 0
+
+
+class Reading:
+    """A stream being read in the background; the test writes what a node would."""
+
+    def __init__(self, asker: Asker, within_s: float = 10) -> None:
+        self.asker = asker
+        self.id = asker.new_id()
+        self.text = ""
+        self.cancelled: list[str] = []
+        self.envelope = Envelope.within(within_s)
+        self.task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> Ended:
+        async def send(accepted: str) -> None:
+            await self.asker.bus.subscribe(
+                f"cancel.{self.id}", lambda message: self.cancelled.append(message.subject)
+            )
+
+        async with aclosing(self.asker.follow(self.id, self.envelope, send)) as events:
+            async for event in events:
+                if isinstance(event, Ended):
+                    return event
+                self.text += getattr(event, "text", "")
+        raise AssertionError("no end")
+
+    async def write(self, *events: Chunk | Ended, writer: str = "") -> None:
+        await eventually(lambda: self.asker.open_streams)
+        headers = {WRITER: writer} if writer else None
+        for event in events:
+            data = event.model_dump_json().encode()
+            await self.asker.bus.publish(f"stream.{self.id}", data, headers=headers)
+        await self.asker.bus.flush()
+
+
+def chunks(*texts: str, start: int = 0) -> list[Chunk]:
+    return [Chunk(seq=start + index, text=text) for index, text in enumerate(texts)]
+
+
+async def test_events_come_in_order_and_the_end_is_the_last(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a", "b", "c"), END.model_copy(update={"seq": 3}))
+    assert (await reading.task).seq == 3
+    assert reading.text == "abc"
+    assert not reading.cancelled
+
+
+async def test_an_event_that_comes_twice_is_read_once(asker: Asker) -> None:
+    reading = Reading(asker)
+    a, b = chunks("a", "b")
+    await reading.write(a, a, b, a, b, END.model_copy(update={"seq": 2}))
+    await reading.task
+    assert reading.text == "ab"
+
+
+@pytest.mark.parametrize("late", [Chunk(seq=5, text="late"), END.model_copy(update={"seq": 5})])
+async def test_a_gap_is_an_error_that_names_what_is_missing(asker: Asker, late: Chunk | Ended) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"), late)
+    with pytest.raises(NodeLost, match="lost events 1 to 4"):
+        await reading.task
+    await eventually(lambda: reading.cancelled)
+
+
+async def test_an_end_with_an_error_raises_that_error(asker: Asker) -> None:
+    reading = Reading(asker)
+    error = BackendFailed("it broke").body()
+    await reading.write(*chunks("a"), Ended(seq=1, finish_reason="error", error=error))
+    with pytest.raises(BackendFailed, match="it broke"):
+        await reading.task
+    await asker.bus.flush()
+    assert not reading.cancelled
+
+
+async def test_whoever_watches_over_a_stream_may_end_it_from_outside(asker: Asker) -> None:
+    reading = Reading(asker)
+    error = NodeLost("node n died").body()
+    await reading.write(*chunks("a", "b"), Ended(seq=OUT_OF_BAND, finish_reason="error", error=error))
+    with pytest.raises(NodeLost, match="node n died"):
+        await reading.task
+
+
+async def test_what_is_no_event_is_a_defect(asker: Asker) -> None:
+    reading = Reading(asker)
+    await eventually(lambda: asker.open_streams)
+    await asker.bus.publish(f"stream.{reading.id}", b"rubbish")
+    with pytest.raises(Defect, match="cannot be read"):
+        await reading.task
+
+
+async def test_a_stream_that_does_not_end_in_time_is_cancelled(asker: Asker) -> None:
+    reading = Reading(asker, within_s=0.1)
+    await reading.write(*chunks("a"))
+    with pytest.raises(DeadlineExceeded, match="no complete answer"):
+        await reading.task
+    await eventually(lambda: reading.cancelled)
+
+
+async def test_a_reader_that_leaves_cancels_the_work(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+    await eventually(lambda: reading.cancelled == [f"cancel.{reading.id}"])
+
+
+async def test_of_two_writers_the_first_is_read(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a", "b"))
+    await reading.write(*chunks("a b", " c d"), END.model_copy(update={"seq": 2}), writer="second")
+    await reading.write(*chunks("c", "d", start=2), END.model_copy(update={"seq": 4}))
+    assert (await reading.task).seq == 4
+    assert reading.text == "abcd"
+
+
+async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("x", "y"), END.model_copy(update={"seq": 2}), writer="second")
+    await reading.task
+    assert reading.text == "xy"
+
+
+async def test_a_first_writer_that_falls_silent_is_reported(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "SILENCE_S", 0.2)
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await reading.write(*chunks("a b"), END.model_copy(update={"seq": 1}), writer="second")
+    with pytest.raises(NodeLost, match="after some of it was read"):
+        await reading.task
+
+
+async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "MAX_BUFFERED", 10)
+    work = asker.new_id()
+    cancelled: list[str] = []
+    await asker.bus.subscribe(f"cancel.{work}", lambda message: cancelled.append(message.subject))
+
+    async def send(accepted: str) -> None: ...
+
+    events = asker.follow(work, Envelope.within(10), send)
+    first = asyncio.ensure_future(anext(events))
+    await eventually(lambda: asker.open_streams)
+    for chunk in chunks(*"abcdefghijklmnopqrstuvwxyz"):
+        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
+    await first
+    await asker.bus.flush()
+
+    async def read() -> None:
+        async for _ in events:
+            pass
+
+    with pytest.raises(Unavailable, match="too slow"):
+        await read()
+    await eventually(lambda: cancelled)
+
+
+async def test_a_full_queue_is_told_to_the_asker(asker: Asker) -> None:
+    model = f"nobody-pulls-{uuid4().hex[:8]}"
+
+    async def ask() -> None:
+        generation = Generation(
+            id=asker.new_id(), model=model, messages=(ChatMessage(role="user", content="x"),)
+        )
+        async with aclosing(asker.stream(generation, Envelope.within(30))) as events:
+            async for _ in events:
+                pass
+
+    asked = [asyncio.ensure_future(ask()) for _ in range(1001)]
+    done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    assert len(done) == 1
+    with pytest.raises(QueueFull, match="full"):
+        done.pop().result()
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: RunningNats) -> None:
+    bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
+    asker = Asker(bus)
+    await asker.start()
+    generation = Generation(id=asker.new_id(), model="m", prompt="x", kind="completion")
+    with pytest.raises(BusUnavailable, match="declared"):
+        await anext(asker.stream(generation, Envelope.within(10)))
+    await asker.stop()
+    await bus.close()
+
+
+async def test_when_nats_dies_the_caller_is_told_at_once_and_the_next_question_is_answered(
+    own_nats: RunningNats,
+) -> None:
+    async with set_up(own_nats.url) as stage:
+        await stage.node(speed=50)
+        dispatcher = await stage.dispatcher()
+        reading = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000)))
+        await eventually(lambda: sum(stage.running().values()) == 1)
+        own_nats.kill()
+        with pytest.raises(BusUnavailable, match="lost before the answer was complete"):
+            await asyncio.wait_for(reading, 3)
+        with pytest.raises(BusUnavailable):
+            await stage.ask(stage.generation())
+        await eventually(lambda: not any(stage.running().values()))
+        await asyncio.to_thread(own_nats.restart)
+        await eventually(lambda: stage.bus.connected)
+        text, _ = await stage.ask(stage.generation("and again"))
+        assert text == "and again"
+        await stage.settled(dispatcher, within_s=10)
+
+
+async def test_stopping_tells_those_who_read(bus: Bus) -> None:
+    asker = Asker(bus)
+    await asker.start()
+    reading = Reading(asker)
+    await eventually(lambda: asker.open_streams)
+    await asker.stop()
+    with pytest.raises(BusUnavailable, match="shutting down"):
+        await reading.task

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from orchestration import errors
+from orchestration.errors import Defect, ErrorBody, OrchestraError, from_body
+from orchestration.messages import (
+    EVENT,
+    ChatMessage,
+    Chunk,
+    Ended,
+    Generation,
+    Hardware,
+    NodeInfo,
+    Sampling,
+    Usage,
+)
+
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0.01, 1),
+    top_k=st.none() | st.integers(0, 100),
+    seed=st.none() | st.integers(-(2**63), 2**63 - 1),
+    max_tokens=st.none() | st.integers(1, 10_000),
+    stop=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+)
+
+
+def kinds(root: type[OrchestraError] = OrchestraError) -> list[type[OrchestraError]]:
+    own = [kind for kind in root.__subclasses__() if kind.__module__ == errors.__name__]
+    return own + [each for kind in own for each in kinds(kind)]
+
+
+@given(SAMPLINGS, SAMPLINGS)
+def test_what_was_said_wins_over_the_defaults_and_nothing_else_does(
+    said: Sampling, defaults: Sampling
+) -> None:
+    merged = said.over(defaults)
+    for name in ("temperature", "top_p", "top_k", "seed", "max_tokens"):
+        wanted = getattr(said, name)
+        assert getattr(merged, name) == (getattr(defaults, name) if wanted is None else wanted)
+    assert Sampling().over(defaults) == defaults
+
+
+@given(SAMPLINGS)
+def test_a_generation_survives_the_wire_without_its_defaults(sampling: Sampling) -> None:
+    generation = Generation(
+        id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),), sampling=sampling
+    )
+    assert Generation.model_validate_json(generation.model_dump_json(exclude_defaults=True)) == generation
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_crosses_the_bus_as_itself(kind: type[OrchestraError]) -> None:
+    error = kind("what happened", param="field", retry_after_s=1.5)
+    back = from_body(ErrorBody.model_validate_json(error.body().model_dump_json()))
+    assert type(back) is kind
+    assert (back.message, back.param, back.retry_after_s) == ("what happened", "field", 1.5)
+
+
+def test_the_codes_of_errors_are_their_own() -> None:
+    codes = [kind.code for kind in kinds()]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_is_in_the_drawn_tree_with_its_status_and_code(kind: type[OrchestraError]) -> None:
+    (line,) = [line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line]
+    _, status, code, retryable, *_ = line.replace("│", " ").replace("├──", "").replace("└──", "").split()
+    assert (int(status), code, retryable.rstrip(",") == "yes") == (kind.status, kind.code, kind.retryable)
+
+
+def test_an_unknown_code_is_a_defect() -> None:
+    assert type(from_body(ErrorBody(code="from-the-future", message="x"))) is Defect
+
+
+def test_an_event_is_told_by_its_type() -> None:
+    assert EVENT.validate_json(b'{"type":"chunk","seq":0,"text":"a"}') == Chunk(seq=0, text="a")
+    assert isinstance(EVENT.validate_json(b'{"type":"ended","seq":1,"finish_reason":"stop"}'), Ended)
+    with pytest.raises(ValidationError):
+        EVENT.validate_json(b'{"type":"other","seq":0}')
+
+
+@given(st.builds(Usage), st.builds(Usage))
+def test_usage_adds_up(one: Usage, other: Usage) -> None:
+    both = one + other
+    assert both.completion_tokens == one.completion_tokens + other.completion_tokens
+    assert both.estimated == (one.estimated or other.estimated)
+
+
+@given(st.integers(1, 50), st.integers(0, 100), st.booleans())
+def test_free_slots_are_never_negative_nor_of_a_draining_node(
+    slots: int, running: int, draining: bool
+) -> None:
+    node = NodeInfo(
+        id="n",
+        backend="echo",
+        models=(),
+        hardware=Hardware(cores=1, memory_bytes=1, provider="x"),
+        slots=slots,
+        running=running,
+        draining=draining,
+    )
+    assert node.free_slots == (0 if draining else max(0, slots - running))

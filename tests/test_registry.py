@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from actors import registry as registry_module
+from actors.declarations import shipped
+from actors.node.presence import Presence
+from actors.registry import BUCKET, Registry
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket, Conflict
+from actors.runtime.provision import apply
+from orchestration.messages import Hardware, ModelCard, NodeInfo
+from tests.fixtures.eventually import eventually
+
+
+def info(name: str, *models: str, draining: bool = False, running: int = 0) -> NodeInfo:
+    return NodeInfo(
+        id=name,
+        backend="echo",
+        models=tuple(ModelCard(name=model) for model in models),
+        hardware=Hardware(cores=1, memory_bytes=1, provider="none"),
+        slots=4,
+        running=running,
+        draining=draining,
+    )
+
+
+@pytest.fixture
+async def registry(bus: Bus) -> AsyncIterator[Registry]:
+    await apply(bus, shipped())
+    registry = Registry(bus)
+    await registry.start()
+    yield registry
+    await registry.stop()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"r-{uuid4().hex[:8]}"
+
+
+async def put(bus: Bus, node: NodeInfo) -> None:
+    await Bucket(bus, BUCKET).put(node.id, node.model_dump_json().encode())
+
+
+async def test_nodes_are_found_by_what_they_serve(bus: Bus, registry: Registry, name: str) -> None:
+    model, other = f"m-{name}", f"o-{name}"
+    await put(bus, info(name, model))
+    await eventually(lambda: name in registry.nodes)
+    assert [node.id for node in registry.serving(model)] == [name]
+    await put(bus, info(name, other, running=2))
+    await eventually(lambda: other in registry.cards)
+    assert model not in registry.cards
+    assert registry.serving(model) == []
+    assert registry.serving(other)[0].running == 2
+    assert model in registry.known
+
+
+async def test_a_node_that_was_there_before_is_seen_at_the_start(bus: Bus, name: str) -> None:
+    await apply(bus, shipped())
+    await put(bus, info(name, "m"))
+    registry = Registry(bus)
+    await registry.start()
+    assert name in registry.nodes
+    await registry.stop()
+
+
+async def test_a_draining_node_takes_no_work_and_is_gone_only_when_it_has_stopped(
+    bus: Bus, registry: Registry, name: str
+) -> None:
+    gone: list[str] = []
+    registry.on_gone.append(gone.append)
+    await put(bus, info(name, f"m-{name}"))
+    await eventually(lambda: name in registry.nodes)
+    await put(bus, info(name, f"m-{name}", draining=True))
+    await eventually(lambda: name in registry.draining)
+    assert name not in registry.nodes
+    assert registry.serving(f"m-{name}") == []
+    assert name not in gone
+    await Bucket(bus, BUCKET).delete(name)
+    await eventually(lambda: name in gone)
+    assert name not in registry.draining
+
+
+async def test_a_node_that_is_no_longer_heard_of_is_dropped(
+    bus: Bus, registry: Registry, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "LEASE_S", 1.2)
+    gone: list[str] = []
+    registry.on_gone.append(gone.append)
+    await put(bus, info(name, "m"))
+    await eventually(lambda: name in registry.nodes)
+    await eventually(lambda: name in gone, within_s=4)
+    assert name not in registry.nodes
+
+
+async def test_an_entry_that_cannot_be_read_changes_nothing(
+    bus: Bus, registry: Registry, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await put(bus, info(name, "m"))
+    await eventually(lambda: name in registry.nodes)
+    await Bucket(bus, BUCKET).put(name, b"{}")
+    await eventually(lambda: "cannot be read" in caplog.text)
+    assert name in registry.nodes
+
+
+async def test_the_view_is_replaced_and_never_changed(bus: Bus, registry: Registry, name: str) -> None:
+    await put(bus, info(name, "m"))
+    await eventually(lambda: name in registry.nodes)
+    before = registry.nodes
+    await put(bus, info(name, "m", running=1))
+    await eventually(lambda: registry.nodes is not before)
+    assert before[name].running == 0
+    assert registry.nodes[name].running == 1
+
+
+async def test_two_nodes_of_one_id_cannot_both_be_in(bus: Bus, registry: Registry, name: str) -> None:
+    lost: list[str] = []
+    first = Presence(bus, name, lambda: info(name, "first"), lambda: lost.append("first"))
+    second = Presence(bus, name, lambda: info(name, "second"), lambda: lost.append("second"))
+    await first.join()
+    with pytest.raises(Conflict, match="already alive; choose another --id"):
+        await second.join()
+    await second.leave()  # it never was in, so it must not take the first one out
+    await bus.flush()
+    assert registry.nodes[name].serves("first")
+    await first.leave()
+    await eventually(lambda: name not in registry.nodes, within_s=1)
+    assert not lost
+
+
+async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:
+    await apply(bus, shipped())
+    lost = asyncio.Event()
+    presence = Presence(bus, name, lambda: info(name, "m"), lost.set)
+    await presence.join()
+    await put(bus, info(name, "usurper"))
+    presence.changed()
+    await asyncio.wait_for(lost.wait(), 5)
+    await presence.leave()
+    entry = await Bucket(bus, BUCKET).get(name)
+    assert entry is not None
+    assert b"usurper" in (entry.value or b"")
+    await Bucket(bus, BUCKET).delete(name)
