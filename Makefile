@@ -6,10 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: up test check bench format clean help
+.PHONY: up install test check bench format clean help
 
 up: $(VENV)/base.stamp ## install what is missing, fetch the default model, start everything here
 	@$(BIN)/orchestra up $(ARGS)
+
+install: $(VENV)/base.stamp ## only install: .venv/bin/orchestra is there afterwards
 
 test: $(VENV)/dev.stamp ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
