@@ -88,8 +88,7 @@ async def many(asker: Asker, at_once: int, total: int, words: str) -> Figures:
     taken: list[float] = []
 
     async def worker() -> None:
-        for _ in left:
-            taken.append(await one(asker, words))
+        taken.extend([await one(asker, words) for _ in left])
 
     began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(worker() for _ in range(at_once)))

@@ -16,7 +16,7 @@ from actors.runtime.subjects import (
 )
 from orchestration.messages import Priority
 
-NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 TOKENS = st.text(string.ascii_letters + string.digits + "-", min_size=1)
 
 
