@@ -1,8 +1,16 @@
-"""What a node measures. Names after OpenTelemetry's GenAI conventions."""
+"""What a node measures. Names after OpenTelemetry's GenAI conventions.
+
+The labels of each are looked up once: a lookup costs more than the count itself.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from orchestration.messages import Usage
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2)
 
@@ -24,4 +32,39 @@ REQUEST_DURATION = Histogram(
 TOKENS = Counter("orchestra_node_tokens", "Tokens read and written", ["model", "direction"])
 RUNNING = Gauge("orchestra_node_running", "Generations at work", ["node"])
 SLOTS = Gauge("orchestra_node_slots", "Generations that may be at work at once", ["node"])
-"""The direction is `prompt`, `cached` (of the prompt, reused) or `completion`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """The tokens, with the directions prompt, cached (of the prompt, reused) and completion, and the times
+    of one model."""
+
+    prompt: Counter
+    cached: Counter
+    completion: Counter
+    first_token: Histogram
+    per_token: Histogram
+
+    def count(self, usage: Usage) -> None:
+        self.prompt.inc(usage.prompt_tokens)
+        self.completion.inc(usage.completion_tokens)
+        if usage.cached_tokens:
+            self.cached.inc(usage.cached_tokens)
+
+
+@lru_cache(maxsize=1024)
+def of_model(model: str) -> ModelMetrics:
+    """Only for models that are served: each keeps its figures for ever."""
+    return ModelMetrics(
+        TOKENS.labels(model, "prompt"),
+        TOKENS.labels(model, "cached"),
+        TOKENS.labels(model, "completion"),
+        TIME_TO_FIRST_TOKEN.labels(model),
+        TIME_PER_OUTPUT_TOKEN.labels(model),
+    )
+
+
+@lru_cache(maxsize=4096)
+def duration(model: str, outcome: str) -> Histogram:
+    """Of whole generations that ended with `outcome`."""
+    return REQUEST_DURATION.labels(model, outcome)

@@ -12,14 +12,7 @@ from secrets import token_hex
 from typing import cast
 
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
-from actors.node.metrics import (
-    REQUEST_DURATION,
-    RUNNING,
-    SLOTS,
-    TIME_PER_OUTPUT_TOKEN,
-    TIME_TO_FIRST_TOKEN,
-    TOKENS,
-)
+from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
 from actors.node.settings import NodeSettings
 from actors.runtime.actor import Actor
@@ -68,6 +61,7 @@ class Node(Actor):
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self._cancels: Subscription | None = None
+        self._running = RUNNING.labels(self.id)
 
     def describe(self) -> NodeInfo:
         """The node as the registry shows it."""
@@ -149,7 +143,7 @@ class Node(Actor):
             writer.close()
             del self._active[message.id]
             self._load_changed()
-            REQUEST_DURATION.labels(message.model, outcome).observe(time.perf_counter() - began)
+            duration(message.model, outcome).observe(time.perf_counter() - began)
 
     async def _run(self, generation: Generation, writer: StreamWriter) -> Ended:
         try:
@@ -183,15 +177,13 @@ class Node(Actor):
         raise BackendFailed(f"{self.backend.name} ended without a finish")
 
     def _measure(self, model: str, usage: Usage, began: float, first: float | None) -> None:
-        TOKENS.labels(model, "prompt").inc(usage.prompt_tokens)
-        TOKENS.labels(model, "cached").inc(usage.cached_tokens)
-        TOKENS.labels(model, "completion").inc(usage.completion_tokens)
+        metrics = of_model(model)
+        metrics.count(usage)
         if first is None:
             return
-        TIME_TO_FIRST_TOKEN.labels(model).observe(first - began)
+        metrics.first_token.observe(first - began)
         if usage.completion_tokens > 1:
-            per_token = (time.perf_counter() - first) / (usage.completion_tokens - 1)
-            TIME_PER_OUTPUT_TOKEN.labels(model).observe(per_token)
+            metrics.per_token.observe((time.perf_counter() - first) / (usage.completion_tokens - 1))
 
     def _ended(
         self,
@@ -211,7 +203,7 @@ class Node(Actor):
         )
 
     def _load_changed(self) -> None:
-        RUNNING.labels(self.id).set(len(self._active))
+        self._running.set(len(self._active))
         self._presence.changed()
 
     def _cancel(self, message: Message) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,7 +31,7 @@ __all__ = ["Bus", "BusSettings", "Handler", "Headers", "Message", "Subscription"
 
 log = logging.getLogger(__name__)
 
-_SPACE = re.compile(r"\s")
+_SENDING = (Client.CONNECTED, Client.DRAINING_SUBS)
 _MAX_SUBJECTS = 2048
 """Characters of subject and reply together: the server cuts off a client whose line passes 4 KB."""
 _BREATH_BYTES = 256 * 1024
@@ -233,11 +232,12 @@ class Bus:
         Raises `BusUnavailable` or `PayloadTooLarge`, ValueError for what cannot be a subject or header.
         """
         client = self.client
-        if not self.ready or not client.is_connected or client.is_draining_pubs:
+        if not self.ready or client._status not in _SENDING:
             raise BusUnavailable(f"NATS at {self.settings.url} is away")
         if len(data) > client.max_payload:
             raise PayloadTooLarge.of(len(data), client.max_payload)
-        if not subject or len(subject) + len(reply) > _MAX_SUBJECTS or _SPACE.search(subject + reply):
+        both = subject + reply
+        if not subject or len(both) > _MAX_SUBJECTS or " " in both or not both.isprintable():
             raise ValueError(f"{subject[:80]!r} cannot be a subject (reply {reply[:80]!r})")
         client.send(subject, reply, data, headers)
 
