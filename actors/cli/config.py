@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,7 +22,8 @@ from actors.settings import DEFAULT, leaves, load
 def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """Show every setting in force and where its value comes from. Secrets are masked."""
     settings, origins = load(said(data=data), config_file)
-    rows = {name: (value, origins.get(name, DEFAULT)) for name, value in leaves(settings).items()}
+    values = _backend_defaults() | leaves(settings)
+    rows = {name: (values[name], origins.get(name, DEFAULT)) for name in sorted(values) if values[name] != {}}
     if as_json:
         body = {name: {"value": value, "source": source} for name, (value, source) in rows.items()}
         click.echo(json.dumps(body, indent=2, default=str))
@@ -29,3 +32,19 @@ def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     for name, (value, source) in rows.items():
         table.add_row(name, str(value), source, style="" if source == DEFAULT else "bold")
     wide(Console()).print(table)
+
+
+def _backend_defaults() -> dict[str, Any]:
+    """What a backend does unless told otherwise; its settings are read by the node that runs it."""
+    from actors.node.backends.echo import EchoSettings
+    from actors.node.backends.onnx import OnnxSettings
+    from actors.node.backends.openai import OpenAISettings
+
+    return {
+        **{f"echo.{name}": field.default for name, field in EchoSettings.model_fields.items()},
+        **{f"onnx.{field.name}": field.default for field in fields(OnnxSettings)},
+        **{
+            f"openai.{name}": "(needed)" if field.is_required() else field.default
+            for name, field in OpenAISettings.model_fields.items()
+        },
+    }

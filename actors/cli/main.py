@@ -6,10 +6,9 @@ Exit codes: 0 done, 2 bad usage, 3 cluster not reachable, 4 refused by a limit, 
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -40,7 +39,32 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
+class Failed(click.ClickException):
+    """An `OrchestraError` as the command line tells it: one line, and the exit code of its kind."""
+
+    def __init__(self, error: OrchestraError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return exit_code(self.error)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"orchestra: {self.message}", file=file, err=True)
+
+
+class Reporting(click.Group):
+    """A group whose commands may raise `OrchestraError`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OrchestraError as error:
+            raise Failed(error) from error
+
+
+class Lazy(Reporting):
     """Imports a command's module when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,11 +90,7 @@ def root() -> None:
 
 def main() -> None:
     """The entry point of the `orchestra` command."""
-    try:
-        root(prog_name="orchestra")
-    except OrchestraError as error:
-        click.echo(f"orchestra: {error.message}", err=True)
-        sys.exit(exit_code(error))
+    root(prog_name="orchestra")
 
 
 def exit_code(error: OrchestraError) -> int:

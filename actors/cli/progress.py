@@ -1,10 +1,24 @@
-"""A model made ready, with progress bars while that takes time."""
+"""Progress bars on stderr while a model is made ready."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import TracebackType
 
-from actors.cli.models import StageBars
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from actors.models.download import Progress as PullProgress
 from actors.models.pull import ensure
 
 
@@ -12,3 +26,51 @@ def pulled(source: str, models_folder: Path) -> Path:
     """The folder of the model, pulled and imported first where it is not there yet."""
     with StageBars() as bars:
         return ensure(source, models_folder, bars)
+
+
+class BytesColumn(DownloadColumn):
+    """How many bytes of how many, for the stages that count bytes."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields["unit"] == "bytes" else Text()
+
+
+class StageBars:
+    """A bar on stderr for each stage of a pull: bytes where they are known, a share otherwise."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            BytesColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> StageBars:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+    def __call__(self, progress: PullProgress) -> None:
+        total = progress.total or None
+        if progress.stage not in self._tasks:
+            self._finish()
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=total, unit=progress.unit)
+        self._bars.update(self._tasks[progress.stage], completed=progress.done, total=total)
+
+    def _finish(self) -> None:
+        """The stages so far are over: a download's last poll may have come before its last byte."""
+        for task in self._bars.tasks:
+            if task.total is None:
+                self._bars.update(task.id, total=1, completed=1)
+            elif not task.finished:
+                self._bars.update(task.id, completed=task.total)
