@@ -203,9 +203,22 @@ def _classes(root: type[OrchestraError]) -> dict[str, type[OrchestraError]]:
 
 
 _BY_CODE = _classes(OrchestraError) | {Defect.code: Defect}
+_BY_STATUS: dict[int, type[OrchestraError]] = {
+    400: InvalidRequest,
+    404: UnknownModel,
+    413: PayloadTooLarge,
+    429: Refused,
+    502: BackendFailed,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
 
 
 def from_body(body: ErrorBody) -> OrchestraError:
-    """The error that `OrchestraError.body` described; unknown codes become a `Defect`."""
-    kind = _BY_CODE.get(body.code, Defect)
+    """The error that `OrchestraError.body` described.
+
+    A code that is not in the tree above (of another package, or of a later version) becomes the general
+    error of its status, so that it is still refused, retried and reported as what it is.
+    """
+    kind = _BY_CODE.get(body.code) or _BY_STATUS.get(body.status, Defect)
     return kind(body.message, param=body.param, retry_after_s=body.retry_after_s)

@@ -14,6 +14,7 @@ FIGURES = {
     "startup": "warm start to ready, resident memory with and without a model",
     "clone": "clean clone to the first streamed token, nothing cached",
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
+    "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
