@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,6 +44,8 @@ MAX_BUFFERED = 16_384
 """Events that may wait for a slow reader of one stream: more than a model's longest answer."""
 SILENCE_S = 10.0
 """A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
+MAX_ORPHANS = 10_000
+"""Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
 STREAM_PREFIX = "stream."
 
 Event = Chunk | Vectors | Progress | Ended
@@ -106,7 +109,7 @@ class Asker:
         self.name = token_hex(6)
         self._open: dict[str, _Open] = {}
         self._numbers = count()
-        self._orphans: list[str] = []
+        self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
@@ -220,9 +223,8 @@ class Asker:
         self._fail_all(BusUnavailable("the connection to NATS was lost before the answer was complete"))
 
     def _reconnected(self) -> None:
-        orphans, self._orphans = self._orphans, []
-        for work_id in orphans:
-            self._cancel(work_id)
+        for _ in range(len(self._orphans)):
+            self._cancel(self._orphans.popleft())
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():

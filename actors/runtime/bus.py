@@ -12,7 +12,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import count
 from secrets import token_hex
 from typing import Any, Protocol
 
@@ -21,11 +20,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
-from pydantic import BaseModel, ConfigDict, Field
 
+from actors.runtime.bus_settings import BusSettings
 from actors.runtime.message import Headers, Message, decode_headers, encode_headers
+from actors.runtime.replies import Replies
 from actors.runtime.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, PayloadTooLarge
+from orchestration.errors import BusUnavailable, NobodyListens, PayloadTooLarge
 
 __all__ = ["Bus", "BusSettings", "Handler", "Headers", "Message", "Subscription"]
 
@@ -42,22 +42,6 @@ _FLUSH_S = 5.0
 
 Handler = Callable[[Message], Awaitable[None] | None]
 Direct = Callable[[Message], None]
-
-
-class BusSettings(BaseModel):
-    """How to reach NATS."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = ""
-    """`nats://host:port`, several by commas; empty means: start an embedded server (`orchestra up`)."""
-    connect_timeout_s: float = Field(default=5, gt=0)
-    reconnect_wait_s: float = Field(default=0.25, gt=0)
-    ping_interval_s: float = Field(default=10, gt=0)
-    request_timeout_s: float = Field(default=5, gt=0)
-    pending_messages: int = Field(default=65_536, ge=1)
-    """Messages that may wait for one waiting handler before it counts as a slow consumer."""
-    pending_bytes: int = Field(default=64 * 2**20, ge=1)
 
 
 class _Client(Client):
@@ -173,10 +157,7 @@ class Bus:
     client: _Client
     settings: BusSettings
     name: str
-    inbox: str
-    waiting: dict[str, Direct] = field(default_factory=dict)
-    requests: set[asyncio.Future[Message]] = field(default_factory=set)
-    tokens: count[int] = field(default_factory=count)
+    replies: Replies
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
     handling: set[asyncio.Future[None]] = field(default_factory=set)
@@ -188,7 +169,7 @@ class Bus:
         """Connect once. Raises `BusUnavailable` naming the URL when nobody answers there."""
         client = _Client()
         inbox = f"_INBOX.{token_hex(8)}"
-        bus = cls(client, settings, name, inbox)
+        bus = cls(client, settings, name, Replies(inbox))
         try:
             await asyncio.wait_for(
                 client.connect(
@@ -212,9 +193,14 @@ class Bus:
                 await client.close()
             raise BusUnavailable(f"no NATS server answers at {settings.url}: {error or 'timeout'}") from error
         bus.ready = True
-        await bus.subscribe(f"{inbox}.*", bus._answered)
+        await bus.subscribe(f"{inbox}.*", bus.replies.arrived)
         await bus.flush()
         return bus
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of every reply subject of this connection."""
+        return self.replies.inbox
 
     @property
     def connected(self) -> bool:
@@ -271,6 +257,7 @@ class Bus:
                 "pending_bytes_limit": self.settings.pending_bytes,
             }
         else:
+            # nats-py numbers a subscription before it sends anything
             client.direct[client._sid + 1] = self._directly(handler)
             options = {"future": _NEVER}
         try:
@@ -321,42 +308,32 @@ class Bus:
     ) -> Message:
         """The first answer. Raises `NobodyListens`, `DeadlineExceeded` after `timeout` seconds,
         or `BusUnavailable`. While it waits its future is in `within`, where others may fail it."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Message] = loop.create_future()
 
-        def arrived(message: Message) -> None:
-            if not answer.done():
-                answer.set_result(message)
+        async def send(reply: str) -> None:
+            await self.publish(subject, data, reply=reply, headers=headers)
 
         seconds = self.settings.request_timeout_s if timeout is None else timeout
-        reply = self.expect(arrived)
-        timer = loop.call_later(seconds, _expire, answer, subject, seconds)
-        self.requests.add(answer)
-        if within is not None:
-            within.add(answer)
-        try:
-            await self.publish(subject, data, reply=reply, headers=headers)
-            message = await answer
-        finally:
-            timer.cancel()
-            self.requests.discard(answer)
-            if within is not None:
-                within.discard(answer)
-            self.forget(reply)
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # seen, though the publish itself may have failed first
+        message = await self.replies.first(send, subject, seconds, within)
         if message.status == "503":
             raise NobodyListens(f"nobody listens on {subject}")
         return message
 
     def expect(self, arrived: Direct) -> str:
         """A fresh reply subject; `arrived` gets every message sent to it until `forget`."""
-        token = f"{next(self.tokens):x}"
-        self.waiting[token] = arrived
-        return f"{self.inbox}.{token}"
+        return self.replies.expect(arrived)
 
     def forget(self, reply: str) -> None:
-        self.waiting.pop(reply[len(self.inbox) + 1 :], None)
+        self.replies.forget(reply)
+
+    @property
+    def waiting(self) -> dict[str, Direct]:
+        """Who expects an answer or a report, by the last token of the reply subject."""
+        return self.replies.expected
+
+    @property
+    def requests(self) -> set[asyncio.Future[Message]]:
+        """Requests that wait for their answer."""
+        return self.replies.waiting
 
     async def close(self) -> None:
         """Send what is pending and close."""
@@ -368,11 +345,6 @@ class Bus:
         self.ready = False
         for task in self.handling:
             task.cancel()
-
-    def _answered(self, message: Message) -> None:
-        arrived = self.waiting.get(message.subject[len(self.inbox) + 1 :])
-        if arrived is not None:
-            arrived(message)
 
     async def _errored(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
@@ -392,9 +364,7 @@ class Bus:
         self.ready = False
         if not self.client.is_draining and not self.client.is_closed:
             log.warning("%s lost its connection to NATS; reconnecting", self.name)
-        for answer in list(self.requests):  # an answer sent meanwhile is lost: do not wait for it
-            if not answer.done():
-                answer.set_exception(BusUnavailable("the connection to NATS was lost before the answer"))
+        self.replies.fail(lambda: BusUnavailable("the connection to NATS was lost before the answer"))
         self._call(self.on_disconnect)
 
     async def _reconnected(self) -> None:
@@ -419,8 +389,3 @@ class _Never:
 
 
 _NEVER = _Never()
-
-
-def _expire(answer: asyncio.Future[Message], subject: str, seconds: float) -> None:
-    if not answer.done():
-        answer.set_exception(DeadlineExceeded(f"no answer on {subject} within {seconds:g} s"))

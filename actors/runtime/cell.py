@@ -219,8 +219,10 @@ class Cell:
         current.set(work.envelope)
         message = spec.message.__name__
         try:
-            with span(f"{self.kind.__name__} {message}", parent=work.envelope.trace):
+            with span(f"{self.kind.__name__} {message}", parent=work.envelope.trace) as running:
                 outcome, error, result = await self._call(work, spec, actor)
+                if error is not None:
+                    running.set_attribute("error.type", outcome)
             if error is None:
                 outcome = await self._done(work, result)
             else:

@@ -1,0 +1,21 @@
+"""How to reach NATS."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BusSettings(BaseModel):
+    """How to reach NATS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = ""
+    """`nats://host:port`, several by commas; empty means: start an embedded server (`orchestra up`)."""
+    connect_timeout_s: float = Field(default=5, gt=0)
+    reconnect_wait_s: float = Field(default=0.25, gt=0)
+    ping_interval_s: float = Field(default=10, gt=0)
+    request_timeout_s: float = Field(default=5, gt=0)
+    pending_messages: int = Field(default=65_536, ge=1)
+    """Messages that may wait for one waiting handler before it counts as a slow consumer."""
+    pending_bytes: int = Field(default=64 * 2**20, ge=1)
