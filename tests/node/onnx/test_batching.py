@@ -9,7 +9,7 @@ import pytest
 
 from actors.node.backends.base import Finish, Piece
 from actors.node.backends.onnx import EngineStats, OnnxBackend
-from orchestration.errors import NodeBusy
+from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Generation
 from tests.node.onnx.asking import Answer, ask, chat, generating, until
 
@@ -170,6 +170,18 @@ async def test_prompts_that_arrive_together_share_what_the_first_has_read(backen
     )
     cached = sorted(answer.finish.usage.cached_tokens for answer in answers)
     assert cached[1] >= 64, cached
+
+
+async def test_the_event_loop_turns_while_a_huge_prompt_is_tokenised(backend: OnnxBackend) -> None:
+    asked = asyncio.create_task(ask(backend, chat("word and worse " * 70_000)))
+    turns = 0
+    while not asked.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    with pytest.raises(ContextTooLong):
+        await asked
+    # A megabyte takes some hundred milliseconds; held up by it, the loop would turn a few times at most.
+    assert turns > 30
 
 
 async def test_an_idle_engine_takes_no_step(backend: OnnxBackend) -> None:

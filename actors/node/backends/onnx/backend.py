@@ -59,6 +59,7 @@ class OnnxBackend(Backend):
             self._closed = True
             for model in self._served.values():
                 await asyncio.to_thread(model.engine.close)
+            self._served.clear()
             self._prepare.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -158,7 +159,7 @@ def _chars(generation: Generation) -> int:
 def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
     inputs = []
     for text in generation.inputs:
-        tokens = model.tokenizer.inner.encode(text).ids
+        tokens = model.tokenizer.encode_sentence(text)
         if len(tokens) > model.manifest.context_tokens:
             error = ContextTooLong.of(model.manifest.name, len(tokens), model.manifest.context_tokens)
             error.param = "input"

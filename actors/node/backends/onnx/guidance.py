@@ -35,8 +35,11 @@ class RowGuide:
         """Set every token of `logits` [vocabulary] that the guide does not allow to minus infinity."""
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
-        allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little", count=len(logits))
-        logits[allowed == 0] = -np.inf
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little", count=len(logits))
+        allowed = np.flatnonzero(bits)
+        kept = logits[allowed]
+        logits.fill(-np.inf)
+        logits[allowed] = kept
 
     def advance(self, token: int) -> bool:
         """Take `token`; returns whether the guide is complete and allows nothing more."""

@@ -21,12 +21,11 @@ class PromptBuilder:
         self._context_tokens = context_tokens
         self._template = None
         if manifest.chat_template is not None:
-            added = tokenizer.inner.get_added_tokens_decoder().values()
             self._template = ChatTemplate(
                 manifest.chat_template,
                 manifest.bos_token,
                 manifest.eos_token,
-                [token.content for token in added if token.special],
+                tokenizer.control_tokens,
             )
 
     def build(self, generation: Generation) -> NDArray[np.int64]:

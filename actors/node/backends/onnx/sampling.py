@@ -12,9 +12,15 @@ from orchestration.messages import Sampling
 
 Logits = NDArray[np.float32]
 
-_NUCLEUS_STEPS = (6.0, 12.0)
-"""How far below the likeliest token (in nats) candidates of top-p are looked for first. Sorting the few
+_NEAR = (5.0, 8.0, 11.0)
+"""How far below the likeliest token (in nats) the candidates of top-p are looked for first: sorting a few
 of them instead of the whole vocabulary takes 0.1 ms a token instead of 4."""
+
+_FAR = 20.0
+"""Tokens this far below the likeliest weigh less than 1e-4 together, whatever the vocabulary."""
+
+_FEW = 8192
+_STRIDE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +107,18 @@ def draw(logits: Logits, plan: SamplingPlan, generator: np.random.Generator) -> 
     `top_p` of what is left (nucleus sampling, arXiv 1904.09751). Equal logits keep the order of ids.
     """
     point = generator.random()
-    scaled = (logits - logits.max()) / np.float32(plan.temperature)
+    scaled = (logits - logits.max()) * np.float32(1 / plan.temperature)
     if 0 < plan.top_k < len(scaled):
         ids = _top(scaled, plan.top_k)
         weights = np.exp(scaled[ids], dtype=np.float64)
-    elif plan.top_p < 1:
-        ids, weights = _nucleus(scaled, plan.top_p)
-        return _pick(ids, weights, point)
-    else:
-        weights = np.exp(scaled).astype(np.float64)
-        return _pick(None, weights, point)
+        if plan.top_p < 1:
+            kept = _cut(weights, plan.top_p * weights.sum())
+            ids, weights = ids[:kept], weights[:kept]
+        return int(ids[_position(np.cumsum(weights), point)])
     if plan.top_p < 1:
-        kept = _cut(weights, plan.top_p * weights.sum())
-        ids, weights = ids[:kept], weights[:kept]
-    return _pick(ids, weights, point)
+        ids, weights = _nucleus(scaled, plan.top_p)
+        return int(ids[_position(np.cumsum(weights), point)])
+    return _draw_from_all(np.exp(scaled), point)
 
 
 def log_probabilities(logits: Logits) -> Logits:
@@ -136,12 +140,20 @@ def _top(values: Logits, count: int) -> NDArray[np.int64]:
     return ids[np.argsort(-values[ids], kind="stable")][:count]
 
 
+def _mass(scaled: Logits) -> float:
+    """Sum of the exponentials, but for those that are too small to count where that saves work."""
+    some = scaled >= -_FAR
+    if np.count_nonzero(some) <= _FEW:
+        scaled = scaled[some]
+    return float(np.exp(scaled).sum())
+
+
 def _nucleus(scaled: Logits, top_p: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    wanted = top_p * float(np.exp(scaled).sum(dtype=np.float64))
-    for depth in (*_NUCLEUS_STEPS, np.inf):
+    wanted = top_p * _mass(scaled)
+    for depth in (*_NEAR, np.inf):
         ids = np.flatnonzero(scaled >= -depth)
         weights = np.exp(scaled[ids], dtype=np.float64)
-        if depth == np.inf or weights.sum() >= wanted:
+        if weights.sum() >= wanted:
             break
     order = np.argsort(-scaled[ids], kind="stable")
     ids, weights = ids[order], weights[order]
@@ -154,7 +166,20 @@ def _cut(weights: NDArray[np.float64], wanted: float) -> int:
     return min(int(np.searchsorted(np.cumsum(weights), wanted)) + 1, len(weights))
 
 
-def _pick(ids: NDArray[np.int64] | None, weights: NDArray[np.float64], point: float) -> int:
-    edges = np.cumsum(weights)
-    at = min(int(np.searchsorted(edges, point * edges[-1], side="right")), len(edges) - 1)
-    return at if ids is None else int(ids[at])
+def _position(edges: NDArray[np.float64], point: float) -> int:
+    """Where `point` of 0 to 1 falls between the cumulated weights `edges`."""
+    at = int(np.searchsorted(edges, point * edges[-1], side="right"))
+    return min(at, len(edges) - 1)
+
+
+def _draw_from_all(weights: Logits, point: float) -> int:
+    """A position by `weights`, found in two stages: cumulating a vocabulary in one takes 0.2 ms."""
+    starts = np.arange(0, len(weights), _STRIDE)
+    strides = np.cumsum(np.add.reduceat(weights, starts), dtype=np.float64)
+    stride = _position(strides, point)
+    first = int(starts[stride])
+    before = float(strides[stride - 1]) if stride else 0.0
+    edges = before + np.cumsum(weights[first : first + _STRIDE], dtype=np.float64)
+    at = int(np.searchsorted(edges, point * strides[-1], side="right"))
+    last = int(np.flatnonzero(weights[first : first + _STRIDE])[-1])
+    return first + min(at, last)

@@ -24,8 +24,10 @@ def load_session(folder: Path, settings: OnnxSettings) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    # Spinning threads take the second core from the event loop and gain nothing measurable.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Left alone, threads spin for a millisecond and more, and take the second core from the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spin_us > 0)))
+    if settings.spin_us:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(settings.spin_us))
     options.enable_mem_pattern = False  # patterns are kept for each new shape, and prompts bring many
     options.log_severity_level = 3
     path = folder / "model.onnx"
