@@ -4,17 +4,19 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from prometheus_client import REGISTRY
 
 from actors.asker import ID_HEADER
-from actors.dispatcher import DispatcherSettings
+from actors.dispatcher import Dispatcher, DispatcherSettings
+from actors.dispatcher.job import Settle
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import enqueue
 from actors.runtime.subjects import GenerationQueue
 from orchestration.errors import (
     BackendFailed,
+    Cancelled,
     DeadlineExceeded,
     InvalidRequest,
-    NodeBusy,
     NoNode,
     OrchestraError,
 )
@@ -144,24 +146,37 @@ async def test_a_request_that_no_node_could_serve_is_not_tried_again(stage: Stag
 
 
 async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(stage: Stage) -> None:
-    node = await stage.node(slots=2, speed=50)
-    await stage.dispatcher()
-    taken = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    for number, _ in enumerate(taken):  # someone else's work, which the registry has not heard of yet
-        node._active[f"other.{number}"] = asyncio.current_task()  # type: ignore[assignment]
+    node = await stage.node(slots=1)
+    dispatcher = await stage.dispatcher()
+    task = asyncio.current_task()
+    assert task is not None
+    node._active["somebody.else"] = task  # which the registry has not heard of yet
     asked = asyncio.ensure_future(stage.ask(stage.generation()))
-    refused = 0
-
-    def count(error: OrchestraError) -> bool:
-        return isinstance(error, NodeBusy)
-
-    assert count(NodeBusy(""))
-    while refused < 3 and not asked.done():
-        refused += 1
-        await asyncio.sleep(0.03)
-    node._active.clear()
+    labels = {"model": stage.model, "node": node.id}
+    await eventually(
+        lambda: (REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels) or 0) >= 3
+    )
+    assert not asked.done()
+    del node._active["somebody.else"]
     text, _ = await asked
     assert text == "a few words"
+    await stage.settled(dispatcher)
+
+
+async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished(stage: Stage) -> None:
+    await stage.node(speed=50)
+    first = await stage.dispatcher()
+    asked = asyncio.ensure_future(stage.ask(stage.generation("before", tokens=25)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    first.me.tell(Settle(None, Cancelled("a defect")))  # type: ignore[arg-type]
+    await eventually(lambda: first.me.cell.actor is not first and first.me.cell.state == "running")
+    second = first.me.cell.actor
+    assert isinstance(second, Dispatcher)
+    text, _ = await stage.ask(stage.generation("after"))
+    assert text == "after"
+    text, _ = await asked
+    assert text == " ".join(["before"] * 25)
+    await stage.settled(first, second)
 
 
 async def test_a_generation_waits_no_longer_than_its_deadline(stage: Stage) -> None:
