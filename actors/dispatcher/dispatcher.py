@@ -1,6 +1,6 @@
 """Takes generations off the queue when a node has room, places them, and settles them.
 
-The backlog stays in JetStream: a dispatcher pulls no more than the nodes it sees could start.
+The backlog stays in JetStream: a dispatcher pulls what the nodes it sees could start, and a little more.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from orchestration.errors import (
     Stopped,
     from_body,
 )
-from orchestration.messages import Ended, NodeInfo
+from orchestration.messages import Ended, NodeInfo, Priority
 from orchestration.placement import free_slots, least_busy
 
 log = logging.getLogger(__name__)
@@ -125,10 +125,19 @@ class Dispatcher(Actor):
             self._queues.ask(self._room)
             await asyncio.sleep(ROUND_S)
 
-    def _room(self, model: str) -> int:
+    def _room(self, model: str, priority: Priority) -> int:
+        """How many more to pull: for each free slot one, and some for the slots that will be free next.
+
+        What is less urgent does not count, or a backlog of batch work would get as much as one of
+        interactive work.
+        """
         counts = self._in_flight.counts
-        free = sum(free_slots(node, counts.get(node.id, 0)) for node in self.registry.serving(model))
-        return max(0, free - self._waiting.count(model))
+        free = slots = 0
+        for node in self.registry.serving(model):
+            free += free_slots(node, counts.get(node.id, 0))
+            slots += node.slots
+        ahead = min(self.settings.pulled_ahead, (slots + 1) // 2)
+        return max(0, max(free, ahead) - self._waiting.ahead_of(model, priority))
 
     def _pulled(self, delivery: Delivery) -> None:
         try:
@@ -230,7 +239,7 @@ class Dispatcher(Actor):
         if self._leaving:
             return
         self._place(model)
-        self._queues.ask_for(model, self._room(model))
+        self._queues.ask_for(model, self._room)
         if self._queues.models > 1:
             self._view_changed.set()
 

@@ -16,6 +16,10 @@ from orchestration.messages import Priority
 log = logging.getLogger(__name__)
 
 
+Room = Callable[[str, Priority], int]
+"""How many more of a model and priority can be taken."""
+
+
 class Queues:
     """Pulls for each model as much as there is room for."""
 
@@ -84,15 +88,15 @@ class Queues:
     def models(self) -> int:
         return len(self._pullers)
 
-    def ask(self, room: Callable[[str], int]) -> None:
-        """Let each queue send as many as there is room for its model."""
+    def ask(self, room: Room) -> None:
+        """Let each queue send as many as there is room for."""
         for model in self._pullers:
-            self.ask_for(model, room(model))
+            self.ask_for(model, room)
 
-    def ask_for(self, model: str, free: int) -> None:
-        """The same for one model."""
-        for puller in self._pullers.get(model, ()):
-            puller.want(free)
+    def ask_for(self, model: str, room: Room) -> None:
+        """The same for the queues of one model."""
+        for priority, puller in zip(Priority, self._pullers.get(model, ()), strict=False):
+            puller.want(room(model, priority))
 
     async def stop(self) -> None:
         """Pull nothing more."""

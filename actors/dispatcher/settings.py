@@ -16,6 +16,9 @@ class DispatcherSettings(BaseModel):
     """Nodes tried for one generation while nothing of its answer has been written."""
     busy_pause_s: float = Field(default=0.1, gt=0)
     """Before a generation that every node refused as busy is offered again."""
+    pulled_ahead: int = Field(default=16, ge=0)
+    """Generations of each model and priority that may wait here, so that a slot that becomes free is filled
+    at once and by the most urgent; at most half of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)
     max_models: int = Field(default=500, ge=1)
     """Models whose queues are served; three consumers each."""

@@ -16,25 +16,28 @@ class Waiting:
 
     def __init__(self) -> None:
         self._heaps: dict[str, list[tuple[int, int, Job]]] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, list[int]] = {}
+        """By model, then by rank."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
-        return sum(self._counts.values())
+        return sum(sum(counts) for counts in self._counts.values())
 
     @property
     def models(self) -> list[str]:
         return list(self._counts)
 
-    def count(self, model: str) -> int:
-        return self._counts.get(model, 0)
+    def ahead_of(self, model: str, priority: Priority) -> int:
+        """How many wait that are as urgent as `priority`, or more."""
+        counts = self._counts.get(model)
+        return sum(counts[: RANK[priority] + 1]) if counts else 0
 
     def push(self, job: Job) -> None:
         model = job.queue.model
         job.waits = True
         heap = self._heaps.setdefault(model, [])
         heapq.heappush(heap, (RANK[job.queue.priority], next(self._arrivals), job))
-        self._counts[model] = self._counts.get(model, 0) + 1
+        self._counts.setdefault(model, [0] * len(RANK))[RANK[job.queue.priority]] += 1
 
     def first(self, model: str) -> Job | None:
         """Who is next; it goes on waiting until `remove`."""
@@ -52,7 +55,7 @@ class Waiting:
             return
         job.waits = False
         model = job.queue.model
-        self._counts[model] -= 1
-        if not self._counts[model]:
+        self._counts[model][RANK[job.queue.priority]] -= 1
+        if not any(self._counts[model]):
             del self._counts[model]
             del self._heaps[model]

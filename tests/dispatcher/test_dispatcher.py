@@ -99,6 +99,28 @@ async def test_the_urgent_ones_overtake_those_that_wait(stage: Stage) -> None:
     assert order == ["first", "interactive", "standard", "batch"]
 
 
+async def test_a_backlog_of_lesser_work_takes_nothing_from_urgent_work(stage: Stage) -> None:
+    await stage.node(slots=1, speed=50)
+    dispatcher = await stage.dispatcher()
+    order: list[Priority] = []
+
+    async def ask(priority: Priority) -> None:
+        await stage.ask(stage.generation(tokens=3, priority=priority))
+        order.append(priority)
+
+    backlog = [asyncio.ensure_future(ask(Priority.BATCH)) for _ in range(6)]
+    backlog += [asyncio.ensure_future(ask(Priority.STANDARD)) for _ in range(6)]
+    await eventually(lambda: order)
+    urgent = [asyncio.ensure_future(ask(Priority.INTERACTIVE)) for _ in range(6)]
+    await asyncio.gather(*urgent)
+    at_most = 3  # that had begun, or were begun before the urgent ones were in the queue
+    assert len(order) <= 6 + at_most
+    await asyncio.gather(*backlog)
+    after = order[6 + at_most :]
+    assert after == sorted(after, key=[Priority.STANDARD, Priority.BATCH].index)
+    await stage.settled(dispatcher)
+
+
 async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_another(stage: Stage) -> None:
     await stage.node("a-broken", fail_first=1000, slots=8)
     await stage.node("b-fine", slots=4)
