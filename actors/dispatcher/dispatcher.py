@@ -41,7 +41,7 @@ from orchestration.errors import (
     Stopped,
     from_body,
 )
-from orchestration.messages import Ended, NodeInfo, Priority
+from orchestration.messages import Ended, NodeInfo
 from orchestration.placement import free_slots, least_busy
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,8 @@ class Dispatcher(Actor):
             self._queues.ask(self._room)
             await asyncio.sleep(ROUND_S)
 
-    def _room(self, model: str, priority: Priority) -> int:
-        """How many more to pull: for each free slot one, and some for the slots that will be free next.
+    def _room(self, model: str) -> list[int]:
+        """How many more to pull of each priority: for each free slot one, and some for those free next.
 
         What is less urgent does not count, or a backlog of batch work would get as much as one of
         interactive work.
@@ -137,7 +137,7 @@ class Dispatcher(Actor):
             free += free_slots(node, counts.get(node.id, 0))
             slots += node.slots
         ahead = min(self.settings.pulled_ahead, (slots + 1) // 2)
-        return max(0, max(free, ahead) - self._waiting.ahead_of(model, priority))
+        return [max(0, max(free, ahead) - waiting) for waiting in self._waiting.ahead_of_each(model)]
 
     def _pulled(self, delivery: Delivery) -> None:
         try:

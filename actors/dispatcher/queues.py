@@ -16,8 +16,8 @@ from orchestration.messages import Priority
 log = logging.getLogger(__name__)
 
 
-Room = Callable[[str, Priority], int]
-"""How many more of a model and priority can be taken."""
+Room = Callable[[str], list[int]]
+"""How many more of a model can be taken, by priority, most urgent first."""
 
 
 class Queues:
@@ -95,8 +95,10 @@ class Queues:
 
     def ask_for(self, model: str, room: Room) -> None:
         """The same for the queues of one model."""
-        for priority, puller in zip(Priority, self._pullers.get(model, ()), strict=False):
-            puller.want(room(model, priority))
+        pullers = self._pullers.get(model)
+        if pullers is not None:
+            for puller, wanted in zip(pullers, room(model), strict=True):
+                puller.want(wanted)
 
     async def stop(self) -> None:
         """Pull nothing more."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterable
 
 from actors.dispatcher.job import Job
 from orchestration.messages import Priority
 
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+RANK = {priority: rank for rank, priority in enumerate(Priority)}
+_NONE = [0] * len(RANK)
 
 
 class Waiting:
@@ -27,10 +29,9 @@ class Waiting:
     def models(self) -> list[str]:
         return list(self._counts)
 
-    def ahead_of(self, model: str, priority: Priority) -> int:
-        """How many wait that are as urgent as `priority`, or more."""
-        counts = self._counts.get(model)
-        return sum(counts[: RANK[priority] + 1]) if counts else 0
+    def ahead_of_each(self, model: str) -> Iterable[int]:
+        """For each priority, most urgent first, how many wait that are as urgent or more."""
+        return itertools.accumulate(self._counts.get(model, _NONE))
 
     def push(self, job: Job) -> None:
         model = job.queue.model

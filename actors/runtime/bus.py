@@ -101,8 +101,10 @@ class _Client(Client):
     async def _process_err(self, err_msg: str) -> None:
         """nats-py closes for good at any complaint of the server but two; here it connects anew."""
         error = nats.errors.Error(f"the server said {err_msg}")
-        await self._error_cb(error)
-        if "permissions violation" not in err_msg:
+        if "permissions violation" in err_msg:
+            await self._error_cb(error)
+        else:
+            log.warning("the NATS server complains and is left: %s", err_msg)
             await self._process_op_err(error)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
