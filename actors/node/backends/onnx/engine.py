@@ -109,10 +109,11 @@ class Engine(Worker[ChatJob]):
         while self._prefilling:
             row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
             self._reuse(row)
-            if spent >= allowance(self._settings.prefill_budget, spent, row.unread):
+            left = allowance(self._settings.prefill_budget, spent, row.unread) - spent
+            if left <= 0:
                 break
             self._turn += 1
-            spent += self._prefill(row)
+            spent += self._prefill(row, min(left, self._settings.prefill_chunk))
         if self._slots.decoding:
             self._decode()
 
@@ -134,10 +135,10 @@ class Engine(Worker[ChatJob]):
             self._counters.prompt_tokens += len(row.job.prompt)
         self._fit()
 
-    def _prefill(self, row: Row) -> int:
-        """Read one chunk of a prompt; returns the tokens computed."""
+    def _prefill(self, row: Row, most: int) -> int:
+        """Read one chunk of a prompt, of at most `most` tokens; returns the tokens computed."""
         prompt, start = row.job.prompt, row.position
-        tokens = prompt[start : start + self._settings.prefill_chunk]
+        tokens = prompt[start : start + most]
         logits = self._parts.session.prefill(self._slots.row_of(row), tokens, start)
         self._counters.steps += 1
         row.position += len(tokens)

@@ -39,7 +39,7 @@ class OnnxSettings:
     """Bound on the keys and values kept for prompts that share a prefix; 0 switches reuse off."""
     prefix_block: int = 16
     """The grain of prefix reuse in tokens."""
-    prefill_chunk: int = 64
+    prefill_chunk: int = 128
     """Most prompt tokens computed by one call."""
     prefill_budget: int = 64
     """Prompt tokens computed between two decode steps; up to twice as many if a prompt ends with them."""
