@@ -152,9 +152,11 @@ async def test_a_load_is_told_soon(stage: Stage) -> None:
 
 async def test_a_drain_that_runs_out_ends_a_begun_answer_with_an_error(stage: Stage) -> None:
     node = await stage.node(speed=20)
-    asked = asyncio.ensure_future(send(stage, node, stage.generation(tokens=100_000)))
-    await eventually(lambda: node.describe().running == 1)
-    await asyncio.sleep(0.2)  # some of it is written
+    generation = stage.generation(tokens=100_000)
+    written: list[bytes] = []
+    await stage.bus.subscribe(f"stream.{generation.id}", lambda message: written.append(message.data))
+    asked = asyncio.ensure_future(send(stage, node, generation))
+    await eventually(lambda: len(written) > 1)
     assert not await node.me.cell.drain(0.05)
     reply, listener = await asked
     ended = Ended.model_validate_json(reply.data)

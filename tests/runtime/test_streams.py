@@ -139,7 +139,7 @@ async def test_a_piece_lost_in_the_background_fails_the_next(own_nats: RunningNa
     await writer.piece("two", 1)
     own_nats.kill()
     await eventually(lambda: not bus.connected)
-    await asyncio.sleep(FAST_CHUNK_S * 2)
+    await eventually(lambda: writer._failure)
     with pytest.raises(BusUnavailable):
         await writer.piece("three", 1)
     await asyncio.to_thread(own_nats.restart)
