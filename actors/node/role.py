@@ -37,6 +37,7 @@ async def run_node(
                 subject=NodeAddress(node.id).generate,
                 ref=ref,
                 decode=decode_model(Generation),
+                exclusive=True,
             )
         )
         await service.start()

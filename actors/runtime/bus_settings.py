@@ -19,3 +19,5 @@ class BusSettings(BaseModel):
     pending_messages: int = Field(default=65_536, ge=1)
     """Messages that may wait for one waiting handler before it counts as a slow consumer."""
     pending_bytes: int = Field(default=64 * 2**20, ge=1)
+    local_delivery: bool = True
+    """Hand over what stays within this process without the server. Off, everything can be watched there."""

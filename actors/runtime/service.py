@@ -91,6 +91,8 @@ class Endpoint:
     encode_error: Callable[[OrchestraError], bytes] = encode_error
     queue: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    exclusive: bool = False
+    """Whether only this process ever serves the subject: see `Bus.subscribe`."""
     acknowledgement: bytes = b""
     """Sent on a stream as soon as the request is taken, before the handler has said anything."""
     streams: bool | None = None
@@ -149,7 +151,11 @@ class Service:
                     log.error("endpoint %s cannot take a request", endpoint.name, exc_info=error)
                     sink.refuse(Defect(f"{endpoint.name} cannot take this request: {error}"))
 
-        self._subscriptions.append(await self.bus.subscribe(endpoint.subject, arrived, queue=endpoint.queue))
+        self._subscriptions.append(
+            await self.bus.subscribe(
+                endpoint.subject, arrived, queue=endpoint.queue, exclusive=endpoint.exclusive
+            )
+        )
         self._endpoints.append((endpoint, stats))
 
     async def leave(self) -> None:
