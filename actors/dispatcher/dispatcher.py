@@ -129,7 +129,7 @@ class Dispatcher(Actor):
         """How many more to pull of each priority: for each free slot one, and some for those free next.
 
         What is less urgent does not count, or a backlog of batch work would get as much as one of
-        interactive work.
+        interactive work. One of each waits here all the same, for its turn.
         """
         counts = self._in_flight.counts
         free = slots = 0
@@ -137,7 +137,11 @@ class Dispatcher(Actor):
             free += free_slots(node, counts.get(node.id, 0))
             slots += node.slots
         ahead = min(self.settings.pulled_ahead, (slots + 1) // 2)
-        return [max(0, max(free, ahead) - waiting) for waiting in self._waiting.ahead_of_each(model)]
+        of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
+        return [
+            max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
+            for own, waiting in zip(of_each, ahead_of_each, strict=True)
+        ]
 
     def _pulled(self, delivery: Delivery) -> None:
         try:

@@ -1,62 +1,101 @@
-"""Generations that wait for a node: by model, most urgent first, oldest first among equals."""
+"""Generations that wait for a node: by model, most urgent first, oldest first among equals.
+
+What is less urgent never starves: while it waits, one in `TURNS` of the starts is its own.
+"""
 
 from __future__ import annotations
 
-import heapq
 import itertools
+from collections import deque
 from collections.abc import Iterable
 
 from actors.dispatcher.job import Job
 from orchestration.messages import Priority
 
 RANK = {priority: rank for rank, priority in enumerate(Priority)}
+TURNS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
+"""A waiting generation of this priority goes first once so many of a more urgent one went before it. With
+all three waiting, interactive work gets 13 starts in 16, standard 2 and batch 1."""
+_TURNS = [TURNS[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
 
 
-class Waiting:
-    """A heap for each model. A job that leaves from the middle stays in its heap, marked, until it is met."""
+class _Lines:
+    """The three lines of one model. A job that leaves from the middle stays, marked, until it is met."""
+
+    __slots__ = ("counts", "jobs", "passed")
 
     def __init__(self) -> None:
-        self._heaps: dict[str, list[tuple[int, int, Job]]] = {}
-        self._counts: dict[str, list[int]] = {}
-        """By model, then by rank."""
-        self._arrivals = itertools.count()
+        self.jobs: list[deque[Job]] = [deque() for _ in RANK]
+        self.counts = [0] * len(RANK)
+        """Waiting now, by rank."""
+        self.passed = [0] * len(RANK)
+        """Starts of more urgent work while this rank waited, since its own last start."""
+
+    def head(self, rank: int) -> Job | None:
+        line = self.jobs[rank]
+        while line and not line[0].waits:
+            line.popleft()
+        return line[0] if line else None
+
+    def first(self) -> Job | None:
+        """The most urgent, unless it is another's turn."""
+        for rank in range(len(RANK) - 1, 0, -1):
+            if self.counts[rank] and self.passed[rank] >= _TURNS[rank] - 1:
+                return self.head(rank)
+        return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
+
+    def left(self, rank: int) -> None:
+        """One of this rank waits no more."""
+        self.counts[rank] -= 1
+        self.passed[rank] = 0
+        for lesser in range(rank + 1, len(RANK)):
+            if self.counts[lesser]:
+                self.passed[lesser] += 1
+
+
+class Waiting:
+    """All models' lines."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Lines] = {}
 
     def __len__(self) -> int:
-        return sum(sum(counts) for counts in self._counts.values())
+        return sum(sum(lines.counts) for lines in self._lines.values())
 
     @property
     def models(self) -> list[str]:
-        return list(self._counts)
+        return list(self._lines)
 
     def ahead_of_each(self, model: str) -> Iterable[int]:
         """For each priority, most urgent first, how many wait that are as urgent or more."""
-        return itertools.accumulate(self._counts.get(model, _NONE))
+        return itertools.accumulate(self.of_each(model))
+
+    def of_each(self, model: str) -> list[int]:
+        """How many wait of each priority, most urgent first."""
+        lines = self._lines.get(model)
+        return _NONE if lines is None else lines.counts
 
     def push(self, job: Job) -> None:
-        model = job.queue.model
+        lines = self._lines.get(job.queue.model)
+        if lines is None:
+            lines = self._lines[job.queue.model] = _Lines()
+        rank = RANK[job.queue.priority]
         job.waits = True
-        heap = self._heaps.setdefault(model, [])
-        heapq.heappush(heap, (RANK[job.queue.priority], next(self._arrivals), job))
-        self._counts.setdefault(model, [0] * len(RANK))[RANK[job.queue.priority]] += 1
+        lines.jobs[rank].append(job)
+        lines.counts[rank] += 1
 
     def first(self, model: str) -> Job | None:
         """Who is next; it goes on waiting until `remove`."""
-        heap = self._heaps.get(model)
-        while heap:
-            job = heap[0][2]
-            if job.waits:
-                return job
-            heapq.heappop(heap)
-        return None
+        lines = self._lines.get(model)
+        return None if lines is None else lines.first()
 
     def remove(self, job: Job) -> None:
         """It waits no more; harmless for one that does not."""
         if not job.waits:
             return
         job.waits = False
-        model = job.queue.model
-        self._counts[model][RANK[job.queue.priority]] -= 1
-        if not any(self._counts[model]):
-            del self._counts[model]
-            del self._heaps[model]
+        lines = self._lines[job.queue.model]
+        lines.left(RANK[job.queue.priority])
+        if not any(lines.counts):
+            del self._lines[job.queue.model]

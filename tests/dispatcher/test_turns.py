@@ -1,0 +1,44 @@
+"""Less urgent work gets its share, and no more, while urgent work never ends."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from orchestration.messages import Priority
+from tests.fixtures.eventually import eventually
+from tests.fixtures.stage import Stage
+
+
+async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(stage: Stage) -> None:
+    await stage.node(slots=4, speed=100)
+    order: list[Priority] = []
+    stop = asyncio.Event()
+
+    lengths = itertools.cycle((3, 7, 4, 9, 5))  # so that slots become free one after another
+
+    async def ask(priority: Priority) -> None:
+        await stage.ask(stage.generation(tokens=next(lengths), priority=priority), within_s=60)
+        order.append(priority)
+
+    async def always_urgent() -> None:
+        while not stop.is_set():
+            await ask(Priority.INTERACTIVE)
+
+    async with asyncio.TaskGroup() as group:
+        urgent = [group.create_task(always_urgent()) for _ in range(24)]
+        dispatcher = await stage.dispatcher()
+        await eventually(lambda: len(order) > 20)
+        began = len(order)
+        lesser = [group.create_task(ask(Priority.BATCH)) for _ in range(6)]
+        lesser += [group.create_task(ask(Priority.STANDARD)) for _ in range(6)]
+        await eventually(lambda: all(task.done() for task in lesser), within_s=30)
+        assert not any(task.done() for task in urgent), "urgent work never paused"
+        stop.set()
+    during = order[began:]
+    last = max(index for index, priority in enumerate(during) if priority is Priority.BATCH)
+    share = during[: last + 1].count(Priority.INTERACTIVE) / 6
+    assert share >= 5, f"each batch start stood behind {share:.0f} urgent ones"
+    standard = max(index for index, priority in enumerate(during) if priority is Priority.STANDARD)
+    assert standard < last, "standard work was done before batch work"
+    await stage.settled(dispatcher)
