@@ -44,7 +44,7 @@ def pull(name: str, as_name: str | None, sha256: str, data: Path | None, config_
     if entry is not None:
         click.echo(f"{name}: {entry.about}\nlicence: {entry.license}", err=True)
     with StageBars() as bars:
-        folder = ensure(name, _folder(data, config_file), bars, name=as_name, sha256=sha256)
+        folder = ensure(name, _folder(data, config_file), bars, name=as_name, sha256=sha256, thorough=True)
     click.echo(f"ready: {folder}")
 
 

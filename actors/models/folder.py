@@ -133,7 +133,7 @@ def verify(folder: Path, *, hashes: bool = True) -> ModelManifest:
     Checks that every file is there with its size, and with `hashes` its content (0.1 s for 160 MB).
     Raises `CorruptModel` that names the file and the way out.
     """
-    way_out = f"remove {folder} and pull or import the model again"
+    way_out = "make it anew: orchestra models pull, or import"
     try:
         manifest = ModelManifest.read(folder)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -46,13 +46,15 @@ def ensure(
     *,
     name: str | None = None,
     sha256: str = "",
+    thorough: bool = False,
 ) -> Path:
     """The folder of a model that is ready, pulled and imported first where it is not.
 
     `name_or_source` is the name of an installed model or of one in the catalogue, or a source of a GGUF
     file, which becomes the model `name` (the file's, without its ending, unless given) and must have
-    the `sha256` if one is given. A ready model is answered at once, without the network. Safe to call in
-    several processes. Blocks, up to minutes.
+    the `sha256` if one is given. A ready model is answered at once, without the network; with `thorough` its
+    content is checked too, and a damaged one is made anew. Safe to call in several processes. Blocks, up to
+    minutes.
 
     Raises `UnknownModel`, `InvalidRequest`, `SourceUnavailable`, `CorruptModel`, `UnsupportedModel` and
     `ModelStorage`.
@@ -62,11 +64,11 @@ def ensure(
     if plan is None:
         return _only_installed(checked_name(name_or_source), models_dir)
     folder = models_dir / plan.name
-    if _ready(folder):
+    if _ready(folder, thorough):
         return folder
     waiting = Progress(stage="waiting for another pull", done=0, total=0)
     with locked(models_dir, plan.name, lambda: report(waiting)):
-        if _ready(folder):
+        if _ready(folder, thorough):
             return folder
         with storage_errors(models_dir):
             _check_space(models_dir, plan.needed_bytes)
@@ -110,9 +112,9 @@ def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None
     )
 
 
-def _ready(folder: Path) -> bool:
+def _ready(folder: Path, thorough: bool) -> bool:
     try:
-        verify(folder, hashes=False)
+        verify(folder, hashes=thorough)
     except CorruptModel:
         return False
     return True

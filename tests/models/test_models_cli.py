@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from actors.cli.models import models
+from actors.models.errors import CorruptModel
 from actors.models.folder import verify
 from tests.models.tiny_gguf import Tiny, write
 
@@ -67,3 +69,16 @@ def test_an_architecture_that_cannot_be_run_is_refused_by_name(tmp_path: Path) -
     result = _run("import", file, "--name", "mine", "--data", tmp_path)
     assert result.exit_code == 5
     assert "architecture 'gemma3'" in result.stderr
+
+
+def test_pulling_a_damaged_model_makes_it_anew(tmp_path: Path, smollm2: Path) -> None:
+    folder = tmp_path / "models" / "smollm2-135m"
+    shutil.copytree(smollm2, folder)
+    tokenizer = folder / "tokenizer.json"
+    sound = tokenizer.read_bytes()
+    tokenizer.write_bytes(sound[:-1] + b" ")
+    with pytest.raises(CorruptModel, match=r"tokenizer\.json is damaged.*orchestra models pull"):
+        verify(folder)
+    assert _run("pull", "smollm2-135m", "--data", tmp_path).exit_code == 0
+    assert tokenizer.read_bytes() == sound
+    assert verify(folder).name == "smollm2-135m"

@@ -231,7 +231,7 @@ def test_a_damaged_model_folder_is_named_with_the_way_out(
     damage(folder)
     with pytest.raises(CorruptModel, match=words) as caught:
         verify(folder)
-    assert f"remove {folder} and pull or import the model again" in caught.value.message
+    assert "make it anew: orchestra models pull, or import" in caught.value.message
 
 
 def test_a_truncated_model_of_the_catalogue_is_pulled_again(tmp_path: Path, smollm2: Path) -> None:
