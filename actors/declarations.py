@@ -155,6 +155,8 @@ class Bucket(Declared):
     history: int = Field(default=1, ge=1, le=64)
     max_mib: int = Field(ge=1)
     max_value_kib: int = Field(ge=1)
+    discard: Literal["new", "old"] = "new"
+    """A full bucket refuses a write (new), which its writer sees, or drops its oldest entry (old)."""
     watched: bool = False
     """Writes are published again, once stored, as `watch.<name>.<key>` with their sequence."""
 
@@ -172,8 +174,7 @@ class Bucket(Declared):
             "subjects": [f"$KV.{self.name}.>"],
             "retention": "limits",
             "storage": self.storage,
-            # a full bucket refuses a write, which its writer sees; it never drops another's entry
-            "discard": "new",
+            "discard": self.discard,
             "max_msgs": -1,
             "max_msgs_per_subject": self.history,
             "max_bytes": self.max_mib * _MIB,

@@ -6,9 +6,9 @@ same names.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from actors.gateway.guides import ResponseFormat
 from orchestration.messages import ChatMessage, Priority, Sampling
@@ -113,6 +113,23 @@ class Extension(Body):
     priority: Priority = Priority.INTERACTIVE
 
 
+class CacheAsked(Body):
+    """Orchestra's own field `cache`: what the caller says of kept answers."""
+
+    ttl: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Seconds to keep the answer, and the most that a kept one may be old."""
+    force: bool = False
+    """Any answer to the same request will do, though another might be given now."""
+    no_store: bool = False
+    """Neither keep nor share this answer, and give none that was kept."""
+
+    @model_validator(mode="after")
+    def _means_one_thing(self) -> Self:
+        if self.force and self.no_store:
+            raise ValueError("force and no_store contradict each other")
+        return self
+
+
 class SamplingBody(Body):
     """What chats and completions share."""
 
@@ -133,6 +150,7 @@ class SamplingBody(Body):
     response_format: ResponseFormat | None = None
     regex: str | None = None
     guided_regex: str | None = None
+    cache: CacheAsked | None = None
     orchestra: Extension | None = None
 
     @property
@@ -199,6 +217,7 @@ class EmbeddingBody(Body):
     model: str = Field(min_length=1)
     input: Annotated[tuple[str, ...], BeforeValidator(_inputs_of)]
     encoding_format: Literal["float", "base64"] | None = None
+    cache: CacheAsked | None = None
     dimensions: Annotated[
         None, _refused("dimensions is not supported: vectors have the model's own length")
     ] = None

@@ -46,8 +46,10 @@ class EmbeddingShape(Shape):
             if entry is None:
                 raise BackendFailed(f"the node sent no vector for input {index}")
             entries.append(entry)
-        return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (
+        orchestra = b',"orchestra":%b' % to_json({"cache": self.cache}) if self.cache else b""
+        return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (
             b",".join(entries),
             to_json(self.model),
             to_json(usage_of(self.usage, text=False)),
+            orchestra,
         )

@@ -2,6 +2,7 @@
 
 OrchestraError             status  code
 ├── InvalidRequest
+│   ├── UnknownCaller         401  invalid_api_key
 │   ├── NoSuchPath            404  not_found
 │   ├── WrongMethod           405  method_not_allowed
 │   └── SlowBody              408  slow_body
@@ -14,6 +15,13 @@ OrchestraError             status  code
 from __future__ import annotations
 
 from orchestration.errors import Cancelled, InvalidRequest, Unavailable
+
+
+class UnknownCaller(InvalidRequest):
+    """Callers are named in the settings, and the request shows the key of none of them."""
+
+    status = 401
+    code = "invalid_api_key"
 
 
 class NoSuchPath(InvalidRequest):

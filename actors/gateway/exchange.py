@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from actors.gateway.errors import ClientLeft, SlowBody, WrongMethod
+from actors.gateway.errors import ClientLeft, SlowBody, UnknownCaller, WrongMethod
 from actors.gateway.shape import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
@@ -117,6 +117,8 @@ class Exchange:
         headers: list[Header] = []
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        if isinstance(error, UnknownCaller):
+            headers.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, WrongMethod):
             headers.append((b"allow", error.allowed.encode()))
         if isinstance(error, PayloadTooLarge | SlowBody):

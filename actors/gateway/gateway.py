@@ -8,14 +8,18 @@ from contextlib import aclosing
 
 from actors.asker import Asker
 from actors.gateway.admission import Admission
-from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT
+from actors.gateway.answers import Answers
+from actors.gateway.callers import Callers
+from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, REFUSED, WAITING
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
-from orchestration.errors import BusUnavailable, Refused, Unavailable
+from orchestration.admission import Limit, Limits, OverLimit, Place
+from orchestration.errors import BusUnavailable, Unavailable
+from orchestration.messages import Event
 
 
 class Gateway:
@@ -27,8 +31,19 @@ class Gateway:
         self.registry = registry
         self.settings = settings
         self.admission = Admission(registry)
-        self.in_flight = 0
+        self.callers = Callers(settings.callers)
+        self.limits = limits_of(settings)
+        self.answers = Answers(asker, self.limits, self.callers, settings)
         self.draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at work now, over all faces."""
+        return self.limits.in_flight
+
+    async def stop(self) -> None:
+        """End what is still at work for others."""
+        await self.answers.stop()
 
     def missing(self) -> list[str]:
         """What keeps this gateway from answering now; empty when it is ready."""
@@ -44,49 +59,86 @@ class Gateway:
         """The answer as JSON objects, as they come. Use it under `contextlib.aclosing`: closing it
         before the end cancels the work.
 
-        Raises `Refused` at the limit, `Unavailable` while draining, and what the work ended with.
+        Raises `OverLimit` at a limit, `Unavailable` while draining, and what the work ended with.
         """
-        began = self._enter(asked, envelope)
+        place, began = self._enter(asked, envelope)
         first = True
         try:
-            async with aclosing(self.asker.stream(asked.work, envelope)) as events:
+            async with aclosing(self._events(asked, envelope)) as events:
                 async for event in events:
                     if first:
                         first = False
-                        FIRST_EVENT_SECONDS.observe(time.perf_counter() - began)
+                        self._first_came(place, began)
                     for piece in asked.shape.piece(event):
                         yield piece
             ANSWER_SECONDS.observe(time.perf_counter() - began)
         finally:
-            self._leave()
+            self._leave(place)
 
     async def whole(self, asked: Asked, envelope: Envelope) -> bytes:
         """The complete answer as one JSON object. Cancelling the call cancels the work; raises like
         `pieces`."""
-        began = self._enter(asked, envelope)
+        place, began = self._enter(asked, envelope)
+        first = True
         try:
-            async with aclosing(self.asker.stream(asked.work, envelope)) as events:
+            async with aclosing(self._events(asked, envelope)) as events:
                 async for event in events:
+                    if first:
+                        first = False
+                        self._first_came(place, began)
                     asked.shape.add(event)
             ANSWER_SECONDS.observe(time.perf_counter() - began)
             return asked.shape.whole()
         finally:
-            self._leave()
+            self._leave(place)
 
-    def _enter(self, asked: Asked, envelope: Envelope) -> float:
-        """Take one of the `max_in_flight` places; `_leave` gives it back. Returns the time of entry."""
+    def _events(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
+        try:
+            return self.answers.events(asked, envelope)
+        except OverLimit as error:
+            REFUSED.labels(error.limit).inc()
+            raise
+
+    def _enter(self, asked: Asked, envelope: Envelope) -> tuple[Place, float]:
+        """Take a place, which `_leave` gives back. Returns it and the time of entry."""
         if self.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
             raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
-        limit = self.settings.max_in_flight
-        if self.in_flight >= limit:
-            raise Refused(f"{limit} requests are at work, which is max_in_flight", retry_after_s=1)
-        self.in_flight += 1
-        IN_FLIGHT.inc()
+        try:
+            place = self.limits.enter(envelope.caller, time.monotonic())
+        except OverLimit as error:
+            REFUSED.labels(error.limit).inc()
+            raise
+        IN_FLIGHT.set(self.limits.in_flight)
+        WAITING.set(self.limits.waiting)
         asked.shape.trace_id = trace_id(envelope.trace)
-        return time.perf_counter()
+        return place, time.perf_counter()
 
-    def _leave(self) -> None:
-        self.in_flight -= 1
-        IN_FLIGHT.dec()
+    def _first_came(self, place: Place, began: float) -> None:
+        place.began()
+        WAITING.set(self.limits.waiting)
+        FIRST_EVENT_SECONDS.observe(time.perf_counter() - began)
+
+    def _leave(self, place: Place) -> None:
+        place.leave()
+        IN_FLIGHT.set(self.limits.in_flight)
+        WAITING.set(self.limits.waiting)
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """The limits that the settings set, all free."""
+    limits = settings.limits
+    total = Limit(
+        requests_in_flight=settings.max_in_flight,
+        queue_depth=limits.queue_depth,
+        tokens_per_minute=limits.tokens_per_minute,
+    )
+    named = {name: caller.limit(limits.per_caller) for name, caller in settings.callers.items()}
+    return Limits(
+        total,
+        limits.per_caller.limit(limits.per_caller),
+        named,
+        now=time.monotonic(),
+        total_names={"requests_in_flight": "max_in_flight"},
+    )

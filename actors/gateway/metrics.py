@@ -19,6 +19,19 @@ FIRST_EVENT_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 
+REFUSED = Counter("orchestra_gateway_refused", "Requests over a limit of the gateway's own", ["limit"])
+WAITING = Gauge("orchestra_gateway_waiting", "Requests at work whose answer has not begun")
+CACHE = Counter(
+    "orchestra_gateway_cache",
+    "Requests whose answer could be kept: given from the cache (hit), from a generation at work (shared), "
+    "or made for this request (miss)",
+    ["result"],
+)
+CACHE_ENTRIES = Gauge("orchestra_gateway_cache_entries", "Answers kept in this process")
+CACHE_BYTES = Gauge("orchestra_gateway_cache_bytes", "Bytes of the answers kept in this process")
+CACHE_EVICTED = Counter("orchestra_gateway_cache_evicted", "Kept answers that had to make room for others")
+FLIGHTS = Gauge("orchestra_gateway_flights", "Generations at work that others may follow")
+
 
 @lru_cache(maxsize=1024)
 def _requests(face: str, route: str, status: int) -> Counter:

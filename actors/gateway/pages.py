@@ -25,7 +25,10 @@ GET  /healthz               200 while this process runs
 GET  /readyz                200 while it can answer, else 503 saying what is missing
 GET  /metrics               for Prometheus
 
-Request headers: X-Request-Timeout (seconds), traceparent. Every answer names its run in X-Orchestra-Run.
+Request headers: Authorization: Bearer KEY (where callers are set), X-Request-Timeout (seconds), traceparent.
+Every answer names its run in X-Orchestra-Run. Where answers are kept (temperature 0, a seed, embeddings),
+X-Orchestra-Cache says hit, shared or miss; the body may say "cache": {"ttl": SECONDS, "force": true} or
+{"no_store": true}.
 The same chats over NATS: request orchestra.chat with the body of /v1/chat/completions.
 """
 

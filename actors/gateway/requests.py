@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from actors.gateway.admission import Admission
-from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody, SamplingBody
+from actors.gateway.bodies import CacheAsked, ChatBody, CompletionBody, EmbeddingBody, SamplingBody
 from actors.gateway.chat_shape import ChatShape
 from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
@@ -21,11 +21,12 @@ from orchestration.messages import Generation, Guide, Run, Sampling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One admitted request: what is to be done, and how the answer looks."""
+    """One admitted request: what is to be done, how the answer looks, and whether a kept one will do."""
 
     work: Generation | Run
     shape: Shape
     stream: bool
+    cache: CacheAsked | None = None
 
 
 def parse_chat(raw: bytes) -> ChatBody:
@@ -68,7 +69,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     shape = ChatShape(
         work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
     )
-    return Asked(work=work, shape=shape, stream=bool(body.stream))
+    return Asked(work=work, shape=shape, stream=bool(body.stream), cache=body.cache)
 
 
 def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
@@ -93,7 +94,7 @@ def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
     shape = CompletionShape(
         work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
     )
-    return Asked(work=work, shape=shape, stream=bool(body.stream))
+    return Asked(work=work, shape=shape, stream=bool(body.stream), cache=body.cache)
 
 
 def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
@@ -107,7 +108,7 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     admission.need_model(body.model, "embedding")
     work = Generation(id=work_id, kind="embedding", model=body.model, inputs=body.input)
     shape = EmbeddingShape(body.model, len(body.input), base64=body.encoding_format == "base64")
-    return Asked(work=work, shape=shape, stream=False)
+    return Asked(work=work, shape=shape, stream=False, cache=body.cache)
 
 
 def _sampling(body: ChatBody | CompletionBody) -> Sampling:

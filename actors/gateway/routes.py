@@ -98,7 +98,8 @@ class Routes:
             gateway, settings = self.gateway, self.gateway.settings
             work_id = gateway.asker.new_id()
             exchange.extra.append((b"x-orchestra-run", work_id.encode()))
-            envelope = self._envelope(exchange)
+            caller = gateway.callers.of_http(exchange.header(b"authorization"))
+            envelope = self._envelope(exchange, caller)
             with span(f"POST {exchange.path}", parent=envelope.trace, kind=SpanKind.SERVER):
                 raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
                 asked = parse(raw, work_id, gateway.admission)
@@ -107,7 +108,7 @@ class Routes:
 
         return handle
 
-    def _envelope(self, exchange: Exchange) -> Envelope:
+    def _envelope(self, exchange: Exchange, caller: str) -> Envelope:
         """Raises `InvalidRequest` for an `X-Request-Timeout` that is no time."""
         seconds = self.gateway.settings.request_timeout_s
         said = exchange.header(b"x-request-timeout")
@@ -123,12 +124,7 @@ class Routes:
                 )
             seconds = min(seconds, wanted)
         trace = exchange.header(b"traceparent")
-        client = exchange.scope.get("client")
-        return Envelope.within(
-            seconds,
-            trace=trace if trace_id(trace) else new_trace(),
-            caller=f"http:{client[0]}" if client else "http",
-        )
+        return Envelope.within(seconds, trace=trace if trace_id(trace) else new_trace(), caller=caller)
 
     def _watch(self, exchange: Exchange, envelope: Envelope, *, stream: bool) -> Watch:
         keep_alive_s = self.gateway.settings.keep_alive_s
@@ -141,17 +137,25 @@ class Routes:
             body = await self.gateway.whole(asked, envelope)
         if watch.gone:
             raise ClientLeft("the client left before its answer was complete")
+        _tell_cache(exchange, asked)
         await exchange.answer(200, body)
 
     async def _stream(self, exchange: Exchange, asked: Asked, envelope: Envelope) -> None:
         async with self._watch(exchange, envelope, stream=True) as watch:
             async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
                 async for piece in pieces:
+                    if not exchange.status:
+                        _tell_cache(exchange, asked)
                     await exchange.event(piece)
         if watch.gone:
             raise ClientLeft("the client left before its answer was complete")
         await exchange.begin_stream()
         await exchange.end_stream(b"data: [DONE]\n\n")
+
+
+def _tell_cache(exchange: Exchange, asked: Asked) -> None:
+    if asked.shape.cache:
+        exchange.extra.append((b"x-orchestra-cache", asked.shape.cache.encode()))
 
 
 def _reading(handler: Handler) -> dict[str, Handler]:

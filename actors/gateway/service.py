@@ -5,6 +5,8 @@ with `"stream": true` it is one message for each chunk and an empty message at t
 the headers `Nats-Service-Error` and `Nats-Service-Error-Code` (the HTTP status) and OpenAI's error body;
 in a stream the empty message follows it, as it does where the body cannot be read at all.
 
+The header `Orchestra-Caller` names who asks, for limits and kept answers; without it that is `anonymous`.
+
 To take a request back: a stream is cancelled when its reply subject has no subscriber any more. Any
 request can be cancelled by publishing its name to `orchestra.chat.cancel`: the text that the caller gave
 in the header `Orchestra-Cancel-Key`, or the `id` of the chunks. The gateway that has it replies
@@ -90,6 +92,7 @@ class ChatService(Actor):
     def _admit(self, body: ChatBody) -> tuple[Asked, Envelope]:
         gateway = self.gateway
         try:
+            caller = gateway.callers.of_nats(current.get().caller)
             asked = asked_chat(body, gateway.asker.new_id(), gateway.admission)
         except OrchestraError as error:
             count_request("nats", ROUTE, error.status)
@@ -98,7 +101,7 @@ class ChatService(Actor):
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, came.remaining(longest))
         trace = traceparent(came.trace) or new_trace()
-        return asked, Envelope.within(seconds, trace=trace, caller=came.caller or "nats")
+        return asked, Envelope.within(seconds, trace=trace, caller=caller)
 
     @contextmanager
     def _work(self, asked: Asked, key: str) -> Iterator[None]:

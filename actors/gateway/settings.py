@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from actors.gateway.admission_settings import CacheSettings, CallersSettings, LimitsSettings
+
 
 class GatewaySettings(BaseModel):
     """Checked once, at the start."""
@@ -29,6 +31,10 @@ class GatewaySettings(BaseModel):
     """A connection without a request is closed after this."""
     drain_s: float = Field(default=20, ge=0)
     """How long requests in flight may go on after the gateway was told to stop."""
+    limits: LimitsSettings = LimitsSettings()
+    cache: CacheSettings = CacheSettings()
+    callers: CallersSettings = {}
+    """Who may ask over HTTP, by name. None: everybody, all as the caller `anonymous`."""
 
     @field_validator("http")
     @classmethod

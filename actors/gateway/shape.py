@@ -22,6 +22,9 @@ class Shape(ABC):
 
     trace_id: str = ""
     """Of the request, for answers whose work does not name its own."""
+    cache: str = ""
+    """Whether it was kept (hit), shared with a generation at work (shared), or made now (miss); '' for an
+    answer that is not kept."""
 
     @abstractmethod
     def piece(self, event: Event) -> tuple[bytes, ...]:
@@ -66,13 +69,14 @@ class TextShape(Shape):
 
     def orchestra(self, ended: Ended) -> dict[str, Any]:
         """Orchestra's own field of the answer."""
-        return {
+        said = {
             "run": self.work_id,
             "node": ended.node,
             "model": ended.model or self.model,
             "trace_id": ended.trace_id or self.trace_id,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
+        return said | {"cache": self.cache} if self.cache else said
 
 
 def finish_reason(ended: Ended) -> str:

@@ -1,0 +1,66 @@
+"""A least-recently-used cache whose entries expire, bounded in entries and in bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+OVERHEAD_BYTES = 400
+"""Of an entry beyond its value: the key, the record and its place in the table (measured on CPython 3.11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    value: bytes
+    stored_at: float
+    expires_at: float
+
+    @property
+    def size(self) -> int:
+        return len(self.value) + OVERHEAD_BYTES
+
+
+class Cache:
+    """Keeps the entries used last. An expired one is dropped when it is asked for, or when its turn comes."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.size = 0
+        """Bytes held, the overhead of each entry included."""
+        self.evicted = 0
+        """Entries that had to make room since the start."""
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str, now: float, *, max_age_s: float | None = None) -> bytes | None:
+        """The value if it is there, has not expired, and is no older than `max_age_s` seconds."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if now >= entry.expires_at:
+            self._drop(key)
+            return None
+        if max_age_s is not None and now - entry.stored_at >= max_age_s:
+            return None
+        self._entries.move_to_end(key)
+        return entry.value
+
+    def put(self, key: str, value: bytes, now: float, ttl_s: float) -> bool:
+        """Keep it for `ttl_s` seconds; False for one that is too large or would expire at once."""
+        entry = _Entry(value, now, now + ttl_s)
+        if key in self._entries:
+            self._drop(key)
+        if ttl_s <= 0 or entry.size > self.max_bytes or not self.max_entries:
+            return False
+        self._entries[key] = entry
+        self.size += entry.size
+        while self.size > self.max_bytes or len(self._entries) > self.max_entries:
+            self._drop(next(iter(self._entries)))
+            self.evicted += 1
+        return True
+
+    def _drop(self, key: str) -> None:
+        self.size -= self._entries.pop(key).size
