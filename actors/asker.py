@@ -10,110 +10,59 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from secrets import token_hex
 
 from pydantic import ValidationError
 
+from actors.open_stream import Event, OpenStream
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import stored
-from actors.runtime.streams import WRITER
+from actors.runtime.streams import RETIRED
 from actors.runtime.subjects import GenerationQueue, RunQueue, StreamAddress
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
-    Defect,
-    NodeLost,
     OrchestraError,
-    Unavailable,
     from_body,
 )
-from orchestration.messages import EVENT, Chunk, Ended, Generation, Progress, Run, Vectors
+from orchestration.messages import Ended, Generation, Resume, Run, SoFar
 
 log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
 DEFAULT_DEADLINE_S = 600.0
-OUT_OF_BAND = -1
-"""The `seq` of an end that does not come from who wrote the stream, but from who watched over it."""
-
-MAX_BUFFERED = 16_384
-"""Events that may wait for a slow reader of one stream: more than a model's longest answer."""
-SILENCE_S = 10.0
-"""A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
 MAX_ORPHANS = 10_000
 """Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
 STREAM_PREFIX = "stream."
 
-Event = Chunk | Vectors | Progress | Ended
-
-
-@dataclass(slots=True, eq=False)
-class _Open:
-    """One stream being read. `arrived` holds its messages, or the error that ends it.
-
-    Work that was delivered twice has two writers, which cut their text into different chunks: only the
-    first one is read.
-    """
-
-    arrived: asyncio.Queue[Message | OrchestraError] = field(default_factory=asyncio.Queue)
-    writer: str | None = None
-    heard_at: float = 0.0
-    refused: bool = False
-    """By the queue: there is nothing to cancel."""
-    overflowed: bool = False
-    silence: asyncio.TimerHandle | None = None
-
-    def put(self, message: Message) -> None:
-        if self.arrived.qsize() < MAX_BUFFERED:
-            self.arrived.put_nowait(message)
-        elif not self.overflowed:
-            self.overflowed = True
-            self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
-
-    def fail(self, error: OrchestraError) -> None:
-        self.arrived.put_nowait(error)
-
-    def is_from_rival(self, message: Message) -> bool:
-        """Whether another than the first writer sent it; when the first has fallen silent, fail."""
-        writer = message.header(WRITER)
-        loop = asyncio.get_running_loop()
-        if self.writer is None or self.writer == writer:
-            self.writer, self.heard_at = writer, loop.time()
-            return False
-        if self.silence is None:
-            self.silence = loop.call_later(SILENCE_S, self._check_silence)
-        return True
-
-    def _check_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        left = self.heard_at + SILENCE_S - loop.time()
-        if left > 0:
-            self.silence = loop.call_later(left, self._check_silence)
-        else:
-            self.fail(NodeLost("the node that wrote the answer was lost, after some of it was read"))
-
-    def close(self) -> None:
-        if self.silence is not None:
-            self.silence.cancel()
+OUTAGE_S = 5.0
+"""NATS may be away for so long, as when its server restarts, before open streams are given up."""
 
 
 class Asker:
-    """Use one per process and role; start it before use."""
+    """Use one per process and role; start it before use.
+
+    It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
+    another node go on with it: see `OpenStream`.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.name = token_hex(6)
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenStream] = {}
         self._numbers = count()
         self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
+        self._outage: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived)
+        self._subscriptions = [
+            await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived),
+            await self.bus.subscribe(StreamAddress(f"{self.name}.*").resume, self._resumed),
+        ]
         self.bus.on_disconnect.append(self._disconnected)
         self.bus.on_reconnect.append(self._reconnected)
         await self.bus.flush()
@@ -124,8 +73,10 @@ class Asker:
         if self._disconnected in self.bus.on_disconnect:
             self.bus.on_disconnect.remove(self._disconnected)
             self.bus.on_reconnect.remove(self._reconnected)
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        if self._outage is not None:
+            self._outage.cancel()
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
 
     def new_id(self) -> str:
         """An id for a generation or a run whose stream comes to this asker."""
@@ -147,11 +98,11 @@ class Asker:
         `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
         Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
-        deadline, `BusUnavailable` when NATS goes. Closing the iterator before the end cancels the work.
-        Use it under `contextlib.aclosing`.
+        deadline, `BusUnavailable` when NATS goes before the work was accepted, or for `OUTAGE_S`. Closing
+        the iterator before the end cancels the work. Use it under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work_id] = _Open()
+        opened = self._open[work_id] = OpenStream()
         accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
@@ -161,24 +112,15 @@ class Asker:
         ended = False
         try:
             await send(accepted)
-            expected = 0
             while not ended:
-                message = await opened.arrived.get()
-                if isinstance(message, OrchestraError):
-                    raise message
-                event = _decoded(message)
-                if event.seq != OUT_OF_BAND and opened.is_from_rival(message):
-                    continue
-                if event.seq > expected:
-                    raise NodeLost(f"the stream lost events {expected} to {event.seq - 1}")
+                event = await opened.arrived.get()
+                if isinstance(event, OrchestraError):
+                    raise event
                 if isinstance(event, Ended):
                     ended = True
                     if event.error is not None:
                         raise from_body(event.error)
-                    yield event
-                elif event.seq == expected:
-                    expected += 1
-                    yield event
+                yield event
         finally:
             timer.cancel()
             opened.close()
@@ -198,12 +140,13 @@ class Asker:
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
 
     @staticmethod
-    def _accepted(opened: _Open, reply: Message) -> None:
+    def _accepted(opened: OpenStream, reply: Message) -> None:
         """The queue's acknowledgement: only a refusal is news."""
         try:
             if reply.status == "503":
                 raise BusUnavailable("no stream takes the request; were the streams declared?")
             stored("of the request", reply)
+            opened.accepted = True
         except OrchestraError as error:
             opened.refused = True
             opened.fail(error)
@@ -216,23 +159,37 @@ class Asker:
 
     def _arrived(self, message: Message) -> None:
         opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
-        if opened is not None:
-            opened.put(message)
+        if opened is not None and not opened.put(message) and message.reply:
+            try:
+                self.bus.post(message.reply, RETIRED)
+            except BusUnavailable as error:
+                log.debug("a writer that was given up cannot be told: %s", error)
+
+    def _resumed(self, message: Message) -> None:
+        opened = self._open.get(StreamAddress.parse(message.subject).id)
+        try:
+            asked = Resume.model_validate_json(message.data)
+            so_far = SoFar(open=False) if opened is None else opened.hand_over(asked.quiet_s)
+            self.bus.post(message.reply, so_far.model_dump_json(exclude_defaults=True).encode())
+        except (ValidationError, OrchestraError) as error:
+            log.warning("could not say on %s what was read so far: %s", message.subject, error)
 
     def _disconnected(self) -> None:
-        self._fail_all(BusUnavailable("the connection to NATS was lost before the answer was complete"))
+        """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
+        lost = BusUnavailable("the connection to NATS was lost before the answer was complete")
+        for opened in self._open.values():
+            if not opened.accepted:
+                opened.fail(lost)
+        if self._outage is None:
+            self._outage = asyncio.get_running_loop().call_later(OUTAGE_S, self._fail_all, lost)
 
     def _reconnected(self) -> None:
+        if self._outage is not None:
+            self._outage.cancel()
+            self._outage = None
         for _ in range(len(self._orphans)):
             self._cancel(self._orphans.popleft())
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():
             opened.fail(error)
-
-
-def _decoded(message: Message) -> Event:
-    try:
-        return EVENT.validate_json(message.data)
-    except ValidationError as error:
-        raise Defect(f"an event on {message.subject} cannot be read") from error

@@ -77,6 +77,9 @@ class Generation(Wire):
     `id` is `<asker>.<number>`, two subject tokens: the asker listens to `stream.<asker>.>` once and
     gets every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
     and `inputs` (kind embedding) is used.
+
+    `prefix` to `writer` are set where another node has begun the answer: `prefix` is the text that was
+    read so far, of `prefix_tokens` tokens; the next event is number `first_seq`, signed by `writer`.
     """
 
     id: str
@@ -88,6 +91,33 @@ class Generation(Wire):
     sampling: Sampling = Sampling()
     guide: Guide | None = None
     priority: Priority = Priority.INTERACTIVE
+    prefix: str = ""
+    prefix_tokens: int = Field(default=0, ge=0)
+    first_seq: int = Field(default=0, ge=0)
+    writer: str = ""
+    labels: dict[str, str] = {}
+    """What the node must have: see `orchestration.placement.needs`."""
+
+
+class Resume(Wire):
+    """Asks who reads a stream how it goes on: see `actors.asker`. While something was read of it within
+    the last `quiet_s` seconds its writer is taken to be alive."""
+
+    quiet_s: float = 0.0
+
+
+class SoFar(Wire):
+    """What was read of a stream, and who may write on: nobody but `writer`, from event `seq` on.
+
+    With `alive`, who wrote until now goes on, and nothing has changed. Not `open`: nobody wants it any more.
+    """
+
+    open: bool = True
+    alive: bool = False
+    text: str = ""
+    tokens: int = 0
+    seq: int = 0
+    writer: str = ""
 
 
 class Run(Wire):
@@ -220,6 +250,24 @@ class Hardware(Wire):
     accelerators: tuple[str, ...] = ()
 
 
+class ModelRates(Wire):
+    """How fast a node runs one of its models, in seconds: the first token comes after `first_s` and
+    `prompt_token_s` for each prompt token that was not cached, each further one after `token_s` and
+    `token_s_per_other` for each other generation at work.
+
+    `samples` generations were measured. `error_rate` is the share of the latest that failed; `slowdown`
+    says how many times as long the very latest took as the others let one expect.
+    """
+
+    samples: int = 0
+    first_s: float = 0.0
+    prompt_token_s: float = 0.0
+    token_s: float = 0.0
+    token_s_per_other: float = 0.0
+    error_rate: float = 0.0
+    slowdown: float = 1.0
+
+
 class NodeInfo(Wire):
     """A node's leased entry in the registry: who it is, what it serves and how busy it is.
 
@@ -231,6 +279,8 @@ class NodeInfo(Wire):
     models: tuple[ModelCard, ...]
     hardware: Hardware
     labels: dict[str, str] = {}
+    rates: dict[str, ModelRates] = {}
+    """By model, those that were measured."""
     slots: int
     running: int = 0
     draining: bool = False

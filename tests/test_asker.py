@@ -8,12 +8,14 @@ from uuid import uuid4
 import pytest
 
 from actors import asker as asker_module
-from actors.asker import OUT_OF_BAND, Asker
+from actors import open_stream
+from actors.asker import Asker
 from actors.declarations import shipped
+from actors.open_stream import OUT_OF_BAND
 from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
-from actors.runtime.streams import WRITER
+from actors.runtime.streams import RETIRED, WRITER
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
@@ -23,7 +25,7 @@ from orchestration.errors import (
     QueueFull,
     Unavailable,
 )
-from orchestration.messages import ChatMessage, Chunk, Ended, Generation
+from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Resume, SoFar
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import stage as set_up
@@ -166,7 +168,7 @@ async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(asker
 async def test_a_first_writer_that_falls_silent_is_reported(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asker_module, "SILENCE_S", 0.2)
+    monkeypatch.setattr(open_stream, "SILENCE_S", 0.2)
     reading = Reading(asker)
     await reading.write(*chunks("a"))
     await reading.write(*chunks("a b"), END.model_copy(update={"seq": 1}), writer="second")
@@ -177,7 +179,7 @@ async def test_a_first_writer_that_falls_silent_is_reported(
 async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asker_module, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(open_stream, "MAX_BUFFERED", 10)
     work = asker.new_id()
     cancelled: list[str] = []
     await asker.bus.subscribe(f"cancel.{work}", lambda message: cancelled.append(message.subject))
@@ -233,25 +235,103 @@ async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: Ru
     await bus.close()
 
 
-async def test_when_nats_dies_the_caller_is_told_at_once_and_the_next_question_is_answered(
-    own_nats: RunningNats,
-) -> None:
+async def test_an_answer_goes_on_where_it_was_when_nats_has_restarted(own_nats: RunningNats) -> None:
     async with set_up(own_nats.url) as stage:
-        await stage.node(speed=50)
+        await stage.node(speed=100)
         dispatcher = await stage.dispatcher()
-        reading = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000)))
+        reading = asyncio.ensure_future(stage.ask(stage.generation("again and", tokens=200)))
         await eventually(lambda: sum(stage.running().values()) == 1)
         own_nats.kill()
-        with pytest.raises(BusUnavailable, match="lost before the answer was complete"):
-            await asyncio.wait_for(reading, 3)
+        await eventually(lambda: not stage.bus.connected)
         with pytest.raises(BusUnavailable):
             await stage.ask(stage.generation())
         await eventually(lambda: not any(stage.running().values()))
         await asyncio.to_thread(own_nats.restart)
-        await eventually(lambda: stage.bus.connected)
+        text, ended = await reading
+        assert text == " ".join(["again and"] * 100)
+        assert ended.usage.completion_tokens == 200
         text, _ = await stage.ask(stage.generation("and again"))
         assert text == "and again"
-        await stage.settled(dispatcher, within_s=10)
+        await stage.settled(dispatcher, within_s=20)
+
+
+async def test_an_answer_is_given_up_when_nats_stays_away(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "OUTAGE_S", 0.5)
+    async with set_up(own_nats.url) as stage:
+        await stage.node(speed=50)
+        await stage.dispatcher()
+        reading = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000)))
+        await eventually(lambda: sum(stage.running().values()) == 1)
+        own_nats.kill()
+        with pytest.raises(BusUnavailable, match="lost before the answer was complete"):
+            await asyncio.wait_for(reading, 10)
+        await asyncio.to_thread(own_nats.restart)
+        await eventually(lambda: stage.bus.connected)
+
+
+async def test_a_stream_that_is_handed_over_goes_on_from_what_was_read(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a", "b"))
+    await eventually(lambda: reading.text == "ab")
+    so_far = await resume(asker, reading)
+    assert (so_far.open, so_far.text, so_far.tokens, so_far.seq) == (True, "ab", 2, 2)
+    await reading.write(*chunks("x", "y", start=2), END.model_copy(update={"seq": 4}))  # thawed, too late
+    await reading.write(*chunks("c d", start=2), END.model_copy(update={"seq": 3}), writer=so_far.writer)
+    assert (await reading.task).seq == 3
+    assert reading.text == "abc d"
+    assert not (await resume(asker, reading)).open
+
+
+async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(asker: Asker) -> None:
+    work = asker.new_id()
+
+    async def send(accepted: str) -> None: ...
+
+    events = asker.follow(work, Envelope.within(10), send)
+    first = asyncio.ensure_future(anext(events))
+    await eventually(lambda: asker.open_streams)
+    for chunk in chunks("a", "b", "c"):
+        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
+    await first
+    await asker.bus.flush()
+    reply = await asker.bus.request(f"resume.{work}", b"{}")
+    assert SoFar.model_validate_json(reply.data).text == "abc"
+    await events.aclose()
+
+
+async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    await resume(asker, reading)
+    told: list[bytes] = []
+    probe = asker.bus.expect(lambda message: told.append(message.data))
+    data = chunks("b", start=1)[0].model_dump_json().encode()
+    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)
+    await eventually(lambda: told == [RETIRED])
+    asker.bus.forget(probe)
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+
+
+async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
+    reading = Reading(asker)
+    assert await resume(asker, reading, quiet_s=60) == SoFar()  # nothing written: it has its chance
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    assert (await resume(asker, reading, quiet_s=60)).alive
+    await reading.write(END.model_copy(update={"seq": 1}))
+    await reading.task
+
+
+async def resume(asker: Asker, reading: Reading, quiet_s: float = 0) -> SoFar:
+    """Ask as a dispatcher does."""
+    await eventually(lambda: asker.open_streams or reading.task.done())
+    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    reply = await asker.bus.request(f"resume.{reading.id}", body)
+    return SoFar.model_validate_json(reply.data)
 
 
 async def test_stopping_tells_those_who_read(bus: Bus) -> None:

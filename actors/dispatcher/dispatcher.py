@@ -12,13 +12,16 @@ from collections import OrderedDict
 
 from pydantic import ValidationError
 
-from actors.asker import DEFAULT_DEADLINE_S, OUT_OF_BAND
+from actors.asker import DEFAULT_DEADLINE_S
+from actors.dispatcher import handover
 from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import Job, Place, Settle
-from actors.dispatcher.metrics import WAITING, ended, placed, wait_seconds
+from actors.dispatcher.job import Job, Place, Settle, TakeUp
+from actors.dispatcher.metrics import WAITING, ended, moved, placed, wait_seconds
+from actors.dispatcher.pulse import Pulse
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.waiting import Waiting
+from actors.open_stream import OUT_OF_BAND
 from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
@@ -41,13 +44,18 @@ from orchestration.errors import (
     Stopped,
     from_body,
 )
-from orchestration.messages import Ended, NodeInfo
+from orchestration.messages import Ended, NodeInfo, SoFar
 from orchestration.placement import free_slots, least_busy
+from orchestration.placement.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
 
 ROUND_S = 0.005
 """Between two looks at every model's room: a finished generation makes room for other models too."""
+
+
+_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped)
+"""Errors that say nothing against the generation: it waits for a node, until its deadline."""
 
 
 class Dispatcher(Actor):
@@ -63,6 +71,8 @@ class Dispatcher(Actor):
         self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
         self._waiting = Waiting()
         self._in_flight = InFlight()
+        self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
+        self._budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
         self._jobs: dict[str, Job] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
@@ -76,10 +86,17 @@ class Dispatcher(Actor):
         self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
         self.registry.on_change.append(self._view_changed.set)
         self.registry.on_gone.append(self._in_flight.lost)
+        self.registry.on_gone.append(self._pulse.gone)
+        self._pulse.on_silent = [self._in_flight.lost]
+        self._pulse.on_back = [self._view_changed.set]
         self.bus.on_reconnect.append(self._settle_late)
         self._view_changed.set()
         loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(self._follow_view()), loop.create_task(self._keep_alive())]
+        self._loops = [
+            loop.create_task(self._follow_view()),
+            loop.create_task(self._keep_alive()),
+            loop.create_task(self._pulse.watch(lambda: self._in_flight.counts)),
+        ]
 
     async def stopped(self) -> None:
         for task in self._loops:
@@ -90,8 +107,9 @@ class Dispatcher(Actor):
         ):
             if listener in listeners:
                 listeners.remove(listener)
-        if self._in_flight.lost in self.registry.on_gone:
-            self.registry.on_gone.remove(self._in_flight.lost)
+        for gone in (self._in_flight.lost, self._pulse.gone):
+            if gone in self.registry.on_gone:
+                self.registry.on_gone.remove(gone)
         await self.leave()
         if self._cancels is not None:
             await self._cancels.unsubscribe()
@@ -133,7 +151,7 @@ class Dispatcher(Actor):
         """
         counts = self._in_flight.counts
         free = slots = 0
-        for node in self.registry.serving(model):
+        for node in self._alive(model):
             free += free_slots(node, counts.get(node.id, 0))
             slots += node.slots
         ahead = min(self.settings.pulled_ahead, (slots + 1) // 2)
@@ -142,6 +160,10 @@ class Dispatcher(Actor):
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
             for own, waiting in zip(of_each, ahead_of_each, strict=True)
         ]
+
+    def _alive(self, model: str) -> list[NodeInfo]:
+        """Nodes that serve `model` and, as far as one knows, live."""
+        return [node for node in self.registry.serving(model) if node.id not in self._pulse.silent]
 
     def _pulled(self, delivery: Delivery) -> None:
         try:
@@ -157,6 +179,34 @@ class Dispatcher(Actor):
         self._jobs[job.id] = job
         if job.id in self._cancelled:
             job.cancelled = True
+        if delivery.attempt > 1 and not job.cancelled:
+            self.me.tell(TakeUp(job), _trace_only(job))
+            return
+        self._budget.deposit()
+        self._wait(job)
+
+    async def on_take_up(self, message: TakeUp) -> None:
+        """Go on with a generation that was pulled before, unless its node lives and writes on.
+
+        Its dispatcher may have died, or gave it back. Where nobody can say what was read, it is run again
+        from its beginning: the asker reads one writer only.
+        """
+        job = message.job
+        try:
+            so_far = await handover.how_far(self.bus, job, quiet_s=self.settings.takeover_quiet_s)
+        except OrchestraError as error:
+            log.info("generation %s begins again: %s", job.id, error)
+            so_far = SoFar()
+        if job.settled:
+            return
+        if so_far.alive:
+            job.timer = asyncio.get_running_loop().call_later(
+                self.settings.takeover_quiet_s / 3, lambda: self.me.tell(TakeUp(job), _trace_only(job))
+            )
+            return
+        job.cancelled = job.cancelled or not so_far.open
+        if so_far.writer:
+            job.body = handover.continued(job.delivery.message.data, so_far)
         self._wait(job)
 
     def _wait(self, job: Job) -> None:
@@ -182,7 +232,7 @@ class Dispatcher(Actor):
             return
         job.settled = True
         error: OrchestraError
-        if job.cancelled:
+        if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
         elif self.registry.serving(job.queue.model):
             error = DeadlineExceeded("no slot was free before the deadline")
@@ -198,7 +248,7 @@ class Dispatcher(Actor):
                 self._withdraw(job)
                 continue
             if serving is None:
-                serving = self.registry.serving(model)
+                serving = self._alive(model)
             node = least_busy(serving, self._in_flight.counts)
             if node is None:
                 break
@@ -214,12 +264,13 @@ class Dispatcher(Actor):
         await self._settle(message.job, message.error)
 
     async def on_place(self, message: Place) -> None:
-        """Send the generation to its node, on to the next one while nothing was written, and settle."""
+        """Send the generation to its node, on to the next one when that fails or dies, and settle."""
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
         node: NodeInfo | None = message.node
         error: OrchestraError | None = None
         tried: set[str] = set()
+        waits = False
         try:
             while node is not None:
                 tried.add(node.id)
@@ -227,12 +278,13 @@ class Dispatcher(Actor):
                     error = await self._run_on(node, job)
                 finally:
                     self._in_flight.free(node.id)
-                node = await self._next_node(job, error, tried)
+                waits = error is not None and await self._may_go_on(job, error)
+                node = await self._next_node(job, error, tried) if waits and error is not None else None
         except asyncio.CancelledError:
-            error = Stopped("the dispatcher was stopped before the answer was complete")
+            error, waits = Stopped("the dispatcher was stopped before the answer was complete"), False
             self._stop_node(job)
-        if isinstance(error, NodeBusy) and not job.cancelled and not job.expired:
-            # Every node was full after all. Not given back to the queue: that would use up a delivery.
+        if waits and isinstance(error, _ANOTHER_TIME) and not job.cancelled and not job.expired:
+            # No other node has room now. Not given back to the queue: that would use up a delivery.
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._wait, job)
             return
@@ -247,17 +299,36 @@ class Dispatcher(Actor):
         if self._queues.models > 1:
             self._view_changed.set()
 
-    async def _next_node(self, job: Job, error: OrchestraError | None, tried: set[str]) -> NodeInfo | None:
+    async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
+        """Whether another node may take up a generation after `error`, and from where: its body says that.
+
+        A node that is busy or not there never had it. What dies with its node moves without a budget, for
+        its load is gone too, yet not without end: it might be what kills them.
+        """
+        if not error.retryable or job.cancelled or job.expired:
+            return False
+        if isinstance(error, NodeBusy | NobodyListens):
+            return True
+        if not isinstance(error, BusUnavailable):
+            job.moves += 1
+            if job.moves >= self.settings.attempts:
+                return False
+            if not isinstance(error, NodeLost | Stopped) and not self._budget.withdraw():
+                return False
+        if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
+            return False
+        moved(job.queue.model, error.code).inc()
+        return True
+
+    async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
         """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
-        if error is None or not error.retryable or isinstance(error, NodeLost | BusUnavailable):
-            return None
-        while len(tried) < self.settings.attempts and not (job.cancelled or job.expired or self._leaving):
-            others = [node for node in self.registry.serving(job.queue.model) if node.id not in tried]
+        while not (job.cancelled or job.expired or self._leaving):
+            others = [node for node in self._alive(job.queue.model) if node.id not in tried]
             node = least_busy(others, self._in_flight.counts)
             if node is not None:
                 self._in_flight.take(node.id)
                 return node
-            if not others or isinstance(error, NodeBusy):
+            if not others or isinstance(error, _ANOTHER_TIME):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None
@@ -270,7 +341,7 @@ class Dispatcher(Actor):
             with self._in_flight.answers(node.id) as answers:
                 message = await self.bus.request(
                     NodeAddress(node.id).generate,
-                    job.delivery.message.data,
+                    job.body or job.delivery.message.data,
                     timeout=envelope.remaining(DEFAULT_DEADLINE_S),
                     headers=envelope.headers(),
                     within=answers,

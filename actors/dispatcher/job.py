@@ -30,6 +30,10 @@ class Job:
     waits: bool = False
     placed: bool = False
     settled: bool = False
+    body: bytes = b""
+    """What the next node gets instead of the message's body: it goes on from a prefix."""
+    moves: int = 0
+    """Nodes lost or failed under it."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait at the deadline, or the pause."""
 
@@ -73,6 +77,13 @@ class Place:
 
     job: Job
     node: NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUp:
+    """Find out what has become of `job`, which another dispatcher had before."""
+
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
 _ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", "outcome"])
+_MOVED = Counter(
+    "orchestra_dispatcher_moved", "Generations that left a node for another", ["model", "reason"]
+)
 _WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
 WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
 
@@ -20,6 +23,11 @@ def placed(model: str, node: str) -> Counter:
 @lru_cache(maxsize=4096)
 def ended(model: str, outcome: str) -> Counter:
     return _ENDED.labels(model, outcome)
+
+
+@lru_cache(maxsize=4096)
+def moved(model: str, reason: str) -> Counter:
+    return _MOVED.labels(model, reason)
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,18 @@ class DispatcherSettings(BaseModel):
     keep_alive_s: float = Field(default=5, gt=0)
     """How often a message at work is kept from redelivery: a third of the consumers' ack_wait."""
     attempts: int = Field(default=3, ge=1, le=10)
-    """Nodes tried for one generation while nothing of its answer has been written."""
+    """Nodes that may fail or die under one generation before its caller is told."""
+    retry_share: float = Field(default=0.2, ge=0)
+    """Of the generations, how many may be tried again after a node's error. What dies with its node moves
+    in any case."""
+    retry_reserve: float = Field(default=100, ge=0)
+    """Tries saved up at most."""
+    ping_interval_s: float = Field(default=0.25, gt=0)
+    """How often nodes at work are asked whether they live."""
+    ping_misses: int = Field(default=10, ge=2)
+    """Pings without an answer after which a node counts as frozen, and what it has moves elsewhere."""
+    takeover_quiet_s: float = Field(default=3.0, gt=0)
+    """What a dead dispatcher had placed is left to its node while the node wrote within that time."""
     busy_pause_s: float = Field(default=0.1, gt=0)
     """Before a generation that every node refused as busy is offered again."""
     pulled_ahead: int = Field(default=16, ge=0)

@@ -14,18 +14,20 @@ from typing import cast
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
+from actors.node.rates import Rates
 from actors.node.settings import NodeSettings
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import current
 from actors.runtime.streams import StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.runtime.subjects import NodeAddress, StreamAddress
 from orchestration.errors import (
     BackendFailed,
     Cancelled,
     NodeBusy,
     OrchestraError,
     Stopped,
+    Unavailable,
     UnknownModel,
 )
 from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
@@ -40,8 +42,8 @@ class Node(Actor):
     """Runs generations on `backend`, at most `slots` at once; one more is refused with `NodeBusy`.
 
     The events go to `stream.<generation id>`; the answer to whoever sent the generation (the
-    dispatcher) is the same `Ended`. An error before the first event that another node might not have is
-    only reported to the dispatcher, so that it can try elsewhere unseen.
+    dispatcher) is the same `Ended`. An error that another node might not have is only reported to the
+    dispatcher, before the first event or after it, so that the generation can go on elsewhere unseen.
     """
 
     concurrency = 65_536  # the node's own slots decide, so that a refusal comes at once
@@ -60,8 +62,9 @@ class Node(Actor):
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
-        self._cancels: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)
+        self._rates = Rates()
 
     def describe(self) -> NodeInfo:
         """The node as the registry shows it."""
@@ -71,6 +74,7 @@ class Node(Actor):
             models=self.backend.models,
             hardware=self.backend.hardware,
             labels=self.settings.labels,
+            rates=self._rates.told(),
             slots=self.slots,
             running=len(self._active),
             draining=self._leaving,
@@ -79,7 +83,10 @@ class Node(Actor):
 
     async def started(self) -> None:
         await self.backend.start()
-        self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
+        self._subscriptions = [
+            await self.bus.subscribe("cancel.*.*", self._cancel),
+            await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
+        ]
         SLOTS.labels(self.id).set(self.slots)
         if self._joined:  # after a crash
             await self._presence.join()
@@ -103,8 +110,8 @@ class Node(Actor):
 
     async def stopped(self) -> None:
         await self._presence.leave()
-        if self._cancels is not None:
-            await self._cancels.unsubscribe()
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
         await self.backend.close()
 
     async def on_generation(self, message: Generation) -> Ended:
@@ -120,8 +127,8 @@ class Node(Actor):
             raise UnknownModel.of(message.model, known)
         task = asyncio.current_task()
         assert task is not None
-        again = token_hex(4) if current.get().attempt > 1 else ""
-        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again)
+        again = message.writer or (token_hex(4) if current.get().attempt > 1 else "")
+        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again, message.first_seq)
         self._active[message.id] = task
         self._load_changed()
         began = time.perf_counter()
@@ -131,13 +138,13 @@ class Node(Actor):
             outcome = ended.error.code if ended.error else ended.finish_reason
             return ended
         except asyncio.CancelledError:
-            if not writer.seq:
-                raise
-            # Somebody may have read the beginning, so nobody else can take it up: the answer ends here.
-            stopped = Stopped(f"node {self.id} was told to stop before the answer was complete")
-            return writer.end_now(self._ended("error", error=stopped, model=message.model))
+            # Where not the caller but this node's end was the cause, another node goes on from what was read.
+            writer.flush_now()
+            raise Stopped(f"node {self.id} was told to stop before the answer was complete") from None
         except OrchestraError as error:
             outcome = error.code
+            if isinstance(error, BackendFailed | Unavailable):
+                self._rates.failed(message.model)
             raise
         finally:
             writer.close()
@@ -149,24 +156,29 @@ class Node(Actor):
         try:
             finish = await self._stream(generation, writer)
         except OrchestraError as error:
-            if error.retryable and writer.seq == 0:
+            if error.retryable:
+                writer.flush_now()
                 raise
             return await writer.end(self._ended("error", error=error, model=generation.model))
         except Exception as error:  # a backend is foreign code: its defect ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
-            failure = BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}")
-            return await writer.end(self._ended("error", error=failure, model=generation.model))
+            writer.flush_now()
+            raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
         return await writer.end(self._ended(finish.reason, usage=finish.usage, model=generation.model))
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
-        began = time.perf_counter()
+        began, others = time.perf_counter(), len(self._active) - 1
         first: float | None = None
+        limit = generation.sampling.max_tokens
+        if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
+            usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
+            return Finish(reason="length", usage=usage)
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
         async with aclosing(generating) as outputs:
             async for output in outputs:
                 if isinstance(output, Finish):
-                    self._measure(generation.model, output.usage, began, first)
+                    self._measure(generation, output.usage, began, first, others)
                     return output
                 if first is None:
                     first = time.perf_counter()
@@ -176,14 +188,25 @@ class Node(Actor):
                     await writer.vectors(output.index, output.vectors)
         raise BackendFailed(f"{self.backend.name} ended without a finish")
 
-    def _measure(self, model: str, usage: Usage, began: float, first: float | None) -> None:
-        metrics = of_model(model)
+    def _measure(
+        self, generation: Generation, usage: Usage, began: float, first: float | None, others: int
+    ) -> None:
+        """`others` were at work when it began."""
+        metrics = of_model(generation.model)
         metrics.count(usage)
         if first is None:
             return
         metrics.first_token.observe(first - began)
         if usage.completion_tokens > 1:
             metrics.per_token.observe((time.perf_counter() - first) / (usage.completion_tokens - 1))
+        self._rates.succeeded(
+            generation.model,
+            uncached=max(0, usage.prompt_tokens - usage.cached_tokens),
+            tokens=usage.completion_tokens,
+            first_s=first - began,
+            rest_s=time.perf_counter() - first,
+            others=(others + len(self._active) - 1) / 2,
+        )
 
     def _ended(
         self,
@@ -205,6 +228,12 @@ class Node(Actor):
     def _load_changed(self) -> None:
         self._running.set(len(self._active))
         self._presence.changed()
+
+    def _ping(self, message: Message) -> None:
+        try:
+            self.bus.post(message.reply, b"alive")
+        except OrchestraError as error:
+            log.debug("could not answer a ping: %s", error)
 
     def _cancel(self, message: Message) -> None:
         generation_id = StreamAddress.parse(message.subject).id

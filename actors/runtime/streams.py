@@ -17,22 +17,30 @@ from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, V
 FAST_CHUNK_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
 WRITER = "Orchestra-Writer"
-"""Names who writes, where a stream is written a second time; see `Asker`."""
+"""Names who writes, where a stream is written a second time; see `OpenStream`."""
+RETIRED = b"retired"
+"""What a reader answers to a writer that was given up, and whose stream goes on elsewhere."""
 
 
 class StreamWriter:
-    """Writes the events of one stream. `on_gone` is called when nobody listens any more.
+    """Writes the events of one stream, from number `first_seq` on. `on_gone` is called when nobody listens
+    any more, or when another writer has taken over.
 
     `writer` is given where the work was delivered before, so that a reader can tell the new events from
     those of a first writer that may still be alive.
     """
 
     def __init__(
-        self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object], writer: str = ""
+        self,
+        bus: Bus,
+        address: StreamAddress,
+        on_gone: Callable[[], object],
+        writer: str = "",
+        first_seq: int = 0,
     ) -> None:
         self.bus = bus
         self.subject = address.subject
-        self.seq = 0
+        self.seq = first_seq
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
         self._headers = {WRITER: writer} if writer else None
@@ -45,7 +53,7 @@ class StreamWriter:
         self._closed = False
 
     def _probed(self, message: Message) -> None:
-        if message.status == "503":
+        if message.status == "503" or message.data == RETIRED:
             self._on_gone()
 
     async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
@@ -98,6 +106,10 @@ class StreamWriter:
         chunk = self._take()
         if chunk is not None:
             await self._send(chunk)
+
+    def flush_now(self) -> None:
+        """The same without waiting, for a writer that leaves the stream to another."""
+        self._flush_late()
 
     async def vectors(self, index: int, vectors: tuple[str, ...]) -> None:
         await self._send(Vectors(seq=self._next(), index=index, vectors=vectors))

@@ -96,6 +96,11 @@ class StreamAddress:
         """Where the asker says that it no longer wants the answer."""
         return f"cancel.{self.id}"
 
+    @property
+    def resume(self) -> str:
+        """Where the asker says what it has read so far, and lets another writer go on."""
+        return f"resume.{self.id}"
+
     @staticmethod
     def of_asker(asker: str) -> str:
         return f"stream.{asker}.*"
@@ -104,7 +109,7 @@ class StreamAddress:
     def parse(cls, subject: str) -> Self:
         """Raises ValueError for any other subject."""
         kind, asker, number = subject.split(".")
-        if kind not in ("stream", "cancel"):
+        if kind not in ("stream", "cancel", "resume"):
             raise ValueError(f"{subject!r} is not the subject of a stream")
         return cls(f"{asker}.{number}")
 
@@ -122,6 +127,11 @@ class NodeAddress:
     @property
     def drain(self) -> str:
         return f"node.{encode_token(self.id)}.drain"
+
+    @property
+    def ping(self) -> str:
+        """Answered at once while the node lives, however busy it is."""
+        return f"node.{encode_token(self.id)}.ping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +157,24 @@ class AgentAddress:
     @property
     def heartbeat(self) -> str:
         return f"agents.hb.orchestra.{self.cluster}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainAddress:
+    """`placement.explain.<model token>`: every dispatcher answers how it would place a generation."""
+
+    model: str
+
+    SUBJECTS = "placement.explain.*"
+
+    @property
+    def subject(self) -> str:
+        return f"placement.explain.{encode_token(self.model)}"
+
+    @classmethod
+    def parse(cls, subject: str) -> Self:
+        """Raises ValueError for any other subject."""
+        kind, verb, model = subject.split(".")
+        if (kind, verb) != ("placement", "explain"):
+            raise ValueError(f"{subject!r} asks for no explanation")
+        return cls(decode_token(model))

@@ -140,23 +140,6 @@ async def test_when_every_node_fails_the_last_error_is_told(stage: Stage) -> Non
     await stage.settled(dispatcher)
 
 
-async def test_a_failure_after_the_beginning_is_told_and_not_repeated_elsewhere(stage: Stage) -> None:
-    await stage.node("a", fail_every=1, fail_after=2)
-    await stage.node("b", fail_every=1, fail_after=2)
-    await stage.dispatcher()
-    events = stage.asker.stream(stage.generation("one two three"), Envelope.within(10))
-    text = ""
-
-    async def read() -> None:
-        nonlocal text
-        async for event in events:
-            text += getattr(event, "text", "")
-
-    with pytest.raises(BackendFailed):
-        await read()
-    assert text == "one two"
-
-
 async def test_a_request_that_no_node_could_serve_is_not_tried_again(stage: Stage) -> None:
     await stage.node("a")
     await stage.node("b")

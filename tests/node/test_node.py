@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.service import ERROR_CODE
-from actors.runtime.streams import WRITER
+from actors.runtime.streams import RETIRED, WRITER
 from actors.runtime.subjects import NodeAddress
 from actors.runtime.system import ActorSystem
 from orchestration.messages import EVENT, Chunk, Ended, Generation
@@ -103,7 +104,7 @@ async def test_a_generation_nobody_listens_to_is_stopped(stage: Stage) -> None:
     reply = await stage.bus.request(
         NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
     )
-    assert Ended.model_validate_json(reply.data).finish_reason == "error"
+    assert json.loads(reply.data)["code"] == "stopped"
     assert node.describe().running == 0
 
 
@@ -118,11 +119,12 @@ async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(stag
         stage.bus, backend, NodeSettings(id=f"broken-{stage.model[-8:]}"), ActorSystem()
     ) as node:
         for _ in range(10):
-            reply, _ = await send(stage, node, stage.generation())
-            error = Ended.model_validate_json(reply.data).error
-            assert error is not None
-            assert error.code == "backend_failed"
-            assert "a defect in the backend" in error.message
+            reply, listener = await send(stage, node, stage.generation())
+            error = json.loads(reply.data)
+            assert error["code"] == "backend_failed"
+            assert "a defect in the backend" in error["message"]
+            await eventually(partial(len, listener.events))
+            assert not any(isinstance(event, Ended) for event in listener.events)
         assert node.me.cell.state == "running"
 
 
@@ -150,7 +152,7 @@ async def test_a_load_is_told_soon(stage: Stage) -> None:
     await asyncio.wait({asked})
 
 
-async def test_a_drain_that_runs_out_ends_a_begun_answer_with_an_error(stage: Stage) -> None:
+async def test_a_drain_that_runs_out_leaves_a_begun_answer_to_others(stage: Stage) -> None:
     node = await stage.node(speed=20)
     generation = stage.generation(tokens=100_000)
     written: list[bytes] = []
@@ -159,11 +161,42 @@ async def test_a_drain_that_runs_out_ends_a_begun_answer_with_an_error(stage: St
     await eventually(lambda: len(written) > 1)
     assert not await node.me.cell.drain(0.05)
     reply, listener = await asked
-    ended = Ended.model_validate_json(reply.data)
-    assert ended.error is not None
-    assert ended.error.code == "stopped"
-    await eventually(lambda: isinstance(listener.events[-1], Ended))
+    assert json.loads(reply.data)["code"] == "stopped"
+    assert json.loads(reply.data)["retryable"]
     assert [event.seq for event in listener.events] == list(range(len(listener.events)))
+    assert not any(isinstance(event, Ended) for event in listener.events)
+
+
+async def test_a_generation_goes_on_after_its_prefix(stage: Stage) -> None:
+    node = await stage.node()
+    begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
+    generation = stage.generation("one two three four").model_copy(update=begun)
+    reply, listener = await send(stage, node, generation)
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
+    assert "".join(e.text for e in listener.events if isinstance(e, Chunk)) == " three four"
+    assert [event.seq for event in listener.events] == list(range(7, 7 + len(listener.events)))
+    assert set(listener.writers) == {"w"}
+    assert Ended.model_validate_json(reply.data).usage.completion_tokens == 4
+
+
+async def test_where_only_the_end_was_lost_only_the_end_is_written(stage: Stage) -> None:
+    node = await stage.node()
+    begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
+    reply, _ = await send(stage, node, stage.generation("one two", tokens=2).model_copy(update=begun))
+    ended = Ended.model_validate_json(reply.data)
+    assert (ended.seq, ended.finish_reason, ended.usage.completion_tokens) == (7, "length", 2)
+
+
+async def test_a_writer_that_was_given_up_stops(stage: Stage) -> None:
+    node = await stage.node(speed=100)
+    generation = stage.generation(tokens=100_000)
+    await stage.bus.subscribe(
+        f"stream.{generation.id}", lambda message: stage.bus.post(message.reply, RETIRED)
+    )
+    reply = await stage.bus.request(
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
+    )
+    assert json.loads(reply.data)["code"] == "stopped"
 
 
 async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own_nats: RunningNats) -> None:

@@ -1,7 +1,7 @@
 """A backend without a model, for dry runs, capacity tests and overhead measurements.
 
-It says the last message again, one word a token. Everything it does follows from the request and the
-settings alone, so two runs give the same answers and the same failures.
+It says the last message again, one word a token, and goes on after a prefix. Everything it does follows
+from the request and the settings alone, so two runs give the same answers and the same failures.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class EchoBackend(Backend):
         loop = asyncio.get_running_loop()
         started = loop.time() + settings.first_token_s
         said = 0
-        for word in words:
+        for word in _after(words, generation.prefix):
             if fails and said == settings.fail_after:
                 break
             if settings.stall_after and said == settings.stall_after:
@@ -148,7 +148,10 @@ class EchoBackend(Backend):
             yield Piece(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
         if fails:
             raise BackendFailed(f"echo fails generation {self._count}: fail_every {settings.fail_every}")
-        yield Finish(reason=reason, usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=said))
+        yield Finish(
+            reason=reason,
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=generation.prefix_tokens + said),
+        )
 
     def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
         """Prompt tokens, the words to say, and why they end. Raises `InvalidRequest` and its children."""
@@ -196,6 +199,15 @@ def _again(words: list[str]) -> Iterator[str]:
     again = [first, *words[1:]]
     while True:
         yield from again
+
+
+def _after(words: Iterator[str], prefix: str) -> Iterator[str]:
+    """The words without as many characters as `prefix` has."""
+    left = len(prefix)
+    for word in words:
+        if left < len(word):
+            yield word[left:]
+        left = max(0, left - len(word))
 
 
 def _until_stop(words: Iterator[str], stops: tuple[str, ...]) -> tuple[list[str], bool]:

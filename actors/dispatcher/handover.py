@@ -1,0 +1,95 @@
+"""From one node to the next: what the asker has read so far, as the prefix that the next node goes on from.
+
+The dispatcher does not listen to the stream of chunks: a second listener would double its messages and
+hide from the node that its caller is gone. Who reads knows the text anyway, so it is asked, and only when
+a generation moves; its answer also shuts out whatever the node that was given up still writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pydantic import ValidationError
+
+from actors.dispatcher.job import Job
+from actors.runtime.bus import Bus
+from actors.runtime.subjects import StreamAddress
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens
+from orchestration.messages import Generation, Resume, SoFar
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+"""An asker answers within a millisecond; one that is silent for so long is not there."""
+ABSENT = 20
+"""Times that nobody may listen, `PAUSE_S` apart, before the asker is taken for gone: after a restart of NATS
+it may need a moment longer to be back than the dispatcher."""
+PAUSE_S = 0.1
+
+
+async def how_far(bus: Bus, job: Job, *, quiet_s: float = 0.0) -> SoFar:
+    """What was read of the stream of `job`, whose next writer is named there.
+
+    A stream that nobody reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not
+    answer, `BusUnavailable` when NATS is away.
+    """
+    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    for _ in range(ABSENT):
+        try:
+            reply = await bus.request(StreamAddress(job.id).resume, body, timeout=ANSWER_S)
+        except NobodyListens:
+            await asyncio.sleep(PAUSE_S)
+            continue
+        return SoFar.model_validate_json(reply.data)
+    return SoFar(open=False)
+
+
+async def back(bus: Bus, job: Job, pause_s: float) -> bool:
+    """Wait until NATS is there; False when the generation ran out of time first."""
+    while not bus.connected:
+        if job.cancelled or job.expired:
+            return False
+        await asyncio.sleep(pause_s)
+    return True
+
+
+async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
+    """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
+    while await back(bus, job, pause_s):
+        try:
+            so_far = await how_far(bus, job)
+            break
+        except BusUnavailable:
+            await asyncio.sleep(pause_s)
+        except (DeadlineExceeded, ValidationError) as error:
+            log.warning("nobody can say how far generation %s has come: %s", job.id, error)
+            return False
+    else:
+        return False
+    if not so_far.open:
+        job.cancelled = True
+        return False
+    job.body = continued(job.delivery.message.data, so_far)
+    return True
+
+
+def continued(body: bytes, so_far: SoFar) -> bytes:
+    """The generation in `body`, to be gone on with. One that cannot be read stays as it is: the node says
+    what is wrong with it."""
+    try:
+        generation = Generation.model_validate_json(body)
+    except ValidationError:
+        return body
+    return (
+        generation.model_copy(
+            update={
+                "prefix": so_far.text,
+                "prefix_tokens": so_far.tokens,
+                "first_seq": so_far.seq,
+                "writer": so_far.writer,
+            }
+        )
+        .model_dump_json(exclude_defaults=True)
+        .encode()
+    )

@@ -1,0 +1,98 @@
+"""Whether the nodes at work are alive: asked several times a lease, because a lease takes 8 s to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from actors.runtime.bus import Bus, Message
+from actors.runtime.subjects import NodeAddress
+from orchestration.errors import BusUnavailable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Beat:
+    reply: str
+    unanswered: int = 0
+    absent: int = 0
+    """Times in a row that NATS said nobody listens there."""
+
+
+class Pulse:
+    """Pings every watched node each `interval_s`. A node is `silent` after `misses` pings in a row without
+    an answer (frozen, or cut off), or two that nobody listened to (killed: its connection is gone);
+    `on_silent` hears of it once. It is pinged on, and counts as alive again with its first answer.
+
+    Pings are counted, not seconds: where this process itself was stopped for a while, one ping at most
+    went unanswered.
+    """
+
+    def __init__(self, bus: Bus, *, interval_s: float, misses: int) -> None:
+        self.bus = bus
+        self.interval_s = interval_s
+        self.misses = misses
+        self.silent: set[str] = set()
+        self.on_silent: list[Callable[[str], None]] = []
+        self.on_back: list[Callable[[], None]] = []
+        self._beats: dict[str, _Beat] = {}
+
+    async def watch(self, at_work: Callable[[], Iterable[str]]) -> None:
+        """Until it is cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(self.interval_s)
+                self._ping(set(at_work()))
+        finally:
+            for node in list(self._beats):
+                self._drop(node)
+
+    def gone(self, node: str) -> None:
+        """It is out of the registry."""
+        self.silent.discard(node)
+        self._drop(node)
+
+    def _ping(self, at_work: set[str]) -> None:
+        for node in self._beats.keys() - at_work - self.silent:
+            self._drop(node)
+        for node in at_work | self.silent:
+            beat = self._beats.get(node)
+            if beat is None:
+                beat = self._beats[node] = _Beat(self.bus.expect(partial(self._answered, node)))
+            elif node not in self.silent and beat.unanswered >= self.misses:
+                self._fell_silent(node, f"has not answered {beat.unanswered} pings")
+            try:
+                self.bus.post(NodeAddress(node).ping, reply=beat.reply)
+                beat.unanswered += 1
+            except BusUnavailable:
+                beat.unanswered = beat.absent = 0
+
+    def _answered(self, node: str, message: Message) -> None:
+        beat = self._beats[node]
+        beat.unanswered = 0
+        if message.status == "503":
+            beat.absent += 1
+            if beat.absent >= 2 and node not in self.silent:
+                self._fell_silent(node, "is gone from NATS")
+            return
+        beat.absent = 0
+        if node in self.silent:
+            self.silent.discard(node)
+            log.info("node %s answers again", node)
+            for call in list(self.on_back):
+                call()
+
+    def _fell_silent(self, node: str, why: str) -> None:
+        log.warning("node %s %s: its generations go on elsewhere", node, why)
+        self.silent.add(node)
+        for call in list(self.on_silent):
+            call(node)
+
+    def _drop(self, node: str) -> None:
+        beat = self._beats.pop(node, None)
+        if beat is not None:
+            self.bus.forget(beat.reply)

@@ -1,0 +1,126 @@
+"""One stream as its asker reads it: in order, from one writer at a time, handed over when that one dies."""
+
+from __future__ import annotations
+
+import asyncio
+from secrets import token_hex
+
+from pydantic import ValidationError
+
+from actors.runtime.message import Message
+from actors.runtime.streams import WRITER
+from orchestration.errors import Defect, NodeLost, OrchestraError, Unavailable
+from orchestration.messages import EVENT, Chunk, Ended, Progress, SoFar, Vectors
+
+OUT_OF_BAND = -1
+"""The `seq` of an end that does not come from who wrote the stream, but from who watched over it."""
+
+MAX_BUFFERED = 16_384
+"""Events that may wait for a slow reader of one stream: more than a model's longest answer."""
+SILENCE_S = 10.0
+"""A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
+
+Event = Chunk | Vectors | Progress | Ended
+
+
+class OpenStream:
+    """Takes messages with `put`; `arrived` holds the events in order, or the error that ends it.
+
+    Who reads knows best how far a stream has come, so failover asks it: `hand_over` tells the text so
+    far and names the only writer that is heard from then on. Whatever a node that was given up still
+    sends, thawed or slow, is ignored, and so no event can come twice or be lost.
+
+    Without a hand-over, work that was delivered twice has two writers, which cut their text into
+    different chunks: only the first one is read.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: asyncio.Queue[Event | OrchestraError] = asyncio.Queue()
+        self.refused = False
+        """By the queue: there is nothing to cancel."""
+        self.accepted = False
+        """By the queue, or by a node that writes: it survives the loss of a connection."""
+        self._expected = 0
+        self._text: list[str] = []
+        self._tokens = 0
+        self._writer: str | None = None
+        self._handed_over = False
+        self._over = False
+        self._heard_at = 0.0
+        self._silence: asyncio.TimerHandle | None = None
+
+    def put(self, message: Message) -> bool:
+        """Take an event; False when its writer was given up, and should stop."""
+        try:
+            event = EVENT.validate_json(message.data)
+        except ValidationError as error:
+            defect = Defect(f"an event on {message.subject} cannot be read")
+            defect.__cause__ = error
+            self.fail(defect)
+            return True
+        if event.seq != OUT_OF_BAND and self._is_from_rival(message.header(WRITER)):
+            return not self._handed_over
+        if self._over or (event.seq < self._expected and not isinstance(event, Ended)):
+            return True
+        self.accepted = True
+        if event.seq > self._expected:
+            self.fail(NodeLost(f"the stream lost events {self._expected} to {event.seq - 1}"))
+        elif isinstance(event, Ended):
+            self._over = True
+            self.arrived.put_nowait(event)
+        elif self.arrived.qsize() >= MAX_BUFFERED:
+            self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
+        else:
+            self._expected += 1
+            if isinstance(event, Chunk):
+                self._text.append(event.text)
+                self._tokens += event.tokens
+            self.arrived.put_nowait(event)
+        return True
+
+    def fail(self, error: OrchestraError) -> None:
+        """End it with `error`, after what has arrived; nothing is taken any more."""
+        self._over = True
+        self.arrived.put_nowait(error)
+
+    def hand_over(self, quiet_s: float) -> SoFar:
+        """What was read so far, and the writer that may go on.
+
+        With `quiet_s` above 0 a writer heard of within that time is left alone, and one that has written
+        nothing yet keeps its chance: it and the next one are rivals.
+        """
+        if self._over:
+            return SoFar(open=False)
+        if quiet_s:
+            if self._expected == 0 and not self._handed_over:
+                return SoFar()
+            if asyncio.get_running_loop().time() - self._heard_at < quiet_s:
+                return SoFar(alive=True)
+        self.close()
+        self._handed_over = True
+        self._heard_at = asyncio.get_running_loop().time()
+        self._writer = token_hex(4)
+        return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
+
+    def close(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _is_from_rival(self, writer: str) -> bool:
+        """Whether another than the writer that counts sent it; where that one has fallen silent, fail."""
+        loop = asyncio.get_running_loop()
+        if self._writer is None or self._writer == writer:
+            self._writer, self._heard_at = writer, loop.time()
+            return False
+        if self._silence is None and not self._handed_over:
+            self._silence = loop.call_later(SILENCE_S, self._check_silence)
+        return True
+
+    def _check_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._heard_at + SILENCE_S - loop.time()
+        if left > 0:
+            self._silence = loop.call_later(left, self._check_silence)
+        else:
+            self.fail(NodeLost("the node that wrote the answer was lost, after some of it was read"))

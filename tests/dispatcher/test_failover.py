@@ -1,0 +1,61 @@
+"""Generations whose node fails, leaves or falls silent go on elsewhere, and their callers see one stream."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestration.errors import BackendFailed
+from tests.fixtures.eventually import eventually
+from tests.fixtures.stage import SETTINGS, Stage
+
+WORDS = "one two three four five six seven eight"
+
+
+async def test_a_generation_goes_on_at_another_node_when_its_own_fails_in_the_middle(stage: Stage) -> None:
+    await stage.node("a", fail_every=1, fail_after=3, slots=8)
+    await stage.node("b", slots=4)
+    dispatcher = await stage.dispatcher()
+    answers = await asyncio.gather(*(stage.ask(stage.generation(f"{n} {WORDS}")) for n in range(20)))
+    assert [text for text, _ in answers] == [f"{n} {WORDS}" for n in range(20)]
+    assert {ended.node for _, ended in answers} == {"b"}
+    assert {ended.usage.completion_tokens for _, ended in answers} == {9}
+    await stage.settled(dispatcher)
+
+
+async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(stage: Stage) -> None:
+    for name in "abcd":
+        await stage.node(name, fail_every=1, fail_after=1)
+    dispatcher = await stage.dispatcher()
+    with pytest.raises(BackendFailed):
+        await stage.ask(stage.generation(WORDS))
+    await stage.settled(dispatcher)
+
+
+async def test_without_a_budget_an_error_is_told_and_not_tried_again(stage: Stage) -> None:
+    await stage.node("a", fail_first=1000, slots=8)
+    await stage.node("b", slots=4)
+    dispatcher = await stage.dispatcher(
+        SETTINGS.model_copy(update={"retry_share": 0.0, "retry_reserve": 1.0})
+    )
+    text, ended = await stage.ask(stage.generation())
+    assert (text, ended.node) == ("a few words", "b")
+    with pytest.raises(BackendFailed):
+        await stage.ask(stage.generation())
+    await stage.settled(dispatcher)
+
+
+async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewhere(stage: Stage) -> None:
+    leaver = await stage.node("a", speed=50, slots=8)
+    dispatcher = await stage.dispatcher()
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=200)))
+    await eventually(lambda: leaver.describe().running == 1)
+    await stage.node("b", speed=0)
+    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 2)
+    await leaver.leave()
+    await leaver.me.cell.drain(0.1)
+    text, ended = await asked
+    assert text == " ".join([WORDS] * 25)
+    assert (ended.node, ended.usage.completion_tokens) == ("b", 200)
+    await stage.settled(dispatcher)
