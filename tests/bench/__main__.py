@@ -17,6 +17,7 @@ FIGURES = {
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "path": "the path without HTTP, with echo: requests a second and time by part",
+    "cache": "a kept answer against one that has to be made: requests a second and p99",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
 }
 

@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -110,21 +111,21 @@ def request_bytes(url: str, body: bytes, key: str = "bench") -> bytes:
     return head.encode() + body
 
 
-def chat_body(model: str, *, stream: bool = False) -> bytes:
-    """The chat that every side of a comparison is asked."""
+def chat_body(model: str, *, stream: bool = False, more: Mapping[str, object] | None = None) -> bytes:
+    """The chat that every side of a comparison is asked, with the fields `more`."""
     body = {"model": model, "messages": [{"role": "user", "content": "hello there"}], "max_tokens": 16}
-    return json.dumps(body | ({"stream": True} if stream else {})).encode()
+    return json.dumps(body | ({"stream": True} if stream else {}) | dict(more or {})).encode()
 
 
-async def _run(url: str, body: bytes, at_once: int, seconds: float) -> Load:
+async def _run(url: str, bodies: Sequence[bytes], seconds: float) -> Load:
+    """One connection for each of `bodies`, which it sends again and again."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     taken: list[float] = []
     errors: list[str] = []
-    request = request_bytes(url, body)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
-    clients = [_Client(request, began + seconds, taken, errors) for _ in range(at_once)]
+    clients = [_Client(request_bytes(url, body), began + seconds, taken, errors) for body in bodies]
     for client in clients:
         await loop.create_connection(lambda client=client: client, host, port)  # type: ignore[misc]
     _, hanging = await asyncio.wait([client.closed for client in clients], timeout=seconds + _PATIENCE_S)
@@ -140,10 +141,23 @@ async def _run(url: str, body: bytes, at_once: int, seconds: float) -> Load:
     )
 
 
-def measure(url: str, *, model: str, at_once: int, seconds: float, stream: bool = False) -> Load:
-    """Run the generator in a process of its own; raises `RuntimeError` if there were errors."""
+def measure(
+    url: str,
+    *,
+    model: str,
+    at_once: int,
+    seconds: float,
+    stream: bool = False,
+    more: Mapping[str, object] | None = None,
+    distinct: bool = False,
+) -> Load:
+    """Run the generator in a process of its own; raises `RuntimeError` if there were errors.
+
+    `more` are fields of the body; with `distinct` each connection has a `seed` of its own.
+    """
     command = [sys.executable, "-m", "tests.bench.load", "--url", url, "--model", model]
     command += ["--at-once", str(at_once), "--seconds", str(seconds)] + (["--stream"] if stream else [])
+    command += (["--more", json.dumps(more)] if more else []) + (["--distinct"] if distinct else [])
     done = subprocess.run(
         command, stdout=subprocess.PIPE, check=True, timeout=seconds + 90, cwd=Path(__file__).parents[2]
     )
@@ -160,10 +174,19 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--more", type=json.loads, default={}, help="More fields of the body, as JSON.")
+    parser.add_argument("--distinct", action="store_true", help="A seed of its own for each connection.")
     options = parser.parse_args()
-    body = chat_body(options.model, stream=options.stream)
+    bodies = [
+        chat_body(
+            options.model,
+            stream=options.stream,
+            more=options.more | ({"seed": number} if options.distinct else {}),
+        )
+        for number in range(options.at_once)
+    ]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(asdict(runner.run(_run(options.url, body, options.at_once, options.seconds)))))
+        print(json.dumps(asdict(runner.run(_run(options.url, bodies, options.seconds)))))
 
 
 if __name__ == "__main__":
