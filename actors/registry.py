@@ -27,9 +27,10 @@ KNOWN_MODELS = 10_000
 class Registry:
     """An immutable view of the nodes that take work, replaced on every change.
 
-    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads. `on_gone`
-    hears of nodes that have died or stopped, with what ran on them; a node that drains is out of `nodes`
-    before that, and finishes its answers.
+    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads, or to
+    `on_node` to hear of which node, with None for one that takes no more work. `on_gone` hears of nodes that
+    have died or stopped, with what ran on them; a node that drains is out of `nodes` before that, and
+    finishes its answers.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -39,6 +40,7 @@ class Registry:
         self.cards: dict[str, ModelCard] = {}
         """Models that can be asked for now, by name."""
         self.on_change: list[Callable[[], None]] = []
+        self.on_node: list[Callable[[str, NodeInfo | None], None]] = []
         self.on_gone: list[Callable[[str], None]] = []
         self.known: dict[str, ModelCard] = {}
         self._serving: dict[str, dict[str, NodeInfo]] = {}
@@ -103,6 +105,10 @@ class Registry:
         if info is not None:
             for card in new:
                 self._serving.setdefault(card.name, {})[key] = info
+        about = info or before
+        if about is not None:
+            for call in list(self.on_node):
+                call(about.id, info)
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)

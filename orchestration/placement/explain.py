@@ -1,0 +1,100 @@
+"""Why a generation would go where it would go: for people, and for the trace."""
+
+from __future__ import annotations
+
+from orchestration.messages import Wire
+from orchestration.placement.breaker import State
+from orchestration.placement.needs import Needs
+from orchestration.placement.replica import Replica
+from orchestration.placement.scoring import score
+from orchestration.placement.view import View
+
+MAX_CANDIDATES = 50
+"""The best so many are told of a large cluster, and as many of those left out."""
+
+
+class Candidate(Wire):
+    """A replica and what speaks for and against it. `cost` is in seconds, the lower the better; the factors
+    are those of `scoring.Score`. `left_out` says why it cannot be chosen now, '' for one that can."""
+
+    node: str
+    cost: float
+    service_s: float
+    tries: float
+    slowdown: float
+    affinity: float
+    doubt: float
+    at_work: int
+    slots: int
+    decode_tokens_per_s: float
+    prefill_tokens_per_s: float
+    samples: int
+    breaker: str
+    left_out: str = ""
+
+
+class Explanation(Wire):
+    """Of one dispatcher, or of the registry alone where `dispatcher` is empty."""
+
+    dispatcher: str = ""
+    model: str
+    needs: str
+    nodes: int
+    candidates: tuple[Candidate, ...]
+
+
+def explain(view: View, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
+    """All replicas of the model, the best first, then those left out."""
+    replicas = view.replicas.get(needs.model, {}).values()
+    found = [_candidate(replica, needs, now) for replica in replicas]
+    found.sort(key=lambda each: (bool(each.left_out), each.cost, each.node))
+    fit = [each for each in found if not each.left_out]
+    out = [each for each in found if each.left_out]
+    labels = "".join(f", {name}={value}" for name, value in sorted(needs.labels))
+    return Explanation(
+        dispatcher=dispatcher,
+        model=needs.model,
+        needs=f"{needs.demand}, {needs.prompt_tokens} tokens in, {needs.output_tokens} out{labels}",
+        nodes=len(found),
+        candidates=tuple(fit[:MAX_CANDIDATES] + out[:MAX_CANDIDATES]),
+    )
+
+
+def _candidate(replica: Replica, needs: Needs, now: float) -> Candidate:
+    found = score(replica, needs, now)
+    load, rates = replica.load, replica.rates
+    return Candidate(
+        node=replica.id,
+        cost=found.cost,
+        service_s=found.service_s,
+        tries=found.tries,
+        slowdown=found.slowdown,
+        affinity=found.affinity,
+        doubt=found.doubt,
+        at_work=load.at_work,
+        slots=load.info.slots,
+        decode_tokens_per_s=1 / rates.token_s if rates.token_s else 0.0,
+        prefill_tokens_per_s=1 / rates.prompt_token_s if rates.prompt_token_s else 0.0,
+        samples=rates.samples,
+        breaker=replica.breaker.state(now).value,
+        left_out=left_out(replica, needs, now),
+    )
+
+
+def left_out(replica: Replica, needs: Needs, now: float) -> str:
+    """Why it cannot be chosen now, '' if it can."""
+    if why := replica.misfit(needs):
+        return why
+    load = replica.load
+    if load.info.draining:
+        return "it drains"
+    if load.silent:
+        return "it does not answer"
+    breaker = replica.breaker
+    if breaker.state(now) is State.OPEN:
+        return f"it kept failing: not tried for {breaker.until - now:.1f} s more"
+    if not breaker.allows(now):
+        return "it kept failing, and one generation is trying it out"
+    if not load.free:
+        return f"all {load.info.slots} slots are taken"
+    return ""

@@ -1,0 +1,47 @@
+"""A straight line through the newest of many measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HALF_LIFE = 32.0
+"""Measurements after which an older one counts half."""
+_SPREAD = 0.05
+"""Of the mean: when the x of all measurements lie closer together, they say nothing about a slope."""
+
+
+@dataclass(slots=True)
+class Line:
+    """`y = base + slope * x` by exponentially weighted least squares; neither is ever negative.
+
+    Weighted sums are all that is kept, so a measurement costs a few additions however many there were.
+    """
+
+    decay: float = 0.5 ** (1 / HALF_LIFE)
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def add(self, x: float, y: float) -> None:
+        decay = self.decay
+        self.weight = self.weight * decay + 1
+        self.x = self.x * decay + x
+        self.y = self.y * decay + y
+        self.xx = self.xx * decay + x * x
+        self.xy = self.xy * decay + x * y
+
+    def fitted(self) -> tuple[float, float]:
+        """Base and slope; a flat line through the mean where the x tell no slope, zeros without data."""
+        if not self.weight:
+            return 0.0, 0.0
+        x, y = self.x / self.weight, self.y / self.weight
+        variance = self.xx / self.weight - x * x
+        if variance <= (_SPREAD * x) ** 2 or variance <= 1e-12:
+            return max(0.0, y), 0.0
+        slope = (self.xy / self.weight - x * y) / variance
+        if slope <= 0:
+            return max(0.0, y), 0.0
+        base = y - slope * x
+        return (base, slope) if base >= 0 else (0.0, y / x)

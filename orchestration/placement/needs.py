@@ -1,0 +1,120 @@
+"""What a generation asks of the node it runs on, in a few words that travel beside its body.
+
+Whoever queues the generation works them out once, so that a dispatcher places it without reading the body.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestration.messages import Generation
+
+NEEDS_HEADER = "Orchestra-Needs"
+TENANT = "tenant"
+"""The label that a node with `tenants` insists on."""
+
+USUAL_OUTPUT = 128
+"""Tokens expected of an answer whose caller named no limit."""
+CHARACTERS_A_TOKEN = 4
+"""Of English text, roughly, for any vocabulary of 32,000 and more."""
+TOKENS_A_TURN = 5
+"""What a chat template puts around a message."""
+LIGHT_PROMPT, LIGHT_OUTPUT = 96, 96
+HEAVY_PROMPT, HEAVY_OUTPUT = 1_500, 768
+LOOKED_AT = 2_000
+"""Characters of the question that are searched for words of hard work."""
+
+_HARD = re.compile(
+    r"\b(step by step|prove|proof|derive|reason(ing)?|analy[sz]e|trade-?offs?|refactor|implement|debug|"
+    r"optimi[sz]e|algorithm|design a|plan for|compare|critique|evaluate)\b",
+    re.IGNORECASE,
+)
+
+
+class Demand(StrEnum):
+    """How much a generation would gain from a strong node."""
+
+    LIGHT = "light"
+    ORDINARY = "ordinary"
+    HEAVY = "heavy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """`prompt_tokens` are estimated, `output_tokens` are the limit or the usual length. `labels` must be on
+    the node."""
+
+    model: str
+    prompt_tokens: int = 64
+    output_tokens: int = USUAL_OUTPUT
+    demand: Demand = Demand.ORDINARY
+    labels: frozenset[tuple[str, str]] = frozenset()
+    bounded: bool = False
+    """Whether the caller set a limit, so that `output_tokens` is the most there can be."""
+
+    def encoded(self) -> str:
+        """All but the model, which is in the subject, as the value of a header."""
+        output = self.output_tokens if self.bounded else -1
+        words: list[object] = [self.prompt_tokens, output, self.demand.value]
+        if self.labels:
+            words.append(dict(sorted(self.labels)))
+        return json.dumps(words, separators=(",", ":"))
+
+    @classmethod
+    def decoded(cls, model: str, text: str) -> Needs:
+        """What `encoded` gave; ordinary needs for an empty text. Raises ValueError for anything else."""
+        if not text:
+            return cls(model=model)
+        words = json.loads(text)
+        if not isinstance(words, list) or not 3 <= len(words) <= 4:
+            raise ValueError(f"{text[:80]!r} says no needs")
+        prompt, output, demand, *labels = words
+        if not isinstance(prompt, int) or not isinstance(output, int) or prompt < 0:
+            raise ValueError(f"{text[:80]!r} says no needs")
+        return cls(
+            model=model,
+            prompt_tokens=prompt,
+            output_tokens=output if output >= 0 else USUAL_OUTPUT,
+            demand=Demand(demand),
+            labels=as_labels(labels[0]) if labels else frozenset(),
+            bounded=output >= 0,
+        )
+
+
+def as_labels(said: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Raises ValueError for what is no mapping of texts."""
+    if not isinstance(said, Mapping) or not all(isinstance(value, str) for value in said.values()):
+        raise ValueError("labels are texts by name")
+    return frozenset(said.items())
+
+
+def needs_of(generation: Generation) -> Needs:
+    """Work them out from the request alone: lengths, limits, and words that promise hard thinking."""
+    turns = generation.messages
+    characters = sum(len(turn.content) for turn in turns) + len(generation.prompt)
+    characters += sum(map(len, generation.inputs))
+    prompt = characters // CHARACTERS_A_TOKEN + TOKENS_A_TURN * len(turns)
+    said = generation.sampling.max_tokens
+    output = 0 if generation.kind == "embedding" else said if said is not None else USUAL_OUTPUT
+    bounded = generation.kind == "embedding" or said is not None
+    return Needs(
+        model=generation.model,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        demand=_demand(generation, prompt, output, bounded),
+        labels=frozenset(generation.labels.items()),
+        bounded=bounded,
+    )
+
+
+def _demand(generation: Generation, prompt: int, output: int, bounded: bool) -> Demand:
+    if prompt >= HEAVY_PROMPT or output >= HEAVY_OUTPUT:
+        return Demand.HEAVY
+    asked = generation.messages[-1].content if generation.messages else generation.prompt
+    if _HARD.search(asked, 0, LOOKED_AT):
+        return Demand.HEAVY
+    return Demand.LIGHT if bounded and prompt <= LIGHT_PROMPT and output <= LIGHT_OUTPUT else Demand.ORDINARY

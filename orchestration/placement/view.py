@@ -1,0 +1,191 @@
+"""All replicas, kept up to date change by change, so that a decision looks at few of them."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from dataclasses import replace
+from random import Random
+
+from orchestration.messages import NodeInfo
+from orchestration.placement.breaker import Breaker, BreakerSettings
+from orchestration.placement.needs import USUAL_OUTPUT, Demand, Needs
+from orchestration.placement.pool import Pool
+from orchestration.placement.replica import RAMP_S, NodeLoad, Replica
+
+MAX_POOLS = 256
+"""Kinds of generation kept ready; the one asked for longest ago is forgotten, and made anew when needed."""
+SHORT = 1024
+"""Tokens of a prompt that is taken to fit any node; longer ones are kept apart by powers of four."""
+REMEMBERED_NODES = 10_000
+"""Of those that left, to know who comes back."""
+
+
+Kind = tuple[str, Demand, int, frozenset[tuple[str, str]]]
+"""Model, demand, tokens of the prompt at least, and labels."""
+NO_POOLS: dict[Kind, Pool] = {}
+
+
+class View:
+    """`now` is in seconds on a clock that never goes back, the same for all calls."""
+
+    def __init__(self, settings: BreakerSettings, random: Random) -> None:
+        self.settings = settings
+        self.random = random
+        self.nodes: dict[str, NodeLoad] = {}
+        self.replicas: dict[str, dict[str, Replica]] = {}
+        """By model, then by node."""
+        self._room: dict[str, list[int]] = {}
+        """By model: free slots and all slots of usable replicas."""
+        self._counted: dict[tuple[str, str], tuple[int, int]] = {}
+        self._pools: OrderedDict[Kind, Pool] = OrderedDict()
+        self._of_model: dict[str, dict[Kind, Pool]] = {}
+        """The same pools, by model."""
+        self._mine: dict[str, int] = {}
+        self._left: OrderedDict[str, None] = OrderedDict()
+        self._wakes: list[tuple[float, str, str]] = []
+
+    def put(self, info: NodeInfo, now: float) -> None:
+        """A node joined, or reports."""
+        load = self.nodes.get(info.id)
+        if load is None:
+            back = info.id in self._left
+            self._left.pop(info.id, None)
+            load = NodeLoad(info, now, self._mine.get(info.id, 0), now if back else now - RAMP_S)
+            self.nodes[info.id] = load
+        gone = {card.name for card in load.info.models} - {card.name for card in info.models}
+        load.report(info, now)
+        for model in gone:
+            self._drop(model, info.id)
+        for card in info.models:
+            of_model = self.replicas.setdefault(card.name, {})
+            replica = of_model.get(info.id)
+            if replica is None:
+                of_model[info.id] = replica = Replica(load, card, Breaker(self.settings, self.random))
+            else:
+                replica.refresh(card)
+            for pool in self._of_model.get(card.name, NO_POOLS).values():
+                pool.update(replica, now)
+            self._changed(replica, now)
+
+    def remove(self, node: str) -> None:
+        """It died, left, or takes no more work."""
+        load = self.nodes.pop(node, None)
+        if load is None:
+            return
+        for card in load.info.models:
+            self._drop(card.name, node)
+        self._left[node] = None
+        if len(self._left) > REMEMBERED_NODES:
+            self._left.popitem(last=False)
+
+    def loaded(self, node: str, mine: int, now: float) -> None:
+        """This dispatcher has `mine` generations there now."""
+        if mine:
+            self._mine[node] = mine
+        else:
+            self._mine.pop(node, None)
+        load = self.nodes.get(node)
+        if load is not None:
+            load.mine = mine
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][node], now)
+
+    def silence(self, node: str, silent: bool, now: float) -> None:
+        """It does not answer pings, or does again."""
+        load = self.nodes.get(node)
+        if load is not None:
+            load.silent = silent
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][node], now)
+
+    def refused(self, node: str, now: float) -> None:
+        """It was full after all: it is taken for full until it reports again."""
+        load = self.nodes.get(node)
+        if load is not None:
+            load.others = max(load.others, load.info.slots - load.mine)
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][node], now)
+
+    def breaker_changed(self, replica: Replica, now: float) -> None:
+        """It opened, closed, or lets a probe through."""
+        until = replica.breaker.until
+        if until > now:
+            heapq.heappush(self._wakes, (until, replica.card.name, replica.id))
+        self._changed(replica, now)
+
+    def wake(self, now: float) -> None:
+        """Let in again whose dwell is over."""
+        while self._wakes and self._wakes[0][0] <= now:
+            _, model, node = heapq.heappop(self._wakes)
+            replica = self.replicas.get(model, {}).get(node)
+            if replica is not None:
+                self._changed(replica, now)
+
+    def next_wake(self, model: str) -> float | None:
+        """When the next dwell of a replica of `model` ends."""
+        return min((until for until, name, _ in self._wakes if name == model), default=None)
+
+    def room(self, model: str) -> tuple[int, int]:
+        """Free slots, and all slots, of the replicas that may be used now."""
+        free, slots = self._room.get(model, (0, 0))
+        return free, slots
+
+    def pool(self, needs: Needs, now: float) -> Pool:
+        """The replicas for this kind of generation."""
+        at_least = 4 ** ((needs.prompt_tokens.bit_length() - 1) // 2) if needs.prompt_tokens > SHORT else 0
+        pool = self._pool(needs, at_least, now)
+        # Too long for all: any of them can say so exactly.
+        return self._pool(needs, 0, now) if at_least and not len(pool) else pool
+
+    def _pool(self, needs: Needs, at_least: int, now: float) -> Pool:
+        kind = (needs.model, needs.demand, at_least, needs.labels)
+        pool = self._pools.get(kind)
+        if pool is not None:
+            self._pools.move_to_end(kind)
+            return pool
+        pool = self._pools[kind] = Pool(replace(needs, prompt_tokens=at_least, output_tokens=USUAL_OUTPUT))
+        self._of_model.setdefault(needs.model, {})[kind] = pool
+        for replica in self.replicas.get(needs.model, {}).values():
+            pool.update(replica, now)
+        if len(self._pools) > MAX_POOLS:
+            oldest, _ = self._pools.popitem(last=False)
+            self._forget(oldest)
+        return pool
+
+    def _forget(self, kind: Kind) -> None:
+        of_model = self._of_model[kind[0]]
+        del of_model[kind]
+        if not of_model:
+            del self._of_model[kind[0]]
+
+    def _changed(self, replica: Replica, now: float) -> None:
+        model, node = replica.card.name, replica.id
+        room = (replica.load.free, replica.load.info.slots) if replica.usable(now) else (0, 0)
+        self._count(model, node, room)
+        for pool in self._of_model.get(model, NO_POOLS).values():
+            pool.shift(replica, now)
+
+    def _count(self, model: str, node: str, new: tuple[int, int]) -> None:
+        old = self._counted.get((model, node), (0, 0))
+        if old == new:
+            return
+        room = self._room.setdefault(model, [0, 0])
+        room[0] += new[0] - old[0]
+        room[1] += new[1] - old[1]
+        if new == (0, 0):
+            del self._counted[model, node]
+        else:
+            self._counted[model, node] = new
+
+    def _drop(self, model: str, node: str) -> None:
+        of_model = self.replicas[model]
+        del of_model[node]
+        self._count(model, node, (0, 0))
+        for pool in self._of_model.get(model, NO_POOLS).values():
+            pool.remove(node)
+        if not of_model:
+            del self.replicas[model]
+            self._room.pop(model, None)
+            for kind in self._of_model.pop(model, NO_POOLS):
+                del self._pools[kind]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.placement import Demand, Needs, needs_of
+
+
+def asked(words: str, max_tokens: int | None = None, **labels: str) -> Generation:
+    return Generation(
+        id="a.1",
+        model="m",
+        messages=(ChatMessage(role="user", content=words),),
+        sampling=Sampling(max_tokens=max_tokens),
+        labels=labels,
+    )
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 10**5),
+    st.sampled_from(Demand),
+    st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5),
+)
+def test_needs_survive_their_header(prompt: int, output: int, demand: Demand, labels: dict[str, str]) -> None:
+    needs = Needs(
+        model="m",
+        prompt_tokens=prompt,
+        output_tokens=output,
+        demand=demand,
+        labels=frozenset(labels.items()),
+        bounded=True,
+    )
+    text = needs.encoded()
+    assert text.isascii()
+    assert "\n" not in text
+    assert Needs.decoded("m", text) == needs
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "[1,2]", '["a",2,"light"]', '[1,2,"vast"]', '[1,2,"light",[]]', "x"]
+)
+def test_what_is_no_needs_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json and enum say it in their words
+        Needs.decoded("m", text)
+
+
+def test_without_a_header_needs_are_ordinary() -> None:
+    assert Needs.decoded("m", "") == Needs(model="m")
+
+
+@pytest.mark.parametrize(
+    ("generation", "demand"),
+    [
+        (asked("What is the capital of France?", 20), Demand.LIGHT),
+        (asked("What is the capital of France?"), Demand.ORDINARY),
+        (asked("Prove that there are infinitely many primes.", 90), Demand.HEAVY),
+        (asked("word " * 2000, 10), Demand.HEAVY),
+        (asked("Tell a story.", 2000), Demand.HEAVY),
+        (Generation(id="a.1", model="m", kind="embedding", inputs=("a", "b")), Demand.LIGHT),
+    ],
+)
+def test_a_query_deserves_what_its_length_and_words_say(generation: Generation, demand: Demand) -> None:
+    assert needs_of(generation).demand is demand
+
+
+def test_labels_and_limits_are_taken_over() -> None:
+    needs = needs_of(asked("hello", 7, region="eu"))
+    assert needs.labels == {("region", "eu")}
+    assert (needs.output_tokens, needs.bounded) == (7, True)
