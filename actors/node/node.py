@@ -14,6 +14,7 @@ from typing import cast
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
+from actors.node.rates import Rates
 from actors.node.settings import NodeSettings
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
@@ -26,6 +27,7 @@ from orchestration.errors import (
     NodeBusy,
     OrchestraError,
     Stopped,
+    Unavailable,
     UnknownModel,
 )
 from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
@@ -62,6 +64,7 @@ class Node(Actor):
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)
+        self._rates = Rates()
 
     def describe(self) -> NodeInfo:
         """The node as the registry shows it."""
@@ -71,6 +74,7 @@ class Node(Actor):
             models=self.backend.models,
             hardware=self.backend.hardware,
             labels=self.settings.labels,
+            rates=self._rates.told(),
             slots=self.slots,
             running=len(self._active),
             draining=self._leaving,
@@ -139,6 +143,8 @@ class Node(Actor):
             raise Stopped(f"node {self.id} was told to stop before the answer was complete") from None
         except OrchestraError as error:
             outcome = error.code
+            if isinstance(error, BackendFailed | Unavailable):
+                self._rates.failed(message.model)
             raise
         finally:
             writer.close()
@@ -193,6 +199,14 @@ class Node(Actor):
         metrics.first_token.observe(first - began)
         if usage.completion_tokens > 1:
             metrics.per_token.observe((time.perf_counter() - first) / (usage.completion_tokens - 1))
+        self._rates.succeeded(
+            generation.model,
+            uncached=max(0, usage.prompt_tokens - usage.cached_tokens),
+            tokens=usage.completion_tokens - generation.prefix_tokens,
+            first_s=first - began,
+            rest_s=time.perf_counter() - first,
+            others=(others + len(self._active) - 1) / 2,
+        )
 
     def _ended(
         self,

@@ -87,7 +87,7 @@ def test_a_generation_waits_for_a_fast_node_rather_than_begin_on_a_far_slower_on
     assert isinstance(waits, Waits)
     assert waits.until is not None
     assert 0 < waits.until < 25  # seconds the slow one would take
-    assert where(chooser.choose(NEEDS, waits.until + 1, waited_s=waits.until + 1)) == "slow"
+    assert where(chooser.choose(NEEDS, 1.0, waited_s=waits.until)) == "slow"
     assert where(chooser.choose(NEEDS, 0.0, patient=False)) == "slow"
     assert where(chooser.choose(NEEDS, 0.0, ahead=200)) == "slow"
 

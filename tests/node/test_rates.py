@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.node.rates import Rates
+from orchestration.errors import BackendFailed
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import Stage
+from tests.fixtures.stage import stage as set_up
+
+
+@pytest.fixture
+async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
+    async with set_up(nats_server.url) as stage:
+        yield stage
+
+
+def measured(rates: Rates, *, others: float = 0, token_s: float = 0.02, uncached: int = 100) -> None:
+    first_s = 0.05 + 0.001 * uncached
+    rates.succeeded("m", uncached=uncached, tokens=51, first_s=first_s, rest_s=token_s * 50, others=others)
+
+
+def test_prefill_and_decode_are_told_apart() -> None:
+    rates = Rates()
+    for number in range(40):
+        measured(rates, uncached=50 * (number % 10), others=number % 4, token_s=0.02 + 0.005 * (number % 4))
+    found = rates.told()["m"]
+    assert found.samples == 40
+    assert found.first_s == pytest.approx(0.05, rel=0.02)
+    assert found.prompt_token_s == pytest.approx(0.001, rel=0.02)
+    assert found.token_s == pytest.approx(0.02, rel=0.02)
+    assert found.token_s_per_other == pytest.approx(0.005, rel=0.02)
+    assert found.slowdown == pytest.approx(1, abs=0.2)
+
+
+def test_a_sudden_slowness_is_told_before_the_rates_have_moved() -> None:
+    rates = Rates()
+    for _ in range(50):
+        measured(rates)
+    for _ in range(3):
+        measured(rates, token_s=0.1)
+    found = rates.told()["m"]
+    assert found.slowdown > 1.8
+    assert found.token_s < 0.03
+
+
+def test_failures_count_and_are_forgotten() -> None:
+    rates = Rates()
+    for _ in range(20):
+        rates.failed("m")
+    assert rates.told()["m"].error_rate > 0.95
+    for _ in range(20):
+        measured(rates)
+    assert rates.told()["m"].error_rate < 0.05
+
+
+async def test_a_node_tells_how_fast_it_was(stage: Stage) -> None:
+    registry = await stage.registry()
+    node = await stage.node(speed=200)
+    await stage.dispatcher()
+    await asyncio.gather(*(stage.ask(stage.generation(tokens=20)) for _ in range(4)))
+    await eventually(lambda: stage.model in registry.nodes[node.id].rates)
+    rates = registry.nodes[node.id].rates[stage.model]
+    assert rates.samples >= 1
+    assert rates.token_s >= 1 / 200 * 0.9  # an event loop under load is late, never early
+
+
+async def test_a_node_tells_that_it_fails(stage: Stage) -> None:
+    registry = await stage.registry()
+    node = await stage.node(fail_first=3)
+    await stage.dispatcher()
+    with pytest.raises(BackendFailed):
+        await stage.ask(stage.generation())
+    await eventually(lambda: stage.model in registry.nodes[node.id].rates)
+    assert registry.nodes[node.id].rates[stage.model].error_rate > 0
