@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import psutil
 
 from actors.node.backends.base import Backend, Finish, Output
@@ -19,7 +20,7 @@ from actors.node.backends.onnx.sampling import SamplingPlan
 from actors.node.backends.onnx.settings import OnnxSettings
 from actors.node.backends.onnx.stats import EngineStats
 from orchestration.errors import ContextTooLong, InvalidRequest, OrchestraError, Unavailable, UnknownModel
-from orchestration.messages import Generation, Hardware, ModelCard
+from orchestration.messages import Generation, Hardware, ModelCard, Usage
 
 T = TypeVar("T")
 
@@ -96,7 +97,11 @@ class OnnxBackend(Backend):
         with model.engine.place():
             try:
                 if isinstance(model, ChatModel):
-                    model.engine.submit(await self._chat_job(model, generation, sink))
+                    job = await self._chat_job(model, generation, sink)
+                    if isinstance(job, Finish):
+                        yield job
+                        return
+                    model.engine.submit(job)
                 else:
                     model.engine.submit(await self._embedding_job(model, generation, sink))
                 async for item in _received(sink):
@@ -105,26 +110,37 @@ class OnnxBackend(Backend):
                 sink.cancelled = True
                 model.engine.wake()
 
-    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob:
+    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
         if generation.kind == "embedding":
             raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
         if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
             return self._prepared(model, generation, sink)
         return await self._aside(lambda: self._prepared(model, generation, sink))
 
-    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob:
+    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+        """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""
         guide = None if generation.guide is None else model.guides.compile(generation.guide)
         sampling = generation.sampling
         prompt = model.prompts.build(generation)
-        wanted = sampling.max_tokens or self._settings.default_max_tokens
+        begun = model.prompts.prefix(generation)
+        done = generation.prefix_tokens
+        complete = guide is not None and guide.consume(begun)
+        wanted = (sampling.max_tokens or self._settings.default_max_tokens) - done
+        left = min(wanted, model.context_tokens - len(prompt) - len(begun))
+        if complete or (done and left <= 0):
+            usage = Usage(prompt_tokens=len(prompt), completion_tokens=done)
+            return Finish(reason="stop" if complete else "length", usage=usage)
         return ChatJob(
             sink=sink,
-            prompt=prompt,
+            prompt=np.concatenate((prompt, begun)),
             plan=SamplingPlan.of(sampling, self._settings),
             seed=sampling.seed,
             stops=sampling.stop,
-            max_tokens=min(wanted, model.context_tokens - len(prompt)),
+            max_tokens=left,
             guide=guide,
+            prefix=generation.prefix,
+            prefix_ids=len(begun),
+            prefix_tokens=done,
         )
 
     async def _embedding_job(self, model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
@@ -152,7 +168,7 @@ async def _received(sink: Sink) -> AsyncIterator[Output]:
 
 
 def _chars(generation: Generation) -> int:
-    messages = sum(len(message.content) for message in generation.messages)
+    messages = len(generation.prefix) + sum(len(message.content) for message in generation.messages)
     return messages + len(generation.prompt) + sum(map(len, generation.inputs))
 
 

@@ -47,6 +47,13 @@ class RowGuide:
         self._check()
         return self._matcher.is_stopped()
 
+    def consume(self, tokens: NDArray[np.int64]) -> bool:
+        """Take what was written before, as `advance` does; a prefix that does not conform is refused."""
+        if len(tokens):
+            self._matcher.consume_tokens(tokens.tolist())
+            self._check()
+        return self._matcher.is_stopped()
+
     def _check(self) -> None:
         if self._matcher.is_error():
             raise InvalidGuide(f"the guide failed: {self._matcher.get_error()}", param="guide")

@@ -42,6 +42,11 @@ class ChatJob:
     stops: tuple[str, ...]
     max_tokens: int
     guide: RowGuide | None = None
+    prefix: str = ""
+    """What another node has written of the answer; its ids are the last `prefix_ids` of the prompt, and it
+    took that node `prefix_tokens` tokens."""
+    prefix_ids: int = 0
+    prefix_tokens: int = 0
 
     @property
     def room(self) -> int:

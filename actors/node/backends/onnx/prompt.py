@@ -40,6 +40,10 @@ class PromptBuilder:
             raise error
         return np.array(ids, np.int64)
 
+    def prefix(self, generation: Generation) -> NDArray[np.int64]:
+        """The ids of what the answer begins with, to be put after the prompt."""
+        return np.array(self._tokenizer.encode(generation.prefix, specials=False), np.int64)
+
     def _chat(self, generation: Generation) -> list[int]:
         if not generation.messages:
             raise InvalidRequest("messages is empty; send at least one", param="messages")

@@ -47,9 +47,13 @@ class Row:
         self.produced = 0
         self.token = 0
         """The token to read next, once the prompt has been read."""
-        self.text = TextStream(job.stops)
+        self.text = TextStream(job.stops, job.prefix)
         self.chain = Chain()
-        self._penalties = Penalties(job.plan, job.prompt) if job.plan.penalised else None
+        asked = len(job.prompt) - job.prefix_ids
+        self._penalties = Penalties(job.plan, job.prompt[:asked]) if job.plan.penalised else None
+        if self._penalties is not None:
+            for written in job.prompt[asked:].tolist():
+                self._penalties.add(written)
         seed = None if job.seed is None else job.seed % 2**64
         self._generator = None if job.plan.greedy else np.random.default_rng(seed)
 
@@ -61,7 +65,9 @@ class Row:
     @property
     def usage(self) -> Usage:
         return Usage(
-            prompt_tokens=len(self.job.prompt), completion_tokens=self.produced, cached_tokens=self.cached
+            prompt_tokens=len(self.job.prompt) - self.job.prefix_ids,
+            completion_tokens=self.job.prefix_tokens + self.produced,
+            cached_tokens=self.cached,
         )
 
     def shape(self, logits: NDArray[np.float32]) -> None:

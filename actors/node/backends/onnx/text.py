@@ -14,14 +14,14 @@ class TextStream:
     """The text of one generation: whole characters, without stop strings.
 
     Tokens whose text is held back (an open character, the beginning of a stop string) wait with their
-    log-probabilities and leave with the text they belong to.
+    log-probabilities and leave with the text they belong to. `before` went out already.
     """
 
     __slots__ = ("_detokenizer", "_logprobs", "_stops", "_tokens", "stopped")
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], before: str = "") -> None:
         self._detokenizer = Detokenizer()
-        self._stops = StopMatcher(stops)
+        self._stops = StopMatcher(stops, before)
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self.stopped = False

@@ -77,6 +77,15 @@ class AnswerReader:
         usage = self._usage
         if usage is None:
             usage = Usage(completion_tokens=self._tokens, estimated=True)
+        begun = self._generation.prefix_tokens
+        if begun:  # the upstream took them for a part of the prompt
+            said = usage.prompt_tokens
+            usage = usage.model_copy(
+                update={
+                    "prompt_tokens": max(0, said - begun),
+                    "completion_tokens": usage.completion_tokens + begun,
+                }
+            )
         return Finish(reason=reason, usage=usage)
 
     def _choice(self, choice: dict[str, Any]) -> Piece | None:

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.node.backends.openai.settings import OpenAISettings
-from orchestration.errors import InvalidGuide
+from orchestration.errors import InvalidGuide, Unavailable
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
 
 def generation_body(generation: Generation, upstream: str, settings: OpenAISettings) -> bytes:
-    """The JSON body of a streamed `/chat/completions` or `/completions`; raises `InvalidGuide`."""
+    """The JSON body of a streamed `/chat/completions` or `/completions`.
+
+    Raises `InvalidGuide`, and `Unavailable` for an answer begun elsewhere that this upstream cannot go on
+    with: another node may.
+    """
     chat = generation.kind == "chat"
     body: dict[str, Any] = {
         "model": upstream,
@@ -26,6 +30,8 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
     else:
         body["prompt"] = generation.prompt
     _sampling(body, generation.sampling, chat, settings)
+    if generation.prefix:
+        _go_on(body, generation, settings)
     if generation.guide is not None:
         _guide(
             body, generation.guide, "response_format" if chat else settings.completion_schema_field, settings
@@ -66,6 +72,23 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
             body["top_logprobs"] = sampling.top_logprobs
         else:
             body["logprobs"] = sampling.top_logprobs
+
+
+def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISettings) -> None:
+    """After the prefix. A guide would begin again with it, so it cannot be gone on with."""
+    chat = generation.kind == "chat"
+    if generation.guide is not None or (chat and settings.continues == "no"):
+        raise Unavailable(f"{settings.host} cannot go on with an answer that another node began (continues)")
+    if chat:
+        body["messages"].append({"role": "assistant", "content": generation.prefix})
+        if settings.continues == "continue_final_message":
+            body["continue_final_message"] = True
+            body["add_generation_prompt"] = False
+    else:
+        body["prompt"] += generation.prefix
+    if generation.sampling.max_tokens is not None:
+        field = settings.max_tokens_field if chat else "max_tokens"
+        body[field] = max(1, generation.sampling.max_tokens - generation.prefix_tokens)
 
 
 def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, settings: OpenAISettings) -> None:
