@@ -1,4 +1,4 @@
-"""A client of the cluster over NATS, as the shell uses it: the service `orchestra.chat`, streamed."""
+"""A client of the cluster over NATS, as the shell uses it: the service `orchestra`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestration.errors import (
     DeadlineExceeded,
     Defect,
     ErrorBody,
+    NobodyListens,
     OrchestraError,
     Unavailable,
     from_body,
@@ -23,6 +24,8 @@ from orchestration.errors import (
 
 CHAT = "orchestra.chat"
 DEFAULT_DEADLINE_S = 600.0
+JOBS_TIMEOUT_S = 30.0
+WAY_OUT = "orchestra up, or orchestra gateway"
 
 
 async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGenerator[dict[str, Any], None]:
@@ -45,9 +48,7 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
             if message is None:
                 raise BusUnavailable("the connection to NATS was lost before the answer was complete")
             if message.status == "503":
-                raise Unavailable(
-                    f"no gateway answers on {CHAT}; start one: orchestra up, or orchestra gateway"
-                )
+                raise Unavailable(f"no gateway answers on {CHAT}; start one: {WAY_OUT}")
             if message.header(ERROR):
                 raise _error(message)
             if not message.data:
@@ -58,6 +59,24 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     finally:
         bus.on_disconnect.remove(lost)
         await subscription.unsubscribe()
+
+
+async def jobs_call(
+    bus: Bus, verb: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The answer of `orchestra.jobs.<verb>`. Raises the error the cluster answered, `Unavailable` when no
+    gateway listens, `BusUnavailable`."""
+    subject = f"orchestra.jobs.{verb}"
+    try:
+        answer = await bus.request(
+            subject, json.dumps(body).encode(), headers=headers, timeout=JOBS_TIMEOUT_S
+        )
+    except NobodyListens as error:
+        raise Unavailable(f"no gateway answers on {subject}; start one: {WAY_OUT}") from error
+    if answer.header(ERROR):
+        raise _error(answer)
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
 
 
 def _error(message: Message) -> OrchestraError:

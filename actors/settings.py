@@ -23,6 +23,7 @@ from pydantic_settings import (
 from actors.agents.settings import AgentsSettings
 from actors.dispatcher.settings import DispatcherSettings
 from actors.gateway.settings import GatewaySettings
+from actors.jobs.settings import JobsSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.runtime.bus import BusSettings
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     agents: AgentsSettings = AgentsSettings()
+    jobs: JobsSettings = JobsSettings()
     node: NodeSettings = NodeSettings()
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)

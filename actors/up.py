@@ -49,6 +49,7 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
     from actors.agents.role import run_agents
     from actors.gateway.http import HttpServer
     from actors.gateway.role import run_gateway
+    from actors.jobs.role import run_webhooks
 
     http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
     async with AsyncExitStack() as stack:
@@ -69,8 +70,11 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
             watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
             models = tuple(card.name for card in backend.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
-        await stack.enter_async_context(run_agents(bus, settings.agents, system))
-        gateway = await stack.enter_async_context(run_gateway(bus, settings.gateway, system, http))
+        await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
+        await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
+        gateway = await stack.enter_async_context(
+            run_gateway(bus, settings.gateway, system, http, settings.jobs)
+        )
         yield Up(url, gateway.url, models, tuple(watches))
 
 

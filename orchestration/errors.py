@@ -206,6 +206,7 @@ _BY_CODE = _classes(OrchestraError) | {Defect.code: Defect}
 _BY_STATUS: dict[int, type[OrchestraError]] = {
     400: InvalidRequest,
     404: UnknownModel,
+    409: InvalidRequest,
     413: PayloadTooLarge,
     429: Refused,
     502: BackendFailed,

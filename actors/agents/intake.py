@@ -15,8 +15,13 @@ from pydantic import ValidationError
 
 from actors.agents.coordinator import PulledRun
 from actors.agents.metrics import RUN_SECONDS, RUNS, RUNS_AT_WORK, pattern_label
+from actors.agents.recorder import Recorder
 from actors.agents.settings import AgentsSettings
 from actors.asker import ID_HEADER
+from actors.jobs.clerk import Clerk
+from actors.jobs.dead import bury
+from actors.jobs.records import JobRecord, is_job
+from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
@@ -26,7 +31,7 @@ from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorRef
 from actors.runtime.telemetry import trace_id
 from actors.runtime.work import Work
-from orchestration.errors import Cancelled, NodeLost, OrchestraError, Stopped
+from orchestration.errors import Cancelled, Defect, NodeLost, OrchestraError, Stopped
 from orchestration.messages import Ended, Priority, Run
 
 log = logging.getLogger(__name__)
@@ -35,10 +40,14 @@ log = logging.getLogger(__name__)
 class Intake:
     """Feeds the coordinator `ref`."""
 
-    def __init__(self, bus: Bus, ref: ActorRef, settings: AgentsSettings) -> None:
+    def __init__(
+        self, bus: Bus, ref: ActorRef, settings: AgentsSettings, jobs: JobsSettings | None = None
+    ) -> None:
         self.bus = bus
         self.ref = ref
         self.settings = settings
+        self.jobs = jobs or JobsSettings()
+        self.clerk = Clerk(bus, self.jobs)
         self.open: dict[str, RunSink] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
@@ -87,14 +96,30 @@ class Intake:
             self._later(self._refuse(delivery, run_id, invalid(error)))
             return
         envelope = Envelope.from_headers(delivery.message.headers)
+        if is_job(run.id):
+            self._pulled_job(priority, delivery, run, envelope)
+            return
         sink = RunSink(self, delivery, run, envelope)
         if run.id in self._cancelled:
             self._later(self._end(sink, Cancelled("the caller left")))
         elif delivery.attempt > 1 and run.priority is Priority.INTERACTIVE:
             lost = NodeLost("the coordinator that worked on the answer was lost; ask again")
             self._later(self._end(sink, lost))
+        elif delivery.attempt > self.jobs.attempts:
+            self._later(self._bury(sink))
         else:
             self._begin(priority, sink)
+
+    def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        """A job has all the time of its attempt, and no caller whose deadline counts."""
+        present = self.open.get(run.id)
+        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
+            present.delivery = delivery
+            return
+        timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
+        sink = JobSink(self, delivery, run, timed)
+        self._count(priority, sink)
+        self._later(sink.begin())
 
     def _begin(self, priority: Priority, sink: RunSink) -> None:
         try:
@@ -104,6 +129,9 @@ class Intake:
             sink.pulled.writer.close()
             self._later(sink.delivery.nak(1))
             return
+        self._count(priority, sink)
+
+    def _count(self, priority: Priority, sink: RunSink) -> None:
         sink.priority = priority
         self.open[sink.pulled.run.id] = sink
         self._at_work[priority] += 1
@@ -123,7 +151,18 @@ class Intake:
         if run_id:
             ended = Ended(seq=0, finish_reason="error", error=error.body())
             await self.bus.publish(StreamAddress(run_id).subject, ended.model_dump_json().encode())
+        await bury(
+            self.bus, delivery.message, reason=error.message, attempts=delivery.attempt, error=error.body()
+        )
         await delivery.terminate(error.code)
+
+    @staticmethod
+    async def _bury(sink: RunSink) -> None:
+        """A run that is no job, and that no coordinator survived."""
+        tried = sink.delivery.attempt - 1
+        error = Defect(f"given up: {tried} coordinators took it, and none came to an end")
+        await bury(sink.delivery.bus, sink.delivery.message, reason=error.message, attempts=tried, error=None)
+        await sink.failed(error)
 
     @staticmethod
     async def _end(sink: RunSink, error: OrchestraError) -> None:
@@ -172,8 +211,10 @@ class RunSink:
         self.priority: Priority | None = None
         self.work: Work | None = None
         self.began = time.perf_counter()
-        writer = StreamWriter(delivery.bus, StreamAddress(run.id), self._gone)
-        self.pulled = PulledRun(run, envelope, writer)
+        self.pulled = PulledRun(run, envelope, self.make_writer(StreamAddress(run.id)))
+
+    def make_writer(self, address: StreamAddress) -> StreamWriter:
+        return StreamWriter(self.delivery.bus, address, self._gone)
 
     def cancel(self) -> None:
         """The caller no longer wants the answer."""
@@ -225,3 +266,56 @@ class RunSink:
     def _finish(self) -> None:
         self.pulled.writer.close()
         self.intake.finished(self)
+
+
+class JobSink(RunSink):
+    """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
+
+    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        self.recorder: Recorder
+        self.record: JobRecord | None = None
+        self.cancelled = False
+        super().__init__(intake, delivery, run, envelope)
+
+    def make_writer(self, address: StreamAddress) -> StreamWriter:
+        self.recorder = Recorder(self.delivery.bus, address, self._gone)
+        return self.recorder
+
+    async def begin(self) -> None:
+        """Perform the job, unless the books say that there is nothing to do."""
+        try:
+            self.record = await self.intake.clerk.begin(self.pulled.run.id, self.delivery)
+        finally:  # after an error it comes again when its ack_wait is over
+            if self.record is None:
+                self._finish()
+        if self.record is None:
+            return
+        try:
+            if self.cancelled:
+                raise Cancelled("the job was cancelled")
+            self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
+        except OrchestraError as error:
+            await self.failed(error)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        super().cancel()
+
+    async def done(self, ended: Ended) -> None:
+        assert self.record is not None
+        self._count("ok")
+        try:
+            await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
+            await self.recorder.end(ended)
+        finally:
+            self._finish()
+
+    async def failed(self, error: OrchestraError) -> None:
+        assert self.record is not None
+        self._count(error.code)
+        try:
+            ended = self._ended(error)
+            if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
+                await self.recorder.end(ended)
+        finally:
+            self._finish()

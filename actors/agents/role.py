@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from actors.agents.settings import AgentsSettings
 from actors.agents.team import Team
+from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus
 from actors.runtime.system import ActorSystem
 
@@ -15,12 +16,14 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def run_agents(bus: Bus, settings: AgentsSettings, system: ActorSystem) -> AsyncIterator[Team]:
+async def run_agents(
+    bus: Bus, settings: AgentsSettings, system: ActorSystem, jobs: JobsSettings | None = None
+) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
-    team = Team(bus, settings, system)
+    team = Team(bus, settings, system, jobs)
     try:
         await team.start()
         yield team

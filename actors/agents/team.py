@@ -20,6 +20,7 @@ from actors.agents.roles import Role, load_roles
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.asker import Asker
+from actors.jobs.settings import JobsSettings
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
@@ -34,9 +35,12 @@ STEPS_SERVICE = "orchestra-agents"
 class Team:
     """The six agents and the coordinator's intake of runs."""
 
-    def __init__(self, bus: Bus, settings: AgentsSettings, system: ActorSystem) -> None:
+    def __init__(
+        self, bus: Bus, settings: AgentsSettings, system: ActorSystem, jobs: JobsSettings | None = None
+    ) -> None:
         self.bus = bus
         self.settings = settings
+        self.jobs = jobs or JobsSettings()
         self.roles = load_roles(settings.roles)
         self.asker = Asker(bus)
         self.registry = Registry(bus)
@@ -60,7 +64,7 @@ class Team:
         self.coordinator = await self.system.spawn(
             Coordinator, lambda: Coordinator(self.bus, self.asker, self.roles, self.settings)
         )
-        self.intake = Intake(self.bus, self.coordinator, self.settings)
+        self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs)
         await self.intake.start()
         await self.bus.flush()
 

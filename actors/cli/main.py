@@ -34,6 +34,7 @@ COMMANDS = {
     "ask": "actors.cli.ask:ask",
     "chat": "actors.cli.ask:chat",
     "status": "actors.cli.status:status",
+    "jobs": "actors.cli.jobs:jobs",
     "models": "actors.cli.models:models",
     "config": "actors.cli.config:config",
 }

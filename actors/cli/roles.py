@@ -85,8 +85,10 @@ def agents(config_file: Path | None, data: Path | None, nats_url: str | None) ->
 
     async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
         from actors.agents.role import run_agents
+        from actors.jobs.role import run_webhooks
 
-        await stack.enter_async_context(run_agents(bus, settings.agents, system))
+        await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
+        await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
         return f"agents of cluster {settings.agents.cluster} are here", []
 
     _serve(settings, enter)
@@ -121,7 +123,9 @@ def gateway(config_file: Path | None, data: Path | None, nats_url: str | None, h
     async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
         from actors.gateway.role import run_gateway
 
-        running = await stack.enter_async_context(run_gateway(bus, settings.gateway, system))
+        running = await stack.enter_async_context(
+            run_gateway(bus, settings.gateway, system, jobs=settings.jobs)
+        )
         return f"gateway is at {running.url}", []
 
     _serve(settings, enter)

@@ -21,6 +21,7 @@ POST /v1/chat/completions   answers of a model, or of a pattern: model "orchestr
 POST /v1/completions        plain text, continued
 POST /v1/embeddings         vectors
 GET  /v1/models             what can be asked for now
+POST /v1/jobs               a chat to be answered later: GET /v1/jobs/ID, DELETE to take it back
 GET  /healthz               200 while this process runs
 GET  /readyz                200 while it can answer, else 503 saying what is missing
 GET  /metrics               for Prometheus

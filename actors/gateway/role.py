@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from actors.asker import Asker
 from actors.gateway.gateway import Gateway
 from actors.gateway.http import GRACE_S, HttpServer
+from actors.gateway.jobs_front import JobsFront
+from actors.gateway.jobs_routes import JobsRoutes
+from actors.gateway.jobs_service import JobsService, jobs_endpoints
 from actors.gateway.routes import Routes
 from actors.gateway.service import ChatService, chat_endpoint, service_info
 from actors.gateway.settings import GatewaySettings
+from actors.jobs.settings import JobsSettings
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Service
@@ -32,7 +36,11 @@ class RunningGateway:
 
 @asynccontextmanager
 async def run_gateway(
-    bus: Bus, settings: GatewaySettings, system: ActorSystem, http: HttpServer | None = None
+    bus: Bus,
+    settings: GatewaySettings,
+    system: ActorSystem,
+    http: HttpServer | None = None,
+    jobs: JobsSettings | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
 
@@ -53,8 +61,13 @@ async def run_gateway(
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
         stack.push_async_callback(chat.cell.drain, 0)
         await service.add(chat_endpoint(chat, settings.max_body_bytes))
+        desk = JobsFront(gateway, jobs or JobsSettings())
+        jobs_ref = await system.spawn(JobsService, lambda: JobsService(desk), name="gateway jobs")
+        stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
+        for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
+            await service.add(endpoint)
         await service.start()
-        await server.start(Routes(gateway))
+        await server.start(Routes(gateway, JobsRoutes(desk)))
         try:
             yield RunningGateway(gateway=gateway, url=server.url)
         finally:

@@ -13,6 +13,7 @@ from actors.gateway.admission import Admission
 from actors.gateway.errors import ClientLeft, NoSuchPath, WrongMethod
 from actors.gateway.exchange import Exchange, Receive, Scope, Send
 from actors.gateway.gateway import Gateway
+from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.metrics import count_request
 from actors.gateway.pages import Pages
 from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
@@ -34,8 +35,9 @@ STALL_GRACE_S = 30.0
 class Routes:
     """The ASGI application."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, jobs: JobsRoutes) -> None:
         self.gateway = gateway
+        self.jobs = jobs
         pages = Pages(gateway)
         self.table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {
@@ -50,7 +52,7 @@ class Routes:
             "/readyz": _reading(pages.readyz),
             "/metrics": _reading(pages.metrics),
             "/": _reading(pages.index),
-        }
+        } | jobs.table
         self.model_page = _reading(pages.model)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +83,9 @@ class Routes:
             return path, methods
         if path.startswith(MODELS) and len(path) > len(MODELS):
             return MODELS + "{model}", self.model_page
+        found = self.jobs.found(path)
+        if found is not None:
+            return found
         raise NoSuchPath(f"no such path: {path}")
 
     async def _failed(self, exchange: Exchange, error: OrchestraError) -> None:

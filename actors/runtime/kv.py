@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from actors.runtime.bus import Bus, Headers, Message, Subscription
-from actors.runtime.jetstream import WRONG_LAST_SEQUENCE
+from actors.runtime.jetstream import QUEUE_FULL_CODES, WRONG_LAST_SEQUENCE
 from actors.runtime.subjects import encode_token
-from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class Bucket:
         description = problem.get("description", problem)
         if problem.get("err_code") == WRONG_LAST_SEQUENCE:
             raise Conflict(f"{self.name}/{key} was written by someone else")
+        if problem.get("err_code") in QUEUE_FULL_CODES:
+            raise QueueFull(f"bucket {self.name!r} is full", retry_after_s=1)
         if problem.get("code", 500) >= 500:
             raise BusUnavailable(f"JetStream cannot write {self.name}/{key} now: {description}")
         raise Defect(f"JetStream refused {self.name}/{key}: {description}")

@@ -1,0 +1,23 @@
+"""A stream's writer that keeps what it wrote, for the record of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors.jobs.clerk import Draft
+from actors.runtime.bus import Bus
+from actors.runtime.streams import StreamWriter
+from actors.runtime.subjects import StreamAddress
+from orchestration.messages import TokenLogprob
+
+
+class Recorder(StreamWriter):
+    """`draft` has the text and the log probabilities of all pieces."""
+
+    def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
+        super().__init__(bus, address, on_gone)
+        self.draft = Draft()
+
+    async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
+        self.draft.add(text, logprobs)
+        await super().piece(text, tokens, logprobs)

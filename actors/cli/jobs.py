@@ -1,0 +1,254 @@
+"""`orchestra jobs`: hand work in, follow it, fetch it; and look after what was given up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from actors.cli.ask import PATTERNS
+from actors.cli.main import FAILED, Reporting, common, nats_option, said
+from actors.cli.reach import nats_url_of
+from actors.cli.show import wide
+from actors.client import jobs_call
+from actors.jobs.dead import Graveyard
+from actors.jobs.follow import follow
+from actors.process import run
+from actors.runtime.bus import Bus
+from actors.settings import load
+from actors.up import connected
+from orchestration.errors import InvalidRequest
+
+Work = Callable[[Bus], Coroutine[Any, Any, int]]
+LISTED = 20
+
+
+def _reaching(command: Any) -> Any:
+    return common(nats_option(command))
+
+
+def _run(options: dict[str, Any], work: Work) -> None:
+    settings, _ = load(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
+
+    async def reach() -> int:
+        async with connected(settings, nats_url_of(settings), "orchestra-jobs") as bus:
+            return await work(bus)
+
+    raise SystemExit(run(reach()))
+
+
+def _show(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@click.group(cls=Reporting)
+def jobs() -> None:
+    """Hand in work whose answer is fetched later, and survives the kill of any process."""
+
+
+@jobs.command()
+@click.argument("question")
+@click.option("--pattern", type=click.Choice(PATTERNS), default="auto", show_default=True)
+@click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@click.option("--priority", type=click.Choice(("standard", "batch")), default="standard", show_default=True)
+@click.option("--key", default="", metavar="TEXT", help="Idempotency key: the same key gives the same job.")
+@click.option("--webhook", metavar="URL", help="Called, signed, when the job has ended.")
+@click.option("--wait", "waits", is_flag=True, help="Follow it, and print the answer.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The whole job as JSON; otherwise its id, or the answer."
+)
+@_reaching
+def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) -> None:
+    """Hand in QUESTION (`-` reads stdin); prints the job's id."""
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise InvalidRequest("the question is empty")
+    body = _body(text, options)
+
+    async def work(bus: Bus) -> int:
+        job = await jobs_call(bus, "submit", body, {"Idempotency-Key": key} if key else None)
+        if waits:
+            return await _wait(bus, job["id"], as_json=as_json)
+        if as_json:
+            _show(job)
+        else:
+            click.echo(job["id"])
+        return 0
+
+    _run(options, work)
+
+
+def _body(text: str, options: dict[str, Any]) -> dict[str, Any]:
+    pattern, model = options["pattern"], options["model"]
+    body: dict[str, Any] = {
+        "model": f"orchestra/{pattern}",
+        "messages": [{"role": "user", "content": text}],
+        "orchestra": {"priority": options["priority"]},
+    }
+    if model is not None:
+        body["orchestra"]["model"] = model
+    for name in ("max_tokens", "webhook"):
+        if options[name] is not None:
+            body[name] = options[name]
+    return body
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@_reaching
+def get(job_id: str, **options: Any) -> None:
+    """Print a job as JSON, with its answer once it has one."""
+
+    async def work(bus: Bus) -> int:
+        _show(await jobs_call(bus, "get", {"id": job_id}))
+        return 0
+
+    _run(options, work)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The whole job as JSON.")
+@_reaching
+def wait(job_id: str, as_json: bool, **options: Any) -> None:
+    """Follow a job to its end: progress on stderr, the answer on stdout."""
+    _run(options, lambda bus: _wait(bus, job_id, as_json=as_json))
+
+
+async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
+    console = Console(stderr=True, highlight=False)
+
+    def told(text: str) -> None:
+        console.print(f"· {text}", style="dim", markup=False)
+
+    job = await follow(bus, job_id, told)
+    succeeded = job["status"] == "succeeded"
+    if as_json:
+        _show(job)
+    elif succeeded:
+        click.echo(job["result"]["choices"][0]["message"]["content"])
+    else:
+        error = job["error"] or {"message": ""}
+        click.echo(f"orchestra: {job_id} is {job['status']}: {error['message']}", err=True)
+    return 0 if succeeded else FAILED
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@_reaching
+def cancel(job_id: str, **options: Any) -> None:
+    """Take a job back; prints what it is now. One that has ended stays as it is."""
+
+    async def work(bus: Bus) -> int:
+        click.echo((await jobs_call(bus, "cancel", {"id": job_id}))["status"])
+        return 0
+
+    _run(options, work)
+
+
+@jobs.command("list")
+@click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
+@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the page before.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_reaching
+def list_(limit: int, before: int, as_json: bool, **options: Any) -> None:
+    """List jobs, the latest changed first."""
+
+    async def work(bus: Bus) -> int:
+        page = await jobs_call(bus, "list", {"limit": limit, "before": before})
+        if as_json:
+            _show(page)
+            return 0
+        rows = [
+            (job["id"], job["status"], job["model"], job["priority"], str(job["attempts"]))
+            for job in page["data"]
+        ]
+        _table(("id", "status", "model", "priority", "attempts"), rows, page["next"])
+        return 0
+
+    _run(options, work)
+
+
+@jobs.group(cls=Reporting)
+def dead() -> None:
+    """Look after the dead letters: work that was given up, with the reason."""
+
+
+@dead.command("list")
+@click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
+@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the page before.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_reaching
+def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
+    """List dead letters, the latest first."""
+
+    async def work(bus: Bus) -> int:
+        letters, more = await Graveyard(bus).list(limit=limit, before=before)
+        if as_json:
+            _show({"data": [letter.shown(body=False) for letter in letters], "next": more})
+            return 0
+        rows = [
+            (str(letter.number), letter.kind, letter.id, str(letter.attempts), letter.reason)
+            for letter in letters
+        ]
+        _table(("number", "kind", "id", "attempts", "reason"), rows, more)
+        return 0
+
+    _run(options, work)
+
+
+@dead.command("show")
+@click.argument("number", type=click.IntRange(min=1))
+@_reaching
+def dead_show(number: int, **options: Any) -> None:
+    """Print one dead letter as JSON: reason, last error, trace, and the work itself."""
+
+    async def work(bus: Bus) -> int:
+        _show((await Graveyard(bus).show(number)).shown(body=True))
+        return 0
+
+    _run(options, work)
+
+
+@dead.command("retry")
+@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
+@_reaching
+def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
+    """Queue dead letters again, with all their attempts; prints their ids."""
+
+    async def work(bus: Bus) -> int:
+        for number in numbers:
+            click.echo(await Graveyard(bus).retry(number))
+        return 0
+
+    _run(options, work)
+
+
+@dead.command("drop")
+@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
+@_reaching
+def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
+    """Delete dead letters for good."""
+
+    async def work(bus: Bus) -> int:
+        for number in numbers:
+            await Graveyard(bus).drop(number)
+        return 0
+
+    _run(options, work)
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], more: int) -> None:
+    console = wide(Console())
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table if rows else "none", markup=False)
+    if more:
+        console.print(f"more: --before {more}", markup=False)

@@ -1,0 +1,96 @@
+"""What both faces of jobs share: from the body of a submission to the order at the desk."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from actors.gateway.bodies import ChatBody
+from actors.gateway.gateway import Gateway
+from actors.gateway.requests import asked_chat
+from actors.jobs.addresses import check_url
+from actors.jobs.desk import Desk, Order
+from actors.jobs.records import new_job_id
+from actors.jobs.settings import JobsSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.service import invalid
+from orchestration.errors import InvalidRequest, Unavailable
+from orchestration.messages import Generation, Priority, Run
+
+MAX_KEY = 255
+
+
+class JobBody(ChatBody):
+    """`POST /v1/jobs`: the body of a chat, whose priority is standard unless it says batch."""
+
+    webhook: str | None = Field(default=None, max_length=2_048)
+
+    @property
+    def job_priority(self) -> Priority:
+        """Raises `InvalidRequest` for interactive, which no job is: nobody holds its stream."""
+        said = self.orchestra is not None and "priority" in self.orchestra.model_fields_set
+        if not said:
+            return Priority.STANDARD
+        if self.priority is Priority.INTERACTIVE:
+            raise InvalidRequest("a job's priority is standard or batch", param="orchestra.priority")
+        return self.priority
+
+
+class JobsFront:
+    """Every job is a run: a real model's is one of the pattern `single` with that model."""
+
+    def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
+        self.gateway = gateway
+        self.settings = settings
+        self.desk = Desk(gateway.bus, max_listed=settings.max_listed)
+
+    async def submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
+        """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
+        `KeyReused`, `QueueFull`, `Unavailable`."""
+        if self.gateway.draining:
+            raise Unavailable("the gateway is shutting down", retry_after_s=1)
+        return await self.desk.submit(self._order(raw, key), envelope)
+
+    def _order(self, raw: bytes, key: str) -> Order:
+        if len(key) > MAX_KEY:
+            raise InvalidRequest(
+                f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
+            )
+        try:
+            body = JobBody.model_validate_json(raw)
+        except ValidationError as error:
+            raise invalid(error) from error
+        if body.stream:
+            raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
+        webhook = self._webhook(body.webhook)
+        priority = body.job_priority
+        work = asked_chat(body, new_job_id(key), self.gateway.admission).work
+        run = _as_run(work).model_copy(update={"priority": priority})
+        said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
+        fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
+        return Order(run=run, model=body.model, fingerprint=fingerprint, webhook=webhook)
+
+    def _webhook(self, url: str | None) -> str:
+        if not url:
+            return ""
+        hooks = self.settings.webhook
+        if not hooks.secret:
+            raise InvalidRequest(
+                "webhooks need jobs.webhook.secret to be set: every call is signed", param="webhook"
+            )
+        return str(check_url(url, private=hooks.private_addresses))
+
+
+def _as_run(work: Generation | Run) -> Run:
+    if isinstance(work, Run):
+        return work
+    return Run(
+        id=work.id,
+        pattern="single",
+        messages=work.messages,
+        model=work.model,
+        sampling=work.sampling,
+        guide=work.guide,
+    )

@@ -1,0 +1,83 @@
+"""`/v1/jobs` over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs
+
+from opentelemetry.trace import SpanKind
+from pydantic_core import to_json
+
+from actors.gateway.exchange import Exchange
+from actors.gateway.jobs_front import JobsFront
+from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.telemetry import span, trace_id, traceparent
+from orchestration.errors import InvalidRequest
+
+Handler = Callable[[Exchange], Awaitable[None]]
+PATH = "/v1/jobs"
+DEFAULT_LIMIT = 20
+REPLAYED = (b"idempotent-replayed", b"true")
+
+
+class JobsRoutes:
+    """`table` has the path of all jobs; `found` knows those of single ones."""
+
+    def __init__(self, front: JobsFront) -> None:
+        self.front = front
+        self.table: dict[str, dict[str, Handler]] = {
+            PATH: {"POST": self.submit, "GET": self.list, "HEAD": self.list}
+        }
+        self._one: dict[str, Handler] = {"GET": self.get, "HEAD": self.get, "DELETE": self.cancel}
+
+    def found(self, path: str) -> tuple[str, dict[str, Handler]] | None:
+        """The route of `/v1/jobs/<id>` and its methods."""
+        if path.startswith(PATH + "/") and len(path) > len(PATH) + 1:
+            return PATH + "/{id}", self._one
+        return None
+
+    async def submit(self, exchange: Exchange) -> None:
+        """202 for a new job, 200 for one that its Idempotency-Key names."""
+        settings = self.front.gateway.settings
+        said = exchange.header(b"traceparent")
+        client = exchange.scope.get("client")
+        envelope = Envelope(
+            trace=said if trace_id(said) else new_trace(), caller=f"http:{client[0]}" if client else "http"
+        )
+        with span("POST /v1/jobs", parent=envelope.trace, kind=SpanKind.SERVER):
+            raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
+            envelope = envelope.under(traceparent(envelope.trace))
+            key = exchange.header(b"idempotency-key")
+            job, fresh = await self.front.submit(raw, key, envelope)
+        where = (b"location", f"{PATH}/{job['id']}".encode())
+        run = (b"x-orchestra-run", job["id"].encode())
+        if fresh:
+            await exchange.answer(202, to_json(job), where, run)
+        else:
+            await exchange.answer(200, to_json(job), where, run, REPLAYED)
+
+    async def get(self, exchange: Exchange) -> None:
+        await exchange.answer(200, to_json(await self.front.desk.get(_id_of(exchange))))
+
+    async def cancel(self, exchange: Exchange) -> None:
+        await exchange.answer(200, to_json(await self.front.desk.cancel(_id_of(exchange))))
+
+    async def list(self, exchange: Exchange) -> None:
+        """`?limit=` jobs, the latest changed first; `?before=` is `next` of the page before."""
+        query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+        limit = _number(query, "limit", DEFAULT_LIMIT, 1)
+        page = await self.front.desk.list(limit=limit, before=_number(query, "before", 0, 0))
+        await exchange.answer(200, to_json(page))
+
+
+def _id_of(exchange: Exchange) -> str:
+    return exchange.path.removeprefix(PATH + "/")
+
+
+def _number(query: dict[str, list[str]], name: str, default: int, least: int) -> int:
+    said = query.get(name, [""])[-1]
+    if not said:
+        return default
+    if not (said.isascii() and said.isdecimal() and len(said) < 16 and int(said) >= least):
+        raise InvalidRequest(f"{name} {said[:40]!r} is not a number from {least} on", param=name)
+    return int(said)

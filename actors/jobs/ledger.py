@@ -1,0 +1,93 @@
+"""The books of jobs, in two buckets: `jobs` has their records, `results` how each round of them ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from actors.jobs.records import JobRecord, JobResult, result_key
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket, Conflict
+from orchestration.errors import BusUnavailable
+
+JOBS = "jobs"
+RESULTS = "results"
+TRIES = 8
+
+
+class Ledger:
+    """All writes are conditional, so that of any number of writers one wins and the others learn it.
+
+    Raises `BusUnavailable` when NATS is away, `QueueFull` when a bucket is.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.jobs = Bucket(bus, JOBS)
+        self.results = Bucket(bus, RESULTS)
+        self.jobs_stream = f"KV_{JOBS}"
+
+    async def create(self, record: JobRecord) -> JobRecord | None:
+        """Write a new record; the one that is there already, or None when this one was written."""
+        present = await self._create(self.jobs, record.id, record.model_dump_json(exclude_defaults=True))
+        return None if present is None else JobRecord.model_validate_json(present)
+
+    async def withdraw(self, record: JobRecord) -> None:
+        """Take back a record that nobody has changed since `create`."""
+        present = await self.jobs.latest(record.id)
+        if present.value is not None and JobRecord.model_validate_json(present.value) == record:
+            try:
+                await self.jobs.delete_at(record.id, present.revision)
+            except Conflict:
+                return
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        entry = await self.jobs.get(job_id)
+        return None if entry is None or entry.value is None else JobRecord.model_validate_json(entry.value)
+
+    async def change(self, job_id: str, change: Callable[[JobRecord], JobRecord | None]) -> JobRecord | None:
+        """Apply `change` to the record as it is, and write what it returns with the time of now.
+
+        `change` may be called several times; where it returns None the record stays as it is. Returns the
+        record as it is now, None when there is none.
+        """
+        for _ in range(TRIES):
+            entry = await self.jobs.get(job_id)
+            if entry is None or entry.value is None:
+                return None
+            record = JobRecord.model_validate_json(entry.value)
+            changed = change(record)
+            if changed is None:
+                return record
+            changed = changed.model_copy(update={"changed_at": time.time()})
+            try:
+                value = changed.model_dump_json(exclude_defaults=True).encode()
+                await self.jobs.put(job_id, value, last=entry.revision)
+            except Conflict:
+                continue
+            return changed
+        raise BusUnavailable(f"the record of {job_id} changes faster than it can be written")
+
+    async def result(self, job_id: str, round_: int) -> JobResult | None:
+        entry = await self.results.get(result_key(job_id, round_))
+        return None if entry is None or entry.value is None else JobResult.model_validate_json(entry.value)
+
+    async def settle(self, result: JobResult) -> JobResult:
+        """Write the result unless its round has one; the one that counts."""
+        key = result_key(result.id, result.round)
+        present = await self._create(self.results, key, result.model_dump_json(exclude_defaults=True))
+        return result if present is None else JobResult.model_validate_json(present)
+
+    @staticmethod
+    async def _create(bucket: Bucket, key: str, value: str) -> bytes | None:
+        """Write a key that is not there; what is there if it is. A deleted key counts as not there."""
+        last = 0
+        for _ in range(TRIES):
+            try:
+                await bucket.put(key, value.encode(), last=last)
+                return None
+            except Conflict:
+                present = await bucket.latest(key)
+                if present.value is not None:
+                    return present.value
+                last = present.revision
+        raise BusUnavailable(f"{bucket.name}/{key} changes faster than it can be written")

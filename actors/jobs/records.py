@@ -1,0 +1,95 @@
+"""What is kept of a job: its record, which changes, and its result, which is written once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from enum import StrEnum
+from secrets import token_hex
+
+from orchestration.errors import ErrorBody
+from orchestration.messages import Ended, Priority, TokenLogprob, Wire
+
+PREFIX = "job."
+ROUND_HEADER = "Orchestra-Round"
+MESSAGE_ID = "Nats-Msg-Id"
+"""JetStream stores a message with an id that it has seen within two minutes no second time."""
+_ID = re.compile(r"job\.[0-9a-f]{24}")
+
+
+class JobStatus(StrEnum):
+    """`dead` means given up: `orchestra jobs dead` tells why, and can try again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+    @property
+    def final(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class JobRecord(Wire):
+    """A job as the bucket `jobs` has it. Times are Unix seconds.
+
+    `queued` is set once its message is stored in the queue; `round` counts retries of a dead job, and names
+    which of its results counts. `attempts` are those of this round.
+    """
+
+    id: str
+    status: JobStatus = JobStatus.QUEUED
+    queued: bool = False
+    round: int = 0
+    attempts: int = 0
+    model: str
+    pattern: str
+    priority: Priority
+    webhook: str = ""
+    fingerprint: str
+    submitted_at: float
+    changed_at: float
+    last_error: ErrorBody | None = None
+    trace_id: str = ""
+
+    @property
+    def message_id(self) -> str:
+        """Of its message in the queue, for this round."""
+        return f"{self.id}#{self.round}"
+
+
+class JobResult(Wire):
+    """The one end of a round of a job. Whoever writes it first is right."""
+
+    id: str
+    round: int = 0
+    status: JobStatus
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    ended: Ended
+    finished_at: float
+
+
+def new_job_id(key: str = "") -> str:
+    """An id as good as random, or the one that belongs to an idempotency key.
+
+    Two subject tokens, so that it is the id of the job's run and of its stream too.
+    """
+    token = hashlib.sha256(f"key:{key}".encode()).hexdigest()[:24] if key else token_hex(12)
+    return PREFIX + token
+
+
+def is_job(run_id: str) -> bool:
+    """Whether a run is a job's."""
+    return run_id.startswith(PREFIX) and _ID.fullmatch(run_id) is not None
+
+
+def result_key(job_id: str, round_: int) -> str:
+    return f"{job_id}#{round_}"
+
+
+def event_subject(job_id: str) -> str:
+    """Where changes of a job's status are told: `events.job.<…>`."""
+    return f"events.{job_id}"

@@ -1,0 +1,159 @@
+"""Calls webhooks: work of a queue of its own, so that a call outlives the process that owed it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from pydantic import ValidationError
+from pydantic_core import to_json
+from yarl import URL
+
+from actors.jobs import view
+from actors.jobs.addresses import PrivateAddress, PublicResolver, check_url
+from actors.jobs.dead import bury
+from actors.jobs.ledger import Ledger
+from actors.jobs.metrics import WEBHOOKS
+from actors.jobs.records import JobRecord
+from actors.jobs.settings import WebhookSettings
+from actors.jobs.settling import WebhookCall
+from actors.jobs.signing import signed_headers
+from actors.runtime.actor import Actor
+from actors.runtime.bus import Bus
+from actors.runtime.jetstream import Delivery, Puller
+from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
+
+log = logging.getLogger(__name__)
+
+STREAM = CONSUMER = "WEBHOOKS"
+ASK_AGAIN_S = 5.0
+_GONE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Make the call that a message of the queue stands for."""
+
+    delivery: Delivery
+
+
+class WebhookSender(Actor):
+    """Takes what it can call at once. An answer of 2xx is an end; anything else is tried again, at most
+    `attempts` times, and then goes to the dead letters."""
+
+    concurrency = 256
+    mailbox_size = 1_024
+
+    def __init__(self, bus: Bus, settings: WebhookSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.ledger = Ledger(bus)
+        self._puller = Puller(bus, STREAM, CONSUMER.lower(), self._pulled)
+        self._calling = 0
+        self._session: ClientSession | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def started(self) -> None:
+        resolver = None if self.settings.private_addresses else PublicResolver()
+        self._session = ClientSession(
+            connector=TCPConnector(limit=self.settings.concurrency, resolver=resolver, force_close=True),
+            headers={"Content-Type": "application/json", "User-Agent": "orchestra"},
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=self.settings.timeout_s),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        await self._puller.start()
+        self._asking = asyncio.get_running_loop().create_task(self._keep_asking())
+
+    async def leave(self) -> None:
+        """Take no more; calls that were begun go on."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await self._puller.stop()
+
+    async def stopped(self) -> None:
+        await self.leave()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _keep_asking(self) -> None:
+        """A request to the queue that was lost on its way is made up for."""
+        while True:
+            self._want()
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    def _want(self) -> None:
+        self._puller.want(self.settings.concurrency - self._calling)
+
+    def _pulled(self, delivery: Delivery) -> None:
+        self._calling += 1
+        try:
+            self.me.tell(Call(delivery))
+        except OrchestraError as error:
+            self._calling -= 1
+            log.debug("a webhook waits: %s", error)
+
+    async def on_call(self, message: Call) -> None:
+        """Call once, and settle the message."""
+        try:
+            await self._call(message.delivery)
+        except OrchestraError as error:
+            log.warning("a webhook was not settled, and will be called again: %s", error)
+        finally:
+            self._calling -= 1
+            self._want()
+
+    async def _call(self, delivery: Delivery) -> None:
+        try:
+            call = WebhookCall.model_validate_json(delivery.message.data)
+        except ValidationError:
+            await delivery.terminate("not the call of a webhook")
+            return
+        record = await self.ledger.record(call.id)
+        if record is None or record.round != call.round:
+            await delivery.ack()  # expired, or a later round of the job has a call of its own
+            return
+        error = await self._post(record)
+        WEBHOOKS.labels("ok" if error is None else "failed").inc()
+        if error is None:
+            await delivery.ack()
+        elif delivery.attempt < self.settings.attempts and not isinstance(error, InvalidRequest):
+            log.info("webhook of %s, attempt %d: %s", call.id, delivery.attempt, error)
+            await delivery.nak(self.settings.pause_s(delivery.attempt))
+        else:
+            await bury(
+                self.bus,
+                delivery.message,
+                reason=error.message,
+                attempts=delivery.attempt,
+                error=error.body(),
+            )
+            await delivery.ack()
+
+    async def _post(self, record: JobRecord) -> OrchestraError | None:
+        """None when the receiver took it; `InvalidRequest` when it never will."""
+        assert self._session is not None
+        if not self.settings.secret:
+            return BackendFailed("jobs.webhook.secret is not set here: no call can be signed")
+        result = await self.ledger.result(record.id, record.round)
+        body = to_json(view.whole(record, result))
+        headers = signed_headers(self.settings.secret, record.message_id, int(time.time()), body)
+        try:
+            url: URL = check_url(record.webhook, private=self.settings.private_addresses)
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                status = answer.status
+        except InvalidRequest as error:
+            return error
+        except (ClientError, OSError, TimeoutError) as error:
+            if isinstance(getattr(error, "os_error", error), PrivateAddress):
+                return InvalidRequest(f"the webhook leads to a private address: {error}")
+            return BackendFailed(f"the webhook cannot be reached: {type(error).__name__}")
+        if 200 <= status < 300:
+            return None
+        if status == _GONE:
+            return InvalidRequest("the webhook answered 410 Gone")
+        return BackendFailed(f"the webhook answered {status}")
