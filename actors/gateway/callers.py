@@ -25,17 +25,20 @@ class Callers:
     def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
         self._settings = settings
         self._secret = token_bytes(32)
-        self._names = {self._digest(caller.key.get_secret_value()): name for name, caller in settings.items()}
+        self._names = {
+            self._digest(caller.key.get_secret_value().encode()): name for name, caller in settings.items()
+        }
 
     def __repr__(self) -> str:
         return f"Callers({', '.join(self._settings)})"
 
     def of_http(self, authorization: str) -> str:
-        """The name behind the header `Authorization`. Raises `UnknownCaller`."""
+        """The name behind the header `Authorization`, decoded as Latin-1. Raises `UnknownCaller`."""
         if not self._settings:
             return ANONYMOUS
         scheme, _, key = authorization.strip().partition(" ")
-        name = self._names.get(self._digest(key.strip())) if scheme.lower() == "bearer" else None
+        raw = key.strip().encode("latin-1", "replace")  # the bytes as they were sent
+        name = self._names.get(self._digest(raw)) if scheme.lower() == "bearer" else None
         if name is None:
             said = "is unknown" if authorization else "is needed, as Authorization: Bearer KEY"
             raise UnknownCaller(f"the key {said}")
@@ -60,5 +63,5 @@ class Callers:
         settings = self._settings.get(caller)
         return caller if settings is None or settings.namespace is None else f"shared:{settings.namespace}"
 
-    def _digest(self, key: str) -> bytes:
-        return hmac.digest(self._secret, key.encode(), "sha256")
+    def _digest(self, key: bytes) -> bytes:
+        return hmac.digest(self._secret, key, "sha256")

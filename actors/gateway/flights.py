@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from actors.gateway.metrics import FLIGHTS
 from orchestration.admission import Flight, Follower
 from orchestration.errors import DeadlineExceeded, Defect, OrchestraError, Stopped, from_body
-from orchestration.messages import Chunk, Event, Vectors
+from orchestration.messages import Chunk, Ended, Event, Vectors
 
 log = logging.getLogger(__name__)
 
 _EVENT_BYTES = 1000
 """Of one event beyond its text: a pydantic object and its fields (measured on CPython 3.11)."""
-_LOGPROB_BYTES = 2000
+_LOGPROB_BYTES = 700
+"""Of one token's log probability, and of each alternative beside it."""
 
 Source = AsyncGenerator[Event, None]
 
@@ -158,7 +159,11 @@ class Flights:
 def event_bytes(event: Event) -> int:
     """About what it takes in memory."""
     if isinstance(event, Chunk):
-        return _EVENT_BYTES + len(event.text) + _LOGPROB_BYTES * len(event.logprobs or ())
+        tokens = event.logprobs or ()
+        entries = sum(1 + len(token.top_logprobs) for token in tokens)
+        return _EVENT_BYTES + len(event.text) + _LOGPROB_BYTES * entries
     if isinstance(event, Vectors):
         return _EVENT_BYTES + sum(map(len, event.vectors))
+    if isinstance(event, Ended):
+        return _EVENT_BYTES + sum(_EVENT_BYTES + len(step.text) for step in event.steps)
     return _EVENT_BYTES

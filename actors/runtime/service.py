@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
+RETRY_AFTER = "Retry-After"
+"""Seconds, as in HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +285,8 @@ class _ReplySink:
         self._count(error)
         self.bus.forget(self.probe)
         said = {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)}
+        if error.retry_after_s is not None:
+            said[RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
         try:
             self.bus.post(self.reply, self.endpoint.encode_error(error), headers=said)
             if self.streams:

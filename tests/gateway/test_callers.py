@@ -168,7 +168,9 @@ async def test_over_nats_the_header_names_the_caller(cluster: Cluster) -> None:
     async def code(name: str, body: dict[str, Any]) -> str:
         headers = {CALLER: name} if name else {}
         answer = await bus.request("orchestra.chat", json.dumps(body).encode(), headers=headers)
-        return answer.header("Nats-Service-Error-Code", "200")
+        code = answer.header("Nats-Service-Error-Code", "200")
+        assert answer.header("Retry-After") == ("1" if code == "429" else "")
+        return code
 
     chunks: list[Message] = []
     inbox = bus.expect(chunks.append)
@@ -185,6 +187,11 @@ async def test_over_nats_the_header_names_the_caller(cluster: Cluster) -> None:
         await eventually(lambda: cluster.running.gateway.in_flight == 0)
     finally:
         await bus.close()
+
+
+def test_a_key_is_compared_as_the_bytes_that_were_sent() -> None:
+    callers = Callers({"a": CallerSettings(key="schlüssel-ключ")})
+    assert callers.of_http("Bearer " + "schlüssel-ключ".encode().decode("latin-1")) == "a"
 
 
 def test_without_keys_in_the_settings_everybody_is_anonymous() -> None:

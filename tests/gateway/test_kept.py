@@ -1,0 +1,138 @@
+"""What of an answer is kept, and what is found again in the bucket that gateways share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from actors.gateway.admission_settings import CacheSettings
+from actors.gateway.kept import Kept, Record, whole_answer
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket
+from orchestration.errors import BackendFailed
+from orchestration.messages import Chunk, Ended, Event, Progress, Step, TokenLogprob, Usage, Vectors
+from tests.fixtures.jetstream import api, declare_bucket
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2)
+ENDED = Ended(seq=9, finish_reason="stop", usage=USAGE, node="n", model="m", trace_id="ab" * 16)
+ANSWER: tuple[Event, ...] = (Chunk(seq=0, text="hello"), ENDED.model_copy(update={"seq": 1}))
+
+
+@pytest.fixture
+async def bucket(bus: Bus) -> AsyncIterator[Bucket]:
+    bucket = Bucket(bus, f"b-{uuid4().hex[:8]}")
+    await declare_bucket(bus, bucket.name)
+    yield bucket
+    await api(bus, f"STREAM.DELETE.KV_{bucket.name}")
+
+
+def kept_in(bucket: Bucket, **settings: float) -> Kept:
+    kept = Kept(bucket.bus, CacheSettings.model_validate(settings))
+    kept.bucket = bucket
+    return kept
+
+
+async def found(kept: Kept, key: str) -> tuple[Event, ...]:
+    """Wait until it is in the bucket."""
+    async with asyncio.timeout(5):
+        while (events := await kept.elsewhere(key, None)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # asks the server each time
+    return events
+
+
+def test_chunks_are_joined_and_news_of_the_progress_left_out() -> None:
+    logprob = TokenLogprob(token="a", logprob=-0.5)
+    events: list[Event] = [
+        Progress(seq=0, text="thinking"),
+        Chunk(seq=1, text="a", logprobs=(logprob,)),
+        Chunk(seq=2, text="b", tokens=2),
+        ENDED,
+    ]
+    assert whole_answer(events) == (
+        Chunk(seq=0, text="ab", tokens=3, logprobs=(logprob,)),
+        ENDED.model_copy(update={"seq": 1, "trace_id": ""}),
+    )
+    vectors: list[Event] = [Vectors(seq=0, index=0, vectors=("x",)), Vectors(seq=1, index=1, vectors=("y",))]
+    assert whole_answer([*vectors, ENDED]) == (
+        *vectors,
+        ENDED.model_copy(update={"seq": 2, "trace_id": ""}),
+    )
+    assert whole_answer([ENDED]) == (ENDED.model_copy(update={"seq": 0, "trace_id": ""}),)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"finish_reason": "cancelled"},
+        {"finish_reason": "error"},
+        {"error": BackendFailed("x").body()},
+        {"steps": (Step(name="s", agent="a", error=BackendFailed("x").body()),)},
+    ],
+)
+def test_an_answer_that_did_not_end_well_is_not_one_to_keep(end: dict[str, object]) -> None:
+    assert whole_answer([Chunk(seq=0, text="a"), ENDED.model_copy(update=end)]) is None
+    assert whole_answer([Chunk(seq=0, text="a")]) is None
+
+
+async def test_what_one_process_keeps_another_finds_and_then_holds_itself(bucket: Bucket) -> None:
+    one, other = kept_in(bucket), kept_in(bucket)
+    one.keep("k", ANSWER, ttl_s=60)
+    assert other.here("k", None) is None
+    expected = whole_answer(ANSWER)
+    assert await found(other, "k") == expected
+    assert one.here("k", None) == other.here("k", None) == expected
+
+
+async def test_an_entry_keeps_its_age_wherever_it_is_found(bucket: Bucket) -> None:
+    now = time.time()
+    for key, record in {
+        "old": Record(stored_at=now - 50, expires_at=now + 50, events=ANSWER),
+        "expired": Record(stored_at=now - 50, expires_at=now - 1, events=ANSWER),
+    }.items():
+        await bucket.put(key, record.model_dump_json().encode())
+    kept = kept_in(bucket)
+    assert await kept.elsewhere("expired", None) is None
+    assert await kept.elsewhere("old", 49) is None
+    assert await kept.elsewhere("old", 60) == ANSWER
+    assert kept.here("old", 49) is None
+    assert kept.here("old", 70) == ANSWER
+
+
+async def test_what_cannot_be_read_or_is_not_there_is_as_if_it_had_not_been_asked_for(
+    bus: Bus, bucket: Bucket
+) -> None:
+    await bucket.put("broken", b'{"stored_at": 1')
+    await bucket.put("other version", b'{"stored_at": 1, "expires_at": 9e12, "events": [{"type": "novel"}]}')
+    await bucket.put("deleted", b"x")
+    await bucket.delete("deleted")
+    kept = kept_in(bucket)
+    for key in ("broken", "other version", "deleted", "never there"):
+        assert await kept.elsewhere(key, None) is None
+    nowhere = kept_in(Bucket(bus, "never-declared"))
+    nowhere.keep("k", ANSWER, ttl_s=60)
+    assert nowhere.here("k", None) is not None
+    assert await nowhere.elsewhere("k", None) is None
+
+
+async def test_while_nats_is_away_answers_are_still_kept_here(bucket: Bucket, bus: Bus) -> None:
+    kept = kept_in(bucket)
+    bus.ready = False
+    try:
+        kept.keep("k", ANSWER, ttl_s=60)
+        assert kept.here("k", None) is not None
+        assert await kept.elsewhere("other", None) is None
+    finally:
+        bus.ready = True
+
+
+async def test_a_long_answer_is_kept_nowhere(bucket: Bucket) -> None:
+    kept = kept_in(bucket, max_answer_bytes=2048)
+    kept.keep("k", [Chunk(seq=0, text="x" * 3000), ENDED], ttl_s=60)
+    kept.keep("next", ANSWER, ttl_s=60)
+    await found(kept_in(bucket), "next")
+    assert kept.here("k", None) is None
+    assert await kept.elsewhere("k", None) is None
