@@ -106,6 +106,9 @@ def _compare(
         yield Drift(kind=kind, name=name, stream=stream, remedy=Remedy.CREATE)
         return
     for key, value in declared.items():
+        # Replicas are a least number: whoever starts must not undo what a cluster has grown to.
+        if key == "num_replicas" and (actual.get(key) or 1) >= value:
+            continue
         # the server leaves zero, false and empty out of its answers
         if (actual.get(key) or None) != (value or None):
             remedy = Remedy.RECREATE if key in fixed else Remedy.UPDATE

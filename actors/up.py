@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from actors.declarations import shipped
 from actors.dispatcher.role import run_dispatcher
+from actors.membership import is_surplus, membership
 from actors.nats_server import EmbeddedNats, NatsServerSettings
 from actors.node.backends.choose import onnx_backend
 from actors.node.role import run_node
@@ -54,15 +55,18 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
     http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
     async with AsyncExitStack() as stack:
         watches: list[Callable[[], Awaitable[None]]] = []
-        url = settings.nats.url
+        url, server = settings.nats.url, None
         if not url:
-            server = await stack.enter_async_context(EmbeddedNats(_server_settings(settings)))
+            server = await stack.enter_async_context(await _server(settings))
             watches.append(server.watch)
             url = server.url
         system = ActorSystem()
         watches.append(ends(system.given_up, "an actor crashed again and again; see the log above"))
         bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
-        await apply(bus, shipped())
+        if server is not None and server.settings.join:
+            watches.append(await stack.enter_async_context(membership(bus, server)))
+        else:
+            await apply(bus, shipped())
         models: tuple[str, ...] = ()
         if folders:
             backend = onnx_backend(folders, settings.onnx)
@@ -86,6 +90,14 @@ async def connected(settings: Settings, url: str, name: str) -> AsyncIterator[Bu
         yield bus
     finally:
         await bus.close()
+
+
+async def _server(settings: Settings) -> EmbeddedNats:
+    """The nats-server to start; one that joins a cluster of three keeps no streams of its own."""
+    said = _server_settings(settings)
+    if said.join and said.jetstream and await is_surplus(said, settings.nats):
+        said = said.model_copy(update={"jetstream": False})
+    return EmbeddedNats(said)
 
 
 def _server_settings(settings: Settings) -> NatsServerSettings:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
+from actors.cli.servers import servers_of
 from actors.cli.show import wide
 from actors.process import run
 from actors.registry import BUCKET
@@ -32,7 +33,7 @@ DISCOVERY_S = 0.3
 @nats_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(config_file: Path | None, data: Path | None, nats_url: str | None, as_json: bool) -> None:
-    """Show who is alive: nodes with their models and load, agents, gateways, and the queues."""
+    """Show who is alive: nodes with their models and load, agents, gateways, nats-servers, and the queues."""
     settings, _ = load(said(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_status(settings, as_json)))
 
@@ -41,12 +42,14 @@ async def _status(settings: Settings, as_json: bool) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
         nodes = await _nodes(bus)
         services = await _services(bus)
+        servers = await servers_of(bus)
         queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
     if as_json:
         found = {
             "nodes": [node.model_dump(mode="json") for node in nodes],
             "services": services,
             "queues": queues,
+            "nats": servers.as_json(),
         }
         click.echo(json.dumps(found, indent=2))
         return 0
@@ -70,6 +73,8 @@ async def _status(settings: Settings, as_json: bool) -> int:
         console.print(
             f"{service['name']}  {service['metadata'].get('session') or service['id']}  {service['version']}"
         )
+    for line in servers.lines():
+        console.print(line)
     console.print("  ".join(f"{name}: {count} waiting" for name, count in queues.items()))
     return 0
 

@@ -12,12 +12,19 @@ from actors.process import configure_logging, run, stop_on_signals, until
 from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
 from actors.up import run_up
+from orchestration.errors import InvalidRequest
 
 
 @click.command()
 @common
 @click.option("--http", metavar="HOST:PORT", help="Where the HTTP API listens. [default: 127.0.0.1:8080]")
 @click.option("--nats", "nats_url", metavar="URL", help="Join a running NATS server instead of starting one.")
+@click.option(
+    "--join",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Another machine's `orchestra up` to form a cluster with; repeat for more. [default port: 6222]",
+)
 @click.option(
     "--model",
     "models",
@@ -31,6 +38,7 @@ def up(
     data: Path | None,
     http: str | None,
     nats_url: str | None,
+    join: tuple[str, ...],
     models: tuple[str, ...],
     no_model: bool,
 ) -> None:
@@ -38,7 +46,12 @@ def up(
 
     Prints one line when ready. Ctrl-C finishes what is in flight and stops.
     """
-    settings, _ = load(said(data=data, gateway__http=http, nats__url=nats_url, models=models), config_file)
+    if join and nats_url:
+        raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
+    settings, _ = load(
+        said(data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models),
+        config_file,
+    )
     configure_logging(settings.telemetry)
     names = () if no_model else settings.models
     folders = [pulled(name, settings.models_folder) for name in names]

@@ -2,6 +2,7 @@
 
 from actors.nats_server.embedded import EmbeddedNats
 from actors.nats_server.errors import (
+    ClusterMisfit,
     DataFolderInUse,
     DataFolderUnusable,
     NatsServerError,
@@ -12,6 +13,7 @@ from actors.nats_server.lock import running
 from actors.nats_server.settings import NatsServerSettings
 
 __all__ = [
+    "ClusterMisfit",
     "DataFolderInUse",
     "DataFolderUnusable",
     "EmbeddedNats",

@@ -9,6 +9,7 @@ from collections import deque
 from types import TracebackType
 from typing import NoReturn, Self
 
+from actors.nats_server.cluster import prepare_store
 from actors.nats_server.errors import NatsServerError
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.lock import DataLock
@@ -61,6 +62,7 @@ class EmbeddedNats:
         self.files.prepare()
         await self._lock.acquire()
         try:
+            prepare_store(self.settings, self.files)
             await self._launch()
         except BaseException:
             self._lock.release()

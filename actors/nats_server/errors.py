@@ -5,7 +5,8 @@ BusUnavailable
     ├── ServerBinaryMissing  no nats-server on this machine
     ├── PortBusy             somebody else listens on the port
     ├── DataFolderUnusable   cannot be created or written
-    └── DataFolderInUse      another orchestra holds it
+    ├── DataFolderInUse      another orchestra holds it
+    └── ClusterMisfit        its store or its address does not go with the cluster it is to join
 """
 
 from __future__ import annotations
@@ -32,4 +33,8 @@ class DataFolderUnusable(NatsServerError):
 
 
 class DataFolderInUse(NatsServerError):
+    pass
+
+
+class ClusterMisfit(NatsServerError):
     pass

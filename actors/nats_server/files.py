@@ -32,6 +32,11 @@ class ServerFiles:
         return self.root / "ports"
 
     @property
+    def store(self) -> Path:
+        """Where JetStream keeps its streams; the server adds this last part of the path itself."""
+        return self.root / "jetstream"
+
+    @property
     def stderr(self) -> Path:
         """What the server says before its log is open, or while it crashes."""
         return self.root / "server.err"
@@ -39,7 +44,7 @@ class ServerFiles:
     def prepare(self) -> None:
         """Make the folders, readable by their owner only. Raises `DataFolderUnusable`."""
         try:
-            for folder in (self.root, self.ports, self.root / "jetstream"):
+            for folder in (self.root, self.ports, self.store):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 probe = folder / ".writable"
                 probe.touch()

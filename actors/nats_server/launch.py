@@ -11,6 +11,7 @@ from pathlib import Path
 
 from actors.data_files import data_folder
 from actors.nats_server import leash
+from actors.nats_server.cluster import variables
 from actors.nats_server.errors import ServerBinaryMissing
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.settings import NatsServerSettings
@@ -34,7 +35,7 @@ def find_binary(python: str = sys.executable, search_path: str | None = None) ->
 
 
 def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) -> dict[str, str]:
-    """The variables that nats/server.conf asks for, over this process's own environment."""
+    """The variables that nats/server.conf and nats/cluster.conf ask for, over this process's own."""
     return os.environ | {
         "ORCHESTRA_NATS_NAME": _quoted(settings.name),
         "ORCHESTRA_NATS_HOST": _quoted(settings.host),
@@ -43,9 +44,16 @@ def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) 
         "ORCHESTRA_NATS_STORE": _quoted(str(files.root)),
         "ORCHESTRA_NATS_PORTS": _quoted(str(files.ports)),
         "ORCHESTRA_NATS_LOG": _quoted(str(files.log)),
+        "ORCHESTRA_NATS_JETSTREAM": str(settings.jetstream).lower(),
         "ORCHESTRA_NATS_MAX_STORE": str(settings.max_store_bytes),
         "ORCHESTRA_NATS_SYNC": _quoted(settings.sync),
+        **variables(settings, files),
     }
+
+
+def config_file(settings: NatsServerSettings) -> Path:
+    """nats/server.conf for a server that is alone, nats/cluster.conf for one of several."""
+    return data_folder("nats") / ("cluster.conf" if settings.join else "server.conf")
 
 
 def command(*, binary: str, config: Path | None = None, lifeline: int = -1) -> list[str]:

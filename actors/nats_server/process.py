@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from actors.nats_server.errors import NatsServerError, PortBusy
 from actors.nats_server.files import ServerFiles
-from actors.nats_server.launch import clear_ports, command, environment, find_binary, read_port
+from actors.nats_server.launch import clear_ports, command, config_file, environment, find_binary, read_port
 from actors.nats_server.lock import DataLock
 from actors.nats_server.settings import NatsServerSettings
 
@@ -94,7 +94,7 @@ async def _spawn(
     try:
         with files.stderr.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *command(binary=find_binary(), lifeline=reading),
+                *command(binary=find_binary(), config=config_file(settings), lifeline=reading),
                 env=environment(settings, files, port=port),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stderr,
@@ -134,12 +134,14 @@ def _why_it_ended(
 ) -> NatsServerError:
     tail = files.log_tail(server.pid)
     if "address already in use" in tail:
-        monitoring = "monitor port" in tail
-        busy = settings.monitor_port if monitoring else port
+        what, busy = "", port
+        if "monitor port" in tail:
+            what, busy = " (the monitor port)", settings.monitor_port
+        elif "router port" in tail:
+            what, busy = " (the cluster_port)", settings.cluster_port
         return PortBusy(
-            f"port {busy} on {settings.host} is already in use"
-            f"{' (the monitor port)' if monitoring else ''}: stop what listens there, choose another port, "
-            f"or, if that is a NATS server you want to join, use --nats nats://{settings.host}:{busy}"
+            f"port {busy} on {settings.host} is already in use{what}: stop what listens there, choose "
+            f"another port, or, if that is a NATS server you want to join, use --nats nats://{settings.host}:{busy}"
         )
     return NatsServerError(
         f"nats-server ended with {server.process.returncode} before it was ready; "

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+CLUSTER_PORT = 6222
+"""The usual port for the routes between nats-servers."""
 
 
 class NatsServerSettings(BaseModel):
@@ -23,6 +26,14 @@ class NatsServerSettings(BaseModel):
     sync: str = Field(default="2m", pattern=r"^(always|[0-9]+(ms|s|m|h))$")
     """How often JetStream forces writes onto the disk; "always" survives power loss."""
     name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
+    """In a cluster the default stands for the host's name with four digits, kept in the data folder."""
+    join: tuple[str, ...] = ()
+    """Other machines of the cluster, `HOST` or `HOST:PORT` of their `cluster_port`; none means alone."""
+    cluster_name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
+    cluster_port: int = Field(default=CLUSTER_PORT, ge=1, le=65_535)
+    """Where other servers of the cluster connect; only open when `join` names any."""
+    jetstream: bool = True
+    """Whether this server keeps streams; a plain peer of a cluster does not."""
     start_timeout_s: float = Field(default=30.0, gt=0)
     """A store of gigabytes is read through at the start."""
     stop_timeout_s: float = Field(default=10.0, gt=0)
@@ -33,3 +44,19 @@ class NatsServerSettings(BaseModel):
     max_restarts: int = Field(default=5, ge=0)
     """More deaths than this within `restart_window_s` end it."""
     restart_window_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("join")
+    @classmethod
+    def _addresses(cls, join: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(address(each) for each in join)
+
+
+def address(text: str) -> str:
+    """`HOST[:PORT]` with its port, the usual one unless said. Raises `ValueError`."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or text.endswith("]"):  # a bare name, or a bare [IPv6]
+        host, port = text.strip(), str(CLUSTER_PORT)
+    plain = host.startswith("[") or ":" not in host
+    if not host or not plain or "/" in host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{text!r} is not HOST or HOST:PORT (an IPv6 address in brackets)")
+    return f"{host}:{port}"

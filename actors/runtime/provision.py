@@ -81,6 +81,26 @@ async def ensure_consumer(
     await _put_consumer(bus, stream, consumer.config())
 
 
+async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bool:
+    """Have each stream kept by so many servers; returns whether all are. Harmless to repeat and to race.
+
+    Streams that have as many or more, or are not there, stay as they are. A cluster with too few servers
+    refuses, and is asked again at the next call. Raises `BusUnavailable`, `JetStreamRefused`, or
+    `DeadlineExceeded` while the cluster has no leader.
+    """
+    for name in streams:
+        present = await _stream_info(bus, name)
+        if present is None or present["num_replicas"] >= replicas:
+            continue
+        try:
+            await call(bus, f"STREAM.UPDATE.{name}", present | {"num_replicas": replicas})
+        except JetStreamRefused as error:
+            log.debug("%s stays with %d replicas: %s", name, present["num_replicas"], error)
+            return False
+        log.info("stream %s is kept %d times now", name, replicas)
+    return True
+
+
 async def actual(bus: Requester, declaration: Declaration) -> Actual:
     """What the server has of the declared streams, buckets and consumers."""
     names = list(stream_configs(declaration, replicas=1))
@@ -103,7 +123,7 @@ async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None
         if doable[0].kind == "consumer":
             await _put_consumer(bus, doable[0].stream, declared | stays)
         elif doable[0].remedy is Remedy.CREATE:
-            await _call(bus, f"STREAM.CREATE.{doable[0].name}", declared)
+            await call(bus, f"STREAM.CREATE.{doable[0].name}", declared)
         else:
             await _update_stream(bus, doable[0].name, declared | stays)
     except JetStreamRefused as error:
@@ -116,17 +136,17 @@ async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None
 async def _update_stream(bus: Requester, name: str, changes: Config) -> None:
     # Over what the server has, so that fields which nobody declares stay as they are.
     present = await _stream_info(bus, name) or {}
-    await _call(bus, f"STREAM.UPDATE.{name}", present | changes)
+    await call(bus, f"STREAM.UPDATE.{name}", present | changes)
 
 
 async def _put_consumer(bus: Requester, stream: str, config: Config) -> None:
     body = {"stream_name": stream, "config": config}
-    await _call(bus, f"CONSUMER.CREATE.{stream}.{config['name']}", body)
+    await call(bus, f"CONSUMER.CREATE.{stream}.{config['name']}", body)
 
 
 async def _stream_info(bus: Requester, name: str) -> Config | None:
     try:
-        info = await _call(bus, f"STREAM.INFO.{name}")
+        info = await call(bus, f"STREAM.INFO.{name}")
     except JetStreamRefused as error:
         if error.err_code == _STREAM_NOT_FOUND:
             return None
@@ -139,7 +159,7 @@ async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     found: dict[str, Config] = {}
     offset, total = 0, 1
     while offset < total:
-        page = await _call(bus, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        page = await call(bus, f"CONSUMER.LIST.{stream}", {"offset": offset})
         consumers = page.get("consumers") or []
         found |= {each["name"]: each["config"] for each in consumers if each["config"].get("durable_name")}
         offset += len(consumers)
@@ -147,7 +167,8 @@ async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     return found
 
 
-async def _call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+async def call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One call of JetStream's API. Raises `JetStreamRefused` with its error, or `BusUnavailable`."""
     payload = b"" if body is None else json.dumps(body).encode()
     try:
         message = await bus.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT_S)
