@@ -29,9 +29,10 @@ LINGER_S = 2.0
 
 class Exchange:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
-    with whatever is answered."""
+    with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody."""
 
     __slots__ = (
+        "caller",
         "extra",
         "headers",
         "method",
@@ -52,6 +53,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.extra: list[Header] = []
+        self.caller = ""
         self.status = 0
         self.streaming = False
         self.sent_at = 0.0

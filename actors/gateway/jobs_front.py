@@ -51,9 +51,10 @@ class JobsFront:
         `KeyReused`, `QueueFull`, `Unavailable`."""
         if self.gateway.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
-        return await self.desk.submit(self._order(raw, key), envelope)
+        return await self.desk.submit(self._order(raw, key, envelope.caller), envelope)
 
-    def _order(self, raw: bytes, key: str) -> Order:
+    def _order(self, raw: bytes, key: str, caller: str) -> Order:
+        """A key names a job of its caller alone, or one could take it for another's."""
         if len(key) > MAX_KEY:
             raise InvalidRequest(
                 f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
@@ -66,7 +67,7 @@ class JobsFront:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)
         priority = body.job_priority
-        work = asked_chat(body, new_job_id(key), self.gateway.admission).work
+        work = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission).work
         run = _as_run(work).model_copy(update={"priority": priority})
         said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()

@@ -40,10 +40,7 @@ class JobsRoutes:
         """202 for a new job, 200 for one that its Idempotency-Key names."""
         settings = self.front.gateway.settings
         said = exchange.header(b"traceparent")
-        client = exchange.scope.get("client")
-        envelope = Envelope(
-            trace=said if trace_id(said) else new_trace(), caller=f"http:{client[0]}" if client else "http"
-        )
+        envelope = Envelope(trace=said if trace_id(said) else new_trace(), caller=exchange.caller)
         with span("POST /v1/jobs", parent=envelope.trace, kind=SpanKind.SERVER):
             raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
             envelope = envelope.under(traceparent(envelope.trace))

@@ -60,7 +60,8 @@ class JobsService(Actor):
     async def on_submit(self, message: SubmitJob) -> bytes:
         came = current.get()
         trace = traceparent(came.trace)
-        envelope = Envelope(trace=trace if trace_id(trace) else new_trace(), caller=came.caller or "nats")
+        caller = self.front.gateway.callers.of_nats(came.caller)
+        envelope = Envelope(trace=trace if trace_id(trace) else new_trace(), caller=caller)
         job, _ = await self.front.submit(message.raw, message.key, envelope)
         return to_json(job)
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[None]]
 Parse = Callable[[bytes, str, Admission], Asked]
 MODELS = "/v1/models/"
+OPEN = frozenset({"/", "/healthz", "/readyz", "/metrics", "/v1/models", MODELS + "{model}"})
+"""Routes that need no key where callers are named. Whatever is not here needs one."""
 STALL_GRACE_S = 30.0
 """Beyond the deadline, for a client that reads its answer slowly."""
 
@@ -66,6 +68,8 @@ class Routes:
             if handler is None:
                 allowed = ", ".join(methods)
                 raise WrongMethod(f"{exchange.path} takes {allowed}, not {exchange.method}", allowed=allowed)
+            if route not in OPEN:
+                exchange.caller = self.gateway.callers.of_http(exchange.header(b"authorization"))
             await handler(exchange)
         except ClientLeft:
             exchange.status = ClientLeft.status
@@ -103,8 +107,7 @@ class Routes:
             gateway, settings = self.gateway, self.gateway.settings
             work_id = gateway.asker.new_id()
             exchange.extra.append((b"x-orchestra-run", work_id.encode()))
-            caller = gateway.callers.of_http(exchange.header(b"authorization"))
-            envelope = self._envelope(exchange, caller)
+            envelope = self._envelope(exchange)
             with span(f"POST {exchange.path}", parent=envelope.trace, kind=SpanKind.SERVER):
                 raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
                 asked = parse(raw, work_id, gateway.admission)
@@ -113,7 +116,7 @@ class Routes:
 
         return handle
 
-    def _envelope(self, exchange: Exchange, caller: str) -> Envelope:
+    def _envelope(self, exchange: Exchange) -> Envelope:
         """Raises `InvalidRequest` for an `X-Request-Timeout` that is no time."""
         seconds = self.gateway.settings.request_timeout_s
         said = exchange.header(b"x-request-timeout")
@@ -129,7 +132,9 @@ class Routes:
                 )
             seconds = min(seconds, wanted)
         trace = exchange.header(b"traceparent")
-        return Envelope.within(seconds, trace=trace if trace_id(trace) else new_trace(), caller=caller)
+        return Envelope.within(
+            seconds, trace=trace if trace_id(trace) else new_trace(), caller=exchange.caller
+        )
 
     def _watch(self, exchange: Exchange, envelope: Envelope, *, stream: bool) -> Watch:
         keep_alive_s = self.gateway.settings.keep_alive_s

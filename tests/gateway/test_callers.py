@@ -94,9 +94,24 @@ async def test_a_known_key_is_answered_and_pages_that_only_read_need_none(
 ) -> None:
     assert await status(http, chat(), bearer("alice")) == 200
     assert await status(http, chat(), {"Authorization": "bearer  key-of-alice "}) == 200
-    for page in ("/v1/models", "/healthz", "/metrics"):
+    for page in ("/", "/v1/models", "/v1/models/echo", "/healthz", "/readyz", "/metrics"):
         async with http.get(page) as answer:
             assert answer.status == 200
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/jobs"):
+        async with http.post(path, json=chat()) as answer:
+            assert answer.status == 401, path
+    async with http.get("/v1/jobs") as answer:
+        assert answer.status == 401
+
+
+async def test_the_same_idempotency_key_of_two_callers_is_two_jobs(http: aiohttp.ClientSession) -> None:
+    jobs = []
+    for name in ("alice", "bob", "alice"):
+        headers = bearer(name) | {"Idempotency-Key": "monday"}
+        async with http.post("/v1/jobs", json=chat(), headers=headers) as answer:
+            jobs.append((answer.status, (await answer.json())["id"]))
+    assert [status for status, _ in jobs] == [202, 202, 200]
+    assert jobs[0][1] == jobs[2][1] != jobs[1][1]
 
 
 async def test_a_caller_at_its_limit_is_refused_at_once_and_others_are_not(
