@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from actors.jobs.signing import key_of
 from orchestration.retries import RetryPolicy
 
 
@@ -24,6 +25,12 @@ class WebhookSettings(BaseModel):
     longest_pause_s: float = Field(default=3_600, gt=0)
     concurrency: int = Field(default=16, ge=1, le=256)
     """Calls at once from one process."""
+
+    @field_validator("secret")
+    @classmethod
+    def _readable(cls, secret: str) -> str:
+        key_of(secret)
+        return secret
 
     def pause_s(self, attempts: int) -> float:
         """Seconds before the attempt after `attempts` (1 or more) of them."""

@@ -9,9 +9,10 @@ import logging
 
 from pydantic_core import to_json
 
+from actors.asker import ID_HEADER
 from actors.jobs.ledger import Ledger
 from actors.jobs.metrics import JOBS_ENDED
-from actors.jobs.records import MESSAGE_ID, JobRecord, JobResult, event_subject
+from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobResult, event_subject
 from actors.jobs.view import summary
 from actors.runtime.bus import Bus
 from actors.runtime.jetstream import enqueue
@@ -48,7 +49,7 @@ async def tell(bus: Bus, ledger: Ledger, result: JobResult) -> None:
         return
     if record.webhook:
         call = WebhookCall(id=record.id, round=record.round)
-        headers = {MESSAGE_ID: record.message_id}
+        headers = {ID_HEADER: record.id, ROUND_HEADER: str(record.round), MESSAGE_ID: record.message_id}
         await enqueue(bus, WEBHOOKS_SUBJECT, call.model_dump_json().encode(), headers)
 
     def ended(present: JobRecord) -> JobRecord | None:

@@ -1,0 +1,78 @@
+"""Coordinators of jobs, told by hand when to take a job, and when to settle it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from actors.declarations import shipped
+from actors.jobs.clerk import Clerk, Draft
+from actors.jobs.dead import Graveyard
+from actors.jobs.desk import Desk, Order
+from actors.jobs.records import JobRecord, new_job_id
+from actors.jobs.settings import JobsSettings
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.jetstream import Delivery, Puller
+from actors.runtime.provision import apply
+from actors.runtime.subjects import RunQueue
+from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
+
+
+class Books:
+    """A desk, a clerk and the queue between them; no coordinator but the test."""
+
+    def __init__(self, bus: Bus, settings: JobsSettings) -> None:
+        self.bus = bus
+        self.desk = Desk(bus, max_listed=100)
+        self.clerk = Clerk(bus, settings)
+        self.graveyard = Graveyard(bus)
+        self.deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.puller = Puller(
+            bus, RunQueue.STREAM, RunQueue.consumer(Priority.STANDARD), self.deliveries.put_nowait
+        )
+
+    async def submit(self, text: str = "hello", *, key: str = "", webhook: str = "") -> dict[str, Any]:
+        run = Run(
+            id=new_job_id(key),
+            pattern="single",
+            messages=(ChatMessage(role="user", content=text),),
+            model="echo",
+            priority=Priority.STANDARD,
+        )
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        order = Order(run=run, model="echo", fingerprint=fingerprint, webhook=webhook)
+        job, _ = await self.desk.submit(order, Envelope(trace=new_trace()))
+        return job
+
+    async def take(self, job_id: str) -> tuple[JobRecord | None, Delivery]:
+        """Pull the next message, and begin its attempt."""
+        self.puller.want(1)
+        async with asyncio.timeout(10):
+            delivery = await self.deliveries.get()
+        return await self.clerk.begin(job_id, delivery), delivery
+
+    async def succeed(self, record: JobRecord, delivery: Delivery, text: str) -> None:
+        ended = Ended(seq=0, finish_reason="stop", usage=Usage(completion_tokens=1), model="echo")
+        await self.clerk.succeeded(record, delivery, Draft(texts=[text]), ended)
+
+
+@asynccontextmanager
+async def books(url: str, settings: JobsSettings) -> AsyncIterator[Books]:
+    bus = await Bus.connect(BusSettings(url=url), name="books")
+    try:
+        await apply(bus, shipped())
+        opened = Books(bus, settings)
+        await opened.puller.start()
+        yield opened
+        await opened.puller.stop()
+    finally:
+        await bus.close()
+
+
+def answer_of(job: dict[str, Any]) -> str:
+    text: str = job["result"]["choices"][0]["message"]["content"]
+    return text

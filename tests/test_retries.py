@@ -1,0 +1,51 @@
+"""What becomes of a job whose attempt failed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.errors import (
+    BackendFailed,
+    Cancelled,
+    ContextTooLong,
+    DeadlineExceeded,
+    Defect,
+    NodeLost,
+    NoNode,
+    OrchestraError,
+    QueueFull,
+    UnknownModel,
+)
+from orchestration.retries import Fate, RetryPolicy
+
+POLICY = RetryPolicy(attempts=3, first_s=1, longest_s=10, outage_s=5, patience_s=100)
+
+
+@pytest.mark.parametrize("kind", [NodeLost, BackendFailed, DeadlineExceeded])
+def test_what_may_be_the_jobs_own_fault_is_tried_again_until_its_attempts_are_used_up(
+    kind: type[OrchestraError],
+) -> None:
+    assert POLICY.fate(kind("x"), attempts=1, age_s=0) == (Fate.RETRY, 1)
+    assert POLICY.fate(kind("x"), attempts=2, age_s=0) == (Fate.RETRY, 2)
+    assert POLICY.fate(kind("x"), attempts=3, age_s=0) == (Fate.BURY, 0)
+
+
+@pytest.mark.parametrize("kind", [NoNode, QueueFull, UnknownModel])
+def test_an_outage_uses_no_attempt_up_but_ends_a_jobs_patience(kind: type[OrchestraError]) -> None:
+    assert POLICY.fate(kind("x"), attempts=3, age_s=99) == (Fate.WAIT, 5)
+    assert POLICY.fate(kind("x", retry_after_s=7), attempts=1, age_s=0) == (Fate.WAIT, 7)
+    assert POLICY.fate(kind("x"), attempts=1, age_s=100) == (Fate.BURY, 0)
+
+
+@pytest.mark.parametrize("kind", [ContextTooLong, Cancelled, Defect])
+def test_what_would_come_again_is_settled_at_once(kind: type[OrchestraError]) -> None:
+    assert POLICY.fate(kind("x"), attempts=1, age_s=0) == (Fate.SETTLE, 0)
+
+
+@given(st.integers(min_value=1, max_value=10_000))
+def test_pauses_grow_up_to_the_longest(attempts: int) -> None:
+    pause = POLICY.pause_s(attempts)
+    assert 1 <= pause <= 10
+    assert pause <= POLICY.pause_s(attempts + 1)
