@@ -1,0 +1,52 @@
+"""Clients that go away in the middle of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import ClassVar
+
+from actors.node.backends.base import Output, Piece
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.system import ActorSystem
+from orchestration.messages import Generation
+from tests.faults.fleet import Fleet
+from tests.fixtures.eventually import eventually
+
+
+class Counting(EchoBackend):
+    """Counts the tokens of each generation."""
+
+    tokens: ClassVar[Counter[str]] = Counter()
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        async with aclosing(super().generate(generation)) as outputs:
+            async for output in outputs:
+                self.tokens[generation.id] += isinstance(output, Piece)
+                yield output
+
+
+async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(fleet: Fleet) -> None:
+    stage = fleet.stage
+    backend = Counting(EchoSettings(models=(stage.model,), slots=64, speed=10))
+    async with run_node(stage.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
+        dispatcher = await stage.dispatcher(sees=1)
+
+        async def leave_early() -> int:
+            generation = stage.generation(tokens=1000)
+            async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
+                async for event in events:
+                    if event.seq == 2:
+                        break
+                had = backend.tokens[generation.id]
+            await eventually(lambda: generation.id not in node._active)
+            return backend.tokens[generation.id] - had
+
+        after = await asyncio.gather(*(leave_early() for _ in range(60)))
+        assert max(after) <= 2
+        await stage.settled(dispatcher)
