@@ -29,6 +29,7 @@ from orchestration.errors import (
     from_body,
 )
 from orchestration.messages import Ended, Generation, Resume, Run, SoFar
+from orchestration.placement import NEEDS_HEADER, needs_of
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ MAX_ORPHANS = 10_000
 """Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
 STREAM_PREFIX = "stream."
 
+ACCEPT_S = 3.0
+"""A queue acknowledges within milliseconds. When the server that leads it dies, what was on its way there is
+lost without a word, and whoever asked should hear so and ask again."""
 OUTAGE_S = 5.0
 """NATS may be away for so long, as when its server restarts, before open streams are given up."""
 
@@ -98,8 +102,9 @@ class Asker:
         `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
         Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
-        deadline, `BusUnavailable` when NATS goes before the work was accepted, or for `OUTAGE_S`. Closing
-        the iterator before the end cancels the work. Use it under `contextlib.aclosing`.
+        deadline, `BusUnavailable` when NATS goes before the work was accepted, or for `OUTAGE_S`, or no
+        queue accepts it within `ACCEPT_S`. Closing the iterator before the end cancels the work. Use it
+        under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
         opened = self._open[work_id] = OpenStream()
@@ -130,14 +135,22 @@ class Asker:
                 self._cancel(work_id)
 
     async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
-        if isinstance(work, Generation):
-            subject = GenerationQueue(work.priority, work.model).subject
-        else:
-            subject = RunQueue(work.priority, work.pattern).subject
         headers = envelope.headers()
         headers[ID_HEADER] = work.id
+        if isinstance(work, Generation):
+            subject = GenerationQueue(work.priority, work.model).subject
+            headers[NEEDS_HEADER] = needs_of(work).encoded()
+        else:
+            subject = RunQueue(work.priority, work.pattern).subject
         body = work.model_dump_json(exclude_defaults=True).encode()
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
+        opened = self._open[work.id]
+        opened.acceptance = asyncio.get_running_loop().call_later(ACCEPT_S, self._check_accepted, opened)
+
+    @staticmethod
+    def _check_accepted(opened: OpenStream) -> None:
+        if not opened.accepted:
+            opened.fail(BusUnavailable(f"no queue acknowledged the request within {ACCEPT_S:g} s"))
 
     @staticmethod
     def _accepted(opened: OpenStream, reply: Message) -> None:

@@ -40,6 +40,8 @@ class OpenStream:
         """By the queue: there is nothing to cancel."""
         self.accepted = False
         """By the queue, or by a node that writes: it survives the loss of a connection."""
+        self.acceptance: asyncio.TimerHandle | None = None
+        """Runs when it should be accepted."""
         self._expected = 0
         self._text: list[str] = []
         self._tokens = 0
@@ -103,6 +105,9 @@ class OpenStream:
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
 
     def close(self) -> None:
+        if self.acceptance is not None:
+            self.acceptance.cancel()
+            self.acceptance = None
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import uuid4
@@ -222,6 +223,25 @@ async def test_a_full_queue_is_told_to_the_asker(asker: Asker) -> None:
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
+
+
+async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_its_deadline(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "ACCEPT_S", 0.2)
+    bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
+    await apply(bus, shipped())
+    asker = Asker(bus)
+    await asker.start()
+    own_nats.process.send_signal(signal.SIGSTOP)
+    try:
+        generation = Generation(id=asker.new_id(), model="m", prompt="x", kind="completion")
+        with pytest.raises(BusUnavailable, match=r"acknowledged the request within 0\.2 s"):
+            await anext(asker.stream(generation, Envelope.within(30)))
+    finally:
+        own_nats.process.send_signal(signal.SIGCONT)
+    await asker.stop()
+    await bus.close()
 
 
 async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: RunningNats) -> None:
