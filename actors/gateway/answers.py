@@ -10,11 +10,11 @@ from actors.gateway.callers import Callers
 from actors.gateway.flights import Flights, Shared
 from actors.gateway.kept import Kept
 from actors.gateway.meter import Meter
-from actors.gateway.metrics import CACHE
+from actors.gateway.metrics import CACHE, REFUSED
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
 from actors.runtime.envelope import Envelope
-from orchestration.admission import Limits, fingerprint, is_deterministic
+from orchestration.admission import Limits, OverLimit, fingerprint, is_deterministic
 from orchestration.messages import Event
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
@@ -62,7 +62,11 @@ class Answers:
         return fingerprint(asked.work, self.callers.namespace(caller))
 
     def _meter(self, asked: Asked, envelope: Envelope) -> Meter:
-        return Meter(self.limits, envelope.caller, asked.work, self.settings.limits.assumed_tokens)
+        try:
+            return Meter(self.limits, envelope.caller, asked.work, self.settings.limits.assumed_tokens)
+        except OverLimit as error:
+            REFUSED.labels(error.limit).inc()
+            raise
 
     async def _kept_or_shared(
         self, key: str, asked: Asked, envelope: Envelope
@@ -75,6 +79,7 @@ class Answers:
             for event in kept:
                 yield event
             return
+        remaining_s = envelope.remaining(self.settings.request_timeout_s)
         # Who waits for an answer should not wait in the queue of someone who does not.
         at_work = f"{key}.{asked.work.priority}"
         shared = self.flights.find(at_work)
@@ -83,9 +88,7 @@ class Answers:
             came = "miss"
             shared = self._begin(key, at_work, asked, envelope)
         first = True
-        async with aclosing(
-            self.flights.follow(shared, envelope.remaining(self.settings.request_timeout_s))
-        ) as events:
+        async with aclosing(self.flights.follow(shared, remaining_s)) as events:
             async for event in events:
                 if first:
                     first = False

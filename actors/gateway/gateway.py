@@ -19,7 +19,6 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
 from orchestration.admission import Limit, Limits, OverLimit, Place
 from orchestration.errors import BusUnavailable, Unavailable
-from orchestration.messages import Event
 
 
 class Gateway:
@@ -64,7 +63,7 @@ class Gateway:
         place, began = self._enter(asked, envelope)
         first = True
         try:
-            async with aclosing(self._events(asked, envelope)) as events:
+            async with aclosing(self.answers.events(asked, envelope)) as events:
                 async for event in events:
                     if first:
                         first = False
@@ -81,7 +80,7 @@ class Gateway:
         place, began = self._enter(asked, envelope)
         first = True
         try:
-            async with aclosing(self._events(asked, envelope)) as events:
+            async with aclosing(self.answers.events(asked, envelope)) as events:
                 async for event in events:
                     if first:
                         first = False
@@ -91,13 +90,6 @@ class Gateway:
             return asked.shape.whole()
         finally:
             self._leave(place)
-
-    def _events(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
-        try:
-            return self.answers.events(asked, envelope)
-        except OverLimit as error:
-            REFUSED.labels(error.limit).inc()
-            raise
 
     def _enter(self, asked: Asked, envelope: Envelope) -> tuple[Place, float]:
         """Take a place, which `_leave` gives back. Returns it and the time of entry."""

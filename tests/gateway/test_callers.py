@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
@@ -31,6 +32,7 @@ SETTINGS = GatewaySettings(
         "alice": CallerSettings(key="key-of-alice"),
         "bob": CallerSettings(key="key-of-bob", requests_in_flight=1),
         "saver": CallerSettings(key="key-of-saver", tokens_per_minute=100),
+        "thrifty": CallerSettings(key="key-of-thrifty", tokens_per_minute=50),
     },
 )
 
@@ -169,6 +171,28 @@ async def test_tokens_are_reserved_before_and_settled_after_so_that_many_at_once
     assert "tokens_per_minute of caller 'saver' is 100" in error["message"]
     assert 0 < int(answer.headers["Retry-After"]) <= 60
     assert limits.tokens_left("saver", 0) < 100 - 40
+
+
+async def test_a_kept_answer_costs_no_tokens_and_a_refusal_is_counted(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    limits = cluster.running.gateway.limits
+    body = chat(text="one two three", max_tokens=30, temperature=0)
+    assert await status(http, body, bearer("thrifty")) == 200
+    spent = 50 - limits.tokens_left("thrifty", 0)
+    assert spent > 30
+    for _ in range(20):
+        assert await status(http, body, bearer("thrifty")) == 200
+    assert limits.tokens_left("thrifty", 0) >= 50 - spent
+    before = refusals()
+    for temperature in (0, 1):
+        large = chat(text="another", max_tokens=44, temperature=temperature)
+        assert await status(http, large, bearer("thrifty")) == 429
+    assert refusals() == before + 2
+
+
+def refusals() -> float:
+    return REGISTRY.get_sample_value("orchestra_gateway_refused_total", {"limit": "tokens_per_minute"}) or 0
 
 
 async def test_a_request_that_may_never_fit_is_told_to_ask_for_less(http: aiohttp.ClientSession) -> None:
