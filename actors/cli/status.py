@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.cli.main import common, nats_option, said
+from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.servers import servers_of
 from actors.cli.show import wide
@@ -23,6 +24,7 @@ from actors.runtime.kv import Bucket
 from actors.settings import Settings, load
 from actors.up import connected
 from orchestration.messages import NodeInfo
+from orchestration.placement import Needs
 
 DISCOVERY_S = 0.3
 """How long services are given to answer a ping; they answer within milliseconds."""
@@ -32,10 +34,39 @@ DISCOVERY_S = 0.3
 @common
 @nats_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(config_file: Path | None, data: Path | None, nats_url: str | None, as_json: bool) -> None:
+@click.option(
+    "--explain", "model", metavar="MODEL", help="Where a generation of MODEL would go now, and why."
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="K=V", help="With --explain: of the node."
+)
+def status(
+    config_file: Path | None,
+    data: Path | None,
+    nats_url: str | None,
+    as_json: bool,
+    model: str | None,
+    labels: tuple[str, ...],
+) -> None:
     """Show who is alive: nodes with their models and load, agents, gateways, nats-servers, and the queues."""
     settings, _ = load(said(data=data, nats__url=nats_url), config_file)
-    raise SystemExit(run(_status(settings, as_json)))
+    if model is None:
+        raise SystemExit(run(_status(settings, as_json)))
+    needs = Needs(model=model, labels=frozenset(_label(text) for text in labels))
+    raise SystemExit(run(_explain(settings, needs, as_json)))
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"{text!r} is not K=V", param_hint="--label")
+    return name, value
+
+
+async def _explain(settings: Settings, needs: Needs, as_json: bool) -> int:
+    async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
+        show(await explanations(bus, needs, await _nodes(bus)), as_json)
+    return 0
 
 
 async def _status(settings: Settings, as_json: bool) -> int:

@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from actors.asker import DEFAULT_DEADLINE_S
 from actors.dispatcher import handover
+from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, moved, placed, wait_seconds
+from actors.dispatcher.peers import Peers
+from actors.dispatcher.placing import Placing
 from actors.dispatcher.pulse import Pulse
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
@@ -29,7 +32,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
 from actors.runtime.service import ERROR
 from actors.runtime.subjects import NodeAddress, StreamAddress
-from actors.runtime.telemetry import traceparent
+from actors.runtime.telemetry import span, traceparent
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
@@ -45,7 +48,6 @@ from orchestration.errors import (
     from_body,
 )
 from orchestration.messages import Ended, NodeInfo, SoFar
-from orchestration.placement import free_slots, least_busy
 from orchestration.placement.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,9 @@ class Dispatcher(Actor):
         self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
         self._waiting = Waiting()
         self._in_flight = InFlight()
+        self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
+        self._explainer = Explainer(bus, self._placing)
+        self._peers = Peers(bus, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
         self._jobs: dict[str, Job] = {}
@@ -84,11 +89,14 @@ class Dispatcher(Actor):
 
     async def started(self) -> None:
         self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
+        self._placing.start()
+        await self._explainer.start()
+        await self._peers.start()
         self.registry.on_change.append(self._view_changed.set)
         self.registry.on_gone.append(self._in_flight.lost)
         self.registry.on_gone.append(self._pulse.gone)
-        self._pulse.on_silent = [self._in_flight.lost]
-        self._pulse.on_back = [self._view_changed.set]
+        self._pulse.on_silent = [self._placing.silenced, self._in_flight.lost]
+        self._pulse.on_back = [self._placing.answers, lambda _: self._view_changed.set()]
         self.bus.on_reconnect.append(self._settle_late)
         self._view_changed.set()
         loop = asyncio.get_running_loop()
@@ -111,6 +119,9 @@ class Dispatcher(Actor):
             if gone in self.registry.on_gone:
                 self.registry.on_gone.remove(gone)
         await self.leave()
+        self._placing.stop()
+        await self._explainer.stop()
+        await self._peers.stop()
         if self._cancels is not None:
             await self._cancels.unsubscribe()
 
@@ -149,21 +160,16 @@ class Dispatcher(Actor):
         What is less urgent does not count, or a backlog of batch work would get as much as one of
         interactive work. One of each waits here all the same, for its turn.
         """
-        counts = self._in_flight.counts
-        free = slots = 0
-        for node in self._alive(model):
-            free += free_slots(node, counts.get(node.id, 0))
-            slots += node.slots
-        ahead = min(self.settings.pulled_ahead, (slots + 1) // 2)
+        free, slots = self._placing.room(model)
+        ahead = self._ahead(slots)
         of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
         return [
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
             for own, waiting in zip(of_each, ahead_of_each, strict=True)
         ]
 
-    def _alive(self, model: str) -> list[NodeInfo]:
-        """Nodes that serve `model` and, as far as one knows, live."""
-        return [node for node in self.registry.serving(model) if node.id not in self._pulse.silent]
+    def _ahead(self, slots: int) -> int:
+        return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
     def _pulled(self, delivery: Delivery) -> None:
         try:
@@ -234,28 +240,30 @@ class Dispatcher(Actor):
         error: OrchestraError
         if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
-        elif self.registry.serving(job.queue.model):
+        elif self._placing.possible(job):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
-            error = NoNode(f"no live node serves {job.queue.model!r}")
+            error = NoNode(f"no live node serves {job.queue.model!r}{self._placing.wanted(job)}")
         self.me.tell(Settle(job, error), _trace_only(job))
 
     def _place(self, model: str) -> None:
         """Start waiting generations of `model` while a node has room; settle those nobody wants."""
-        serving: list[NodeInfo] | None = None
         while (job := self._waiting.first(model)) is not None:
             if job.cancelled or job.expired:
                 self._withdraw(job)
                 continue
-            if serving is None:
-                serving = self._alive(model)
-            node = least_busy(serving, self._in_flight.counts)
+            ahead = sum(self._waiting.of_each(model)) - 1
+            # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
+            patient = ahead < max(1, self._ahead(self._placing.room(model)[1]) // 2)
+            node = self._placing.choose(job, ahead=ahead, patient=patient)
             if node is None:
+                if not self._placing.possible(job) and self.registry.serving(model):
+                    self._withdraw(job)
+                    continue
                 break
             self._waiting.remove(job)
             job.stop_timer()
             job.placed = True
-            self._in_flight.take(node.id)
             self.me.tell(Place(job, node), _trace_only(job))
         WAITING.set(len(self._waiting))
 
@@ -274,10 +282,7 @@ class Dispatcher(Actor):
         try:
             while node is not None:
                 tried.add(node.id)
-                try:
-                    error = await self._run_on(node, job)
-                finally:
-                    self._in_flight.free(node.id)
+                error = await self._attempt(node, job)
                 waits = error is not None and await self._may_go_on(job, error)
                 node = await self._next_node(job, error, tried) if waits and error is not None else None
         except asyncio.CancelledError:
@@ -323,15 +328,27 @@ class Dispatcher(Actor):
     async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
         """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
         while not (job.cancelled or job.expired or self._leaving):
-            others = [node for node in self._alive(job.queue.model) if node.id not in tried]
-            node = least_busy(others, self._in_flight.counts)
+            node = self._placing.choose(job, without=frozenset(tried))
             if node is not None:
-                self._in_flight.take(node.id)
                 return node
+            others = {each.id for each in self.registry.serving(job.queue.model)} - tried - self._pulse.silent
             if not others or isinstance(error, _ANOTHER_TIME):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None
+
+    async def _attempt(self, node: NodeInfo, job: Job) -> OrchestraError | None:
+        """The same as `_run_on`; placement learns from how it went."""
+        began = time.monotonic()
+        error: OrchestraError | None = Cancelled("the dispatcher was stopped")
+        try:
+            with span("place", orchestra__node=node.id) as placing:
+                if placing.is_recording():
+                    placing.set_attribute("orchestra.placement", self._placing.explained(job))
+                error = await self._run_on(node, job)
+        finally:
+            self._placing.ended(job, node.id, error, time.monotonic() - began)
+        return error
 
     async def _run_on(self, node: NodeInfo, job: Job) -> OrchestraError | None:
         """None when the node ended the stream itself, whatever its end; the error otherwise."""

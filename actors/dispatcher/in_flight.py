@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actors.runtime.bus import Message
@@ -15,11 +15,14 @@ class InFlight:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.on_count: list[Callable[[str, int], None]] = []
+        """Hear of each new count of a node."""
         self._answers: dict[str, set[asyncio.Future[Message]]] = {}
 
     def take(self, node: str) -> None:
         """A slot of `node` is spoken for."""
         self.counts[node] = self.counts.get(node, 0) + 1
+        self._tell(node)
 
     def free(self, node: str) -> None:
         left = self.counts[node] - 1
@@ -27,6 +30,11 @@ class InFlight:
             self.counts[node] = left
         else:
             del self.counts[node]
+        self._tell(node)
+
+    def _tell(self, node: str) -> None:
+        for call in self.on_count:
+            call(node, self.counts.get(node, 0))
 
     @contextmanager
     def answers(self, node: str) -> Iterator[set[asyncio.Future[Message]]]:

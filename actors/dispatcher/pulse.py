@@ -38,7 +38,7 @@ class Pulse:
         self.misses = misses
         self.silent: set[str] = set()
         self.on_silent: list[Callable[[str], None]] = []
-        self.on_back: list[Callable[[], None]] = []
+        self.on_back: list[Callable[[str], None]] = []
         self._beats: dict[str, _Beat] = {}
 
     async def watch(self, at_work: Callable[[], Iterable[str]]) -> None:
@@ -84,7 +84,7 @@ class Pulse:
             self.silent.discard(node)
             log.info("node %s answers again", node)
             for call in list(self.on_back):
-                call()
+                call(node)
 
     def _fell_silent(self, node: str, why: str) -> None:
         log.warning("node %s %s: its generations go on elsewhere", node, why)

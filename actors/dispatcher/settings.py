@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestration.placement import BreakerSettings
+
 
 class DispatcherSettings(BaseModel):
     """Limits and times of one dispatcher."""
@@ -30,6 +32,8 @@ class DispatcherSettings(BaseModel):
     pulled_ahead: int = Field(default=16, ge=0)
     """Generations of each model and priority that may wait here, so that a slot that becomes free is filled
     at once and by the most urgent; at most half of the slots."""
+    breaker: BreakerSettings = BreakerSettings()
+    """When a node that keeps failing with a model is left alone."""
     remembered_cancels: int = Field(default=10_000, ge=1)
     max_models: int = Field(default=500, ge=1)
     """Models whose queues are served; three consumers each."""

@@ -4,7 +4,6 @@ from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.chooser import Choice, Chooser, Waits
 from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.fit import Line
-from orchestration.placement.least_busy import free_slots, least_busy
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
 
 __all__ = [
@@ -21,7 +20,5 @@ __all__ = [
     "Waits",
     "as_labels",
     "explain",
-    "free_slots",
-    "least_busy",
     "needs_of",
 ]

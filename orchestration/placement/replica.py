@@ -24,6 +24,8 @@ class NodeLoad:
     seen_at: float
     mine: int = 0
     back_at: float = -RAMP_S
+    dispatchers: int = 1
+    """Who start generations there, this one included."""
     silent: bool = False
     """It is there, and does not answer."""
     others: int = field(init=False)
@@ -39,7 +41,11 @@ class NodeLoad:
 
     @property
     def at_work(self) -> int:
-        return self.others + self.mine
+        """Within its share a dispatcher fills a slot again as soon as its own generation ends. Beyond that
+        it waits for the node's next report, which all dispatchers see, or the others would never find a slot
+        free."""
+        known = self.others + self.mine
+        return known if self.mine < self.info.slots // self.dispatchers else max(known, self.info.running)
 
     @property
     def free(self) -> int:

@@ -42,6 +42,7 @@ class View:
         self._of_model: dict[str, dict[Kind, Pool]] = {}
         """The same pools, by model."""
         self._mine: dict[str, int] = {}
+        self._dispatchers = 1
         self._left: OrderedDict[str, None] = OrderedDict()
         self._wakes: list[tuple[float, str, str]] = []
 
@@ -52,6 +53,7 @@ class View:
             back = info.id in self._left
             self._left.pop(info.id, None)
             load = NodeLoad(info, now, self._mine.get(info.id, 0), now if back else now - RAMP_S)
+            load.dispatchers = self._dispatchers
             self.nodes[info.id] = load
         gone = {card.name for card in load.info.models} - {card.name for card in info.models}
         load.report(info, now)
@@ -91,6 +93,13 @@ class View:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
+    def share(self, dispatchers: int, now: float) -> None:
+        """So many dispatchers use the nodes, this one included."""
+        self._dispatchers = dispatchers
+        for name, load in self.nodes.items():
+            load.dispatchers = dispatchers
+            self.loaded(name, load.mine, now)
+
     def silence(self, node: str, silent: bool, now: float) -> None:
         """It does not answer pings, or does again."""
         load = self.nodes.get(node)
@@ -100,10 +109,18 @@ class View:
                 self._changed(self.replicas[card.name][node], now)
 
     def refused(self, node: str, now: float) -> None:
-        """It was full after all: it is taken for full until it reports again."""
+        """It was full after all: it is taken for full until it reports again, or `believe`."""
         load = self.nodes.get(node)
         if load is not None:
             load.others = max(load.others, load.info.slots - load.mine)
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][node], now)
+
+    def believe(self, node: str, now: float) -> None:
+        """Go by its last report again."""
+        load = self.nodes.get(node)
+        if load is not None:
+            load.report(load.info, load.seen_at)
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 

@@ -6,6 +6,10 @@ import asyncio
 
 import pytest
 
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stage import SETTINGS, Stage
@@ -35,7 +39,7 @@ async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(sta
 
 async def test_without_a_budget_an_error_is_told_and_not_tried_again(stage: Stage) -> None:
     await stage.node("a", fail_first=1000, slots=8)
-    await stage.node("b", slots=4)
+    await stage.node("b", slots=4, fail_every=2)
     dispatcher = await stage.dispatcher(
         SETTINGS.model_copy(update={"retry_share": 0.0, "retry_reserve": 1.0})
     )
@@ -59,3 +63,15 @@ async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewher
     assert text == " ".join([WORDS] * 25)
     assert (ended.node, ended.usage.completion_tokens) == ("b", 200)
     await stage.settled(dispatcher)
+
+
+async def test_a_generation_whose_backend_falls_silent_goes_on_elsewhere(stage: Stage) -> None:
+    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=16, stall_after=3))
+    settings = NodeSettings(id=f"stalls-{stage.model[-8:]}", stall_s=0.3)
+    async with run_node(stage.bus, backend, settings, ActorSystem()):
+        await stage.node("fine", slots=4)
+        dispatcher = await stage.dispatcher(sees=2)
+        answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(12)))
+        assert [text for text, _ in answers] == [WORDS] * 12
+        assert {ended.node for _, ended in answers} == {"fine"}
+        await stage.settled(dispatcher)

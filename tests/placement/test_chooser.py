@@ -181,6 +181,9 @@ def test_a_refusal_counts_until_the_node_reports_again() -> None:
     assert where(chooser.choose(NEEDS, 0.0)) == ""
     chooser.view.put(node("a", slots=2), 0.2)
     assert where(chooser.choose(NEEDS, 0.2)) == "a"
+    chooser.view.refused("a", 0.3)
+    chooser.view.believe("a", 0.4)
+    assert where(chooser.choose(NEEDS, 0.4)) == "a"
 
 
 def test_a_report_counts_our_own_generations_once() -> None:
@@ -190,6 +193,20 @@ def test_a_report_counts_our_own_generations_once() -> None:
     assert chooser.view.room(MODEL) == (1, 4)
     chooser.view.loaded("a", 0, 0.3)
     assert chooser.view.room(MODEL) == (4, 4)
+
+
+def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -> None:
+    chooser = seeing(node("a", slots=4))
+    chooser.view.loaded("a", 4, 0.0)
+    chooser.view.put(node("a", slots=4, running=4), 0.1)
+    chooser.view.loaded("a", 3, 0.2)
+    assert chooser.view.room(MODEL) == (1, 4)
+    chooser.view.share(2, 0.2)
+    assert chooser.view.room(MODEL) == (0, 4)
+    chooser.view.put(node("a", slots=4, running=3), 0.3)
+    assert chooser.view.room(MODEL) == (1, 4)
+    chooser.view.loaded("a", 1, 0.4)
+    assert chooser.view.room(MODEL) == (3, 4)
 
 
 def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_again_by_one_call() -> None:

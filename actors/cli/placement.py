@@ -1,0 +1,80 @@
+"""`orchestra status --explain MODEL`: where a generation would go, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from random import Random
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from actors.cli.show import wide
+from actors.runtime.bus import Bus
+from actors.runtime.subjects import ExplainAddress
+from orchestration.messages import NodeInfo
+from orchestration.placement import Chooser, Explanation, Needs, explain
+
+ANSWER_S = 0.5
+"""How long dispatchers are given to answer; they answer within milliseconds."""
+
+
+async def explanations(bus: Bus, needs: Needs, nodes: Sequence[NodeInfo]) -> list[Explanation]:
+    """What every dispatcher says; what the registry alone lets one say where none answers."""
+    found: list[Explanation] = []
+    reply = bus.expect(
+        lambda message: found.append(Explanation.model_validate_json(message.data)) if message.data else None
+    )
+    await bus.publish(ExplainAddress(needs.model).subject, needs.encoded().encode(), reply=reply)
+    await asyncio.sleep(ANSWER_S)
+    bus.forget(reply)
+    if found:
+        return sorted(found, key=lambda each: each.dispatcher)
+    chooser, now = Chooser(random=Random(0)), time.monotonic()
+    for node in nodes:
+        chooser.view.put(node, now)
+    return [explain(chooser.view, needs, now)]
+
+
+def show(found: Sequence[Explanation], as_json: bool) -> None:
+    """Print them."""
+    if as_json:
+        click.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
+        return
+    console = wide(Console())
+    for each in found:
+        who = f"dispatcher {each.dispatcher}" if each.dispatcher else "no dispatcher answers; by the registry"
+        console.print(f"{each.model}: {each.needs} ({who})", highlight=False)
+        console.print(_table(each) if each.candidates else "no live node serves it", highlight=False)
+        if each.nodes > len(each.candidates):
+            console.print(f"… and {each.nodes - len(each.candidates)} more nodes")
+
+
+def _table(explanation: Explanation) -> Table:
+    table = Table(
+        "node", "cost", "expected", "decode", "prefill", "measured", "busy", "why", box=None, pad_edge=False
+    )
+    for each in explanation.candidates:
+        factors = {
+            "tries": each.tries,
+            "slowdown": each.slowdown,
+            "affinity": each.affinity,
+            "doubt": each.doubt,
+        }
+        why = [f"{name} ×{factor:.2g}" for name, factor in factors.items() if abs(factor - 1) >= 0.05]
+        if each.breaker != "closed":
+            why.append(f"breaker {each.breaker}")
+        table.add_row(
+            each.node,
+            "–" if each.left_out else f"{each.cost:.2f}",
+            f"{each.service_s:.2f} s",
+            f"{each.decode_tokens_per_s:.0f}/s",
+            f"{each.prefill_tokens_per_s:.0f}/s",
+            f"{each.samples} calls" if each.samples else "guessed",
+            f"{each.at_work}/{each.slots}",
+            f"left out: {each.left_out}" if each.left_out else ", ".join(why),
+        )
+    return table

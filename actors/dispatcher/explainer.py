@@ -1,0 +1,46 @@
+"""Says why generations go where they go: for `orchestra status --explain`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+
+from actors.dispatcher.placing import Placing
+from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.subjects import ExplainAddress
+from orchestration.errors import OrchestraError
+from orchestration.placement import Needs, explain
+
+log = logging.getLogger(__name__)
+
+
+class Explainer:
+    """Answers `orchestra status --explain` for one dispatcher."""
+
+    def __init__(self, bus: Bus, placing: Placing) -> None:
+        self.bus = bus
+        self.placing = placing
+        self.name = f"{platform.node()}-{os.getpid()}"
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self.bus.subscribe(ExplainAddress.SUBJECTS, self._asked)
+
+    async def stop(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def _asked(self, message: Message) -> None:
+        try:
+            model = ExplainAddress.parse(message.subject).model
+            needs = Needs.decoded(model, message.data.decode())
+        except ValueError as error:
+            log.debug("a question about placement cannot be read: %s", error)
+            return
+        told = explain(self.placing.chooser.view, needs, time.monotonic(), dispatcher=self.name)
+        try:
+            self.bus.post(message.reply, told.model_dump_json().encode())
+        except OrchestraError as error:
+            log.debug("a question about placement stays without an answer: %s", error)

@@ -1,0 +1,197 @@
+"""A dispatcher's choices: the pure chooser, fed from the registry, the clock and what is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from actors.dispatcher.in_flight import InFlight
+from actors.dispatcher.job import Job
+from actors.registry import Registry
+from orchestration.errors import (
+    BackendFailed,
+    BusUnavailable,
+    DeadlineExceeded,
+    Defect,
+    NodeBusy,
+    OrchestraError,
+    Stopped,
+    Unavailable,
+)
+from orchestration.messages import NodeInfo
+from orchestration.placement import (
+    NEEDS_HEADER,
+    BreakerSettings,
+    Choice,
+    Chooser,
+    Needs,
+    Outcome,
+    explain,
+)
+
+log = logging.getLogger(__name__)
+
+REFUSED_S = 0.1
+"""A node that was full against its report is taken for full for so long, unless it reports before."""
+NOBODY: frozenset[str] = frozenset()
+_NOT_ITS_FAULT = (Stopped, BusUnavailable)
+_ITS_FAULT = (BackendFailed, Unavailable, Defect)
+
+
+class Placing:
+    """`again` is called with a model when waiting generations of it should be offered once more."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        in_flight: InFlight,
+        settings: BreakerSettings,
+        again: Callable[[str], None],
+    ) -> None:
+        self.registry = registry
+        self.in_flight = in_flight
+        self.chooser = Chooser(settings)
+        self._again = again
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._probes: set[tuple[str, str]] = set()
+        """Generations that try out a node, by their id and the node's."""
+
+    def start(self) -> None:
+        for info in self.registry.nodes.values():
+            self.chooser.view.put(info, time.monotonic())
+        self.registry.on_node.append(self._node_changed)
+        self.in_flight.on_count.append(self._count_changed)
+
+    def stop(self) -> None:
+        if self._node_changed in self.registry.on_node:
+            self.registry.on_node.remove(self._node_changed)
+        if self._count_changed in self.in_flight.on_count:
+            self.in_flight.on_count.remove(self._count_changed)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _node_changed(self, node: str, info: NodeInfo | None) -> None:
+        if info is None:
+            self.chooser.view.remove(node)
+        else:
+            self.chooser.view.put(info, time.monotonic())
+
+    def _count_changed(self, node: str, count: int) -> None:
+        self.chooser.view.loaded(node, count, time.monotonic())
+
+    def silenced(self, node: str) -> None:
+        """A node answers no pings."""
+        self.chooser.view.silence(node, True, time.monotonic())
+
+    def answers(self, node: str) -> None:
+        """It does again."""
+        self.chooser.view.silence(node, False, time.monotonic())
+
+    def share(self, dispatchers: int) -> None:
+        """So many dispatchers use the nodes."""
+        self.chooser.view.share(dispatchers, time.monotonic())
+
+    def room(self, model: str) -> tuple[int, int]:
+        """Free slots and all slots of the nodes that may be used now."""
+        self.chooser.view.wake(time.monotonic())
+        return self.chooser.view.room(model)
+
+    def choose(
+        self, job: Job, *, ahead: int = 0, without: frozenset[str] = NOBODY, patient: bool = False
+    ) -> NodeInfo | None:
+        """The node to run it on, its slot taken; None for none now, in which case `again` follows.
+
+        `ahead` generations of the model wait here beside it. A `patient` one may wait for a faster node.
+        """
+        now = time.monotonic()
+        needs = needs_of(job)
+        choice = self.chooser.choose(
+            needs,
+            now,
+            without=without,
+            ahead=ahead,
+            waited_s=now - job.pulled_at,
+            patient=patient,
+        )
+        if not isinstance(choice, Choice):
+            if choice.until is not None:
+                self._later(job.queue.model, choice.until - now)
+            return None
+        if choice.probe:
+            self._probes.add((job.id, choice.node.id))
+        if log.isEnabledFor(logging.DEBUG):
+            explained = explain(self.chooser.view, needs, now)
+            log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explained.model_dump_json())
+        self.in_flight.take(choice.node.id)
+        return choice.node
+
+    def _later(self, model: str, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._timers.get(model)
+        if due is not None and not due.cancelled() and due.when() <= loop.time() + seconds:
+            return
+        if due is not None:
+            due.cancel()
+        self._timers[model] = loop.call_later(max(0.001, seconds), self._due, model)
+
+    def _due(self, model: str) -> None:
+        self._timers.pop(model, None)
+        self._again(model)
+
+    def explained(self, job: Job) -> str:
+        """The candidates for it with their scores, and why others are left out, as JSON."""
+        return explain(self.chooser.view, needs_of(job), time.monotonic()).model_dump_json()
+
+    def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
+        """What was sent to `node` is over after `seconds`: learn from how it went, and give the slot free."""
+        now = time.monotonic()
+        self.in_flight.free(node)
+        probe = (job.id, node) in self._probes
+        self._probes.discard((job.id, node))
+        if isinstance(error, NodeBusy):
+            self.chooser.view.refused(node, now)
+            asyncio.get_running_loop().call_later(REFUSED_S, self._ask_again, node, job.queue.model)
+        needs = needs_of(job)
+        self.chooser.ended(needs.model, node, self._outcome(needs, node, error, seconds), now, probe=probe)
+
+    def _ask_again(self, node: str, model: str) -> None:
+        self.chooser.view.believe(node, time.monotonic())
+        self._again(model)
+
+    def _outcome(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
+        if error is None:
+            return self.chooser.outcome(needs, node, seconds)
+        if isinstance(error, _NOT_ITS_FAULT):
+            return Outcome.UNTOLD
+        if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry
+            late = self.chooser.outcome(needs, node, seconds) is Outcome.SLOW
+            return Outcome.SLOW if late else Outcome.UNTOLD
+        return Outcome.FAILED if isinstance(error, _ITS_FAULT) else Outcome.UNTOLD
+
+    @staticmethod
+    def wanted(job: Job) -> str:
+        """The labels it asks for, to be added to a message."""
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
+        return f" with {labels}" if labels else ""
+
+    def possible(self, job: Job) -> bool:
+        """Whether a live node may run it at all, now or later."""
+        return self.chooser.possible(needs_of(job))
+
+
+@lru_cache(maxsize=4096)
+def _decoded(model: str, text: str) -> Needs:
+    try:
+        return Needs.decoded(model, text)
+    except ValueError as error:
+        log.warning("the needs of a generation of %r cannot be read: %s", model, error)
+        return Needs(model=model)
+
+
+def needs_of(job: Job) -> Needs:
+    """What its asker said of it."""
+    return _decoded(job.queue.model, job.delivery.message.header(NEEDS_HEADER))
