@@ -15,7 +15,9 @@ from orchestration.errors import OrchestraError
 
 UNSERVED = "generations.batch.nobody-serves-it"
 """The queue of a model that no node has: nobody takes work from it."""
-TIMEOUT = aiohttp.ClientTimeout(total=20)
+PER_QUEUE = 900
+"""A queue takes 1,000 of one model."""
+TIMEOUT = aiohttp.ClientTimeout(total=60)
 RETRY_S = 0.1
 
 
@@ -91,9 +93,9 @@ class Publisher:
             number += 1
             name = f"work {number}"
             try:
-                self.stored[await enqueue(self.bus, UNSERVED, name.encode().ljust(size), {}, timeout=2)] = (
-                    name
-                )
+                queue = f"{UNSERVED}-{number // PER_QUEUE}"
+                sequence = await enqueue(self.bus, queue, name.encode().ljust(size), {}, timeout=2)
+                self.stored[sequence] = name
             except OrchestraError as error:
                 self.refused[error.code] += 1
                 await asyncio.sleep(RETRY_S)
