@@ -10,14 +10,12 @@ import logging
 import time
 from collections import OrderedDict
 
-from pydantic import ValidationError
-
-from actors.asker import DEFAULT_DEADLINE_S
 from actors.dispatcher import handover
 from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle, TakeUp
-from actors.dispatcher.metrics import WAITING, ended, moved, placed, wait_seconds
+from actors.dispatcher.metrics import WAITING, ended, moved, wait_seconds
+from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.peers import Peers
 from actors.dispatcher.placing import Placing
 from actors.dispatcher.pulse import Pulse
@@ -30,22 +28,17 @@ from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
-from actors.runtime.service import ERROR
-from actors.runtime.subjects import NodeAddress, StreamAddress
-from actors.runtime.telemetry import span, traceparent
+from actors.runtime.subjects import StreamAddress
 from orchestration.errors import (
-    BackendFailed,
     BusUnavailable,
     Cancelled,
     DeadlineExceeded,
-    ErrorBody,
     NobodyListens,
     NodeBusy,
     NodeLost,
     NoNode,
     OrchestraError,
     Stopped,
-    from_body,
 )
 from orchestration.messages import Ended, NodeInfo, SoFar
 from orchestration.placement.retry_budget import RetryBudget
@@ -74,6 +67,7 @@ class Dispatcher(Actor):
         self._waiting = Waiting()
         self._in_flight = InFlight()
         self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
+        self._calls = NodeCalls(bus, self._in_flight, self._placing)
         self._explainer = Explainer(bus, self._placing)
         self._peers = Peers(bus, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
@@ -282,7 +276,7 @@ class Dispatcher(Actor):
         try:
             while node is not None:
                 tried.add(node.id)
-                error = await self._attempt(node, job)
+                error = await self._calls.generate(node, job)
                 waits = error is not None and await self._may_go_on(job, error)
                 node = await self._next_node(job, error, tried) if waits and error is not None else None
         except asyncio.CancelledError:
@@ -336,43 +330,6 @@ class Dispatcher(Actor):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None
-
-    async def _attempt(self, node: NodeInfo, job: Job) -> OrchestraError | None:
-        """The same as `_run_on`; placement learns from how it went."""
-        began = time.monotonic()
-        error: OrchestraError | None = Cancelled("the dispatcher was stopped")
-        try:
-            with span("place", orchestra__node=node.id) as placing:
-                if placing.is_recording():
-                    placing.set_attribute("orchestra.placement", self._placing.explained(job))
-                error = await self._run_on(node, job)
-        finally:
-            self._placing.ended(job, node.id, error, time.monotonic() - began)
-        return error
-
-    async def _run_on(self, node: NodeInfo, job: Job) -> OrchestraError | None:
-        """None when the node ended the stream itself, whatever its end; the error otherwise."""
-        placed(job.queue.model, node.id).inc()
-        envelope = job.envelope.under(traceparent(job.envelope.trace))
-        try:
-            with self._in_flight.answers(node.id) as answers:
-                message = await self.bus.request(
-                    NodeAddress(node.id).generate,
-                    job.body or job.delivery.message.data,
-                    timeout=envelope.remaining(DEFAULT_DEADLINE_S),
-                    headers=envelope.headers(),
-                    within=answers,
-                )
-        except NobodyListens:
-            return NobodyListens(f"node {node.id} does not answer")
-        except OrchestraError as error:
-            return error
-        if not message.header(ERROR):
-            return None
-        try:
-            return from_body(ErrorBody.model_validate_json(message.data))
-        except ValidationError:
-            return BackendFailed(f"node {node.id} gave an answer that cannot be read")
 
     def _stop_node(self, job: Job) -> None:
         try:
