@@ -56,10 +56,10 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[None]]) -> None:
+async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[object]]) -> None:
     """Wait for `stop`. A watch that returns or raises ends the wait with its error."""
 
-    async def watch(call: Callable[[], Awaitable[None]]) -> None:
+    async def watch(call: Callable[[], Awaitable[object]]) -> None:
         await call()
 
     stopping = asyncio.ensure_future(stop.wait())

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from actors.cli.drain import drain
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.declarations import shipped
@@ -23,14 +24,14 @@ from actors.settings import Settings, load
 from actors.up import connected
 from orchestration.errors import InvalidRequest
 
-Watch = Callable[[], Awaitable[None]]
+Watch = Callable[[], Awaitable[object]]
 Enter = Callable[[AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @common
 @nats_option
-@click.option("--backend", type=click.Choice(BACKENDS), required=True, help="What runs the models.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="What runs the models.  [required]")
 @click.option("--id", "node_id", help="Name in the cluster. [default: backend, host and four digits]")
 @click.option("--serve", multiple=True, metavar="NAME[=UPSTREAM]", help="Model to serve; repeat for more.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Label for placement; repeat for more.")
@@ -38,17 +39,24 @@ Enter = Callable[[AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[W
 @click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
 @click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
 @click.option("--speed", type=click.FloatRange(min=0), metavar="TOKENS_PER_S", help="echo: 0 is full speed.")
+@click.pass_context
 def node(
+    context: click.Context,
+    /,
     config_file: Path | None,
     data: Path | None,
     nats_url: str | None,
-    backend: str,
+    backend: str | None,
     node_id: str | None,
     serve: tuple[str, ...],
     labels: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Serve models to a cluster from this machine."""
+    """Serve models to a cluster from this machine, or say `drain ID` to have a node leave."""
+    if context.invoked_subcommand is not None:
+        return
+    if backend is None:
+        raise click.UsageError("Missing option '--backend'.")
     slots = options.pop("slots")
     settings, _ = load(
         said(
@@ -70,9 +78,12 @@ def node(
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
         names = ", ".join(card.name for card in made.models)
         taken = ends(running.lost_identity, f"another node has taken the id {running.id}")
-        return f"node {running.id} serves {names}", [taken]
+        return f"node {running.id} serves {names}", [taken, running.drained.wait]
 
     _serve(settings, enter)
+
+
+node.add_command(drain)
 
 
 @click.command()

@@ -16,6 +16,7 @@ from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
 from actors.node.rates import Rates
 from actors.node.settings import NodeSettings
+from actors.node.stalls import Stalls
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import current
@@ -56,6 +57,11 @@ class Node(Actor):
         self.slots = settings.slots or backend.slots
         self.lost_identity = asyncio.Event()
         """Set when another node has taken this one's id: the process must stop."""
+        self.drain_asked = asyncio.Event()
+        """Set by `orchestra node drain`: the role finishes or hands on what runs, and leaves."""
+        self.drained = asyncio.Event()
+        """Set when it has left; a process that is only this node ends then."""
+        self._stalls = Stalls(settings.stall_s)
         self._started_at = time.time()
         self._joined = False
         self._leaving = False
@@ -86,7 +92,9 @@ class Node(Actor):
         self._subscriptions = [
             await self.bus.subscribe("cancel.*.*", self._cancel),
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
+            await self.bus.subscribe(NodeAddress(self.id).drain, self._drain),
         ]
+        self._stalls.start()
         SLOTS.labels(self.id).set(self.slots)
         if self._joined:  # after a crash
             await self._presence.join()
@@ -109,6 +117,7 @@ class Node(Actor):
             log.warning("node %s could not say that it leaves: %s", self.id, error)
 
     async def stopped(self) -> None:
+        self._stalls.stop()
         await self._presence.leave()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
@@ -138,6 +147,10 @@ class Node(Actor):
             outcome = ended.error.code if ended.error else ended.finish_reason
             return ended
         except asyncio.CancelledError:
+            if self._stalls.stalled(message.id):
+                outcome = BackendFailed.code
+                self._rates.failed(message.model)
+                raise self._stalls.error(self.backend.name) from None
             # Where not the caller but this node's end was the cause, another node goes on from what was read.
             writer.flush_now()
             raise Stopped(f"node {self.id} was told to stop before the answer was complete") from None
@@ -148,6 +161,7 @@ class Node(Actor):
             raise
         finally:
             writer.close()
+            self._stalls.forget(message.id)
             del self._active[message.id]
             self._load_changed()
             duration(message.model, outcome).observe(time.perf_counter() - began)
@@ -182,6 +196,7 @@ class Node(Actor):
                     return output
                 if first is None:
                     first = time.perf_counter()
+                self._stalls.progress(generation.id)
                 if isinstance(output, Piece):
                     await writer.piece(output.text, output.tokens, output.logprobs)
                 elif isinstance(output, Embeddings):
@@ -191,7 +206,9 @@ class Node(Actor):
     def _measure(
         self, generation: Generation, usage: Usage, began: float, first: float | None, others: int
     ) -> None:
-        """`others` were at work when it began."""
+        """`others` were at work when it began. What another node wrote is not this one's work."""
+        own = max(0, usage.completion_tokens - generation.prefix_tokens)
+        usage = usage.model_copy(update={"completion_tokens": own})
         metrics = of_model(generation.model)
         metrics.count(usage)
         if first is None:
@@ -234,6 +251,13 @@ class Node(Actor):
             self.bus.post(message.reply, b"alive")
         except OrchestraError as error:
             log.debug("could not answer a ping: %s", error)
+
+    def _drain(self, message: Message) -> None:
+        self.drain_asked.set()
+        try:
+            self.bus.post(message.reply, b"%d" % len(self._active))
+        except OrchestraError as error:
+            log.debug("could not say that a drain begins: %s", error)
 
     def _cancel(self, message: Message) -> None:
         generation_id = StreamAddress.parse(message.subject).id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.bus import Bus
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.subjects import NodeAddress
-from actors.runtime.system import ActorSystem
+from actors.runtime.system import ActorRef, ActorSystem
 from orchestration.messages import Generation
 
 
@@ -20,7 +21,8 @@ from orchestration.messages import Generation
 async def run_node(
     bus: Bus, backend: Backend, settings: NodeSettings, system: ActorSystem
 ) -> AsyncIterator[Node]:
-    """Serve until the block ends; then vanish from the registry and finish what runs."""
+    """Serve until the block ends, or until told to drain; then finish what runs, or leave it to other nodes,
+    and vanish from the registry. `drained` of the node is set at the end."""
     node = Node(bus, backend, settings)
     ref = await system.spawn(Node, lambda: node, name=f"node {node.id}")
     info = ServiceInfo(
@@ -42,8 +44,25 @@ async def run_node(
         )
         await service.start()
         await node.join()
-        yield node
+        draining = asyncio.ensure_future(_drain_when_asked(node, ref, service))
+        try:
+            yield node
+        finally:
+            if node.drain_asked.is_set():
+                await draining
+            draining.cancel()
     finally:
+        await _leave(node, ref, service)
+
+
+async def _drain_when_asked(node: Node, ref: ActorRef, service: Service) -> None:
+    await node.drain_asked.wait()
+    await _leave(node, ref, service)
+
+
+async def _leave(node: Node, ref: ActorRef, service: Service) -> None:
+    if not node.drained.is_set():
         await node.leave()
         await service.leave()
-        await ref.cell.drain(settings.drain_timeout_s)
+        await ref.cell.drain(node.settings.drain_timeout_s)
+        node.drained.set()

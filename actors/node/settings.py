@@ -19,6 +19,9 @@ class NodeSettings(BaseModel):
     slots: int = Field(default=0, ge=0)
     """Generations at once; 0 leaves it to the backend."""
     drain_timeout_s: float = Field(default=30, gt=0)
+    """What is not finished by then goes on at another node."""
+    stall_s: float = Field(default=20, gt=0)
+    """Between two outputs of a backend, once it has begun. A generation silent for longer goes elsewhere."""
 
     def named(self, backend: str) -> str:
         host = platform.node().split(".")[0] or "host"

@@ -50,15 +50,17 @@ class Fleet:
         words = ("--id", name, "--serve", self.stage.model, "--slots", str(slots), "--speed", "100")
         return self.start(name, "node", "--backend", "echo", *words)
 
-    def start(self, name: str, *words: str) -> Process:
+    def start(self, name: str, *words: str, **environment: str) -> Process:
         process = orchestra(
             *words,
             "--nats",
             self.nats.url,
             "--data",
             str(self.folder),
+            cwd=None,
             ORCHESTRA_ECHO__FIRST_TOKEN_S="0.1",
             ORCHESTRA_NATS__RECONNECT_WAIT_S="0.1",
+            **environment,
         )
         self.processes[name] = process
         return process

@@ -1,0 +1,55 @@
+"""`orchestra node drain`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from actors.cli.main import common, nats_option, said
+from actors.cli.reach import nats_url_of
+from actors.process import run
+from actors.registry import Registry
+from actors.runtime.bus import Bus
+from actors.runtime.subjects import NodeAddress
+from actors.settings import Settings, load
+from actors.up import connected
+from orchestration.errors import NobodyListens, NoNode
+
+
+@click.command()
+@common
+@nats_option
+@click.argument("node_id", metavar="ID")
+def drain(config_file: Path | None, data: Path | None, nats_url: str | None, node_id: str) -> None:
+    """Have the node ID take no more work, finish what it has or leave it to other nodes, and stop.
+
+    Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
+    """
+    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    raise SystemExit(run(_drain(settings, node_id)))
+
+
+async def _drain(settings: Settings, node_id: str) -> int:
+    async with connected(settings, nats_url_of(settings), "orchestra-drain") as bus:
+        registry = Registry(bus)
+        gone = asyncio.Event()
+        registry.on_gone.append(lambda node: gone.set() if node == node_id else None)
+        await registry.start()
+        try:
+            click.echo(f"node {node_id} leaves: {await _ask(bus, node_id)} generations to finish", err=True)
+            if any(node.id == node_id for node in (*registry.nodes.values(), *registry.draining.values())):
+                await gone.wait()
+        finally:
+            await registry.stop()
+    click.echo(f"node {node_id} has left")
+    return 0
+
+
+async def _ask(bus: Bus, node_id: str) -> int:
+    """What the node has to finish. Raises `NoNode` when it is not there."""
+    try:
+        return int((await bus.request(NodeAddress(node_id).drain)).data)
+    except NobodyListens as error:
+        raise NoNode(f"no node {node_id!r} is alive; `orchestra status` lists them") from error
