@@ -321,3 +321,36 @@ async def entries(bucket: Bucket) -> int:
     found: list[str] = []
     await bucket.replay(lambda value, subject: found.append(subject))
     return len(found)
+
+
+async def test_over_nats_a_kept_answer_says_so_whole_and_streamed(
+    cluster: Cluster, bus_of_cluster: Bus
+) -> None:
+    bus, text = bus_of_cluster, f"{uuid4().hex} b c"
+    caches = []
+    for _ in range(2):
+        answer = await bus.request("orchestra.chat", json.dumps(chat(text=text)).encode())
+        caches.append(json.loads(answer.data)["orchestra"]["cache"])
+    assert caches == ["miss", "hit"]
+    messages: list[bytes] = []
+    inbox = bus.expect(lambda message: messages.append(message.data))
+    await bus.publish("orchestra.chat", json.dumps(chat(text=text, stream=True)).encode(), reply=inbox)
+    await eventually(lambda: messages and messages[-1] == b"")
+    bus.forget(inbox)
+    first, last = json.loads(messages[0]), json.loads(messages[-2])
+    assert first["choices"][0]["delta"]["content"] == text
+    assert last["orchestra"]["cache"] == "hit"
+
+
+async def test_whoever_follows_a_generation_that_outlasts_the_drain_is_told_why() -> None:
+    stuck = EchoBackend(EchoSettings(models=("stuck",), stall_after=1))
+    hasty = ANY_PORT.model_copy(update={"drain_s": 0.2})
+    with running_cluster([("stuck", stuck)], gateway=hasty) as own:
+        async with aiohttp.ClientSession(own.url) as http:
+            body = chat("stuck", stream=True)
+            async with streaming(http, body) as first, streaming(http, body) as second:
+                own.stop_gateway()
+                for answer in (first, second):
+                    lines = [line async for line in answer.content if line.startswith(b"data: ")]
+                    assert json.loads(lines[-1][6:])["error"]["message"] == "shutting down"
+        await eventually(lambda: own.running_on("stuck") == 0)
