@@ -188,6 +188,6 @@ def test_a_secret_in_base64_is_the_key_itself() -> None:
 
 def test_without_a_secret_a_webhook_is_refused(cluster: Cluster) -> None:
     front = JobsFront(cluster.running.gateway, JobsSettings())
+    body = json.dumps(chat(webhook="https://example.org/")).encode()
     with pytest.raises(InvalidRequest, match=r"jobs\.webhook\.secret"):
-        body = json.dumps(chat(webhook="https://example.org/")).encode()
         cluster.call(front.submit(body, "", Envelope()))
