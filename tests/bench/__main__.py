@@ -18,6 +18,7 @@ FIGURES = {
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
+    "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
 }
 
