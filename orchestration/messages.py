@@ -131,6 +131,8 @@ class Run(Wire):
     sampling: Sampling = Sampling()
     guide: Guide | None = None
     priority: Priority = Priority.INTERACTIVE
+    labels: dict[str, str] = {}
+    """What the nodes of every step must have."""
 
 
 class Usage(Wire):

@@ -50,6 +50,7 @@ class Colleagues:
             guide=question.guide,
             model=question.model,
             priority=question.priority,
+            labels=question.labels,
         )
         with span(
             f"invoke_agent {question.agent}",

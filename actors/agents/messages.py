@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from orchestration.messages import ChatMessage, Guide, Priority, Sampling, Wire
 
 
@@ -20,6 +22,7 @@ class AskAgent(Wire):
     guide: Guide | None = None
     model: str | None = None
     priority: Priority = Priority.INTERACTIVE
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class AgentAsked(Wire):

@@ -13,6 +13,7 @@ from actors.runtime.jetstream import enqueue
 from actors.runtime.subjects import GenerationQueue
 from actors.runtime.telemetry import traceparent
 from orchestration.messages import ChatMessage, Generation, Run
+from orchestration.placement import NEEDS_HEADER, needs_of
 
 MESSAGE_ID = "Nats-Msg-Id"
 """JetStream stores a message with an id it has seen lately no second time."""
@@ -41,6 +42,7 @@ class Specialist(Agent):
             sampling=ask.sampling.over(self.role.sampling),
             guide=ask.guide,
             priority=ask.priority,
+            labels=ask.labels,
         )
 
     def work(self, prompt: Prompt) -> Generation | Run:
@@ -53,6 +55,7 @@ class Specialist(Agent):
         envelope = current.get()
         headers = envelope.under(traceparent(envelope.trace)).headers()
         headers[ID_HEADER] = headers[MESSAGE_ID] = generation.id
+        headers[NEEDS_HEADER] = needs_of(generation).encoded()
         subject = GenerationQueue(generation.priority, generation.model).subject
         await enqueue(self.bus, subject, generation.model_dump_json(exclude_defaults=True).encode(), headers)
         return AgentAsked(model=generation.model)

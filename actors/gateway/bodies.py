@@ -105,12 +105,18 @@ class StreamOptions(Body):
     include_usage: bool | None = None
 
 
+LabelText = Annotated[str, Field(min_length=1, max_length=256)]
+Labels = Annotated[dict[LabelText, LabelText], Field(max_length=16)]
+
+
 class Extension(Body):
     """Orchestra's own field, `orchestra`, of a chat request."""
 
     model: str | None = Field(default=None, min_length=1)
     """For a pattern: the model that every step should use."""
     priority: Priority = Priority.INTERACTIVE
+    labels: Labels = {}
+    """What the nodes that work on it must have."""
 
 
 class CacheAsked(Body):
@@ -160,6 +166,10 @@ class SamplingBody(Body):
     @property
     def priority(self) -> Priority:
         return Priority.INTERACTIVE if self.orchestra is None else self.orchestra.priority
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {} if self.orchestra is None else self.orchestra.labels
 
     def said(self) -> dict[str, Any]:
         """The sampling parameters that the caller gave a value to."""

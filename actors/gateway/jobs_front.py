@@ -94,4 +94,5 @@ def _as_run(work: Generation | Run) -> Run:
         model=work.model,
         sampling=work.sampling,
         guide=work.guide,
+        labels=work.labels,
     )

@@ -51,6 +51,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
             sampling=sampling,
             guide=guide,
             priority=body.priority,
+            labels=body.labels,
         )
     else:
         admission.need_node()
@@ -65,6 +66,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
             sampling=sampling,
             guide=guide,
             priority=body.priority,
+            labels=body.labels,
         )
     shape = ChatShape(
         work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
@@ -90,6 +92,7 @@ def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
         sampling=sampling,
         guide=guide,
         priority=body.priority,
+        labels=body.labels,
     )
     shape = CompletionShape(
         work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs

@@ -72,6 +72,7 @@ class Question:
     guide: Guide | None
     model: str | None
     priority: Priority
+    labels: dict[str, str]
 
 
 class Ask(Protocol):

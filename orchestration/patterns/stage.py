@@ -81,6 +81,7 @@ class Stage:
             guide=guide,
             model=self.run.model,
             priority=self.run.priority,
+            labels=self.run.labels,
         )
         began = self._clock()
         said: list[str] = []

@@ -30,6 +30,8 @@ class NodeLoad:
     """It is there, and does not answer."""
     others: int = field(init=False)
     """At work there for others, when it reported last."""
+    most: int = field(init=False)
+    """Of ours at once since then."""
 
     def __post_init__(self) -> None:
         self.report(self.info, self.seen_at)
@@ -38,14 +40,21 @@ class NodeLoad:
         """Its report counts all that was at work, ours too, and is soon old; our own count is exact."""
         self.info, self.seen_at = info, now
         self.others = max(0, info.running - self.mine)
+        self.most = self.mine
+
+    def count(self, mine: int) -> None:
+        """Ours are now so many."""
+        self.mine = mine
+        self.most = max(self.most, mine)
 
     @property
     def at_work(self) -> int:
         """Within its share a dispatcher fills a slot again as soon as its own generation ends. Beyond that
         it waits for the node's next report, which all dispatchers see, or the others would never find a slot
         free."""
-        known = self.others + self.mine
-        return known if self.mine < self.info.slots // self.dispatchers else max(known, self.info.running)
+        if self.mine < self.info.slots // self.dispatchers:
+            return self.others + self.mine
+        return max(self.others + self.most, self.info.running)
 
     @property
     def free(self) -> int:

@@ -89,7 +89,7 @@ class View:
             self._mine.pop(node, None)
         load = self.nodes.get(node)
         if load is not None:
-            load.mine = mine
+            load.count(mine)
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
