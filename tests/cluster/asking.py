@@ -31,7 +31,8 @@ class Answers:
     def must_be_whole(self, count: int) -> None:
         """Every prompt was answered once, with its own text."""
         assert len(self.texts) == count
-        assert {prompt: texts for prompt, texts in self.texts.items() if texts != [prompt]} == {}
+        wrong = {prompt: texts for prompt, texts in self.texts.items() if texts != [prompt]}
+        assert not wrong, wrong
 
 
 async def ask_all(
@@ -50,7 +51,12 @@ async def ask_all(
 
     async def one(session: aiohttp.ClientSession, number: int) -> None:
         prompt = f"question number {number}"
-        body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+        words = len(prompt.split())  # the echo goes on for as many tokens as it may
+        body = {
+            "model": model,
+            "max_tokens": words,
+            "messages": [{"role": "user", "content": prompt}],
+        }
         async with places:
             attempt = number
             while True:
