@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from actors.dispatcher import handover
 from actors.dispatcher.explainer import Explainer
+from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, moved, wait_seconds
@@ -72,6 +73,7 @@ class Dispatcher(Actor):
         self._peers = Peers(bus, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
+        self._fallbacks = Fallbacks(bus, self._is_served, settings.fallbacks, settings.busy_pause_s)
         self._jobs: dict[str, Job] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
@@ -165,6 +167,9 @@ class Dispatcher(Actor):
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
+    def _is_served(self, model: str) -> bool:
+        return any(node.id not in self._pulse.silent for node in self.registry.serving(model))
+
     def _pulled(self, delivery: Delivery) -> None:
         try:
             job = Job.of(delivery)
@@ -206,7 +211,7 @@ class Dispatcher(Actor):
             return
         job.cancelled = job.cancelled or not so_far.open
         if so_far.writer:
-            job.body = handover.continued(job.delivery.message.data, so_far)
+            job.body = handover.continued(job.delivery.message.data, so_far, job.queue.model)
         self._wait(job)
 
     def _wait(self, job: Job) -> None:
@@ -280,9 +285,14 @@ class Dispatcher(Actor):
                 waits = error is not None and await self._may_go_on(job, error)
                 node = await self._next_node(job, error, tried) if waits and error is not None else None
         except asyncio.CancelledError:
-            error, waits = Stopped("the dispatcher was stopped before the answer was complete"), False
             self._stop_node(job)
-        if waits and isinstance(error, _ANOTHER_TIME) and not job.cancelled and not job.expired:
+            await self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
+            return
+        waits = waits and isinstance(error, _ANOTHER_TIME)
+        if await self._fallbacks.take(job, error, waits=waits):
+            self._wait(job)
+            return
+        if waits and not job.cancelled and not job.expired:
             # No other node has room now. Not given back to the queue: that would use up a delivery.
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._wait, job)

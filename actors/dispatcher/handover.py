@@ -70,13 +70,13 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
     if not so_far.open:
         job.cancelled = True
         return False
-    job.body = continued(job.delivery.message.data, so_far)
+    job.body = continued(job.delivery.message.data, so_far, job.queue.model)
     return True
 
 
-def continued(body: bytes, so_far: SoFar) -> bytes:
-    """The generation in `body`, to be gone on with. One that cannot be read stays as it is: the node says
-    what is wrong with it."""
+def continued(body: bytes, so_far: SoFar, model: str) -> bytes:
+    """The generation in `body`, to be gone on with by `model`. One that cannot be read stays as it is: the
+    node says what is wrong with it."""
     try:
         generation = Generation.model_validate_json(body)
     except ValidationError:
@@ -84,6 +84,7 @@ def continued(body: bytes, so_far: SoFar) -> bytes:
     return (
         generation.model_copy(
             update={
+                "model": model,
                 "prefix": so_far.text,
                 "prefix_tokens": so_far.tokens,
                 "first_seq": so_far.seq,

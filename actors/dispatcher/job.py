@@ -34,6 +34,8 @@ class Job:
     """What the next node gets instead of the message's body: it goes on from a prefix."""
     moves: int = 0
     """Nodes lost or failed under it."""
+    fallbacks: int = 0
+    """Models passed by or tried instead of the one that was asked for."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait at the deadline, or the pause."""
 

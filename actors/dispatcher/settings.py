@@ -16,6 +16,9 @@ class DispatcherSettings(BaseModel):
     """How often a message at work is kept from redelivery: a third of the consumers' ack_wait."""
     attempts: int = Field(default=3, ge=1, le=10)
     """Nodes that may fail or die under one generation before its caller is told."""
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    """For a model, those that answer when its nodes all fail or are gone, in this order; the answer names
+    the one that did."""
     retry_share: float = Field(default=0.2, ge=0)
     """Of the generations, how many may be tried again after a node's error. What dies with its node moves
     in any case."""

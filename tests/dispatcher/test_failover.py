@@ -75,3 +75,16 @@ async def test_a_generation_whose_backend_falls_silent_goes_on_elsewhere(stage: 
         assert [text for text, _ in answers] == [WORDS] * 12
         assert {ended.node for _, ended in answers} == {"fine"}
         await stage.settled(dispatcher)
+
+
+async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(stage: Stage) -> None:
+    other = Stage(stage.bus, stage.asker, stage.stack)
+    await stage.node("bad", fail_every=1, fail_after=3)
+    await other.node("good")
+    declared = {stage.model: ("not-served", other.model)}
+    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"fallbacks": declared}))
+    await eventually(lambda: dispatcher.registry.serving(other.model))
+    text, ended = await stage.ask(stage.generation(WORDS))
+    assert text == WORDS
+    assert (ended.model, ended.node) == (other.model, "good")
+    await stage.settled(dispatcher)
