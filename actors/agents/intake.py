@@ -19,7 +19,7 @@ from actors.agents.recorder import Recorder
 from actors.agents.settings import AgentsSettings
 from actors.asker import ID_HEADER
 from actors.jobs.clerk import Clerk
-from actors.jobs.dead import bury
+from actors.jobs.dead import bury, bury_delivery
 from actors.jobs.records import JobRecord, is_job
 from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus, Message, Subscription
@@ -161,7 +161,7 @@ class Intake:
         """A run that is no job, and that no coordinator survived."""
         tried = sink.delivery.attempt - 1
         error = Defect(f"given up: {tried} coordinators took it, and none came to an end")
-        await bury(sink.delivery.bus, sink.delivery.message, reason=error.message, attempts=tried, error=None)
+        await bury_delivery(sink.delivery, error)
         await sink.failed(error)
 
     @staticmethod

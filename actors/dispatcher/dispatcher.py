@@ -197,6 +197,9 @@ class Dispatcher(Actor):
         from its beginning: the asker reads one writer only.
         """
         job = message.job
+        if job.delivery.attempt > self.settings.deliveries:
+            await self._settle(job, await handover.given_up(job))
+            return
         try:
             so_far = await handover.how_far(self.bus, job, quiet_s=self.settings.takeover_quiet_s)
         except OrchestraError as error:

@@ -13,9 +13,10 @@ import logging
 from pydantic import ValidationError
 
 from actors.dispatcher.job import Job
+from actors.jobs.dead import bury_delivery
 from actors.runtime.bus import Bus
 from actors.runtime.subjects import StreamAddress
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens
+from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, NobodyListens, OrchestraError
 from orchestration.messages import Generation, Resume, SoFar
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,16 @@ ABSENT = 20
 """Times that nobody may listen, `PAUSE_S` apart, before the asker is taken for gone: after a restart of NATS
 it may need a moment longer to be back than the dispatcher."""
 PAUSE_S = 0.1
+
+
+async def given_up(job: Job) -> Defect:
+    """Put a generation that no dispatcher survived among the dead letters; what its asker is to be told."""
+    error = Defect(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
+    try:
+        await bury_delivery(job.delivery, error)
+    except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
+        log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
+    return error
 
 
 async def how_far(bus: Bus, job: Job, *, quiet_s: float = 0.0) -> SoFar:

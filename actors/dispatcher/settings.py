@@ -19,6 +19,9 @@ class DispatcherSettings(BaseModel):
     fallbacks: dict[str, tuple[str, ...]] = {}
     """For a model, those that answer when its nodes all fail or are gone, in this order; the answer names
     the one that did."""
+    deliveries: int = Field(default=5, ge=1, le=19)
+    """Dispatchers that may die with one generation before it goes to the dead letters. Not fewer: a rolling
+    restart of three machines may hit the same one three times."""
     retry_share: float = Field(default=0.2, ge=0)
     """Of the generations, how many may be tried again after a node's error. What dies with its node moves
     in any case."""

@@ -18,10 +18,10 @@ from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobStatus
 from actors.jobs.stored import StoredMessage
 from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import TRACE
-from actors.runtime.jetstream import enqueue
+from actors.runtime.jetstream import Delivery, enqueue
 from actors.runtime.subjects import encode_token
 from actors.runtime.telemetry import trace_id
-from orchestration.errors import ErrorBody, InvalidRequest
+from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,12 @@ async def bury(bus: Bus, message: Message, *, reason: str, attempts: int, error:
     await enqueue(bus, f"dead.{kind}.{encode_token(work_id)}", message.data, headers)
     BURIED.labels(kind if kind in KINDS else "other").inc()
     log.warning("%s of %s was given up: %s", work_id, message.subject, reason)
+
+
+async def bury_delivery(delivery: Delivery, error: OrchestraError) -> None:
+    """The same for what was delivered again and again, and never settled."""
+    attempts = delivery.attempt - 1
+    await bury(delivery.bus, delivery.message, reason=error.message, attempts=attempts, error=None)
 
 
 class Graveyard:

@@ -1,13 +1,20 @@
-"""Less urgent work gets its share, and no more, while urgent work never ends."""
+"""Less urgent work gets its share, and no more; what is delivered without end is given up."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 
+import pytest
+
+from actors.jobs.dead import Graveyard
+from actors.runtime.jetstream import Delivery, Puller
+from actors.runtime.provision import ensure_consumer
+from actors.runtime.subjects import GenerationQueue
+from orchestration.errors import Defect
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import Stage
+from tests.fixtures.stage import SETTINGS, Stage
 
 
 async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(stage: Stage) -> None:
@@ -41,4 +48,26 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
     assert share >= 5, f"each batch start stood behind {share:.0f} urgent ones"
     standard = max(index for index, priority in enumerate(during) if priority is Priority.STANDARD)
     assert standard < last, "standard work was done before batch work"
+    await stage.settled(dispatcher)
+
+
+async def test_what_no_dispatcher_survives_is_buried_and_its_asker_told(stage: Stage) -> None:
+    queue = GenerationQueue(Priority.STANDARD, stage.model)
+    await ensure_consumer(stage.bus, queue.STREAM, queue.consumer, queue.subject)
+    pulled: asyncio.Queue[Delivery] = asyncio.Queue()
+    puller = Puller(stage.bus, queue.STREAM, queue.consumer, pulled.put_nowait)
+    await puller.start()
+    generation = stage.generation("deadly", priority=Priority.STANDARD)
+    asked = asyncio.ensure_future(stage.ask(generation))
+    for _ in range(SETTINGS.deliveries):
+        puller.want(1)
+        await (await pulled.get()).nak()  # stands for the death of a dispatcher
+    await puller.stop()
+    await stage.node()
+    dispatcher = await stage.dispatcher()
+    with pytest.raises(Defect, match="delivered 5 times"):
+        await asked
+    letters, _ = await Graveyard(stage.bus).list(limit=50)
+    letter = next(each for each in letters if each.id == generation.id)
+    assert (letter.kind, letter.attempts) == ("generations", 5)
     await stage.settled(dispatcher)
