@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from actors.nats_server.cluster import prepare_store
+from actors.nats_server.disk import watch_disk
 from actors.nats_server.errors import NatsServerError
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.lock import DataLock
@@ -39,6 +40,7 @@ class EmbeddedNats:
         self._server: ServerProcess | None = None
         self._port = settings.port
         self._supervision: asyncio.Task[None] | None = None
+        self._disk: asyncio.Task[None] | None = None
         self._gave_up = asyncio.Event()
         self._reason: NatsServerError | None = None
 
@@ -68,14 +70,17 @@ class EmbeddedNats:
             self._lock.release()
             raise
         self._supervision = asyncio.create_task(self._supervise(), name="nats-server")
+        self._disk = asyncio.create_task(watch_disk(self.files, self._renew), name="nats-server-disk")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._supervision is not None:
-            self._supervision.cancel()
-            await asyncio.wait([self._supervision])
+        tasks = [task for task in (self._disk, self._supervision) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         try:
             if self._server is not None:
                 await self._server.stop(self.settings.stop_timeout_s)
@@ -88,6 +93,11 @@ class EmbeddedNats:
         self._port = self._server.port
         self._lock.note_server(self._server.pid, self.url)
         log.info("nats-server (process %d) listens at %s", self._server.pid, self.url)
+
+    def _renew(self) -> None:
+        """End the server in good order; the supervision starts it again."""
+        if self._server is not None:
+            self._server.ask_to_stop()
 
     async def _supervise(self) -> None:
         deaths: deque[float] = deque()

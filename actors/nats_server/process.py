@@ -38,6 +38,11 @@ class ServerProcess:
         self._let_go()
         return code
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting for the end."""
+        if self.process.returncode is None:
+            _send(self.process, signal.SIGTERM)
+
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, then SIGKILL after `timeout_s` seconds or at once when cancelled."""
         try:

@@ -1,0 +1,134 @@
+"""A node cut off from the cluster, and a data folder that is full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from actors.declarations import shipped
+from actors.nats_server import EmbeddedNats, NatsServerSettings
+from actors.registry import Registry
+from actors.runtime.bus import Bus
+from actors.runtime.jetstream import enqueue
+from actors.runtime.provision import apply
+from orchestration.errors import DeadlineExceeded, QueueFull, Unavailable
+from tests.cluster.asking import UNSERVED, ask_all, connect
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.process import Process, orchestra
+from tests.fixtures.proxy import proxy_to
+
+SMALL_MB = 24
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[ExitStack]:
+    """Processes entered here are ended after the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+async def start(started: ExitStack, line: str, *words: str) -> Process:
+    process = started.enter_context(orchestra(*words))
+    await asyncio.to_thread(process.wait_for, line)
+    return process
+
+
+async def test_a_node_cut_off_under_load_is_left_out_and_comes_back_when_the_partition_heals(
+    own_nats: RunningNats, started: ExitStack, tmp_path: Path
+) -> None:
+    bus = await connect(own_nats.url)
+    await apply(bus, shipped())
+    registry = Registry(bus)
+    await registry.start()
+    async with proxy_to(own_nats.port) as proxy:
+        data = str(tmp_path / "data")
+        node = ("node", "--backend", "echo", "--speed", "100", "--data", data)
+        await start(started, "serves echo", *node, "--id", "near", "--nats", own_nats.url)
+        await start(started, "serves echo", *node, "--id", "far", "--nats", proxy.url)
+        await start(started, "is here", "dispatcher", "--nats", own_nats.url, "--data", data)
+        http = ("gateway", "--http", "127.0.0.1:0", "--nats", own_nats.url, "--data", data)
+        gateway = await start(started, "gateway is at", *http)
+        url = gateway.said.split("gateway is at ")[1].split()[0]
+        await eventually(lambda: set(registry.nodes) == {"near", "far"})
+
+        def answered(count: int) -> None:
+            if count == 100:
+                proxy.frozen = True
+
+        answers = await ask_all(lambda: [url], 300, answered=answered)
+        answers.must_be_whole(300)
+        await eventually(lambda: set(registry.nodes) == {"near"}, within_s=12)
+        proxy.frozen = False
+        await eventually(lambda: set(registry.nodes) == {"near", "far"}, within_s=40)
+        answers = await ask_all(lambda: [url], 100)
+        answers.must_be_whole(100)
+    await registry.stop()
+    await bus.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of `SMALL_MB` MB in all."""
+    if os.geteuid() != 0 or not sys.platform.startswith("linux") or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root on Linux")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MB}m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def put(bus: Bus, stored: dict[int, int], number: int) -> bool:
+    """Put 64 KB of work on a queue; whether it was acknowledged."""
+    try:
+        sequence = await enqueue(bus, UNSERVED, b"%d" % number + b" " * 65_536, {}, timeout=1)
+    except (DeadlineExceeded, Unavailable, QueueFull):
+        return False
+    stored[sequence] = number
+    return True
+
+
+async def lost(bus: Bus, stored: dict[int, int]) -> list[int]:
+    gone = []
+    for sequence, number in stored.items():
+        reply = await bus.request("$JS.API.DIRECT.GET.GENERATIONS", b'{"seq":%d}' % sequence)
+        if reply.status or reply.data.split()[0] != b"%d" % number:
+            gone.append(number)
+    return gone
+
+
+async def test_a_full_disk_is_named_loses_nothing_accepted_and_recovers_with_space(
+    disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ballast = disk / "ballast"
+    ballast.write_bytes(b" " * 10 * 2**20)
+    async with EmbeddedNats(NatsServerSettings(data=disk)) as server:
+        bus = await connect(server.url)
+        try:
+            await apply(bus, shipped())
+            stored: dict[int, int] = {}
+            while await put(bus, stored, len(stored)):
+                assert len(stored) < 1000
+            await eventually(lambda: f"disk of the data folder {disk}/nats is full" in caplog.text)
+            assert not await put(bus, stored, len(stored))
+            assert await lost(bus, stored) == []
+            ballast.unlink()
+            await eventually(lambda: server.restarts == 1)
+            async with asyncio.timeout(20):
+                while not await put(bus, stored, len(stored)):  # noqa: ASYNC110 - polls the server
+                    await asyncio.sleep(0.1)
+            assert len(stored) > 50
+            assert await lost(bus, stored) == []
+        finally:
+            await bus.close()
