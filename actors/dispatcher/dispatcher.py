@@ -70,7 +70,7 @@ class Dispatcher(Actor):
         self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
         self._calls = NodeCalls(bus, self._in_flight, self._placing)
         self._explainer = Explainer(bus, self._placing)
-        self._peers = Peers(bus, self._placing.share)
+        self._peers = Peers(bus, self._starves, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
         self._fallbacks = Fallbacks(bus, self._is_served, settings.fallbacks, settings.busy_pause_s)
@@ -163,6 +163,10 @@ class Dispatcher(Actor):
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
             for own, waiting in zip(of_each, ahead_of_each, strict=True)
         ]
+
+    def _starves(self) -> bool:
+        since = time.monotonic() - self.settings.starving_s
+        return any(job.waits and job.pulled_at < since for job in self._jobs.values())
 
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)

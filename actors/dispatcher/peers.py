@@ -1,4 +1,4 @@
-"""How many dispatchers there are, so that each takes its share of the slots and no more at once."""
+"""Who else dispatches, and whether their work starves, so that each then keeps to its share of the slots."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from secrets import token_hex
 
 from actors.runtime.bus import Bus, Message, Subscription
 from orchestration.errors import BusUnavailable
+from orchestration.placement import Turn
 
 log = logging.getLogger(__name__)
 
 HERE = "placement.here"
-"""Where each says that it is there, with its name as the body."""
+"""Where each says that it is there: its name, and a `!` while it starves."""
 INTERVAL_S = 1.0
 GONE_S = 3.5
 MAX_PEERS = 10_000
 
 
 class Peers:
-    """`on_count` hears of each new number of dispatchers, this one included."""
+    """`starves` says whether work waits here that gets no slot. While it waits anywhere, `on_turn` hears of
+    each turn; otherwise that all slots are open to all, who are quicker so."""
 
-    def __init__(self, bus: Bus, on_count: Callable[[int], None]) -> None:
+    def __init__(self, bus: Bus, starves: Callable[[], bool], on_turn: Callable[[Turn], None]) -> None:
         self.bus = bus
+        self._starves = starves
         self.name = token_hex(6)
-        self.count = 1
-        self._on_count = on_count
-        self._heard: dict[str, float] = {}
+        self.turn = Turn()
+        self._on_turn = on_turn
+        self.heard: dict[str, tuple[float, bool]] = {}
+        """When each other one was heard last, and whether it starved."""
         self._subscription: Subscription | None = None
         self._saying: asyncio.Task[None] | None = None
 
@@ -44,22 +48,27 @@ class Peers:
 
     async def _say(self) -> None:
         while True:
+            starves = self._starves()
             try:
-                self.bus.post(HERE, self.name.encode())
+                self.bus.post(HERE, f"{self.name}{'!' * starves}".encode())
             except BusUnavailable as error:
                 log.debug("cannot say that this dispatcher is there: %s", error)
             since = time.monotonic() - GONE_S
-            self._heard = {name: at for name, at in self._heard.items() if at > since}
-            self._tell()
+            self.heard = {name: seen for name, seen in self.heard.items() if seen[0] > since}
+            self._take_turn(starves)
             await asyncio.sleep(INTERVAL_S)
 
     def _here(self, message: Message) -> None:
-        name = message.data.decode(errors="replace")
-        if name != self.name and (name in self._heard or len(self._heard) < MAX_PEERS):
-            self._heard[name] = time.monotonic()
-            self._tell()
+        said = message.data.decode(errors="replace")
+        name = said.rstrip("!")
+        if name != self.name and (name in self.heard or len(self.heard) < MAX_PEERS):
+            self.heard[name] = (time.monotonic(), said != name)
 
-    def _tell(self) -> None:
-        if self.count != len(self._heard) + 1:
-            self.count = len(self._heard) + 1
-            self._on_count(self.count)
+    def _take_turn(self, starves: bool) -> None:
+        turn = Turn()
+        if starves or any(starving for _, starving in self.heard.values()):
+            rank = sum(name < self.name for name in self.heard)
+            turn = Turn(len(self.heard) + 1, rank + int(time.time() / INTERVAL_S))
+        if turn != self.turn:
+            self.turn = turn
+            self._on_turn(turn)

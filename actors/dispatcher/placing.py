@@ -29,6 +29,7 @@ from orchestration.placement import (
     Chooser,
     Needs,
     Outcome,
+    Turn,
     explain,
 )
 
@@ -91,9 +92,9 @@ class Placing:
         """It does again."""
         self.chooser.view.silence(node, False, time.monotonic())
 
-    def share(self, dispatchers: int) -> None:
-        """So many dispatchers use the nodes."""
-        self.chooser.view.share(dispatchers, time.monotonic())
+    def share(self, turn: Turn) -> None:
+        """What part of the slots is this dispatcher's now."""
+        self.chooser.view.share(turn, time.monotonic())
 
     def room(self, model: str) -> tuple[int, int]:
         """Free slots and all slots of the nodes that may be used now."""

@@ -40,6 +40,8 @@ class DispatcherSettings(BaseModel):
     at once and by the most urgent; at most half of the slots."""
     breaker: BreakerSettings = BreakerSettings()
     """When a node that keeps failing with a model is left alone."""
+    starving_s: float = Field(default=2.0, gt=0)
+    """What waited here for so long makes all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)
     max_models: int = Field(default=500, ge=1)
     """Models whose queues are served; three consumers each."""

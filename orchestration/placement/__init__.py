@@ -5,6 +5,7 @@ from orchestration.placement.chooser import Choice, Chooser, Waits
 from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.fit import Line
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
+from orchestration.placement.replica import Turn
 
 __all__ = [
     "NEEDS_HEADER",
@@ -17,6 +18,7 @@ __all__ = [
     "Line",
     "Needs",
     "Outcome",
+    "Turn",
     "Waits",
     "as_labels",
     "explain",

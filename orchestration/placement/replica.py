@@ -16,6 +16,22 @@ RAMP_S = 2.0
 TENANTS = "tenants"
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Of so many `dispatchers` each has its share of a node's slots; those left over go round, one turn a
+    second. `number` counts turns, and differs by one between dispatchers at any moment."""
+
+    dispatchers: int = 1
+    number: int = 0
+
+    def share(self, slots: int) -> int:
+        each, over = divmod(slots, self.dispatchers)
+        return each + (self.number % self.dispatchers < over)
+
+
+ALONE = Turn()
+
+
 @dataclass(slots=True, eq=False)
 class NodeLoad:
     """A node's last report, and what this dispatcher has there itself."""
@@ -24,8 +40,7 @@ class NodeLoad:
     seen_at: float
     mine: int = 0
     back_at: float = -RAMP_S
-    dispatchers: int = 1
-    """Who start generations there, this one included."""
+    turn: Turn = ALONE
     silent: bool = False
     """It is there, and does not answer."""
     others: int = field(init=False)
@@ -52,7 +67,7 @@ class NodeLoad:
         """Within its share a dispatcher fills a slot again as soon as its own generation ends. Beyond that
         it waits for the node's next report, which all dispatchers see, or the others would never find a slot
         free."""
-        if self.mine < self.info.slots // self.dispatchers:
+        if self.mine < self.turn.share(self.info.slots):
             return self.others + self.mine
         return max(self.others + self.most, self.info.running)
 

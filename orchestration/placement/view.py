@@ -11,12 +11,13 @@ from orchestration.messages import NodeInfo
 from orchestration.placement.breaker import Breaker, BreakerSettings
 from orchestration.placement.needs import USUAL_OUTPUT, Demand, Needs
 from orchestration.placement.pool import Pool
-from orchestration.placement.replica import RAMP_S, NodeLoad, Replica
+from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, Turn
 
 MAX_POOLS = 256
 """Kinds of generation kept ready; the one asked for longest ago is forgotten, and made anew when needed."""
 SHORT = 1024
 """Tokens of a prompt that is taken to fit any node; longer ones are kept apart by powers of four."""
+FEW_NODES = 256
 REMEMBERED_NODES = 10_000
 """Of those that left, to know who comes back."""
 
@@ -42,7 +43,7 @@ class View:
         self._of_model: dict[str, dict[Kind, Pool]] = {}
         """The same pools, by model."""
         self._mine: dict[str, int] = {}
-        self._dispatchers = 1
+        self._turn = ALONE
         self._left: OrderedDict[str, None] = OrderedDict()
         self._wakes: list[tuple[float, str, str]] = []
 
@@ -53,9 +54,9 @@ class View:
             back = info.id in self._left
             self._left.pop(info.id, None)
             load = NodeLoad(info, now, self._mine.get(info.id, 0), now if back else now - RAMP_S)
-            load.dispatchers = self._dispatchers
             self.nodes[info.id] = load
         gone = {card.name for card in load.info.models} - {card.name for card in info.models}
+        load.turn = self._turn
         load.report(info, now)
         for model in gone:
             self._drop(model, info.id)
@@ -93,12 +94,15 @@ class View:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
-    def share(self, dispatchers: int, now: float) -> None:
-        """So many dispatchers use the nodes, this one included."""
-        self._dispatchers = dispatchers
-        for name, load in self.nodes.items():
-            load.dispatchers = dispatchers
-            self.loaded(name, load.mine, now)
+    def share(self, turn: Turn, now: float) -> None:
+        """The next turn begins. In a large cluster only where we have something; elsewhere the next report
+        of a node brings it."""
+        self._turn = turn
+        for name in self.nodes if len(self.nodes) <= FEW_NODES else list(self._mine):
+            load = self.nodes.get(name)
+            if load is not None:
+                load.turn = turn
+                self.loaded(name, load.mine, now)
 
     def silence(self, node: str, silent: bool, now: float) -> None:
         """It does not answer pings, or does again."""

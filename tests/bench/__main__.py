@@ -16,6 +16,7 @@ FIGURES = {
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
+    "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from orchestration.messages import Hardware, ModelCard, ModelRates, NodeInfo
-from orchestration.placement import Choice, Chooser, Needs
+from orchestration.placement import Choice, Chooser, Needs, Turn
 
 MODEL = "m"
 DECISIONS = 20_000
@@ -27,6 +27,7 @@ SPEEDS = (200.0, 100.0, 50.0, 20.0)
 """Tokens a second for each generation, of four nodes."""
 SLOTS = 4
 REPORT_S = 0.25
+STARVING_S = 2.0
 REQUESTS = 20_000
 MEAN_TOKENS = 20
 LOADS = (0.3, 0.6, 0.85)
@@ -105,6 +106,9 @@ class Policy:
     def changed(self, place: int, now: float) -> None:
         """`mine` of a node did."""
 
+    def share(self, turn: Turn, now: float) -> None:
+        """One of several who deal out the requests has its turn."""
+
 
 class AtRandom(Policy):
     def pick(self, free: list[int], now: float, tokens: int, ahead: int, waited: float) -> int | None:
@@ -137,6 +141,9 @@ class Ours(Policy):
 
     def report(self, place: int, running: int, now: float) -> None:
         self.chooser.view.put(node(str(place), SPEEDS[place], running=running), now)
+
+    def share(self, turn: Turn, now: float) -> None:
+        self.chooser.view.share(turn, now)
 
     def refused(self, place: int, now: float) -> None:
         self.chooser.view.refused(str(place), now)
@@ -197,6 +204,8 @@ class Simulation:
                 self.latencies.append(now - arrived)
             for number, policy in enumerate(policies):
                 if kind == "report":
+                    starves = any(line and now - line[0][0] > STARVING_S for line in waiting)
+                    policy.share(Turn(self.dispatchers, number + int(now)) if starves else Turn(), now)
                     for at, load in enumerate(self.running):
                         policy.report(at, load, now)
                 if kind == "report" or number == who:

@@ -22,7 +22,7 @@ from orchestration.errors import (
 )
 from orchestration.messages import Ended, Priority
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import Stage
+from tests.fixtures.stage import SETTINGS, Stage
 
 
 async def test_a_generation_comes_back_as_a_stream(stage: Stage) -> None:
@@ -269,8 +269,9 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
 
 async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
     for _ in range(2):
-        await stage.node(slots=4, speed=50)
-    dispatchers = [await stage.dispatcher() for _ in range(2)]
+        await stage.node(slots=4, speed=20)
+    impatient = SETTINGS.model_copy(update={"starving_s": 0.2})
+    dispatchers = [await stage.dispatcher(impatient) for _ in range(2)]
     seen: list[set[str]] = [set(), set()]
 
     async def watch() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.messages import NodeInfo
-from orchestration.placement import Chooser, Demand, Outcome, Waits
+from orchestration.placement import Chooser, Demand, Outcome, Turn, Waits
 from orchestration.placement.replica import STALE_S
 from tests.placement.nodes import MODEL, NEEDS, fill, needing, node, where
 
@@ -201,12 +201,21 @@ def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -
     chooser.view.put(node("a", slots=4, running=4), 0.1)
     chooser.view.loaded("a", 3, 0.2)
     assert chooser.view.room(MODEL) == (1, 4)
-    chooser.view.share(2, 0.2)
+    chooser.view.share(Turn(dispatchers=2), 0.2)
     assert chooser.view.room(MODEL) == (0, 4)
     chooser.view.put(node("a", slots=4, running=3), 0.3)
     assert chooser.view.room(MODEL) == (1, 4)
     chooser.view.loaded("a", 1, 0.4)
     assert chooser.view.room(MODEL) == (3, 4)
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 1000))
+def test_the_shares_of_all_dispatchers_are_all_slots_whatever_the_turn(
+    dispatchers: int, slots: int, number: int
+) -> None:
+    shares = [Turn(dispatchers, number + rank).share(slots) for rank in range(dispatchers)]
+    assert sum(shares) == slots
+    assert max(shares) - min(shares) <= 1
 
 
 def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_again_by_one_call() -> None:
