@@ -292,7 +292,7 @@ class Dispatcher(Actor):
                 waits = error is not None and await self._may_go_on(job, error)
                 node = await self._next_node(job, error, tried) if waits and error is not None else None
         except asyncio.CancelledError:
-            self._stop_node(job)
+            self._calls.stop(job)
             await self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
             return
         waits = waits and isinstance(error, _ANOTHER_TIME)
@@ -347,12 +347,6 @@ class Dispatcher(Actor):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None
-
-    def _stop_node(self, job: Job) -> None:
-        try:
-            self.bus.post(StreamAddress(job.id).cancel)
-        except BusUnavailable as error:
-            log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
 
     async def _settle(self, job: Job, error: OrchestraError | None) -> None:
         """Tell the asker of an error nobody else has told it, and acknowledge the message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from pydantic import ValidationError
@@ -13,10 +14,11 @@ from actors.dispatcher.metrics import placed
 from actors.dispatcher.placing import Placing
 from actors.runtime.bus import Bus
 from actors.runtime.service import ERROR
-from actors.runtime.subjects import NodeAddress
+from actors.runtime.subjects import NodeAddress, StreamAddress
 from actors.runtime.telemetry import span, traceparent
 from orchestration.errors import (
     BackendFailed,
+    BusUnavailable,
     Cancelled,
     ErrorBody,
     NobodyListens,
@@ -24,6 +26,8 @@ from orchestration.errors import (
     from_body,
 )
 from orchestration.messages import NodeInfo
+
+log = logging.getLogger(__name__)
 
 
 class NodeCalls:
@@ -47,6 +51,13 @@ class NodeCalls:
         finally:
             self.placing.ended(job, node.id, error, time.monotonic() - began)
         return error
+
+    def stop(self, job: Job) -> None:
+        """Have the node that works on it stop."""
+        try:
+            self.bus.post(StreamAddress(job.id).cancel)
+        except BusUnavailable as error:
+            log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
 
     async def _send(self, node: NodeInfo, job: Job) -> OrchestraError | None:
         placed(job.queue.model, node.id).inc()

@@ -63,6 +63,8 @@ class Peers:
         name = said.rstrip("!")
         if name != self.name and (name in self.heard or len(self.heard) < MAX_PEERS):
             self.heard[name] = (time.monotonic(), said != name)
+            if said != name:
+                self._take_turn(True)
 
     def _take_turn(self, starves: bool) -> None:
         turn = Turn()

@@ -269,7 +269,7 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
 
 async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
     for _ in range(2):
-        await stage.node(slots=4, speed=20)
+        await stage.node(slots=4, speed=10)
     impatient = SETTINGS.model_copy(update={"starving_s": 0.2})
     dispatchers = [await stage.dispatcher(impatient) for _ in range(2)]
     seen: list[set[str]] = [set(), set()]
