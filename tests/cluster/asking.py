@@ -117,5 +117,10 @@ class Publisher:
         return gone
 
 
+OPENED: list[Bus] = []
+
+
 async def connect(url: str) -> Bus:
-    return await Bus.connect(BusSettings(url=url), name="tests")
+    """A connection that is closed after the test."""
+    OPENED.append(await Bus.connect(BusSettings(url=url), name="tests"))
+    return OPENED[-1]
