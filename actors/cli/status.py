@@ -37,9 +37,7 @@ DISCOVERY_S = 0.3
 @click.option(
     "--explain", "model", metavar="MODEL", help="Where a generation of MODEL would go now, and why."
 )
-@click.option(
-    "--label", "labels", multiple=True, metavar="K=V", help="With --explain: of the node."
-)
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="With --explain: of the node.")
 def status(
     config_file: Path | None,
     data: Path | None,
