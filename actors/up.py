@@ -18,7 +18,7 @@ from actors.node.backends.choose import onnx_backend
 from actors.node.role import run_node
 from actors.process import ends
 from actors.runtime.bus import Bus
-from actors.runtime.provision import apply
+from actors.runtime.provision import apply_when_ready
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 
@@ -66,7 +66,7 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
         if server is not None and server.settings.join:
             watches.append(await stack.enter_async_context(membership(bus, server)))
         else:
-            await apply(bus, shipped())
+            await apply_when_ready(bus, shipped())
         models: tuple[str, ...] = ()
         if folders:
             backend = onnx_backend(folders, settings.onnx)

@@ -17,7 +17,7 @@ from actors.node.backends.base import Backend
 from actors.node.backends.choose import BACKENDS, Serve, echo_backend, onnx_backend, openai_backend
 from actors.process import configure_logging, ends, run, stop_on_signals, until
 from actors.runtime.bus import Bus
-from actors.runtime.provision import apply
+from actors.runtime.provision import apply_when_ready
 from actors.runtime.system import ActorSystem
 from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
@@ -182,7 +182,7 @@ async def _run(settings: Settings, enter: Enter) -> int:
     url = nats_url_of(settings)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
-        await apply(bus, shipped())
+        await apply_when_ready(bus, shipped())
         system = ActorSystem()
         ready, watches = await enter(stack, bus, system)
         click.echo(f"Orchestra {ready} · {url}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -12,12 +13,14 @@ from typing import Any, Protocol
 
 from actors.declarations import Config, Consumer, Declaration, shipped
 from actors.drift import Actual, Drift, Remedy, diff, stream_configs
-from orchestration.errors import BusUnavailable, NobodyListens, Unavailable
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, Unavailable
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 10.0
 """Creating a stream makes folders and, in a cluster, elects a leader."""
+_PAUSE_S = 0.5
+_TEMPORARILY_UNAVAILABLE = 10008
 _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
 
@@ -99,6 +102,23 @@ async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bo
             return False
         log.info("stream %s is kept %d times now", name, replicas)
     return True
+
+
+async def apply_when_ready(
+    bus: Requester, declaration: Declaration, *, within_s: float = 60.0
+) -> list[Drift]:
+    """`apply`, once more for as long as a cluster is still choosing who leads. Raises like `apply` after
+    `within_s` seconds, and at once for what waiting does not mend."""
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            return await apply(bus, declaration)
+        except (DeadlineExceeded, JetStreamRefused) as error:
+            leaderless = isinstance(error, DeadlineExceeded) or error.err_code == _TEMPORARILY_UNAVAILABLE
+            if not leaderless or time.monotonic() > until:
+                raise
+            log.warning("JetStream is not ready yet, asking again: %s", error)
+            await asyncio.sleep(_PAUSE_S)
 
 
 async def actual(bus: Requester, declaration: Declaration) -> Actual:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from actors.declarations import Declaration, load
+from actors.declarations import Declaration, load, shipped
 from actors.drift import Remedy
-from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.jetstream import enqueue
 from actors.runtime.kv import Bucket
-from actors.runtime.provision import apply, ensure_consumer
+from actors.runtime.provision import apply, apply_when_ready, ensure_consumer
 from actors.runtime.subjects import GenerationQueue
-from orchestration.errors import QueueFull
+from orchestration.errors import DeadlineExceeded, QueueFull
 from orchestration.messages import Priority
 from tests.fixtures.nats import RunningNats
 
@@ -173,3 +173,26 @@ async def test_a_bucket_keeps_what_is_put_into_it(bus: Bus) -> None:
     entry = await bucket.get("cluster/limit")
     assert entry is not None
     assert (entry.value, entry.revision) == (b"5", revision)
+
+
+class Leaderless:
+    """A bus to servers that are choosing a leader: the first `silent` requests get no answer."""
+
+    def __init__(self, bus: Bus, silent: int) -> None:
+        self.bus = bus
+        self.silent = silent
+
+    async def request(self, subject: str, data: bytes = b"", *, timeout: float | None = None) -> Message:
+        if self.silent:
+            self.silent -= 1
+            raise DeadlineExceeded(f"no answer on {subject}")
+        return await self.bus.request(subject, data, timeout=timeout)
+
+
+async def test_applying_waits_for_a_cluster_to_choose_its_leader(bus: Bus) -> None:
+    requester = Leaderless(bus, silent=2)
+    assert await apply_when_ready(requester, shipped())
+    assert requester.silent == 0
+    assert await apply(bus, shipped()) == []
+    with pytest.raises(DeadlineExceeded):
+        await apply_when_ready(Leaderless(bus, silent=1_000), shipped(), within_s=0)
