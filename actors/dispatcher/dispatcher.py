@@ -11,11 +11,12 @@ import time
 from collections import OrderedDict
 
 from actors.dispatcher import handover
+from actors.dispatcher.attempts import Attempts
 from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle, TakeUp
-from actors.dispatcher.metrics import WAITING, ended, moved, wait_seconds
+from actors.dispatcher.metrics import WAITING, ended, wait_seconds
 from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.peers import Peers
 from actors.dispatcher.placing import Placing
@@ -34,24 +35,16 @@ from orchestration.errors import (
     BusUnavailable,
     Cancelled,
     DeadlineExceeded,
-    NobodyListens,
-    NodeBusy,
-    NodeLost,
     NoNode,
     OrchestraError,
     Stopped,
 )
-from orchestration.messages import Ended, NodeInfo, SoFar
-from orchestration.placement.retry_budget import RetryBudget
+from orchestration.messages import Ended, SoFar
 
 log = logging.getLogger(__name__)
 
 ROUND_S = 0.005
 """Between two looks at every model's room: a finished generation makes room for other models too."""
-
-
-_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped)
-"""Errors that say nothing against the generation: it waits for a node, until its deadline."""
 
 
 class Dispatcher(Actor):
@@ -69,11 +62,11 @@ class Dispatcher(Actor):
         self._in_flight = InFlight()
         self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
         self._calls = NodeCalls(bus, self._in_flight, self._placing)
+        self._attempts = Attempts(bus, self._placing, self._calls, self._alive, settings)
         self._explainer = Explainer(bus, self._placing)
         self._peers = Peers(bus, self._starves, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
-        self._budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
-        self._fallbacks = Fallbacks(bus, self._is_served, settings.fallbacks, settings.busy_pause_s)
+        self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
         self._jobs: dict[str, Job] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
@@ -123,7 +116,7 @@ class Dispatcher(Actor):
 
     async def leave(self) -> None:
         """Pull nothing more, and give back what waits; what is on a node is finished."""
-        self._leaving = True
+        self._leaving = self._attempts.leaving = True
         await self._queues.stop()
         for job in [job for job in self._jobs.values() if not job.on_node]:
             self._give_back(job)
@@ -171,8 +164,9 @@ class Dispatcher(Actor):
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
-    def _is_served(self, model: str) -> bool:
-        return any(node.id not in self._pulse.silent for node in self.registry.serving(model))
+    def _alive(self, model: str) -> set[str]:
+        """The nodes that serve it and answer."""
+        return {node.id for node in self.registry.serving(model)} - self._pulse.silent
 
     def _pulled(self, delivery: Delivery) -> None:
         try:
@@ -191,7 +185,7 @@ class Dispatcher(Actor):
         if delivery.attempt > 1 and not job.cancelled:
             self.me.tell(TakeUp(job), _trace_only(job))
             return
-        self._budget.deposit()
+        self._attempts.budget.deposit()
         self._wait(job)
 
     async def on_take_up(self, message: TakeUp) -> None:
@@ -281,21 +275,12 @@ class Dispatcher(Actor):
         """Send the generation to its node, on to the next one when that fails or dies, and settle."""
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
-        node: NodeInfo | None = message.node
-        error: OrchestraError | None = None
-        tried: set[str] = set()
-        waits = False
         try:
-            while node is not None:
-                tried.add(node.id)
-                error = await self._calls.generate(node, job)
-                waits = error is not None and await self._may_go_on(job, error)
-                node = await self._next_node(job, error, tried) if waits and error is not None else None
+            error, waits = await self._attempts.run(job, message.node)
         except asyncio.CancelledError:
             self._calls.stop(job)
             await self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
             return
-        waits = waits and isinstance(error, _ANOTHER_TIME)
         if await self._fallbacks.take(job, error, waits=waits):
             self._wait(job)
             return
@@ -314,39 +299,6 @@ class Dispatcher(Actor):
         self._queues.ask_for(model, self._room)
         if self._queues.models > 1:
             self._view_changed.set()
-
-    async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
-        """Whether another node may take up a generation after `error`, and from where: its body says that.
-
-        A node that is busy or not there never had it. What dies with its node moves without a budget, for
-        its load is gone too, yet not without end: it might be what kills them.
-        """
-        if not error.retryable or job.cancelled or job.expired:
-            return False
-        if isinstance(error, NodeBusy | NobodyListens):
-            return True
-        if not isinstance(error, BusUnavailable):
-            job.moves += 1
-            if job.moves >= self.settings.attempts:
-                return False
-            if not isinstance(error, NodeLost | Stopped) and not self._budget.withdraw():
-                return False
-        if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
-            return False
-        moved(job.queue.model, error.code).inc()
-        return True
-
-    async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
-        """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
-        while not (job.cancelled or job.expired or self._leaving):
-            node = self._placing.choose(job, without=frozenset(tried))
-            if node is not None:
-                return node
-            others = {each.id for each in self.registry.serving(job.queue.model)} - tried - self._pulse.silent
-            if not others or isinstance(error, _ANOTHER_TIME):
-                return None
-            await asyncio.sleep(self.settings.busy_pause_s)
-        return None
 
     async def _settle(self, job: Job, error: OrchestraError | None) -> None:
         """Tell the asker of an error nobody else has told it, and acknowledge the message."""

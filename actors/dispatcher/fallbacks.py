@@ -16,13 +16,17 @@ log = logging.getLogger(__name__)
 
 
 class Fallbacks:
-    """`alive` says whether a node that lives serves a model; `declared` is by the model that was asked for.
+    """`alive` names the nodes that serve a model and answer; `declared` is by the model that was asked for.
 
     An answer that has begun goes on with the next model from the same prefix; its end names that model.
     """
 
     def __init__(
-        self, bus: Bus, alive: Callable[[str], bool], declared: Mapping[str, tuple[str, ...]], pause_s: float
+        self,
+        bus: Bus,
+        alive: Callable[[str], set[str]],
+        declared: Mapping[str, tuple[str, ...]],
+        pause_s: float,
     ) -> None:
         self.bus = bus
         self.alive = alive

@@ -1,0 +1,94 @@
+"""One generation over its nodes: to the first, and on to the next where that one fails or dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from actors.dispatcher import handover
+from actors.dispatcher.job import Job
+from actors.dispatcher.metrics import moved
+from actors.dispatcher.node_calls import NodeCalls
+from actors.dispatcher.placing import Placing
+from actors.dispatcher.settings import DispatcherSettings
+from actors.runtime.bus import Bus
+from orchestration.errors import (
+    BusUnavailable,
+    NobodyListens,
+    NodeBusy,
+    NodeLost,
+    OrchestraError,
+    Stopped,
+)
+from orchestration.messages import NodeInfo
+from orchestration.placement.retry_budget import RetryBudget
+
+_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped)
+"""Errors that say nothing against the generation: it waits for a node, until its deadline."""
+
+
+class Attempts:
+    """`alive` names the nodes that serve a model and answer. While `leaving` nothing moves to a node that
+    has no room at once."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        placing: Placing,
+        calls: NodeCalls,
+        alive: Callable[[str], set[str]],
+        settings: DispatcherSettings,
+    ) -> None:
+        self.bus = bus
+        self.placing = placing
+        self.calls = calls
+        self.alive = alive
+        self.settings = settings
+        self.budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
+        self.leaving = False
+
+    async def run(self, job: Job, first: NodeInfo) -> tuple[OrchestraError | None, bool]:
+        """The error that the last node left it with, None where one ended the stream; and whether it may
+        wait for another node. The slot of `first` is taken."""
+        node: NodeInfo | None = first
+        error: OrchestraError | None = None
+        tried: set[str] = set()
+        waits = False
+        while node is not None:
+            tried.add(node.id)
+            error = await self.calls.generate(node, job)
+            waits = error is not None and await self._may_go_on(job, error)
+            node = await self._next_node(job, error, tried) if waits and error is not None else None
+        return error, waits and isinstance(error, _ANOTHER_TIME)
+
+    async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
+        """Whether another node may take up a generation after `error`, and from where: its body says that.
+
+        A node that is busy or not there never had it. What dies with its node moves without a budget, for
+        its load is gone too, yet not without end: it might be what kills them.
+        """
+        if not error.retryable or job.cancelled or job.expired:
+            return False
+        if isinstance(error, NodeBusy | NobodyListens):
+            return True
+        if not isinstance(error, BusUnavailable):
+            job.moves += 1
+            if job.moves >= self.settings.attempts:
+                return False
+            if not isinstance(error, NodeLost | Stopped) and not self.budget.withdraw():
+                return False
+        if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
+            return False
+        moved(job.queue.model, error.code).inc()
+        return True
+
+    async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
+        """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
+        while not (job.cancelled or job.expired or self.leaving):
+            node = self.placing.choose(job, without=frozenset(tried))
+            if node is not None:
+                return node
+            if not self.alive(job.queue.model) - tried or isinstance(error, _ANOTHER_TIME):
+                return None
+            await asyncio.sleep(self.settings.busy_pause_s)
+        return None
