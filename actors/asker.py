@@ -172,7 +172,8 @@ class Asker:
 
     def _arrived(self, message: Message) -> None:
         opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
-        if opened is not None and not opened.put(message) and message.reply:
+        # Of a stream that has ended, what still comes is of work that was done twice.
+        if (opened is None or not opened.put(message)) and message.reply:
             try:
                 self.bus.post(message.reply, RETIRED)
             except BusUnavailable as error:

@@ -331,9 +331,11 @@ async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
     data = chunks("b", start=1)[0].model_dump_json().encode()
     await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)
     await eventually(lambda: told == [RETIRED])
-    asker.bus.forget(probe)
     reading.task.cancel()
     await asyncio.wait({reading.task})
+    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)  # nobody reads it any more
+    await eventually(lambda: told == [RETIRED, RETIRED])
+    asker.bus.forget(probe)
 
 
 async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:

@@ -20,7 +20,7 @@ class AgentsSettings(BaseModel):
     concurrency: int = Field(default=16, ge=1, le=1024)
     """Runs at work at once in this process, of each priority, so that none waits behind another."""
     heartbeat_s: int = Field(default=30, ge=1, le=300)
-    keep_alive_s: float = Field(default=5, gt=0)
+    keep_alive_s: float = Field(default=2, gt=0)
     """How often a run at work is kept from redelivery; a third of the consumers' ack_wait."""
     accept_timeout_s: float = Field(default=5, gt=0)
     """How long an agent may take to put a step on its queue."""

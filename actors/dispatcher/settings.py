@@ -12,7 +12,7 @@ class DispatcherSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keep_alive_s: float = Field(default=5, gt=0)
+    keep_alive_s: float = Field(default=2, gt=0)
     """How often a message at work is kept from redelivery: a third of the consumers' ack_wait."""
     attempts: int = Field(default=3, ge=1, le=10)
     """Nodes that may fail or die under one generation before its caller is told."""

@@ -14,7 +14,8 @@ class BusSettings(BaseModel):
     """`nats://host:port`, several by commas; empty means: start an embedded server (`orchestra up`)."""
     connect_timeout_s: float = Field(default=5, gt=0)
     reconnect_wait_s: float = Field(default=0.25, gt=0)
-    ping_interval_s: float = Field(default=10, gt=0)
+    ping_interval_s: float = Field(default=3, gt=0)
+    """A server that answers none of three pings in a row is left for another, or tried anew."""
     request_timeout_s: float = Field(default=5, gt=0)
     pending_messages: int = Field(default=65_536, ge=1)
     """Messages that may wait for one waiting handler before it counts as a slow consumer."""

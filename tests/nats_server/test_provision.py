@@ -97,14 +97,14 @@ async def test_a_changed_consumer_is_updated_in_place_templates_included(bus: Bu
 
     info = await api(bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
     assert info["config"]["filter_subject"] == queue.subject
-    info["config"]["max_ack_pending"] = 3
+    info["config"]["ack_wait"] = 30_000_000_000  # as an earlier version declared it
     body = {"stream_name": queue.STREAM, "config": info["config"]}
     await api(bus, f"CONSUMER.CREATE.{queue.STREAM}.{queue.consumer}", body)
     (drift,) = await apply(bus, declaration)
     assert (drift.name, drift.field, drift.actual, drift.applied) == (
         queue.consumer,
-        "max_ack_pending",
-        3,
+        "ack_wait",
+        30_000_000_000,
         True,
     )
     assert await apply(bus, declaration) == []
