@@ -51,6 +51,8 @@ class Colleagues:
             model=question.model,
             priority=question.priority,
             labels=question.labels,
+            prefix=question.prefix,
+            prefix_tokens=question.prefix_tokens,
         )
         with span(
             f"invoke_agent {question.agent}",

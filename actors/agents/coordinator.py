@@ -25,12 +25,16 @@ from orchestration.patterns import COORDINATOR, Answer, Stage, find_pattern
 @dataclass(slots=True, eq=False)
 class PulledRun:
     """A run taken off the queue. `steps` grows while it is performed, and `envelope` gets the trace of
-    its span, so that both are known whatever happens."""
+    its span, so that both are known whatever happens.
+
+    `prefix` is what an earlier coordinator has said of the answer, which goes on from there."""
 
     run: Run
     envelope: Envelope
     writer: StreamWriter
     steps: list[Step] = field(default_factory=list)
+    prefix: str = ""
+    prefix_tokens: int = 0
 
 
 class Coordinator(Actor):
@@ -70,6 +74,7 @@ class Coordinator(Actor):
                 run, colleagues, agents=self.agents, clock=time.perf_counter, limits=self.settings.limits
             )
             stage.steps = pulled.steps
+            stage.prefix, stage.prefix_tokens = pulled.prefix, pulled.prefix_tokens
             answer = await self._perform(run, stage, pulled.writer)
             running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)

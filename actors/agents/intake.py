@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine
 from functools import partial
@@ -13,25 +12,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from actors.agents.coordinator import PulledRun
-from actors.agents.metrics import RUN_SECONDS, RUNS, RUNS_AT_WORK, pattern_label
-from actors.agents.recorder import Recorder
+from actors.agents.metrics import RUNS_AT_WORK
+from actors.agents.run_sink import JobSink, RunSink
 from actors.agents.settings import AgentsSettings
 from actors.asker import ID_HEADER
+from actors.how_far import how_far
 from actors.jobs.clerk import Clerk
 from actors.jobs.dead import bury, bury_delivery
-from actors.jobs.records import JobRecord, is_job
+from actors.jobs.records import is_job
 from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.service import invalid
-from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorRef
-from actors.runtime.telemetry import trace_id
-from actors.runtime.work import Work
-from orchestration.errors import Cancelled, Defect, NodeLost, OrchestraError, Stopped
+from orchestration.errors import Cancelled, Defect, OrchestraError
 from orchestration.messages import Ended, Priority, Run
 
 log = logging.getLogger(__name__)
@@ -95,33 +91,47 @@ class Intake:
         except ValidationError as error:
             self._later(self._refuse(delivery, run_id, invalid(error)))
             return
+        present = self.open.get(run.id)
+        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
+            present.delivery = delivery
+            return
         envelope = Envelope.from_headers(delivery.message.headers)
         if is_job(run.id):
             self._pulled_job(priority, delivery, run, envelope)
-            return
-        sink = RunSink(self, delivery, run, envelope)
-        if run.id in self._cancelled:
-            self._later(self._end(sink, Cancelled("the caller left")))
-        elif delivery.attempt > 1 and run.priority is Priority.INTERACTIVE:
-            lost = NodeLost("the coordinator that worked on the answer was lost; ask again")
-            self._later(self._end(sink, lost))
+        elif delivery.attempt > 1 and run.id not in self._cancelled:
+            self._later(self._take_up(priority, delivery, run, envelope))
+        else:
+            self._begin(priority, RunSink(self, delivery, run, envelope))
+
+    async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        """Go on with a run that was given out before, unless its coordinator lives and writes on.
+
+        Its steps are done again, but what its reader has of the answer is kept. Where nobody can say how
+        much that is, the run comes again when its ack_wait is over.
+        """
+        quiet_s = self.settings.takeover_quiet_s
+        while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s)).alive:
+            await asyncio.sleep(quiet_s / 3)
+            await delivery.in_progress()
+        sink = RunSink(self, delivery, run, envelope, so_far)
+        if not so_far.open:
+            await sink.failed(Cancelled("the caller left"))
         elif delivery.attempt > self.jobs.attempts:
-            self._later(self._bury(sink))
+            await self._bury(sink)
         else:
             self._begin(priority, sink)
 
     def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """A job has all the time of its attempt, and no caller whose deadline counts."""
-        present = self.open.get(run.id)
-        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
-            present.delivery = delivery
-            return
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
         sink = JobSink(self, delivery, run, timed)
         self._count(priority, sink)
         self._later(sink.begin())
 
     def _begin(self, priority: Priority, sink: RunSink) -> None:
+        if sink.pulled.run.id in self._cancelled:
+            self._later(sink.failed(Cancelled("the caller left")))
+            return
         try:
             sink.work = self.ref.deliver(sink.pulled, sink, sink.pulled.envelope)
         except OrchestraError as error:
@@ -164,10 +174,6 @@ class Intake:
         await bury_delivery(sink.delivery, error)
         await sink.failed(error)
 
-    @staticmethod
-    async def _end(sink: RunSink, error: OrchestraError) -> None:
-        await sink.failed(error)
-
     def _later(self, settle: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._settle(settle))
         self._settling.add(task)
@@ -200,122 +206,3 @@ class Intake:
                     log.debug("cannot keep run %s: %s", sink.pulled.run.id, error)
             for priority in Priority:
                 self._want(priority)
-
-
-class RunSink:
-    """Where a run's result goes: its end onto its stream, then the acknowledgement to the queue."""
-
-    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
-        self.intake = intake
-        self.delivery = delivery
-        self.priority: Priority | None = None
-        self.work: Work | None = None
-        self.began = time.perf_counter()
-        self.pulled = PulledRun(run, envelope, self.make_writer(StreamAddress(run.id)))
-
-    def make_writer(self, address: StreamAddress) -> StreamWriter:
-        return StreamWriter(self.delivery.bus, address, self._gone)
-
-    def cancel(self) -> None:
-        """The caller no longer wants the answer."""
-        if self.work is not None:
-            self.work.cancel()
-
-    def _gone(self) -> None:
-        """Nobody listens. A job is finished all the same."""
-        if self.pulled.run.priority is Priority.INTERACTIVE:
-            self.cancel()
-
-    async def item(self, value: Any) -> None:
-        raise TypeError("a coordinator writes its stream itself")
-
-    async def done(self, ended: Ended) -> None:
-        self._count("ok")
-        try:
-            await self.pulled.writer.end(ended)
-            await self.delivery.ack()
-        finally:
-            self._finish()
-
-    async def failed(self, error: OrchestraError) -> None:
-        """End the stream with the error. A job that this process could not finish goes back."""
-        self._count(error.code)
-        try:
-            if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
-                await self.delivery.nak()
-                return
-            await self.pulled.writer.end(self._ended(error))
-            await self.delivery.ack()
-        finally:
-            self._finish()
-
-    def _ended(self, error: OrchestraError) -> Ended:
-        return Ended(
-            seq=0,
-            finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
-            steps=tuple(self.pulled.steps),
-            error=error.body(),
-            trace_id=trace_id(self.pulled.envelope.trace),
-        )
-
-    def _count(self, outcome: str) -> None:
-        pattern = pattern_label(self.pulled.run.pattern)
-        RUNS.labels(pattern, outcome).inc()
-        RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
-
-    def _finish(self) -> None:
-        self.pulled.writer.close()
-        self.intake.finished(self)
-
-
-class JobSink(RunSink):
-    """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
-
-    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
-        self.recorder: Recorder
-        self.record: JobRecord | None = None
-        self.cancelled = False
-        super().__init__(intake, delivery, run, envelope)
-
-    def make_writer(self, address: StreamAddress) -> StreamWriter:
-        self.recorder = Recorder(self.delivery.bus, address, self._gone)
-        return self.recorder
-
-    async def begin(self) -> None:
-        """Perform the job, unless the books say that there is nothing to do."""
-        try:
-            self.record = await self.intake.clerk.begin(self.pulled.run.id, self.delivery)
-        finally:  # after an error it comes again when its ack_wait is over
-            if self.record is None:
-                self._finish()
-        if self.record is None:
-            return
-        try:
-            if self.cancelled:
-                raise Cancelled("the job was cancelled")
-            self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
-        except OrchestraError as error:
-            await self.failed(error)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        super().cancel()
-
-    async def done(self, ended: Ended) -> None:
-        assert self.record is not None
-        self._count("ok")
-        try:
-            await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
-            await self.recorder.end(ended)
-        finally:
-            self._finish()
-
-    async def failed(self, error: OrchestraError) -> None:
-        assert self.record is not None
-        self._count(error.code)
-        try:
-            ended = self._ended(error)
-            if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
-                await self.recorder.end(ended)
-        finally:
-            self._finish()

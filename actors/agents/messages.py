@@ -13,7 +13,7 @@ from orchestration.messages import ChatMessage, Guide, Priority, Sampling, Wire
 class AskAgent(Wire):
     """Do one step. `id` is an asker's: the events of the step go to `stream.<id>`.
 
-    `sampling` goes over the agent's profile, `model` over its preference.
+    `sampling` goes over the agent's profile, `model` over its preference. The answer goes on from `prefix`.
     """
 
     id: str
@@ -23,6 +23,8 @@ class AskAgent(Wire):
     model: str | None = None
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = Field(default_factory=dict)
+    prefix: str = ""
+    prefix_tokens: int = Field(default=0, ge=0)
 
 
 class AgentAsked(Wire):

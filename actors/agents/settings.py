@@ -22,6 +22,8 @@ class AgentsSettings(BaseModel):
     heartbeat_s: int = Field(default=30, ge=1, le=300)
     keep_alive_s: float = Field(default=2, gt=0)
     """How often a run at work is kept from redelivery; a third of the consumers' ack_wait."""
+    takeover_quiet_s: float = Field(default=3, gt=0)
+    """What was given to another coordinator before is left to it while it wrote within that time."""
     accept_timeout_s: float = Field(default=5, gt=0)
     """How long an agent may take to put a step on its queue."""
     drain_timeout_s: float = Field(default=30, ge=0)

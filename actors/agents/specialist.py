@@ -43,6 +43,8 @@ class Specialist(Agent):
             guide=ask.guide,
             priority=ask.priority,
             labels=ask.labels,
+            prefix=ask.prefix,
+            prefix_tokens=ask.prefix_tokens,
         )
 
     def work(self, prompt: Prompt) -> Generation | Run:

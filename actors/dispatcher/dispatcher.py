@@ -24,6 +24,7 @@ from actors.dispatcher.pulse import Pulse
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.waiting import Waiting
+from actors.how_far import how_far
 from actors.open_stream import OUT_OF_BAND
 from actors.registry import Registry
 from actors.runtime.actor import Actor
@@ -199,7 +200,7 @@ class Dispatcher(Actor):
             await self._settle(job, await handover.given_up(job))
             return
         try:
-            so_far = await handover.how_far(self.bus, job, quiet_s=self.settings.takeover_quiet_s)
+            so_far = await how_far(self.bus, job.id, quiet_s=self.settings.takeover_quiet_s)
         except OrchestraError as error:
             log.info("generation %s begins again: %s", job.id, error)
             so_far = SoFar()

@@ -13,20 +13,13 @@ import logging
 from pydantic import ValidationError
 
 from actors.dispatcher.job import Job
+from actors.how_far import how_far
 from actors.jobs.dead import bury_delivery
 from actors.runtime.bus import Bus
-from actors.runtime.subjects import StreamAddress
-from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, NobodyListens, OrchestraError
-from orchestration.messages import Generation, Resume, SoFar
+from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, OrchestraError
+from orchestration.messages import Generation, SoFar
 
 log = logging.getLogger(__name__)
-
-ANSWER_S = 5.0
-"""An asker answers within a millisecond; one that is silent for so long is not there."""
-ABSENT = 20
-"""Times that nobody may listen, `PAUSE_S` apart, before the asker is taken for gone: after a restart of NATS
-it may need a moment longer to be back than the dispatcher."""
-PAUSE_S = 0.1
 
 
 async def given_up(job: Job) -> Defect:
@@ -37,23 +30,6 @@ async def given_up(job: Job) -> Defect:
     except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
         log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
     return error
-
-
-async def how_far(bus: Bus, job: Job, *, quiet_s: float = 0.0) -> SoFar:
-    """What was read of the stream of `job`, whose next writer is named there.
-
-    A stream that nobody reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not
-    answer, `BusUnavailable` when NATS is away.
-    """
-    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
-    for _ in range(ABSENT):
-        try:
-            reply = await bus.request(StreamAddress(job.id).resume, body, timeout=ANSWER_S)
-        except NobodyListens:
-            await asyncio.sleep(PAUSE_S)
-            continue
-        return SoFar.model_validate_json(reply.data)
-    return SoFar(open=False)
 
 
 async def back(bus: Bus, job: Job, pause_s: float) -> bool:
@@ -69,7 +45,7 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
     """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
     while await back(bus, job, pause_s):
         try:
-            so_far = await how_far(bus, job)
+            so_far = await how_far(bus, job.id)
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)

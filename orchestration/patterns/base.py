@@ -63,7 +63,8 @@ class Answer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One step to be done by `agent`. `sampling` says only what the step cares about: the agent's
-    profile fills the rest, and its role prompt goes before `messages`."""
+    profile fills the rest, and its role prompt goes before `messages`. The answer goes on from `prefix`,
+    which is not said again."""
 
     name: str
     agent: str
@@ -73,6 +74,8 @@ class Question:
     model: str | None
     priority: Priority
     labels: dict[str, str]
+    prefix: str = ""
+    prefix_tokens: int = 0
 
 
 class Ask(Protocol):

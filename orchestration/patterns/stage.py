@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 
 from orchestration.errors import Defect, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Run, Sampling, Step, Usage
@@ -29,6 +30,9 @@ class Stage:
         self.agents = agents
         self.limits = limits or Limits()
         self.steps: list[Step] = []
+        self.prefix, self.prefix_tokens = "", 0
+        """What the caller has of the answer already, when a run is taken up: the step whose parts are
+        passed on to the caller goes on from there."""
         self._ask = ask
         self._clock = clock
 
@@ -56,7 +60,8 @@ class Stage:
     ) -> Answer:
         """The whole answer of one step. Raises the step's error, which is recorded too."""
         answer: Answer | None = None
-        async with aclosing(self.stream(agent, messages, name=name, sampling=sampling, guide=guide)) as items:
+        question = self._question(agent, messages, name, sampling, guide)
+        async with aclosing(self._perform(question)) as items:
             async for item in items:
                 if isinstance(item, Answer):
                     answer = item
@@ -72,8 +77,26 @@ class Stage:
         sampling: Sampling | None = None,
         guide: Guide | None = None,
     ) -> AsyncGenerator[Part | Answer, None]:
-        """The parts of one step as they come, and its `Answer` last. Raises the step's error."""
-        question = Question(
+        """The parts of one step as they come, and its `Answer` last, for the caller. Raises the step's
+        error."""
+        question = replace(
+            self._question(agent, messages, name, sampling, guide),
+            prefix=self.prefix,
+            prefix_tokens=self.prefix_tokens,
+        )
+        async with aclosing(self._perform(question)) as items:
+            async for item in items:
+                yield item
+
+    def _question(
+        self,
+        agent: str,
+        messages: tuple[ChatMessage, ...],
+        name: str,
+        sampling: Sampling | None,
+        guide: Guide | None,
+    ) -> Question:
+        return Question(
             name=name,
             agent=agent,
             messages=messages,
@@ -83,8 +106,11 @@ class Stage:
             priority=self.run.priority,
             labels=self.run.labels,
         )
+
+    async def _perform(self, question: Question) -> AsyncGenerator[Part | Answer, None]:
+        name, agent = question.name, question.agent
         began = self._clock()
-        said: list[str] = []
+        said = [question.prefix]
         outcome: Outcome | None = None
         try:
             async with aclosing(self._ask.generate(question)) as items:

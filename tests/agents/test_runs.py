@@ -18,9 +18,9 @@ from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.provision import apply
-from actors.runtime.subjects import RunQueue
+from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorSystem
-from orchestration.errors import DeadlineExceeded, NodeLost, NoNode, OrchestraError, UnknownModel
+from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, UnknownModel
 from orchestration.messages import (
     ChatMessage,
     Chunk,
@@ -239,8 +239,11 @@ async def test_a_run_cut_off_by_a_drain_ends_with_an_error_that_may_be_asked_aga
 
 
 @asynccontextmanager
-async def once_delivered(url: str, priority: Priority) -> AsyncIterator[asyncio.Future[Ended]]:
-    """A run whose first coordinator took it and died: its message is in the queue again. Gives its end."""
+async def once_delivered(
+    url: str, priority: Priority, *said: str
+) -> AsyncIterator[asyncio.Future[tuple[str, Ended]]]:
+    """A run whose first coordinator took it, said some of the answer, and died: its message is in the queue
+    again. Gives its text and its end."""
     async with connection(url, "crashed") as bus:
         await apply(bus, shipped())
         asker = Asker(bus)
@@ -249,8 +252,12 @@ async def once_delivered(url: str, priority: Priority) -> AsyncIterator[asyncio.
         puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(priority), taken.set_result)
         await puller.start()
         puller.want(1)
-        end = asyncio.ensure_future(end_of(asker, make_run(asker, "single", priority=priority)))
+        run = make_run(asker, "single", priority=priority)
+        end = asyncio.ensure_future(answer_of(asker, run))
         delivery = await taken
+        for seq, text in enumerate(said):
+            chunk = Chunk(seq=seq, text=text, tokens=len(text.split()))
+            bus.post(StreamAddress(run.id).subject, chunk.model_dump_json().encode())
         await puller.stop()
         await delivery.nak()
         try:
@@ -259,22 +266,39 @@ async def once_delivered(url: str, priority: Priority) -> AsyncIterator[asyncio.
             await asker.stop()
 
 
-async def end_of(asker: Asker, run: Run) -> Ended:
-    return (await perform(asker, run))[1]
+async def answer_of(asker: Asker, run: Run) -> tuple[str, Ended]:
+    return (await perform(asker, run))[:2]
 
 
-async def test_an_interactive_run_whose_coordinator_died_is_not_performed_twice(nats: RunningNats) -> None:
-    async with once_delivered(nats.url, Priority.INTERACTIVE) as end:
-        async with cluster(nats.url, echo()) as running:
-            with pytest.raises(NodeLost, match="ask again"):
-                await end
+@pytest.mark.parametrize("priority", Priority)
+@pytest.mark.parametrize("said", [(), ("Why is", " the")], ids=["before its answer", "in its middle"])
+async def test_a_run_whose_coordinator_died_goes_on_at_another(
+    nats: RunningNats, priority: Priority, said: tuple[str, ...]
+) -> None:
+    async with once_delivered(nats.url, priority, *said) as answer:
+        async with cluster(nats.url, echo(), AgentsSettings(takeover_quiet_s=0.2)) as running:
+            text, ended = await answer
+            assert text == "Why is the sky blue?"
+            assert (ended.finish_reason, ended.usage.completion_tokens) == ("stop", 5)
+            assert [step.text for step in ended.steps] == [text]
             await until_queued(running.bus, 0)
 
 
-async def test_a_job_whose_coordinator_died_is_performed_by_another(nats: RunningNats) -> None:
-    async with once_delivered(nats.url, Priority.BATCH) as end:
-        async with cluster(nats.url, echo()):
-            assert (await end).finish_reason == "stop"
+async def test_a_run_delivered_twice_is_performed_once_while_its_coordinator_lives(nats: RunningNats) -> None:
+    settings = AgentsSettings(keep_alive_s=60, drain_timeout_s=5)
+    async with cluster(nats.url, echo(speed=2.0), settings) as running:
+        answering = asyncio.ensure_future(answer_of(running.asker, make_run(running.asker, "single")))
+        intake = running.team.intake
+        assert intake is not None
+        await eventually(lambda: len(intake.open) == 1)
+        (sink,) = intake.open.values()
+        first = sink.delivery
+        await first.nak()  # as NATS does when a keep-alive came too late
+        await eventually(lambda: sink.delivery is not first)
+        text, _ = await answering
+        assert text == "Why is the sky blue?"
+        await until_queued(running.bus, 0)
+        assert not intake.open
 
 
 async def test_replicas_of_the_agents_share_runs_and_steps(nats: RunningNats) -> None:

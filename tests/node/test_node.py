@@ -27,7 +27,7 @@ from tests.fixtures.stage import stage as set_up
 @pytest.fixture
 async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
     async with set_up(nats_server.url) as stage:
-        stage.asker.name += "-away"  # the tests listen themselves: its asker would stop streams it did not open
+        stage.asker.name += "-away"  # the tests listen themselves: it would stop streams it did not open
         yield stage
 
 

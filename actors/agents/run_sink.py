@@ -1,0 +1,157 @@
+"""Where a run's result goes: onto its stream and, for a job, into the books; then its message is settled."""
+
+from __future__ import annotations
+
+import time
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from actors.agents.coordinator import PulledRun
+from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
+from actors.agents.recorder import Recorder
+from actors.jobs.records import JobRecord
+from actors.runtime.envelope import Envelope
+from actors.runtime.jetstream import Delivery
+from actors.runtime.streams import StreamWriter
+from actors.runtime.subjects import StreamAddress
+from actors.runtime.telemetry import trace_id
+from actors.runtime.work import Work
+from orchestration.errors import Cancelled, OrchestraError, Stopped
+from orchestration.messages import Ended, Priority, Run, SoFar
+
+if TYPE_CHECKING:
+    from actors.agents.intake import Intake
+
+
+class RunSink:
+    """Where a run's result goes: its end onto its stream, then the acknowledgement to the queue."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        delivery: Delivery,
+        run: Run,
+        envelope: Envelope,
+        so_far: SoFar | None = None,
+    ) -> None:
+        """`so_far` is given where another coordinator has had the run: what was read of its stream."""
+        self.intake = intake
+        self.delivery = delivery
+        self.priority: Priority | None = None
+        self.work: Work | None = None
+        self.began = time.perf_counter()
+        self.pulled = PulledRun(run, envelope, self.make_writer(StreamAddress(run.id), so_far))
+        if so_far is not None:
+            self.pulled.prefix, self.pulled.prefix_tokens = so_far.text, so_far.tokens
+
+    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
+        if so_far is None:
+            return StreamWriter(self.delivery.bus, address, self._gone)
+        writer = so_far.writer or token_hex(4)
+        return StreamWriter(self.delivery.bus, address, self._gone, writer, so_far.seq)
+
+    def cancel(self) -> None:
+        """The caller no longer wants the answer."""
+        if self.work is not None:
+            self.work.cancel()
+
+    def _gone(self) -> None:
+        """Nobody listens, or another coordinator has taken over."""
+        self.cancel()
+
+    async def item(self, value: Any) -> None:
+        raise TypeError("a coordinator writes its stream itself")
+
+    async def done(self, ended: Ended) -> None:
+        self._count("ok")
+        try:
+            await self.pulled.writer.end(ended)
+            await self.delivery.ack()
+        finally:
+            self._finish()
+
+    async def failed(self, error: OrchestraError) -> None:
+        """End the stream with the error. A job that this process could not finish goes back."""
+        self._count(error.code)
+        try:
+            if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
+                await self.delivery.nak()
+                return
+            await self.pulled.writer.end(self._ended(error))
+            await self.delivery.ack()
+        finally:
+            self._finish()
+
+    def _ended(self, error: OrchestraError) -> Ended:
+        return Ended(
+            seq=0,
+            finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
+            steps=tuple(self.pulled.steps),
+            error=error.body(),
+            trace_id=trace_id(self.pulled.envelope.trace),
+        )
+
+    def _count(self, outcome: str) -> None:
+        pattern = pattern_label(self.pulled.run.pattern)
+        RUNS.labels(pattern, outcome).inc()
+        RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
+
+    def _finish(self) -> None:
+        self.pulled.writer.close()
+        self.intake.finished(self)
+
+
+class JobSink(RunSink):
+    """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
+
+    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        self.recorder: Recorder
+        self.record: JobRecord | None = None
+        self.cancelled = False
+        super().__init__(intake, delivery, run, envelope)
+
+    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
+        self.recorder = Recorder(self.delivery.bus, address, self._gone)
+        return self.recorder
+
+    def _gone(self) -> None:
+        """Nobody watches. It is finished all the same."""
+
+    async def begin(self) -> None:
+        """Perform the job, unless the books say that there is nothing to do."""
+        try:
+            self.record = await self.intake.clerk.begin(self.pulled.run.id, self.delivery)
+        finally:  # after an error it comes again when its ack_wait is over
+            if self.record is None:
+                self._finish()
+        if self.record is None:
+            return
+        try:
+            if self.cancelled:
+                raise Cancelled("the job was cancelled")
+            self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
+        except OrchestraError as error:
+            await self.failed(error)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        super().cancel()
+
+    async def done(self, ended: Ended) -> None:
+        assert self.record is not None
+        self._count("ok")
+        try:
+            await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
+            await self.recorder.end(ended)
+        finally:
+            self._finish()
+
+    async def failed(self, error: OrchestraError) -> None:
+        assert self.record is not None
+        self._count(error.code)
+        try:
+            ended = self._ended(error)
+            if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
+                await self.recorder.end(ended)
+        finally:
+            self._finish()

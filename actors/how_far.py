@@ -1,0 +1,35 @@
+"""Asks who reads a stream how far it has come, so that another can go on with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.runtime.bus import Bus
+from actors.runtime.subjects import StreamAddress
+from orchestration.errors import NobodyListens
+from orchestration.messages import Resume, SoFar
+
+ANSWER_S = 5.0
+"""An asker answers within a millisecond; one that is silent for so long is not there."""
+ABSENT = 20
+"""Times that nobody may listen, `PAUSE_S` apart, before the asker is taken for gone: after a restart of NATS
+it may need a moment longer to be back than who asks it."""
+PAUSE_S = 0.1
+
+
+async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
+    """What was read of the stream of that id, whose next writer is named there.
+
+    With `quiet_s` above 0 a writer heard of within so many seconds is left alone. A stream that nobody
+    reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer,
+    `BusUnavailable` when NATS is away.
+    """
+    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    for _ in range(ABSENT):
+        try:
+            reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
+        except NobodyListens:
+            await asyncio.sleep(PAUSE_S)
+            continue
+        return SoFar.model_validate_json(reply.data)
+    return SoFar(open=False)
