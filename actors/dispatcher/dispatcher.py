@@ -40,10 +40,12 @@ from orchestration.errors import (
     OrchestraError,
     Stopped,
 )
-from orchestration.messages import Ended, SoFar
+from orchestration.messages import Ended, NodeInfo, SoFar
 
 log = logging.getLogger(__name__)
 
+LOOKED_AT = 16
+"""Waiting generations of a model, one of which may overtake those before it."""
 ROUND_S = 0.005
 """Between two looks at every model's room: a finished generation makes room for other models too."""
 
@@ -159,8 +161,16 @@ class Dispatcher(Actor):
         ]
 
     def _starves(self) -> bool:
+        """Whether work waits here for long, and not because all are busy: this dispatcher has less than half
+        of its share of the slots. To keep to shares costs capacity, which at full load nobody gets back."""
         since = time.monotonic() - self.settings.starving_s
-        return any(job.waits and job.pulled_at < since for job in self._jobs.values())
+        late = {job.queue.model for job in self._jobs.values() if job.waits and job.pulled_at < since}
+        return any(self._is_short_of_slots(model) for model in late)
+
+    def _is_short_of_slots(self, model: str) -> bool:
+        counts = self._in_flight.counts
+        mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
+        return 2 * mine * self._peers.count < self._placing.room(model)[1]
 
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
@@ -249,24 +259,27 @@ class Dispatcher(Actor):
 
     def _place(self, model: str) -> None:
         """Start waiting generations of `model` while a node has room; settle those nobody wants."""
-        while (job := self._waiting.first(model)) is not None:
-            if job.cancelled or job.expired:
-                self._withdraw(job)
-                continue
-            ahead = sum(self._waiting.of_each(model)) - 1
-            # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
-            patient = ahead < max(1, self._ahead(self._placing.room(model)[1]) // 2)
-            node = self._placing.choose(job, ahead=ahead, patient=patient)
-            if node is None:
-                if not self._placing.possible(job) and self.registry.serving(model):
+        while jobs := self._waiting.in_order(model, LOOKED_AT):
+            if unwanted := [job for job in jobs if job.cancelled or job.expired]:
+                for job in unwanted:
                     self._withdraw(job)
-                    continue
+                continue
+            # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
+            hurry = len(jobs) > max(1, self._ahead(self._placing.room(model)[1]) // 2)
+            started = self._placing.start_one(jobs, hurry=hurry)
+            if started is not None:
+                self._start(*started)
+            elif self._placing.possible(jobs[0]) or not self.registry.serving(model):
                 break
-            self._waiting.remove(job)
-            job.stop_timer()
-            job.placed = True
-            self.me.tell(Place(job, node), _trace_only(job))
+            else:
+                self._withdraw(jobs[0])
         WAITING.set(len(self._waiting))
+
+    def _start(self, job: Job, node: NodeInfo) -> None:
+        self._waiting.remove(job)
+        job.stop_timer()
+        job.placed = True
+        self.me.tell(Place(job, node), _trace_only(job))
 
     async def on_settle(self, message: Settle) -> None:
         """End a generation that runs nowhere."""

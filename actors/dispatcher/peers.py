@@ -36,6 +36,11 @@ class Peers:
         self._subscription: Subscription | None = None
         self._saying: asyncio.Task[None] | None = None
 
+    @property
+    def count(self) -> int:
+        """Dispatchers, this one too."""
+        return len(self.heard) + 1
+
     async def start(self) -> None:
         self._subscription = await self.bus.subscribe(HERE, self._here)
         self._saying = asyncio.get_running_loop().create_task(self._say())
@@ -70,7 +75,7 @@ class Peers:
         turn = Turn()
         if starves or any(starving for _, starving in self.heard.values()):
             rank = sum(name < self.name for name in self.heard)
-            turn = Turn(len(self.heard) + 1, rank + int(time.time() / INTERVAL_S))
+            turn = Turn(self.count, rank + int(time.time() / INTERVAL_S))
         if turn != self.turn:
             self.turn = turn
             self._on_turn(turn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from actors.dispatcher.in_flight import InFlight
@@ -30,6 +30,8 @@ from orchestration.placement import (
     Needs,
     Outcome,
     Turn,
+    Waiting,
+    Waits,
     explain,
 )
 
@@ -101,37 +103,40 @@ class Placing:
         self.chooser.view.wake(time.monotonic())
         return self.chooser.view.room(model)
 
-    def choose(
-        self, job: Job, *, ahead: int = 0, without: frozenset[str] = NOBODY, patient: bool = False
-    ) -> NodeInfo | None:
-        """The node to run it on, its slot taken; None for none now, in which case `again` follows.
-
-        `ahead` generations of the model wait here beside it. A `patient` one may wait for a faster node.
-        """
+    def choose(self, job: Job, *, without: frozenset[str] = NOBODY) -> NodeInfo | None:
+        """The node to run it on at once, its slot taken; None for none now, in which case `again` follows."""
         now = time.monotonic()
-        needs = needs_of(job)
-        choice = self.chooser.choose(
-            needs,
-            now,
-            without=without,
-            ahead=ahead,
-            waited_s=now - job.pulled_at,
-            patient=patient,
-        )
-        if not isinstance(choice, Choice):
-            if choice.until is not None:
-                self._later(job.queue.model, choice.until - now)
+        choice = self.chooser.choose(needs_of(job), now, without=without, patient=False)
+        if isinstance(choice, Waits):
+            self._later(job.queue.model, choice, now)
             return None
+        return self._taken(job, choice, now)
+
+    def start_one(self, jobs: Sequence[Job], *, hurry: bool) -> tuple[Job, NodeInfo] | None:
+        """Of jobs of one model that wait, in their order, the one to start now, and its node, whose slot is
+        taken; None for none now, in which case `again` follows. In a `hurry` no slot stays free."""
+        now = time.monotonic()
+        waiting = [Waiting(needs_of(job), now - job.pulled_at) for job in jobs]
+        found = self.chooser.start_one(waiting, now, hurry=hurry)
+        if isinstance(found, Waits):
+            self._later(jobs[0].queue.model, found, now)
+            return None
+        place, choice = found
+        return jobs[place], self._taken(jobs[place], choice, now)
+
+    def _taken(self, job: Job, choice: Choice, now: float) -> NodeInfo:
         if choice.probe:
             self._probes.add((job.id, choice.node.id))
         if log.isEnabledFor(logging.DEBUG):
-            explained = explain(self.chooser.view, needs, now)
+            explained = explain(self.chooser.view, needs_of(job), now)
             log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explained.model_dump_json())
         self.in_flight.take(choice.node.id)
         return choice.node
 
-    def _later(self, model: str, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+    def _later(self, model: str, waits: Waits, now: float) -> None:
+        if waits.until is None:
+            return
+        loop, seconds = asyncio.get_running_loop(), waits.until - now
         due = self._timers.get(model)
         if due is not None and not due.cancelled() and due.when() <= loop.time() + seconds:
             return

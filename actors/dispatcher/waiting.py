@@ -45,6 +45,12 @@ class _Lines:
                 return self.head(rank)
         return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
 
+    def in_order(self, most: int) -> list[Job]:
+        """The first, and after it all others, most urgent first."""
+        first = self.first()
+        others = (job for line in self.jobs for job in line if job.waits and job is not first)
+        return [] if first is None else [first, *itertools.islice(others, most - 1)]
+
     def left(self, rank: int) -> None:
         """One of this rank waits no more."""
         self.counts[rank] -= 1
@@ -85,10 +91,11 @@ class Waiting:
         lines.jobs[rank].append(job)
         lines.counts[rank] += 1
 
-    def first(self, model: str) -> Job | None:
-        """Who is next; it goes on waiting until `remove`."""
+    def in_order(self, model: str, most: int) -> list[Job]:
+        """Who is next, and who may overtake it if that does not start yet: at most so many. All go on
+        waiting until `remove`."""
         lines = self._lines.get(model)
-        return None if lines is None else lines.first()
+        return [] if lines is None else lines.in_order(most)
 
     def remove(self, job: Job) -> None:
         """It waits no more; harmless for one that does not."""

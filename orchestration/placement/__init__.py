@@ -1,7 +1,7 @@
 """Where a generation runs."""
 
 from orchestration.placement.breaker import BreakerSettings, Outcome
-from orchestration.placement.chooser import Choice, Chooser, Waits
+from orchestration.placement.chooser import Choice, Chooser, Waiting, Waits
 from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.fit import Line
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
@@ -19,6 +19,7 @@ __all__ = [
     "Needs",
     "Outcome",
     "Turn",
+    "Waiting",
     "Waits",
     "as_labels",
     "explain",

@@ -6,11 +6,14 @@ because nodes differ. It costs the same for ten nodes and for ten thousand, and 
 the same stale loads do not pile onto the one node that seems best.
 
 A generation may also wait a moment for a fast node rather than begin on a much slower one that is idle (the
-slow-server problem: Lin and Kumar, 1984, show that the best policy is such a threshold).
+slow-server problem: Lin and Kumar, 1984, show that the best policy is such a threshold). Meanwhile one behind
+it may begin there for which that is soon enough, as a short one: so the slow node is not idle, and does not
+hold the long answers that make the tail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple
@@ -39,9 +42,18 @@ class Choice(NamedTuple):
 
 
 class Waits(NamedTuple):
-    """Nowhere for now. Ask again at `until` at the latest, or whenever something changed; None: only then."""
+    """Nowhere for now. Ask again at `until` at the latest, or whenever something changed; None: only then.
+    `by_choice` says that there is room, and that to wait promises more."""
 
     until: float | None
+    by_choice: bool = False
+
+
+class Waiting(NamedTuple):
+    """What waits for a node, and for how long already."""
+
+    needs: Needs
+    waited_s: float
 
 
 class Chooser:
@@ -78,13 +90,40 @@ class Chooser:
         if best is None or best_score is None:
             return Waits(self.view.next_wake(needs.model))
         if patient and pool.full.count and best.rates.samples:
-            spare = best_score.cost - self._sooner(pool, needs, now, ahead, without) * PATIENCE - waited_s
+            spare = best_score.cost - self._else_s(pool, needs, now, ahead, without) * PATIENCE - waited_s
             if spare > 0:
-                return Waits(now + spare)
+                return Waits(now + spare, by_choice=True)
         probe = best.breaker.begin(now)
         if probe:
             self.view.breaker_changed(best, now)
         return Choice(best.load.info, best_score, probe)
+
+    def start_one(self, waiting: Sequence[Waiting], now: float, *, hurry: bool) -> tuple[int, Choice] | Waits:
+        """The first of those that wait, in their order, that should start now, by its place, and where.
+
+        One that had better wait is overtaken by those that need not, for as long as it gains by that. In a
+        `hurry` no slot stays free: the one starts that gives up the least.
+        """
+        found: Waits | None = None
+        least = 0
+        tried: set[Needs] = set()
+        for place, (needs, waited_s) in enumerate(waiting):
+            if needs in tried:  # it has waited less than the same before it
+                continue
+            tried.add(needs)
+            choice = self.choose(needs, now, ahead=len(waiting) - 1, waited_s=waited_s)
+            if isinstance(choice, Choice):
+                return place, choice
+            if found is None or _sooner(choice, found):
+                found, least = choice, place
+            if not self.view.room(needs.model)[0]:
+                break
+        if found is None:
+            return Waits(None)
+        if hurry and found.by_choice:
+            choice = self.choose(waiting[least].needs, now, patient=False)
+            return (least, choice) if isinstance(choice, Choice) else choice
+        return found
 
     @staticmethod
     def _better(replica: Replica, found: Score, best: Replica | None, best_score: Score) -> bool:
@@ -92,7 +131,7 @@ class Chooser:
             return found.cost < best_score.cost
         return (-replica.load.free, replica.id) < (-best.load.free, best.id)
 
-    def _sooner(self, pool: Pool, needs: Needs, now: float, ahead: int, without: frozenset[str]) -> float:
+    def _else_s(self, pool: Pool, needs: Needs, now: float, ahead: int, without: frozenset[str]) -> float:
         """Seconds until the answer, were it to wait for one of the full replicas."""
         soonest = float("inf")
         for replica in pool.two(pool.full, self.random, without):
@@ -126,3 +165,10 @@ class Chooser:
     def possible(self, needs: Needs) -> bool:
         """Whether any live replica of the model may run it at all, now or later."""
         return any(not each.misfit(needs) for each in self.view.replicas.get(needs.model, {}).values())
+
+
+def _sooner(one: Waits, other: Waits) -> bool:
+    """Whether `one` ends first, those by choice before all that cannot start."""
+    if one.by_choice != other.by_choice:
+        return one.by_choice
+    return one.until is not None and (other.until is None or one.until < other.until)

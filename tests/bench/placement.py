@@ -3,8 +3,9 @@
 `python -m tests.bench.placement` times decisions among 100, 1,000 and 10,000 replicas, with the update that
 follows each. Then it plays the same skewed load over four nodes of different speed on a simulated clock, once
 with Orchestra's chooser and once each at random, in turn, and by least connections. The simulation has the
-dispatcher's rules: what finds no free slot waits, oldest first; dispatchers learn of each other's load only
-from reports up to `REPORT_S` old, and a node that is full after all refuses.
+dispatcher's rules: what finds no free slot waits, oldest first, but for what Orchestra lets overtake;
+dispatchers learn of each other's load only from reports up to `REPORT_S` old, and a node that is full after
+all refuses. `placement_nodes` does the same with real nodes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 
 from orchestration.messages import Hardware, ModelCard, ModelRates, NodeInfo
-from orchestration.placement import Choice, Chooser, Needs, Turn
+from orchestration.placement import Choice, Chooser, Needs, Turn, Waiting, Waits
 
 MODEL = "m"
 DECISIONS = 20_000
@@ -28,6 +30,7 @@ SPEEDS = (200.0, 100.0, 50.0, 20.0)
 SLOTS = 4
 REPORT_S = 0.25
 STARVING_S = 2.0
+PULLED_AHEAD = SLOTS * len(SPEEDS) // 2
 REQUESTS = 20_000
 MEAN_TOKENS = 20
 LOADS = (0.3, 0.6, 0.85)
@@ -77,6 +80,10 @@ def time_decisions(replicas: int) -> tuple[float, float, float]:
     )
 
 
+Line = deque[tuple[float, int]]
+"""When each that waits arrived, and its tokens."""
+
+
 class Policy:
     """Chooses among nodes with a free slot as one dispatcher sees them; None to wait."""
 
@@ -96,12 +103,13 @@ class Policy:
         """The node was full after all."""
         self.others[place] = SLOTS - self.mine[place]
 
-    def pick(self, free: list[int], now: float, tokens: int, ahead: int, waited: float) -> int | None:
+    def pick(self, free: list[int]) -> int:
         raise NotImplementedError
 
-    def choose(self, now: float, tokens: int, ahead: int, waited: float) -> int | None:
+    def start_one(self, waiting: Line, now: float) -> tuple[int, int] | None:
+        """Who of those that wait starts now, and where; None for nobody."""
         free = [place for place, load in enumerate(self.loads()) if load < SLOTS]
-        return self.pick(free, now, tokens, ahead, waited) if free else None
+        return (0, self.pick(free)) if free else None
 
     def changed(self, place: int, now: float) -> None:
         """`mine` of a node did."""
@@ -111,7 +119,7 @@ class Policy:
 
 
 class AtRandom(Policy):
-    def pick(self, free: list[int], now: float, tokens: int, ahead: int, waited: float) -> int | None:
+    def pick(self, free: list[int]) -> int:
         return self.random.choice(free)
 
 
@@ -120,13 +128,13 @@ class InTurn(Policy):
         super().__init__(random)
         self.last = -1
 
-    def pick(self, free: list[int], now: float, tokens: int, ahead: int, waited: float) -> int | None:
+    def pick(self, free: list[int]) -> int:
         self.last = min(free, key=lambda place: (place - self.last - 1) % len(SPEEDS))
         return self.last
 
 
 class LeastConnections(Policy):
-    def pick(self, free: list[int], now: float, tokens: int, ahead: int, waited: float) -> int | None:
+    def pick(self, free: list[int]) -> int:
         loads = self.loads()
         least = min(loads[place] for place in free)
         return self.random.choice([place for place in free if loads[place] == least])
@@ -151,10 +159,14 @@ class Ours(Policy):
     def changed(self, place: int, now: float) -> None:
         self.chooser.view.loaded(str(place), self.mine[place], now)
 
-    def choose(self, now: float, tokens: int, ahead: int, waited: float) -> int | None:
-        needs = Needs(model=MODEL, prompt_tokens=0, output_tokens=tokens)
-        choice = self.chooser.choose(needs, now, ahead=ahead, waited_s=waited)
-        return int(choice.node.id) if isinstance(choice, Choice) else None
+    def start_one(self, waiting: Line, now: float) -> tuple[int, int] | None:
+        pulled = list(islice(waiting, PULLED_AHEAD))
+        found = self.chooser.start_one(
+            [Waiting(Needs(model=MODEL, prompt_tokens=0, output_tokens=n), now - at) for at, n in pulled],
+            now,
+            hurry=len(pulled) > PULLED_AHEAD // 2,
+        )
+        return None if isinstance(found, Waits) else (found[0], int(found[1].node.id))
 
 
 POLICIES: dict[str, Callable[[Random], Policy]] = {
@@ -181,7 +193,7 @@ class Simulation:
         """Seconds from arrival to end of each request."""
         random = Random(self.seed)
         policies = [POLICIES[self.policy](Random(self.seed + n)) for n in range(self.dispatchers)]
-        waiting: list[deque[tuple[float, int]]] = [deque() for _ in policies]
+        waiting: list[Line] = [deque() for _ in policies]
         rate = self.load * SLOTS * sum(SPEEDS) / MEAN_TOKENS
         numbers = itertools.count()
         events: list[tuple[float, int, str, tuple[int, int, float]]] = []
@@ -204,7 +216,7 @@ class Simulation:
                 self.latencies.append(now - arrived)
             for number, policy in enumerate(policies):
                 if kind == "report":
-                    starves = any(line and now - line[0][0] > STARVING_S for line in waiting)
+                    starves = any(map(self._starves, policies, waiting, itertools.repeat(now)))
                     policy.share(Turn(self.dispatchers, number + int(now)) if starves else Turn(), now)
                     for at, load in enumerate(self.running):
                         policy.report(at, load, now)
@@ -212,24 +224,29 @@ class Simulation:
                     self._start(number, policy, waiting[number], now, events, numbers)
         return self.latencies
 
+    def _starves(self, policy: Policy, line: Line, now: float) -> bool:
+        share = SLOTS * len(SPEEDS) / self.dispatchers
+        return bool(line) and now - line[0][0] > STARVING_S and 2 * sum(policy.mine) < share
+
     def _start(
         self,
         who: int,
         policy: Policy,
-        waiting: deque[tuple[float, int]],
+        waiting: Line,
         now: float,
         events: list[tuple[float, int, str, tuple[int, int, float]]],
         numbers: itertools.count[int],
     ) -> None:
         while waiting:
-            arrived, tokens = waiting[0]
-            place = policy.choose(now, tokens, len(waiting) - 1, now - arrived)
-            if place is None:
+            started = policy.start_one(waiting, now)
+            if started is None:
                 return
+            number, place = started
             if self.running[place] >= SLOTS:  # others were there first: it refuses
                 policy.refused(place, now)
                 continue
-            waiting.popleft()
+            arrived, tokens = waiting[number]
+            del waiting[number]
             self.running[place] += 1
             policy.mine[place] += 1
             policy.changed(place, now)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -106,3 +107,25 @@ async def test_dispatchers_count_each_other(stage: Stage) -> None:
     await stage.node()
     dispatchers = [await stage.dispatcher() for _ in range(3)]
     await eventually(lambda: [len(each._peers.heard) for each in dispatchers] == [2, 2, 2])
+
+
+async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_long_work_waits(
+    stage: Stage,
+) -> None:
+    await stage.node(slots=2, speed=5)
+    settings = SETTINGS.model_copy(update={"starving_s": 0.05})
+    rich = await stage.dispatcher(settings)
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(2)]
+    await eventually(lambda: len(rich._in_flight) >= 2)
+    poor = await stage.dispatcher(settings)
+    await eventually(lambda: poor._peers.heard and rich._peers.heard)
+    asked += [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(4)]
+    await eventually(poor._starves)
+    await eventually(
+        lambda: any(job.waits and time.monotonic() - job.pulled_at > 0.1 for job in rich._jobs.values())
+    )
+    assert len(rich._waiting)
+    assert not rich._starves()
+    for each in asked:
+        each.cancel()
+    await asyncio.wait(asked)

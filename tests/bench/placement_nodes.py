@@ -1,0 +1,191 @@
+"""Orchestra's placement against simpler policies, on real nodes under a real, skewed load.
+
+`python -m tests.bench.placement_nodes` starts four echo nodes of different speed, each a process, and asks
+them through the real queue and a real dispatcher. Requests come at random moments (Poisson), whether or not
+earlier ones are answered, at `LOAD` of all that the nodes can do, with lengths from a geometric distribution.
+Every policy gets the same moments and lengths. Once each caller limits its answer to its length, so that a
+dispatcher can know it; once nobody says anything.
+
+The rivals get what is Orchestra's beside the choice itself: no node is asked for more than its slots, and
+what finds none free waits in the one queue. Latencies are from asking to the end of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from actors.dispatcher import Dispatcher, DispatcherSettings
+from orchestration.messages import NodeInfo
+from orchestration.placement import Choice, Chooser, Needs, Waits
+from orchestration.placement.scoring import score
+from tests.bench.placement import percentile
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import start_nats
+from tests.fixtures.process import Process, orchestra
+from tests.fixtures.stage import Stage
+from tests.fixtures.stage import stage as set_up
+
+SPEEDS = {"fast": 200, "good": 100, "fair": 50, "slow": 20}
+"""Tokens a second for each generation."""
+SLOTS = 4
+MEAN_TOKENS = 20
+MOST_TOKENS = 200
+LOAD = 0.85
+REQUESTS = 1500
+"""Of each policy and kind, the first `WARM` of which are not counted."""
+WARM = 150
+PATIENCE_S = 60.0
+
+
+class Rival(Chooser):
+    """Chooses among the nodes with a free slot, which `view` knows."""
+
+    def __init__(self, own: Chooser) -> None:
+        super().__init__(own.settings)
+        self.view = own.view
+        self.last = -1
+
+    def choose(
+        self,
+        needs: Needs,
+        now: float,
+        *,
+        without: frozenset[str] = frozenset(),
+        ahead: int = 0,
+        waited_s: float = 0.0,
+        patient: bool = True,
+    ) -> Choice | Waits:
+        loads = self.view.nodes
+        free = sorted(name for name, load in loads.items() if load.free and name not in without)
+        if not free:
+            return Waits(None)
+        node = self.pick(free)
+        return Choice(loads[node].info, score(self.view.replicas[needs.model][node], needs, now), False)
+
+    def pick(self, free: list[str]) -> str:
+        raise NotImplementedError
+
+
+class AtRandom(Rival):
+    def pick(self, free: list[str]) -> str:
+        return self.random.choice(free)
+
+
+class InTurn(Rival):
+    def pick(self, free: list[str]) -> str:
+        names = sorted(self.view.nodes)
+        turns = {name: (place - self.last - 1) % len(names) for place, name in enumerate(names)}
+        node = min(free, key=turns.__getitem__)
+        self.last = names.index(node)
+        return node
+
+
+class LeastConnections(Rival):
+    def pick(self, free: list[str]) -> str:
+        at_work = {name: self.view.nodes[name].at_work for name in free}
+        least = min(at_work.values())
+        return self.random.choice([name for name in free if at_work[name] == least])
+
+
+def orchestras(own: Chooser) -> Chooser:
+    return own
+
+
+POLICIES = {
+    "orchestra": orchestras,
+    "random": AtRandom,
+    "round-robin": InTurn,
+    "least connections": LeastConnections,
+}
+
+
+async def one(stage: Stage, tokens: int, told: bool, taken: list[float], by: Counter[str]) -> None:
+    """Ask for so many tokens, and count how long that took."""
+    words = "word " * tokens
+    generation = stage.generation("word" if told else words, tokens=tokens if told else None)
+    began = time.perf_counter()
+    _, ended = await stage.ask(generation, within_s=PATIENCE_S)
+    assert ended.usage.completion_tokens == tokens
+    taken.append(time.perf_counter() - began)
+    by[ended.node] += 1
+
+
+async def play(stage: Stage, told: bool, requests: int, seed: int) -> tuple[list[float], Counter[str]]:
+    """Seconds of each counted request, and how many each node answered."""
+    random = Random(seed)
+    rate = LOAD * SLOTS * sum(SPEEDS.values()) / MEAN_TOKENS
+    taken: list[float] = []
+    warming: list[float] = []
+    by: Counter[str] = Counter()
+    due = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(requests):
+            due += random.expovariate(rate)
+            tokens = min(MOST_TOKENS, 1 + int(random.expovariate(1 / MEAN_TOKENS)))
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(stage, tokens, told, taken if number >= WARM else warming, by))
+    return taken, by
+
+
+@asynccontextmanager
+async def fleet(stage: Stage, url: str, folder: Path) -> AsyncIterator[Dispatcher]:
+    """The four nodes, and a dispatcher that sees them."""
+    started: list[Process] = []
+    try:
+        for name, speed in SPEEDS.items():
+            words = ("--id", name, "--serve", stage.model, "--slots", str(SLOTS), "--speed", str(speed))
+            started.append(
+                orchestra("node", "--backend", "echo", *words, "--nats", url, "--data", str(folder))
+            )
+        dispatcher = await stage.dispatcher(DispatcherSettings(), sees=0)
+        await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == len(SPEEDS), within_s=60)
+        yield dispatcher
+    finally:
+        for process in started:
+            process.send(signal.SIGTERM)
+        for process in started:
+            process.__exit__(None, None, None)
+
+
+def measured(nodes: dict[str, NodeInfo], model: str) -> str:
+    """What the nodes say of their rates, in tokens a second."""
+    rates = {name: nodes[name].rates[model].token_s for name in SPEEDS}
+    return ", ".join(f"{name} {1 / seconds:.0f}" for name, seconds in rates.items() if seconds)
+
+
+async def main(requests: int = REQUESTS) -> None:
+    """Print a table for each kind of request."""
+    with tempfile.TemporaryDirectory() as folder:
+        nats = start_nats(Path(folder) / "nats")
+        try:
+            async with set_up(nats.url) as stage, fleet(stage, nats.url, Path(folder)) as dispatcher:
+                own = dispatcher._placing.chooser
+                await play(stage, True, WARM, seed=1)  # until the nodes know their rates
+                print(f"the nodes measured {measured(dispatcher.registry.nodes, stage.model)} tokens/s")
+                for told in (True, False):
+                    print(f"load {LOAD:.0%}, {requests} requests each, lengths {'' if told else 'un'}known")
+                    print(f"{'':<20}{'p50 s':>8}{'p90 s':>8}{'p99 s':>8}{'mean s':>8}   answered by")
+                    for name, policy in POLICIES.items():
+                        dispatcher._placing.chooser = policy(own)
+                        taken, by = await play(stage, told, requests, seed=7)
+                        cuts = "".join(f"{percentile(taken, share):>8.2f}" for share in (0.5, 0.9, 0.99))
+                        shares = " ".join(f"{node} {by[node] / requests:.0%}" for node in SPEEDS)
+                        print(f"{name:<20}{cuts}{sum(taken) / len(taken):>8.2f}   {shares}", flush=True)
+        finally:
+            nats.stop()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else REQUESTS))
