@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
-from actors.gateway.requests import asked_chat
+from actors.gateway.requests import asked_chat, parse
 from actors.jobs.addresses import check_url
 from actors.jobs.desk import Desk, Order
 from actors.jobs.records import new_job_id
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest, Unavailable
 from orchestration.messages import Generation, Priority, Run
 
@@ -59,10 +58,7 @@ class JobsFront:
             raise InvalidRequest(
                 f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
             )
-        try:
-            body = JobBody.model_validate_json(raw)
-        except ValidationError as error:
-            raise invalid(error) from error
+        body = parse(JobBody, raw)
         if body.stream:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)

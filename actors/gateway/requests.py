@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TypedDict, TypeVar
 
 from pydantic import ValidationError
 
 from actors.gateway.admission import Admission
-from actors.gateway.bodies import CacheAsked, ChatBody, CompletionBody, EmbeddingBody, SamplingBody
+from actors.gateway.bodies import Body, CacheAsked, ChatBody, CompletionBody, EmbeddingBody
 from actors.gateway.chat_shape import ChatShape
 from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
@@ -16,7 +17,9 @@ from actors.gateway.guides import guide_of
 from actors.gateway.shape import Shape
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Generation, Guide, Run, Sampling
+from orchestration.messages import Generation, Guide, Priority, Run, Sampling
+
+B = TypeVar("B", bound=Body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,83 +32,59 @@ class Asked:
     cache: CacheAsked | None = None
 
 
+class _Said(TypedDict):
+    """What a body asks for of any work that makes text."""
+
+    sampling: Sampling
+    guide: Guide | None
+    priority: Priority
+    labels: dict[str, str]
+
+
 def parse_chat(raw: bytes) -> ChatBody:
     """Raises `InvalidRequest` naming the field at fault."""
+    return parse(ChatBody, raw)
+
+
+def parse(kind: type[B], raw: bytes) -> B:
+    """A body of that kind. Raises `InvalidRequest` naming the field at fault."""
     try:
-        return ChatBody.model_validate_json(raw)
+        return kind.model_validate_json(raw)
     except ValidationError as error:
         raise invalid(error) from error
 
 
 def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    sampling, guide = _sampling(body), _guide(body)
+    said = _said(body)
     pattern = admission.pattern(body.model)
     work: Generation | Run
     if pattern is None:
         admission.need_model(body.model, "chat")
-        work = Generation(
-            id=work_id,
-            model=body.model,
-            messages=body.messages,
-            sampling=sampling,
-            guide=guide,
-            priority=body.priority,
-            labels=body.labels,
-        )
+        work = Generation(id=work_id, model=body.model, messages=body.messages, **said)
     else:
         admission.need_node()
         preferred = None if body.orchestra is None else body.orchestra.model
         if preferred is not None:
             admission.need_model(preferred, "chat", param="orchestra.model")
-        work = Run(
-            id=work_id,
-            pattern=pattern,
-            messages=body.messages,
-            model=preferred,
-            sampling=sampling,
-            guide=guide,
-            priority=body.priority,
-            labels=body.labels,
-        )
-    shape = ChatShape(
-        work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
-    )
-    return Asked(work=work, shape=shape, stream=bool(body.stream), cache=body.cache)
+        work = Run(id=work_id, pattern=pattern, messages=body.messages, model=preferred, **said)
+    return _asked(work, ChatShape, body)
 
 
 def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    try:
-        body = CompletionBody.model_validate_json(raw)
-    except ValidationError as error:
-        raise invalid(error) from error
-    sampling, guide = _sampling(body), _guide(body)
+    body = parse(CompletionBody, raw)
+    said = _said(body)
     if admission.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats: use /v1/chat/completions", param="model")
     admission.need_model(body.model, "chat")
-    work = Generation(
-        id=work_id,
-        kind="completion",
-        model=body.model,
-        prompt=body.prompt,
-        sampling=sampling,
-        guide=guide,
-        priority=body.priority,
-        labels=body.labels,
-    )
-    shape = CompletionShape(
-        work_id, body.model, int(time.time()), include_usage=body.include_usage, logprobs=sampling.logprobs
-    )
-    return Asked(work=work, shape=shape, stream=bool(body.stream), cache=body.cache)
+    work = Generation(id=work_id, kind="completion", model=body.model, prompt=body.prompt, **said)
+    return _asked(work, CompletionShape, body)
 
 
 def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    try:
-        body = EmbeddingBody.model_validate_json(raw)
-    except ValidationError as error:
-        raise invalid(error) from error
+    body = parse(EmbeddingBody, raw)
     if admission.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
     admission.need_model(body.model, "embedding")
@@ -114,12 +93,24 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     return Asked(work=work, shape=shape, stream=False, cache=body.cache)
 
 
-def _sampling(body: ChatBody | CompletionBody) -> Sampling:
+def _said(body: ChatBody | CompletionBody) -> _Said:
     try:
-        return body.sampling()
+        sampling = body.sampling()
     except ValidationError as error:
         raise invalid(error) from error
+    guide = guide_of(body.response_format, body.regex if body.regex is not None else body.guided_regex)
+    return _Said(sampling=sampling, guide=guide, priority=body.priority, labels=body.labels)
 
 
-def _guide(body: SamplingBody) -> Guide | None:
-    return guide_of(body.response_format, body.regex if body.regex is not None else body.guided_regex)
+def _asked(
+    work: Generation | Run, shape: type[ChatShape | CompletionShape], body: ChatBody | CompletionBody
+) -> Asked:
+    """With the shape of a text's answer."""
+    shaped = shape(
+        work.id,
+        body.model,
+        int(time.time()),
+        include_usage=body.include_usage,
+        logprobs=work.sampling.logprobs,
+    )
+    return Asked(work=work, shape=shaped, stream=bool(body.stream), cache=body.cache)
