@@ -17,6 +17,7 @@ FIGURES = {
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",
+    "placement_nodes": "p50 and p99 against simpler policies on four real nodes of different speed",
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",

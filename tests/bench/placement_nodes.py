@@ -3,8 +3,9 @@
 `python -m tests.bench.placement_nodes` starts four echo nodes of different speed, each a process, and asks
 them through the real queue and a real dispatcher. Requests come at random moments (Poisson), whether or not
 earlier ones are answered, at `LOAD` of all that the nodes can do, with lengths from a geometric distribution.
-Every policy gets the same moments and lengths. Once each caller limits its answer to its length, so that a
-dispatcher can know it; once nobody says anything.
+Every policy gets the same moments and lengths, in `ROUNDS` short rounds by turns, so that what else the
+machine does hits all. Once each caller limits its answer to its length, so that a dispatcher can know it;
+once nobody says anything.
 
 The rivals get what is Orchestra's beside the choice itself: no node is asked for more than its slots, and
 what finds none free waits in the one queue. Latencies are from asking to the end of the answer.
@@ -14,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -42,9 +43,10 @@ SLOTS = 4
 MEAN_TOKENS = 20
 MOST_TOKENS = 200
 LOAD = 0.85
-REQUESTS = 1500
-"""Of each policy and kind, the first `WARM` of which are not counted."""
-WARM = 150
+ROUNDS = 3
+REQUESTS = 500
+"""Of each policy and kind in a round, the first `WARM` of which are not counted."""
+WARM = 50
 PATIENCE_S = 60.0
 
 
@@ -110,32 +112,40 @@ POLICIES = {
 }
 
 
-async def one(stage: Stage, tokens: int, told: bool, taken: list[float], by: Counter[str]) -> None:
-    """Ask for so many tokens, and count how long that took."""
-    words = "word " * tokens
-    generation = stage.generation("word" if told else words, tokens=tokens if told else None)
-    began = time.perf_counter()
-    _, ended = await stage.ask(generation, within_s=PATIENCE_S)
-    assert ended.usage.completion_tokens == tokens
-    taken.append(time.perf_counter() - began)
-    by[ended.node] += 1
+@dataclass(slots=True)
+class Tally:
+    """Seconds that counted requests took, and how many each node answered."""
+
+    seconds: list[float] = field(default_factory=list)
+    by: Counter[str] = field(default_factory=Counter)
+
+    async def ask(self, stage: Stage, tokens: int, told: bool) -> None:
+        """Ask for so many tokens, and count how long that takes."""
+        generation = stage.generation("word " * (1 if told else tokens), tokens=tokens if told else None)
+        began = time.perf_counter()
+        _, ended = await stage.ask(generation, within_s=PATIENCE_S)
+        assert ended.usage.completion_tokens == tokens
+        self.seconds.append(time.perf_counter() - began)
+        self.by[ended.node] += 1
+
+    def row(self) -> str:
+        cuts = "".join(f"{percentile(self.seconds, share):>8.2f}" for share in (0.5, 0.9, 0.99))
+        shares = " ".join(f"{node} {self.by[node] / len(self.seconds):.0%}" for node in SPEEDS)
+        return f"{cuts}{sum(self.seconds) / len(self.seconds):>8.2f}   {shares}"
 
 
-async def play(stage: Stage, told: bool, requests: int, seed: int) -> tuple[list[float], Counter[str]]:
-    """Seconds of each counted request, and how many each node answered."""
+async def play(stage: Stage, told: bool, tally: Tally, seed: int) -> None:
+    """One round of one policy."""
     random = Random(seed)
     rate = LOAD * SLOTS * sum(SPEEDS.values()) / MEAN_TOKENS
-    taken: list[float] = []
-    warming: list[float] = []
-    by: Counter[str] = Counter()
+    warming = Tally()
     due = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for number in range(requests):
+        for number in range(REQUESTS):
             due += random.expovariate(rate)
             tokens = min(MOST_TOKENS, 1 + int(random.expovariate(1 / MEAN_TOKENS)))
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(stage, tokens, told, taken if number >= WARM else warming, by))
-    return taken, by
+            group.create_task((warming if number < WARM else tally).ask(stage, tokens, told))
 
 
 @asynccontextmanager
@@ -164,28 +174,30 @@ def measured(nodes: dict[str, NodeInfo], model: str) -> str:
     return ", ".join(f"{name} {1 / seconds:.0f}" for name, seconds in rates.items() if seconds)
 
 
-async def main(requests: int = REQUESTS) -> None:
+async def main() -> None:
     """Print a table for each kind of request."""
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
         try:
             async with set_up(nats.url) as stage, fleet(stage, nats.url, Path(folder)) as dispatcher:
                 own = dispatcher._placing.chooser
-                await play(stage, True, WARM, seed=1)  # until the nodes know their rates
+                await play(stage, True, Tally(), seed=1)  # until the nodes know their rates
                 print(f"the nodes measured {measured(dispatcher.registry.nodes, stage.model)} tokens/s")
                 for told in (True, False):
-                    print(f"load {LOAD:.0%}, {requests} requests each, lengths {'' if told else 'un'}known")
+                    tallies = {name: Tally() for name in POLICIES}
+                    for seed in range(ROUNDS):
+                        for name, policy in POLICIES.items():
+                            dispatcher._placing.chooser = policy(own)
+                            await play(stage, told, tallies[name], seed)
+                    lengths = "lengths known" if told else "lengths unknown"
+                    print(f"load {LOAD:.0%}, {ROUNDS * REQUESTS} requests each, {lengths}")
                     print(f"{'':<20}{'p50 s':>8}{'p90 s':>8}{'p99 s':>8}{'mean s':>8}   answered by")
-                    for name, policy in POLICIES.items():
-                        dispatcher._placing.chooser = policy(own)
-                        taken, by = await play(stage, told, requests, seed=7)
-                        cuts = "".join(f"{percentile(taken, share):>8.2f}" for share in (0.5, 0.9, 0.99))
-                        shares = " ".join(f"{node} {by[node] / requests:.0%}" for node in SPEEDS)
-                        print(f"{name:<20}{cuts}{sum(taken) / len(taken):>8.2f}   {shares}", flush=True)
+                    for name, tally in tallies.items():
+                        print(f"{name:<20}{tally.row()}", flush=True)
         finally:
             nats.stop()
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else REQUESTS))
+        runner.run(main())
