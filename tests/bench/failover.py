@@ -1,18 +1,20 @@
 """How long a stream stands still when its node is killed, and how long an engine works for nobody.
 
 `python -m tests.bench.failover` kills echo nodes, each a process, in the middle of a stream that comes at 50
-tokens a second: from SIGKILL to the first text of the next node, the time until the death is noticed
-included. Then clients leave streams at 200 tokens a second: from the leaving to the engine's stop.
+tokens a second: until the first text of the next node, from SIGKILL and from when the dispatcher saw the
+death. Then clients leave streams at 200 tokens a second: from the leaving to the engine's stop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import statistics
 import tempfile
 import time
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
@@ -26,34 +28,73 @@ from tests.fixtures.process import Process, orchestra
 from tests.fixtures.stage import SETTINGS, Stage
 from tests.fixtures.stage import stage as set_up
 
-KILLS = 24
+LANES = 4
+"""Models that have nodes of their own, one of which is killed in each round."""
+ROUNDS = 13
 LEAVES = 300
-SPARE = 3
-"""Nodes that are up while one is killed, so that none has to be waited for."""
 
 
-def start(stage: Stage, url: str, folder: Path, name: str) -> Process:
-    """One more node at 50 tokens a second."""
-    return orchestra(
-        *("node", "--backend", "echo", "--id", name, "--serve", stage.model, "--speed", "50"),
-        *("--nats", url, "--data", str(folder)),
-    )
+@dataclass(slots=True)
+class Lane:
+    """A model, its nodes (one to kill, one to go on with) and its streams, one in each round."""
+
+    stage: Stage
+    dispatcher: Dispatcher
+    model: str
+    folder: Path
+    deaths: dict[str, float]
+    """When the dispatcher saw each."""
+    nodes: dict[str, Process] = field(default_factory=dict)
+    from_kill: list[float] = field(default_factory=list)
+    from_seen: list[float] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """One more node at 50 tokens a second, known to the dispatcher."""
+        name = f"{self.model.replace('/', '-')}-{len(self.nodes)}"
+        self.nodes[name] = orchestra(
+            *("node", "--backend", "echo", "--id", name, "--serve", self.model, "--speed", "50"),
+            *("--nats", self.stage.bus.settings.url, "--data", str(self.folder)),
+        )
+        await eventually(lambda: name in self.dispatcher.registry.nodes, within_s=60)
+
+    async def kill(self) -> None:
+        """Kill the node of a stream, and time how long the stream stands still."""
+        victim, at = "", 0.0
+        generation = self.stage.generation("these words go on and on", tokens=10_000)
+        generation = generation.model_copy(update={"model": self.model})
+        opened = self.stage.asker._open
+        async with aclosing(self.stage.asker.stream(generation, Envelope.within(60))) as events:
+            async for event in events:
+                assert not isinstance(event, Ended)
+                if event.seq == 10:
+                    (victim,) = self.nodes.keys() & self.dispatcher._in_flight.counts.keys()
+                    at = time.perf_counter()
+                    self.nodes[victim].send(signal.SIGKILL)
+                if at and opened[generation.id]._handed_over:
+                    now = time.perf_counter()
+                    self.from_kill.append(now - at)
+                    self.from_seen.append(now - self.deaths[victim])
+                    return
+        raise AssertionError("no end")
 
 
-async def killed(stage: Stage, dispatcher: Dispatcher, nodes: dict[str, Process]) -> float:
-    """Seconds for which one stream stood still."""
-    at = 0.0
-    generation = stage.generation("these words go on and on", tokens=10_000)
-    async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
-        async for event in events:
-            assert not isinstance(event, Ended)
-            if event.seq == 10:
-                victim = next(iter(dispatcher._in_flight.counts))
-                at = time.perf_counter()
-                nodes.pop(victim).send(signal.SIGKILL)
-            if at and stage.asker._open[generation.id]._handed_over:
-                return time.perf_counter() - at
-    raise AssertionError("no end")
+async def kill_in_rounds(stage: Stage, folder: Path) -> None:
+    """In each round, every lane gets one more node and loses one."""
+    dispatcher = await stage.dispatcher(SETTINGS)
+    deaths: dict[str, float] = {}
+    dispatcher._pulse.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
+    lanes = [Lane(stage, dispatcher, f"{stage.model}/{n}", folder, deaths) for n in range(LANES)]
+    try:
+        await asyncio.gather(*(lane.start() for lane in lanes))
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(lane.start() for lane in lanes))
+            await asyncio.gather(*(lane.kill() for lane in lanes))
+    finally:
+        for process in [process for lane in lanes for process in lane.nodes.values()]:
+            process.send(signal.SIGKILL)
+            process.__exit__(None, None, None)
+    show("killed: from the kill to the next node's text", [each for lane in lanes for each in lane.from_kill])
+    show("killed: from the death being seen to it", [each for lane in lanes for each in lane.from_seen])
 
 
 async def left(stage: Stage) -> float:
@@ -80,23 +121,13 @@ def show(what: str, seconds: list[float]) -> None:
 
 
 async def main() -> None:
-    """Both figures, on a server of its own."""
+    """All figures, on a server of its own."""
+    logging.disable(logging.WARNING)  # each death
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
-        processes: list[Process] = []
         try:
             async with set_up(nats.url) as stage:
-                dispatcher = await stage.dispatcher(SETTINGS)
-                alive: dict[str, Process] = {}
-                stood: list[float] = []
-                for number in range(KILLS + SPARE):
-                    name = f"n{number}"
-                    alive[name] = start(stage, nats.url, Path(folder), name)
-                    processes.append(alive[name])
-                    await eventually(lambda name=name: name in dispatcher.registry.nodes, within_s=30)  # type: ignore[misc]
-                    if number >= SPARE:
-                        stood.append(await killed(stage, dispatcher, alive))
-                show("killed: from the kill to the next node's text", stood)
+                await kill_in_rounds(stage, Path(folder))
             async with set_up(nats.url) as stage:
                 await stage.node("left", speed=200)
                 await stage.dispatcher(SETTINGS)
@@ -104,10 +135,6 @@ async def main() -> None:
                     "left: from the client's leaving to the stop", [await left(stage) for _ in range(LEAVES)]
                 )
         finally:
-            for process in processes:
-                if process.process.poll() is None:
-                    process.send(signal.SIGKILL)
-                process.__exit__(None, None, None)
             nats.stop()
 
 
