@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ from orchestration.errors import (
 )
 from orchestration.messages import Chunk, Ended, Step
 from orchestration.patterns import Outcome, Part, Question
+
+log = logging.getLogger(__name__)
+
+TRIES = 6
+"""Times that a step is sent to an agent of a name, before there is none that answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +95,19 @@ class Colleagues:
         await self.writer.progress(text, step)
 
     async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
-        """Have a replica of `agent` queue the step; a second one is tried where the first is leaving or
-        silent. The queue takes a step once, whoever brings it.
+        """Have a replica of `agent` queue the step. Where it is leaving or silent, others are tried: NATS
+        chooses among them by lot, and finds out within 9 s that one is frozen. The queue takes a step once,
+        whoever brings it.
 
         Raises `NobodyListens` when no such agent is there, `NodeLost` when none answers, and the agent's
         error when it cannot serve the step.
         """
-        try:
-            await self._send_once(agent, ask, envelope)
-        except (Stopped, NodeLost):
-            await self._send_once(agent, ask, envelope)
+        for _ in range(TRIES - 1):
+            try:
+                return await self._send_once(agent, ask, envelope)
+            except (Stopped, NodeLost) as error:
+                log.info("step %s is sent again: %s", ask.id, error)
+        return await self._send_once(agent, ask, envelope)
 
     async def _send_once(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
         limit = min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s))

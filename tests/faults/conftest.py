@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, running_fleet
 from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import Stage
 from tests.fixtures.stage import stage as set_up
 
 
 @pytest.fixture
-async def fleet(own_nats: RunningNats, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def stage(own_nats: RunningNats) -> AsyncIterator[Stage]:
+    """Roles in the test's own process."""
     async with set_up(own_nats.url) as stage:
-        fleet = Fleet(stage, own_nats, tmp_path)
-        try:
-            yield fleet
-        finally:
-            fleet.end()
+        yield stage
+
+
+@pytest.fixture
+async def fleet(own_nats: RunningNats, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Roles that are processes."""
+    async with running_fleet(own_nats, tmp_path) as fleet:
+        yield fleet

@@ -1,137 +1,112 @@
-"""Nodes that are processes of their own, and hundreds of callers who check every event they get."""
+"""Every role a process of its own, started as a user starts it, on one nats-server that is one too."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
-from collections import Counter
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.runtime.envelope import Envelope
-from orchestration.errors import BusUnavailable
-from orchestration.messages import Chunk, Ended
+import aiohttp
+
+from actors.declarations import shipped
+from actors.registry import Registry
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.provision import apply
 from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import stored_in
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import Process, orchestra
-from tests.fixtures.stage import Stage
 
-REQUESTS = 300
-TOKENS = 40
-AT_ONCE = 60
-
-
-@dataclass(slots=True)
-class Answers:
-    """What callers got: the node that ended each answer, by the number of the caller."""
-
-    nodes: dict[int, str] = field(default_factory=dict)
-    begun: int = 0
-    """Streams that have had a first chunk."""
-
-    def by(self) -> Counter[str]:
-        return Counter(self.nodes.values())
+SETTLED_S = 30.0
+"""A queue is empty so long after the last answer, at the latest: what a killed process held comes back once
+more when its ack_wait is over, and finds that nobody wants it any more."""
 
 
 @dataclass(slots=True)
 class Fleet:
-    """Echo nodes at 100 tokens a second that take 0.1 s to the first one, so that at any moment some
-    answers wait, some are read in and some are being written."""
+    """`registry` is the test's own view of the nodes; `gateways` are the addresses to ask at."""
 
-    stage: Stage
     nats: RunningNats
     folder: Path
+    bus: Bus
+    registry: Registry
     processes: dict[str, Process] = field(default_factory=dict)
-    answers: Answers = field(default_factory=Answers)
+    gateways: list[str] = field(default_factory=list)
 
-    def node(self, name: str, *, slots: int = 16) -> Process:
-        words = ("--id", name, "--serve", self.stage.model, "--slots", str(slots), "--speed", "100")
-        return self.start(name, "node", "--backend", "echo", *words)
-
-    def start(self, name: str, *words: str, **environment: str) -> Process:
-        process = orchestra(
-            *words,
-            "--nats",
-            self.nats.url,
-            "--data",
-            str(self.folder),
-            cwd=None,
-            ORCHESTRA_ECHO__FIRST_TOKEN_S="0.1",
-            ORCHESTRA_NATS__RECONNECT_WAIT_S="0.1",
-            **environment,
-        )
-        self.processes[name] = process
+    async def start(self, name: str, *words: str, **environment: str) -> Process:
+        """Start `orchestra WORDS` under that name, and wait until it says that it is there."""
+        usual = ("--nats", self.nats.url, "--data", str(self.folder))
+        process = self.processes[name] = orchestra(*words, *usual, cwd=None, **environment)
+        await asyncio.to_thread(process.wait_for, "Orchestra ")
         return process
 
-    async def nodes(self, *names: str) -> None:
-        """Start them, and wait until all have joined."""
-        started = [self.node(name) for name in names]
-        await asyncio.gather(*(asyncio.to_thread(each.wait_for, "serves") for each in started))
+    async def node(self, name: str, *words: str, first_token_s: float = 0.1) -> None:
+        """An echo node of 16 slots at 60 tokens a second, so that at any moment some answers wait for their
+        first token and some are being written."""
+        usual = ("node", "--backend", "echo", "--id", name, "--slots", "16", "--speed", "60")
+        await self.start(name, *usual, *words, ORCHESTRA_ECHO__FIRST_TOKEN_S=str(first_token_s))
+        await eventually(lambda: name in self.registry.nodes)
 
-    def send(self, name: str, number: signal.Signals) -> None:
-        self.processes[name].send(number)
+    async def gateway(self, name: str) -> str:
+        """Its address."""
+        process = await self.start(name, "gateway", "--http", "127.0.0.1:0")
+        found = re.search(r"http://\S+", process.said)
+        assert found is not None
+        self.gateways.append(found[0])
+        return found[0]
 
-    async def load(self) -> None:
-        """`REQUESTS` callers, `AT_ONCE` at a time. Each must get its whole answer, without gap or repeat."""
-        gate = asyncio.Semaphore(AT_ONCE)
+    async def ready(self) -> None:
+        """Wait until every gateway can answer."""
+        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+            for url in self.gateways:
+                while (await session.get(f"{url}/readyz")).status != 200:  # noqa: ASYNC110 - asks it
+                    await asyncio.sleep(0.05)
 
-        async def call(number: int) -> None:
-            async with gate:
-                await self._call(number)
+    async def until_busy(self, node: str, count: int = 4) -> None:
+        """Wait until that node has so many answers under way."""
+        await eventually(lambda: self.registry.nodes[node].running >= count, within_s=30)
 
-        async with asyncio.TaskGroup() as group:
-            for number in range(REQUESTS):
-                group.create_task(call(number))
-        assert len(self.answers.nodes) == REQUESTS
+    def kill(self, name: str) -> None:
+        self.processes[name].send(signal.SIGKILL)
 
-    async def _call(self, number: int) -> None:
-        words = f"caller {number} wants all of this"
-        while True:
-            try:
-                ended = await self._answer(number, words)
-            except BusUnavailable:  # not accepted: NATS was away
-                await asyncio.sleep(0.05)
-                continue
-            assert ended.usage.completion_tokens == TOKENS
-            assert number not in self.answers.nodes
-            self.answers.nodes[number] = ended.node
-            return
+    def freeze(self, name: str) -> None:
+        self.processes[name].send(signal.SIGSTOP)
 
-    async def _answer(self, number: int, words: str) -> Ended:
-        asked = words.split()
-        text, seq = "", 0
-        generation = self.stage.generation(words, tokens=TOKENS)
-        async with aclosing(self.stage.asker.stream(generation, Envelope.within(60))) as events:
-            try:
-                async for event in events:
-                    assert event.seq == seq
-                    seq += 1
-                    if isinstance(event, Ended):
-                        assert text.split() == [asked[n % len(asked)] for n in range(TOKENS)]
-                        return event
-                    assert isinstance(event, Chunk)
-                    self.answers.begun += not text
-                    text += event.text
-            except BusUnavailable:
-                assert not text, f"caller {number} was told after {text!r}"
-                raise
-        raise AssertionError("no end")
+    def thaw(self, name: str) -> None:
+        self.processes[name].send(signal.SIGCONT)
 
-    async def until_answered(self, count: int, loading: asyncio.Task[None]) -> None:
-        """Until so many are answered; fails when the load ends before."""
-        await self._until(lambda: len(self.answers.nodes) >= count, loading)
+    async def settled(self) -> None:
+        """Wait until nothing is left of what went through: no message in a queue, nothing on a node."""
+        async with asyncio.timeout(SETTLED_S):
+            while await self._left():  # noqa: ASYNC110 - asks the server each time
+                await asyncio.sleep(0.1)
 
-    async def _until(self, condition: Callable[[], bool], loading: asyncio.Task[None]) -> None:
-        await eventually(lambda: condition() or loading.done(), within_s=60)
-        if loading.done():
-            loading.result()
-            raise AssertionError("all was answered before the fault")
+    async def _left(self) -> int:
+        queued = [await stored_in(self.bus, stream) for stream in ("RUNS", "GENERATIONS")]
+        return sum(queued) + sum(node.running for node in self.registry.nodes.values())
 
     def end(self) -> None:
         for process in self.processes.values():
             if process.process.poll() is None:
-                process.send(signal.SIGCONT)
-                process.send(signal.SIGKILL)
+                process.send(signal.SIGKILL)  # which ends a frozen one too
             process.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def running_fleet(nats: RunningNats, folder: Path) -> AsyncIterator[Fleet]:
+    """A fleet without a process yet; all that it starts are killed after the block."""
+    bus = await Bus.connect(BusSettings(url=nats.url), name="faults")
+    await apply(bus, shipped())
+    registry = Registry(bus)
+    await registry.start()
+    fleet = Fleet(nats, folder, bus, registry)
+    try:
+        yield fleet
+    finally:
+        fleet.end()
+        await registry.stop()
+        await bus.close()

@@ -12,8 +12,8 @@ from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
-from tests.faults.fleet import Fleet
 from tests.fixtures.scripted import hang, once, stream
+from tests.fixtures.stage import Stage
 from tests.fixtures.upstream import (
     MODEL,
     STREAM_HEAD,
@@ -63,8 +63,7 @@ FAULTS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_request_is_answered_though_one_backend(fleet: Fleet, fault: str) -> None:
-    stage = fleet.stage
+async def test_every_request_is_answered_though_one_backend(stage: Stage, fault: str) -> None:
     async with faulty_upstream(FAULTS[fault]) as upstream:
         settings = OpenAISettings(
             base_url=upstream.base_url,

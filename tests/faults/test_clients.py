@@ -15,8 +15,8 @@ from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.messages import Generation
-from tests.faults.fleet import Fleet
 from tests.fixtures.eventually import eventually
+from tests.fixtures.stage import Stage
 
 
 class Counting(EchoBackend):
@@ -31,8 +31,7 @@ class Counting(EchoBackend):
                 yield output
 
 
-async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(fleet: Fleet) -> None:
-    stage = fleet.stage
+async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(stage: Stage) -> None:
     backend = Counting(EchoSettings(models=(stage.model,), slots=64, speed=10))
     async with run_node(stage.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
         dispatcher = await stage.dispatcher(sees=1)

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.fleet import Fleet
 from tests.fixtures.eventually import eventually
 from tests.fixtures.process import orchestra
+from tests.fixtures.stage import Stage
 
 
 async def drain(fleet: Fleet, name: str) -> tuple[int, str]:
@@ -20,21 +21,18 @@ async def drain(fleet: Fleet, name: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("timeout_s", ["30", "0.2"])
 async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
-    fleet: Fleet, timeout_s: str
+    fleet: Fleet, stage: Stage, timeout_s: str
 ) -> None:
-    leaver = fleet.start(
+    leaver = await fleet.start(
         "leaver",
-        *("node", "--backend", "echo", "--id", "leaver", "--serve", fleet.stage.model, "--speed", "50"),
+        *("node", "--backend", "echo", "--id", "leaver", "--serve", stage.model, "--speed", "50"),
         ORCHESTRA_NODE__DRAIN_TIMEOUT_S=timeout_s,
     )
-    await asyncio.to_thread(leaver.wait_for, "serves")
-    dispatcher = await fleet.stage.dispatcher(sees=1)
+    dispatcher = await stage.dispatcher(sees=1)
     words = "this goes on for a while"
-    asked = [
-        asyncio.ensure_future(fleet.stage.ask(fleet.stage.generation(words, tokens=240))) for _ in range(20)
-    ]
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(words, tokens=240))) for _ in range(20)]
     await eventually(lambda: dispatcher.registry.nodes["leaver"].running == 20)
-    await fleet.nodes("stays")
+    await fleet.node("stays", "--serve", stage.model)
     code, said = await drain(fleet, "leaver")
     assert code == 0, said
     assert "has left" in said
@@ -42,7 +40,7 @@ async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
     answers = await asyncio.gather(*asked)
     assert [text for text, _ in answers] == [" ".join([words] * 40)] * 20
     assert {ended.node for _, ended in answers} == {"leaver" if timeout_s == "30" else "stays"}
-    await fleet.stage.settled(dispatcher)
+    await stage.settled(dispatcher)
 
 
 async def test_a_node_that_is_not_there_cannot_be_drained(fleet: Fleet) -> None:

@@ -3,63 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
-from prometheus_client import REGISTRY
-
+from tests.faults.callers import Callers, calling
 from tests.faults.fleet import Fleet
 from tests.fixtures.eventually import eventually
 
 
-def moved(fleet: Fleet) -> float:
-    labels = {"model": fleet.stage.model, "reason": "node_lost"}
-    return REGISTRY.get_sample_value("orchestra_dispatcher_moved_total", labels) or 0
+async def with_nodes(fleet: Fleet, *nodes: str) -> None:
+    """One gateway, one dispatcher, and these nodes."""
+    await asyncio.gather(
+        fleet.gateway("gateway"),
+        fleet.start("dispatcher", "dispatcher"),
+        *(fleet.node(name) for name in nodes),
+    )
+    await fleet.ready()
 
 
-async def test_nodes_are_killed_under_load(fleet: Fleet) -> None:
-    """Some of what they had waited for its first token, some was half written; more is sent there before
-    their death is known."""
-    await fleet.nodes("a", "b", "c")
-    dispatcher = await fleet.stage.dispatcher(sees=3)
-    loading = asyncio.create_task(fleet.load())
-    await fleet.until_answered(40, loading)
-    fleet.send("a", signal.SIGKILL)
-    await fleet.until_answered(120, loading)
-    fleet.send("b", signal.SIGKILL)
-    await loading
-    assert moved(fleet) > 4
-    assert fleet.answers.by()["c"] > 100
-    await fleet.stage.settled(dispatcher)
+async def test_nodes_are_killed_before_they_begin_while_they_read_and_while_they_write(fleet: Fleet) -> None:
+    await with_nodes(fleet, "stays")
+    # All that one of them has waits for its first token when it dies; all that the other has is half written.
+    await asyncio.gather(
+        fleet.node("reads", first_token_s=60), fleet.node("writes", "--speed", "4", first_token_s=0)
+    )
+    callers = Callers(lambda: fleet.gateways)
+    async with calling(callers) as loading:
+        await fleet.until_busy("reads")
+        await fleet.until_busy("writes")
+        await loading.until(40)
+        # More is sent to them before their death is known: that never begins.
+        fleet.kill("reads")
+        await loading.until(100)
+        fleet.kill("writes")
+    callers.must_balance()
+    assert callers.by()["stays"] >= 200
+    await fleet.settled()
 
 
-async def test_a_node_freezes_under_load_and_thaws(fleet: Fleet) -> None:
-    await fleet.nodes("a", "b")
-    dispatcher = await fleet.stage.dispatcher(sees=2)
-    loading = asyncio.create_task(fleet.load())
-    await fleet.until_answered(40, loading)
-    fleet.send("a", signal.SIGSTOP)
-    await eventually(lambda: "a" in dispatcher._pulse.silent, within_s=20)
-    assert "a" in dispatcher.registry.nodes  # long before its lease ends
-    before = fleet.answers.by()["a"]
-    await fleet.until_answered(160, loading)
-    assert fleet.answers.by()["a"] == before
-    fleet.send("a", signal.SIGCONT)
-    await loading
-    assert moved(fleet) > 4
-    await eventually(lambda: "a" not in dispatcher._pulse.silent)
-    await fleet.stage.settled(dispatcher)
+async def test_a_node_freezes_and_thaws(fleet: Fleet) -> None:
+    await with_nodes(fleet, "stays", "freezes")
+    callers = Callers(lambda: fleet.gateways)
+    async with calling(callers) as loading:
+        await loading.until(40)
+        await fleet.until_busy("freezes")
+        fleet.freeze("freezes")
+        before = callers.by()["freezes"]
+        await loading.until(180)
+        assert callers.by()["freezes"] <= before + 16  # what had arrived and was not read yet
+        fleet.thaw("freezes")
+    callers.must_balance()
+    await eventually(lambda: "freezes" in fleet.registry.nodes, within_s=20)
+    again = Callers(lambda: fleet.gateways, count=100)
+    await again.run()
+    again.must_balance()
+    assert again.by()["freezes"]
+    await fleet.settled()
 
 
-async def test_all_nodes_are_killed_under_load_and_one_comes_back(fleet: Fleet) -> None:
-    await fleet.nodes("a", "b")
-    dispatcher = await fleet.stage.dispatcher(sees=2)
-    loading = asyncio.create_task(fleet.load())
-    await fleet.until_answered(60, loading)
-    for name in ("a", "b"):
-        fleet.send(name, signal.SIGKILL)
-    await eventually(lambda: dispatcher._pulse.silent == {"a", "b"}, within_s=20)
-    answered = len(fleet.answers.nodes)
-    await fleet.nodes("c")
-    await loading
-    assert fleet.answers.by()["c"] == 300 - answered
-    await fleet.stage.settled(dispatcher)
+async def test_all_nodes_are_killed_and_one_comes_back(fleet: Fleet) -> None:
+    await with_nodes(fleet, "a", "b")
+    callers = Callers(lambda: fleet.gateways)
+    async with calling(callers) as loading:
+        await loading.until(60)
+        fleet.kill("a")
+        fleet.kill("b")
+        answered = callers.answered
+        await fleet.node("c")
+    callers.must_balance()
+    assert callers.by()["c"] >= 300 - answered - 32
+    await fleet.settled()

@@ -1,0 +1,96 @@
+"""Jobs handed in over HTTP as often as it takes, and what the books of jobs say of them in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from actors.runtime.bus import Bus
+from tests.fixtures.jetstream import api
+
+AT_ONCE = 16
+PAUSE_S = 0.1
+TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+@dataclass(slots=True)
+class Errands:
+    """`ids` are the accepted jobs by their number, each handed in under an Idempotency-Key of its own."""
+
+    urls: Callable[[], Sequence[str]]
+    count: int
+    ids: dict[int, str] = field(default_factory=dict)
+
+    async def submit(self) -> None:
+        """All of them, `AT_ONCE` at a time."""
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int) -> None:
+            async with places:
+                text = words(number)
+                body = {
+                    "model": "echo",
+                    "messages": [{"role": "user", "content": text}],
+                    "max_tokens": len(text.split()),
+                }
+                found = await self._ask("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": text})
+                self.ids[number] = found["id"]
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.count):
+                group.create_task(one(number))
+        assert len(set(self.ids.values())) == self.count
+
+    async def until_done(self, count: int, *, within_s: float = 60) -> None:
+        """Wait until so many have succeeded; fails when one ends otherwise."""
+        async with asyncio.timeout(within_s):
+            while (found := await self._statuses())["succeeded"] < count:
+                assert not found["failed"] + found["dead"] + found["cancelled"], found
+                await asyncio.sleep(PAUSE_S)
+
+    async def must_be_recorded_once(self, bus: Bus) -> None:
+        """Each job has the answer to its own question, and no result was ever written twice."""
+        await self.until_done(self.count)
+        for number, job_id in self.ids.items():
+            job = await self._ask("GET", f"/v1/jobs/{job_id}")
+            assert job["status"] == "succeeded", job
+            assert job["result"]["choices"][0]["message"]["content"] == words(number)
+        state = (await api(bus, "STREAM.INFO.KV_results"))["state"]
+        assert (state["messages"], state["last_seq"]) == (self.count, self.count)
+
+    async def _statuses(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        before = 0
+        while True:
+            page = await self._ask("GET", f"/v1/jobs?limit=100&before={before}")
+            found.update(job["status"] for job in page["data"])
+            before = page["next"]
+            if not before:
+                return found
+
+    async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        """Until a gateway accepts it."""
+        attempt = 0
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            while True:
+                urls = self.urls()
+                attempt += 1
+                try:
+                    async with session.request(method, f"{urls[attempt % len(urls)]}{path}", **more) as reply:
+                        if reply.status < 300:
+                            body: dict[str, Any] = json.loads(await reply.read())
+                            return body
+                        assert reply.status in (429, 503, 504), await reply.text()
+                except (aiohttp.ClientError, ConnectionError, TimeoutError, json.JSONDecodeError):
+                    pass
+                await asyncio.sleep(PAUSE_S)
+
+
+def words(number: int) -> str:
+    return f"job number {number} is to be done once"
