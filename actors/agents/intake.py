@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -21,7 +21,8 @@ from actors.jobs.clerk import Clerk
 from actors.jobs.dead import bury, bury_delivery
 from actors.jobs.records import is_job
 from actors.jobs.settings import JobsSettings
-from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.bus import Bus
+from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.service import invalid
@@ -47,13 +48,12 @@ class Intake:
         self.open: dict[str, RunSink] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
-        self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._cancels: Subscription | None = None
+        self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
+        await self._cancels.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
         for priority in Priority:
             puller = Puller(
@@ -74,8 +74,7 @@ class Intake:
         await self.leave()
         if self._keeping is not None:
             self._keeping.cancel()
-        if self._cancels is not None:
-            await self._cancels.unsubscribe()
+        await self._cancels.stop()
         if self._settling:
             await asyncio.wait(self._settling, timeout=2)
 
@@ -98,7 +97,7 @@ class Intake:
         envelope = Envelope.from_headers(delivery.message.headers)
         if is_job(run.id):
             self._pulled_job(priority, delivery, run, envelope)
-        elif delivery.attempt > 1 and run.id not in self._cancelled:
+        elif delivery.attempt > 1 and run.id not in self._cancels:
             self._later(self._take_up(priority, delivery, run, envelope))
         else:
             self._begin(priority, RunSink(self, delivery, run, envelope))
@@ -129,7 +128,7 @@ class Intake:
         self._later(sink.begin())
 
     def _begin(self, priority: Priority, sink: RunSink) -> None:
-        if sink.pulled.run.id in self._cancelled:
+        if sink.pulled.run.id in self._cancels:
             self._later(sink.failed(Cancelled("the caller left")))
             return
         try:
@@ -186,15 +185,12 @@ class Intake:
         except OrchestraError as error:
             log.warning("a run could not be settled, and will be delivered again: %s", error)
 
-    def _cancel(self, message: Message) -> None:
-        run_id = StreamAddress.parse(message.subject).id
+    def _cancel(self, run_id: str) -> bool:
         sink = self.open.get(run_id)
-        if sink is not None:
-            sink.cancel()
-            return
-        self._cancelled[run_id] = None  # perhaps it is still in the queue
-        if len(self._cancelled) > self.settings.remembered_cancels:
-            self._cancelled.popitem(last=False)
+        if sink is None:
+            return False
+        sink.cancel()
+        return True
 
     async def _keep_alive(self) -> None:
         while True:

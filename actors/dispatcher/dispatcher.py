@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 
 from actors.dispatcher import handover
 from actors.dispatcher.attempts import Attempts
@@ -28,7 +27,8 @@ from actors.how_far import how_far
 from actors.open_stream import OUT_OF_BAND
 from actors.registry import Registry
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.bus import Bus
+from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
 from actors.runtime.subjects import StreamAddress
@@ -71,16 +71,15 @@ class Dispatcher(Actor):
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
         self._jobs: dict[str, Job] = {}
-        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """Ended while NATS was away; settled when it is back."""
-        self._cancels: Subscription | None = None
+        self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
         self._loops: list[asyncio.Task[None]] = []
         self._view_changed = asyncio.Event()
         self._leaving = False
 
     async def started(self) -> None:
-        self._cancels = await self.bus.subscribe("cancel.*.*", self._cancel)
+        await self._cancels.start()
         self._placing.start()
         await self._explainer.start()
         await self._peers.start()
@@ -114,8 +113,7 @@ class Dispatcher(Actor):
         self._placing.stop()
         await self._explainer.stop()
         await self._peers.stop()
-        if self._cancels is not None:
-            await self._cancels.unsubscribe()
+        await self._cancels.stop()
 
     async def leave(self) -> None:
         """Pull nothing more, and give back what waits; what is on a node is finished."""
@@ -191,7 +189,7 @@ class Dispatcher(Actor):
             present.delivery = delivery
             return
         self._jobs[job.id] = job
-        if job.id in self._cancelled:
+        if job.id in self._cancels:
             job.cancelled = True
         if delivery.attempt > 1 and not job.cancelled:
             self.me.tell(TakeUp(job), _trace_only(job))
@@ -319,7 +317,7 @@ class Dispatcher(Actor):
         job.settled = True
         job.stop_timer()
         self._jobs.pop(job.id, None)
-        self._cancelled.pop(job.id, None)
+        self._cancels.forget(job.id)
         ended(job.queue.model, error.code if error else "ok").inc()
         self._say_settled(job, error)
 
@@ -337,17 +335,14 @@ class Dispatcher(Actor):
         for job, error in late:
             self._say_settled(job, error)
 
-    def _cancel(self, message: Message) -> None:
-        job_id = StreamAddress.parse(message.subject).id
+    def _cancel(self, job_id: str) -> bool:
         job = self._jobs.get(job_id)
-        if job is None:  # perhaps still in the queue
-            self._cancelled[job_id] = None
-            if len(self._cancelled) > self.settings.remembered_cancels:
-                self._cancelled.popitem(last=False)
-            return
+        if job is None:
+            return False
         job.cancelled = True
         if not job.on_node:  # a node hears the cancel itself
             self._withdraw(job)
+        return True
 
     async def _keep_alive(self) -> None:
         """Keep what was pulled from redelivery, and ask again for what a lost message would have brought."""

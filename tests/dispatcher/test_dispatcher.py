@@ -213,7 +213,7 @@ async def test_a_generation_cancelled_in_the_queue_never_runs(stage: Stage) -> N
     await stage.bus.flush()
     asked.cancel()
     await asyncio.wait({asked})
-    await eventually(lambda: generation.id in dispatcher._cancelled)
+    await eventually(lambda: generation.id in dispatcher._cancels)
     node = await stage.node(speed=10)
     text, _ = await stage.ask(stage.generation("the next one"))
     assert text == "the next one"

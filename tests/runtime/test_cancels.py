@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from actors.runtime.bus import Bus
+from actors.runtime.cancels import Cancels
+from actors.runtime.subjects import StreamAddress
+from tests.fixtures.eventually import eventually
+
+
+async def test_a_cancel_of_work_that_is_here_stops_it_and_is_not_remembered(bus: Bus) -> None:
+    stopped: list[str] = []
+
+    def cancel(work_id: str) -> bool:
+        stopped.append(work_id)
+        return True
+
+    cancels = Cancels(bus, cancel, limit=10)
+    await cancels.start()
+    await bus.publish(StreamAddress("cancels.here").cancel)
+    await eventually(lambda: "cancels.here" in stopped)
+    assert "cancels.here" not in cancels
+    await cancels.stop()
+
+
+async def test_the_newest_cancels_of_work_that_is_not_here_are_remembered_until_they_are_forgotten(
+    bus: Bus,
+) -> None:
+    cancels = Cancels(bus, lambda work_id: not work_id.startswith("cancels."), limit=3)
+    await cancels.start()
+    for number in range(5):
+        await bus.publish(StreamAddress(f"cancels.{number}").cancel)
+    await eventually(lambda: "cancels.4" in cancels)
+    assert [f"cancels.{number}" in cancels for number in range(5)] == [False, False, True, True, True]
+    cancels.forget("cancels.3")
+    cancels.forget("cancels.3")
+    assert len(cancels) == 2
+    await cancels.stop()
