@@ -234,13 +234,57 @@ EVENT: TypeAdapter[Chunk | Vectors | Progress | Ended] = TypeAdapter(Event)
 
 
 class ModelCard(Wire):
-    """A model as a node advertises it. `parameters` and `memory_bytes` of 0 mean unknown."""
+    """A model as a node advertises it. `parameters` and `memory_bytes` of 0 mean unknown.
+
+    One that is not `loaded` is offered: the first generation has it loaded, in about `load_s` seconds,
+    which is 0 where that is not known or never needed.
+    """
 
     name: str
     kind: Literal["chat", "embedding"] = "chat"
     context_tokens: int = 0
     parameters: int = 0
     memory_bytes: int = 0
+    loaded: bool = True
+    load_s: float = 0.0
+
+
+class LoadModel(Wire):
+    """Have a node load a model that it offers."""
+
+    model: str
+
+
+class UnloadModel(Wire):
+    """Have a node free the memory of a model, once nothing runs on it."""
+
+    model: str
+
+
+class Residence(Wire):
+    """What a node answers to the two: whether the model is in memory now, and how long it took to be so."""
+
+    node: str
+    model: str
+    loaded: bool
+    changed: bool
+    seconds: float = 0.0
+
+
+class MemoryUse(Wire):
+    """A node's memory for models. `limit_bytes` of 0 is no limit.
+
+    `claims` are models whose generations were refused just now because what is in memory was in use. A swap
+    is a load for which another model had to leave; `saved` are those that running each generation in the
+    order of its arrival would have needed beyond them.
+    """
+
+    limit_bytes: int = 0
+    claims: tuple[str, ...] = ()
+    loads: int = 0
+    unloads: int = 0
+    swaps: int = 0
+    saved: int = 0
 
 
 class Hardware(Wire):
@@ -283,6 +327,7 @@ class NodeInfo(Wire):
     labels: dict[str, str] = {}
     rates: dict[str, ModelRates] = {}
     """By model, those that were measured."""
+    memory: MemoryUse = MemoryUse()
     slots: int
     running: int = 0
     draining: bool = False

@@ -1,4 +1,4 @@
-"""`orchestra models`: what is installed, and how models come in."""
+"""`orchestra models`: what is installed, how models come in, and which are in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from actors.cli.main import Reporting, common, said
 from actors.cli.progress import StageBars
+from actors.cli.residency import load_, unload
 from actors.cli.show import wide
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
@@ -27,7 +28,11 @@ def _folder(data: Path | None, config_file: Path | None) -> Path:
 
 @click.group(cls=Reporting)
 def models() -> None:
-    """Pull, import and list models."""
+    """Pull, import and list models; load and unload them on nodes."""
+
+
+models.add_command(load_)
+models.add_command(unload)
 
 
 @models.command()

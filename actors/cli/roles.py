@@ -39,6 +39,14 @@ Enter = Callable[[AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[W
 @click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
 @click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
 @click.option("--speed", type=click.FloatRange(min=0), metavar="TOKENS_PER_S", help="echo: 0 is full speed.")
+@click.option("--load-s", type=click.FloatRange(min=0), metavar="SECONDS", help="echo: to load a model.")
+@click.option("--model-mb", type=click.FloatRange(min=0), metavar="MB", help="echo: memory of each model.")
+@click.option(
+    "--memory-mb",
+    type=click.FloatRange(min=0),
+    metavar="MB",
+    help="Memory for models; what does not fit is loaded when it is asked for. [default: the backend's]",
+)
 @click.pass_context
 def node(
     context: click.Context,
@@ -57,13 +65,14 @@ def node(
         return
     if backend is None:
         raise click.UsageError("Missing option '--backend'.")
-    slots = options.pop("slots")
+    slots, memory_mb = options.pop("slots"), options.pop("memory_mb")
     settings, _ = load(
         said(
             data=data,
             nats__url=nats_url,
             node__id=node_id,
             node__slots=slots,
+            node__memory_mb=memory_mb,
             node__labels=dict(_label(text) for text in labels) or None,
         ),
         config_file,
@@ -152,7 +161,7 @@ def _label(text: str) -> tuple[str, str]:
 def _backend(
     kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
 ) -> Backend:
-    wanted = {"openai": {"base_url", "api_key_env"}, "echo": {"speed"}}.get(kind, set())
+    wanted = {"openai": {"base_url", "api_key_env"}, "echo": {"speed", "load_s", "model_mb"}}.get(kind, set())
     for name in options.keys() - wanted:
         raise InvalidRequest(f"--{name.replace('_', '-')} does not go with --backend {kind}")
     if slots is not None:

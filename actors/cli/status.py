@@ -63,13 +63,13 @@ def _label(text: str) -> tuple[str, str]:
 
 async def _explain(settings: Settings, needs: Needs, as_json: bool) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
-        show(await explanations(bus, needs, await _nodes(bus)), as_json)
+        show(await explanations(bus, needs, await nodes_of(bus)), as_json)
     return 0
 
 
 async def _status(settings: Settings, as_json: bool) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
-        nodes = await _nodes(bus)
+        nodes = await nodes_of(bus)
         services = await _services(bus)
         servers = await servers_of(bus)
         queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
@@ -90,7 +90,7 @@ async def _status(settings: Settings, as_json: bool) -> int:
         table.add_row(
             node.id,
             node.backend,
-            ", ".join(card.name for card in node.models),
+            ", ".join(card.name if card.loaded else f"{card.name} (offered)" for card in node.models),
             f"{node.running}/{node.slots}" + (" draining" if node.draining else ""),
             str(node.hardware.cores),
             f"{node.hardware.memory_bytes / 2**30:.0f} GiB",
@@ -98,6 +98,9 @@ async def _status(settings: Settings, as_json: bool) -> int:
             f"{time.time() - node.started_at:.0f} s",
         )
     console.print(table if nodes else "no nodes; start one: orchestra node --backend onnx")
+    for node in nodes:
+        if node.memory.limit_bytes and not all(card.loaded for card in node.models):
+            console.print(_memory(node))
     for service in services:
         console.print(
             f"{service['name']}  {service['metadata'].get('session') or service['id']}  {service['version']}"
@@ -108,7 +111,18 @@ async def _status(settings: Settings, as_json: bool) -> int:
     return 0
 
 
-async def _nodes(bus: Bus) -> list[NodeInfo]:
+def _memory(node: NodeInfo) -> str:
+    """A node whose memory does not hold all that it offers."""
+    use = node.memory
+    held = sum(card.memory_bytes for card in node.models if card.loaded)
+    return (
+        f"{node.id}: {held / 1e6:.0f} of {use.limit_bytes / 1e6:.0f} MB for models, {use.loads} loads, "
+        f"{use.unloads} unloads, {use.swaps} swaps, {use.saved} swaps saved by grouping"
+    )
+
+
+async def nodes_of(bus: Bus) -> list[NodeInfo]:
+    """All that have an entry in the registry, by their names."""
     found: list[NodeInfo] = []
 
     def seen(value: bytes | None, _: str) -> None:

@@ -32,6 +32,18 @@ REQUEST_DURATION = Histogram(
 TOKENS = Counter("orchestra_node_tokens", "Tokens read and written", ["model", "direction"])
 RUNNING = Gauge("orchestra_node_running", "Generations at work", ["node"])
 SLOTS = Gauge("orchestra_node_slots", "Generations that may be at work at once", ["node"])
+LOADS = Counter("orchestra_node_loads", "Models brought into memory", ["node", "model"])
+UNLOADS = Counter("orchestra_node_unloads", "Models whose memory was freed", ["node", "model"])
+LOAD_SECONDS = Histogram(
+    "orchestra_node_load_seconds", "Bringing a model into memory", ["model"], buckets=LATENCY_BUCKETS
+)
+RESIDENT = Gauge("orchestra_node_models_bytes", "Memory that the loaded models take", ["node"])
+SWAPS = Counter("orchestra_node_swaps", "Loads for which another model had to leave", ["node"])
+SAVED = Gauge(
+    "orchestra_node_swaps_saved",
+    "Swaps that running each generation in the order of its arrival would have needed beyond those made",
+    ["node"],
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import cast
 
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.node.memory import ModelMemory
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
 from actors.node.rates import Rates
@@ -29,9 +30,17 @@ from orchestration.errors import (
     OrchestraError,
     Stopped,
     Unavailable,
-    UnknownModel,
 )
-from orchestration.messages import Ended, FinishReason, Generation, NodeInfo, Usage
+from orchestration.messages import (
+    Ended,
+    FinishReason,
+    Generation,
+    LoadModel,
+    NodeInfo,
+    Residence,
+    UnloadModel,
+    Usage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +77,7 @@ class Node(Actor):
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
+        self.memory = ModelMemory(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
         self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)
         self._rates = Rates()
@@ -77,8 +87,9 @@ class Node(Actor):
         return NodeInfo(
             id=self.id,
             backend=self.backend.name,
-            models=self.backend.models,
+            models=self.memory.cards,
             hardware=self.backend.hardware,
+            memory=self.memory.told,
             labels=self.settings.labels,
             rates=self._rates.told(),
             slots=self.slots,
@@ -88,7 +99,7 @@ class Node(Actor):
         )
 
     async def started(self) -> None:
-        await self.backend.start()
+        await self.memory.start()
         self._subscriptions = [
             await self.bus.subscribe("cancel.*.*", self._cancel),
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
@@ -121,7 +132,26 @@ class Node(Actor):
         await self._presence.leave()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
-        await self.backend.close()
+        await self.memory.close()
+
+    async def on_load_model(self, message: LoadModel) -> Residence:
+        """Bring it into memory, others out of it where need be; they are refused while they are in use."""
+        began = time.perf_counter()
+        changed = await self.memory.load(message.model)
+        return await self._residence(message.model, True, changed, began)
+
+    async def on_unload_model(self, message: UnloadModel) -> Residence:
+        """Free its memory, once what runs on it has ended."""
+        began = time.perf_counter()
+        changed = await self.memory.unload(message.model)
+        return await self._residence(message.model, False, changed, began)
+
+    async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> Residence:
+        """Whoever looks into the registry after this answer sees what it says."""
+        seconds = time.perf_counter() - began
+        if changed:
+            await self._presence.tell()
+        return Residence(node=self.id, model=model, loaded=loaded, changed=changed, seconds=seconds)
 
     async def on_generation(self, message: Generation) -> Ended:
         """Run it; the result is the event that ended the stream."""
@@ -131,9 +161,7 @@ class Node(Actor):
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
         if len(self._active) >= self.slots:
             raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
-        known = [card.name for card in self.backend.models]
-        if message.model not in known:
-            raise UnknownModel.of(message.model, known)
+        loading = self.memory.take(message.model, current.get().arrival)
         task = asyncio.current_task()
         assert task is not None
         again = message.writer or (token_hex(4) if current.get().attempt > 1 else "")
@@ -143,6 +171,8 @@ class Node(Actor):
         began = time.perf_counter()
         outcome = "cancelled"
         try:
+            if loading is not None:
+                await self._loaded(message.model, loading)
             ended = await self._run(message, writer)
             outcome = ended.error.code if ended.error else ended.finish_reason
             return ended
@@ -161,10 +191,18 @@ class Node(Actor):
             raise
         finally:
             writer.close()
+            self.memory.release(message.model)
             self._stalls.forget(message.id)
             del self._active[message.id]
             self._load_changed()
             duration(message.model, outcome).observe(time.perf_counter() - began)
+
+    async def _loaded(self, model: str, loading: asyncio.Future[None]) -> None:
+        """Another node may be able to load what this one cannot."""
+        try:
+            await loading
+        except OrchestraError as error:
+            raise BackendFailed(f"node {self.id} cannot load model {model!r}: {error.message}") from error
 
     async def _run(self, generation: Generation, writer: StreamWriter) -> Ended:
         try:

@@ -14,7 +14,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.subjects import NodeAddress
 from actors.runtime.system import ActorRef, ActorSystem
-from orchestration.messages import Generation
+from orchestration.messages import Generation, LoadModel, UnloadModel
 
 
 @asynccontextmanager
@@ -33,15 +33,14 @@ async def run_node(
     )
     service = Service(bus, info)
     try:
-        await service.add(
-            Endpoint(
-                name="generate",
-                subject=NodeAddress(node.id).generate,
-                ref=ref,
-                decode=decode_model(Generation),
-                exclusive=True,
-            )
-        )
+        address = NodeAddress(node.id)
+        for name, subject, kind in (
+            ("generate", address.generate, Generation),
+            ("load", address.load, LoadModel),
+            ("unload", address.unload, UnloadModel),
+        ):
+            decode = decode_model(kind)
+            await service.add(Endpoint(name=name, subject=subject, ref=ref, decode=decode, exclusive=True))
         await service.start()
         await node.join()
         draining = asyncio.ensure_future(_drain_when_asked(node, ref, service))

@@ -18,6 +18,9 @@ class NodeSettings(BaseModel):
     labels: dict[str, str] = {}
     slots: int = Field(default=0, ge=0)
     """Generations at once; 0 leaves it to the backend."""
+    memory_mb: float = Field(default=0, ge=0, le=1e9)
+    """For the weights of models, in MB (1e6 bytes). Those that do not fit are offered, and loaded when they
+    are asked for. 0 leaves it to the backend: half of the machine's memory for onnx, no limit for others."""
     drain_timeout_s: float = Field(default=30, gt=0)
     """What is not finished by then goes on at another node."""
     stall_s: float = Field(default=20, gt=0)

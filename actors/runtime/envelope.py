@@ -14,6 +14,7 @@ DEADLINE = "Orchestra-Deadline"
 CALLER = "Orchestra-Caller"
 TRACE = "traceparent"
 ATTEMPT = "Orchestra-Attempt"
+ARRIVAL = "Orchestra-Arrival"
 
 _FAR = 1e11
 """The year 5138: past it a deadline is a mistake, and timers overflow."""
@@ -22,12 +23,14 @@ _FAR = 1e11
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
-    limits and logs; `attempt` counts how often a queue gave the work out."""
+    limits and logs; `attempt` counts how often a queue gave the work out; `arrival` is the number under which
+    the queue took it in, 0 for unknown."""
 
     deadline: float = 0.0
     trace: str = ""
     caller: str = ""
     attempt: int = 1
+    arrival: int = 0
 
     @classmethod
     def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:
@@ -45,12 +48,13 @@ class Envelope:
             deadline = 0.0
         if not 0 < deadline < _FAR:  # NaN too
             deadline = 0.0
-        attempt = headers.get(ATTEMPT, "1")
+        attempt, arrival = headers.get(ATTEMPT, "1"), headers.get(ARRIVAL, "0")
         return cls(
             deadline=deadline,
             trace=headers.get(TRACE, ""),
             caller=headers.get(CALLER, ""),
             attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
+            arrival=int(arrival) if arrival.isdecimal() and len(arrival) < 19 else 0,
         )
 
     def headers(self) -> dict[str, str]:
@@ -64,6 +68,8 @@ class Envelope:
             said[CALLER] = self.caller
         if self.attempt != 1:
             said[ATTEMPT] = str(self.attempt)
+        if self.arrival:
+            said[ARRIVAL] = str(self.arrival)
         return said
 
     def remaining(self, default: float) -> float:

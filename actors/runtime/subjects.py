@@ -62,16 +62,26 @@ class GenerationQueue:
 
 @dataclass(frozen=True, slots=True)
 class RunQueue:
-    """`runs.<priority>.<pattern>`, and the durable consumer of that priority."""
+    """`runs.<priority>.<pattern>`, and the durable consumer of that priority.
+
+    A job of a caller whose jobs are counted has the caller's name as a last token.
+    """
 
     priority: Priority
     pattern: str
+    caller: str = ""
 
     STREAM = "RUNS"
 
     @property
     def subject(self) -> str:
-        return f"runs.{self.priority}.{encode_token(self.pattern)}"
+        subject = f"runs.{self.priority}.{encode_token(self.pattern)}"
+        return f"{subject}.{encode_token(self.caller)}" if self.caller else subject
+
+    @staticmethod
+    def of_caller(caller: str) -> str:
+        """What the subjects of all jobs of a caller match."""
+        return f"runs.*.*.{encode_token(caller)}"
 
     @staticmethod
     def consumer(priority: Priority) -> str:
@@ -127,6 +137,15 @@ class NodeAddress:
     @property
     def drain(self) -> str:
         return f"node.{encode_token(self.id)}.drain"
+
+    @property
+    def load(self) -> str:
+        """Brings a model into the node's memory."""
+        return f"node.{encode_token(self.id)}.load"
+
+    @property
+    def unload(self) -> str:
+        return f"node.{encode_token(self.id)}.unload"
 
     @property
     def ping(self) -> str:

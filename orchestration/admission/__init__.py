@@ -1,15 +1,19 @@
-"""What a gateway takes on, and what it need not do twice: limits, the response cache, single-flight.
+"""What is taken on, and what need not be done twice: limits, the response cache, single-flight, and the
+models of a memory that does not hold all.
 
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
+from orchestration.admission.arrival_order import ArrivalOrder
 from orchestration.admission.cache import Cache
 from orchestration.admission.fingerprint import fingerprint, is_deterministic
 from orchestration.admission.limits import Limit, Limits, OverLimit, Place, Reservation, TooManyTokens
+from orchestration.admission.residency import Residency
 from orchestration.admission.single_flight import Flight, Follower, TooSlow
 from orchestration.admission.token_bucket import TokenBucket
 
 __all__ = [
+    "ArrivalOrder",
     "Cache",
     "Flight",
     "Follower",
@@ -18,6 +22,7 @@ __all__ = [
     "OverLimit",
     "Place",
     "Reservation",
+    "Residency",
     "TokenBucket",
     "TooManyTokens",
     "TooSlow",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from orchestration.errors import InvalidRequest
 from orchestration.messages import FinishReason, Generation, Hardware, ModelCard, TokenLogprob, Usage
 
 
@@ -44,8 +45,11 @@ class Backend(ABC):
     """The word of `orchestra node --backend`."""
 
     @abstractmethod
-    async def start(self) -> None:
-        """Load what is to be served; raises an `OrchestraError` that says what is wrong."""
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Load what is to be served, in its order as far as it fits into `memory_bytes`; 0 is no limit.
+
+        Raises an `OrchestraError` that says what is wrong, `InvalidRequest` for a model that never fits.
+        """
 
     @abstractmethod
     async def close(self) -> None:
@@ -54,7 +58,29 @@ class Backend(ABC):
     @property
     @abstractmethod
     def models(self) -> tuple[ModelCard, ...]:
-        """What is served now. Valid after `start`."""
+        """What is offered; generations run on what is also `loaded`. Valid after `start`."""
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """The names of the models in memory. Valid after `start`."""
+        return frozenset(card.name for card in self.models)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory for models unless the node's settings say otherwise; 0 is no limit."""
+        return 0
+
+    async def load(self, model: str) -> None:
+        """Bring an offered model into memory, off the event loop; the caller has made room.
+
+        Raises an `OrchestraError` that says what is wrong with it, and `InvalidRequest` here: a backend
+        whose models are always in memory.
+        """
+        raise InvalidRequest(f"the {self.name} backend loads and unloads nothing: {model!r} is always there")
+
+    async def unload(self, model: str) -> None:
+        """Free the memory of a loaded model on which nothing runs. Raises as `load` does."""
+        raise InvalidRequest(f"the {self.name} backend loads and unloads nothing: {model!r} is always there")
 
     @property
     @abstractmethod

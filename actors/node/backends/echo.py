@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
 from actors.node.backends.echo_schema import instance_text
+from orchestration.admission import Residency
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
@@ -61,6 +62,10 @@ class EchoSettings(BaseModel):
     repeat: bool = True
     context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
     dimensions: int = Field(default=384, ge=8, le=384)
+    model_mb: float = Field(default=0.0, ge=0, le=1e9)
+    """What each model pretends to take of the memory, in MB (1e6 bytes)."""
+    load_s: float = Field(default=0.0, ge=0, le=3600)
+    """How long each model pretends to take to be loaded."""
 
     fail_first: int = Field(default=0, ge=0)
     """The first so many generations fail before their first token."""
@@ -78,22 +83,36 @@ class EchoBackend(Backend):
 
     def __init__(self, settings: EchoSettings | None = None) -> None:
         self._settings = settings or EchoSettings()
-        cards = [
-            *(
-                ModelCard(name=name, context_tokens=self._settings.context_tokens)
-                for name in self._settings.models
-            ),
-            *(
-                ModelCard(name=name, kind="embedding", context_tokens=self._settings.context_tokens)
-                for name in self._settings.embedding_models
-            ),
-        ]
-        self._cards = {card.name: card for card in cards}
+        card = ModelCard(
+            name="",
+            context_tokens=self._settings.context_tokens,
+            memory_bytes=round(self._settings.model_mb * 1e6),
+            load_s=self._settings.load_s,
+        )
+        chat, embedding = self._settings.models, self._settings.embedding_models
+        self._cards = {name: card.model_copy(update={"name": name}) for name in chat}
+        for name in embedding:
+            self._cards[name] = card.model_copy(update={"name": name, "kind": "embedding"})
+        self._loaded = set(self._cards)
         self._count = 0
 
-    async def start(self) -> None:
+    async def start(self, memory_bytes: int = 0) -> None:
         """Count failures from the beginning."""
         self._count = 0
+        sizes = {name: card.memory_bytes for name, card in self._cards.items()}
+        self._loaded = set()
+        for name in Residency(memory_bytes, sizes).fitting():
+            await self.load(name)
+
+    async def load(self, model: str) -> None:
+        if model not in self._cards:
+            raise UnknownModel.of(model, list(self._cards))
+        if self._settings.load_s:
+            await asyncio.sleep(self._settings.load_s)
+        self._loaded.add(model)
+
+    async def unload(self, model: str) -> None:
+        self._loaded.discard(model)
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -101,6 +120,10 @@ class EchoBackend(Backend):
     @property
     def models(self) -> tuple[ModelCard, ...]:
         return tuple(self._cards.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._loaded)
 
     @property
     def hardware(self) -> Hardware:
@@ -115,6 +138,8 @@ class EchoBackend(Backend):
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
         if generation.model not in self._cards:
             raise UnknownModel.of(generation.model, list(self._cards))
+        if generation.model not in self._loaded:
+            raise BackendFailed(f"echo model {generation.model!r} is not loaded")
         self._count += 1
         if self._count <= self._settings.fail_first:
             raise BackendFailed(f"echo fails its first {self._settings.fail_first} generations")

@@ -15,11 +15,20 @@ import psutil
 
 from actors.node.backends.base import Backend, Finish, Output
 from actors.node.backends.onnx.job import ChatJob, EmbeddingJob, Sink
-from actors.node.backends.onnx.loading import ChatModel, EmbeddingModel, load_model
+from actors.node.backends.onnx.loading import ChatModel, EmbeddingModel, describe_model, load_model
+from actors.node.backends.onnx.memory import give_back
 from actors.node.backends.onnx.sampling import SamplingPlan
 from actors.node.backends.onnx.settings import OnnxSettings
 from actors.node.backends.onnx.stats import EngineStats
-from orchestration.errors import ContextTooLong, InvalidRequest, OrchestraError, Unavailable, UnknownModel
+from orchestration.admission import Residency
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidRequest,
+    OrchestraError,
+    Unavailable,
+    UnknownModel,
+)
 from orchestration.messages import Generation, Hardware, ModelCard, Usage
 
 T = TypeVar("T")
@@ -37,23 +46,44 @@ class OnnxBackend(Backend):
     def __init__(self, folders: Sequence[Path], settings: OnnxSettings | None = None) -> None:
         self._folders = tuple(folders)
         self._settings = settings or OnnxSettings()
+        self._offered: dict[str, tuple[Path, ModelCard]] = {}
         self._served: dict[str, ChatModel | EmbeddingModel] = {}
+        """Those in memory."""
         self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnx-prepare")
         self._closed = False
 
-    async def start(self) -> None:
-        """Load every folder; raises what `load_model` raises, or InvalidRequest for two of one name."""
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Load the folders; raises what `load_model` raises, or InvalidRequest for two of one name."""
         try:
             for folder in self._folders:
-                model = await self._aside(partial(load_model, folder, self._settings))
-                name = model.manifest.name
-                if name in self._served:
-                    raise InvalidRequest(f"two folders hold a model named {name!r}", param="model")
-                model.engine.start()
-                self._served[name] = model
+                card = await self._aside(partial(describe_model, folder, self._settings))
+                if card.name in self._offered:
+                    raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
+                self._offered[card.name] = folder, card
+            sizes = {name: card.memory_bytes for name, (_, card) in self._offered.items()}
+            for name in Residency(memory_bytes, sizes).fitting():
+                await self.load(name)
         except BaseException:
             await self.close()
             raise
+
+    async def load(self, model: str) -> None:
+        """Raises what `load_model` raises, and BackendFailed for files that cannot be read."""
+        if model not in self._offered:
+            raise UnknownModel.of(model, list(self._offered))
+        folder, _ = self._offered[model]
+        try:
+            made = await asyncio.to_thread(load_model, folder, self._settings)
+        except (OSError, MemoryError) as error:
+            raise BackendFailed(f"cannot load model {model!r}: {error}") from error
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        made.engine.start()
+        self._served[model] = made
+
+    async def unload(self, model: str) -> None:
+        if model in self._served:
+            await asyncio.to_thread(_dispose, [self._served.pop(model)])
 
     async def close(self) -> None:
         if not self._closed:
@@ -61,11 +91,21 @@ class OnnxBackend(Backend):
             for model in self._served.values():
                 await asyncio.to_thread(model.engine.close)
             self._served.clear()
+            self._offered.clear()
             self._prepare.shutdown(wait=False, cancel_futures=True)
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
-        return tuple(model.card for model in self._served.values())
+        return tuple(card for _, card in self._offered.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._served)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Half of the machine's: keys and values of what runs come on top of the weights."""
+        return psutil.virtual_memory().total // 2
 
     @property
     def hardware(self) -> Hardware:
@@ -92,7 +132,9 @@ class OnnxBackend(Backend):
             raise Unavailable("the backend was closed")
         model = self._served.get(generation.model)
         if model is None:
-            raise UnknownModel.of(generation.model, list(self._served))
+            if generation.model in self._offered:
+                raise BackendFailed(f"model {generation.model!r} is not loaded")
+            raise UnknownModel.of(generation.model, list(self._offered))
         sink = Sink(loop=asyncio.get_running_loop())
         with model.engine.place():
             try:
@@ -154,6 +196,12 @@ class OnnxBackend(Backend):
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
+
+
+def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
+    """Stop the one model and free it, `held` being the only reference to it; blocks."""
+    held.pop().engine.close()
+    give_back()
 
 
 async def _received(sink: Sink) -> AsyncIterator[Output]:

@@ -87,6 +87,10 @@ class Engine(Worker[ChatJob]):
             healthy=self.healthy,
         )
 
+    def close(self) -> None:
+        super().close()
+        self._slots.let_go()
+
     def busy(self) -> bool:
         return bool(self._waiting) or len(self._slots) > 0
 

@@ -3,80 +3,53 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
-from orchestration.errors import InvalidRequest
-
-
-def _default_threads() -> int:
-    """Two, or one on a machine with a single core: more threads gain little on a small model."""
-    return min(2, len(os.sched_getaffinity(0)))
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxSettings:
-    """Limits and sizes of every model that one backend serves, checked at construction.
+class OnnxSettings(BaseModel):
+    """Limits and sizes of every model that one backend serves.
 
     Memory for keys and values is reserved by address only and becomes resident as tokens are
     written, so `kv_cache_bytes` bounds what is used and `context_tokens` what one request may use of it.
     """
 
-    threads: int = 0
-    """Threads of one inference call; 0 chooses two, or one on a single core."""
-    spin_us: int = 20
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(default=0, ge=0, validate_default=True)
+    """Threads of one inference call; 0 chooses two, or one on a machine with a single core: more gain
+    little on a small model."""
+    spin_us: int = Field(default=20, ge=0)
     """How long a thread of an inference call spins for its next part before it sleeps; 0 sleeps at once.
     20 bridges the gaps between operators (16 % less time a step alone, 9 % at 8 rows, same CPU), and is
     too short to keep a core from the event loop."""
-    slots: int = 16
+    slots: int = Field(default=16, ge=1)
     """Generations of one model that run at once."""
-    max_waiting: int = 32
+    max_waiting: int = Field(default=32, ge=0)
     """Generations that may wait for a slot; one more is answered `NodeBusy`."""
-    context_tokens: int = 8192
+    context_tokens: int = Field(default=8192, ge=1)
     """Longest context of a request; the model's own applies where it is shorter."""
-    kv_cache_bytes: int = 1 << 30
+    kv_cache_bytes: int = Field(default=1 << 30, ge=1)
     """Bound on the keys and values of all running generations of one model."""
-    prefix_cache_bytes: int = 256 << 20
+    prefix_cache_bytes: int = Field(default=256 << 20, ge=0)
     """Bound on the keys and values kept for prompts that share a prefix; 0 switches reuse off."""
-    prefix_block: int = 16
+    prefix_block: int = Field(default=16, ge=2)
     """The grain of prefix reuse in tokens."""
-    prefill_chunk: int = 128
+    prefill_chunk: int = Field(default=128, ge=2)
     """Most prompt tokens computed by one call."""
-    prefill_budget: int = 64
+    prefill_budget: int = Field(default=64, ge=1)
     """Prompt tokens computed between two decode steps; up to twice as many if a prompt ends with them."""
-    default_max_tokens: int = 512
-    default_temperature: float = 0.2
-    default_top_p: float = 0.9
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    default_max_tokens: int = Field(default=512, ge=1)
+    default_temperature: float = Field(default=0.2, ge=0, le=2)
+    default_top_p: float = Field(default=0.9, gt=0, le=1)
+    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     """Execution providers in order of preference, as onnxruntime names them."""
-    embedding_batch: int = 32
+    embedding_batch: int = Field(default=32, ge=1)
     """Most texts embedded by one call."""
-    max_failures: int = 5
+    max_failures: int = Field(default=5, ge=1)
     """Failed steps in a row after which the engine stops and stays stopped."""
 
-    def __post_init__(self) -> None:
-        for name in ("slots", "context_tokens", "kv_cache_bytes", "default_max_tokens", "embedding_batch"):
-            self._at_least(name, 1)
-        for name in ("threads", "spin_us", "max_waiting", "prefix_cache_bytes"):
-            self._at_least(name, 0)
-        for name in ("max_failures", "prefill_budget"):
-            self._at_least(name, 1)
-        for name in ("prefix_block", "prefill_chunk"):
-            self._at_least(name, 2)
-        if not 0 <= self.default_temperature <= 2:
-            raise InvalidRequest(
-                f"default_temperature {self.default_temperature} is not within 0..2",
-                param="default_temperature",
-            )
-        if not 0 < self.default_top_p <= 1:
-            raise InvalidRequest(
-                f"default_top_p {self.default_top_p} is not within 0..1", param="default_top_p"
-            )
-        if not self.providers:
-            raise InvalidRequest("providers is empty; name at least one", param="providers")
-        if self.threads == 0:
-            object.__setattr__(self, "threads", _default_threads())
-
-    def _at_least(self, name: str, limit: int) -> None:
-        value = getattr(self, name)
-        if value < limit:
-            raise InvalidRequest(f"{name} is {value}, and must be at least {limit}", param=name)
+    @field_validator("threads")
+    @classmethod
+    def _chosen(cls, threads: int) -> int:
+        return threads or min(2, len(os.sched_getaffinity(0)))

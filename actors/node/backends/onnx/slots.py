@@ -24,6 +24,11 @@ class SlotMap(Generic[T]):
         self._rows: list[T | None] = [None] * (slots + 1)
         self._at: dict[int, int] = {}
 
+    def let_go(self) -> None:
+        """Forget whom `move` belongs to. It refers back here: without that its session and caches are freed
+        at once, not when the garbage collector passes by."""
+        self._move = _stay
+
     def __len__(self) -> int:
         return len(self._at)
 
@@ -99,3 +104,7 @@ class SlotMap(Generic[T]):
     def _put(self, item: T, row: int) -> None:
         self._rows[row] = item
         self._at[id(item)] = row
+
+
+def _stay(source: int, target: int) -> None:
+    """Nothing is left that could be moved."""

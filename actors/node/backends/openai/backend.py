@@ -45,9 +45,10 @@ class OpenAIBackend(Backend):
     def __repr__(self) -> str:
         return f"OpenAIBackend(base_url={self._settings.base_url!r}, models={sorted(self._served)})"
 
-    async def start(self) -> None:
-        """Raises `Unavailable` naming the URL if the upstream cannot be reached, `BackendFailed` if it
-        refuses the key or the key's variable is not set, `UnknownModel` if nothing would be served."""
+    async def start(self, memory_bytes: int = 0) -> None:
+        """The upstream minds its own memory. Raises `Unavailable` naming the URL if it cannot be reached,
+        `BackendFailed` if it refuses the key or the key's variable is not set, `UnknownModel` if nothing
+        would be served."""
         await self.close()
         settings = self._settings
         upstream = Upstream(

@@ -1,0 +1,79 @@
+"""Which models are in a memory that may not hold all; the one used longest ago leaves first."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+
+from orchestration.errors import InvalidRequest
+
+
+class Residency:
+    """`sizes` are the bytes of each model that may come in, 0 for one of unknown size, which takes no room
+    here. A `limit_bytes` of 0 is no limit. Iterates over what is in, the one used longest ago first.
+
+    Raises `InvalidRequest` for a model that is larger than the whole limit.
+    """
+
+    def __init__(self, limit_bytes: int, sizes: Mapping[str, int]) -> None:
+        for model, size in sizes.items():
+            if 0 < limit_bytes < size:
+                raise InvalidRequest(
+                    f"model {model!r} takes {_mb(size)}, more than the whole memory limit of "
+                    f"{_mb(limit_bytes)} (memory_mb)",
+                    param="memory_mb",
+                )
+        self.limit_bytes = limit_bytes
+        self.sizes = sizes
+        self._in: dict[str, None] = {}
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._in
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._in)
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(self.sizes[model] for model in self._in)
+
+    @property
+    def contended(self) -> bool:
+        """Whether not all of the models fit at once."""
+        return 0 < self.limit_bytes < sum(self.sizes.values())
+
+    def use(self, model: str) -> None:
+        """It is in, and was used just now."""
+        self._in.pop(model, None)
+        self._in[model] = None
+
+    def remove(self, model: str) -> None:
+        """It is in no more; harmless for one that was not."""
+        self._in.pop(model, None)
+
+    def victims(self, model: str, keep: Container[str] = ()) -> list[str] | None:
+        """What has to leave so that `model` fits, none of `keep` among it; None where that is not enough."""
+        if not self.limit_bytes:
+            return []
+        excess = self.used_bytes + self.sizes[model] - self.limit_bytes
+        found: list[str] = []
+        for each in self._in:
+            if excess <= 0:
+                break
+            if each != model and each not in keep and self.sizes[each]:
+                found.append(each)
+                excess -= self.sizes[each]
+        return found if excess <= 0 else None
+
+    def fitting(self) -> list[str]:
+        """The models that fit together, taken in their order; one that does not is passed by."""
+        found: list[str] = []
+        left = self.limit_bytes or sum(self.sizes.values())
+        for model, size in self.sizes.items():
+            if size <= left:
+                found.append(model)
+                left -= size
+        return found
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.4g} MB"

@@ -1,0 +1,175 @@
+"""Models that do not all fit: a node loads what is asked for, and evicts what is idle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.node.node import Node
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.bus import Message
+from actors.runtime.envelope import Envelope
+from actors.runtime.service import ERROR_CODE
+from actors.runtime.subjects import NodeAddress, StreamAddress
+from actors.runtime.system import ActorSystem
+from orchestration.errors import InvalidRequest
+from orchestration.messages import Ended, Generation, LoadModel, Residence, UnloadModel
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.small_memory import loaded, models_of, of, small_node
+from tests.fixtures.stage import Stage
+from tests.fixtures.stage import stage as set_up
+
+
+@pytest.fixture
+async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
+    async with set_up(nats_server.url) as stage:
+        stage.asker.name += "-away"  # the tests listen themselves: it would stop streams it did not open
+        yield stage
+
+
+async def run(stage: Stage, node: Node, generation: Generation, *, arrival: int = 0) -> Message:
+    """Speak to a node as a dispatcher does."""
+    headers = Envelope(arrival=arrival).headers() or None
+    listening = await stage.bus.subscribe(StreamAddress(generation.id).subject, lambda _: None)
+    body = generation.model_dump_json().encode()
+    try:
+        return await stage.bus.request(NodeAddress(node.id).generate, body, headers=headers, timeout=30)
+    finally:
+        await listening.unsubscribe()
+
+
+async def tell(stage: Stage, node: Node, wanted: LoadModel | UnloadModel) -> Message:
+    address = NodeAddress(node.id)
+    subject = address.load if isinstance(wanted, LoadModel) else address.unload
+    return await stage.bus.request(subject, wanted.model_dump_json().encode(), timeout=30)
+
+
+async def test_a_generation_has_its_model_loaded_and_the_one_used_longest_ago_leaves(stage: Stage) -> None:
+    a, b, c = models_of(stage, 3)
+    node = await small_node(stage, (a, b, c), fit=2)
+    assert loaded(node) == [a, b]
+    for model in (b, a, c):
+        ended = Ended.model_validate_json((await run(stage, node, of(stage, model))).data)
+        assert (ended.model, ended.finish_reason) == (model, "stop")
+    assert loaded(node) == [a, c]
+    use = node.describe().memory
+    assert (use.limit_bytes, use.loads, use.unloads, use.swaps) == (20_000_000, 1, 1, 1)
+
+
+async def test_the_registry_says_what_is_loaded_how_large_it_is_and_how_long_it_takes(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b), load_s=0.02)
+    registry = await stage.registry()
+    await eventually(lambda: registry.serving(b))
+    await run(stage, node, of(stage, b))
+    await eventually(lambda: [card.loaded for card in registry.nodes[node.id].models] == [False, True])
+    cards = {card.name: card for card in registry.nodes[node.id].models}
+    assert cards[a].memory_bytes == cards[b].memory_bytes == 10_000_000
+    assert 0.02 <= cards[b].load_s < 10
+    assert cards[a].load_s == 0.02
+
+
+async def test_what_is_in_use_is_never_evicted_and_who_was_refused_for_it_is_told(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b), speed=100)
+    running = asyncio.ensure_future(run(stage, node, of(stage, a, tokens=100_000)))
+    await eventually(lambda: node.describe().running == 1)
+    refused = await run(stage, node, of(stage, b))
+    assert refused.header(ERROR_CODE) == "429"
+    assert json.loads(refused.data)["code"] == "node_busy"
+    assert node.describe().memory.claims == (b,)
+    assert loaded(node) == [a]
+    explicit = await tell(stage, node, LoadModel(model=b))
+    assert json.loads(explicit.data)["code"] == "node_busy"
+    running.cancel()
+    await asyncio.wait({running})
+    await eventually(lambda: node.describe().running == 0)
+    assert Ended.model_validate_json((await run(stage, node, of(stage, b))).data).finish_reason == "stop"
+    assert node.describe().memory.claims == ()
+
+
+async def test_generations_that_come_while_their_model_is_loaded_share_the_one_load(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b), load_s=0.1)
+    answers = await asyncio.gather(*(run(stage, node, of(stage, b, f"n {n}")) for n in range(4)))
+    assert all(Ended.model_validate_json(answer.data).finish_reason == "stop" for answer in answers)
+    assert node.describe().memory.loads == 1
+
+
+async def test_a_caller_that_leaves_while_its_model_is_loaded_does_not_undo_it(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b), load_s=0.2)
+    generation = of(stage, b)
+    asked = asyncio.ensure_future(run(stage, node, generation))
+    await eventually(lambda: node.describe().running == 1)
+    await stage.bus.publish(StreamAddress(generation.id).cancel)
+    assert json.loads((await asked).data)["code"] == "stopped"
+    await eventually(lambda: loaded(node) == [b])
+    assert node.describe().running == 0
+
+
+async def test_a_model_is_loaded_and_unloaded_by_name(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b))
+    found = Residence.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
+    assert (found.node, found.model, found.loaded, found.changed) == (node.id, b, True, True)
+    again = Residence.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
+    assert not again.changed
+    gone = Residence.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
+    assert (gone.loaded, gone.changed, loaded(node)) == (False, True, [])
+    nothing = Residence.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
+    assert not nothing.changed
+    unknown = await tell(stage, node, LoadModel(model="other"))
+    assert unknown.header(ERROR_CODE) == "404"
+    assert a in json.loads(unknown.data)["message"]
+
+
+async def test_unloading_waits_for_what_runs_and_takes_nothing_new(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b), speed=100)
+    running = asyncio.ensure_future(run(stage, node, of(stage, a, tokens=60)))
+    await eventually(lambda: node.describe().running == 1)
+    unloading = asyncio.ensure_future(tell(stage, node, UnloadModel(model=a)))
+    await eventually(lambda: node.memory._leaving)
+    refused = await run(stage, node, of(stage, a))
+    assert "is being unloaded" in json.loads(refused.data)["message"]
+    assert not unloading.done()
+    assert Ended.model_validate_json((await running).data).usage.completion_tokens == 60
+    assert Residence.model_validate_json((await unloading).data).changed
+    assert loaded(node) == []
+    back = await run(stage, node, of(stage, a))
+    assert Ended.model_validate_json(back.data).finish_reason == "stop"
+
+
+async def test_a_model_larger_than_the_memory_ends_the_start_with_both_sizes(stage: Stage) -> None:
+    backend = EchoBackend(EchoSettings(models=("big",), model_mb=30))
+    settings = NodeSettings(id="too-small", memory_mb=20)
+    with pytest.raises(InvalidRequest, match=r"'big' takes 30 MB, more than .* 20 MB"):
+        async with run_node(stage.bus, backend, settings, ActorSystem()):
+            pass
+
+
+async def test_a_backend_that_has_its_models_elsewhere_refuses_to_load_and_unload() -> None:
+    backend = OpenAIBackend(OpenAISettings(base_url="http://127.0.0.1:1/v1", models={"m": "m"}))
+    with pytest.raises(InvalidRequest, match="openai backend loads and unloads nothing"):
+        await backend.unload("m")
+    with pytest.raises(InvalidRequest, match="'m' is always there"):
+        await backend.load("m")
+
+
+async def test_swaps_saved_are_counted_against_the_order_of_arrival(stage: Stage) -> None:
+    a, b = models_of(stage, 2)
+    node = await small_node(stage, (a, b))
+    arrivals = {a: (1, 3, 5, 7), b: (2, 4, 6, 8)}
+    for model, numbers in arrivals.items():
+        for number in numbers:
+            await run(stage, node, of(stage, model), arrival=number)
+    use = node.describe().memory
+    assert (use.swaps, use.saved) == (1, 6)
