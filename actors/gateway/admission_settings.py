@@ -22,13 +22,25 @@ class CallerLimits(BaseModel):
     queue_depth: int | None = Field(default=None, ge=1)
     """Of them, those whose answer has not begun."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Prompt and answer together. A request reserves what it may take, and gives back what it did not."""
+    """Prompt and answer together. A request reserves what it may take, and gives back what it did not. A job
+    is charged what it may take when it is submitted."""
+    unfinished_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that are queued or at work, in the whole cluster; one more is refused with 429. What is not
+    limited here is by the queue, which takes 20,000 of one pattern and priority."""
 
-    def limit(self, otherwise: CallerLimits) -> Limit:
+    def over(self, otherwise: CallerLimits) -> CallerLimits:
         """With the values of `otherwise` for what was not set."""
         names = CallerLimits.model_fields
-        return Limit(
+        return CallerLimits(
             **{name: getattr(otherwise if getattr(self, name) is None else self, name) for name in names}
+        )
+
+    def limit(self) -> Limit:
+        """What a gateway holds to."""
+        return Limit(
+            requests_in_flight=self.requests_in_flight,
+            queue_depth=self.queue_depth,
+            tokens_per_minute=self.tokens_per_minute,
         )
 
 

@@ -15,7 +15,7 @@ from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
 from actors.runtime.envelope import Envelope
 from orchestration.admission import Limits, OverLimit, fingerprint, is_deterministic
-from orchestration.messages import Event
+from orchestration.messages import Event, Generation, Run
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
 
@@ -41,7 +41,7 @@ class Answers:
         key = self._key(asked, envelope.caller)
         if key is not None:
             return self._kept_or_shared(key, asked, envelope)
-        meter = self._meter(asked, envelope)
+        meter = self.meter(asked.work, envelope)
         events = self.asker.stream(asked.work, envelope)
         return _metered(meter, events) if meter.limited else events
 
@@ -61,9 +61,10 @@ class Answers:
             return None
         return fingerprint(asked.work, self.callers.namespace(caller))
 
-    def _meter(self, asked: Asked, envelope: Envelope) -> Meter:
+    def meter(self, work: Generation | Run, envelope: Envelope) -> Meter:
+        """Tokens reserved for `work`. Raises `OverLimit` and `TooManyTokens`."""
         try:
-            return Meter(self.limits, envelope.caller, asked.work, self.settings.limits.assumed_tokens)
+            return Meter(self.limits, envelope.caller, work, self.settings.limits.assumed_tokens)
         except OverLimit as error:
             REFUSED.labels(error.limit).inc()
             raise
@@ -102,7 +103,7 @@ class Answers:
         said, settings = asked.cache, self.settings
         max_age_s = None if said is None else said.ttl
         ttl_s = settings.cache.ttl_s if max_age_s is None else min(max_age_s, settings.cache.max_ttl_s)
-        meter = self._meter(asked, envelope)
+        meter = self.meter(asked.work, envelope)
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
         async def source(shared: Shared) -> AsyncGenerator[Event, None]:

@@ -58,6 +58,11 @@ class Callers:
             )
         return said
 
+    @property
+    def named(self) -> bool:
+        """Whether the settings name any: then jobs belong to who submitted them."""
+        return bool(self._settings)
+
     def namespace(self, caller: str) -> str:
         """Whose kept answers `caller` shares; its own name unless it is told to share."""
         settings = self._settings.get(caller)

@@ -126,10 +126,10 @@ def limits_of(settings: GatewaySettings) -> Limits:
         queue_depth=limits.queue_depth,
         tokens_per_minute=limits.tokens_per_minute,
     )
-    named = {name: caller.limit(limits.per_caller) for name, caller in settings.callers.items()}
+    named = {name: settings.limits_of(name).limit() for name in settings.callers}
     return Limits(
         total,
-        limits.per_caller.limit(limits.per_caller),
+        limits.per_caller.limit(),
         named,
         now=time.monotonic(),
         total_names={"requests_in_flight": "max_in_flight"},

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
+from actors.gateway.meter import Meter
 from actors.gateway.requests import asked_chat, parse
 from actors.jobs.addresses import check_url
 from actors.jobs.desk import Desk, Order
@@ -45,12 +46,33 @@ class JobsFront:
         self.settings = settings
         self.desk = Desk(gateway.bus, max_listed=settings.max_listed)
 
+    def viewer(self, caller: str) -> str | None:
+        """The namespace whose jobs `caller` sees; None, who sees all, where no caller has a key."""
+        callers = self.gateway.callers
+        return callers.namespace(caller) if callers.named else None
+
     async def submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
         """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
-        `KeyReused`, `QueueFull`, `Unavailable`."""
+        `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
+
+        What the job may take is charged for good: its end may be hours away, and this gateway gone.
+        """
         if self.gateway.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
-        return await self.desk.submit(self._order(raw, key, envelope.caller), envelope)
+        order = self._order(raw, key, envelope.caller)
+        charged: list[Meter] = []
+        fresh = False
+
+        async def charge() -> None:
+            charged.append(self.gateway.answers.meter(order.run, envelope))
+
+        try:
+            job, fresh = await self.desk.submit(order, envelope, charge)
+        finally:
+            if not fresh:
+                for meter in charged:
+                    meter.settle()
+        return job, fresh
 
     def _order(self, raw: bytes, key: str, caller: str) -> Order:
         """A key names a job of its caller alone, or one could take it for another's."""
@@ -67,7 +89,16 @@ class JobsFront:
         run = _as_run(work).model_copy(update={"priority": priority})
         said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
-        return Order(run=run, model=body.model, fingerprint=fingerprint, webhook=webhook)
+        owner, most = self.viewer(caller) or "", self.gateway.settings.limits_of(caller).unfinished_jobs
+        return Order(
+            run=run,
+            model=body.model,
+            fingerprint=fingerprint,
+            webhook=webhook,
+            owner=owner,
+            most=most,
+            keyed=bool(key),
+        )
 
     def _webhook(self, url: str | None) -> str:
         if not url:

@@ -54,16 +54,20 @@ class JobsRoutes:
             await exchange.answer(200, to_json(job), where, run, REPLAYED)
 
     async def get(self, exchange: Exchange) -> None:
-        await exchange.answer(200, to_json(await self.front.desk.get(_id_of(exchange))))
+        job = await self.front.desk.get(_id_of(exchange), self.front.viewer(exchange.caller))
+        await exchange.answer(200, to_json(job))
 
     async def cancel(self, exchange: Exchange) -> None:
-        await exchange.answer(200, to_json(await self.front.desk.cancel(_id_of(exchange))))
+        job = await self.front.desk.cancel(_id_of(exchange), self.front.viewer(exchange.caller))
+        await exchange.answer(200, to_json(job))
 
     async def list(self, exchange: Exchange) -> None:
         """`?limit=` jobs, the latest changed first; `?before=` is `next` of the page before."""
         query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
-        page = await self.front.desk.list(limit=limit, before=_number(query, "before", 0, 0))
+        before = _number(query, "before", 0, 0)
+        viewer = self.front.viewer(exchange.caller)
+        page = await self.front.desk.list(limit=limit, before=before, viewer=viewer)
         await exchange.answer(200, to_json(page))
 
 

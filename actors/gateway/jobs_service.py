@@ -1,7 +1,9 @@
 """`orchestra.jobs.submit|get|cancel|list` over NATS.
 
 `submit` takes the body of `POST /v1/jobs` and the header `Idempotency-Key`; `get` and `cancel` take
-`{"id": …}`, `list` takes `{"limit": …, "before": …}`. Each answers what the HTTP route does.
+`{"id": …}`, `list` takes `{"limit": …, "before": …}`. Each answers what the HTTP route does, to the caller
+that the header `Orchestra-Caller` names. Who names none, as the command line does, sees everybody's jobs:
+NATS's own permissions say who may.
 """
 
 from __future__ import annotations
@@ -66,13 +68,18 @@ class JobsService(Actor):
         return to_json(job)
 
     async def on_get(self, message: GetJob) -> bytes:
-        return to_json(await self.front.desk.get(message.id))
+        return to_json(await self.front.desk.get(message.id, self._viewer()))
 
     async def on_cancel(self, message: CancelJob) -> bytes:
-        return to_json(await self.front.desk.cancel(message.id))
+        return to_json(await self.front.desk.cancel(message.id, self._viewer()))
 
     async def on_list(self, message: ListJobs) -> bytes:
-        return to_json(await self.front.desk.list(limit=message.limit, before=message.before))
+        page = self.front.desk.list(limit=message.limit, before=message.before, viewer=self._viewer())
+        return to_json(await page)
+
+    def _viewer(self) -> str | None:
+        said = current.get().caller
+        return self.front.viewer(self.front.gateway.callers.of_nats(said)) if said else None
 
 
 def jobs_endpoints(ref: ActorRef, max_body_bytes: int) -> list[Endpoint]:

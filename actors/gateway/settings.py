@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from actors.gateway.admission_settings import CacheSettings, CallersSettings, LimitsSettings
+from actors.gateway.admission_settings import CacheSettings, CallerLimits, CallersSettings, LimitsSettings
 
 
 class GatewaySettings(BaseModel):
@@ -35,6 +35,12 @@ class GatewaySettings(BaseModel):
     cache: CacheSettings = CacheSettings()
     callers: CallersSettings = {}
     """Who may ask over HTTP, by name. None: everybody, all as the caller `anonymous`."""
+
+    def limits_of(self, caller: str) -> CallerLimits:
+        """Its own, and those for each caller where it has none."""
+        each = self.limits.per_caller
+        own = self.callers.get(caller)
+        return each if own is None else own.over(each)
 
     @field_validator("http")
     @classmethod

@@ -1,14 +1,19 @@
 """What jobs raise beside the general errors.
 
 OrchestraError
-└── InvalidRequest
-    ├── NoSuchJob             404  no_such_job
-    └── KeyReused             409  idempotency_key_reused
+├── InvalidRequest
+│   ├── NoSuchJob             404  no_such_job
+│   └── KeyReused             409  idempotency_key_reused
+└── Refused
+    └── TooManyJobs           429  too_many_jobs
 """
 
 from __future__ import annotations
 
-from orchestration.errors import InvalidRequest
+from orchestration.errors import InvalidRequest, Refused
+
+RETRY_S = 5.0
+"""When to come back after a limit that frees up as jobs end, which nobody can foretell."""
 
 
 class NoSuchJob(InvalidRequest):
@@ -25,3 +30,16 @@ class KeyReused(InvalidRequest):
 
     status = 409
     code = "idempotency_key_reused"
+
+
+class TooManyJobs(Refused):
+    """The caller has as many jobs that have not ended as its limit allows."""
+
+    code = "too_many_jobs"
+
+    @classmethod
+    def of(cls, caller: str, most: int) -> TooManyJobs:
+        return cls(
+            f"{most} jobs of caller {caller!r} have not ended, which is unfinished_jobs",
+            retry_after_s=RETRY_S,
+        )

@@ -35,11 +35,13 @@ class JobStatus(StrEnum):
 class JobRecord(Wire):
     """A job as the bucket `jobs` has it. Times are Unix seconds.
 
-    `queued` is set once its message is stored in the queue; `round` counts retries of a dead job, and names
-    which of its results counts. `attempts` are those of this round.
+    `owner` is the namespace of who submitted it, '' where no caller has a key. `queued` is set once its
+    message is stored in the queue; `round` counts retries of a dead job, and names which of its results
+    counts. `attempts` are those of this round.
     """
 
     id: str
+    owner: str = ""
     status: JobStatus = JobStatus.QUEUED
     queued: bool = False
     round: int = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.kv import OPERATION, SEQUENCE
@@ -12,6 +14,8 @@ from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens
 
 WINDOW = 500
 """Sequences looked at in one request."""
+AHEAD = 100
+"""Sequences beyond the last: what changes while it is looked for is written anew there."""
 MAX_WINDOWS = 40
 """Per page: a stream with larger gaps ends its page early, with a cursor to go on from."""
 TIMEOUT_S = 10.0
@@ -29,22 +33,31 @@ class StoredMessage:
         return self.message.header("Nats-Subject")
 
 
-async def newest(bus: Bus, stream: str, *, limit: int, before: int = 0) -> tuple[list[StoredMessage], int]:
-    """Up to `limit` messages of a stream, newest first, those before the sequence `before` where it is not 0;
-    and the `before` of the next page, 0 when there is none. Delete markers of a bucket are left out.
+def _all(message: Message) -> bool:
+    return True
+
+
+async def newest(
+    bus: Bus, stream: str, *, limit: int, before: int = 0, wanted: Callable[[Message], bool] = _all
+) -> tuple[list[StoredMessage], int]:
+    """Up to `limit` messages of a stream that are `wanted`, newest first, those before the sequence `before`
+    where it is not 0; and the `before` of the next page, 0 when there is none. Delete markers of a bucket
+    are left out.
 
     Raises `BusUnavailable` when the stream is not there.
     """
     state = await stream_state(bus, stream)
     first, last = int(state.get("first_seq", 1)), int(state.get("last_seq", 0))
-    end = min(before, last + 1) if before > 0 else last + 1
+    end = min(before, last + 1) if before > 0 else last + 1 + AHEAD
     found: list[StoredMessage] = []
     for _ in range(MAX_WINDOWS):
         if end <= first or len(found) >= limit:
             break
         start = max(first, end - WINDOW)
         window = await _window(bus, stream, start, end)
-        found += [each for each in reversed(window) if not each.message.header(OPERATION)]
+        found += [
+            each for each in reversed(window) if not each.message.header(OPERATION) and wanted(each.message)
+        ]
         end = start
     if len(found) > limit:
         found = found[:limit]
@@ -52,15 +65,19 @@ async def newest(bus: Bus, stream: str, *, limit: int, before: int = 0) -> tuple
     return found, end if end > first else 0
 
 
-async def stream_state(bus: Bus, stream: str) -> dict[str, int]:
-    """JetStream's `state` of a stream. Raises `BusUnavailable` when it is not there."""
+async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, Any]:
+    """JetStream's `state` of a stream, with the number of messages of each subject that matches `subjects`.
+
+    Raises `BusUnavailable` when it is not there.
+    """
+    wanted = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
     try:
-        info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}")).data)
+        info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}", wanted)).data)
     except NobodyListens as error:
         raise BusUnavailable("this NATS server has no JetStream") from error
     if "error" in info:
         raise BusUnavailable(f"stream {stream}: {info['error'].get('description', 'not there')}")
-    state: dict[str, int] = info["state"]
+    state: dict[str, Any] = info["state"]
     return state
 
 

@@ -255,7 +255,7 @@ def test_keys_are_shown_nowhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     assert callers.of_http("Bearer key-of-bob") == "bob"
     for text in (repr(settings), repr(callers), json.dumps(shown, default=str), str(vars(callers))):
         assert "key-of" not in text
-    limit = settings.gateway.callers["alice"].limit(settings.gateway.limits.per_caller)
+    limit = settings.gateway.callers["alice"].over(settings.gateway.limits.per_caller).limit()
     assert (limit.requests_in_flight, limit.tokens_per_minute) == (2, 7)
 
 
