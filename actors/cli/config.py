@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def _backend_defaults() -> dict[str, Any]:
 
     return {
         **{f"echo.{name}": field.default for name, field in EchoSettings.model_fields.items()},
-        **{f"onnx.{field.name}": field.default for field in fields(OnnxSettings)},
+        **{f"onnx.{name}": field.default for name, field in OnnxSettings.model_fields.items()},
         **{
             f"openai.{name}": "(needed)" if field.is_required() else field.default
             for name, field in OpenAISettings.model_fields.items()
