@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from secrets import token_hex
@@ -20,6 +19,7 @@ from actors.node.settings import NodeSettings
 from actors.node.stalls import Stalls
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
+from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import current
 from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import NodeAddress, StreamAddress
@@ -45,7 +45,6 @@ from orchestration.messages import (
 log = logging.getLogger(__name__)
 
 REMEMBERED_CANCELS = 10_000
-"""Cancels of generations that are not here, or not yet: a cancel may overtake what it takes back."""
 
 
 class Node(Actor):
@@ -75,7 +74,7 @@ class Node(Actor):
         self._joined = False
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
-        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._cancels = Cancels(bus, self._cancel, limit=REMEMBERED_CANCELS)
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self.memory = ModelMemory(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
         self._subscriptions: list[Subscription] = []
@@ -101,10 +100,10 @@ class Node(Actor):
     async def started(self) -> None:
         await self.memory.start()
         self._subscriptions = [
-            await self.bus.subscribe("cancel.*.*", self._cancel),
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
             await self.bus.subscribe(NodeAddress(self.id).drain, self._drain),
         ]
+        await self._cancels.start()
         self._stalls.start()
         SLOTS.labels(self.id).set(self.slots)
         if self._joined:  # after a crash
@@ -130,6 +129,7 @@ class Node(Actor):
     async def stopped(self) -> None:
         self._stalls.stop()
         await self._presence.leave()
+        await self._cancels.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         await self.memory.close()
@@ -155,7 +155,7 @@ class Node(Actor):
 
     async def on_generation(self, message: Generation) -> Ended:
         """Run it; the result is the event that ended the stream."""
-        if message.id in self._cancelled:
+        if message.id in self._cancels:
             raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
         if message.id in self._active:
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
@@ -297,12 +297,8 @@ class Node(Actor):
         except OrchestraError as error:
             log.debug("could not say that a drain begins: %s", error)
 
-    def _cancel(self, message: Message) -> None:
-        generation_id = StreamAddress.parse(message.subject).id
+    def _cancel(self, generation_id: str) -> bool:
         task = self._active.get(generation_id)
         if task is not None:
             task.cancel()
-            return
-        self._cancelled[generation_id] = None
-        if len(self._cancelled) > REMEMBERED_CANCELS:
-            self._cancelled.popitem(last=False)
+        return task is not None
