@@ -25,7 +25,8 @@ from actors.up import connected
 from orchestration.errors import InvalidRequest
 
 Watch = Callable[[], Awaitable[object]]
-Enter = Callable[[AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
+Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
+"""Starts a role. Returns what to say once it runs, and what ends it."""
 
 
 @click.group(invoke_without_command=True)
@@ -81,7 +82,9 @@ def node(
     given = {name: value for name, value in options.items() if value is not None}
     made = _backend(backend, settings, [Serve.parse(text) for text in serve], given, slots)
 
-    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
+    async def enter(
+        settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+    ) -> tuple[str, list[Watch]]:
         from actors.node.role import run_node
 
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
@@ -95,60 +98,60 @@ def node(
 node.add_command(drain)
 
 
-@click.command()
-@common
-@nats_option
-def agents(config_file: Path | None, data: Path | None, nats_url: str | None) -> None:
+def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
+    """A command of how a role is entered: its name and docstring are the command's. An option is named as
+    the setting it says, with `__` for the dot."""
+
+    def command(enter: Enter) -> click.Command:
+        def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
+            settings, _ = load(said(data=data, nats__url=nats_url, **more), config_file)
+            configure_logging(settings.telemetry)
+            _serve(settings, enter)
+
+        for option in (*reversed(options), nats_option, common):
+            serve = option(serve)
+        return click.command(enter.__name__, help=enter.__doc__)(serve)
+
+    return command
+
+
+@role()
+async def agents(
+    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
-    configure_logging(settings.telemetry)
+    from actors.agents.role import run_agents
+    from actors.jobs.role import run_webhooks
 
-    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
-        from actors.agents.role import run_agents
-        from actors.jobs.role import run_webhooks
-
-        await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
-        await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
-        return f"agents of cluster {settings.agents.cluster} are here", []
-
-    _serve(settings, enter)
+    await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
+    await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
+    return f"agents of cluster {settings.agents.cluster} are here", []
 
 
-@click.command()
-@common
-@nats_option
-def dispatcher(config_file: Path | None, data: Path | None, nats_url: str | None) -> None:
+@role()
+async def dispatcher(
+    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+) -> tuple[str, list[Watch]]:
     """Place waiting generations on nodes."""
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
-    configure_logging(settings.telemetry)
+    from actors.dispatcher.role import run_dispatcher
 
-    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
-        from actors.dispatcher.role import run_dispatcher
-
-        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
-        return "dispatcher is here", []
-
-    _serve(settings, enter)
+    await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
+    return "dispatcher is here", []
 
 
-@click.command()
-@common
-@nats_option
-@click.option("--http", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8080]")
-def gateway(config_file: Path | None, data: Path | None, nats_url: str | None, http: str | None) -> None:
+@role(
+    click.option(
+        "--http", "gateway__http", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8080]"
+    )
+)
+async def gateway(
+    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+) -> tuple[str, list[Watch]]:
     """Serve the OpenAI API and the NATS service `orchestra`."""
-    settings, _ = load(said(data=data, nats__url=nats_url, gateway__http=http), config_file)
-    configure_logging(settings.telemetry)
+    from actors.gateway.role import run_gateway
 
-    async def enter(stack: AsyncExitStack, bus: Bus, system: ActorSystem) -> tuple[str, list[Watch]]:
-        from actors.gateway.role import run_gateway
-
-        running = await stack.enter_async_context(
-            run_gateway(bus, settings.gateway, system, jobs=settings.jobs)
-        )
-        return f"gateway is at {running.url}", []
-
-    _serve(settings, enter)
+    running = await stack.enter_async_context(run_gateway(bus, settings.gateway, system, jobs=settings.jobs))
+    return f"gateway is at {running.url}", []
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -193,7 +196,7 @@ async def _run(settings: Settings, enter: Enter) -> int:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
         await apply_when_ready(bus, shipped())
         system = ActorSystem()
-        ready, watches = await enter(stack, bus, system)
+        ready, watches = await enter(settings, stack, bus, system)
         click.echo(f"Orchestra {ready} · {url}")
         await until(
             stop, ends(system.given_up, "an actor crashed again and again; see the log above"), *watches
