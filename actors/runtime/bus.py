@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any, Protocol
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from actors.runtime.bus_settings import BusSettings
-from actors.runtime.message import Headers, Message, decode_headers, encode_headers
+from actors.runtime.handlers import Direct, Handler, Handlers
+from actors.runtime.message import Headers, Message, decode_headers
+from actors.runtime.outbox import Outbox
 from actors.runtime.replies import Replies
 from actors.runtime.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
 from orchestration.errors import BusUnavailable, NobodyListens, PayloadTooLarge
@@ -34,61 +35,20 @@ log = logging.getLogger(__name__)
 _SENDING = (Client.CONNECTED, Client.DRAINING_SUBS)
 _MAX_SUBJECTS = 2048
 """Characters of subject and reply together: the server cuts off a client whose line passes 4 KB."""
-_BREATH_BYTES = 256 * 1024
-_MESSAGE_BYTES = 512
-"""After so many bytes, each message counted as 512 more, a publisher lets others run, and waits until the
-socket has taken what was sent: one that never waits would keep the event loop for itself."""
 _FLUSH_S = 5.0
-
-Handler = Callable[[Message], Awaitable[None] | None]
-Direct = Callable[[Message], None]
 
 
 class _Client(Client):
     """nats-py with a shorter way in and out, and without its ways to close for good.
 
-    Half of the CPU of a request went into coroutines, queues and futures around each message. Here a
-    command is appended to nats-py's own list and written once per turn of the event loop, and a message
-    goes straight from its parser to its handler. It uses private parts of nats-py 2; the tests of the bus
-    cover each, and the dependency is pinned below 3.
+    A command goes into an `Outbox`, and a message straight from nats-py's parser to its handler. It uses
+    private parts of nats-py 2; the tests of the bus cover each, and the dependency is pinned below 3.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.direct: dict[int, Direct] = {}
-        self.unwaited = 0
-        """Bytes sent since a publisher last waited for the socket."""
-        self._writing = False
-
-    def send(self, subject: str, reply: str, data: bytes, headers: Headers | None) -> None:
-        """Queue one message for the next write."""
-        if headers:
-            block = encode_headers(headers)
-            sizes = f"{len(block)} {len(block) + len(data)}"
-            command = f"HPUB {subject} {reply} {sizes}\r\n".encode() + block + data + b"\r\n"
-        else:
-            command = f"PUB {subject} {reply} {len(data)}\r\n".encode() + data + b"\r\n"
-        self._pending.append(command)
-        self._pending_data_size += len(command)
-        self.unwaited += len(command) + _MESSAGE_BYTES
-        if not self._writing:
-            self._writing = True
-            asyncio.get_running_loop().call_soon(self.write_now)
-
-    def write_now(self) -> None:
-        """Hand everything queued to the socket. While the server is away it stays queued."""
-        self._writing = False
-        if self._pending and self.is_connected and self._transport:
-            pending, self._pending, self._pending_data_size = self._pending, [], 0
-            self._transport.writelines(pending)
-
-    async def breathe(self) -> None:
-        """Wait until the socket has taken most of what was sent."""
-        self.unwaited = 0
-        await asyncio.sleep(0)
-        self.write_now()
-        if self._transport:
-            await self._transport.drain()  # type: ignore[no-untyped-call]
+        self.outbox = Outbox(self)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         deliver = self.direct.get(sid)
@@ -108,7 +68,7 @@ class _Client(Client):
             await self._process_op_err(error)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        self.write_now()  # nats-py lets its ping overtake what is queued, which makes it no barrier
+        self.outbox.write_now()  # nats-py lets its ping overtake what is queued, which makes it no barrier
         await super()._send_ping(future)
 
     async def _attempt_reconnect(self) -> None:
@@ -165,9 +125,9 @@ class Bus:
     settings: BusSettings
     name: str
     replies: Replies
+    handlers: Handlers
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
-    handling: set[asyncio.Future[None]] = field(default_factory=set)
     own: dict[str, Direct] = field(default_factory=dict)
     """Subjects, or `prefix.*`, that nobody but this process listens to."""
     ready: bool = False
@@ -178,7 +138,7 @@ class Bus:
         """Connect once. Raises `BusUnavailable` naming the URL when nobody answers there."""
         client = _Client()
         inbox = f"_INBOX.{token_hex(8)}"
-        bus = cls(client, settings, name, Replies(inbox))
+        bus = cls(client, settings, name, Replies(inbox), Handlers(name))
         try:
             await asyncio.wait_for(
                 client.connect(
@@ -236,9 +196,9 @@ class Bus:
             raise ValueError(f"{subject[:80]!r} cannot be a subject (reply {reply[:80]!r})")
         deliver = self.own.get(subject) or self.own.get(f"{subject.rpartition('.')[0]}.*")
         if deliver is None:
-            client.send(subject, reply, data, headers)
+            client.outbox.send(subject, reply, data, headers)
         else:
-            client.unwaited += len(data) + _MESSAGE_BYTES
+            client.outbox.count(len(data))
             asyncio.get_running_loop().call_soon(deliver, Message(subject, reply, data, headers))
 
     async def publish(
@@ -246,9 +206,9 @@ class Bus:
     ) -> None:
         """Like `post`, and waits where the server takes messages more slowly than they come."""
         self.post(subject, data, reply=reply, headers=headers)
-        if self.client.unwaited > _BREATH_BYTES:
+        if self.client.outbox.crowded:
             try:
-                await self.client.breathe()
+                await self.client.outbox.breathe()
             except OSError as error:
                 raise BusUnavailable(f"NATS at {self.settings.url} is away: {error}") from error
 
@@ -278,7 +238,7 @@ class Bus:
             }
         else:
             # nats-py numbers a subscription before it sends anything
-            client.direct[client._sid + 1] = self._directly(handler)
+            client.direct[client._sid + 1] = self.handlers.direct(handler)
             options = {"future": _NEVER}
         try:
             raw = await client.subscribe(subject, queue=queue, **options)
@@ -289,25 +249,6 @@ class Bus:
         if exclusive and self.settings.local_delivery:
             self.own[subject] = client.direct[raw._id]
         return _Subscription(self, raw)
-
-    def _directly(self, handler: Handler) -> Direct:
-        def deliver(message: Message) -> None:
-            try:
-                done = handler(message)
-            except Exception as error:  # it would end the loop that reads from NATS
-                log.error("a handler of %s failed on %s", self.name, message.subject, exc_info=error)
-                return
-            if done is not None:
-                task = asyncio.ensure_future(done)
-                self.handling.add(task)
-                task.add_done_callback(self._handled)
-
-        return deliver
-
-    def _handled(self, task: asyncio.Future[None]) -> None:
-        self.handling.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a handler of %s failed", self.name, exc_info=error)
 
     async def flush(self) -> None:
         """Wait until the server has seen everything sent so far, subscriptions included."""
@@ -352,21 +293,15 @@ class Bus:
         """Who expects an answer or a report, by the last token of the reply subject."""
         return self.replies.expected
 
-    @property
-    def requests(self) -> set[asyncio.Future[Message]]:
-        """Requests that wait for their answer."""
-        return self.replies.waiting
-
     async def close(self) -> None:
         """Send what is pending and close."""
-        self.client.write_now()
+        self.client.outbox.write_now()
         try:
             await asyncio.wait_for(self.client.drain(), 2)
         except (nats.errors.Error, OSError, TimeoutError):
             await self.client.close()
         self.ready = False
-        for task in self.handling:
-            task.cancel()
+        self.handlers.cancel()
 
     async def _errored(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):

@@ -42,7 +42,7 @@ async def test_a_request_is_answered_with_data_and_headers(bus: Bus) -> None:
     reply = await bus.request("bus.echo", b"data", headers={"Some-Header": "a value: of üñí"})
     assert (reply.data, reply.header("Some-Header")) == (b"data", "a value: of üñí")
     assert not bus.waiting
-    assert not bus.requests
+    assert not bus.replies.waiting
 
 
 async def test_many_requests_at_once_get_their_own_answers(bus: Bus) -> None:
@@ -68,11 +68,11 @@ async def test_a_request_without_an_answer_ends_at_its_timeout(bus: Bus) -> None
 async def test_a_cancelled_request_leaves_nothing_behind(bus: Bus) -> None:
     await bus.subscribe("bus.silent", lambda _: None)
     asking = asyncio.ensure_future(bus.request("bus.silent"))
-    await eventually(lambda: bus.requests)
+    await eventually(lambda: bus.replies.waiting)
     asking.cancel()
     await asyncio.wait({asking})
     assert not bus.waiting
-    assert not bus.requests
+    assert not bus.replies.waiting
 
 
 async def test_more_than_the_server_takes_is_refused_here(bus: Bus) -> None:
@@ -222,7 +222,7 @@ async def test_a_dead_server_fails_requests_at_once_and_a_new_one_on_its_port_is
     reconnects = metric("orchestra_bus_reconnects_total")
     await bus.subscribe("bus.silent", lambda _: None)
     asking = asyncio.ensure_future(bus.request("bus.silent", timeout=60))
-    await eventually(lambda: bus.requests)
+    await eventually(lambda: bus.replies.waiting)
     own_nats.kill()
     with pytest.raises(BusUnavailable, match="lost before the answer"):
         await asyncio.wait_for(asking, 2)
@@ -274,7 +274,7 @@ async def test_a_complaint_of_the_server_does_not_close_the_bus_for_good(nats_se
     bus = await connect(nats_server.url)
     reconnects = metric("orchestra_bus_reconnects_total")
     bus.client._pending.append(b"NONSENSE\r\n")
-    bus.client.write_now()
+    bus.client.outbox.write_now()
     await eventually(lambda: metric("orchestra_bus_reconnects_total") == reconnects + 1)
     await echo(bus, "bus.echo")
     assert (await bus.request("bus.echo", b"x")).data == b"x"
@@ -306,7 +306,7 @@ async def test_closing_sends_what_was_published_and_fails_what_waits(
     await bus.subscribe("bus.silent", lambda _: None)
     await bus.flush()
     asking = asyncio.ensure_future(other.request("bus.silent", timeout=60))
-    await eventually(lambda: other.requests)
+    await eventually(lambda: other.replies.waiting)
     await other.publish("bus.last", b"words")
     await other.close()
     await eventually(lambda: seen == [b"words"])
