@@ -50,7 +50,7 @@ class Asker:
     """Use one per process and role; start it before use.
 
     It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
-    another node go on with it: see `OpenStream`.
+    another node go on with it, or race the one that is late: see `OpenStream`.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -183,10 +183,21 @@ class Asker:
         opened = self._open.get(StreamAddress.parse(message.subject).id)
         try:
             asked = Resume.model_validate_json(message.data)
-            so_far = SoFar(open=False) if opened is None else opened.hand_over(asked.quiet_s)
+            if opened is None:
+                so_far = SoFar(open=False)
+            elif asked.tell:
+                so_far = opened.race(partial(self._tell_first, asked.tell))
+            else:
+                so_far = opened.hand_over(asked.quiet_s)
             self.bus.post(message.reply, so_far.model_dump_json(exclude_defaults=True).encode())
         except (ValidationError, OrchestraError) as error:
             log.warning("could not say on %s what was read so far: %s", message.subject, error)
+
+    def _tell_first(self, subject: str, writer: str) -> None:
+        try:
+            self.bus.post(subject, writer.encode())
+        except BusUnavailable as error:
+            log.debug("nobody can be told which of two writers came first: %s", error)
 
     def _disconnected(self) -> None:
         """What the queue has accepted is still there when NATS is back, and goes on from where it was."""

@@ -1,4 +1,4 @@
-"""Asks who reads a stream how far it has come, so that another can go on with it."""
+"""Asks who reads a stream how far it has come, so that another can go on with it or race its writer."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
             continue
         return SoFar.model_validate_json(reply.data)
     return SoFar(open=False)
+
+
+async def may_race(bus: Bus, stream_id: str, tell: str) -> SoFar:
+    """Whether a second writer may begin the stream of that id too, and its name; `alive` where something of
+    it was read already. Which of the two came first is published to `tell`. Raises what the bus raises.
+    """
+    body = Resume(tell=tell).model_dump_json().encode()
+    reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
+    return SoFar.model_validate_json(reply.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from secrets import token_hex
 
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ class OpenStream:
     sends, thawed or slow, is ignored, and so no event can come twice or be lost.
 
     Without a hand-over, work that was delivered twice has two writers, which cut their text into
-    different chunks: only the first one is read.
+    different chunks: only the first one is read. So it is with two that `race`.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,8 @@ class OpenStream:
         self._tokens = 0
         self._writer: str | None = None
         self._handed_over = False
+        self._second = ""
+        self._on_first: Callable[[str], None] | None = None
         self._over = False
         self._heard_at = 0.0
         self._silence: asyncio.TimerHandle | None = None
@@ -60,7 +63,10 @@ class OpenStream:
             defect.__cause__ = error
             self.fail(defect)
             return True
-        if event.seq != OUT_OF_BAND and self._is_from_rival(message.header(WRITER)):
+        writer = message.header(WRITER)
+        if self._second and writer == self._second and isinstance(event, Ended) and event.error is not None:
+            return True  # it cannot do it at all, which the first one may
+        if event.seq != OUT_OF_BAND and self._is_from_rival(writer):
             return not self._handed_over
         if self._over or (event.seq < self._expected and not isinstance(event, Ended)):
             return True
@@ -99,10 +105,22 @@ class OpenStream:
             if asyncio.get_running_loop().time() - self._heard_at < quiet_s:
                 return SoFar(alive=True)
         self.close()
-        self._handed_over = True
+        self._handed_over, self._second, self._on_first = True, "", None
         self._heard_at = asyncio.get_running_loop().time()
         self._writer = token_hex(4)
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
+
+    def race(self, on_first: Callable[[str], None]) -> SoFar:
+        """Let a second writer begin too, whose name is in the answer, unless there is something to read.
+
+        `on_first` hears who came first: that one is read, and the other is given up.
+        """
+        if self._over:
+            return SoFar(open=False)
+        if self._writer is not None or self._on_first is not None:
+            return SoFar(alive=True)
+        self._second, self._on_first = token_hex(4), on_first
+        return SoFar(writer=self._second)
 
     def close(self) -> None:
         if self.acceptance is not None:
@@ -117,10 +135,18 @@ class OpenStream:
         loop = asyncio.get_running_loop()
         if self._writer is None or self._writer == writer:
             self._writer, self._heard_at = writer, loop.time()
+            if self._on_first is not None:
+                self._end_race(writer)
             return False
         if self._silence is None and not self._handed_over:
             self._silence = loop.call_later(SILENCE_S, self._check_silence)
         return True
+
+    def _end_race(self, winner: str) -> None:
+        on_first, self._on_first, self._second = self._on_first, None, ""
+        self._handed_over = True  # whoever else writes is told to stop
+        if on_first is not None:
+            on_first(winner)
 
     def _check_silence(self) -> None:
         loop = asyncio.get_running_loop()

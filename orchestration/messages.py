@@ -101,9 +101,14 @@ class Generation(Wire):
 
 class Resume(Wire):
     """Asks who reads a stream how it goes on: see `actors.asker`. While something was read of it within
-    the last `quiet_s` seconds its writer is taken to be alive."""
+    the last `quiet_s` seconds its writer is taken to be alive.
+
+    With `tell`, a second writer may race the first one, unless something was read already: who came first
+    is published there, as the second's name or as nothing.
+    """
 
     quiet_s: float = 0.0
+    tell: str = ""
 
 
 class SoFar(Wire):
@@ -215,7 +220,8 @@ class Progress(Wire):
 
 
 class Ended(Wire):
-    """The last event of a stream, always sent, whatever happened."""
+    """The last event of a stream, always sent, whatever happened. `writing_s` are the seconds since the first
+    one, by whoever wrote both."""
 
     type: Literal["ended"] = "ended"
     seq: int
@@ -226,6 +232,7 @@ class Ended(Wire):
     steps: tuple[Step, ...] = ()
     error: ErrorBody | None = None
     trace_id: str = ""
+    writing_s: float = 0.0
 
 
 Event = Annotated[Chunk | Vectors | Progress | Ended, Field(discriminator="type")]

@@ -10,8 +10,9 @@ import uvloop
 
 from actors.runtime.bus import Bus, BusSettings
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
+from tests.fixtures.spans import spans
 
-__all__ = ["nats_server", "own_nats"]
+__all__ = ["nats_server", "own_nats", "spans"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from actors.dispatcher import handover
+from actors.dispatcher.hedges import Hedges
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import moved
-from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.placing import Placing
 from actors.dispatcher.settings import DispatcherSettings
 from actors.runtime.bus import Bus
@@ -35,13 +35,13 @@ class Attempts:
         self,
         bus: Bus,
         placing: Placing,
-        calls: NodeCalls,
+        hedges: Hedges,
         alive: Callable[[str], set[str]],
         settings: DispatcherSettings,
     ) -> None:
         self.bus = bus
         self.placing = placing
-        self.calls = calls
+        self.hedges = hedges
         self.alive = alive
         self.settings = settings
         self.budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
@@ -55,8 +55,7 @@ class Attempts:
         tried: set[str] = set()
         waits = False
         while node is not None:
-            tried.add(node.id)
-            error = await self.calls.generate(node, job)
+            error = await self.hedges.generate(node, job, tried)
             waits = error is not None and await self._may_go_on(job, error)
             node = await self._next_node(job, error, tried) if waits and error is not None else None
         return error, waits and isinstance(error, _ANOTHER_TIME)

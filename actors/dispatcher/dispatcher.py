@@ -13,6 +13,7 @@ from actors.dispatcher import handover
 from actors.dispatcher.attempts import Attempts
 from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
+from actors.dispatcher.hedges import Hedges
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, Place, Settle, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
@@ -65,7 +66,8 @@ class Dispatcher(Actor):
         self._in_flight = InFlight()
         self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
         self._calls = NodeCalls(bus, self._in_flight, self._placing)
-        self._attempts = Attempts(bus, self._placing, self._calls, self._alive, settings)
+        hedges = Hedges(bus, self._placing, self._calls, settings.hedging)
+        self._attempts = Attempts(bus, self._placing, hedges, self._alive, settings)
         self._explainer = Explainer(bus, self._placing)
         self._peers = Peers(bus, self._starves, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)

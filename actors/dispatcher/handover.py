@@ -13,7 +13,7 @@ import logging
 from pydantic import ValidationError
 
 from actors.dispatcher.job import Job
-from actors.how_far import how_far
+from actors.how_far import how_far, may_race
 from actors.jobs.dead import bury_delivery
 from actors.runtime.bus import Bus
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, OrchestraError
@@ -30,6 +30,18 @@ async def given_up(job: Job) -> Defect:
     except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
         log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
     return error
+
+
+async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
+    """How a second node signs that is to race the first one, and what it gets: nothing where it is not
+    needed, since something was read meanwhile, or nobody reads any more.
+
+    Who came first is published to `tell`. Raises what the bus raises, ValidationError.
+    """
+    so_far = await may_race(bus, job.id, tell)
+    if not so_far.open or so_far.alive:
+        return "", b""
+    return so_far.writer, continued(job.delivery.message.data, so_far, job.queue.model)
 
 
 async def back(bus: Bus, job: Job, pause_s: float) -> bool:

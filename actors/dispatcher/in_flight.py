@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actors.runtime.bus import Message
-from orchestration.errors import NodeLost
+from orchestration.errors import NodeLost, OrchestraError
 
 
 class InFlight:
@@ -17,7 +17,8 @@ class InFlight:
         self.counts: dict[str, int] = {}
         self.on_count: list[Callable[[str, int], None]] = []
         """Hear of each new count of a node."""
-        self._answers: dict[str, set[asyncio.Future[Message]]] = {}
+        self._answers: dict[str, dict[str, set[asyncio.Future[Message]]]] = {}
+        """By node and generation."""
 
     def take(self, node: str) -> None:
         """A slot of `node` is spoken for."""
@@ -37,20 +38,29 @@ class InFlight:
             call(node, self.counts.get(node, 0))
 
     @contextmanager
-    def answers(self, node: str) -> Iterator[set[asyncio.Future[Message]]]:
-        """Where the answers awaited from `node` are, to be failed by `lost`."""
-        waiting = self._answers.setdefault(node, set())
+    def answer(self, node: str, generation: str) -> Iterator[set[asyncio.Future[Message]]]:
+        """Where the answer awaited from `node` is, to be failed by `lost` or `give_up`."""
+        waiting: set[asyncio.Future[Message]] = set()
+        of_node = self._answers.setdefault(node, {})
+        of_node[generation] = waiting
         try:
             yield waiting
         finally:
-            if not waiting and self._answers.get(node) is waiting:
+            if of_node.get(generation) is waiting:
+                del of_node[generation]
+            if not of_node and self._answers.get(node) is of_node:
                 del self._answers[node]
 
     def lost(self, node: str) -> None:
         """The node died: nobody needs to wait for its answers any more."""
-        for answer in list(self._answers.get(node, ())):
+        for generation in list(self._answers.get(node, ())):
+            self.give_up(node, generation, NodeLost(f"node {node} died while it worked on the answer"))
+
+    def give_up(self, node: str, generation: str, error: OrchestraError) -> None:
+        """End the wait for one answer with `error`."""
+        for answer in self._answers.get(node, {}).get(generation, ()):
             if not answer.done():
-                answer.set_exception(NodeLost(f"node {node} died while it worked on the answer"))
+                answer.set_exception(error)
 
     def __len__(self) -> int:
         return sum(self.counts.values()) + sum(len(waiting) for waiting in self._answers.values())

@@ -11,6 +11,11 @@ _ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", 
 _MOVED = Counter(
     "orchestra_dispatcher_moved", "Generations that left a node for another", ["model", "reason"]
 )
+_HEDGES = Counter(
+    "orchestra_dispatcher_hedges",
+    "Generations sent to a second node as well, by whether that one was first (won), second (lost) or failed",
+    ["model", "outcome"],
+)
 _WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
 WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
 
@@ -28,6 +33,11 @@ def ended(model: str, outcome: str) -> Counter:
 @lru_cache(maxsize=4096)
 def moved(model: str, reason: str) -> Counter:
     return _MOVED.labels(model, reason)
+
+
+@lru_cache(maxsize=4096)
+def hedges(model: str, outcome: str) -> Counter:
+    return _HEDGES.labels(model, outcome)
 
 
 @lru_cache(maxsize=1024)

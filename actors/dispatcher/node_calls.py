@@ -25,7 +25,7 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import NodeInfo
+from orchestration.messages import Ended, NodeInfo
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +38,34 @@ class NodeCalls:
         self.in_flight = in_flight
         self.placing = placing
 
-    async def generate(self, node: NodeInfo, job: Job) -> OrchestraError | None:
-        """Run `job` on `node`, whose slot is taken, and give the slot free. None when the node ended the
-        stream itself, whatever its end; the error otherwise."""
+    async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> Ended | OrchestraError:
+        """Run `job` on `node`, whose slot is taken, and give the slot free. The end of the stream when the
+        node itself wrote it, whatever it is; the error otherwise.
+
+        `body` is that of a second node, while the first is at work.
+        """
         began = time.monotonic()
-        error: OrchestraError | None = Cancelled("the dispatcher was stopped")
+        outcome: Ended | OrchestraError = Cancelled("the dispatcher was stopped")
         try:
-            with span("place", orchestra__node=node.id) as placing:
-                if placing.is_recording():
+            with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as placing:
+                recording = placing.is_recording()
+                if recording:
                     placing.set_attribute("orchestra.placement", self.placing.explained(job))
-                error = await self._send(node, job)
+                outcome = await self._send(node, job, body or job.body or job.delivery.message.data)
+                if recording and isinstance(outcome, OrchestraError):
+                    placing.set_attribute("error.type", outcome.code)
         finally:
+            error = outcome if isinstance(outcome, OrchestraError) else None
             self.placing.ended(job, node.id, error, time.monotonic() - began)
-        return error
+        return outcome
+
+    def give_up(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
+        """End the call of `node` with `error`, and have it stop; another one answers."""
+        self.in_flight.give_up(node, job.id, error)
+        try:
+            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
+        except BusUnavailable as failure:
+            log.debug("node %s cannot be told to stop %s: %s", node, job.id, failure)
 
     def stop(self, job: Job) -> None:
         """Have the node that works on it stop."""
@@ -59,14 +74,14 @@ class NodeCalls:
         except BusUnavailable as error:
             log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
 
-    async def _send(self, node: NodeInfo, job: Job) -> OrchestraError | None:
+    async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
         placed(job.queue.model, node.id).inc()
         envelope = job.envelope.under(traceparent(job.envelope.trace))
         try:
-            with self.in_flight.answers(node.id) as answers:
+            with self.in_flight.answer(node.id, job.id) as answers:
                 message = await self.bus.request(
                     NodeAddress(node.id).generate,
-                    job.body or job.delivery.message.data,
+                    body,
                     timeout=envelope.remaining(DEFAULT_DEADLINE_S),
                     headers=envelope.headers(),
                     within=answers,
@@ -75,9 +90,9 @@ class NodeCalls:
             return NobodyListens(f"node {node.id} does not answer")
         except OrchestraError as error:
             return error
-        if not message.header(ERROR):
-            return None
         try:
+            if not message.header(ERROR):
+                return Ended.model_validate_json(message.data)
             return from_body(ErrorBody.model_validate_json(message.data))
         except ValidationError:
             return BackendFailed(f"node {node.id} gave an answer that cannot be read")

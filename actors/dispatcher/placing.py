@@ -37,6 +37,13 @@ from orchestration.placement import (
 
 log = logging.getLogger(__name__)
 
+
+class Outrun(OrchestraError):
+    """A node that was asked later began first. Where that happens all the time, the node hangs."""
+
+    code = "outrun"
+
+
 REFUSED_S = 0.1
 """A node that was full against its report is taken for full for so long, unless it reports before."""
 NOBODY: frozenset[str] = frozenset()
@@ -103,10 +110,13 @@ class Placing:
         self.chooser.view.wake(time.monotonic())
         return self.chooser.view.room(model)
 
-    def choose(self, job: Job, *, without: frozenset[str] = NOBODY) -> NodeInfo | None:
-        """The node to run it on at once, its slot taken; None for none now, in which case `again` follows."""
+    def choose(self, job: Job, *, without: frozenset[str] = NOBODY, sure: bool = False) -> NodeInfo | None:
+        """The node to run it on at once, its slot taken; None for none now, in which case `again` follows.
+
+        One that must be `sure` goes to no node that has failed lately, or has to load the model.
+        """
         now = time.monotonic()
-        choice = self.chooser.choose(needs_of(job), now, without=without, patient=False)
+        choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
         if isinstance(choice, Waits):
             self._later(job.queue.model, choice, now)
             return None
@@ -164,6 +174,10 @@ class Placing:
         needs = needs_of(job)
         self.chooser.ended(needs.model, node, self._outcome(needs, node, error, seconds), now, probe=probe)
 
+    def offer_again(self, model: str) -> None:
+        """A slot became free while the generation that had it goes on elsewhere."""
+        self._again(model)
+
     def _ask_again(self, node: str, model: str) -> None:
         self.chooser.view.believe(node, time.monotonic())
         self._again(model)
@@ -171,6 +185,8 @@ class Placing:
     def _outcome(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
         if error is None:
             return self.chooser.outcome(needs, node, seconds)
+        if isinstance(error, Outrun):
+            return Outcome.SLOW
         if isinstance(error, _NOT_ITS_FAULT):
             return Outcome.UNTOLD
         if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestration.placement import BreakerSettings
+from orchestration.placement import BreakerSettings, HedgeSettings
 
 
 class DispatcherSettings(BaseModel):
@@ -40,6 +40,8 @@ class DispatcherSettings(BaseModel):
     at once and by the most urgent; at most half of the slots."""
     breaker: BreakerSettings = BreakerSettings()
     """When a node that keeps failing with a model is left alone."""
+    hedging: HedgeSettings = HedgeSettings()
+    """When an interactive generation that is late goes to a second node as well."""
     starving_s: float = Field(default=2.0, gt=0)
     """What waited here for so long makes all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)

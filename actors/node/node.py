@@ -69,7 +69,7 @@ class Node(Actor):
         """Set by `orchestra node drain`: the role finishes or hands on what runs, and leaves."""
         self.drained = asyncio.Event()
         """Set when it has left; a process that is only this node ends then."""
-        self._stalls = Stalls(settings.stall_s)
+        self._stalls = Stalls(settings.stall_s, settings.first_output_s)
         self._started_at = time.time()
         self._joined = False
         self._leaving = False
@@ -101,6 +101,7 @@ class Node(Actor):
         await self.memory.start()
         self._subscriptions = [
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
+            await self.bus.subscribe(NodeAddress(self.id).stop, self._stop),
             await self.bus.subscribe(NodeAddress(self.id).drain, self._drain),
         ]
         await self._cancels.start()
@@ -155,7 +156,7 @@ class Node(Actor):
 
     async def on_generation(self, message: Generation) -> Ended:
         """Run it; the result is the event that ended the stream."""
-        if message.id in self._cancels:
+        if message.id in self._cancels or f"{message.id} {message.writer}" in self._cancels:
             raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
         if message.id in self._active:
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
@@ -167,6 +168,7 @@ class Node(Actor):
         again = message.writer or (token_hex(4) if current.get().attempt > 1 else "")
         writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again, message.first_seq)
         self._active[message.id] = task
+        self._stalls.begin(message.id, task)
         self._load_changed()
         began = time.perf_counter()
         outcome = "cancelled"
@@ -180,7 +182,7 @@ class Node(Actor):
             if self._stalls.stalled(message.id):
                 outcome = BackendFailed.code
                 self._rates.failed(message.model)
-                raise self._stalls.error(self.backend.name) from None
+                raise self._stalls.error(message.id, self.backend.name) from None
             # Where not the caller but this node's end was the cause, another node goes on from what was read.
             writer.flush_now()
             raise Stopped(f"node {self.id} was told to stop before the answer was complete") from None
@@ -296,6 +298,12 @@ class Node(Actor):
             self.bus.post(message.reply, b"%d" % len(self._active))
         except OrchestraError as error:
             log.debug("could not say that a drain begins: %s", error)
+
+    def _stop(self, message: Message) -> None:
+        """Another node was quicker. Only this writer is meant: the generation may come back with another."""
+        said = message.data.decode(errors="replace")
+        if not self._cancel(said.partition(" ")[0]):
+            self._cancels.remember(said)
 
     def _cancel(self, generation_id: str) -> bool:
         task = self._active.get(generation_id)

@@ -23,6 +23,9 @@ class NodeSettings(BaseModel):
     are asked for. 0 leaves it to the backend: half of the machine's memory for onnx, no limit for others."""
     drain_timeout_s: float = Field(default=30, gt=0)
     """What is not finished by then goes on at another node."""
+    first_output_s: float = Field(default=300, gt=0)
+    """Until the first output of a backend, a long prompt and its own queue included. A generation without one
+    goes elsewhere."""
     stall_s: float = Field(default=20, gt=0)
     """Between two outputs of a backend, once it has begun. A generation silent for longer goes elsewhere."""
 

@@ -1,26 +1,38 @@
-"""Generations whose backend has stopped talking in the middle: a hung engine reports nothing by itself."""
+"""Generations whose backend says nothing, or nothing more: a hung engine reports nothing by itself."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from orchestration.errors import BackendFailed
 
 CHECKS = 4
-"""Looks at all generations within one limit: a stall is found at most a quarter of the limit late."""
+"""Looks at all generations within the shorter limit: a stall is found at most a quarter of it late."""
+
+
+@dataclass(slots=True)
+class _Wait:
+    """For the next output, since `since`, which may take `limit_s`."""
+
+    task: asyncio.Task[object]
+    since: float
+    limit_s: float
+    stalled: bool = False
 
 
 class Stalls:
-    """Cancels the task of a generation that made no progress for `limit_s`, once it has begun.
+    """Cancels the task of a generation whose backend said nothing for `first_s` seconds, or nothing more for
+    `limit_s`.
 
-    Before the first output no limit but the deadline holds: a long prompt, or a full waiting room, is no
-    stall. One task looks at all generations, because a timer for each output would cost more than it.
+    The first output has far more time: a long prompt, or a full waiting room, is no stall. One task looks
+    at all generations, because a timer for each output would cost more than it.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, first_s: float) -> None:
         self.limit_s = limit_s
-        self._heard: dict[str, tuple[float, asyncio.Task[object]]] = {}
-        self._stalled: set[str] = set()
+        self.first_s = first_s
+        self._waits: dict[str, _Wait] = {}
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -30,32 +42,39 @@ class Stalls:
         if self._watching is not None:
             self._watching.cancel()
 
+    def begin(self, generation: str, task: asyncio.Task[object]) -> None:
+        """`task` waits for its outputs from now on."""
+        self._waits[generation] = _Wait(task, asyncio.get_running_loop().time(), self.first_s)
+
     def progress(self, generation: str) -> None:
-        """The backend said something; call it in the task that waits for the next output."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._heard[generation] = (asyncio.get_running_loop().time(), task)
+        """The backend said something."""
+        wait = self._waits.get(generation)
+        if wait is not None:
+            wait.since, wait.limit_s = asyncio.get_running_loop().time(), self.limit_s
 
     def stalled(self, generation: str) -> bool:
         """Whether it was cancelled for its silence."""
-        return generation in self._stalled
+        wait = self._waits.get(generation)
+        return wait is not None and wait.stalled
 
     def forget(self, generation: str) -> None:
-        self._heard.pop(generation, None)
-        self._stalled.discard(generation)
+        self._waits.pop(generation, None)
 
-    def error(self, backend: str) -> BackendFailed:
-        return BackendFailed(f"{backend} stalled: no output within stall_s {self.limit_s:g}")
+    def error(self, generation: str, backend: str) -> BackendFailed:
+        """What is to be told of one that `stalled`."""
+        first = self._waits[generation].limit_s == self.first_s
+        limit = f"first_output_s {self.first_s:g}" if first else f"stall_s {self.limit_s:g}"
+        return BackendFailed(f"{backend} stalled: no output within {limit}")
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        looked = loop.time()
+        looked, shorter = loop.time(), min(self.limit_s, self.first_s)
         while True:
-            await asyncio.sleep(self.limit_s / CHECKS)
+            await asyncio.sleep(shorter / CHECKS)
             before, looked = looked, loop.time()
-            if looked - before > self.limit_s / 2:
+            if looked - before > shorter / 2:
                 continue  # this process itself stood still: give the backend its time
-            for generation, (heard, task) in list(self._heard.items()):
-                if looked - heard > self.limit_s and generation not in self._stalled:
-                    self._stalled.add(generation)
-                    task.cancel()
+            for wait in list(self._waits.values()):
+                if looked - wait.since > wait.limit_s and not wait.stalled:
+                    wait.stalled = True
+                    wait.task.cancel()

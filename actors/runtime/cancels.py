@@ -42,8 +42,11 @@ class Cancels:
 
     def _arrived(self, message: Message) -> None:
         work_id = StreamAddress.parse(message.subject).id
-        if self._cancel(work_id):
-            return
+        if not self._cancel(work_id):
+            self.remember(work_id)
+
+    def remember(self, work_id: str) -> None:
+        """It is not to be begun."""
         self._ids[work_id] = None
         if len(self._ids) > self.limit:
             self._ids.popitem(last=False)

@@ -48,6 +48,7 @@ class StreamWriter:
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
+        self._began_at = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
@@ -134,7 +135,8 @@ class StreamWriter:
             raise BusUnavailable(f"the stream {self.subject} has ended")
         if chunk is not None:
             self.bus.post(self.subject, chunk.model_dump_json().encode(), headers=self._headers)
-        final = ended.model_copy(update={"seq": self._next()})
+        seq = self._next()
+        final = ended.model_copy(update={"seq": seq, "writing_s": time.monotonic() - self._began_at})
         self.bus.post(self.subject, final.model_dump_json().encode(), headers=self._headers)
         self.close()
         return final
@@ -150,6 +152,8 @@ class StreamWriter:
     def _next(self) -> int:
         seq = self.seq
         self.seq += 1
+        if not self._began_at:
+            self._began_at = time.monotonic()
         return seq
 
     async def _send(self, event: Chunk | Vectors | Progress) -> None:

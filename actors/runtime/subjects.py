@@ -148,6 +148,11 @@ class NodeAddress:
         return f"node.{encode_token(self.id)}.unload"
 
     @property
+    def stop(self) -> str:
+        """Ends a generation on this node alone: `<id> <writer>`, the writer empty for the first one."""
+        return f"node.{encode_token(self.id)}.stop"
+
+    @property
     def ping(self) -> str:
         """Answered at once while the node lives, however busy it is."""
         return f"node.{encode_token(self.id)}.ping"

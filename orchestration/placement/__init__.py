@@ -4,6 +4,7 @@ from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.chooser import Choice, Chooser, Waiting, Waits
 from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.fit import Line
+from orchestration.placement.hedging import FirstTokens, HedgeSettings
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
 from orchestration.placement.replica import Turn
 
@@ -15,6 +16,8 @@ __all__ = [
     "Chooser",
     "Demand",
     "Explanation",
+    "FirstTokens",
+    "HedgeSettings",
     "Line",
     "Needs",
     "Outcome",

@@ -73,17 +73,21 @@ class Chooser:
         ahead: int = 0,
         waited_s: float = 0.0,
         patient: bool = True,
+        sure: bool = False,
     ) -> Choice | Waits:
         """The node to start on. Its slot is the caller's to count, with `view.loaded`.
 
         `ahead` generations wait before this one, which has waited `waited_s`. One that is not `patient`
-        takes what is free.
+        takes what is free. One that must be `sure` goes to no node that has failed lately, or has to load the
+        model.
         """
         self.view.wake(now)
         pool = self.view.pool(needs, now)
         best: Replica | None = None
         best_score: Score | None = None
         for replica in pool.two(pool.ready, self.random, without):
+            if sure and (replica.breaker.until or not replica.card.loaded):
+                continue
             found = score(replica, needs, now)
             if best_score is None or self._better(replica, found, best, best_score):
                 best, best_score = replica, found

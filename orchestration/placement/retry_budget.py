@@ -27,3 +27,7 @@ class RetryBudget:
             return False
         self.balance -= 1
         return True
+
+    def give_back(self) -> None:
+        """A retry that was paid for was not made."""
+        self.balance = min(self.reserve, self.balance + 1)

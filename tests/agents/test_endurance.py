@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors.agents.role import run_agents
@@ -19,7 +17,6 @@ from actors.agents.settings import AgentsSettings
 from actors.agents.team import STEPS_SERVICE
 from actors.asker import Asker
 from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime import telemetry
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.errors import OrchestraError
@@ -110,18 +107,6 @@ async def test_the_steps_service_shows_what_each_role_did(nats: RunningNats) -> 
         assert asked["ask-critic"] == 1
         info = json.loads((await running.asker.bus.request(f"$SRV.INFO.{STEPS_SERVICE}")).data)
         assert {each["queue_group"] for each in info["endpoints"]} == {"agents"}
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """Tracing into memory."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tests"))
-    monkeypatch.setattr(telemetry, "_tracing", True)
-    yield exporter
-    provider.shutdown()
 
 
 def ancestors(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> list[str]:

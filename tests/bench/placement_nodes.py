@@ -67,6 +67,7 @@ class Rival(Chooser):
         ahead: int = 0,
         waited_s: float = 0.0,
         patient: bool = True,
+        sure: bool = False,
     ) -> Choice | Waits:
         loads = self.view.nodes
         free = sorted(name for name, load in loads.items() if load.free and name not in without)

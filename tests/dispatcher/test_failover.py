@@ -77,6 +77,18 @@ async def test_a_generation_whose_backend_falls_silent_goes_on_elsewhere(stage: 
         await stage.settled(dispatcher)
 
 
+async def test_a_generation_whose_backend_says_nothing_at_all_goes_on_elsewhere(stage: Stage) -> None:
+    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=16, first_token_s=60))
+    settings = NodeSettings(id=f"silent-{stage.model[-8:]}", first_output_s=0.3)
+    async with run_node(stage.bus, backend, settings, ActorSystem()):
+        await stage.node("fine", slots=4)
+        dispatcher = await stage.dispatcher(sees=2)
+        answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(12)))
+        assert [text for text, _ in answers] == [WORDS] * 12
+        assert {ended.node for _, ended in answers} == {"fine"}
+        await stage.settled(dispatcher)
+
+
 async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(stage: Stage) -> None:
     other = Stage(stage.bus, stage.asker, stage.stack)
     await stage.node("bad", fail_every=1, fail_after=3)

@@ -35,3 +35,11 @@ def test_a_full_budget_allows_as_many_retries_as_its_reserve() -> None:
 def test_a_negative_budget_is_refused(share: float, reserve: float) -> None:
     with pytest.raises(ValueError, match="negative"):
         RetryBudget(share=share, reserve=reserve)
+
+
+def test_what_was_not_spent_after_all_comes_back_up_to_the_reserve() -> None:
+    budget = RetryBudget(share=0.5, reserve=1)
+    assert budget.withdraw()
+    budget.give_back()
+    budget.give_back()
+    assert budget.balance == 1

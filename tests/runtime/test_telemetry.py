@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from actors.runtime import telemetry
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, current
 from actors.runtime.system import ActorSystem
@@ -17,18 +12,6 @@ from orchestration.errors import Defect
 from tests.runtime.greeter import Crash, Greet, Greeter, Wait
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """Tracing switched on, into memory."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
-    monkeypatch.setattr(telemetry, "_tracing", True)
-    yield exporter
-    provider.shutdown()
 
 
 async def test_every_message_has_a_span_under_the_trace_it_came_with(spans: InMemorySpanExporter) -> None:

@@ -59,6 +59,9 @@ class EchoSettings(BaseModel):
     slots: int = Field(default=64, ge=1, le=65_536)
     speed: float = Field(default=0.0, ge=0, le=1e6)
     first_token_s: float = Field(default=0.0, ge=0, le=3600)
+    slow_every: int = Field(default=0, ge=0)
+    """Every so manyth generation takes `slow_s` longer to its first token."""
+    slow_s: float = Field(default=1.0, ge=0, le=3600)
     repeat: bool = True
     context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
     dimensions: int = Field(default=384, ge=8, le=384)
@@ -155,7 +158,8 @@ class EchoBackend(Backend):
         fails = settings.fail_every and self._count % settings.fail_every == 0
         logprobs = generation.sampling.logprobs
         loop = asyncio.get_running_loop()
-        started = loop.time() + settings.first_token_s
+        slow = settings.slow_every and self._count % settings.slow_every == 0
+        started = loop.time() + settings.first_token_s + (settings.slow_s if slow else 0.0)
         said = 0
         for word in _after(words, generation.prefix):
             if fails and said == settings.fail_after:

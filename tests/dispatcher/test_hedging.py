@@ -1,0 +1,304 @@
+"""Generations that are late with their first token go to a second node as well, and one of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import REGISTRY
+
+from actors.dispatcher import Dispatcher, DispatcherSettings
+from orchestration.errors import BackendFailed
+from orchestration.messages import Ended, Generation, Priority
+from orchestration.placement import BreakerSettings, HedgeSettings
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.process import orchestra
+from tests.fixtures.stage import SETTINGS, Stage
+
+WORDS = "one two three four five six seven eight"
+FIRST, SECOND = "a-first", "b-second"
+NEVER_S = 30.0
+"""To a first token that no test waits for."""
+LATE_S = 0.05
+
+
+def hedging(**changes: float) -> DispatcherSettings:
+    """Settings under which a generation is late after `LATE_S`, once that was seen a few times."""
+    wanted = HedgeSettings(min_samples=3, least_s=LATE_S).model_copy(update=changes)
+    return SETTINGS.model_copy(update={"hedging": wanted})
+
+
+async def dispatching(stage: Stage, settings: DispatcherSettings | None = None) -> Dispatcher:
+    """A dispatcher that has seen the model begin within `LATE_S`. The node named first is the larger one and
+    gets what comes first."""
+    dispatcher = await stage.dispatcher(settings or hedging())
+    for _ in range(3):
+        dispatcher._attempts.hedges.first_tokens.saw(stage.model, LATE_S, time.monotonic())
+    return dispatcher
+
+
+async def nodes(stage: Stage, *, first: dict[str, Any], second: dict[str, Any]) -> None:
+    common: dict[str, Any] = {"slots": 16}
+    await stage.node(FIRST, **(common | first))
+    await stage.node(SECOND, **(common | {"slots": 4} | second))
+
+
+def hedged(stage: Stage) -> dict[str, float]:
+    """How often a generation of this stage's model was sent twice, by what came of it."""
+    found = {
+        outcome: REGISTRY.get_sample_value(
+            "orchestra_dispatcher_hedges_total", {"model": stage.model, "outcome": outcome}
+        )
+        for outcome in ("won", "lost", "failed")
+    }
+    return {outcome: count for outcome, count in found.items() if count}
+
+
+async def begun(stage: Stage, generation: Generation) -> asyncio.Task[tuple[str, Ended]]:
+    """Asked for, and at work on both nodes."""
+    asked = asyncio.ensure_future(stage.ask(generation))
+    await eventually(lambda: stage.running() == {FIRST: 1, SECOND: 1} | dict.fromkeys(others(stage), 0))
+    return asked
+
+
+def others(stage: Stage) -> set[str]:
+    return stage.nodes.keys() - {FIRST, SECOND}
+
+
+async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the_first(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"speed": 100})
+    dispatcher = await dispatching(stage)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=60)))
+    await eventually(lambda: stage.running()[SECOND] == 1)
+    await eventually(lambda: stage.running()[FIRST] == 0, within_s=5)
+    assert not asked.done()
+    assert dispatcher._in_flight.counts == {SECOND: 1}
+    text, ended = await asked
+    assert text.split() == (WORDS.split() * 8)[:60]
+    assert (ended.node, ended.usage.completion_tokens) == (SECOND, 60)
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"won": 1}
+
+
+async def test_the_second_node_stops_when_the_first_begins_after_all(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": 0.5, "speed": 50}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(stage)
+    asked = await begun(stage, stage.generation(WORDS, tokens=40))
+    await eventually(lambda: stage.running()[SECOND] == 0, within_s=5)
+    assert not asked.done()
+    text, ended = await asked
+    assert text.split() == WORDS.split() * 5
+    assert ended.node == FIRST
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"lost": 1}
+
+
+async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(stage: Stage) -> None:
+    slow = {"slow_every": 7, "slow_s": 0.3, "speed": 400, "slots": 32}
+    await nodes(stage, first=slow, second=slow)
+    dispatcher = await dispatching(stage, hedging(share=1.0, reserve=1000))
+    answers = await asyncio.gather(*(stage.ask(stage.generation(f"{n} {WORDS}")) for n in range(300)))
+    assert [text for text, _ in answers] == [f"{n} {WORDS}" for n in range(300)]
+    assert {ended.usage.completion_tokens for _, ended in answers} == {9}
+    await stage.settled(dispatcher)
+    assert hedged(stage)["won"] > 0
+
+
+async def test_when_the_first_node_stops_during_the_race_the_second_answers(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": 0.5})
+    dispatcher = await dispatching(stage)
+    asked = await begun(stage, stage.generation(WORDS))
+    await stage.nodes[FIRST].leave()
+    await stage.nodes[FIRST].me.cell.drain(0)
+    text, ended = await asked
+    assert (text, ended.node) == (WORDS, SECOND)
+    await stage.settled(dispatcher)
+
+
+async def test_when_the_second_node_fails_during_the_race_the_first_answers(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": 0.5}, second={"fail_first": 1000})
+    dispatcher = await dispatching(stage)
+    text, ended = await stage.ask(stage.generation(WORDS))
+    assert (text, ended.node) == (WORDS, FIRST)
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"failed": 1}
+
+
+async def test_what_the_second_node_refuses_is_not_told_while_the_first_may_answer(stage: Stage) -> None:
+    short = "a b c d e f g h"  # eight tokens to echo, which placement guesses from its length
+    await nodes(stage, first={"first_token_s": 0.5}, second={"context_tokens": 8})
+    dispatcher = await dispatching(stage)
+    text, ended = await stage.ask(stage.generation(short))
+    assert (text, ended.node) == (short, FIRST)
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"failed": 1}
+
+
+async def test_when_both_nodes_stop_during_the_race_a_third_answers(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(stage)
+    asked = await begun(stage, stage.generation(WORDS))
+    await stage.node("c-third", slots=1)
+    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
+    for name in (SECOND, FIRST):
+        await stage.nodes[name].leave()
+        await stage.nodes[name].me.cell.drain(0)
+    text, ended = await asked
+    assert (text, ended.node) == (WORDS, "c-third")
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"failed": 1}
+
+
+async def test_when_every_node_fails_its_caller_is_told(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"fail_first": 1000})
+    dispatcher = await dispatching(stage)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS)))
+    labels = {"model": stage.model, "node": SECOND}
+    await eventually(lambda: REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels))
+    await stage.nodes[FIRST].leave()
+    await stage.nodes[FIRST].me.cell.drain(0)
+    with pytest.raises(BackendFailed):
+        await asked
+    await stage.settled(dispatcher)
+
+
+async def test_a_caller_who_leaves_during_the_race_stops_both_nodes(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(stage)
+    asked = await begun(stage, stage.generation(WORDS))
+    asked.cancel()
+    await asyncio.wait({asked})
+    await eventually(lambda: not any(stage.running().values()), within_s=5)
+    await stage.settled(dispatcher)
+
+
+async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={"speed": 50})
+    dispatcher = await dispatching(stage)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=80)))
+    await eventually(lambda: stage.running() == {FIRST: 0, SECOND: 1})
+    await stage.node("c-third", slots=1)
+    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
+    await stage.nodes[SECOND].leave()
+    await stage.nodes[SECOND].me.cell.drain(0)
+    text, ended = await asked
+    assert text.split() == WORDS.split() * 10
+    assert (ended.node, ended.usage.completion_tokens) == ("c-third", 80)
+    await stage.settled(dispatcher)
+
+
+async def test_a_second_node_is_never_waited_for(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": 0.5}, second={"slots": 1, "first_token_s": 2.0})
+    dispatcher = await dispatching(stage, hedging(share=1.0))
+    await stage.nodes[FIRST].leave()
+    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 1)
+    busy = asyncio.ensure_future(stage.ask(stage.generation("busy", priority=Priority.BATCH)))
+    await eventually(lambda: stage.running()[SECOND] == 1)
+    await stage.nodes[FIRST].join()
+    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 2)
+    _, ended = await stage.ask(stage.generation(WORDS))
+    assert ended.node == FIRST
+    assert not busy.done()
+    await busy
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "priority"),
+    [
+        (hedging(share=0.0), Priority.INTERACTIVE),
+        (hedging(min_samples=4), Priority.INTERACTIVE),
+        (hedging(), Priority.STANDARD),
+        (hedging(), Priority.BATCH),
+    ],
+    ids=["switched off", "too little known", "standard", "batch"],
+)
+async def test_others_are_not_sent_twice(
+    stage: Stage, settings: DispatcherSettings, priority: Priority
+) -> None:
+    await nodes(stage, first={"first_token_s": 0.4}, second={})
+    dispatcher = await dispatching(stage, settings)
+    _, ended = await stage.ask(stage.generation(WORDS, priority=priority))
+    assert ended.node == FIRST
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {}
+
+
+async def test_a_node_whose_breaker_is_not_closed_gets_no_second_generation(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": 0.4}, second={"fail_first": 1})
+    quick = BreakerSettings(min_calls=1, dwell_s=0.001)  # so that it is half open at once
+    dispatcher = await dispatching(stage, hedging().model_copy(update={"breaker": quick, "attempts": 1}))
+    failing = stage.generation(WORDS, priority=Priority.BATCH).model_copy(update={"labels": {"node": SECOND}})
+    with pytest.raises(BackendFailed):
+        await stage.ask(failing)
+    _, ended = await stage.ask(stage.generation(WORDS))
+    assert ended.node == FIRST
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {}
+
+
+async def test_no_more_are_sent_twice_than_the_budget_allows(stage: Stage) -> None:
+    await nodes(stage, first={"first_token_s": 0.6}, second={"slots": 8})
+    dispatcher = await dispatching(stage, hedging(share=0.1, reserve=2.0))
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(f"number {n}"))) for n in range(8)]
+    answers = await asyncio.gather(*asked)
+    assert [text for text, _ in answers] == [f"number {n}" for n in range(8)]
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"won": 2}
+
+
+async def test_the_trace_shows_both_attempts(stage: Stage, spans: InMemorySpanExporter) -> None:
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={})
+    dispatcher = await dispatching(stage)
+    await stage.ask(stage.generation(WORDS))
+    await stage.settled(dispatcher)
+    attempts = {
+        (span.attributes or {})["orchestra.node"]: span
+        for span in spans.get_finished_spans()
+        if span.name == "place"
+    }
+    assert attempts.keys() == {FIRST, SECOND}
+    first, second = attempts[FIRST], attempts[SECOND]
+    assert first.attributes is not None
+    assert second.attributes is not None
+    assert (first.attributes["orchestra.hedge"], second.attributes["orchestra.hedge"]) == (False, True)
+    assert first.attributes["error.type"] == "outrun"
+    assert first.parent is not None
+    assert second.parent is not None
+    assert first.parent.span_id == second.parent.span_id
+
+
+async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_harm_when_it_wakes(
+    stage: Stage, nats_server: RunningNats, tmp_path: Path
+) -> None:
+    words = ("node", "--backend", "echo", "--id", FIRST, "--serve", stage.model, "--slots", "16")
+    place = ("--nats", nats_server.url, "--data", str(tmp_path))
+    with orchestra(*words, *place, "--speed", "20", ORCHESTRA_ECHO__FIRST_TOKEN_S="0.5") as process:
+        registry = await stage.registry()
+        await eventually(lambda: FIRST in registry.nodes, within_s=30)
+        await stage.node(SECOND, slots=4, speed=20)
+        # So that it is the hedge that finds the frozen node, and not its silence.
+        dispatcher = await stage.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
+        for _ in range(3):
+            dispatcher._attempts.hedges.first_tokens.saw(stage.model, 0.3, time.monotonic())
+        asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=16)))
+        await eventually(lambda: registry.nodes[FIRST].running == 1)
+        process.send(signal.SIGSTOP)
+        try:
+            await eventually(lambda: stage.running()[SECOND] == 1)
+            await eventually(lambda: dispatcher._in_flight.counts == {SECOND: 1})
+        finally:
+            process.send(signal.SIGCONT)
+        text, ended = await asked
+        assert text.split() == WORDS.split() * 2
+        assert (ended.node, ended.usage.completion_tokens) == (SECOND, 16)
+        await eventually(lambda: registry.nodes[FIRST].running == 0)
+        await stage.settled(dispatcher)
+        assert hedged(stage) == {"won": 1}
