@@ -45,6 +45,8 @@ lost without a word, and whoever asked should hear so and ask again."""
 OUTAGE_S = 5.0
 """NATS may be away for so long, as when its server restarts, before open streams are given up."""
 
+CATCH_UP_S = 2.0
+
 
 class Asker:
     """Use one per process and role; start it before use.
@@ -107,7 +109,7 @@ class Asker:
         under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work_id] = OpenStream()
+        opened = self._open[work_id] = OpenStream(partial(self._ask_again, work_id))
         accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
@@ -214,6 +216,20 @@ class Asker:
             self._outage = None
         for _ in range(len(self._orphans)):
             self._cancel(self._orphans.popleft())
+        self._catch_up()
+        # Once more for writers that come back a moment later.
+        asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """What was said meanwhile did not arrive."""
+        for opened in list(self._open.values()):
+            opened.ask_again()
+
+    def _ask_again(self, work_id: str, seq: int) -> None:
+        try:
+            self.bus.post(StreamAddress(work_id).again, b"%d" % seq)
+        except BusUnavailable as error:
+            log.debug("cannot ask for events of %s: %s", work_id, error)
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():

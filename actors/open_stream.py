@@ -21,6 +21,11 @@ MAX_BUFFERED = 16_384
 SILENCE_S = 10.0
 """A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
 
+GAP_S = 5.0
+"""Events that were lost are sent again within milliseconds; where their writer is gone, never."""
+AGAIN_S = 0.2
+"""Between two requests for them."""
+
 Event = Chunk | Vectors | Progress | Ended
 
 
@@ -33,9 +38,12 @@ class OpenStream:
 
     Without a hand-over, work that was delivered twice has two writers, which cut their text into
     different chunks: only the first one is read. So it is with two that `race`.
+
+    Events that were lost on the way are asked for again by `ask_again`, from the number that is missing on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask_again: Callable[[int], None]) -> None:
+        self._ask_again = ask_again
         self.arrived: asyncio.Queue[Event | OrchestraError] = asyncio.Queue()
         self.refused = False
         """By the queue: there is nothing to cancel."""
@@ -53,6 +61,8 @@ class OpenStream:
         self._over = False
         self._heard_at = 0.0
         self._silence: asyncio.TimerHandle | None = None
+        self._gap: asyncio.TimerHandle | None = None
+        self._asked_at = 0.0
 
     def put(self, message: Message) -> bool:
         """Take an event; False when its writer was given up, and should stop."""
@@ -72,8 +82,12 @@ class OpenStream:
             return True
         self.accepted = True
         if event.seq > self._expected:
-            self.fail(NodeLost(f"the stream lost events {self._expected} to {event.seq - 1}"))
-        elif isinstance(event, Ended):
+            self._lost(event.seq)
+            return True
+        if self._gap is not None:
+            self._gap.cancel()
+            self._gap = None
+        if isinstance(event, Ended):
             self._over = True
             self.arrived.put_nowait(event)
         elif self.arrived.qsize() >= MAX_BUFFERED:
@@ -85,6 +99,22 @@ class OpenStream:
                 self._tokens += event.tokens
             self.arrived.put_nowait(event)
         return True
+
+    def _lost(self, before: int) -> None:
+        """Events up to that number are missing: have them sent again, and give up where they do not come."""
+        loop = asyncio.get_running_loop()
+        if self._gap is None:
+            lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
+            self._gap = loop.call_later(GAP_S, self.fail, lost)
+        elif loop.time() - self._asked_at < AGAIN_S:
+            return
+        self.ask_again()
+
+    def ask_again(self) -> None:
+        """Have all that is missing sent once more, the end included: after the connection was lost."""
+        if not self._over:
+            self._asked_at = asyncio.get_running_loop().time()
+            self._ask_again(self._expected)
 
     def fail(self, error: OrchestraError) -> None:
         """End it with `error`, after what has arrived; nothing is taken any more."""
@@ -126,9 +156,10 @@ class OpenStream:
         if self.acceptance is not None:
             self.acceptance.cancel()
             self.acceptance = None
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
+        for timer in (self._silence, self._gap):
+            if timer is not None:
+                timer.cancel()
+        self._silence = self._gap = None
 
     def _is_from_rival(self, writer: str) -> bool:
         """Whether another than the writer that counts sent it; where that one has fallen silent, fail."""

@@ -13,10 +13,11 @@ from actors import open_stream
 from actors.asker import Asker
 from actors.declarations import shipped
 from actors.open_stream import OUT_OF_BAND
-from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
-from actors.runtime.streams import RETIRED, WRITER
+from actors.runtime.streams import RETIRED, WRITER, StreamWriter
+from actors.runtime.subjects import StreamAddress
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
@@ -98,8 +99,44 @@ async def test_an_event_that_comes_twice_is_read_once(asker: Asker) -> None:
     assert reading.text == "ab"
 
 
+async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written_and_after(
+    asker: Asker, nats_server: RunningNats
+) -> None:
+    writing = await Bus.connect(BusSettings(url=nats_server.url), name="writing")
+    reading = Reading(asker)
+    await eventually(lambda: asker.open_streams)
+    writer = StreamWriter(writing, StreamAddress(reading.id), lambda: None)
+    reads = asker._open[reading.id]
+    really = reads.put
+
+    def deaf(message: Message) -> bool:
+        return True
+
+    await writer.piece("a", 1)
+    await eventually(lambda: reading.text == "a")
+    reads.put = deaf  # type: ignore[method-assign]
+    await writer.piece(" b", 1)
+    await writer.flush()
+    await asker.bus.flush()
+    reads.put = really  # type: ignore[method-assign]
+    await writer.piece(" c", 1)
+    await writer.flush()
+    await eventually(lambda: reading.text == "a b c")
+    reads.put = deaf  # type: ignore[method-assign]
+    await writer.end(END)
+    await writing.flush()
+    await asker.bus.flush()
+    reads.put = really  # type: ignore[method-assign]
+    asker._reconnected()
+    assert (await reading.task).seq == 3
+    await writing.close()
+
+
 @pytest.mark.parametrize("late", [Chunk(seq=5, text="late"), END.model_copy(update={"seq": 5})])
-async def test_a_gap_is_an_error_that_names_what_is_missing(asker: Asker, late: Chunk | Ended) -> None:
+async def test_a_gap_that_stays_is_an_error_that_names_what_is_missing(
+    asker: Asker, late: Chunk | Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_stream, "GAP_S", 0.2)
     reading = Reading(asker)
     await reading.write(*chunks("a"), late)
     with pytest.raises(NodeLost, match="lost events 1 to 4"):

@@ -21,12 +21,17 @@ class _Beat:
     unanswered: int = 0
     absent: int = 0
     """Times in a row that NATS said nobody listens there."""
+    connection: bytes = b""
+    """Of the node to NATS, as it named it last."""
 
 
 class Pulse:
     """Pings every watched node each `interval_s`. A node is `silent` after `misses` pings in a row without
     an answer (frozen, or cut off), or two that nobody listened to (killed: its connection is gone);
     `on_silent` hears of it once. It is pinged on, and counts as alive again with its first answer.
+
+    `on_cut` hears of a node that answers over another connection than before: what it said while it had none,
+    such as that it is done, is lost.
 
     Pings are counted, not seconds: where this process itself was stopped for a while, one ping at most
     went unanswered.
@@ -39,15 +44,19 @@ class Pulse:
         self.silent: set[str] = set()
         self.on_silent: list[Callable[[str], None]] = []
         self.on_back: list[Callable[[str], None]] = []
+        self.on_cut: list[Callable[[str], None]] = []
         self._beats: dict[str, _Beat] = {}
 
     async def watch(self, at_work: Callable[[], Iterable[str]]) -> None:
         """Until it is cancelled."""
+        self.bus.on_disconnect.append(self._cut_off)
         try:
             while True:
                 await asyncio.sleep(self.interval_s)
                 self._ping(set(at_work()))
         finally:
+            if self._cut_off in self.bus.on_disconnect:
+                self.bus.on_disconnect.remove(self._cut_off)
             for node in list(self._beats):
                 self._drop(node)
 
@@ -55,6 +64,11 @@ class Pulse:
         """It is out of the registry."""
         self.silent.discard(node)
         self._drop(node)
+
+    def _cut_off(self) -> None:
+        """This process itself has no connection: what it waited for has failed already."""
+        for beat in self._beats.values():
+            beat.connection = b""
 
     def _ping(self, at_work: set[str]) -> None:
         for node in self._beats.keys() - at_work - self.silent:
@@ -80,6 +94,11 @@ class Pulse:
                 self._fell_silent(node, "is gone from NATS")
             return
         beat.absent = 0
+        before, beat.connection = beat.connection, message.data
+        if before and before != message.data:
+            log.warning("node %s has lost its connection to NATS, and is back", node)
+            for call in list(self.on_cut):
+                call(node)
         if node in self.silent:
             self.silent.discard(node)
             log.info("node %s answers again", node)

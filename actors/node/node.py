@@ -288,7 +288,7 @@ class Node(Actor):
 
     def _ping(self, message: Message) -> None:
         try:
-            self.bus.post(message.reply, b"alive")
+            self.bus.post(message.reply, self.bus.connection.encode())
         except OrchestraError as error:
             log.debug("could not answer a ping: %s", error)
 

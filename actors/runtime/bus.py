@@ -25,6 +25,7 @@ from actors.runtime.handlers import Direct, Handler, Handlers
 from actors.runtime.message import Headers, Message, decode_headers
 from actors.runtime.outbox import Outbox
 from actors.runtime.replies import Replies
+from actors.runtime.sent import AGAIN, Sent
 from actors.runtime.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
 from orchestration.errors import BusUnavailable, NobodyListens, PayloadTooLarge
 
@@ -128,6 +129,8 @@ class Bus:
     handlers: Handlers
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
+    sent: Sent = field(default_factory=Sent)
+    """Of the streams that this process writes."""
     own: dict[str, Direct] = field(default_factory=dict)
     """Subjects, or `prefix.*`, that nobody but this process listens to."""
     ready: bool = False
@@ -163,6 +166,7 @@ class Bus:
             raise BusUnavailable(f"no NATS server answers at {settings.url}: {error or 'timeout'}") from error
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.replies.arrived, exclusive=True)
+        await bus.subscribe(AGAIN, bus.sent.asked)
         await bus.flush()
         return bus
 
@@ -174,6 +178,12 @@ class Bus:
     @property
     def connected(self) -> bool:
         return self.ready and self.client.is_connected
+
+    @property
+    def connection(self) -> str:
+        """Names the present connection to a server: another one after each reconnect."""
+        info = self.client._server_info
+        return f"{info.get('server_id')}.{info.get('client_id')}"
 
     @property
     def max_payload(self) -> int:

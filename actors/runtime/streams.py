@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import StreamAddress
@@ -41,6 +42,7 @@ class StreamWriter:
         self.bus = bus
         self.subject = address.subject
         self.seq = first_seq
+        self._tail = bus.sent.open(address.id, first_seq, self._send_again)
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
         self._headers = {WRITER: writer} if writer else None
@@ -79,9 +81,7 @@ class StreamWriter:
         chunk = self._take()
         if chunk is not None:
             try:
-                self.bus.post(
-                    self.subject, chunk.model_dump_json().encode(), reply=self._probe, headers=self._headers
-                )
+                self.bus.post(self.subject, self._noted(chunk), reply=self._probe, headers=self._headers)
             except OrchestraError as error:
                 self._failure = error  # the next piece, or the end, says so
 
@@ -134,15 +134,21 @@ class StreamWriter:
         if self._closed:
             raise BusUnavailable(f"the stream {self.subject} has ended")
         if chunk is not None:
-            self.bus.post(self.subject, chunk.model_dump_json().encode(), headers=self._headers)
+            self.bus.post(self.subject, self._noted(chunk), headers=self._headers)
         seq = self._next()
         final = ended.model_copy(update={"seq": seq, "writing_s": time.monotonic() - self._began_at})
-        self.bus.post(self.subject, final.model_dump_json().encode(), headers=self._headers)
-        self.close()
+        self.bus.post(self.subject, self._noted(final), headers=self._headers)
+        self.bus.sent.end(self._tail)
+        self._stop()
         return final
 
     def close(self) -> None:
         """Forget the stream without an end, when NATS is away. Harmless after `end`."""
+        if not self._closed:
+            self.bus.sent.drop(self._tail)
+            self._stop()
+
+    def _stop(self) -> None:
         self._closed = True
         if self._flusher is not None:
             self._flusher.cancel()
@@ -159,5 +165,16 @@ class StreamWriter:
     async def _send(self, event: Chunk | Vectors | Progress) -> None:
         if self._failure is not None:
             raise self._failure
+        await self.bus.publish(self.subject, self._noted(event), reply=self._probe, headers=self._headers)
+
+    def _noted(self, event: Chunk | Vectors | Progress | Ended) -> bytes:
+        """The event as it is sent, now or again."""
         data = event.model_dump_json().encode()
-        await self.bus.publish(self.subject, data, reply=self._probe, headers=self._headers)
+        self._tail.events.append(data)
+        return data
+
+    def _send_again(self, data: bytes) -> None:
+        with suppress(OrchestraError):  # the reader asks once more
+            self.bus.post(
+                self.subject, data, reply="" if self._closed else self._probe, headers=self._headers
+            )

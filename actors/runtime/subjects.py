@@ -111,6 +111,11 @@ class StreamAddress:
         """Where the asker says what it has read so far, and lets another writer go on."""
         return f"resume.{self.id}"
 
+    @property
+    def again(self) -> str:
+        """Where the asker says from which event on it wants what was sent once more."""
+        return f"again.{self.id}"
+
     @staticmethod
     def of_asker(asker: str) -> str:
         return f"stream.{asker}.*"

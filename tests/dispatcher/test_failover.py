@@ -9,9 +9,11 @@ import pytest
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
+from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import SETTINGS, Stage
 
 WORDS = "one two three four five six seven eight"
@@ -100,3 +102,23 @@ async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(st
     assert text == WORDS
     assert (ended.model, ended.node) == (other.model, "good")
     await stage.settled(dispatcher)
+
+
+async def test_what_a_node_was_at_when_it_lost_its_connection_goes_on(
+    stage: Stage, nats_server: RunningNats
+) -> None:
+    """The node lives, but what it said meanwhile is lost, such as that it is done."""
+    bus = await Bus.connect(BusSettings(url=nats_server.url, reconnect_wait_s=0.05), name="cut")
+    await stage.node("cut", bus=bus, speed=20)
+    dispatcher = await stage.dispatcher()
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=40)))
+    await eventually(lambda: any(beat.connection for beat in dispatcher._pulse._beats.values()))
+    before = bus.connection
+    bus.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+    await eventually(lambda: bus.connected and bus.connection != before)
+    text, ended = await asked
+    assert text == " ".join([WORDS] * 5)
+    assert ended.usage.completion_tokens == 40
+    await stage.settled(dispatcher)
+    await stage.stack.aclose()
+    await bus.close()
