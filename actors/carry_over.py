@@ -103,7 +103,7 @@ async def _put(bus: Bus, message: Message, headers: dict[str, str]) -> None:
         try:
             reply = await bus.request(subject, message.data, headers=kept | headers)
             problem = json.loads(reply.data).get("error")
-            if problem is None or problem.get("err_code") == WRONG_LAST_SEQUENCE:
+            if problem is None or problem.get("err_code") in WRONG_LAST_SEQUENCE:
                 return
             reason = str(problem.get("description", problem))
         except (BusUnavailable, Unavailable, DeadlineExceeded, QueueFull, Defect) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from orchestration.errors import BusUnavailable
 JOBS = "jobs"
 RESULTS = "results"
 TRIES = 8
+PAUSE_S = 0.02
+"""Between two of them: in a cluster a read may come from a server that has not heard of the latest write."""
 
 
 class Ledger:
@@ -63,6 +66,7 @@ class Ledger:
                 value = changed.model_dump_json(exclude_defaults=True).encode()
                 await self.jobs.put(job_id, value, last=entry.revision)
             except Conflict:
+                await asyncio.sleep(PAUSE_S)
                 continue
             return changed
         raise BusUnavailable(f"the record of {job_id} changes faster than it can be written")
@@ -90,4 +94,5 @@ class Ledger:
                 if present.value is not None:
                     return present.value
                 last = present.revision
+                await asyncio.sleep(PAUSE_S)
         raise BusUnavailable(f"{bucket.name}/{key} changes faster than it can be written")

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_FULL_CODES = {10077, 10023, 10047}
 """Maximum messages per subject or in all, insufficient resources, storage exceeded."""
-WRONG_LAST_SEQUENCE = 10071
+WRONG_LAST_SEQUENCE = {10071, 10164}
+"""Another was stored; in a cluster, another is just being stored."""
 PULL_EXPIRES_S = 30.0
 REFUSED_PAUSE_S = 0.5
 

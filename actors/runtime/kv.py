@@ -73,7 +73,7 @@ class Bucket:
         if problem is None:
             return int(answer["seq"])
         description = problem.get("description", problem)
-        if problem.get("err_code") == WRONG_LAST_SEQUENCE:
+        if problem.get("err_code") in WRONG_LAST_SEQUENCE:
             raise Conflict(f"{self.name}/{key} was written by someone else")
         if problem.get("err_code") in QUEUE_FULL_CODES:
             raise QueueFull(f"bucket {self.name!r} is full", retry_after_s=1)
