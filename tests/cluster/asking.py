@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 
 import aiohttp
 
@@ -91,6 +92,7 @@ class Publisher:
         self.stored: dict[int, str] = {}
         self.refused: Counter[str] = Counter()
         self.stop = asyncio.Event()
+        self.name = token_hex(4)
 
     async def run(self, size: int = 256) -> None:
         """One after another until `stop`; what was not acknowledged is counted and left."""
@@ -99,7 +101,7 @@ class Publisher:
             number += 1
             name = f"work {number}"
             try:
-                queue = f"{UNSERVED}-{number // PER_QUEUE}"
+                queue = f"{UNSERVED}-{self.name}-{number // PER_QUEUE}"
                 sequence = await enqueue(self.bus, queue, name.encode().ljust(size), {}, timeout=2)
                 self.stored[sequence] = name
             except OrchestraError as error:

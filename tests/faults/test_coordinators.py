@@ -29,7 +29,7 @@ async def test_runs_go_on_when_a_coordinator_is(fleet: Fleet, how: str) -> None:
         await loading.until(60)
         fleet.kill("victim") if how == "killed" else fleet.freeze("victim")
     callers.must_balance()
-    await errands.until_done(60)
+    await errands.until_done()
     if how == "frozen":
         again = Callers(lambda: fleet.gateways, model="orchestra/single")
         async with calling(again) as loading:
