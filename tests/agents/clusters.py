@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.provision import apply
 from actors.runtime.subjects import RunQueue
 from actors.runtime.system import ActorSystem
+from tests.fixtures.eventually import eventually
 
 
 @dataclass(slots=True)
@@ -67,13 +67,6 @@ async def cluster(
         yield Cluster(url, bus, system, asker, node, team)
 
 
-async def eventually(true: Callable[[], bool], *, within_s: float = 10) -> None:
-    """Wait until `true()`; raises TimeoutError when it does not become so."""
-    async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110 - what is polled has no event
-            await asyncio.sleep(0.01)
-
-
 async def queued_runs(bus: Bus) -> int:
     """Runs in the queue, those at work included."""
     reply = await bus.request(f"$JS.API.STREAM.INFO.{RunQueue.STREAM}")
@@ -82,6 +75,8 @@ async def queued_runs(bus: Bus) -> int:
 
 async def until_queued(bus: Bus, count: int, *, within_s: float = 10) -> None:
     """Wait until so many runs are in the queue."""
-    async with asyncio.timeout(within_s):
-        while await queued_runs(bus) != count:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.01)
+
+    async def so_many() -> bool:
+        return await queued_runs(bus) == count
+
+    await eventually(so_many, within_s=within_s)

@@ -21,7 +21,8 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Chunk, Ended, Run
-from tests.agents.clusters import cluster, connection, eventually
+from tests.agents.clusters import cluster, connection
+from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats, start_nats
 
 SETTINGS = AgentsSettings(drain_timeout_s=5)

@@ -16,7 +16,8 @@ from orchestration.messages import ChatMessage, Chunk, Ended, Progress, Run
 from orchestration.patterns import Limits
 from orchestration.patterns.plan import parse_plan
 from orchestration.patterns.verdict import parse_verdict
-from tests.agents.clusters import Cluster, cluster, eventually
+from tests.agents.clusters import Cluster, cluster
+from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
 BRIEF = Limits(specialist_tokens=24, final_tokens=32)

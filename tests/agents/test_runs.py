@@ -31,7 +31,8 @@ from orchestration.messages import (
     Run,
     Usage,
 )
-from tests.agents.clusters import cluster, connection, eventually, until_queued
+from tests.agents.clusters import cluster, connection, until_queued
+from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
 

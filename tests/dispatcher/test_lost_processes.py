@@ -51,12 +51,13 @@ def node_process(stage: Stage, url: str, name: str, folder: Path, *more: str) ->
 
 async def pulled(stage: Stage, queue: GenerationQueue) -> dict[str, Any]:
     """The consumer of a queue, once a dispatcher holds one message of it."""
-    async with asyncio.timeout(10):
-        while True:
-            info = await api(stage.bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
-            if info["num_ack_pending"] == 1:
-                return info
-            await asyncio.sleep(0.01)
+
+    async def consumer() -> dict[str, Any] | None:
+        info = await api(stage.bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
+        return info if info["num_ack_pending"] == 1 else None
+
+    info: dict[str, Any] = await eventually(consumer)
+    return info
 
 
 def impatient(*, ack_wait_s: float) -> Declaration:

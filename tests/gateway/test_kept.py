@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -15,6 +14,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket
 from orchestration.errors import BackendFailed
 from orchestration.messages import Chunk, Ended, Event, Progress, Step, TokenLogprob, Usage, Vectors
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, declare_bucket
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2)
@@ -38,9 +38,7 @@ def kept_in(bucket: Bucket, **settings: float) -> Kept:
 
 async def found(kept: Kept, key: str) -> tuple[Event, ...]:
     """Wait until it is in the bucket."""
-    async with asyncio.timeout(5):
-        while (events := await kept.elsewhere(key, None)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)  # asks the server each time
+    events: tuple[Event, ...] = await eventually(lambda: kept.elsewhere(key, None))
     return events
 
 

@@ -17,6 +17,7 @@ from actors.gateway.http import HttpServer
 from actors.gateway.settings import GatewaySettings
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.eventually import eventually
 
 CHAT = "/v1/chat/completions"
 LIMITS = GatewaySettings(
@@ -118,14 +119,14 @@ async def test_a_client_that_leaves_frees_the_node(cluster: Cluster, stream: boo
         asking = asyncio.ensure_future(
             session.post(cluster.url + CHAT, json=chat("slow", stream=stream, **ENDLESS))
         )
-        await until(lambda: cluster.running_on("slow") == 1)
+        await eventually(lambda: cluster.running_on("slow") == 1)
         if stream:
             answer = await asking
             assert (await answer.content.readline()).startswith(b"data: ")
             answer.close()
         else:
             asking.cancel()
-    await until(lambda: cluster.running_on("slow") == 0)
+    await eventually(lambda: cluster.running_on("slow") == 0)
     assert cluster.running.gateway.in_flight == 0
 
 
@@ -135,7 +136,7 @@ async def test_a_deadline_of_the_caller_is_kept_and_frees_the_node(cluster: Clus
         async with session.post(cluster.url + CHAT, json=chat("stuck"), headers=headers) as answer:
             error = (await answer.json())["error"]
     assert (answer.status, error["type"], error["code"]) == (504, "server_error", "deadline_exceeded")
-    await until(lambda: cluster.running_on("stuck") == 0)
+    await eventually(lambda: cluster.running_on("stuck") == 0)
 
 
 async def test_an_error_after_a_stream_began_is_its_last_event(cluster: Cluster) -> None:
@@ -184,7 +185,7 @@ async def test_stopping_lets_a_stream_finish_and_takes_no_new_one() -> None:
             async with session.post(own.url + CHAT, json=body) as answer:
                 assert (await answer.content.readline()).startswith(b"data: ")
                 own.stop_gateway()
-                await until(lambda: own.running.gateway.draining)
+                await eventually(lambda: own.running.gateway.draining)
                 await until_refused(session, own.url)
                 rest = await answer.content.read()
     assert rest.endswith(b"data: [DONE]\n\n")
@@ -200,7 +201,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error_that_says_why
                 own.stop_gateway()
                 lines = [line async for line in answer.content if line.startswith(b"data: ")]
         assert json.loads(lines[-1][6:])["error"]["message"] == "shutting down"
-        await until(lambda: own.running_on("stuck") == 0)
+        await eventually(lambda: own.running_on("stuck") == 0)
 
 
 async def test_a_connection_that_never_asks_is_closed() -> None:
@@ -215,12 +216,6 @@ async def test_a_busy_port_is_named_with_the_way_out(cluster: Cluster) -> None:
     address = cluster.url.removeprefix("http://")
     with pytest.raises(HttpPortBusy, match=rf"cannot listen on {address}.*--http 127\.0\.0\.1:PORT"):
         HttpServer(GatewaySettings(http=address))
-
-
-async def until(condition: Any, within_s: float = 10) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - it belongs to another thread
-            await asyncio.sleep(0.01)
 
 
 async def until_refused(session: aiohttp.ClientSession, url: str) -> None:

@@ -14,6 +14,7 @@ from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Message
 from orchestration.errors import BackendFailed, InvalidRequest, NoNode, QueueFull
 from orchestration.messages import Ended
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, stored_in
 from tests.fixtures.nats import RunningNats
 from tests.jobs.books import Books, answer_of, books
@@ -30,9 +31,10 @@ async def failing(desk: Books, job_id: str, error: BackendFailed | NoNode) -> bo
 
 
 async def until_stored(desk: Books, stream: str, count: int) -> None:
-    async with asyncio.timeout(10):
-        while await stored_in(desk.bus, stream) != count:  # noqa: ASYNC110 - asks the server each time
-            await asyncio.sleep(0.01)
+    async def so_many() -> bool:
+        return await stored_in(desk.bus, stream) == count
+
+    await eventually(so_many)
 
 
 async def test_a_worker_that_was_paused_and_comes_back_cannot_overwrite(own_nats: RunningNats) -> None:

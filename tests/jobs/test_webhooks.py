@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -81,10 +80,11 @@ async def ended_job(desk: Books, url: str) -> str:
 
 
 async def first_letter(desk: Books) -> DeadLetter:
-    async with asyncio.timeout(10):
-        while not (letters := (await desk.graveyard.list(limit=10))[0]):  # noqa: ASYNC110 - asks the server
-            await asyncio.sleep(0.01)
-    return letters[0]
+    async def letters() -> list[DeadLetter]:
+        return (await desk.graveyard.list(limit=10))[0]
+
+    found: list[DeadLetter] = await eventually(letters)
+    return found[0]
 
 
 async def test_a_call_that_is_owed_outlives_whoever_owed_it(own_nats: RunningNats, hook: Receiver) -> None:

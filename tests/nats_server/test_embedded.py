@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import uvloop
 
 from actors.nats_server import EmbeddedNats, NatsServerError, NatsServerSettings, running
+from tests.fixtures.eventually import eventually
 
 
 def greeting(url: str) -> bytes:
@@ -21,14 +21,8 @@ def greeting(url: str) -> bytes:
         return connection.recv(4096)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - nothing in the product tells when a process died
-            await asyncio.sleep(0.002)
-
-
 async def restarted(server: EmbeddedNats, times: int) -> None:
-    await until(lambda: server.restarts >= times and server.pid is not None)
+    await eventually(lambda: server.restarts >= times and server.pid is not None)
 
 
 async def test_it_takes_clients_when_entered_and_refuses_them_when_left(tmp_path: Path) -> None:
@@ -72,7 +66,7 @@ async def test_it_gives_up_loudly_when_it_dies_too_often(
             await restarted(server, death)
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
-            await until(lambda: server.pid is None)
+            await eventually(lambda: server.pid is None)
         with pytest.raises(NatsServerError, match=r"failed 3 times within 60 s.*max_restarts 2"):
             await asyncio.wait_for(watching, 5)
     assert [record for record in caplog.records if record.levelno == logging.CRITICAL]
@@ -84,7 +78,7 @@ async def test_a_port_taken_while_the_server_is_down_counts_as_another_failure(t
         assert server.pid is not None
         port = int(server.url.rsplit(":", 1)[1])
         os.kill(server.pid, signal.SIGKILL)
-        await until(lambda: server.pid is None)
+        await eventually(lambda: server.pid is None)
         with socket.create_server(("127.0.0.1", port)):
             with pytest.raises(NatsServerError, match=f"port {port} on 127.0.0.1 is already in use"):
                 await asyncio.wait_for(server.watch(), 10)

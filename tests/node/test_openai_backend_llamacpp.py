@@ -17,6 +17,7 @@ from actors.node.backends.base import Embeddings, Finish, Output, Piece
 from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from tests.fixtures.eventually import eventually
 from tests.fixtures.llamacpp import MODEL, LlamaServer, serve_llamacpp, smollm2_gguf
 
 CAPITAL = "Which city is the capital of France? Answer with its name."
@@ -59,9 +60,10 @@ async def _busy_slots(server: LlamaServer) -> int:
 
 
 async def _wait_for_busy(server: LlamaServer, number: int) -> None:
-    async with asyncio.timeout(10):
-        while await _busy_slots(server) != number:  # noqa: ASYNC110 - the server has no event to wait for
-            await asyncio.sleep(0.02)
+    async def so_many() -> bool:
+        return await _busy_slots(server) == number
+
+    await eventually(so_many)
 
 
 async def test_a_chat_streams_the_models_answer(backend: OpenAIBackend) -> None:

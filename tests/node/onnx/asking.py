@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -96,11 +95,3 @@ async def embed(backend: OnnxBackend, *texts: str) -> tuple[NDArray[np.float32],
             assert item.index == len(vectors)
             vectors += [np.frombuffer(base64.b64decode(each), "<f4") for each in item.vectors]
     raise AssertionError("the generation ended without a Finish")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Poll until `condition` holds; fails after `DEADLINE_S`."""
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come to hold"
-        await asyncio.sleep(0.002)

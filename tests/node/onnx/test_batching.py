@@ -11,7 +11,8 @@ from actors.node.backends.base import Finish, Piece
 from actors.node.backends.onnx import EngineStats, OnnxBackend
 from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Generation
-from tests.node.onnx.asking import Answer, ask, chat, generating, until
+from tests.fixtures.eventually import eventually
+from tests.node.onnx.asking import DEADLINE_S, Answer, ask, chat, generating
 
 PROMPTS = [
     "Write a short story about a lighthouse keeper.",
@@ -39,7 +40,10 @@ async def test_greedy_answers_do_not_depend_on_who_shares_the_batch(backend: Onn
     async def staggered(turn: int, at: int) -> Answer:
         # Each arrives when the model has taken some more steps: in the middle of the others' work.
         start = stats(backend).steps
-        await until(lambda: stats(backend).steps >= start + 4 * turn or not stats(backend).running)
+        await eventually(
+            lambda: stats(backend).steps >= start + 4 * turn or not stats(backend).running,
+            within_s=DEADLINE_S,
+        )
         return await ask(backend, asked(at))
 
     together = await asyncio.gather(*(staggered(turn, at) for turn, at in enumerate(order)))
@@ -59,7 +63,9 @@ async def test_a_late_request_gets_its_first_token_before_the_others_end(backend
     async with asyncio.TaskGroup() as group:
         for number in range(6):
             group.create_task(early(number))
-        await until(lambda: stats(backend).running == 6 and stats(backend).kv_tokens > 6 * 60)
+        await eventually(
+            lambda: stats(backend).running == 6 and stats(backend).kv_tokens > 6 * 60, within_s=DEADLINE_S
+        )
         async with generating(backend, chat("What is water?", max_tokens=4)) as items:
             async for item in items:
                 if isinstance(item, Piece):
@@ -79,7 +85,7 @@ async def test_a_short_prompt_is_not_stalled_by_a_long_one_being_read(backend: O
 
     async with asyncio.TaskGroup() as group:
         group.create_task(named("long", long))
-        await until(lambda: stats(backend).kv_tokens > 0)
+        await eventually(lambda: stats(backend).kv_tokens > 0, within_s=DEADLINE_S)
         group.create_task(named("short", chat("Name a colour.", max_tokens=3)))
     assert order == ["short", "long"]
 
@@ -106,21 +112,21 @@ async def test_a_cancelled_generation_frees_its_row_at_the_next_step(backend: On
             await anext(items)
             assert stats(backend).running == 2
         steps = stats(backend).steps
-        await until(lambda: stats(backend).running == 1)
+        await eventually(lambda: stats(backend).running == 1, within_s=DEADLINE_S)
         # One step may have been under way, and one reading of the counters may lag.
         assert stats(backend).steps <= steps + 2
         await anext(other)
-    await until(lambda: stats(backend).running == 0)
+    await eventually(lambda: stats(backend).running == 0, within_s=DEADLINE_S)
     assert stats(backend).kv_tokens == 0
 
 
 async def test_a_task_cancelled_while_it_waits_frees_its_row_too(backend: OnnxBackend) -> None:
     task = asyncio.create_task(ask(backend, chat("Tell a story.", max_tokens=2000)))
-    await until(lambda: stats(backend).running == 1)
+    await eventually(lambda: stats(backend).running == 1, within_s=DEADLINE_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: stats(backend).running == 0)
+    await eventually(lambda: stats(backend).running == 0, within_s=DEADLINE_S)
 
 
 async def test_a_full_waiting_room_refuses_and_says_its_limit(backend: OnnxBackend) -> None:
@@ -132,7 +138,9 @@ async def test_a_full_waiting_room_refuses_and_says_its_limit(backend: OnnxBacke
                 generating(backend, chat(f"Story {number}", max_tokens=300))
             )
             waiting.append(asyncio.ensure_future(anext(items)))
-        await until(lambda: stats(backend).running == 16 and stats(backend).waiting == 8)
+        await eventually(
+            lambda: stats(backend).running == 16 and stats(backend).waiting == 8, within_s=DEADLINE_S
+        )
         with pytest.raises(NodeBusy, match=f"limit is {places}") as caught:
             await ask(backend, chat("One more"))
         assert caught.value.retryable
@@ -140,7 +148,7 @@ async def test_a_full_waiting_room_refuses_and_says_its_limit(backend: OnnxBacke
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    await until(lambda: stats(backend).running == 0)
+    await eventually(lambda: stats(backend).running == 0, within_s=DEADLINE_S)
     assert (await ask(backend, chat("Hello", max_tokens=2))).finish.usage.completion_tokens == 2
 
 
@@ -185,7 +193,7 @@ async def test_the_event_loop_turns_while_a_huge_prompt_is_tokenised(backend: On
 
 
 async def test_an_idle_engine_takes_no_step(backend: OnnxBackend) -> None:
-    await until(lambda: stats(backend).running == 0)
+    await eventually(lambda: stats(backend).running == 0, within_s=DEADLINE_S)
     steps = stats(backend).steps
     await ask(backend, chat("Hi", max_tokens=1))
     taken = stats(backend).steps

@@ -15,7 +15,8 @@ from actors.node.backends.onnx import OnnxBackend, OnnxSettings
 from actors.node.backends.onnx.loading import ChatModel
 from actors.node.backends.onnx.session import ChatSession
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
-from tests.node.onnx.asking import MODEL, ask, chat, generating, until
+from tests.fixtures.eventually import eventually
+from tests.node.onnx.asking import DEADLINE_S, MODEL, ask, chat, generating
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ async def test_an_engine_that_keeps_failing_stops_and_says_so_at_once(
     for _ in range(3):
         with pytest.raises(BackendFailed, match="the device is gone"):
             await ask(own, chat("Hello", max_tokens=8))
-    await until(lambda: not own.stats[0].healthy)
+    await eventually(lambda: not own.stats[0].healthy, within_s=DEADLINE_S)
     with pytest.raises(BackendFailed, match="has stopped"):
         await ask(own, chat("Hello", max_tokens=8))
 
@@ -88,7 +89,7 @@ async def test_a_thread_that_dies_leaves_nobody_waiting(
 
 async def test_closing_ends_what_runs_and_refuses_what_comes(own: OnnxBackend) -> None:
     running = asyncio.create_task(ask(own, chat("Tell a story.", max_tokens=150)))
-    await until(lambda: own.stats[0].running == 1)
+    await eventually(lambda: own.stats[0].running == 1, within_s=DEADLINE_S)
     await own.close()
     await own.close()
     with pytest.raises(OrchestraError, match="closed"):
@@ -102,7 +103,7 @@ async def test_memory_bounds_who_runs_and_who_waits(own: OnnxBackend) -> None:
     async with generating(own, chat("Tell a story.", max_tokens=100)) as first:
         await anext(first)
         second = asyncio.create_task(ask(own, chat("Tell another.", max_tokens=100)))
-        await until(lambda: own.stats[0].waiting == 1)
+        await eventually(lambda: own.stats[0].waiting == 1, within_s=DEADLINE_S)
         await anext(first)
         assert own.stats[0].running == 1
     assert (await second).finish.usage.completion_tokens > 0
