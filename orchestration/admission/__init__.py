@@ -7,6 +7,7 @@ Pure: time comes in as an argument, in seconds on any clock that never goes back
 from orchestration.admission.arrival_order import ArrivalOrder
 from orchestration.admission.cache import Cache
 from orchestration.admission.fingerprint import fingerprint, is_deterministic
+from orchestration.admission.grouping import Grouping, Turns, Waiter
 from orchestration.admission.limits import Limit, Limits, OverLimit, Place, Reservation, TooManyTokens
 from orchestration.admission.residency import Residency
 from orchestration.admission.single_flight import Flight, Follower, TooSlow
@@ -17,6 +18,7 @@ __all__ = [
     "Cache",
     "Flight",
     "Follower",
+    "Grouping",
     "Limit",
     "Limits",
     "OverLimit",
@@ -26,6 +28,8 @@ __all__ = [
     "TokenBucket",
     "TooManyTokens",
     "TooSlow",
+    "Turns",
+    "Waiter",
     "fingerprint",
     "is_deterministic",
 ]
