@@ -64,7 +64,7 @@ class Dispatcher(Actor):
         self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
         self._waiting = Waiting()
         self._in_flight = InFlight()
-        self._placing = Placing(registry, self._in_flight, settings.breaker, self._place)
+        self._placing = Placing(registry, self._in_flight, self._waiting, settings, self._place)
         self._calls = NodeCalls(bus, self._in_flight, self._placing)
         hedges = Hedges(bus, self._placing, self._calls, settings.hedging)
         self._attempts = Attempts(bus, self._placing, hedges, self._alive, settings)

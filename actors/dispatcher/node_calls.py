@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -77,6 +78,8 @@ class NodeCalls:
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
         placed(job.queue.model, node.id).inc()
         envelope = job.envelope.under(traceparent(job.envelope.trace))
+        if not all(card.loaded for card in node.models):  # it counts the swaps that another order spared
+            envelope = replace(envelope, arrival=job.delivery.sequence)
         try:
             with self.in_flight.answer(node.id, job.id) as answers:
                 message = await self.bus.request(

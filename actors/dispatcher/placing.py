@@ -6,10 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
+from actors.dispatcher.groups import Groups
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job
+from actors.dispatcher.needs import needs_of
+from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.waiting import Waiting as Lines
 from actors.registry import Registry
 from orchestration.errors import (
     BackendFailed,
@@ -23,8 +26,6 @@ from orchestration.errors import (
 )
 from orchestration.messages import NodeInfo
 from orchestration.placement import (
-    NEEDS_HEADER,
-    BreakerSettings,
     Choice,
     Chooser,
     Needs,
@@ -58,12 +59,14 @@ class Placing:
         self,
         registry: Registry,
         in_flight: InFlight,
-        settings: BreakerSettings,
+        lines: Lines,
+        settings: DispatcherSettings,
         again: Callable[[str], None],
     ) -> None:
         self.registry = registry
         self.in_flight = in_flight
-        self.chooser = Chooser(settings)
+        self.chooser = Chooser(settings.breaker)
+        self.groups = Groups(self.chooser.view, lines, again, settings.group_hold_s)
         self._again = again
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: set[tuple[str, str]] = set()
@@ -71,7 +74,7 @@ class Placing:
 
     def start(self) -> None:
         for info in self.registry.nodes.values():
-            self.chooser.view.put(info, time.monotonic())
+            self._node_changed(info.id, info)
         self.registry.on_node.append(self._node_changed)
         self.in_flight.on_count.append(self._count_changed)
 
@@ -83,12 +86,15 @@ class Placing:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self.groups.stop()
 
     def _node_changed(self, node: str, info: NodeInfo | None) -> None:
         if info is None:
             self.chooser.view.remove(node)
+            self.groups.gone(node)
         else:
             self.chooser.view.put(info, time.monotonic())
+            self.groups.reported(info)
 
     def _count_changed(self, node: str, count: int) -> None:
         self.chooser.view.loaded(node, count, time.monotonic())
@@ -116,6 +122,7 @@ class Placing:
         One that must be `sure` goes to no node that has failed lately, or has to load the model.
         """
         now = time.monotonic()
+        self.groups.decide()
         choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
         if isinstance(choice, Waits):
             self._later(job.queue.model, choice, now)
@@ -126,6 +133,7 @@ class Placing:
         """Of jobs of one model that wait, in their order, the one to start now, and its node, whose slot is
         taken; None for none now, in which case `again` follows. In a `hurry` no slot stays free."""
         now = time.monotonic()
+        self.groups.decide()
         waiting = [Waiting(needs_of(job), now - job.pulled_at) for job in jobs]
         found = self.chooser.start_one(waiting, now, hurry=hurry)
         if isinstance(found, Waits):
@@ -141,6 +149,7 @@ class Placing:
             explained = explain(self.chooser.view, needs_of(job), now)
             log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explained.model_dump_json())
         self.in_flight.take(choice.node.id)
+        self.groups.started(choice.node.id, job.queue.model)
         return choice.node
 
     def _later(self, model: str, waits: Waits, now: float) -> None:
@@ -166,6 +175,7 @@ class Placing:
         """What was sent to `node` is over after `seconds`: learn from how it went, and give the slot free."""
         now = time.monotonic()
         self.in_flight.free(node)
+        self.groups.ended(node, job.queue.model, failed=error is not None)
         probe = (job.id, node) in self._probes
         self._probes.discard((job.id, node))
         if isinstance(error, NodeBusy):
@@ -203,17 +213,3 @@ class Placing:
     def possible(self, job: Job) -> bool:
         """Whether a live node may run it at all, now or later."""
         return self.chooser.possible(needs_of(job))
-
-
-@lru_cache(maxsize=4096)
-def _decoded(model: str, text: str) -> Needs:
-    try:
-        return Needs.decoded(model, text)
-    except ValueError as error:
-        log.warning("the needs of a generation of %r cannot be read: %s", model, error)
-        return Needs(model=model)
-
-
-def needs_of(job: Job) -> Needs:
-    """What its asker said of it."""
-    return _decoded(job.queue.model, job.delivery.message.header(NEEDS_HEADER))

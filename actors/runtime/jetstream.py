@@ -58,10 +58,19 @@ class Delivery:
 
     @property
     def attempt(self) -> int:
-        """1 for the first delivery. Read from the reply, which is `$JS.ACK.<stream>.<consumer>.<delivered>.…`
-        with nine tokens, or has `<domain>.<account>` before the stream."""
+        """1 for the first delivery."""
+        return int(self._token(4))
+
+    @property
+    def sequence(self) -> int:
+        """The number under which the stream stored it."""
+        return int(self._token(5))
+
+    def _token(self, place: int) -> str:
+        """Of the reply, `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…` with nine tokens; longer ones
+        have `<domain>.<account>` before the stream."""
         tokens = self.message.reply.split(".")
-        return int(tokens[4 if len(tokens) == 9 else 6])
+        return tokens[place if len(tokens) == 9 else place + 2]
 
     def settle(self, verb: bytes) -> None:
         """Say `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""

@@ -164,6 +164,8 @@ class Chooser:
         longest = needs.output_tokens if needs.bounded else LONG_OUTPUT
         others = max(0, replica.load.info.slots - 1)
         expected = service_s(replica, replace(needs, output_tokens=longest), others)
+        if replica.card.loaded:  # it may have been loaded first
+            expected += replica.card.load_s
         return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.WELL
 
     def possible(self, needs: Needs) -> bool:

@@ -95,6 +95,8 @@ def left_out(replica: Replica, needs: Needs, now: float) -> str:
         return f"it kept failing: not tried for {breaker.until - now:.1f} s more"
     if not breaker.allows(now):
         return "it kept failing, and one generation is trying it out"
+    if replica.barred:
+        return "its memory is kept for other models for now"
     if not load.free:
         return f"all {load.info.slots} slots are taken"
     return ""

@@ -50,7 +50,7 @@ class Pool:
         if place is None:
             return
         chance = self._weights[place] if replica.usable(now) else 0.0
-        free = replica.load.free > 0
+        free = replica.free > 0
         self.ready.set(place, chance if free else 0.0)
         self.full.set(place, 0.0 if free else chance)
 

@@ -89,6 +89,8 @@ class Replica:
     load: NodeLoad
     card: ModelCard
     breaker: Breaker
+    barred: bool = False
+    """The node's memory is kept for other models now."""
     rates: ModelRates = field(init=False)
     labels: dict[str, str] = field(init=False)
     tenants: frozenset[str] = field(init=False)
@@ -111,6 +113,16 @@ class Replica:
     @property
     def id(self) -> str:
         return self.load.info.id
+
+    @property
+    def free(self) -> int:
+        """Slots that it could start on."""
+        return 0 if self.barred else self.load.free
+
+    @property
+    def load_s(self) -> float:
+        """Seconds before it can begin."""
+        return 0.0 if self.card.loaded else self.card.load_s
 
     def usable(self, now: float) -> bool:
         """Whether more may be sent there, once it has a free slot."""

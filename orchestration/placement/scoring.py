@@ -52,10 +52,15 @@ def affinity_of(replica: Replica, needs: Needs) -> float:
 
 
 def service_s(replica: Replica, needs: Needs, others: int) -> float:
-    """Seconds on the node while `others` are at work there."""
+    """Seconds on the node while `others` are at work there, its model loaded first where need be."""
     rates = replica.rates
     token_s = rates.token_s + rates.token_s_per_other * others
-    return rates.first_s + rates.prompt_token_s * needs.prompt_tokens + token_s * needs.output_tokens
+    return (
+        replica.load_s
+        + rates.first_s
+        + rates.prompt_token_s * needs.prompt_tokens
+        + token_s * needs.output_tokens
+    )
 
 
 def score(replica: Replica, needs: Needs, now: float) -> Score:

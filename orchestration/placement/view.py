@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import replace
 from random import Random
 
@@ -120,6 +121,15 @@ class View:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
+    def bar(self, node: str, models: Collection[str], now: float) -> None:
+        """Of the node's models, these may not start there for now, and all others may."""
+        load = self.nodes.get(node)
+        for card in load.info.models if load is not None else ():
+            replica = self.replicas[card.name][node]
+            if replica.barred != (card.name in models):
+                replica.barred = not replica.barred
+                self._changed(replica, now)
+
     def believe(self, node: str, now: float) -> None:
         """Go by its last report again."""
         load = self.nodes.get(node)
@@ -182,7 +192,7 @@ class View:
 
     def _changed(self, replica: Replica, now: float) -> None:
         model, node = replica.card.name, replica.id
-        room = (replica.load.free, replica.load.info.slots) if replica.usable(now) else (0, 0)
+        room = (replica.free, replica.load.info.slots) if replica.usable(now) else (0, 0)
         self._count(model, node, room)
         for pool in self._of_model.get(model, NO_POOLS).values():
             pool.shift(replica, now)

@@ -240,5 +240,8 @@ async def test_pulling_goes_on_after_the_server_was_killed(own_nats: RunningNats
         ("$JS.ACK.hub.ACCOUNT.STREAM.consumer.5.7.8.1700000000.0.random", 5),
     ],
 )
-async def test_the_attempt_is_read_from_every_form_of_the_reply(bus: Bus, reply: str, attempt: int) -> None:
-    assert Delivery(bus, Message("s", reply, b"", None)).attempt == attempt
+async def test_attempt_and_sequence_are_read_from_every_form_of_the_reply(
+    bus: Bus, reply: str, attempt: int
+) -> None:
+    delivery = Delivery(bus, Message("s", reply, b"", None))
+    assert (delivery.attempt, delivery.sequence) == (attempt, 7)

@@ -1,0 +1,137 @@
+"""The memory of one node as a dispatcher sees it: which models are in it, and how long each may stay."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestration.messages import NodeInfo
+
+LINGER = 0.1
+"""Of the time that loading another model takes, the part for which an idle group still keeps its place."""
+SETTLE_S = 2.0
+"""What we ordered is taken for done until the node says so: for twice the load, and so much more."""
+FAR = float("inf")
+
+
+@dataclass(slots=True)
+class Group:
+    """The generations of one model in a memory, as long as they follow each other without a pause."""
+
+    began: float
+    at_work: int = 0
+    """Ours; those of other dispatchers only the node knows."""
+    idle_since: float = -FAR
+    over: bool = True
+    """Its last one has ended and none waited: the next begins a new group."""
+
+
+class Room(NamedTuple):
+    """There is room once those `leaving` have left: from `at` on they may be made to. `busy` says that ours
+    are at work among them."""
+
+    at: float
+    leaving: list[str]
+    busy: bool
+
+
+@dataclass(slots=True)
+class _Order:
+    """A model that we had loaded, and what left for it, until the node has confirmed it."""
+
+    until: float
+    left: dict[str, Group]
+
+
+@dataclass(slots=True)
+class MemoryView:
+    """`groups` are in it, the one used longest ago first. See `Grouping` for `hold_s`."""
+
+    hold_s: float
+    limit: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    load_s: dict[str, float] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
+    groups: dict[str, Group] = field(default_factory=dict)
+    _orders: dict[str, _Order] = field(default_factory=dict)
+
+    def report(self, info: NodeInfo, now: float) -> bool:
+        """Take over what the node says; whether that changes whose turn it may be."""
+        before = set(self.groups), self.claims, self.sizes
+        self.limit, self.claims = info.memory.limit_bytes, info.memory.claims
+        self.sizes = {card.name: card.memory_bytes for card in info.models}
+        self.load_s = {card.name: card.load_s for card in info.models}
+        loaded = {card.name for card in info.models if card.loaded}
+        for name in [name for name, order in self._orders.items() if name in loaded or order.until < now]:
+            del self._orders[name]
+        if not self._orders:  # else it was written before it did what we ordered
+            kept = {name: each for name, each in self.groups.items() if name in loaded or each.at_work}
+            self.groups = kept | {name: Group(now) for name in self.sizes if name in loaded - kept.keys()}
+        return before != (set(self.groups), self.claims, self.sizes)
+
+    def room(self, model: str, waited_for: Collection[str], *, by_force: bool) -> Room | None:
+        """When there is room for `model`; None for never. `by_force` those whose turn is over leave for it,
+        without it only those of which nothing runs or waits."""
+        if model not in self.sizes:
+            return None
+        load_s = self.load_s[model]
+        ends = []
+        for place, (name, group) in enumerate(self.groups.items()):
+            # A turn shorter than the change of turns would leave the node loading most of the time.
+            end = group.began + max(self.hold_s, load_s) if self.hold_s else -FAR
+            if not group.at_work and name not in waited_for:
+                end = min(end, group.idle_since + LINGER * load_s)
+            elif not by_force:
+                end = FAR
+            ends.append((end, place, name))
+        excess = sum(self.sizes.get(name, 0) for name in self.groups) + self.sizes[model] - self.limit
+        at, leaving = -FAR, []
+        for end, _, name in sorted(ends):
+            if excess <= 0:
+                break
+            if size := self.sizes.get(name, 0):
+                excess, at = excess - size, end
+                leaving.append(name)
+        busy = any(self.groups[name].at_work for name in leaving)
+        return Room(at, leaving, busy) if excess <= 0 and at < FAR else None
+
+    def next_end(self, now: float, waited_for: Collection[str]) -> float:
+        """When the next idle group stops to linger, where something waits that is not in."""
+        missing = [self.load_s[name] for name in waited_for if name in self.sizes and name not in self.groups]
+        if not missing:
+            return FAR
+        idle = (each.idle_since for each in self.groups.values() if not each.at_work)
+        ends = (since + LINGER * load_s for since in idle for load_s in missing)
+        return min((end for end in ends if end > now), default=FAR)
+
+    def started(self, model: str, now: float) -> bool:
+        """One was sent there; whether that changes whose turn it may be."""
+        group = self.groups.pop(model, None)
+        changed = group is None or not group.at_work
+        if group is None:
+            group = Group(now)
+            room = self.room(model, (), by_force=True)
+            idle = [name for name in room.leaving if not self.groups[name].at_work] if room else []
+            until = now + SETTLE_S + 2 * self.load_s.get(model, 0.0)
+            self._orders[model] = _Order(until, {name: self.groups.pop(name) for name in idle})
+        elif group.over:
+            group.began = now
+        group.at_work += 1
+        group.over = False
+        self.groups[model] = group
+        return changed
+
+    def ended(self, model: str, now: float, *, failed: bool, waited_for: bool) -> bool:
+        """One is over; whether that changes whose turn it may be."""
+        group = self.groups.get(model)
+        if group is None or not group.at_work:
+            return False
+        group.at_work -= 1
+        if group.at_work:
+            return False
+        group.idle_since, group.over = now, not waited_for
+        if failed and model in self._orders:  # the node refused, or could not load it: nobody has left
+            del self.groups[model]
+            self.groups = self._orders.pop(model).left | self.groups
+        return True
