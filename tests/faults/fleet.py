@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,18 +37,22 @@ class Fleet:
     processes: dict[str, Process] = field(default_factory=dict)
     gateways: list[str] = field(default_factory=list)
 
-    async def start(self, name: str, *words: str, **environment: str) -> Process:
+    async def start(self, name: str, *words: str, before: Sequence[str] = (), **environment: str) -> Process:
         """Start `orchestra WORDS` under that name, and wait until it says that it is there."""
         usual = ("--nats", self.nats.url, "--data", str(self.folder))
-        process = self.processes[name] = orchestra(*words, *usual, cwd=None, **environment)
+        process = self.processes[name] = orchestra(*words, *usual, cwd=None, before=before, **environment)
         await asyncio.to_thread(process.wait_for, "Orchestra ")
         return process
 
-    async def node(self, name: str, *words: str, first_token_s: float = 0.1) -> None:
+    async def node(
+        self, name: str, *words: str, first_token_s: float = 0.1, before: Sequence[str] = ()
+    ) -> None:
         """An echo node of 16 slots at 60 tokens a second, so that at any moment some answers wait for their
         first token and some are being written."""
         usual = ("node", "--backend", "echo", "--id", name, "--slots", "16", "--speed", "60")
-        await self.start(name, *usual, *words, ORCHESTRA_ECHO__FIRST_TOKEN_S=str(first_token_s))
+        await self.start(
+            name, *usual, *words, before=before, ORCHESTRA_ECHO__FIRST_TOKEN_S=str(first_token_s)
+        )
         await eventually(lambda: name in self.registry.nodes)
 
     async def gateway(self, name: str) -> str:

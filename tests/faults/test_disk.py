@@ -1,4 +1,4 @@
-"""A node cut off from the cluster, and a data folder that is full."""
+"""A data folder that is full."""
 
 from __future__ import annotations
 
@@ -8,71 +8,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from actors.declarations import shipped
 from actors.nats_server import EmbeddedNats, NatsServerSettings
-from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.jetstream import enqueue
 from actors.runtime.provision import apply
 from orchestration.errors import DeadlineExceeded, QueueFull, Unavailable
-from tests.cluster.asking import UNSERVED, ask_all, connect
+from tests.cluster.asking import UNSERVED, connect
 from tests.fixtures.eventually import eventually
-from tests.fixtures.nats import RunningNats
-from tests.fixtures.process import Process, orchestra
-from tests.fixtures.proxy import proxy_to
 
 SMALL_MB = 24
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[ExitStack]:
-    """Processes entered here are ended after the test."""
-    with ExitStack() as stack:
-        yield stack
-
-
-async def start(started: ExitStack, line: str, *words: str) -> Process:
-    process = started.enter_context(orchestra(*words))
-    await asyncio.to_thread(process.wait_for, line)
-    return process
-
-
-async def test_a_node_cut_off_under_load_is_left_out_and_comes_back_when_the_partition_heals(
-    own_nats: RunningNats, started: ExitStack, tmp_path: Path
-) -> None:
-    bus = await connect(own_nats.url)
-    await apply(bus, shipped())
-    registry = Registry(bus)
-    await registry.start()
-    async with proxy_to(own_nats.port) as proxy:
-        data = str(tmp_path / "data")
-        node = ("node", "--backend", "echo", "--speed", "100", "--data", data)
-        await start(started, "serves echo", *node, "--id", "near", "--nats", own_nats.url)
-        await start(started, "serves echo", *node, "--id", "far", "--nats", proxy.url)
-        await start(started, "is here", "dispatcher", "--nats", own_nats.url, "--data", data)
-        http = ("gateway", "--http", "127.0.0.1:0", "--nats", own_nats.url, "--data", data)
-        gateway = await start(started, "gateway is at", *http)
-        url = gateway.said.split("gateway is at ")[1].split()[0]
-        await eventually(lambda: set(registry.nodes) == {"near", "far"})
-
-        def answered(count: int) -> None:
-            if count == 100:
-                proxy.frozen = True
-
-        answers = await ask_all(lambda: [url], 300, answered=answered)
-        answers.must_be_whole(300)
-        await eventually(lambda: set(registry.nodes) == {"near"}, within_s=12)
-        proxy.frozen = False
-        await eventually(lambda: set(registry.nodes) == {"near", "far"}, within_s=40)
-        answers = await ask_all(lambda: [url], 100)
-        answers.must_be_whole(100)
-    await registry.stop()
-    await bus.close()
 
 
 @pytest.fixture
