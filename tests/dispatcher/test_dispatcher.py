@@ -278,7 +278,7 @@ async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
         while True:
             for ids, dispatcher in zip(seen, dispatchers, strict=True):
                 ids.update(dispatcher._jobs)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # a generation takes 0.3 s at least
 
     watching = asyncio.ensure_future(watch())
     asked = [f"number {n}" for n in range(200)]
