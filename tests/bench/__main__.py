@@ -21,6 +21,7 @@ FIGURES = {
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",
+    "grouping": "two to four models on a node that holds one: swaps and time, by turns and as they arrive",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
 }
