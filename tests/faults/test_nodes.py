@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.faults.callers import Callers, calling
+from tests.faults.errands import Errands
 from tests.faults.fleet import Fleet
 from tests.fixtures.eventually import eventually
 
@@ -21,12 +22,14 @@ async def with_nodes(fleet: Fleet, *nodes: str) -> None:
 
 async def test_nodes_are_killed_before_they_begin_while_they_read_and_while_they_write(fleet: Fleet) -> None:
     await with_nodes(fleet, "stays")
+    await fleet.start("agents", "agents")
     # All that one of them has waits for its first token when it dies; all that the other has is half written.
     await asyncio.gather(
         fleet.node("reads", first_token_s=60), fleet.node("writes", "--speed", "4", first_token_s=0)
     )
-    callers = Callers(lambda: fleet.gateways)
-    async with calling(callers) as loading:
+    callers, errands = Callers(lambda: fleet.gateways), Errands(lambda: fleet.gateways, count=60)
+    async with calling(callers) as loading, asyncio.TaskGroup() as group:
+        group.create_task(errands.submit())
         await fleet.until_busy("reads")
         await fleet.until_busy("writes")
         await loading.until(40)
@@ -36,6 +39,7 @@ async def test_nodes_are_killed_before_they_begin_while_they_read_and_while_they
         fleet.kill("writes")
     callers.must_balance()
     assert callers.by()["stays"] >= 200
+    await errands.must_be_recorded_once(fleet.bus)
     await fleet.settled()
 
 
