@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from actors.runtime.bus import Bus, Subscription
 from actors.runtime.kv import Bucket
+from actors.runtime.provision import consumer_names
+from actors.runtime.subjects import GenerationQueue
+from orchestration.errors import OrchestraError
 from orchestration.messages import ModelCard, NodeInfo
 
 log = logging.getLogger(__name__)
@@ -22,6 +26,8 @@ HEARTBEAT_S = 2.0
 SWEEP_S = 0.5
 KNOWN_MODELS = 10_000
 """Names remembered after their last node left, to tell "no node now" from "no such model"."""
+Fallbacks = Mapping[str, Sequence[str]]
+NO_FALLBACKS: Fallbacks = {}
 
 
 class Registry:
@@ -31,10 +37,13 @@ class Registry:
     `on_node` to hear of which node, with None for one that takes no more work. `on_gone` hears of nodes that
     have died or stopped, with what ran on them; a node that drains is out of `nodes` before that, and
     finishes its answers.
+
+    `fallbacks` name the models that answer instead of one that no node serves, best first.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, fallbacks: Fallbacks = NO_FALLBACKS) -> None:
         self.bus = bus
+        self.fallbacks = fallbacks
         self.nodes: dict[str, NodeInfo] = {}
         self.draining: dict[str, NodeInfo] = {}
         self.cards: dict[str, ModelCard] = {}
@@ -42,13 +51,16 @@ class Registry:
         self.on_change: list[Callable[[], None]] = []
         self.on_node: list[Callable[[str, NodeInfo | None], None]] = []
         self.on_gone: list[Callable[[str], None]] = []
-        self.known: dict[str, ModelCard] = {}
+        self.known: dict[str, ModelCard | None] = {}
+        """Models that were ever served, None for those that this process itself has not seen."""
+        self._left_at: dict[str, float] = {}
         self._serving: dict[str, dict[str, NodeInfo]] = {}
         self._seen: dict[str, float] = {}
         self._subscription: Subscription | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        await self._remember()
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._changed)
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self.bus.on_reconnect.append(self._grant_grace)
@@ -60,6 +72,36 @@ class Registry:
             self._sweeping.cancel()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+
+    async def _remember(self) -> None:
+        """The models that were served before this process began: their queues have a consumer for a day. They
+        count as gone since now."""
+        try:
+            names = await consumer_names(self.bus, GenerationQueue.STREAM, KNOWN_MODELS)
+        except OrchestraError as error:
+            log.warning("nobody can say which models were served lately: %s", error.message)
+            return
+        for name in names:
+            try:
+                model = GenerationQueue.of_consumer(name).model
+            except ValueError:
+                log.debug("consumer %s is not of Orchestra", name)
+                continue
+            self.known[model] = None
+            self._left_at[model] = time.monotonic()
+
+    def card(self, model: str) -> ModelCard | None:
+        """Of who would answer for `model` now: itself, or the first of its fallbacks that is served."""
+        for name in (model, *self.fallbacks.get(model, ())):
+            if name in self.cards:
+                return self.cards[name]
+        return None
+
+    def served_within(self, seconds: float, model: str | None = None) -> bool:
+        """Whether `model`, or with None any, is served now or was within the last so many seconds."""
+        if model is None:
+            return bool(self.cards) or any(self.served_within(seconds, each) for each in self._left_at)
+        return model in self.cards or time.monotonic() - self._left_at.get(model, -math.inf) < seconds
 
     def serving(self, model: str) -> list[NodeInfo]:
         """Live nodes that serve `model` and are not draining."""
@@ -98,6 +140,8 @@ class Registry:
                 self._serving[card.name].pop(key, None)
                 if not self._serving[card.name]:
                     del self._serving[card.name]
+                    if card.name in self.known:
+                        self._left_at[card.name] = time.monotonic()
             for card in new:
                 if card.name in self.known or len(self.known) < KNOWN_MODELS:
                     self.known[card.name] = card

@@ -75,9 +75,11 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
             models = tuple(card.name for card in backend.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
-        await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
+        await stack.enter_async_context(
+            run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks)
+        )
         gateway = await stack.enter_async_context(
-            run_gateway(bus, settings.gateway, system, http, settings.jobs)
+            run_gateway(bus, settings.gateway, system, http, settings.jobs, settings.dispatcher.fallbacks)
         )
         yield Up(url, gateway.url, models, tuple(watches))
 

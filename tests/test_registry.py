@@ -12,8 +12,9 @@ from actors.node.presence import Presence
 from actors.registry import BUCKET, Registry
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket, Conflict
-from actors.runtime.provision import apply
-from orchestration.messages import Hardware, ModelCard, NodeInfo
+from actors.runtime.provision import apply, ensure_consumer
+from actors.runtime.subjects import GenerationQueue
+from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
 from tests.fixtures.eventually import eventually
 
 
@@ -66,6 +67,33 @@ async def test_a_node_that_was_there_before_is_seen_at_the_start(bus: Bus, name:
     registry = Registry(bus)
     await registry.start()
     assert name in registry.nodes
+    await registry.stop()
+
+
+async def test_models_that_were_served_before_are_known_by_their_queues(bus: Bus, name: str) -> None:
+    await apply(bus, shipped())
+    queue = GenerationQueue(Priority.INTERACTIVE, f"vendor/{name}.v2")
+    await ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject)
+    registry = Registry(bus)
+    await registry.start()
+    assert registry.known[queue.model] is None
+    assert registry.served_within(60, queue.model)
+    assert registry.served_within(60)
+    assert not registry.served_within(0, queue.model)
+    assert not registry.served_within(60, f"never-{name}")
+    await registry.stop()
+
+
+async def test_a_fallback_answers_for_a_model_that_is_not_served(bus: Bus, name: str) -> None:
+    await apply(bus, shipped())
+    registry = Registry(bus, {f"large-{name}": (f"none-{name}", f"small-{name}")})
+    await registry.start()
+    assert registry.card(f"large-{name}") is None
+    await put(bus, info(name, f"small-{name}"))
+    await eventually(lambda: registry.card(f"large-{name}"))
+    card = registry.card(f"large-{name}")
+    assert card is not None
+    assert card.name == f"small-{name}"
     await registry.stop()
 
 

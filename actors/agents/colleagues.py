@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -24,14 +25,17 @@ from orchestration.errors import (
     ErrorBody,
     NobodyListens,
     NodeLost,
+    NoNode,
     Stopped,
     from_body,
 )
-from orchestration.messages import Chunk, Ended, Step
+from orchestration.messages import Chunk, Ended, Priority, Step
 from orchestration.patterns import Outcome, Part, Question
 
 log = logging.getLogger(__name__)
 
+AGAIN_S = 0.5
+"""Between two times that a step is offered while no node is there."""
 TRIES = 6
 """Times that a step is sent to an agent of a name, before there is none that answers."""
 
@@ -72,7 +76,7 @@ class Colleagues:
             envelope = self.envelope.under(traceparent(self.envelope.trace))
 
             async def send(accepted: str) -> None:
-                await self._send(question.agent, ask, envelope)
+                await self._offer(question.agent, ask, envelope)
 
             async with aclosing(self.asker.follow(ask.id, envelope, send)) as events:
                 async for event in events:
@@ -93,6 +97,16 @@ class Colleagues:
         if step is not None:
             STEPS.labels(step.agent, step.error.code if step.error else "ok").inc()
         await self.writer.progress(text, step)
+
+    async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
+        """Who waits for the answer waits for a node too, until the deadline; a job is offered again later."""
+        while True:
+            try:
+                return await self._send(agent, ask, envelope)
+            except NoNode:
+                if ask.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
         """Have a replica of `agent` queue the step. Where it is leaving or silent, others are tried: NATS

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from actors.agents.settings import AgentsSettings
 from actors.agents.team import Team
 from actors.jobs.settings import JobsSettings
+from actors.registry import NO_FALLBACKS, Fallbacks
 from actors.runtime.bus import Bus
 from actors.runtime.system import ActorSystem
 
@@ -17,13 +18,18 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def run_agents(
-    bus: Bus, settings: AgentsSettings, system: ActorSystem, jobs: JobsSettings | None = None
+    bus: Bus,
+    settings: AgentsSettings,
+    system: ActorSystem,
+    jobs: JobsSettings | None = None,
+    fallbacks: Fallbacks = NO_FALLBACKS,
 ) -> AsyncIterator[Team]:
-    """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most.
+    """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
+    the dispatcher's.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
-    team = Team(bus, settings, system, jobs)
+    team = Team(bus, settings, system, jobs, fallbacks)
     try:
         await team.start()
         yield team

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def choose_model(
     wanted: str | None,
     preferences: Sequence[str],
     cards: Mapping[str, ModelCard],
-    known: Mapping[str, ModelCard],
+    known: Container[str],
 ) -> str:
     """The model for a step: the caller's, else the first preference alive, else the largest chat model.
 

@@ -35,9 +35,13 @@ class Specialist(Agent):
 
     def generation(self, ask: AskAgent) -> Generation:
         """What the model is to do. Raises what `choose_model` raises."""
+        cards = self.registry.cards
+        card = self.registry.card(ask.model) if ask.model is not None else None
+        if ask.model is not None and card is not None:  # a fallback may answer for it
+            cards = cards | {ask.model: card}
         return Generation(
             id=ask.id,
-            model=choose_model(ask.model, self.role.models, self.registry.cards, self.registry.known),
+            model=choose_model(ask.model, self.role.models, cards, self.registry.known),
             messages=self.role.before(ask.messages),
             sampling=ask.sampling.over(self.role.sampling),
             guide=ask.guide,

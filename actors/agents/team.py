@@ -21,7 +21,7 @@ from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.asker import Asker
 from actors.jobs.settings import JobsSettings
-from actors.registry import Registry
+from actors.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.subjects import AgentAddress
@@ -36,14 +36,19 @@ class Team:
     """The six agents and the coordinator's intake of runs."""
 
     def __init__(
-        self, bus: Bus, settings: AgentsSettings, system: ActorSystem, jobs: JobsSettings | None = None
+        self,
+        bus: Bus,
+        settings: AgentsSettings,
+        system: ActorSystem,
+        jobs: JobsSettings | None = None,
+        fallbacks: Fallbacks = NO_FALLBACKS,
     ) -> None:
         self.bus = bus
         self.settings = settings
         self.jobs = jobs or JobsSettings()
         self.roles = load_roles(settings.roles)
         self.asker = Asker(bus)
-        self.registry = Registry(bus)
+        self.registry = Registry(bus, fallbacks)
         self.system = system
         self.coordinator: ActorRef | None = None
         self.specialists: list[ActorRef] = []

@@ -124,7 +124,9 @@ async def agents(
     from actors.jobs.role import run_webhooks
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
-    await stack.enter_async_context(run_agents(bus, settings.agents, system, settings.jobs))
+    await stack.enter_async_context(
+        run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks)
+    )
     return f"agents of cluster {settings.agents.cluster} are here", []
 
 
@@ -150,7 +152,9 @@ async def gateway(
     """Serve the OpenAI API and the NATS service `orchestra`."""
     from actors.gateway.role import run_gateway
 
-    running = await stack.enter_async_context(run_gateway(bus, settings.gateway, system, jobs=settings.jobs))
+    running = await stack.enter_async_context(
+        run_gateway(bus, settings.gateway, system, None, settings.jobs, settings.dispatcher.fallbacks)
+    )
     return f"gateway is at {running.url}", []
 
 

@@ -15,7 +15,7 @@ from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.hedges import Hedges
 from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import Job, Place, Settle, TakeUp
+from actors.dispatcher.job import FallBack, Job, Place, Settle, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
 from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.peers import Peers
@@ -140,7 +140,7 @@ class Dispatcher(Actor):
         while True:
             await self._view_changed.wait()
             self._view_changed.clear()
-            if not await self._queues.serve(self.registry.cards):
+            if not await self._queues.serve(self.registry.cards.keys() | self._fallbacks.stood_in_for):
                 asyncio.get_running_loop().call_later(1, self._view_changed.set)
             for model in self._waiting.models:
                 self._place(model)
@@ -153,7 +153,7 @@ class Dispatcher(Actor):
         What is less urgent does not count, or a backlog of batch work would get as much as one of
         interactive work. One of each waits here all the same, for its turn.
         """
-        free, slots = self._placing.room(model)
+        free, slots = self._placing.room(self._fallbacks.stand_in(model))
         ahead = self._ahead(slots)
         of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
         return [
@@ -270,6 +270,10 @@ class Dispatcher(Actor):
             started = self._placing.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)
+            elif not self._alive(model) and self._fallbacks.next(jobs[0]):
+                self._waiting.remove(jobs[0])
+                jobs[0].stop_timer()
+                self.me.tell(FallBack(jobs[0]), _trace_only(jobs[0]))
             elif self._placing.possible(jobs[0]) or not self.registry.serving(model):
                 break
             else:
@@ -281,6 +285,12 @@ class Dispatcher(Actor):
         job.stop_timer()
         job.placed = True
         self.me.tell(Place(job, node), _trace_only(job))
+
+    async def on_fall_back(self, message: FallBack) -> None:
+        """Put it among those that wait for the next of its models, or again for its own."""
+        job = message.job
+        await self._fallbacks.take(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
+        self._wait(job)
 
     async def on_settle(self, message: Settle) -> None:
         """End a generation that runs nowhere."""

@@ -82,6 +82,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class FallBack:
+    """Have another model answer `job`: no node of its own is there."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class TakeUp:
     """Find out what has become of `job`, which another dispatcher had before."""
 

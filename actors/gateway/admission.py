@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from actors.registry import Registry
-from orchestration.errors import InvalidRequest, NoNode, UnknownModel
-from orchestration.messages import ModelCard, NodeInfo
+from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
+from orchestration.messages import Generation, ModelCard, NodeInfo, Run
 from orchestration.patterns.catalogue import PATTERNS, pattern_name, virtual_models
 
 WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
@@ -19,8 +19,9 @@ Kind = Literal["chat", "embedding"]
 class Admission:
     """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, wait_for_node_s: float) -> None:
         self.registry = registry
+        self.wait_for_node_s = wait_for_node_s
         self.virtual = virtual_models()
         self._view: dict[str, NodeInfo] | None = None
         self._cards: dict[str, ModelCard] = {}
@@ -41,26 +42,41 @@ class Admission:
         return pattern
 
     def need_node(self) -> None:
-        """Raises `NoNode` when no node is alive at all."""
-        if not self.cards:
+        """Raises `NoNode` when no node is alive at all, nor was lately."""
+        if not self.registry.served_within(self.wait_for_node_s):
             raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
 
     def need_model(self, model: str, kind: Kind, *, param: str = "model") -> None:
-        """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind."""
-        card = self.cards.get(model)
-        if card is not None:
-            if card.kind != kind:
-                makes = (
-                    "embeddings: use /v1/embeddings" if card.kind == "embedding" else "text, not embeddings"
-                )
-                raise InvalidRequest(f"model {model!r} makes {makes}", param=param)
+        """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind.
+
+        A model whose nodes have left lately is in order: what is asked of it waits for one to come back.
+        """
+        card = self.registry.card(model)
+        waits = self.registry.served_within(self.wait_for_node_s, model)
+        if card is None and waits:
+            card = self.registry.known.get(model)
+        if card is not None and card.kind != kind:
+            makes = "embeddings: use /v1/embeddings" if card.kind == "embedding" else "text, not embeddings"
+            raise InvalidRequest(f"model {model!r} makes {makes}", param=param)
+        if card is not None or waits:
             return
         if model in self.registry.known:
             raise NoNode(f"no node that is alive serves model {model!r}; {WAY_OUT}", retry_after_s=2)
-        self.need_node()
+        if not self.cards:
+            raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
         error = UnknownModel.of(model, self.known())
         error.param = param
         raise error
+
+    def in_time(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
+        """What to say of work of which nothing came until its deadline: perhaps no node did."""
+        model = work.model
+        if self.cards if model is None else self.registry.card(model):
+            return error
+        which = "a model" if model is None else f"model {model!r}"
+        return NoNode(
+            f"no node that serves {which} came in time: {error.message}; {WAY_OUT}", retry_after_s=2
+        )
 
     def known(self) -> list[str]:
         """Every name that can be asked for now."""

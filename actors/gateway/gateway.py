@@ -18,7 +18,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
 from orchestration.admission import Limit, Limits, OverLimit, Place
-from orchestration.errors import BusUnavailable, Unavailable
+from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 
 
 class Gateway:
@@ -29,7 +29,7 @@ class Gateway:
         self.asker = asker
         self.registry = registry
         self.settings = settings
-        self.admission = Admission(registry)
+        self.admission = Admission(registry, settings.wait_for_node_s)
         self.callers = Callers(settings.callers)
         self.limits = limits_of(settings)
         self.answers = Answers(asker, self.limits, self.callers, settings)
@@ -71,6 +71,8 @@ class Gateway:
                     for piece in asked.shape.piece(event):
                         yield piece
             ANSWER_SECONDS.observe(time.perf_counter() - began)
+        except DeadlineExceeded as error:
+            raise (self.admission.in_time(asked.work, error) if first else error) from error
         finally:
             self._leave(place)
 
@@ -88,6 +90,8 @@ class Gateway:
                     asked.shape.add(event)
             ANSWER_SECONDS.observe(time.perf_counter() - began)
             return asked.shape.whole()
+        except DeadlineExceeded as error:
+            raise (self.admission.in_time(asked.work, error) if first else error) from error
         finally:
             self._leave(place)
 

@@ -18,7 +18,7 @@ from actors.gateway.routes import Routes
 from actors.gateway.service import ChatService, chat_endpoint, service_info
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
-from actors.registry import Registry
+from actors.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
@@ -41,14 +41,15 @@ async def run_gateway(
     system: ActorSystem,
     http: HttpServer | None = None,
     jobs: JobsSettings | None = None,
+    fallbacks: Fallbacks = NO_FALLBACKS,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
 
     Raises `HttpPortBusy` before anything else is started. A caller that starts more than a gateway makes
-    `http` (an `HttpServer`) first, so that a busy port ends it at once.
+    `http` (an `HttpServer`) first, so that a busy port ends it at once. `fallbacks` are the dispatcher's.
     """
     server = http or HttpServer(settings)
-    registry, asker = Registry(bus), Asker(bus)
+    registry, asker = Registry(bus, fallbacks), Asker(bus)
     gateway = Gateway(bus, asker, registry, settings)
     service = Service(bus, service_info(bus))
     async with AsyncExitStack() as stack:

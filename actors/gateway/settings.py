@@ -23,6 +23,9 @@ class GatewaySettings(BaseModel):
     """Open HTTP connections; one more is answered 503."""
     request_timeout_s: float = Field(default=600, gt=0)
     """The longest a request may take. `X-Request-Timeout` (seconds) asks for less."""
+    wait_for_node_s: float = Field(default=3600, ge=0)
+    """A model that was served within so long is accepted though no node of it is there: the request waits for
+    one until its deadline. 0 refuses at once."""
     body_timeout_s: float = Field(default=30, gt=0)
     """How long a client may take to send its body."""
     keep_alive_s: float = Field(default=15, gt=0)

@@ -175,6 +175,18 @@ async def _stream_info(bus: Requester, name: str) -> Config | None:
     return config
 
 
+async def consumer_names(bus: Requester, stream: str, most: int) -> list[str]:
+    """Of the consumers that a stream has now, `most` or a page more. Raises what `call` raises."""
+    found: list[str] = []
+    while len(found) < most:
+        page = await call(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
+        names = page.get("consumers") or []
+        found += names
+        if not names or len(found) >= page.get("total", 0):
+            break
+    return found
+
+
 async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     found: dict[str, Config] = {}
     offset, total = 0, 1

@@ -59,6 +59,15 @@ class GenerationQueue:
             raise ValueError(f"{subject!r} is not a generations subject")
         return cls(Priority(priority), decode_token(model))
 
+    @classmethod
+    def of_consumer(cls, name: str) -> Self:
+        """The queue that the consumer of that name serves. Raises ValueError for any other consumer."""
+        kind, _, rest = name.partition("-")
+        priority, _, model = rest.partition("-")
+        if kind != "generations":
+            raise ValueError(f"{name!r} does not serve generations")
+        return cls(Priority(priority), decode_token(model))
+
 
 @dataclass(frozen=True, slots=True)
 class RunQueue:

@@ -130,7 +130,7 @@ async def test_without_a_chat_model_alive_a_run_says_so(nats: RunningNats) -> No
     }
     async with cluster(nats.url, backend) as running:
         with pytest.raises(NoNode, match="no live node serves a chat model"):
-            await perform(running.asker, make_run(running.asker, "single"))
+            await perform(running.asker, make_run(running.asker, "single"), within_s=3)
 
 
 async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: RunningNats) -> None:

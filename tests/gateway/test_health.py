@@ -20,7 +20,11 @@ async def get(cluster: Cluster, path: str) -> tuple[int, Any]:
 
 async def ask(cluster: Cluster, model: str) -> tuple[int, Any]:
     body = {"model": model, "messages": HI}
-    async with aiohttp.ClientSession() as session, session.post(cluster.url + CHAT, json=body) as answer:
+    headers = {"X-Request-Timeout": "1"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(cluster.url + CHAT, json=body, headers=headers) as answer,
+    ):
         return answer.status, await answer.json()
 
 

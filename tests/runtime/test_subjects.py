@@ -50,6 +50,7 @@ def test_what_no_name_became_is_refused(token: str) -> None:
 def test_a_queue_is_read_back_from_its_subject(priority: Priority, model: str) -> None:
     queue = GenerationQueue(priority, model)
     assert GenerationQueue.parse(queue.subject) == queue
+    assert GenerationQueue.of_consumer(queue.consumer) == queue
     assert queue.subject.count(".") == 2
     assert "." not in queue.consumer
 
