@@ -54,10 +54,15 @@ class CallerSettings(CallerLimits):
 
 
 class LimitsSettings(BaseModel):
-    """Of one gateway, for all callers together; `max_in_flight` of `[gateway]` belongs here too."""
+    """For all callers together, at all gateways together; `max_in_flight` of `[gateway]` is of each gateway.
+
+    Gateways share requests in flight and tokens out among themselves, by what comes to each; those whose
+    answer has not begun are counted by each gateway alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    requests_in_flight: int | None = Field(default=None, ge=1)
     queue_depth: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
     per_caller: CallerLimits = CallerLimits()

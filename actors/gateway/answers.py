@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from actors.asker import Asker
 from actors.gateway.callers import Callers
 from actors.gateway.flights import Flights, Shared
 from actors.gateway.kept import Kept
 from actors.gateway.meter import Meter
-from actors.gateway.metrics import CACHE, REFUSED
+from actors.gateway.metrics import CACHE
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
+from actors.gateway.shares import Shares
 from actors.runtime.envelope import Envelope
-from orchestration.admission import Limits, OverLimit, fingerprint, is_deterministic
+from orchestration.admission import Limits, fingerprint, is_deterministic
 from orchestration.messages import Event, Generation, Run
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
@@ -23,9 +26,12 @@ _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "mi
 class Answers:
     """Ask for `events`; they set `cache` of the request's shape before the first one."""
 
-    def __init__(self, asker: Asker, limits: Limits, callers: Callers, settings: GatewaySettings) -> None:
+    def __init__(
+        self, asker: Asker, limits: Limits, shares: Shares, callers: Callers, settings: GatewaySettings
+    ) -> None:
         self.asker = asker
         self.limits = limits
+        self.shares = shares
         self.callers = callers
         self.settings = settings
         cache = settings.cache
@@ -41,9 +47,9 @@ class Answers:
         key = self._key(asked, envelope.caller)
         if key is not None:
             return self._kept_or_shared(key, asked, envelope)
-        meter = self.meter(asked.work, envelope)
-        events = self.asker.stream(asked.work, envelope)
-        return _metered(meter, events) if meter.limited else events
+        if self.limits.most_tokens(envelope.caller, time.monotonic()) is None:
+            return self.asker.stream(asked.work, envelope)
+        return self._metered(asked, envelope)
 
     async def stop(self) -> None:
         """End what is shared."""
@@ -61,13 +67,23 @@ class Answers:
             return None
         return fingerprint(asked.work, self.callers.namespace(caller))
 
-    def meter(self, work: Generation | Run, envelope: Envelope) -> Meter:
+    async def meter(self, work: Generation | Run, envelope: Envelope) -> Meter:
         """Tokens reserved for `work`. Raises `OverLimit` and `TooManyTokens`."""
+        return await self.shares.within(partial(self._reserve, work, envelope.caller))
+
+    def _reserve(self, work: Generation | Run, caller: str) -> Meter:
+        return Meter(self.limits, caller, work, self.settings.limits.assumed_tokens)
+
+    async def _metered(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
+        """Settles at the end, whatever it is."""
+        meter = await self.meter(asked.work, envelope)
         try:
-            return Meter(self.limits, envelope.caller, work, self.settings.limits.assumed_tokens)
-        except OverLimit as error:
-            REFUSED.labels(error.limit).inc()
-            raise
+            async with aclosing(self.asker.stream(asked.work, envelope)) as events:
+                async for event in events:
+                    meter.saw(event)
+                    yield event
+        finally:
+            meter.settle()
 
     async def _kept_or_shared(
         self, key: str, asked: Asked, envelope: Envelope
@@ -83,11 +99,14 @@ class Answers:
         remaining_s = envelope.remaining(self.settings.request_timeout_s)
         # Who waits for an answer should not wait in the queue of someone who does not.
         at_work = f"{key}.{asked.work.priority}"
-        shared = self.flights.find(at_work)
-        came = "shared"
-        if shared is None:
-            came = "miss"
-            shared = self._begin(key, at_work, asked, envelope)
+
+        def found_or_begun() -> tuple[Shared, str]:
+            shared = self.flights.find(at_work)
+            if shared is not None:
+                return shared, "shared"
+            return self._begin(key, at_work, asked, envelope), "miss"
+
+        shared, came = await self.shares.within(found_or_begun)
         first = True
         async with aclosing(self.flights.follow(shared, remaining_s)) as events:
             async for event in events:
@@ -103,7 +122,7 @@ class Answers:
         said, settings = asked.cache, self.settings
         max_age_s = None if said is None else said.ttl
         ttl_s = settings.cache.ttl_s if max_age_s is None else min(max_age_s, settings.cache.max_ttl_s)
-        meter = self.meter(asked.work, envelope)
+        meter = self._reserve(asked.work, envelope.caller)
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
         async def source(shared: Shared) -> AsyncGenerator[Event, None]:
@@ -122,14 +141,3 @@ class Answers:
                 self.kept.keep(key, everything, ttl_s)
 
         return self.flights.begin(at_work, source, meter.settle)
-
-
-async def _metered(meter: Meter, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """Settles at the end, whatever it is."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                meter.saw(event)
-                yield event
-    finally:
-        meter.settle()

@@ -10,14 +10,15 @@ from actors.asker import Asker
 from actors.gateway.admission import Admission
 from actors.gateway.answers import Answers
 from actors.gateway.callers import Callers
-from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, REFUSED, WAITING
+from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
+from actors.gateway.shares import Shares
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
-from orchestration.admission import Limit, Limits, OverLimit, Place
+from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 
 
@@ -32,7 +33,8 @@ class Gateway:
         self.admission = Admission(registry, settings.wait_for_node_s)
         self.callers = Callers(settings.callers)
         self.limits = limits_of(settings)
-        self.answers = Answers(asker, self.limits, self.callers, settings)
+        self.shares = Shares(bus, self.limits)
+        self.answers = Answers(asker, self.limits, self.shares, self.callers, settings)
         self.draining = False
 
     @property
@@ -40,9 +42,14 @@ class Gateway:
         """Requests at work now, over all faces."""
         return self.limits.in_flight
 
+    async def start(self) -> None:
+        """Share limits with the gateways that are there."""
+        await self.shares.start()
+
     async def stop(self) -> None:
         """End what is still at work for others."""
         await self.answers.stop()
+        await self.shares.stop()
 
     def missing(self) -> list[str]:
         """What keeps this gateway from answering now; empty when it is ready."""
@@ -60,7 +67,7 @@ class Gateway:
 
         Raises `OverLimit` at a limit, `Unavailable` while draining, and what the work ended with.
         """
-        place, began = self._enter(asked, envelope)
+        place, began = await self._enter(asked, envelope)
         first = True
         try:
             async with aclosing(self.answers.events(asked, envelope)) as events:
@@ -79,7 +86,7 @@ class Gateway:
     async def whole(self, asked: Asked, envelope: Envelope) -> bytes:
         """The complete answer as one JSON object. Cancelling the call cancels the work; raises like
         `pieces`."""
-        place, began = self._enter(asked, envelope)
+        place, began = await self._enter(asked, envelope)
         first = True
         try:
             async with aclosing(self.answers.events(asked, envelope)) as events:
@@ -95,17 +102,13 @@ class Gateway:
         finally:
             self._leave(place)
 
-    def _enter(self, asked: Asked, envelope: Envelope) -> tuple[Place, float]:
+    async def _enter(self, asked: Asked, envelope: Envelope) -> tuple[Place, float]:
         """Take a place, which `_leave` gives back. Returns it and the time of entry."""
         if self.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
             raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
-        try:
-            place = self.limits.enter(envelope.caller, time.monotonic())
-        except OverLimit as error:
-            REFUSED.labels(error.limit).inc()
-            raise
+        place = await self.shares.within(lambda: self.limits.enter(envelope.caller, time.monotonic()))
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)
         asked.shape.trace_id = trace_id(envelope.trace)
@@ -126,7 +129,7 @@ def limits_of(settings: GatewaySettings) -> Limits:
     """The limits that the settings set, all free."""
     limits = settings.limits
     total = Limit(
-        requests_in_flight=settings.max_in_flight,
+        requests_in_flight=limits.requests_in_flight,
         queue_depth=limits.queue_depth,
         tokens_per_minute=limits.tokens_per_minute,
     )
@@ -136,5 +139,6 @@ def limits_of(settings: GatewaySettings) -> Limits:
         limits.per_caller.limit(),
         named,
         now=time.monotonic(),
-        total_names={"requests_in_flight": "max_in_flight"},
+        here=Limit(requests_in_flight=settings.max_in_flight),
+        here_names={"requests_in_flight": "max_in_flight"},
     )

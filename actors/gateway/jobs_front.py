@@ -64,7 +64,7 @@ class JobsFront:
         fresh = False
 
         async def charge() -> None:
-            charged.append(self.gateway.answers.meter(order.run, envelope))
+            charged.append(await self.gateway.answers.meter(order.run, envelope))
 
         try:
             job, fresh = await self.desk.submit(order, envelope, charge)

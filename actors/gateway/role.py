@@ -59,6 +59,7 @@ async def run_gateway(
         await asker.start()
         stack.push_async_callback(asker.stop)
         stack.push_async_callback(gateway.stop)
+        await gateway.start()
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
         stack.push_async_callback(chat.cell.drain, 0)
         await service.add(chat_endpoint(chat, settings.max_body_bytes))

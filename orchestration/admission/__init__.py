@@ -4,17 +4,21 @@ models of a memory that does not hold all.
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
+from orchestration.admission.account import Account, Limit, OverLimit, TooManyTokens
 from orchestration.admission.arrival_order import ArrivalOrder
+from orchestration.admission.book import Book
 from orchestration.admission.cache import Cache
 from orchestration.admission.fingerprint import fingerprint, is_deterministic
 from orchestration.admission.grouping import Grouping, Turns, Waiter
-from orchestration.admission.limits import Limit, Limits, OverLimit, Place, Reservation, TooManyTokens
+from orchestration.admission.limits import Limits, Place, Reservation
 from orchestration.admission.residency import Residency
 from orchestration.admission.single_flight import Flight, Follower, TooSlow
 from orchestration.admission.token_bucket import TokenBucket
 
 __all__ = [
+    "Account",
     "ArrivalOrder",
+    "Book",
     "Cache",
     "Flight",
     "Follower",

@@ -1,0 +1,216 @@
+"""Several gateways hold to the limits of a caller, and of all together, as one does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actors.gateway import neighbours
+from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
+from actors.gateway.gateway import Gateway
+from actors.gateway.role import run_gateway
+from actors.gateway.settings import GatewaySettings
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.kv import Bucket
+from actors.runtime.system import ActorSystem
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import Stage, stage
+
+PLACES, TOKENS = 8, 6_000
+SETTINGS = GatewaySettings(
+    http="127.0.0.1:0",
+    callers={
+        "alice": CallerSettings(key="key-of-alice", requests_in_flight=PLACES),
+        "bob": CallerSettings(key="key-of-bob", requests_in_flight=1),
+        "saver": CallerSettings(key="key-of-saver", tokens_per_minute=TOKENS),
+    },
+)
+FOR_ALL = GatewaySettings(
+    http="127.0.0.1:0",
+    limits=LimitsSettings(requests_in_flight=3, per_caller=CallerLimits(requests_in_flight=2)),
+    callers={name: CallerSettings(key=f"key-of-{name}") for name in ("alice", "bob")},
+)
+
+
+@dataclass(slots=True)
+class Face:
+    """A gateway on a connection of its own, and a client of it; `stack` ends both."""
+
+    gateway: Gateway
+    http: aiohttp.ClientSession
+    bus: Bus
+    stack: AsyncExitStack
+    model: str
+    open: list[aiohttp.ClientResponse] = field(default_factory=list)
+
+    async def begin(self, caller: str, tokens: int = 100_000) -> bool:
+        """A stream of many seconds, which `end` leaves; whether it was let in."""
+        body: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": "a"}]}
+        body |= {"max_tokens": tokens, "stream": True}
+        headers = {"Authorization": f"Bearer key-of-{caller}"}
+        answer = await self.http.post("/v1/chat/completions", json=body, headers=headers)
+        if answer.status == 200:
+            self.open.append(answer)
+            return True
+        answer.release()
+        assert (answer.status, int(answer.headers["Retry-After"]) >= 1) == (429, True)
+        return False
+
+    async def fill(self, caller: str, count: int) -> None:
+        """Come back after refusals, until `count` streams are open."""
+        async with asyncio.timeout(10):
+            while len(self.open) < count:
+                if not await self.begin(caller):
+                    await asyncio.sleep(0.05)  # no event says when a caller should come back
+
+    async def end(self, count: int) -> None:
+        for _ in range(count):
+            self.open.pop().close()
+        await eventually(lambda: self.gateway.in_flight == len(self.open))
+
+
+async def face(on: Stage, url: str, settings: GatewaySettings = SETTINGS) -> Face:
+    """One more gateway, which sees the node."""
+    stack = await on.stack.enter_async_context(AsyncExitStack())
+    bus = await Bus.connect(BusSettings(url=url), name="gateway")
+    stack.push_async_callback(bus.close)
+    running = await stack.enter_async_context(run_gateway(bus, settings, ActorSystem()))
+    http = await stack.enter_async_context(aiohttp.ClientSession(running.url))
+    await eventually(lambda: running.gateway.registry.serving(on.model))
+    return Face(running.gateway, http, bus, stack, on.model)
+
+
+@asynccontextmanager
+async def two_faces(
+    nats: RunningNats, settings: GatewaySettings = SETTINGS
+) -> AsyncIterator[tuple[Stage, Face, Face]]:
+    """Two gateways, and a node that says 20 words a second and has room for all."""
+    async with stage(nats.url) as on:
+        await on.node(slots=64, speed=20)
+        await on.dispatcher()
+        one, two = [await face(on, nats.url, settings) for _ in range(2)]
+        try:
+            yield on, one, two
+        finally:
+            for each in (one, two):
+                await each.end(len(each.open))
+
+
+async def test_a_burst_at_two_gateways_at_once_gets_one_limit_and_all_of_it(own_nats: RunningNats) -> None:
+    async with two_faces(own_nats) as (_, one, two):
+        let_in = await asyncio.gather(*(each.begin("alice") for _ in range(PLACES) for each in (one, two)))
+        assert sum(let_in) == PLACES
+
+
+async def test_a_caller_of_one_gateway_has_the_whole_limit_and_the_other_gets_what_becomes_free(
+    own_nats: RunningNats,
+) -> None:
+    async with two_faces(own_nats) as (_, one, two):
+        assert all([await one.begin("alice") for _ in range(PLACES)])
+        assert not await one.begin("alice")
+        assert not await two.begin("alice")
+        await one.end(3)
+        await two.fill("alice", 3)
+        assert not await two.begin("alice")
+        await one.end(5)
+        await two.fill("alice", PLACES)
+        assert not await one.begin("alice")
+
+
+async def test_a_limit_of_one_goes_to_whichever_gateway_is_asked(own_nats: RunningNats) -> None:
+    async with two_faces(own_nats) as (_, one, two):
+        for turn in range(6):
+            assert await (one, two)[turn % 2].begin("bob"), turn
+            await (one, two)[turn % 2].end(1)
+        assert await one.begin("bob")
+        assert not await two.begin("bob")
+
+
+async def test_a_limit_for_all_callers_together_holds_for_all_gateways_together(
+    own_nats: RunningNats,
+) -> None:
+    async with two_faces(own_nats, FOR_ALL) as (_, one, two):
+        let_in = await asyncio.gather(
+            *(each.begin(name) for each in (one, two) for name in ("alice", "bob") for _ in range(2))
+        )
+        assert sum(let_in) <= 3
+        await one.end(len(one.open))
+        await two.end(len(two.open))
+        await two.fill("alice", 2)
+        await two.fill("bob", 3)
+        assert not await one.begin("bob")
+
+
+async def test_tokens_are_spent_once_wherever_they_are_spent(own_nats: RunningNats) -> None:
+    async with two_faces(own_nats) as (_, one, two):
+        began = asyncio.get_running_loop().time()
+        spent = await spend(one, two)
+        flowed = (asyncio.get_running_loop().time() - began) * TOKENS / 60
+        assert 0.9 * TOKENS <= spent <= TOKENS + flowed
+
+
+async def test_a_caller_of_one_gateway_has_nearly_all_of_its_tokens_there(own_nats: RunningNats) -> None:
+    async with two_faces(own_nats) as (_, one, two):
+        assert await two.begin("saver", 200), "a little more lies here from now on"
+        assert await spend(one) >= 0.85 * TOKENS
+        assert not await two.begin("saver", TOKENS // 2)
+
+
+async def spend(*at: Face) -> int:
+    """Begin streams of 200 tokens, here and there, until no gateway lets one in; the tokens of all. None are
+    given back meanwhile, for no stream has ended."""
+    spent, refused = 0, 0
+    for turn in itertools.count():
+        if await at[turn % len(at)].begin("saver", 200):
+            spent, refused = spent + 200, 0
+        else:
+            refused += 1
+        if refused == 2 * len(at):
+            break
+    return spent
+
+
+async def test_what_a_gateway_held_that_is_gone_or_leaves_falls_to_the_others(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "BEAT_S", 0.05)
+    monkeypatch.setattr(neighbours, "GONE_S", 0.5)
+    async with two_faces(own_nats) as (on, one, two):
+        assert all([await one.begin("alice") for _ in range(PLACES)])
+        assert not await two.begin("alice")
+        await one.bus.close()  # it says nothing more, as one that was killed
+        await one.end(PLACES)
+        await two.fill("alice", PLACES)
+        three = await face(on, own_nats.url)
+        assert not await three.begin("alice")
+        await two.end(PLACES)
+        await two.stack.aclose()
+        await three.fill("alice", PLACES)
+        assert not await three.begin("alice")
+        await three.end(PLACES)
+
+
+async def test_a_gateway_alone_asks_nobody_and_brings_what_it_gave_out_when_another_comes(
+    own_nats: RunningNats,
+) -> None:
+    async with stage(own_nats.url) as on:
+        await on.node(slots=64, speed=20)
+        await on.dispatcher()
+        one = await face(on, own_nats.url)
+        assert all([await one.begin("alice") for _ in range(6)])
+        assert await one.begin("saver", 5_000)
+        assert (await Bucket(on.bus, "limits").get("caller alice")) is None
+        two = await face(on, own_nats.url)
+        assert [await two.begin("alice") for _ in range(3)] == [True, True, False]
+        assert not await two.begin("saver", 2_000)
+        assert await two.begin("saver", 500)
+        for each in (one, two):
+            await each.end(len(each.open))
