@@ -138,7 +138,7 @@ class Hedges:
         """The slot and the share of the budget that were not needed, if so."""
         if race.spare:
             self.budget.give_back()
-            self.placing.in_flight.free(race.spare)
+            self.placing.give_back(race.job, race.spare)
             self.placing.offer_again(race.job.queue.model)
             race.spare = ""
 

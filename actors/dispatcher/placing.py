@@ -188,6 +188,11 @@ class Placing:
         """A slot became free while the generation that had it goes on elsewhere."""
         self._again(model)
 
+    def give_back(self, job: Job, node: str) -> None:
+        """The slot that was taken, since it was not sent there after all."""
+        self.in_flight.free(node)
+        self.groups.ended(node, job.queue.model, failed=True)
+
     def _ask_again(self, node: str, model: str) -> None:
         self.chooser.view.believe(node, time.monotonic())
         self._again(model)
