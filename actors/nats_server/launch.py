@@ -35,7 +35,8 @@ def find_binary(python: str = sys.executable, search_path: str | None = None) ->
 
 
 def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) -> dict[str, str]:
-    """The variables that nats/server.conf and nats/cluster.conf ask for, over this process's own."""
+    """The variables that nats/server.conf and nats/cluster.conf ask for, and those that Go's runtime knows,
+    over this process's own."""
     return os.environ | {
         "ORCHESTRA_NATS_NAME": _quoted(settings.name),
         "ORCHESTRA_NATS_HOST": _quoted(settings.host),
@@ -47,6 +48,8 @@ def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) 
         "ORCHESTRA_NATS_JETSTREAM": str(settings.jetstream).lower(),
         "ORCHESTRA_NATS_MAX_STORE": str(settings.max_store_bytes),
         "ORCHESTRA_NATS_SYNC": _quoted(settings.sync),
+        "GOGC": str(settings.gc_percent),
+        "GOMEMLIMIT": f"{settings.memory_limit_bytes}B",
         **variables(settings, files),
     }
 

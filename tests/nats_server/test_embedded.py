@@ -21,6 +21,10 @@ def greeting(url: str) -> bytes:
         return connection.recv(4096)
 
 
+def environment_of(pid: int | None) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
 async def restarted(server: EmbeddedNats, times: int) -> None:
     await eventually(lambda: server.restarts >= times and server.pid is not None)
 
@@ -43,6 +47,13 @@ async def test_a_given_port_and_a_folder_with_spaces_and_quotes_are_used(tmp_pat
         assert server.url == f"nats://127.0.0.1:{port}"
         assert (data / "nats" / "jetstream").is_dir()
         assert b"Server is ready" in (data / "nats" / "server.log").read_bytes()
+
+
+async def test_it_runs_with_the_memory_settings_that_were_given(tmp_path: Path) -> None:
+    settings = NatsServerSettings(data=tmp_path, gc_percent=55, memory_limit_bytes=100 * 2**20)
+    async with EmbeddedNats(settings) as server:
+        environment = environment_of(server.pid)
+        assert {b"GOGC=55", b"GOMEMLIMIT=104857600B"} <= set(environment)
 
 
 async def test_it_comes_back_on_its_port_after_a_kill(tmp_path: Path) -> None:
