@@ -11,13 +11,15 @@ from collections.abc import Callable
 from actors.node.backends.base import Backend
 from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SAVED, SWAPS, UNLOADS
 from orchestration.admission import ArrivalOrder, Residency
-from orchestration.errors import NodeBusy, UnknownModel
+from orchestration.errors import BackendFailed, NodeBusy, UnknownModel
 from orchestration.messages import MemoryUse, ModelCard
 
 log = logging.getLogger(__name__)
 
 CLAIM_S = 2.0
 """A model refused for want of memory is told to the dispatchers for so long after the last refusal."""
+FAILED_S = 10.0
+"""What could not be loaded is not tried for so long, unless by name: others would leave for nothing."""
 
 
 class ModelMemory:
@@ -41,6 +43,7 @@ class ModelMemory:
         self._one_at_a_time = asyncio.Lock()
         self._released = asyncio.Event()
         self._claims: dict[str, float] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
         self._loads = self._unloads = self._swaps = 0
         self._latest = 0
         """The highest number under which a generation arrived; one without a number comes last."""
@@ -91,10 +94,13 @@ class ModelMemory:
     def take(self, model: str, arrival: int = 0) -> asyncio.Future[None] | None:
         """Keep `model` in memory until `release`; what has to be awaited first where it is being loaded.
 
-        `arrival` is the number under which the generation came into its queue. Raises `UnknownModel`, and
-        `NodeBusy` while what is in memory is in use.
+        `arrival` is the number under which the generation came into its queue. Raises `UnknownModel`,
+        `NodeBusy` while what is in memory is in use, and `BackendFailed` for a model that failed to load.
         """
         self._check(model)
+        until, why = self._failed.get(model, (0.0, ""))
+        if time.monotonic() < until:
+            raise BackendFailed(f"node {self.node} could not load model {model!r}: {why}")
         if model in self._leaving:
             raise NodeBusy(f"model {model!r} is being unloaded from node {self.node}", retry_after_s=0.5)
         if model not in self._in:
@@ -117,6 +123,7 @@ class ModelMemory:
 
     async def load(self, model: str) -> bool:
         """Bring it in; False if it was there. Raises as `take` does, and what loading raises."""
+        self._failed.pop(model, None)
         there = model in self._in and model not in self._coming
         coming = self.take(model)
         try:
@@ -178,6 +185,7 @@ class ModelMemory:
             self._in.remove(model)
             self._tell()
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed[model] = time.monotonic() + FAILED_S, str(error)
             log.error("node %s could not load model %s: %s", self.node, model, error)
 
     async def _swap(self, leaving: list[str], model: str) -> None:

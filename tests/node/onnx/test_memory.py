@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +15,13 @@ from actors.models.errors import CorruptModel
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.node.backends.onnx import OnnxBackend
 from actors.node.memory import ModelMemory
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed, UnknownModel
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.fixtures.stage import stage
 from tests.node.onnx.asking import MODEL, ask, chat
 
 OTHER = "smollm2-again"
@@ -78,6 +85,37 @@ async def test_a_damaged_file_is_named_when_it_is_loaded_and_the_node_goes_on(tw
         await memory.load(OTHER)
     assert not any(card.loaded for card in memory.cards)
     assert await memory.load(MODEL)
+    with pytest.raises(BackendFailed, match=r"could not load model 'smollm2-again': .*tokenizer\.json"):
+        memory.take(OTHER)
+    assert two.loaded == {MODEL}, "it did not leave for one that cannot be loaded"
     assert (await ask(two, chat("Hello", max_tokens=4))).finish.reason == "length"
     with pytest.raises(UnknownModel, match=OTHER):
         await memory.load("nothing")
+
+
+async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
+    two: OnnxBackend, nats_server: RunningNats
+) -> None:
+    weights = sum(
+        size
+        for name, size in ModelManifest.read(two._folders[0]).sizes.items()
+        if name.startswith("model.onnx")
+    )
+    async with stage(nats_server.url) as here:
+        settings = NodeSettings(id=f"onnx-{here.model[-8:]}", memory_mb=1.5 * weights / 1e6)
+        node = await here.stack.enter_async_context(run_node(here.bus, two, settings, ActorSystem()))
+        dispatcher = await here.dispatcher(sees=0)
+        await eventually(lambda: dispatcher.registry.serving(OTHER))
+        asked = [chat("What is the capital of France?", max_tokens=8) for _ in range(8)]
+        answers = await asyncio.gather(
+            *(
+                here.ask(each.model_copy(update={"id": here.asker.new_id(), "model": (MODEL, OTHER)[n % 2]}))
+                for n, each in enumerate(asked)
+            )
+        )
+        assert len({text for text, _ in answers}) == 1
+        assert [ended.model for _, ended in answers] == [MODEL, OTHER] * 4
+        use = node.describe().memory
+        assert 1 <= use.swaps <= 2
+        assert use.saved >= 3
+        await here.settled(dispatcher)
