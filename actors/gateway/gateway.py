@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from actors.asker import Asker
 from actors.gateway.admission import Admission
@@ -20,6 +20,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
+from orchestration.messages import Event
 
 
 class Gateway:
@@ -67,43 +68,50 @@ class Gateway:
 
         Raises `OverLimit` at a limit, `Unavailable` while draining, and what the work ended with.
         """
-        place, began = await self._enter(asked, envelope)
-        first = True
-        try:
-            async with aclosing(self.answers.events(asked, envelope)) as events:
-                async for event in events:
-                    if first:
-                        first = False
-                        self._first_came(place, began)
-                    for piece in asked.shape.piece(event):
-                        yield piece
-            ANSWER_SECONDS.observe(time.perf_counter() - began)
-        except DeadlineExceeded as error:
-            raise (self.admission.in_time(asked.work, error) if first else error) from error
-        finally:
-            self._leave(place)
+        async with self._at_work(asked, envelope) as (events, came):
+            async for event in events:
+                came()
+                for piece in asked.shape.piece(event):
+                    yield piece
 
     async def whole(self, asked: Asked, envelope: Envelope) -> bytes:
         """The complete answer as one JSON object. Cancelling the call cancels the work; raises like
         `pieces`."""
-        place, began = await self._enter(asked, envelope)
-        first = True
+        async with self._at_work(asked, envelope) as (events, came):
+            async for event in events:
+                came()
+                asked.shape.add(event)
+        return asked.shape.whole()
+
+    @asynccontextmanager
+    async def _at_work(
+        self, asked: Asked, envelope: Envelope
+    ) -> AsyncIterator[tuple[AsyncGenerator[Event, None], Callable[[], None]]]:
+        """The events of an answer, which counts as at work meanwhile; call the second for each of them."""
+        place = await self._enter(asked, envelope)
+        began = time.perf_counter()
+
+        def came() -> None:
+            if place.waits:
+                place.began()
+                WAITING.set(self.limits.waiting)
+                FIRST_EVENT_SECONDS.observe(time.perf_counter() - began)
+
         try:
             async with aclosing(self.answers.events(asked, envelope)) as events:
-                async for event in events:
-                    if first:
-                        first = False
-                        self._first_came(place, began)
-                    asked.shape.add(event)
+                yield events, came
             ANSWER_SECONDS.observe(time.perf_counter() - began)
-            return asked.shape.whole()
         except DeadlineExceeded as error:
-            raise (self.admission.in_time(asked.work, error) if first else error) from error
+            if not place.waits:
+                raise
+            raise self.admission.in_time(asked.work, error) from error
         finally:
-            self._leave(place)
+            place.leave()
+            IN_FLIGHT.set(self.limits.in_flight)
+            WAITING.set(self.limits.waiting)
 
-    async def _enter(self, asked: Asked, envelope: Envelope) -> tuple[Place, float]:
-        """Take a place, which `_leave` gives back. Returns it and the time of entry."""
+    async def _enter(self, asked: Asked, envelope: Envelope) -> Place:
+        """Take a place."""
         if self.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
@@ -112,17 +120,7 @@ class Gateway:
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)
         asked.shape.trace_id = trace_id(envelope.trace)
-        return place, time.perf_counter()
-
-    def _first_came(self, place: Place, began: float) -> None:
-        place.began()
-        WAITING.set(self.limits.waiting)
-        FIRST_EVENT_SECONDS.observe(time.perf_counter() - began)
-
-    def _leave(self, place: Place) -> None:
-        place.leave()
-        IN_FLIGHT.set(self.limits.in_flight)
-        WAITING.set(self.limits.waiting)
+        return place
 
 
 def limits_of(settings: GatewaySettings) -> Limits:

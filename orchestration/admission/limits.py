@@ -138,6 +138,11 @@ class Place:
         self._began = False
         self._left = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether its answer has not begun."""
+        return not self._began
+
     def began(self) -> None:
         """Its answer has begun: it waits no more."""
         if not self._began:
