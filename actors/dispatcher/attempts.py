@@ -87,7 +87,8 @@ class Attempts:
             node = self.placing.choose(job, without=frozenset(tried))
             if node is not None:
                 return node
-            if not self.alive(job.queue.model) - tried or isinstance(error, _ANOTHER_TIME):
+            others = self.alive(job.queue.model) - tried
+            if isinstance(error, _ANOTHER_TIME) or not self.placing.possible(job, others):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from actors.dispatcher.groups import Groups
 from actors.dispatcher.in_flight import InFlight
@@ -215,6 +215,6 @@ class Placing:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
         return f" with {labels}" if labels else ""
 
-    def possible(self, job: Job) -> bool:
-        """Whether a live node may run it at all, now or later."""
-        return self.chooser.possible(needs_of(job))
+    def possible(self, job: Job, among: Container[str] | None = None) -> bool:
+        """Whether a live node, `among` these where they are named, may run it at all, now or later."""
+        return self.chooser.possible(needs_of(job), among)

@@ -13,7 +13,7 @@ hold the long answers that make the tail.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple
@@ -168,9 +168,10 @@ class Chooser:
             expected += replica.card.load_s
         return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.WELL
 
-    def possible(self, needs: Needs) -> bool:
-        """Whether any live replica of the model may run it at all, now or later."""
-        return any(not each.misfit(needs) for each in self.view.replicas.get(needs.model, {}).values())
+    def possible(self, needs: Needs, among: Container[str] | None = None) -> bool:
+        """Whether any live replica of the model may run it at all, now or later; `among` names the nodes."""
+        replicas = self.view.replicas.get(needs.model, {}).values()
+        return any(not each.misfit(needs) for each in replicas if among is None or each.id in among)
 
 
 def _sooner(one: Waits, other: Waits) -> bool:

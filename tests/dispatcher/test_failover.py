@@ -39,6 +39,15 @@ async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(sta
     await stage.settled(dispatcher)
 
 
+async def test_an_error_is_told_at_once_where_no_other_node_has_the_labels(stage: Stage) -> None:
+    await stage.node("a", fail_first=1000)
+    await stage.node("b")
+    dispatcher = await stage.dispatcher()
+    with pytest.raises(BackendFailed):
+        await stage.ask(stage.generation().model_copy(update={"labels": {"node": "a"}}))
+    await stage.settled(dispatcher)
+
+
 async def test_without_a_budget_an_error_is_told_and_not_tried_again(stage: Stage) -> None:
     await stage.node("a", fail_first=1000, slots=8)
     await stage.node("b", slots=4, fail_every=2)
