@@ -44,8 +44,8 @@ class DispatcherSettings(BaseModel):
     """When an interactive generation that is late goes to a second node as well."""
     group_hold_s: float = Field(default=5.0, ge=0, le=3600)
     """Where a node's memory does not hold all the models that are asked for: how long the generations of one
-    keep it while those of another wait, or as long as loading that takes if that is longer. 0 changes models
-    in the order of arrival."""
+    keep it while those of another wait, or as long as loading that takes if that is longer; batch work that
+    interactive work waits for an eighth of it. 0 changes models in the order of arrival."""
     starving_s: float = Field(default=2.0, gt=0)
     """What waited here for so long makes all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)

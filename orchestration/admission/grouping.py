@@ -34,6 +34,10 @@ class Waiter:
     nodes: Collection[str] = ()
 
 
+Urgencies = dict[str, float]
+"""Of the models that wait here."""
+
+
 class Turns(NamedTuple):
     """By node the models that may start there now. All may change by itself at `until`."""
 
@@ -44,8 +48,8 @@ class Turns(NamedTuple):
 class Grouping:
     """All nodes whose memory does not hold what they offer; the others are none of its business.
 
-    A group may hold its place for `hold_s`, or for as long as loading the next model takes where that is
-    longer, while others wait. With 0 the order of arrival decides, whatever swaps that costs.
+    A group may hold its place for `hold_s` while others wait, less urgent work by as much shorter, and any for
+    as long as loading the next model takes. With 0 the order of arrival decides, whatever swaps that costs.
     """
 
     def __init__(self, hold_s: float) -> None:
@@ -97,7 +101,7 @@ class Grouping:
         """Who may start where, as long as nothing is told of any node and the same models wait."""
         self.changed = False
         ours = list(waiters)
-        waited_for = {each.model for each in ours}
+        waited_for = {each.model: each.urgency for each in ours}
         claims = [
             Waiter(model=model, since=now, nodes=(node,))  # of other dispatchers
             for node, memory in self.nodes.items()
@@ -117,18 +121,18 @@ class Grouping:
         return Turns(found, min((until, *lingering)) if waited_for else FAR)
 
     def _offer(
-        self, waiter: Waiter, waited_for: set[str], taken: set[str], found: dict[str, set[str]], now: float
+        self, waiter: Waiter, waited_for: Urgencies, taken: set[str], found: dict[str, set[str]], now: float
     ) -> None:
         """Every place that nobody needs."""
         for node in waiter.nodes:
             memory = self.nodes.get(node)
             if memory is not None and node not in taken and waiter.model not in memory.groups:
-                room = memory.room(waiter.model, waited_for, by_force=False)
+                room = memory.room(waiter.model, waiter.urgency, waited_for, by_force=False)
                 if room is not None and room.at <= now:
                     found[node].add(waiter.model)
 
     def _make_place(
-        self, waiter: Waiter, waited_for: set[str], taken: set[str], found: dict[str, set[str]], now: float
+        self, waiter: Waiter, waited_for: Urgencies, taken: set[str], found: dict[str, set[str]], now: float
     ) -> float:
         """One place, where it comes soonest. Who holds it takes nothing more once its turn is over; until
         then the time of that is the result."""
@@ -136,7 +140,7 @@ class Grouping:
         for node in waiter.nodes:
             memory = self.nodes.get(node)
             if memory is not None and node not in taken and waiter.model not in memory.groups:
-                room = memory.room(waiter.model, waited_for, by_force=True)
+                room = memory.room(waiter.model, waiter.urgency, waited_for, by_force=True)
                 if room is not None:
                     rooms.append((room.at > now, room.busy, room.at, node, room))
         if not rooms:

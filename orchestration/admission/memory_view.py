@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -70,16 +70,20 @@ class MemoryView:
             self.groups = kept | {name: Group(now) for name in self.sizes if name in loaded - kept.keys()}
         return before != (set(self.groups), self.claims, self.sizes)
 
-    def room(self, model: str, waited_for: Collection[str], *, by_force: bool) -> Room | None:
+    def room(
+        self, model: str, urgency: float, waited_for: Mapping[str, float], *, by_force: bool
+    ) -> Room | None:
         """When there is room for `model`; None for never. `by_force` those whose turn is over leave for it,
-        without it only those of which nothing runs or waits."""
+        without it only those of which nothing runs or waits. `waited_for` are those with their urgency: a
+        turn of less urgent work is shorter by as much."""
         if model not in self.sizes:
             return None
         load_s = self.load_s[model]
         ends = []
         for place, (name, group) in enumerate(self.groups.items()):
+            hold_s = self.hold_s * min(1.0, waited_for.get(name, urgency) / urgency)
             # A turn shorter than the change of turns would leave the node loading most of the time.
-            end = group.began + max(self.hold_s, load_s) if self.hold_s else -FAR
+            end = group.began + max(hold_s, load_s) if self.hold_s else -FAR
             if not group.at_work and name not in waited_for:
                 end = min(end, group.idle_since + LINGER * load_s)
             elif not by_force:
@@ -111,7 +115,7 @@ class MemoryView:
         changed = group is None or not group.at_work
         if group is None:
             group = Group(now)
-            room = self.room(model, (), by_force=True)
+            room = self.room(model, 1.0, {}, by_force=True)
             idle = [name for name in room.leaving if not self.groups[name].at_work] if room else []
             until = now + SETTLE_S + 2 * self.load_s.get(model, 0.0)
             self._orders[model] = _Order(until, {name: self.groups.pop(name) for name in idle})

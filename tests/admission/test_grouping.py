@@ -112,6 +112,16 @@ def test_of_those_that_wait_the_longest_by_its_urgency_is_next() -> None:
     assert grouping.turns([waiting("b", 39.0, urgency=8.0), waiting("c", 2.0)], 40.0).open == {NODE: {"c"}}
 
 
+def test_the_turn_of_less_urgent_work_is_shorter_by_as_much_yet_no_shorter_than_a_load() -> None:
+    grouping = of_one(hold_s=8.0)
+    grouping.started(NODE, "a", 0.0)
+    batch, interactive = waiting("a", urgency=1.0), waiting("b", urgency=4.0)
+    assert grouping.turns([batch, interactive], 0.5).until == 2.0
+    assert grouping.turns([batch, waiting("b", urgency=100.0)], 0.5).until == 1.0
+    other_way_round = [waiting("a", urgency=4.0), waiting("b", urgency=1.0)]
+    assert grouping.turns(other_way_round, 0.5).until == 8.0
+
+
 def test_what_runs_elsewhere_takes_idle_places_and_displaces_nobody() -> None:
     grouping = of_one(hold_s=1.0)
     grouping.started(NODE, "a", 0.0)
