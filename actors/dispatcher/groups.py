@@ -14,6 +14,9 @@ from orchestration.placement.view import View
 
 URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
 """A second of waiting counts so many times when it is decided whose turn comes next."""
+DEAR_S = 0.002
+"""A decision that takes longer, among hundreds of nodes, is not made again within ten times as long: what is
+decided by an old view is refused by its node at worst."""
 
 
 class Groups:
@@ -26,6 +29,7 @@ class Groups:
         self._again = again
         self._grouping = Grouping(hold_s)
         self._waited: set[str] = set()
+        self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
@@ -61,15 +65,25 @@ class Groups:
         waited = set(self.waiting.models)
         if waited == self._waited and not self._grouping.changed:
             return
-        self._waited = waited
         now = time.monotonic()
+        if now < self._not_before:
+            self._wake(self._not_before - now)
+            return
+        self._waited = waited
         turns = self._grouping.turns([self._waiter(model, now) for model in waited], now)
         for node, models in turns.open.items():
             self.view.bar(node, self._grouping.nodes[node].sizes.keys() - models, now)
         self.stop()
         if turns.until < float("inf"):
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.001, turns.until - now), self._due)
+            self._wake(turns.until - now)
+        took = time.monotonic() - now
+        if took > DEAR_S:
+            self._not_before = now + 10 * took
+
+    def _wake(self, seconds: float) -> None:
+        """Have everything that waits offered again then."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._due)
 
     def _waiter(self, model: str, now: float) -> Waiter:
         (first,) = self.waiting.in_order(model, 1)

@@ -48,8 +48,9 @@ class Turns(NamedTuple):
 class Grouping:
     """All nodes whose memory does not hold what they offer; the others are none of its business.
 
-    A group may hold its place for `hold_s` while others wait, less urgent work by as much shorter, and any for
-    as long as loading the next model takes. With 0 the order of arrival decides, whatever swaps that costs.
+    A group may hold its place for `hold_s` while others wait, less urgent work by as much shorter, and any
+    for as long as loading the next model takes. With 0 the order of arrival decides, whatever swaps that
+    costs.
     """
 
     def __init__(self, hold_s: float) -> None:

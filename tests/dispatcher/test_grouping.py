@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from prometheus_client import REGISTRY
 
 from actors.cli.placement import explanations
-from actors.dispatcher import Dispatcher
+from actors.dispatcher import Dispatcher, groups
 from orchestration.placement import Needs
 from tests.fixtures.eventually import eventually
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
@@ -65,6 +66,22 @@ async def test_an_interleaved_load_is_answered_with_few_swaps_and_tells_how_many
         for model in models
     ]
     assert sum(loads) == use.loads
+
+
+async def test_turns_are_taken_also_where_each_decision_counts_as_dear(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "DEAR_S", 0.0)
+    models = models_of(stage, 3)
+    await small_node(stage, models, load_s=0.02, speed=500)
+    dispatcher = await dispatcher_of(stage, models, hold_s=0.1)
+    words = [f"number {n}" for n in range(30)]
+    answers = await asyncio.gather(
+        *(stage.ask(of(stage, models[n % 3], each)) for n, each in enumerate(words))
+    )
+    assert [text for text, _ in answers] == words
+    assert dispatcher._placing.groups._not_before > 0
+    await stage.settled(dispatcher)
 
 
 async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_turns(stage: Stage) -> None:
