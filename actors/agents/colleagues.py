@@ -100,12 +100,16 @@ class Colleagues:
 
     async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
         """Who waits for the answer waits for a node too, until the deadline; a job is offered again later."""
+        told = False
         while True:
             try:
                 return await self._send(agent, ask, envelope)
-            except NoNode:
+            except NoNode as error:
                 if ask.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
                     raise
+                if not told:
+                    told = True
+                    await self.writer.progress(f"waiting: {error.message}")
             await asyncio.sleep(AGAIN_S)
 
     async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:

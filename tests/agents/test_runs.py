@@ -123,14 +123,22 @@ async def test_an_unknown_model_is_refused_and_the_live_ones_are_named(nats: Run
             await perform(running.asker, make_run(running.asker, "maestro", model="huge"))
 
 
-async def test_without_a_chat_model_alive_a_run_says_so(nats: RunningNats) -> None:
+async def test_without_a_chat_model_alive_a_run_says_so_and_waits_for_one(
+    nats: RunningNats,
+) -> None:
     backend = echo(models=("vectors",))
     backend._cards = {
         name: card.model_copy(update={"kind": "embedding"}) for name, card in backend._cards.items()
     }
     async with cluster(nats.url, backend) as running:
-        with pytest.raises(NoNode, match="no live node serves a chat model"):
-            await perform(running.asker, make_run(running.asker, "single"), within_s=3)
+        run = make_run(running.asker, "single")
+        async with aclosing(running.asker.stream(run, Envelope.within(3))) as events:
+            waiting = await anext(events)
+            assert isinstance(waiting, Progress)
+            assert waiting.text == "waiting: no live node serves a chat model; start a node"
+            with pytest.raises(NoNode, match="no live node serves a chat model"):
+                async for event in events:
+                    assert isinstance(event, Progress)
 
 
 async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: RunningNats) -> None:
