@@ -137,8 +137,7 @@ async def test_without_a_chat_model_alive_a_run_says_so_and_waits_for_one(
             assert isinstance(waiting, Progress)
             assert waiting.text == "waiting: no live node serves a chat model; start a node"
             with pytest.raises(NoNode, match="no live node serves a chat model"):
-                async for event in events:
-                    assert isinstance(event, Progress)
+                _ = [event async for event in events]
 
 
 async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: RunningNats) -> None:
