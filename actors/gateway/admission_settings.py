@@ -23,7 +23,8 @@ class CallerLimits(BaseModel):
     """Of them, those whose answer has not begun."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Prompt and answer together. A request reserves what it may take, and gives back what it did not. A job
-    is charged what it may take when it is submitted."""
+    is charged what it may take when it is submitted; the gateway that took it gives back the rest at its
+    end, if it is still there."""
     unfinished_jobs: int | None = Field(default=None, ge=1)
     """Jobs that are queued or at work, in the whole cluster; one more is refused with 429. What is not
     limited here is by the queue, which takes 20,000 of one pattern and priority."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
+from actors.gateway.job_charges import JobCharges
 from actors.gateway.meter import Meter
 from actors.gateway.requests import asked_chat, parse
 from actors.jobs.addresses import check_url
@@ -45,6 +46,7 @@ class JobsFront:
         self.gateway = gateway
         self.settings = settings
         self.desk = Desk(gateway.bus, max_listed=settings.max_listed)
+        self.charges = JobCharges(gateway.bus)
 
     def viewer(self, caller: str) -> str | None:
         """The namespace whose jobs `caller` sees; None, who sees all, where no caller has a key."""
@@ -55,7 +57,7 @@ class JobsFront:
         """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
         `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
 
-        What the job may take is charged for good: its end may be hours away, and this gateway gone.
+        What the job may take is charged now; `JobCharges` says what becomes of that.
         """
         if self.gateway.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
@@ -65,13 +67,14 @@ class JobsFront:
 
         async def charge() -> None:
             charged.append(await self.gateway.answers.meter(order.run, envelope))
+            await self.charges.hold(order.run.id, charged[0])  # before it can end
 
         try:
             job, fresh = await self.desk.submit(order, envelope, charge)
         finally:
             if not fresh:
                 for meter in charged:
-                    meter.settle()
+                    self.charges.drop(order.run.id, meter)
         return job, fresh
 
     def _order(self, raw: bytes, key: str, caller: str) -> Order:

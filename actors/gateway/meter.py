@@ -30,6 +30,11 @@ class Meter:
             answer = answer_tokens(work, min(assumed_tokens, max(1, most - self._prompt)))
             self._reservation = limits.reserve(caller, self._prompt + answer, now)
 
+    @property
+    def limited(self) -> bool:
+        """Whether anybody counts; if not, `saw` and `settle` need not be called."""
+        return self._reservation is not None
+
     def saw(self, event: Event) -> None:
         """Note one event of the answer."""
         if isinstance(event, Chunk):

@@ -64,6 +64,7 @@ async def run_gateway(
         stack.push_async_callback(chat.cell.drain, 0)
         await service.add(chat_endpoint(chat, settings.max_body_bytes))
         desk = JobsFront(gateway, jobs or JobsSettings())
+        stack.push_async_callback(desk.charges.stop)
         jobs_ref = await system.spawn(JobsService, lambda: JobsService(desk), name="gateway jobs")
         stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
         for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
