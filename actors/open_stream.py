@@ -21,8 +21,9 @@ MAX_BUFFERED = 16_384
 SILENCE_S = 10.0
 """A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
 
-GAP_S = 5.0
-"""Events that were lost are sent again within milliseconds; where their writer is gone, never."""
+GAP_S = 15.0
+"""Events that were lost are sent again within milliseconds. Where their writer is gone, another one takes over;
+where its dispatcher is gone too, that is after the ack_wait of 6 s and a look at who writes."""
 AGAIN_S = 0.2
 """Between two requests for them."""
 
