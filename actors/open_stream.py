@@ -22,8 +22,8 @@ SILENCE_S = 10.0
 """A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
 
 GAP_S = 15.0
-"""Events that were lost are sent again within milliseconds. Where their writer is gone, another one takes over;
-where its dispatcher is gone too, that is after the ack_wait of 6 s and a look at who writes."""
+"""Events that were lost are sent again within milliseconds. Where their writer is gone, another takes over:
+where its dispatcher is gone too, after the ack_wait of 6 s and a look at who writes."""
 AGAIN_S = 0.2
 """Between two requests for them."""
 
@@ -131,7 +131,7 @@ class OpenStream:
         if self._over:
             return SoFar(open=False)
         if quiet_s:
-            if self._expected == 0 and not self._handed_over:
+            if self._expected == 0 and self._gap is None and not self._handed_over:
                 return SoFar()
             if asyncio.get_running_loop().time() - self._heard_at < quiet_s:
                 return SoFar(alive=True)
