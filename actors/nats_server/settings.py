@@ -36,8 +36,9 @@ class NatsServerSettings(BaseModel):
     """Whether this server keeps streams; a plain peer of a cluster does not."""
     gc_percent: int = Field(default=40, ge=5, le=400)
     """By how many percent of what is in use the server's memory may grow before it collects garbage (Go's
-    GOGC). 10,000 jobs leave 5 MB in use, beside 30 MB of the streams' buffers; with Go's own 100 the server
-    holds 102, 118 and 130 MB after 10,000, 20,000 and 30,000 of them, with 40 about 78, 91 and 106."""
+    GOGC). What is kept of 10,000 jobs takes 4 MB, beside 30 MB of the streams' buffers; with Go's own 100 the
+    server held up to 102, 118 and 130 MB during the first, second and third of them, with 40 up to 84, 100
+    and 99 (tests/bench/jobs.py)."""
     memory_limit_bytes: int = Field(default=128 * 2**20, ge=64 * 2**20)
     """Beyond it the server collects garbage as often as it must (Go's GOMEMLIMIT); it refuses nothing."""
     start_timeout_s: float = Field(default=30.0, gt=0)
