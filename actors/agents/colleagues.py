@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 0.5
 """Between two times that a step is offered while no node is there."""
-TRIES = 6
+TRIES = 8
 """Times that a step is sent to an agent of a name, before there is none that answers."""
 
 
@@ -114,7 +114,7 @@ class Colleagues:
 
     async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
         """Have a replica of `agent` queue the step. Where it is leaving or silent, others are tried: NATS
-        chooses among them by lot, and finds out within 9 s that one is frozen. The queue takes a step once,
+        chooses among them by lot, and finds out within 12 s that one is frozen. The queue takes a step once,
         whoever brings it.
 
         Raises `NobodyListens` when no such agent is there, `NodeLost` when none answers, and the agent's

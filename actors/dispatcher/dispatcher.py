@@ -89,7 +89,7 @@ class Dispatcher(Actor):
         self.registry.on_gone.append(self._in_flight.lost)
         self.registry.on_gone.append(self._pulse.gone)
         self._pulse.on_silent = [self._placing.silenced, self._in_flight.lost]
-        self._pulse.on_cut = [self._in_flight.lost]
+        self._pulse.on_cut = [self._in_flight.cut]
         self._pulse.on_back = [self._placing.answers, lambda _: self._view_changed.set()]
         self.bus.on_reconnect.append(self._settle_late)
         self._view_changed.set()

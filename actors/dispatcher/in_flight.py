@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actors.runtime.bus import Message
-from orchestration.errors import NodeLost, OrchestraError
+from orchestration.errors import BusUnavailable, NodeLost, OrchestraError
 
 
 class InFlight:
@@ -53,8 +53,15 @@ class InFlight:
 
     def lost(self, node: str) -> None:
         """The node died: nobody needs to wait for its answers any more."""
+        self._give_up_all(node, NodeLost(f"node {node} died while it worked on the answer"))
+
+    def cut(self, node: str) -> None:
+        """The node was without a connection: its answers may have been lost."""
+        self._give_up_all(node, BusUnavailable(f"node {node} lost its connection to NATS for a moment"))
+
+    def _give_up_all(self, node: str, error: OrchestraError) -> None:
         for generation in list(self._answers.get(node, ())):
-            self.give_up(node, generation, NodeLost(f"node {node} died while it worked on the answer"))
+            self.give_up(node, generation, error)
 
     def give_up(self, node: str, generation: str, error: OrchestraError) -> None:
         """End the wait for one answer with `error`."""

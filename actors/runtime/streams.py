@@ -6,6 +6,7 @@ The reading end is `actors.asker`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, V
 
 FAST_CHUNK_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
+ABSENT_S = 1.0
+"""A reader may be away for so long, as when the server dies that it was connected to."""
 WRITER = "Orchestra-Writer"
 """Names who writes, where a stream is written a second time; see `OpenStream`."""
 RETIRED = b"retired"
@@ -50,14 +53,27 @@ class StreamWriter:
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
+        self._asked_at = -math.inf
+        self._doubt: asyncio.TimerHandle | None = None
         self._began_at = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
 
     def _probed(self, message: Message) -> None:
-        if message.status == "503" or message.data == RETIRED:
+        if message.data == RETIRED:
             self._on_gone()
+        elif message.status == "503":
+            if time.monotonic() - self._asked_at < ABSENT_S:
+                self._on_gone()
+            elif self._doubt is None:
+                self._doubt = asyncio.get_running_loop().call_later(ABSENT_S, self._ask_once_more)
+
+    def _ask_once_more(self) -> None:
+        """Whether the reader is back: it reads an event that comes twice only once."""
+        self._doubt = None
+        self._asked_at = time.monotonic()
+        self._send_again(self._tail.events[-1])
 
     async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
         """Add text. The first piece goes out at once, later ones at most every 20 ms."""
@@ -150,9 +166,10 @@ class StreamWriter:
 
     def _stop(self) -> None:
         self._closed = True
-        if self._flusher is not None:
-            self._flusher.cancel()
-            self._flusher = None
+        for timer in (self._flusher, self._doubt):
+            if timer is not None:
+                timer.cancel()
+        self._flusher = self._doubt = None
         self.bus.forget(self._probe)
 
     def _next(self) -> int:

@@ -9,13 +9,14 @@ import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.provision import call
+from orchestration.errors import DeadlineExceeded, Unavailable
 from tests.cluster.asking import Publisher, connect
 from tests.faults.callers import Callers, calling
 from tests.faults.errands import Errands
@@ -36,6 +37,12 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         for name in ("echo-1", "echo-2"):
             made.node(name, "--speed", "60", "--slots", "16")
         yield made
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -62,7 +69,10 @@ async def lead_queues(bus: Bus, name: str) -> None:
 
 async def _leads(bus: Bus, stream: str, name: str) -> bool:
     """Whether it does; where it does not, it is asked to, and given time to be elected."""
-    cluster = (await call(bus, f"STREAM.INFO.{stream}"))["cluster"]
+    try:
+        cluster = (await call(bus, f"STREAM.INFO.{stream}"))["cluster"]
+    except (DeadlineExceeded, Unavailable):  # it has no leader just now
+        return False
     current = [each["name"] for each in cluster.get("replicas") or [] if each["current"]]
     if cluster.get("leader") == name and len(current) == 2:
         return True
@@ -95,7 +105,7 @@ async def test_every_machine_sees_who_joins_who_leaves_and_who_dies(three: Machi
 
 @pytest.mark.parametrize("what", ["server", "machine"])
 async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
-    three: Machines, bus: Bus, what: str
+    three: Machines, bus: Bus, stack: ExitStack, what: str
 ) -> None:
     victim = leader(three)
     await lead_queues(bus, victim.name)
@@ -103,6 +113,7 @@ async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
     gateways = [victim.http]
     publisher = Publisher(bus)
     publishing = asyncio.ensure_future(publisher.run())
+    stack.callback(publisher.stop.set)
     safe, errands = Callers(lambda: others), Errands(lambda: others, count=60)
     near = Callers(lambda: gateways, count=80)
     async with calling(safe) as loading, calling(near), asyncio.TaskGroup() as group:
