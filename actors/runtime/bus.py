@@ -163,7 +163,7 @@ class Bus:
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             if client._flush_queue is not None:  # it got as far as having something to close
                 await client.close()
-            raise BusUnavailable(f"no NATS server answers at {settings.url}: {error or 'timeout'}") from error
+            raise BusUnavailable(f"no NATS server answers at {settings.url}: {str(error) or 'no answer in time'}") from error
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.replies.arrived, exclusive=True)
         await bus.subscribe(AGAIN, bus.sent.asked)
