@@ -42,7 +42,7 @@ async def asker(bus: Bus) -> AsyncIterator[Asker]:
     await asker.start()
     yield asker
     await asker.stop()
-    assert not bus.waiting
+    assert not bus.replies.expected
     assert asker.open_streams == 0
 
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from actors.runtime.bus_settings import BusSettings
-from actors.runtime.handlers import Direct, Handler, Handlers
+from actors.runtime.handlers import Direct, Handler, Handlers, Subscription
 from actors.runtime.message import Headers, Message, decode_headers
 from actors.runtime.outbox import Outbox
 from actors.runtime.replies import Replies
@@ -78,12 +78,6 @@ class _Client(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()
-
-
-class Subscription(Protocol):
-    async def unsubscribe(self) -> None: ...
-
-    async def drain(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -163,7 +157,8 @@ class Bus:
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             if client._flush_queue is not None:  # it got as far as having something to close
                 await client.close()
-            raise BusUnavailable(f"no NATS server answers at {settings.url}: {str(error) or 'no answer in time'}") from error
+            reason = str(error) or "no answer in time"
+            raise BusUnavailable(f"no NATS server answers at {settings.url}: {reason}") from error
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.replies.arrived, exclusive=True)
         await bus.subscribe(AGAIN, bus.sent.asked)
@@ -297,11 +292,6 @@ class Bus:
 
     def forget(self, reply: str) -> None:
         self.replies.forget(reply)
-
-    @property
-    def waiting(self) -> dict[str, Direct]:
-        """Who expects an answer or a report, by the last token of the reply subject."""
-        return self.replies.expected
 
     async def close(self) -> None:
         """Send what is pending and close."""

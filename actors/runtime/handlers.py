@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from actors.runtime.message import Message
 
@@ -12,6 +13,14 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Message], Awaitable[None] | None]
 Direct = Callable[[Message], None]
+
+
+class Subscription(Protocol):
+    """What ends the flow of messages to a handler: at once, or once all that was sent is handled."""
+
+    async def unsubscribe(self) -> None: ...
+
+    async def drain(self) -> None: ...
 
 
 class Handlers:

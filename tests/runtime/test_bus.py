@@ -41,7 +41,7 @@ async def test_a_request_is_answered_with_data_and_headers(bus: Bus) -> None:
     await echo(bus, "bus.echo")
     reply = await bus.request("bus.echo", b"data", headers={"Some-Header": "a value: of üñí"})
     assert (reply.data, reply.header("Some-Header")) == (b"data", "a value: of üñí")
-    assert not bus.waiting
+    assert not bus.replies.expected
     assert not bus.replies.waiting
 
 
@@ -49,20 +49,20 @@ async def test_many_requests_at_once_get_their_own_answers(bus: Bus) -> None:
     await echo(bus, "bus.many")
     replies = await asyncio.gather(*(bus.request("bus.many", str(n).encode()) for n in range(500)))
     assert [reply.data for reply in replies] == [str(n).encode() for n in range(500)]
-    assert not bus.waiting
+    assert not bus.replies.expected
 
 
 async def test_a_request_nobody_listens_to_fails_at_once(bus: Bus) -> None:
     with pytest.raises(NobodyListens, match=r"bus\.nobody"):
         await bus.request("bus.nobody", timeout=5)
-    assert not bus.waiting
+    assert not bus.replies.expected
 
 
 async def test_a_request_without_an_answer_ends_at_its_timeout(bus: Bus) -> None:
     await bus.subscribe("bus.silent", lambda _: None)
     with pytest.raises(DeadlineExceeded, match=r"bus\.silent within 0\.05 s"):
         await bus.request("bus.silent", timeout=0.05)
-    assert not bus.waiting
+    assert not bus.replies.expected
 
 
 async def test_a_cancelled_request_leaves_nothing_behind(bus: Bus) -> None:
@@ -71,7 +71,7 @@ async def test_a_cancelled_request_leaves_nothing_behind(bus: Bus) -> None:
     await eventually(lambda: bus.replies.waiting)
     asking.cancel()
     await asyncio.wait({asking})
-    assert not bus.waiting
+    assert not bus.replies.expected
     assert not bus.replies.waiting
 
 

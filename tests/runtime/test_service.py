@@ -67,7 +67,7 @@ async def served(bus: Bus, request: pytest.FixtureRequest) -> AsyncIterator[Serv
     await served.service.leave()
     gate.opened.set()
     await system.drain(1)
-    assert not bus.waiting
+    assert not bus.replies.expected
 
 
 async def collect(client: Client, subject: str, data: bytes) -> list[Any]:
