@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -15,6 +16,11 @@ from actors.runtime.telemetry import TelemetrySettings
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
+
+COLLECT_AFTER = (20_000, 20, 20)
+"""Objects made and not yet freed before a collection, and how many of each generation before one of the next.
+Nearly all that a request makes is freed by its counts; looking for cycles as often as Python does by default
+takes a tenth of the CPU of an answer."""
 
 
 class RoleEnded(OrchestraError):
@@ -56,8 +62,15 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def spare_collector() -> None:
+    """Call it once everything is loaded: that stays, and need not be looked through for garbage again."""
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+
+
 async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[object]]) -> None:
     """Wait for `stop`. A watch that returns or raises ends the wait with its error."""
+    spare_collector()
 
     async def watch(call: Callable[[], Awaitable[object]]) -> None:
         await call()

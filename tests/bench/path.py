@@ -26,6 +26,7 @@ from actors.dispatcher.role import run_dispatcher
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
+from actors.process import spare_collector
 from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
@@ -106,6 +107,7 @@ async def many(asker: Asker, at_once: int, total: int, words: str) -> Figures:
 async def measure(url: str, profile: Path | None, words: str) -> list[Figures]:
     """Figures for each width, after a warm-up."""
     async with path(url) as asker:
+        spare_collector()
         await many(asker, 16, 200, words)
         figures = [await many(asker, width, 500 if width == 1 else 4000, words) for width in WIDTHS]
         if profile is not None:
