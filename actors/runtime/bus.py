@@ -162,6 +162,7 @@ class Bus:
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.replies.arrived, exclusive=True)
         await bus.subscribe(AGAIN, bus.sent.asked)
+        bus.on_reconnect.append(bus.sent.reconnected)
         await bus.flush()
         return bus
 

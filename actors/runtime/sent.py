@@ -17,6 +17,8 @@ PREFIX = "again."
 AGAIN = f"{PREFIX}*.*"
 KEPT_S = 15.0
 """After its end a stream is kept for so long: a dead connection is noticed within 9 s, and made anew."""
+OUTAGE_S = 5.0
+"""What ended longer ago had arrived before the connection broke."""
 MAX_BYTES = 8 * 2**20
 """Of ended streams, in a process; the oldest are forgotten first."""
 
@@ -61,6 +63,16 @@ class Sent:
         """Another goes on with it, or nobody wants it."""
         if self._tails.get(tail.id) is tail:
             del self._tails[tail.id]
+
+    def reconnected(self) -> None:
+        """What was sent last may have died with the server that had it: send each stream's last event again.
+
+        Who has read it ignores it; who misses some before it asks for that.
+        """
+        late = time.monotonic() - OUTAGE_S
+        for tail in list(self._tails.values()):
+            if tail.events and (not tail.ended_at or tail.ended_at > late):
+                tail.send(tail.events[-1])
 
     def asked(self, message: Message) -> None:
         """Send again, in order, from the event whose number the message says."""

@@ -51,3 +51,18 @@ def test_ended_streams_are_forgotten_by_size_and_by_age(monkeypatch: pytest.Monk
     ended(which, "b.1", b"x")
     again(which, "a.2", "0")
     assert len(heard[2]) == 1
+
+
+def test_the_last_event_of_each_stream_is_sent_again_over_a_new_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    which = Sent()
+    _, heard = ended(which, "a.1", b"0", b"1")
+    begun: list[bytes] = []
+    which.open("b.1", 0, begun.append).events.append(b"x")
+    which.open("c.1", 0, begun.append)
+    which.reconnected()
+    assert (heard, begun) == ([b"1"], [b"x"])
+    monkeypatch.setattr(sent, "OUTAGE_S", 0.0)
+    which.reconnected()
+    assert (heard, begun) == ([b"1"], [b"x", b"x"])
