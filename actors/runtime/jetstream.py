@@ -23,7 +23,8 @@ QUEUE_FULL_CODES = {10077, 10023, 10047}
 """Maximum messages per subject or in all, insufficient resources, storage exceeded."""
 WRONG_LAST_SEQUENCE = {10071, 10164}
 """Another was stored; in a cluster, another is just being stored."""
-PULL_EXPIRES_S = 30.0
+PULL_EXPIRES_S = 10.0
+"""A server that dies takes the requests with it that it had: then they are made anew 5 s after this."""
 REFUSED_PAUSE_S = 0.5
 
 
