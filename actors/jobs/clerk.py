@@ -17,6 +17,9 @@ from orchestration.errors import Cancelled, Defect, OrchestraError, PayloadTooLa
 from orchestration.messages import Ended, TokenLogprob
 from orchestration.retries import Fate
 
+STALE_TRIES = 5
+"""Times, a second apart, that a job's record is looked for before the job is taken for withdrawn."""
+
 
 @dataclass(slots=True)
 class Draft:
@@ -70,6 +73,10 @@ class Clerk:
             await self._give_up(
                 record, delivery, f"{record.attempts} attempts, and none came to an end", None
             )
+        if (record is None or record.round < round_) and delivery.attempt < STALE_TRIES:
+            # In a cluster a read may come from a server that has not heard of the latest write.
+            await delivery.nak(1)
+            return None
         await delivery.ack()  # given up, expired, or of an earlier round
         return None
 
