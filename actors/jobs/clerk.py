@@ -74,10 +74,10 @@ class Clerk:
                 record, delivery, f"{record.attempts} attempts, and none came to an end", None
             )
         if (record is None or record.round < round_) and delivery.attempt < STALE_TRIES:
-            # In a cluster a read may come from a server that has not heard of the latest write.
+            # A server that has just become the leader may not have all that was acknowledged yet.
             await delivery.nak(1)
             return None
-        await delivery.ack()  # given up, expired, or of an earlier round
+        await delivery.ack()  # given up, withdrawn, expired, or of an earlier round
         return None
 
     async def succeeded(self, record: JobRecord, delivery: Delivery, draft: Draft, ended: Ended) -> None:

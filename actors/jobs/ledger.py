@@ -15,11 +15,12 @@ JOBS = "jobs"
 RESULTS = "results"
 TRIES = 8
 PAUSE_S = 0.02
-"""Between two of them: in a cluster a read may come from a server that has not heard of the latest write."""
+"""Between two of them: in a cluster the write that won may still be on its way to the other servers."""
 
 
 class Ledger:
-    """All writes are conditional, so that of any number of writers one wins and the others learn it.
+    """All writes are conditional, so that of any number of writers one wins and the others learn it. Reads
+    ask the leading server, so that a job that was accepted is not taken for one that is not there.
 
     Raises `BusUnavailable` when NATS is away, `QueueFull` when a bucket is.
     """
@@ -36,7 +37,7 @@ class Ledger:
 
     async def withdraw(self, record: JobRecord) -> None:
         """Take back a record that nobody has changed since `create`."""
-        present = await self.jobs.latest(record.id)
+        present = await self.jobs.latest(record.id, sure=True)
         if present.value is not None and JobRecord.model_validate_json(present.value) == record:
             try:
                 await self.jobs.delete_at(record.id, present.revision)
@@ -44,7 +45,7 @@ class Ledger:
                 return
 
     async def record(self, job_id: str) -> JobRecord | None:
-        entry = await self.jobs.get(job_id)
+        entry = await self.jobs.get(job_id, sure=True)
         return None if entry is None or entry.value is None else JobRecord.model_validate_json(entry.value)
 
     async def change(self, job_id: str, change: Callable[[JobRecord], JobRecord | None]) -> JobRecord | None:
@@ -54,7 +55,7 @@ class Ledger:
         record as it is now, None when there is none.
         """
         for _ in range(TRIES):
-            entry = await self.jobs.get(job_id)
+            entry = await self.jobs.get(job_id, sure=True)
             if entry is None or entry.value is None:
                 return None
             record = JobRecord.model_validate_json(entry.value)
@@ -72,7 +73,7 @@ class Ledger:
         raise BusUnavailable(f"the record of {job_id} changes faster than it can be written")
 
     async def result(self, job_id: str, round_: int) -> JobResult | None:
-        entry = await self.results.get(result_key(job_id, round_))
+        entry = await self.results.get(result_key(job_id, round_), sure=True)
         return None if entry is None or entry.value is None else JobResult.model_validate_json(entry.value)
 
     async def settle(self, result: JobResult) -> JobResult:
@@ -90,7 +91,7 @@ class Ledger:
                 await bucket.put(key, value.encode(), last=last)
                 return None
             except Conflict:
-                present = await bucket.latest(key)
+                present = await bucket.latest(key, sure=True)
                 if present.value is not None:
                     return present.value
                 last = present.revision

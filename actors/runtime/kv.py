@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_hex
 
 from actors.runtime.bus import Bus, Headers, Message, Subscription
 from actors.runtime.jetstream import QUEUE_FULL_CODES, WRONG_LAST_SEQUENCE
+from actors.runtime.message import decode_headers
 from actors.runtime.subjects import encode_token
 from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError, QueueFull
 
@@ -23,6 +25,8 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 OPERATION = "KV-Operation"
 SEQUENCE = "Nats-Sequence"
 HOLDER = "Orchestra-Holder"
+NO_MESSAGE = 10037
+"""JetStream's code for a subject without a message."""
 
 Changed = Callable[[bytes | None, str], None]
 
@@ -89,22 +93,44 @@ class Bucket:
         """Delete what has the revision `last`. Raises `Conflict` when that is not what is there."""
         await self._write(key, b"", {OPERATION: "DEL"}, last)
 
-    async def get(self, key: str) -> Entry | None:
-        """The latest value, or None for a key that is not there, expired or deleted."""
-        entry = await self.latest(key)
+    async def get(self, key: str, *, sure: bool = False) -> Entry | None:
+        """The latest value, or None for a key that is not there, expired or deleted. `sure`: see `latest`."""
+        entry = await self.latest(key, sure=sure)
         return None if entry.value is None else entry
 
-    async def latest(self, key: str) -> Entry:
-        """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there."""
-        reply = await self._direct(self.subject(key))
+    async def latest(self, key: str, *, sure: bool = False) -> Entry:
+        """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there.
+
+        In a cluster any server that keeps the bucket answers, and may not have heard of the latest write;
+        where that matters, `sure` asks the one that leads it.
+        """
+        reply = await (self._leading if sure else self._direct)(self.subject(key))
         if reply.status:
             return Entry(key, None)
         value = None if reply.header(OPERATION) else reply.data
         return Entry(key, value, int(reply.header(SEQUENCE, "0")), reply.header(HOLDER))
 
     async def _direct(self, subject: str) -> Message:
+        return await self._asked(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}", b"")
+
+    async def _leading(self, subject: str) -> Message:
+        """What the leader has, in the form of a direct answer."""
+        asked = json.dumps({"last_by_subj": subject}).encode()
+        answer = json.loads((await self._asked(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", asked)).data)
+        problem = answer.get("error")
+        if problem is None:
+            found = answer["message"]
+            headers = decode_headers(b64decode(found.get("hdrs", ""))) | {SEQUENCE: str(found["seq"])}
+            return Message(subject, "", b64decode(found.get("data", "")), headers)
+        if problem.get("err_code") == NO_MESSAGE:
+            return Message(subject, "", b"", {"Status": "404"})
+        raise BusUnavailable(
+            f"bucket {self.name!r} cannot be read now: {problem.get('description', problem)}"
+        )
+
+    async def _asked(self, subject: str, body: bytes) -> Message:
         try:
-            return await self.bus.request(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}")
+            return await self.bus.request(subject, body)
         except NobodyListens as error:
             raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
 

@@ -38,6 +38,20 @@ async def test_a_value_is_read_back_with_its_revision(bucket: Bucket) -> None:
     assert await bucket.get("other") is None
 
 
+async def test_the_leading_server_says_the_same_as_any_where_there_is_one(bucket: Bucket) -> None:
+    await bucket.put("written", "välue".encode(), holder="me")
+    await bucket.put("gone", b"1")
+    await bucket.delete("gone")
+    await expired(bucket, "gone")
+    for key in ("written", "gone", "never"):
+        assert await bucket.latest(key, sure=True) == await bucket.latest(key)
+
+
+async def test_a_sure_read_of_a_bucket_that_is_not_there_says_so(bus: Bus) -> None:
+    with pytest.raises(BusUnavailable, match="nowhere"):
+        await Bucket(bus, "nowhere").latest("k", sure=True)
+
+
 async def test_only_one_of_two_creates_wins(bucket: Bucket) -> None:
     results = await asyncio.gather(
         *(bucket.put("k", str(n).encode(), last=0) for n in range(10)), return_exceptions=True
