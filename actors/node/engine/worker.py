@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from actors.node.backends.onnx.job import ChatJob, EmbeddingJob, Outbox
+from actors.node.engine.job import ChatJob, EmbeddingJob, Outbox
 from orchestration.errors import BackendFailed, NodeBusy
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Worker(ABC, Generic[J]):
         self._closing = False
         self._stopped = False
         self._gate = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=f"onnx:{model}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"engine:{model}", daemon=True)
 
     @property
     def healthy(self) -> bool:

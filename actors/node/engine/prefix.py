@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.backends.onnx.kv import KvCache
-from actors.node.backends.onnx.memory import LazyArray
+from actors.node.engine.kv import KvCache
 
 _ROOT = 0
 """The serial before every first block."""
@@ -51,7 +50,7 @@ class PrefixCache:
         self.capacity = capacity_bytes // (block * kv.shape.token_bytes)
         self._kv = kv
         shape = (max(self.capacity, 1), 2 * kv.shape.layers, kv.shape.kv_heads, block, kv.shape.head_dim)
-        self._pool: NDArray[np.float32] = LazyArray(shape).array
+        self._pool = kv.memory(shape).array
         self._blocks: OrderedDict[_Key, _Block] = OrderedDict()
         self._free = list(range(self.capacity - 1, -1, -1))
         self._serial = _ROOT

@@ -9,20 +9,21 @@ from pathlib import Path
 from actors.models.folder import verify
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import TOKENIZER, Tokenizer
-from actors.node.backends.onnx.embedding import EmbeddingEngine, EmbeddingSession
-from actors.node.backends.onnx.engine import Engine, Parts
-from actors.node.backends.onnx.guidance import GuideCompiler
-from actors.node.backends.onnx.kv import KvCache, KvShape
-from actors.node.backends.onnx.prefix import PrefixCache
-from actors.node.backends.onnx.prompt import PromptBuilder
-from actors.node.backends.onnx.session import MIN_BATCH, ChatSession
-from actors.node.backends.onnx.settings import OnnxSettings
+from actors.node.engine.embedding import EmbeddingEngine
+from actors.node.engine.engine import Engine, Parts
+from actors.node.engine.guidance import GuideCompiler
+from actors.node.engine.prompt import PromptBuilder
+from actors.node.engine.runtime import Runtime
+from actors.node.engine.settings import EngineSettings
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ModelCard
 
 LOAD_S, LOAD_BYTES_S = 0.3, 500e6
 """What loading takes until it was measured: 0.45 s for the 116 MB of SmolLM2-135M, hashed and read from the
 page cache."""
+
+_PADDING = 2
+"""Tokens of a row beyond the context, which a session may use to pad its smallest call."""
 
 
 @dataclass(kw_only=True)
@@ -54,42 +55,44 @@ class EmbeddingModel:
     engine: EmbeddingEngine
 
 
-def describe_model(folder: Path, settings: OnnxSettings) -> ModelCard:
+def describe_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> ModelCard:
     """The card of a model that is not loaded: nothing is read but its manifest and the sizes of its files.
 
     Raises `CorruptModel`, and InvalidRequest for settings that cannot hold the model.
     """
     manifest = verify(folder, hashes=False)
-    card = _card(folder, manifest, _context(manifest, settings)[0])
+    card = _card(folder, manifest, _context(manifest, settings, runtime)[0])
     return card.model_copy(update={"load_s": LOAD_S + card.memory_bytes / LOAD_BYTES_S})
 
 
-def load_model(folder: Path, settings: OnnxSettings) -> ChatModel | EmbeddingModel:
+def load_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> ChatModel | EmbeddingModel:
     """Check and load `folder`; blocks for a few hundred milliseconds.
 
-    Raises `CorruptModel` for files that are not what the manifest says, `BackendFailed` for a graph that
-    onnxruntime refuses and InvalidRequest for settings that cannot hold the model.
+    Raises `CorruptModel` for files that are not what the manifest says, `BackendFailed` for a model that
+    the runtime refuses and InvalidRequest for settings that cannot hold the model.
     """
     manifest = verify(folder)
     return (
-        _embedding(folder, manifest, settings)
+        _embedding(folder, manifest, settings, runtime)
         if manifest.kind == "embedding"
-        else _chat(folder, manifest, settings)
+        else _chat(folder, manifest, settings, runtime)
     )
 
 
-def _shape(manifest: ModelManifest) -> KvShape:
-    return KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
+def _rows(settings: EngineSettings) -> int:
+    """One row more than slots, see SlotMap."""
+    return settings.slots + 1
 
 
-def _context(manifest: ModelManifest, settings: OnnxSettings) -> tuple[int, int]:
+def _context(manifest: ModelManifest, settings: EngineSettings, runtime: Runtime) -> tuple[int, int]:
     """The longest context of a request, and the tokens whose keys and values fit together."""
     if manifest.kind == "embedding":
         return manifest.context_tokens, 0
-    token_bytes = _shape(manifest).token_bytes
+    token_bytes = runtime.shape(manifest).token_bytes
     kv_tokens = settings.kv_cache_bytes // token_bytes
-    context = min(manifest.context_tokens, settings.context_tokens, kv_tokens - MIN_BATCH)
-    if context < MIN_BATCH:
+    room = kv_tokens // _rows(settings) if runtime.reserves else kv_tokens
+    context = min(manifest.context_tokens, settings.context_tokens, room - _PADDING)
+    if context < _PADDING:
         raise InvalidRequest(
             f"kv_cache_bytes {settings.kv_cache_bytes} holds {kv_tokens} tokens of model {manifest.name!r}, "
             f"at {token_bytes} bytes each",
@@ -98,16 +101,14 @@ def _context(manifest: ModelManifest, settings: OnnxSettings) -> tuple[int, int]
     return context, kv_tokens
 
 
-def _chat(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> ChatModel:
-    shape = _shape(manifest)
-    context, kv_tokens = _context(manifest, settings)
+def _chat(folder: Path, manifest: ModelManifest, settings: EngineSettings, runtime: Runtime) -> ChatModel:
+    context, kv_tokens = _context(manifest, settings, runtime)
     tokenizer = Tokenizer.load(folder)
-    # One row more than slots, see SlotMap; two tokens more than the context, for padding.
-    kv = KvCache(shape, rows=max(settings.slots, 1) + 1, length=context + MIN_BATCH)
+    opened = runtime.open(folder, manifest, settings, rows=_rows(settings), length=context + _PADDING)
     parts = Parts(
-        session=ChatSession(folder, manifest, settings, kv),
-        kv=kv,
-        prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),
+        session=opened.session,
+        kv=opened.kv,
+        prefix=opened.prefix,
         tokenizer=tokenizer,
         end_tokens=frozenset(manifest.eog_token_ids),
         kv_tokens=kv_tokens,
@@ -122,12 +123,14 @@ def _chat(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> Chat
     )
 
 
-def _embedding(folder: Path, manifest: ModelManifest, settings: OnnxSettings) -> EmbeddingModel:
+def _embedding(
+    folder: Path, manifest: ModelManifest, settings: EngineSettings, runtime: Runtime
+) -> EmbeddingModel:
     return EmbeddingModel(
         manifest=manifest,
         card=_card(folder, manifest, manifest.context_tokens),
         tokenizer=Tokenizer.load(folder),
-        engine=EmbeddingEngine(manifest.name, EmbeddingSession(folder, settings), settings),
+        engine=EmbeddingEngine(manifest.name, runtime.encoder(folder), settings),
     )
 
 

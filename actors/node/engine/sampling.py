@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.backends.onnx.settings import OnnxSettings
+from actors.node.engine.settings import EngineSettings
 from orchestration.messages import Sampling
 
 Logits = NDArray[np.float32]
@@ -37,7 +37,7 @@ class SamplingPlan:
     """How many alternatives to tell with each token; None tells no log-probabilities."""
 
     @classmethod
-    def of(cls, sampling: Sampling, settings: OnnxSettings) -> SamplingPlan:
+    def of(cls, sampling: Sampling, settings: EngineSettings) -> SamplingPlan:
         def said(value: float | None, default: float) -> float:
             return default if value is None else value
 

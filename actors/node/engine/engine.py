@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.models.tokenizer import Tokenizer
-from actors.node.backends.onnx.job import ChatJob
-from actors.node.backends.onnx.kv import KvCache
-from actors.node.backends.onnx.prefix import PrefixCache
-from actors.node.backends.onnx.row import Row, choose
-from actors.node.backends.onnx.schedule import allowance, next_to_prefill
-from actors.node.backends.onnx.session import ChatSession
-from actors.node.backends.onnx.settings import OnnxSettings
-from actors.node.backends.onnx.slots import SlotMap
-from actors.node.backends.onnx.stats import EngineStats
-from actors.node.backends.onnx.worker import Worker
+from actors.node.engine.job import ChatJob
+from actors.node.engine.row import Row, choose
+from actors.node.engine.runtime import Cache, Prefixes, Session
+from actors.node.engine.schedule import allowance, next_to_prefill
+from actors.node.engine.settings import EngineSettings
+from actors.node.engine.slots import SlotMap
+from actors.node.engine.stats import EngineStats
+from actors.node.engine.worker import Worker
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
 
@@ -38,9 +36,9 @@ class Counters:
 class Parts:
     """What an engine works with."""
 
-    session: ChatSession
-    kv: KvCache
-    prefix: PrefixCache
+    session: Session
+    kv: Cache
+    prefix: Prefixes
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
     kv_tokens: int
@@ -55,7 +53,7 @@ class Engine(Worker[ChatJob]):
     shares the batch, nor on how its prompt was cut into chunks.
     """
 
-    def __init__(self, model: str, parts: Parts, settings: OnnxSettings) -> None:
+    def __init__(self, model: str, parts: Parts, settings: EngineSettings) -> None:
         super().__init__(
             model, places=settings.slots + settings.max_waiting, max_failures=settings.max_failures
         )

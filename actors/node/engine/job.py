@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.node.backends.base import Output
-from actors.node.backends.onnx.guidance import RowGuide
-from actors.node.backends.onnx.sampling import SamplingPlan
+from actors.node.engine.guidance import RowGuide
+from actors.node.engine.sampling import SamplingPlan
 from orchestration.errors import OrchestraError
 
 Item = Output | OrchestraError

@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actors.node.backends.base import Embeddings, Finish
-from actors.node.backends.onnx.job import EmbeddingJob
-from actors.node.backends.onnx.session import load_session
-from actors.node.backends.onnx.settings import OnnxSettings
-from actors.node.backends.onnx.stats import EngineStats
-from actors.node.backends.onnx.worker import Worker
-from orchestration.errors import BackendFailed
+from actors.node.engine.job import EmbeddingJob
+from actors.node.engine.runtime import Encoder
+from actors.node.engine.settings import EngineSettings
+from actors.node.engine.stats import EngineStats
+from actors.node.engine.worker import Worker
 from orchestration.messages import Usage
 
 _STEP_TOKENS = 2048
-
-
-class EmbeddingSession:
-    """A sentence encoder: `input_ids` and `attention_mask`, int64 [batch, sequence], in; unit vectors
-    `embedding`, float32 [batch, hidden], out."""
-
-    def __init__(self, folder: Path, settings: OnnxSettings) -> None:
-        self._session = load_session(folder, settings)
-        have = {value.name for value in self._session.get_inputs()}
-        if have != {"input_ids", "attention_mask"}:
-            raise BackendFailed(f"the embedding graph in {str(folder)!r} has the inputs {sorted(have)}")
-
-    def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
-        """The vectors [inputs, hidden] of tokenised texts, computed in groups of like length."""
-        groups = alike(list(map(len, inputs)))
-        parts = [self._run([inputs[at] for at in group]) for group in groups]
-        vectors: NDArray[np.float32] = np.concatenate(parts)[np.argsort(np.concatenate(groups))]
-        return vectors
-
-    def _run(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
-        ids = np.zeros((len(inputs), max(map(len, inputs))), np.int64)
-        mask = np.zeros_like(ids)
-        for at, tokens in enumerate(inputs):
-            ids[at, : len(tokens)] = tokens
-            mask[at, : len(tokens)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask}
-        vectors: NDArray[np.float32] = self._session.run(["embedding"], feeds)[0]
-        return vectors
-
-
-def alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of `lengths` in groups to be padded to their longest, which wastes at most a third."""
-    groups: list[list[int]] = []
-    for at in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if groups and lengths[at] <= 1.5 * lengths[groups[-1][0]]:
-            groups[-1].append(at)
-        else:
-            groups.append([at])
-    return groups
 
 
 class EmbeddingEngine(Worker[EmbeddingJob]):
@@ -68,11 +26,11 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
     and about `_STEP_TOKENS` tokens, so that a step stays well under a second.
     """
 
-    def __init__(self, model: str, session: EmbeddingSession, settings: OnnxSettings) -> None:
+    def __init__(self, model: str, encoder: Encoder, settings: EngineSettings) -> None:
         super().__init__(
             model, places=settings.slots + settings.max_waiting, max_failures=settings.max_failures
         )
-        self._session = session
+        self._encoder = encoder
         self._batch = settings.embedding_batch
         self._queue: deque[EmbeddingJob] = deque()
         self._done = 0
@@ -111,7 +69,7 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         if not taken:
             return
         inputs = [tokens for job, first, last in taken for tokens in job.inputs[first:last]]
-        vectors = self._session.embed(inputs)
+        vectors = self._encoder.embed(inputs)
         self._steps += 1
         at = 0
         for job, first, last in taken:

@@ -1,4 +1,4 @@
-"""What can be set of the ONNX backend."""
+"""What can be set of an engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
-class OnnxSettings(BaseModel):
+class EngineSettings(BaseModel):
     """Limits and sizes of every model that one backend serves.
 
     Memory for keys and values is reserved by address only and becomes resident as tokens are
@@ -19,10 +19,6 @@ class OnnxSettings(BaseModel):
     threads: int = Field(default=0, ge=0, validate_default=True)
     """Threads of one inference call; 0 chooses two, or one on a machine with a single core: more gain
     little on a small model."""
-    spin_us: int = Field(default=20, ge=0)
-    """How long a thread of an inference call spins for its next part before it sleeps; 0 sleeps at once.
-    20 bridges the gaps between operators (16 % less time a step alone, 9 % at 8 rows, same CPU), and is
-    too short to keep a core from the event loop."""
     slots: int = Field(default=16, ge=1)
     """Generations of one model that run at once."""
     max_waiting: int = Field(default=32, ge=0)
@@ -42,8 +38,6 @@ class OnnxSettings(BaseModel):
     default_max_tokens: int = Field(default=512, ge=1)
     default_temperature: float = Field(default=0.2, ge=0, le=2)
     default_top_p: float = Field(default=0.9, gt=0, le=1)
-    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
-    """Execution providers in order of preference, as onnxruntime names them."""
     embedding_batch: int = Field(default=32, ge=1)
     """Most texts embedded by one call."""
     max_failures: int = Field(default=5, ge=1)
@@ -53,3 +47,14 @@ class OnnxSettings(BaseModel):
     @classmethod
     def _chosen(cls, threads: int) -> int:
         return threads or min(2, len(os.sched_getaffinity(0)))
+
+
+class OnnxSettings(EngineSettings):
+    """An engine whose models run in onnxruntime."""
+
+    spin_us: int = Field(default=20, ge=0)
+    """How long a thread of an inference call spins for its next part before it sleeps; 0 sleeps at once.
+    20 bridges the gaps between operators (16 % less time a step alone, 9 % at 8 rows, same CPU), and is
+    too short to keep a core from the event loop."""
+    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    """Execution providers in order of preference, as onnxruntime names them."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from actors.node.backends.onnx.memory import LazyArray
+from actors.node.engine.memory import LazyArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,25 +16,44 @@ class KvShape:
     layers: int
     kv_heads: int
     head_dim: int
+    item_bytes: int = 4
 
     @property
     def token_bytes(self) -> int:
-        return 2 * self.layers * self.kv_heads * self.head_dim * 4
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.item_bytes
+
+
+class Memory(Protocol):
+    """A zeroed array of numpy or of torch."""
+
+    array: Any
+
+    def drop(self, start: int, size: int) -> None:
+        """Give back the `size` bytes from byte `start` where that can be done; they read as zeros."""
 
 
 class KvCache:
     """Rows of keys and values, bound in place as the model's past and present.
 
-    `array` is float32 [2 * layers, rows, kv_heads, length, head_dim]: for each layer its keys, then its
+    `memory(shape)` makes the arrays, here and for what is kept of them. `array` is float32, or what `memory`
+    makes, [2 * layers, rows, kv_heads, length, head_dim]: for each layer its keys, then its
     values. `array[i, :n]` is one block of memory, so the first `n` rows are a batch without copying.
     """
 
-    def __init__(self, shape: KvShape, *, rows: int, length: int) -> None:
+    def __init__(
+        self,
+        shape: KvShape,
+        *,
+        rows: int,
+        length: int,
+        memory: Callable[[tuple[int, ...]], Memory] = LazyArray,
+    ) -> None:
         self.shape = shape
         self.rows = rows
         self.length = length
-        self._memory = LazyArray((2 * shape.layers, rows, shape.kv_heads, length, shape.head_dim))
-        self.array: NDArray[np.float32] = self._memory.array
+        self.memory = memory
+        self._memory = memory((2 * shape.layers, rows, shape.kv_heads, length, shape.head_dim))
+        self.array: Any = self._memory.array
         self.touched = [0] * rows
         """Most tokens that each row may have resident."""
 

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.node.backends.base import Finish, Piece
-from actors.node.backends.onnx.job import ChatJob
-from actors.node.backends.onnx.prefix import Chain
-from actors.node.backends.onnx.sampling import (
+from actors.node.engine.job import ChatJob
+from actors.node.engine.prefix import Chain
+from actors.node.engine.sampling import (
     Penalties,
     draw,
     greedy,
     log_probabilities,
     top_ids,
 )
-from actors.node.backends.onnx.text import TextStream
+from actors.node.engine.text import TextStream
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob, TopLogprob, Usage
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actors.node.backends.onnx import OnnxSettings
-from actors.node.backends.onnx.sampling import (
+from actors.node.engine import EngineSettings
+from actors.node.engine.sampling import (
     Penalties,
     SamplingPlan,
     draw,
@@ -122,7 +122,7 @@ def test_frequency_counts_and_presence_does_not_and_the_prompt_is_free() -> None
 
 
 def test_what_was_not_said_takes_the_defaults_and_a_said_temperature_stands_alone() -> None:
-    settings = OnnxSettings(default_temperature=0.3, default_top_p=0.8)
+    settings = EngineSettings(default_temperature=0.3, default_top_p=0.8)
     silent = SamplingPlan.of(Sampling(), settings)
     assert (silent.temperature, silent.top_p, silent.logprobs) == (0.3, 0.8, None)
     said = SamplingPlan.of(Sampling(temperature=1.0), settings)

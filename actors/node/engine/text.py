@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.node.backends.base import Piece
-from actors.node.backends.onnx.detokenize import Detokenizer
-from actors.node.backends.onnx.stops import StopMatcher
+from actors.node.engine.detokenize import Detokenizer
+from actors.node.engine.stops import StopMatcher
 from orchestration.messages import TokenLogprob
 
 

@@ -10,8 +10,8 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from actors.models.manifest import ModelManifest
-from actors.node.backends.onnx.kv import KvCache
-from actors.node.backends.onnx.settings import OnnxSettings
+from actors.node.engine.kv import KvCache
+from actors.node.engine.settings import OnnxSettings
 from orchestration.errors import BackendFailed
 
 MIN_BATCH = 2
@@ -44,7 +44,7 @@ def load_session(folder: Path, settings: OnnxSettings) -> Any:
         raise BackendFailed(f"cannot load model {str(path)!r}: {error}") from error
 
 
-class ChatSession:
+class OnnxSession:
     """Runs a chat graph (inputs and outputs: `actors.models.manifest`) over the rows of a `KvCache`.
 
     Not safe for two threads; logits are valid until the next call.
