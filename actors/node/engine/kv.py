@@ -38,6 +38,7 @@ class KvCache:
     `memory(shape)` makes the arrays, here and for what is kept of them. `array` is float32, or what `memory`
     makes, [2 * layers, rows, kv_heads, length, head_dim]: for each layer its keys, then its
     values. `array[i, :n]` is one block of memory, so the first `n` rows are a batch without copying.
+    Beside the rows there is room for blocks of tokens that are kept, once `reserve` was called.
     """
 
     def __init__(
@@ -51,11 +52,27 @@ class KvCache:
         self.shape = shape
         self.rows = rows
         self.length = length
-        self.memory = memory
+        self._make = memory
         self._memory = memory((2 * shape.layers, rows, shape.kv_heads, length, shape.head_dim))
         self.array: Any = self._memory.array
         self.touched = [0] * rows
         """Most tokens that each row may have resident."""
+        self._block = 0
+        self._kept: Any = None
+
+    def reserve(self, blocks: int, block: int) -> None:
+        """Make room to keep `blocks` blocks of `block` tokens."""
+        shape = self.shape
+        self._block = block
+        self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim)).array
+
+    def keep(self, place: int, row: int, start: int) -> None:
+        """Copy the block at token `start` of `row` to the place `place` for kept ones."""
+        self._kept[place] = self.array[:, row, :, start : start + self._block]
+
+    def restore(self, place: int, row: int, start: int) -> None:
+        """Copy the kept block at `place` to token `start` of `row`."""
+        self.array[:, row, :, start : start + self._block] = self._kept[place]
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` tokens of row `source` to row `target`."""

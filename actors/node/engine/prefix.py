@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.engine.kv import KvCache
+from actors.node.engine.kv import KvShape
 
 _ROOT = 0
 """The serial before every first block."""
@@ -35,6 +36,19 @@ class Chain:
         return len(self.keys)
 
 
+class BlockStore(Protocol):
+    """A cache that can keep blocks of its rows: see `actors.node.engine.kv.KvCache`."""
+
+    @property
+    def shape(self) -> KvShape: ...
+
+    def reserve(self, blocks: int, block: int) -> None: ...
+
+    def keep(self, place: int, row: int, start: int) -> None: ...
+
+    def restore(self, place: int, row: int, start: int) -> None: ...
+
+
 class PrefixCache:
     """Blocks of prompt tokens with their keys and values, shared by all prompts that begin with them.
 
@@ -45,12 +59,12 @@ class PrefixCache:
     before the beginnings they hang on.
     """
 
-    def __init__(self, kv: KvCache, *, block: int, capacity_bytes: int) -> None:
+    def __init__(self, kv: BlockStore, *, block: int, capacity_bytes: int) -> None:
         self.block = block
         self.capacity = capacity_bytes // (block * kv.shape.token_bytes)
         self._kv = kv
-        shape = (max(self.capacity, 1), 2 * kv.shape.layers, kv.shape.kv_heads, block, kv.shape.head_dim)
-        self._pool = kv.memory(shape).array
+        if self.capacity:
+            kv.reserve(self.capacity, block)
         self._blocks: OrderedDict[_Key, _Block] = OrderedDict()
         self._free = list(range(self.capacity - 1, -1, -1))
         self._serial = _ROOT
@@ -66,7 +80,7 @@ class PrefixCache:
         found = self._blocks.get(key)
         if found is None:
             return False
-        self._kv.array[:, row, :, start : start + self.block] = self._pool[found.place]
+        self._kv.restore(found.place, row, start)
         chain.last = found.serial
         chain.keys.append(key)
         return True
@@ -81,7 +95,7 @@ class PrefixCache:
         if known is None:
             place = self._free.pop() if self._free else self._blocks.popitem(last=False)[1].place
             self._serial += 1
-            self._pool[place] = self._kv.array[:, row, :, start : start + self.block]
+            self._kv.keep(place, row, start)
             known = self._blocks[key] = _Block(self._serial, place)
         chain.last = known.serial
         chain.keys.append(key)

@@ -19,8 +19,11 @@ MIN_BATCH = 2
 differs (about one logit in 4-bit weights), so a lone row is padded to two."""
 
 
-def load_session(folder: Path, settings: OnnxSettings) -> Any:
-    """The `InferenceSession` of `folder`; raises BackendFailed with the file and onnxruntime's reason."""
+def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = None) -> Any:
+    """The `InferenceSession` of `folder`, or of `graph` with the weights of `folder`.
+
+    Raises BackendFailed with the file and onnxruntime's reason.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
@@ -30,6 +33,8 @@ def load_session(folder: Path, settings: OnnxSettings) -> Any:
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(settings.spin_us))
     options.enable_mem_pattern = False  # patterns are kept for each new shape, and prompts bring many
     options.log_severity_level = 3
+    if graph is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     path = folder / "model.onnx"
     known = ort.get_available_providers()
     missing = [name for name in settings.providers if name not in known]
@@ -39,7 +44,7 @@ def load_session(folder: Path, settings: OnnxSettings) -> Any:
             param="providers",
         )
     try:
-        return ort.InferenceSession(path, options, providers=list(settings.providers))
+        return ort.InferenceSession(graph or path, options, providers=list(settings.providers))
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise BackendFailed(f"cannot load model {str(path)!r}: {error}") from error
 
