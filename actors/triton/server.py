@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from actors.runtime.supervision import Restarts
-from actors.triton.errors import BadRepository, PortBusy, TritonError
+from actors.triton.config import check_place
+from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
 from actors.triton.launch import HOST, Ports, choose_ports, sweep_memory
 from actors.triton.locate import find_server
@@ -70,12 +71,7 @@ class TritonServer:
         raise self._reason or TritonError("tritonserver was given up")
 
     async def __aenter__(self) -> Self:
-        if not self.settings.repository.is_dir():
-            raise BadRepository(
-                f"there is no model repository {str(self.settings.repository)!r}; write one: "
-                f"orchestra triton repository {self.settings.repository} --model smollm2-135m",
-                param="repository",
-            )
+        check_place(self.settings.repository)
         installation = find_server()
         self.files.prepare()
         prepared = prepare(installation, self.settings.data)

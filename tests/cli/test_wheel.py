@@ -30,6 +30,9 @@ def test_the_wheel_holds_code_types_and_data_and_nothing_named_nats_at_its_root(
         "orchestration/py.typed",
         "actors/data/nats/streams.yaml",
         "actors/data/nats/server.conf",
+        "actors/data/triton_models/README.md",
+        "actors/data/triton_models/templates/vllm/config.pbtxt",
+        "actors/data/triton_models/templates/vllm/1/model.json",
         "actors/agents/roles.yaml",
         "actors/models/catalogue.toml",
     } <= set(names)
