@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -58,3 +59,15 @@ class OnnxSettings(EngineSettings):
     too short to keep a core from the event loop."""
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     """Execution providers in order of preference, as onnxruntime names them."""
+
+
+class TorchSettings(EngineSettings):
+    """An engine whose models run in PyTorch.
+
+    On a GPU keys and values take their memory at once, so every row of `slots` gets an equal share of
+    `kv_cache_bytes`, which bounds the context.
+    """
+
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """What is computed in; `auto` is float16 on a GPU and float32 on a CPU."""
