@@ -14,6 +14,7 @@ FIGURES = {
     "startup": "warm start to ready, resident memory with and without a model",
     "clone": "clean clone to the first streamed token, nothing cached",
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
+    "adaptive_batching": "short and long prompts together on the ONNX node, with adaptive steps and without",
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",

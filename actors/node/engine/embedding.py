@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections import deque
 
 import numpy as np
@@ -13,17 +14,19 @@ from actors.node.engine.job import EmbeddingJob
 from actors.node.engine.runtime import Encoder
 from actors.node.engine.settings import EngineSettings
 from actors.node.engine.stats import EngineStats
+from actors.node.engine.tuning import StepSize
 from actors.node.engine.worker import Worker
 from orchestration.messages import Usage
 
-_STEP_TOKENS = 2048
+STEP_TOKENS = (256, 512, 1024, 2048)
+"""The last of them where they do not move with the load."""
 
 
 class EmbeddingEngine(Worker[EmbeddingJob]):
     """The loop of one embedding model.
 
     A step takes inputs from the head of the queue, whoever they belong to: up to `embedding_batch` of them
-    and about `_STEP_TOKENS` tokens, so that a step stays well under a second.
+    and about as many tokens as `STEP_TOKENS` allow, so that a step stays well under a second.
     """
 
     def __init__(self, model: str, encoder: Encoder, settings: EngineSettings) -> None:
@@ -32,6 +35,7 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         )
         self._encoder = encoder
         self._batch = settings.embedding_batch
+        self._size = StepSize(model, STEP_TOKENS[-1], STEP_TOKENS, settings)
         self._queue: deque[EmbeddingJob] = deque()
         self._done = 0
         """Inputs of the job at the head that have been embedded."""
@@ -55,6 +59,11 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
     def busy(self) -> bool:
         return bool(self._queue)
 
+    def window_s(self) -> float:
+        """Less than a batch waits for company where that saves time."""
+        inputs = sum(len(job.inputs) for job in self._queue)
+        return self._size.window_s if 0 < inputs < self._batch else 0.0
+
     def accept(self, job: EmbeddingJob) -> None:
         self._queue.append(job)
 
@@ -68,8 +77,11 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         taken = self._next()
         if not taken:
             return
+        began = time.monotonic()
         inputs = [tokens for job, first, last in taken for tokens in job.inputs[first:last]]
         vectors = self._encoder.embed(inputs)
+        since = min(job.sink.came_at if first == 0 else began for job, first, _ in taken)
+        self._size.done(sum(map(len, inputs)), since=since, began=began)
         self._steps += 1
         at = 0
         for job, first, last in taken:
@@ -91,7 +103,7 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
             self._queue.popleft()
             self._done = 0
         taken: list[tuple[EmbeddingJob, int, int]] = []
-        inputs, tokens, first = self._batch, _STEP_TOKENS, self._done
+        inputs, tokens, first = self._batch, self._size.tokens, self._done
         for job in self._queue:
             last = first
             while last < len(job.inputs) and inputs > 0 and tokens > 0:

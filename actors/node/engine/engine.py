@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from actors.node.engine.schedule import allowance, next_to_prefill
 from actors.node.engine.settings import EngineSettings
 from actors.node.engine.slots import SlotMap
 from actors.node.engine.stats import EngineStats
+from actors.node.engine.tuning import StepSize
 from actors.node.engine.worker import Worker
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
@@ -64,6 +66,8 @@ class Engine(Worker[ChatJob]):
         self._prefilling: list[Row] = []
         self._reserved = 0
         self._turn = 0
+        usual = settings.prefill_budget
+        self._size = StepSize(model, usual, (usual, 2 * usual, 4 * usual), settings)
         self._counters = Counters()
 
     @property
@@ -107,17 +111,21 @@ class Engine(Worker[ChatJob]):
     def step(self) -> None:
         self._drop_cancelled()
         self._admit()
+        began = time.monotonic()
+        since = min((row.job.sink.came_at for row in self._prefilling), default=began)
         spent = 0
         while self._prefilling:
             row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
             self._reuse(row)
-            left = allowance(self._settings.prefill_budget, spent, row.unread) - spent
+            left = allowance(self._size.tokens, spent, row.unread) - spent
             if left <= 0:
                 break
             self._turn += 1
             spent += self._prefill(row, min(left, self._settings.prefill_chunk))
         if self._slots.decoding:
             self._decode()
+        if spent:
+            self._size.done(spent, since=since, began=began)
 
     def _drop_cancelled(self) -> None:
         for row in [row for row in self._slots.items() if row.job.sink.cancelled]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ class Sink:
     queue: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     cancelled: bool = False
     """Set on the loop, read by the engine before its next step."""
+    came_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,10 @@ class Worker(ABC, Generic[J]):
         """Have the thread look round, because a job was cancelled."""
         self._inbox.put(None)
 
+    def window_s(self) -> float:
+        """How long to wait for company now, before the next step."""
+        return 0.0
+
     @abstractmethod
     def busy(self) -> bool:
         """Whether a step has anything to do."""
@@ -102,6 +107,7 @@ class Worker(ABC, Generic[J]):
             while not self._closing and failed_in_a_row < self._max_failures:
                 try:
                     self._take_in()
+                    self._gather()
                     if self.busy():
                         self.step()
                         failed_in_a_row = 0
@@ -121,6 +127,17 @@ class Worker(ABC, Generic[J]):
         while True:
             try:
                 job = self._inbox.get_nowait()
+            except Empty:
+                return
+            if job is not None:
+                self.accept(job)
+
+    def _gather(self) -> None:
+        """Wait for company, as long as that is wanted of what is at hand."""
+        began = time.monotonic()
+        while not self._closing and (left := began + self.window_s() - time.monotonic()) > 0:
+            try:
+                job = self._inbox.get(timeout=left)
             except Empty:
                 return
             if job is not None:
