@@ -57,22 +57,23 @@ class KvCache:
         self.array: Any = self._memory.array
         self.touched = [0] * rows
         """Most tokens that each row may have resident."""
-        self._block = 0
+        self.block = 0
+        """Tokens of a kept block."""
         self._kept: Any = None
 
     def reserve(self, blocks: int, block: int) -> None:
         """Make room to keep `blocks` blocks of `block` tokens."""
         shape = self.shape
-        self._block = block
+        self.block = block
         self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim)).array
 
     def keep(self, place: int, row: int, start: int) -> None:
         """Copy the block at token `start` of `row` to the place `place` for kept ones."""
-        self._kept[place] = self.array[:, row, :, start : start + self._block]
+        self._kept[place] = self.array[:, row, :, start : start + self.block]
 
     def restore(self, place: int, row: int, start: int) -> None:
         """Copy the kept block at `place` to token `start` of `row`."""
-        self.array[:, row, :, start : start + self._block] = self._kept[place]
+        self.array[:, row, :, start : start + self.block] = self._kept[place]
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` tokens of row `source` to row `target`."""

@@ -12,6 +12,7 @@ from actors.models.tokenizer import TOKENIZER, Tokenizer
 from actors.node.engine.embedding import EmbeddingEngine
 from actors.node.engine.engine import Engine, Parts
 from actors.node.engine.guidance import GuideCompiler
+from actors.node.engine.kv import KvShape
 from actors.node.engine.prompt import PromptBuilder
 from actors.node.engine.runtime import Runtime
 from actors.node.engine.settings import EngineSettings
@@ -61,7 +62,8 @@ def describe_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> 
     Raises `CorruptModel`, and InvalidRequest for settings that cannot hold the model.
     """
     manifest = verify(folder, hashes=False)
-    card = _card(folder, manifest, _context(manifest, settings, runtime)[0])
+    context, _ = _context(manifest, settings, runtime.shape(manifest), runtime.reserves)
+    card = _card(folder, manifest, context)
     return card.model_copy(update={"load_s": LOAD_S + card.memory_bytes / LOAD_BYTES_S})
 
 
@@ -84,13 +86,25 @@ def _rows(settings: EngineSettings) -> int:
     return settings.slots + 1
 
 
-def _context(manifest: ModelManifest, settings: EngineSettings, runtime: Runtime) -> tuple[int, int]:
+def cache_size(
+    manifest: ModelManifest, settings: EngineSettings, shape: KvShape, *, reserves: bool
+) -> tuple[int, int]:
+    """The rows of a chat model's cache and the length of each in tokens, as `load_model` opens it.
+
+    `shape` and `reserves` are those of the runtime. Raises InvalidRequest.
+    """
+    return _rows(settings), _context(manifest, settings, shape, reserves)[0] + _PADDING
+
+
+def _context(
+    manifest: ModelManifest, settings: EngineSettings, shape: KvShape, reserves: bool
+) -> tuple[int, int]:
     """The longest context of a request, and the tokens whose keys and values fit together."""
     if manifest.kind == "embedding":
         return manifest.context_tokens, 0
-    token_bytes = runtime.shape(manifest).token_bytes
+    token_bytes = shape.token_bytes
     kv_tokens = settings.kv_cache_bytes // token_bytes
-    room = kv_tokens // _rows(settings) if runtime.reserves else kv_tokens
+    room = kv_tokens // _rows(settings) if reserves else kv_tokens
     context = min(manifest.context_tokens, settings.context_tokens, room - _PADDING)
     if context < _PADDING:
         raise InvalidRequest(
@@ -102,9 +116,11 @@ def _context(manifest: ModelManifest, settings: EngineSettings, runtime: Runtime
 
 
 def _chat(folder: Path, manifest: ModelManifest, settings: EngineSettings, runtime: Runtime) -> ChatModel:
-    context, kv_tokens = _context(manifest, settings, runtime)
+    shape = runtime.shape(manifest)
+    context, kv_tokens = _context(manifest, settings, shape, runtime.reserves)
+    rows, length = cache_size(manifest, settings, shape, reserves=runtime.reserves)
     tokenizer = Tokenizer.load(folder)
-    opened = runtime.open(folder, manifest, settings, rows=_rows(settings), length=context + _PADDING)
+    opened = runtime.open(folder, manifest, settings, rows=rows, length=length)
     parts = Parts(
         session=opened.session,
         kv=opened.kv,
