@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.runtime.supervision import RestartPolicy
+
+Runtime = Literal["torch", "onnxruntime"]
+"""What computes a chat model inside Triton."""
 
 
 class TritonServerSettings(BaseModel):
@@ -15,9 +19,13 @@ class TritonServerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Path()
-    """The server's own folder for its log and its backends; `<data>/triton` of Orchestra's data folder."""
+    """The server's own folder for its log and its backends. A node's is `<data>/triton`, whatever is said."""
     repository: Path = Path()
-    """The model repository; it must exist."""
+    """The model repository; it must exist. Empty: a node's is `<data>/triton/repository`, which the node
+    writes anew at each start for the models that it serves, with the next three."""
+    device: str = "cpu"
+    partitions: int = Field(default=1, ge=1)
+    runtime: Runtime = "torch"
     grpc_port: int = Field(default=0, ge=0, le=65_535)
     http_port: int = Field(default=0, ge=0, le=65_535)
     metrics_port: int = Field(default=0, ge=0, le=65_535)

@@ -24,31 +24,7 @@ from actors.triton import (
 )
 from actors.triton.launch import HOST, SHARED_MEMORY, memory_prefix
 from tests.fixtures.eventually import eventually
-from tests.fixtures.triton import RunningTriton
-
-CONFIG = """
-backend: "python"
-max_batch_size: 0
-input [ { name: "text" data_type: TYPE_STRING dims: [ 1 ] } ]
-output [ { name: "text" data_type: TYPE_STRING dims: [ 1 ] } ]
-instance_group [ { kind: KIND_CPU count: 1 } ]
-"""
-ECHO = """
-import actors  # the package that the tests run from, through this environment
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse([pb_utils.get_input_tensor_by_name(each, "text")]) for each in requests
-        ]
-"""
-
-
-def write_model(repository: Path, name: str, code: str = ECHO, config: str = CONFIG) -> None:
-    (repository / name / "1").mkdir(parents=True)
-    (repository / name / "config.pbtxt").write_text(config)
-    (repository / name / "1" / "model.py").write_text(code)
+from tests.fixtures.triton import RunningTriton, write_model
 
 
 @pytest.fixture
