@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Stage:
 
     def __init__(self, name: str, layers: LlamaLayers, kv: KvCache, *, ttl_s: float) -> None:
         self.name = name
+        self.on_held: Callable[[int], None] = lambda tokens: None
+        """Told, by any thread, how many tokens are held now."""
         self._layers = layers
         self._kv = kv
         self._tensor = tensor_of(kv)
@@ -77,6 +80,11 @@ class Stage:
         self._watch.start()
 
     @property
+    def ends(self) -> bool:
+        """Whether it gives logits."""
+        return self._layers.ends
+
+    @property
     def held(self) -> int:
         """Tokens that all rows hold."""
         return sum(self._held)
@@ -88,11 +96,13 @@ class Stage:
         """
         with self._lock:
             self._called = time.monotonic()
-            self._obey(call)
-            for row, length in enumerate(call.lengths.tolist(), call.row):
-                self._expect(length <= self._held[row], f"row {row}")
-                self._held[row] = length + x.shape[1]
-                self._kv.claim(row, self._held[row])
+            try:
+                self._obey(call)
+                for row, length in enumerate(call.lengths.tolist(), call.row):
+                    self._expect(length <= self._held[row], f"row {row}")
+                    self._hold(row, length + x.shape[1])
+            finally:
+                self.on_held(self.held)
             if len(call.lengths) == 0:
                 return self._nothing()
             past = call.lengths.astype(np.int64)
@@ -159,3 +169,4 @@ class Stage:
                         "stage %s: no word of its driver for %.0f s; rows freed", self.name, self._ttl_s
                     )
                     self._forget()
+                    self.on_held(0)
