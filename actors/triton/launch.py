@@ -1,16 +1,19 @@
-"""What it takes to start a tritonserver: free ports, a command line, and no shared memory left behind."""
+"""What it takes to start a tritonserver: free ports, a command line, and nothing left behind."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from actors.nats_server.launch import leashed
 from actors.triton.errors import PortBusy
-from actors.triton.prepare import Prepared
+from actors.triton.prepare import STUB, Prepared
 from actors.triton.settings import TritonServerSettings
 
 HOST = "127.0.0.1"
@@ -96,10 +99,20 @@ def memory_prefix(data: Path) -> str:
     return f"orchestra-triton-{hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:12]}-"
 
 
-def sweep_memory(data: Path) -> int:
-    """Remove what a server over `data` left in shared memory, 1 MB and more per model; call it while none
-    runs. The number of segments that were there."""
-    left = list(SHARED_MEMORY.glob(f"{memory_prefix(data)}*"))
+def sweep(data: Path) -> int:
+    """Remove what a server over `data` left that was killed; call it while none runs.
+
+    Its models' processes end by themselves within 2 s, but one that waits for an answer of the server's hangs
+    on with all of its memory, so they are killed. Shared memory stays, 1 MB and more for each model. Gives
+    the number of segments that were there.
+    """
+    prefix = memory_prefix(data)
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or [""]
+        if Path(words[0]).name == STUB and any(word.startswith(prefix) for word in words):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    left = list(SHARED_MEMORY.glob(f"{prefix}*"))
     for segment in left:
         segment.unlink(missing_ok=True)
     return len(left)

@@ -14,7 +14,7 @@ import aiohttp
 from actors.triton.check import check_server
 from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
-from actors.triton.launch import HOST, Ports, command, sweep_memory
+from actors.triton.launch import HOST, Ports, command, sweep
 from actors.triton.prepare import Prepared
 from actors.triton.settings import TritonServerSettings
 
@@ -75,7 +75,7 @@ async def launch(
 
     Raises `PortBusy`, `WrongVersion`, or a `TritonError` with the end of the server's log.
     """
-    sweep_memory(settings.data)
+    sweep(settings.data)
     files.rotate(settings.max_log_bytes)
     start = files.log_bytes()
     try:
@@ -120,11 +120,12 @@ async def _ready(
     server: TritonProcess, settings: TritonServerSettings, files: TritonFiles, log_start: int
 ) -> None:
     base = f"http://{HOST}:{server.ports.http}"
+    metrics = f"http://{HOST}:{server.ports.metrics}/metrics"  # the last to listen
     try:
         async with asyncio.timeout(settings.start_timeout_s), aiohttp.ClientSession() as http:
             while server.process.returncode is None:
                 with suppress(aiohttp.ClientError):
-                    async with http.get(f"{base}/v2/health/ready") as answer:
+                    async with http.get(f"{base}/v2/health/ready") as answer, http.get(metrics):
                         if answer.status == 200:
                             await check_server(http, base)
                             return

@@ -13,7 +13,7 @@ from actors.runtime.supervision import Restarts
 from actors.triton.config import check_place
 from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
-from actors.triton.launch import HOST, Ports, choose_ports, sweep_memory
+from actors.triton.launch import HOST, Ports, choose_ports, sweep
 from actors.triton.locate import find_server
 from actors.triton.prepare import Prepared, prepare
 from actors.triton.process import TritonProcess, launch
@@ -93,7 +93,7 @@ class TritonServer:
         try:
             if self._server is not None:
                 await self._server.stop(self.settings.stop_timeout_s)
-                sweep_memory(self.settings.data)
+                sweep(self.settings.data)
         finally:
             self._server = None
             self._held.close()
