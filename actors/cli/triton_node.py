@@ -26,12 +26,14 @@ def has_repository(settings: TritonServerSettings) -> bool:
 
 
 def own_server(settings: Settings) -> TritonServerSettings:
-    """The settings of the node's own server, with the places and the tracing that were left to the others."""
+    """The settings of the node's own server, with what was left to the others: its places, and tracing. In a
+    repository that somebody named, Triton may complete configurations, as it does by default."""
     said, data = settings.triton_server, settings.folder / "triton"
     collector = settings.telemetry.otlp_endpoint.rstrip("/")
     return said.model_copy(
         update={
             "data": data,
+            "auto_complete": said.auto_complete or has_repository(said),
             "repository": (said.repository if has_repository(said) else data / REPOSITORY)
             .expanduser()
             .absolute(),

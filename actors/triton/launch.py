@@ -102,9 +102,9 @@ def memory_prefix(data: Path) -> str:
 def sweep(data: Path) -> int:
     """Remove what a server over `data` left that was killed; call it while none runs.
 
-    Its models' processes end by themselves within 2 s, but one that waits for an answer of the server's hangs
-    on with all of its memory, so they are killed. Shared memory stays, 1 MB and more for each model. Gives
-    the number of segments that were there.
+    Its models' processes end by themselves within seconds, but one that waits for an answer of the server's
+    hangs on with all of its memory, so they are killed. Shared memory stays, 1 MB and more for each model.
+    Gives the number of segments that were there.
     """
     prefix = memory_prefix(data)
     for process in psutil.process_iter(["cmdline"]):

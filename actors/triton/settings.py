@@ -33,7 +33,8 @@ class TritonServerSettings(BaseModel):
     """OTLP/HTTP address for Triton's own spans, for example http://127.0.0.1:4318/v1/traces; empty: none.
     Only requests that bring a `traceparent` are traced."""
     auto_complete: bool = False
-    """Whether Triton may complete a config.pbtxt. For a Python model it starts the model's process twice."""
+    """Whether Triton may complete a config.pbtxt; it then starts the process of a Python model twice. A
+    node's does with a repository that is named."""
     max_log_bytes: int = Field(default=16 * 2**20, ge=2**16)
     """A log that is longer at a start of the server is put aside as `server.log.1`."""
     start_timeout_s: float = Field(default=60.0, gt=0)

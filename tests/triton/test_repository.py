@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,28 @@ def test_an_embedding_model_is_written_as_an_ensemble_of_three_with_its_weights_
     )
     assert size < 100_000, "the weights were copied"
     assert not list(out.glob(".*")), "something of the writing was left"
+
+
+def test_a_chat_model_is_written_whole_with_its_runtime_or_as_a_driver_over_stages_in_a_row(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert say(data, str(out), "--model", CHAT, "--runtime", "onnxruntime").exit_code == 0
+    whole = parse(config(out, CHAT), CHAT)
+    assert whole.model_transaction_policy.decoupled
+    assert whole.parameters["runtime"].string_value == "onnxruntime"
+    assert Path(whole.parameters["folder"].string_value).resolve() == smollm2_folder().resolve()
+
+    cut = say(data, str(out), "--model", CHAT, "--partitions", "4", "--force")
+    assert f"{CHAT}-stage-1: layers 8 to 15 on cpu\n" in cut.stderr
+    stages = [f"{CHAT}-stage-{stage}" for stage in range(4)]
+    assert check_repository(out) == [CHAT, f"{CHAT}-pipeline", *stages]
+    steps = parse(config(out, f"{CHAT}-pipeline"), CHAT).ensemble_scheduling.step
+    assert [step.model_name for step in steps] == stages
+    for before, after in pairwise(steps):
+        assert before.output_map["hidden"] == after.input_map["hidden"]
+    given = {tensor.name for tensor in parse(config(out, stages[-1]), CHAT).output}
+    assert given == {"logits"}
 
 
 def test_a_model_on_a_gpu_says_so_in_its_instance_group(data: Path, tmp_path: Path) -> None:
