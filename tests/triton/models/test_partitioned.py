@@ -100,5 +100,23 @@ async def test_a_driver_that_was_killed_and_loaded_again_answers_and_leaves_noth
     await eventually(lambda: held(served) == [0, 0])
 
 
+async def test_a_killed_stage_fails_its_streams_and_serves_once_it_is_loaded_again(
+    client: InferenceServerClient, served: RunningTriton
+) -> None:
+    stream = responses(client, MODEL, inputs("Tell me a long story.", max_tokens=400))
+    await anext(stream)
+    (stage,) = [pid for pid in served.stubs() if f"/{MODEL}-stage-1/1/" in command(pid)]
+    os.kill(stage, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        errors = [error.message() async for _, error in stream if error is not None]
+    assert len(errors) == 1
+    assert errors[0].startswith("backend_failed: ")
+    assert f"'{MODEL}-stage-1_0_0' is not healthy" in errors[0]
+    await asyncio.to_thread(served.unload, f"{MODEL}-stage-1")
+    await asyncio.to_thread(served.load, f"{MODEL}-pipeline")
+    answer = await ask(client, MODEL, QUESTIONS[0], max_tokens=12)
+    assert "Paris" in answer.text
+
+
 def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
