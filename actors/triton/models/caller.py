@@ -21,13 +21,14 @@ class Caller:
 
     def __init__(self, pb: Any, sender: Any) -> None:
         self._pb = pb
-        self._sender = sender
+        self._sender: Any = sender
+        """None after the last response: Triton unloads no model while one of its senders is alive."""
         self._lock = threading.Lock()
-        self._ended = False
 
     def gone(self) -> bool:
         """Whether the client took the request back or went away."""
-        return bool(self._sender.is_cancelled())
+        sender = self._sender
+        return sender is not None and bool(sender.is_cancelled())
 
     def send(self, pieces: Sequence[Piece], finish: Finish | None = None) -> None:
         """Text, and with `finish` the end."""
@@ -56,7 +57,9 @@ class Caller:
 
     def _send(self, response: Any, *, last: bool) -> None:
         with self._lock:
-            if self._ended:
+            if self._sender is None:
                 return
-            self._ended = last
-            self._sender.send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0)
+            sender = self._sender
+            if last:
+                self._sender = None
+            sender.send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0)
