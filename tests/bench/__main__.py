@@ -14,7 +14,7 @@ FIGURES = {
     "startup": "warm start to ready, resident memory with and without a model",
     "clone": "clean clone to the first streamed token, nothing cached",
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
-    "triton_llm": "the chat model in Triton: continuous batching against one at a time, torch, onnxruntime, node",
+    "triton_llm": "the chat model in Triton, by torch and onnxruntime: batched against one at a time",
     "adaptive_batching": "short and long prompts together on the ONNX node, with adaptive steps and without",
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
