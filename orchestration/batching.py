@@ -74,9 +74,10 @@ class AdaptiveBatching:
     Whoever has the model sets what is new there: an engine its own limits, Triton a whole configuration.
     """
 
-    def __init__(self, settings: BatchingSettings, now: float) -> None:
+    def __init__(self, settings: BatchingSettings, now: float, current: Batching | None = None) -> None:
+        """`current` is in force to begin with, with the first few of the sizes; else the smallest alone."""
         self.settings = settings
-        self.current = Batching(window_s=0.0, sizes=settings.sizes[:1])
+        self.current = current or Batching(window_s=0.0, sizes=settings.sizes[:1])
         self._seen: deque[_Seen] = deque(maxlen=REMEMBERED)
         self._began = self._changed_at = self._calm_since = now
         self.fixed_s = 0.0

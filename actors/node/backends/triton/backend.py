@@ -17,6 +17,7 @@ from actors.node.backends.triton.repository import bring, put_away, set_batching
 from actors.node.backends.triton.served import Misfit, ServedModel, described, installed, offered
 from actors.node.backends.triton.server import READY, Server
 from actors.node.backends.triton.settings import TritonSettings
+from actors.node.backends.triton.tuning import Tuning
 from orchestration.admission import Residency
 from orchestration.errors import BackendFailed, InvalidRequest, Unavailable, UnknownModel
 from orchestration.messages import Generation, Hardware, ModelCard
@@ -40,6 +41,7 @@ class TritonBackend(Backend):
         self._offered: dict[str, ServedModel] = {}
         self._loaded: dict[str, Pulse] = {}
         self._load = Load(self._settings)
+        self._tuning = Tuning(self._settings, self._models_loaded, self.set_batching)
 
     def __repr__(self) -> str:
         return f"TritonBackend(url={self._settings.url!r}, models={sorted(self._offered)})"
@@ -59,12 +61,14 @@ class TritonBackend(Backend):
             if not self._offered:
                 raise UnknownModel(f"{server.host} has no model that can be served: see its log")
             await self._load.start()
+            self._tuning.start(server)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """The server and its models go on: they are not only this node's."""
+        await self._tuning.stop()
         await self._load.stop()
         for pulse in self._loaded.values():
             await pulse.stop()
@@ -108,6 +112,9 @@ class TritonBackend(Backend):
         if model not in self._loaded:
             raise BackendFailed(f"model {model!r} is not loaded")
         return await set_batching(self._running(), known, window_s, sizes)
+
+    def _models_loaded(self) -> list[ServedModel]:
+        return [pulse.model for pulse in self._loaded.values()]
 
     @property
     def models(self) -> tuple[ModelCard, ...]:

@@ -53,7 +53,7 @@ async def set_batching(server: Server, model: ServedModel, window_s: float, size
     if not sizes or min(sizes) < 1 or window_s < 0:
         raise InvalidRequest(f"no batches of {tuple(sizes)} within {window_s:g} s", param="sizes")
     steps = [
-        config for name in model.steps or (model.upstream,) if _waits(config := await server.config(name))
+        config for name in model.steps or (model.upstream,) if waits(config := await server.config(name))
     ]
     if not steps:
         raise InvalidRequest(f"model {model.card.name!r} does not batch dynamically", param="model")
@@ -71,5 +71,6 @@ async def set_batching(server: Server, model: ServedModel, window_s: float, size
     return changed
 
 
-def _waits(config: model_config_pb2.ModelConfig) -> bool:
+def waits(config: model_config_pb2.ModelConfig) -> bool:
+    """Whether it prefers sizes of batches, and so is there to wait for company."""
     return config.HasField("dynamic_batching") and bool(config.dynamic_batching.preferred_batch_size)

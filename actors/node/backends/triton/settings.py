@@ -41,6 +41,13 @@ class TritonSettings(BaseModel):
     """What runs on the model is finished within it."""
     watch_s: Seconds = 2.0
     """A model that was silent for so long is asked whether it lives; load is read as often."""
+    batching_target_s: float = Field(default=0, ge=0, le=60)
+    """From arrival to end, for the embedding models that batch dynamically: how long they wait for company,
+    and for how much, moves with the load within this. 0 leaves it as the repository has it."""
+    batching_hold_s: Seconds = 60.0
+    """Between two such changes at least: each starts the model's process anew, beside the old one."""
+    batching_calm_s: Seconds = 300.0
+    """Of little load, before a change to less."""
     probe_timeout_s: Seconds = 10.0
     """For that answer, before the model is unloaded and loaded anew."""
 
