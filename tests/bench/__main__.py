@@ -24,6 +24,7 @@ FIGURES = {
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",
     "grouping": "two to four models on a node that holds one: swaps and time, by turns and as they arrive",
+    "warming": "time to the first token from a cold and from a warmed model, and the share of cold starts",
     "hedging": "time to the first token with a second node for late ones and without, and what it adds",
     "keep_alive": "1,000 generations at work kept from redelivery: CPU of the dispatcher and of nats-server",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
