@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 
 import aiohttp
 
+from actors.nats_server.process import ServerProcess
 from actors.triton.check import check_server
 from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
@@ -22,47 +21,6 @@ _POLL_S = 0.05
 """Triton is up within about 0.3 s and tells nobody."""
 
 
-@dataclass(slots=True)
-class TritonProcess:
-    """Owned by the event loop that launched it: its thread must live as long as the server should."""
-
-    process: asyncio.subprocess.Process
-    ports: Ports
-    lifeline: int = -1
-    """Where the kernel has no leash: the end of the pipe that keeps the watching `sh` quiet."""
-
-    async def wait(self) -> int:
-        """Its exit code once it has ended, negative for a signal."""
-        code = await self.process.wait()
-        self._let_go()
-        return code
-
-    async def stop(self, timeout_s: float) -> None:
-        """SIGTERM, on which it lets streams finish, then SIGKILL after `timeout_s` or when cancelled."""
-        try:
-            self._send(signal.SIGTERM)
-            async with asyncio.timeout(timeout_s):
-                await self.process.wait()
-        except TimeoutError:
-            self._send(signal.SIGKILL)
-            await self.process.wait()
-        finally:
-            self._send(signal.SIGKILL)
-            self._let_go()
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):  # it ended meanwhile
-                self.process.send_signal(number)
-
-    def _let_go(self) -> None:
-        if self.lifeline >= 0:
-            with suppress(BrokenPipeError):  # the watching sh was ended by somebody
-                os.write(self.lifeline, b"ended\n")
-            os.close(self.lifeline)
-            self.lifeline = -1
-
-
 async def launch(
     prepared: Prepared,
     settings: TritonServerSettings,
@@ -70,7 +28,7 @@ async def launch(
     ports: Ports,
     *,
     portable_leash: bool = not sys.platform.startswith("linux"),
-) -> TritonProcess:
+) -> ServerProcess:
     """Start the server and wait until it takes requests; no model is loaded then.
 
     Raises `PortBusy`, `WrongVersion`, or a `TritonError` with the end of the server's log.
@@ -83,7 +41,7 @@ async def launch(
     except OSError as error:
         raise TritonError(f"cannot start {prepared.binary}: {error}") from error
     try:
-        await _ready(server, settings, files, start)
+        await _ready(server, settings, files, ports, start)
     except BaseException:
         await server.stop(settings.stop_timeout_s)
         raise
@@ -92,7 +50,7 @@ async def launch(
 
 async def _spawn(
     prepared: Prepared, settings: TritonServerSettings, files: TritonFiles, ports: Ports, portable: bool
-) -> TritonProcess:
+) -> ServerProcess:
     reading, lifeline = os.pipe() if portable else (-1, -1)
     try:
         with files.log.open("ab") as log:
@@ -113,14 +71,14 @@ async def _spawn(
     finally:
         if portable:
             os.close(reading)
-    return TritonProcess(process, ports, lifeline=lifeline)
+    return ServerProcess(process, ports.grpc, lifeline)
 
 
 async def _ready(
-    server: TritonProcess, settings: TritonServerSettings, files: TritonFiles, log_start: int
+    server: ServerProcess, settings: TritonServerSettings, files: TritonFiles, ports: Ports, log_start: int
 ) -> None:
-    base = f"http://{HOST}:{server.ports.http}"
-    metrics = f"http://{HOST}:{server.ports.metrics}/metrics"  # the last to listen
+    base = f"http://{HOST}:{ports.http}"
+    metrics = f"http://{HOST}:{ports.metrics}/metrics"  # the last to listen
     try:
         async with asyncio.timeout(settings.start_timeout_s), aiohttp.ClientSession() as http:
             while server.process.returncode is None:

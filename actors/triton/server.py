@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import NoReturn, Self
 
+from actors.nats_server.process import ServerProcess
 from actors.runtime.supervision import Restarts
 from actors.triton.config import check_place
 from actors.triton.errors import PortBusy, TritonError
@@ -16,7 +17,7 @@ from actors.triton.files import TritonFiles
 from actors.triton.launch import HOST, Ports, choose_ports, sweep
 from actors.triton.locate import find_server
 from actors.triton.prepare import Prepared, prepare
-from actors.triton.process import TritonProcess, launch
+from actors.triton.process import launch
 from actors.triton.settings import TritonServerSettings
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class TritonServer:
         """How often the server was started again since this was entered."""
         self._held = ExitStack()
         self._ports = Ports(grpc=0, http=0, metrics=0)
-        self._server: TritonProcess | None = None
+        self._server: ServerProcess | None = None
         self._supervision: asyncio.Task[None] | None = None
         self._gave_up = asyncio.Event()
         self._reason: TritonError | None = None
@@ -63,7 +64,7 @@ class TritonServer:
     @property
     def pid(self) -> int | None:
         """The process id of the server, or None while there is none."""
-        return self._server.process.pid if self._server else None
+        return self._server.pid if self._server else None
 
     async def watch(self) -> NoReturn:
         """Wait as long as the server can be kept running, then raise the `TritonError` why not."""
@@ -110,7 +111,7 @@ class TritonServer:
 
     async def _launch(self, prepared: Prepared) -> None:
         self._server = await launch(prepared, self.settings, self.files, self._ports)
-        log.info("tritonserver (process %d) listens at %s", self._server.process.pid, self.url)
+        log.info("tritonserver (process %d) listens at %s", self._server.pid, self.url)
 
     async def _supervise(self, prepared: Prepared) -> None:
         deaths = Restarts(self.settings.restart_policy)
@@ -118,7 +119,7 @@ class TritonServer:
             if self._server is not None:
                 code = await self._server.wait()
                 reason = TritonError(
-                    f"tritonserver (process {self._server.process.pid}) ended with {code}; "
+                    f"tritonserver (process {self._server.pid}) ended with {code}; "
                     f"the end of its log {self.files.log}:\n{self.files.log_tail()}"
                 )
                 self._server = None
