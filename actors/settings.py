@@ -28,6 +28,7 @@ from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.runtime.bus import BusSettings
 from actors.runtime.telemetry import TelemetrySettings
+from actors.triton.settings import TritonServerSettings
 from orchestration.errors import InvalidRequest
 
 CONFIG_VARIABLE = "ORCHESTRA_CONFIG"
@@ -58,6 +59,8 @@ class Settings(BaseSettings):
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)
     echo: dict[str, Any] = Field(default_factory=dict)
+    triton: dict[str, Any] = Field(default_factory=dict)
+    triton_server: TritonServerSettings = TritonServerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @property

@@ -257,9 +257,14 @@ class ModelCard(Wire):
 
 
 class LoadModel(Wire):
-    """Have a node load a model that it offers."""
+    """Have a node load a model that it offers.
+
+    With `ahead` nobody waits for it yet: only those `leaving` make room for it, and none that is in use.
+    """
 
     model: str
+    ahead: bool = False
+    leaving: tuple[str, ...] = ()
 
 
 class UnloadModel(Wire):
@@ -284,6 +289,9 @@ class MemoryUse(Wire):
     `claims` are models whose generations were refused just now because what is in memory was in use. A swap
     is a load for which another model had to leave; `saved` are those that running each generation in the
     order of its arrival would have needed beyond them.
+
+    Generations found their model in memory (`hits`), had to wait for it (`cold`), or would have had to, were
+    it not loaded ahead (`warmed`).
     """
 
     limit_bytes: int = 0
@@ -292,6 +300,9 @@ class MemoryUse(Wire):
     unloads: int = 0
     swaps: int = 0
     saved: int = 0
+    cold: int = 0
+    warmed: int = 0
+    hits: int = 0
 
 
 class Hardware(Wire):

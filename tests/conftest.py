@@ -11,8 +11,9 @@ import uvloop
 from actors.runtime.bus import Bus, BusSettings
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
 from tests.fixtures.spans import spans
+from tests.fixtures.triton import own_triton, triton_server
 
-__all__ = ["nats_server", "own_nats", "spans"]
+__all__ = ["nats_server", "own_nats", "own_triton", "spans", "triton_server"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.agents.colleagues import Colleagues
 from actors.agents.messages import Prompt
@@ -61,7 +61,7 @@ class Coordinator(Actor):
             orchestra__run=run.id,
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
-            pulled.envelope = pulled.envelope.under(trace)
+            pulled.envelope = replace(pulled.envelope.under(trace), pattern=run.pattern)
             colleagues = Colleagues(
                 bus=self.bus,
                 asker=self.asker,

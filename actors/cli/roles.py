@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[s
 @click.option("--slots", type=click.IntRange(min=1), help="Generations at once. [default: the backend's]")
 @click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
 @click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
+@click.option("--triton-url", metavar="URL", help="triton: grpc://HOST:PORT of a server. [default: its own]")
 @click.option("--speed", type=click.FloatRange(min=0), metavar="TOKENS_PER_S", help="echo: 0 is full speed.")
 @click.option("--load-s", type=click.FloatRange(min=0), metavar="SECONDS", help="echo: to load a model.")
 @click.option("--model-mb", type=click.FloatRange(min=0), metavar="MB", help="echo: memory of each model.")
@@ -80,17 +81,18 @@ def node(
     )
     configure_logging(settings.telemetry)
     given = {name: value for name, value in options.items() if value is not None}
-    made = _backend(backend, settings, [Serve.parse(text) for text in serve], given, slots)
+    make = _maker(backend, settings, [Serve.parse(text) for text in serve], given, slots)
 
     async def enter(
         settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
     ) -> tuple[str, list[Watch]]:
         from actors.node.role import run_node
 
+        made, watches = await make(stack)
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
         names = ", ".join(card.name for card in made.models)
         taken = ends(running.lost_identity, f"another node has taken the id {running.id}")
-        return f"node {running.id} serves {names}", [taken, running.drained.wait]
+        return f"node {running.id} serves {names}", [taken, running.drained.wait, *watches]
 
     _serve(settings, enter)
 
@@ -165,12 +167,40 @@ def _label(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _maker(
+    kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
+) -> Callable[[AsyncExitStack], Awaitable[tuple[Backend, list[Watch]]]]:
+    """Makes the backend when the process serves, with what ends it; what is wrong is raised here already."""
+    if kind != "triton":
+        ready = _backend(kind, settings, serve, options, slots)
+
+        async def made(_: AsyncExitStack) -> tuple[Backend, list[Watch]]:
+            return ready, []
+
+        return made
+    from actors.cli.triton_node import TritonNode
+
+    given = {"url": options.pop("triton_url", None), "slots": slots}
+    node = TritonNode(settings, serve, {name: value for name, value in given.items() if value is not None})
+    _refuse(kind, options)
+
+    async def started(stack: AsyncExitStack) -> tuple[Backend, list[Watch]]:
+        backend, server = await stack.enter_async_context(node.running())
+        return backend, [server.watch] if server is not None else []
+
+    return started
+
+
+def _refuse(kind: str, options: Iterable[str]) -> None:
+    for name in options:
+        raise InvalidRequest(f"--{name.replace('_', '-')} does not go with --backend {kind}")
+
+
 def _backend(
     kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
 ) -> Backend:
     wanted = {"openai": {"base_url", "api_key_env"}, "echo": {"speed", "load_s", "model_mb"}}.get(kind, set())
-    for name in options.keys() - wanted:
-        raise InvalidRequest(f"--{name.replace('_', '-')} does not go with --backend {kind}")
+    _refuse(kind, options.keys() - wanted)
     if slots is not None:
         options = options | {"slots": slots}
     if kind == "openai":

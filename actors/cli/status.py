@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.cli.forecast import forecast_line, forecast_of
 from actors.cli.main import common, nats_option, said
 from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
@@ -73,12 +74,14 @@ async def _status(settings: Settings, as_json: bool) -> int:
         services = await _services(bus)
         servers = await servers_of(bus)
         queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
+        forecast = await forecast_of(bus)
     if as_json:
         found = {
             "nodes": [node.model_dump(mode="json") for node in nodes],
             "services": services,
             "queues": queues,
             "nats": servers.as_json(),
+            "forecast": forecast.expected if forecast else {},
         }
         click.echo(json.dumps(found, indent=2))
         return 0
@@ -101,6 +104,8 @@ async def _status(settings: Settings, as_json: bool) -> int:
     for node in nodes:
         if node.memory.limit_bytes and not all(card.loaded for card in node.models):
             console.print(_memory(node))
+    if forecast is not None:
+        console.print(forecast_line(forecast))
     for service in services:
         console.print(
             f"{service['name']}  {service['metadata'].get('session') or service['id']}  {service['version']}"
@@ -117,7 +122,8 @@ def _memory(node: NodeInfo) -> str:
     held = sum(card.memory_bytes for card in node.models if card.loaded)
     return (
         f"{node.id}: {held / 1e6:.0f} of {use.limit_bytes / 1e6:.0f} MB for models, {use.loads} loads, "
-        f"{use.unloads} unloads, {use.swaps} swaps, {use.saved} swaps saved by grouping"
+        f"{use.unloads} unloads, {use.swaps} swaps, {use.saved} swaps saved by grouping; "
+        f"{use.cold} cold starts, {use.warmed} warmed, {use.hits} hits"
     )
 
 

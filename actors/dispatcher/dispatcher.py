@@ -23,7 +23,9 @@ from actors.dispatcher.placing import Placing
 from actors.dispatcher.pulse import Pulse
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.tally import Tally
 from actors.dispatcher.waiting import Waiting
+from actors.dispatcher.warmer import Warmer
 from actors.how_far import how_far
 from actors.open_stream import OUT_OF_BAND
 from actors.registry import Registry
@@ -72,6 +74,8 @@ class Dispatcher(Actor):
         self._peers = Peers(bus, self._starves, self._placing.share)
         self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
+        self._tally = Tally(bus)
+        self._warmer = Warmer(bus, registry, self._peers.name, settings.warming)
         self._jobs: dict[str, Job] = {}
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """Ended while NATS was away; settled when it is back."""
@@ -85,6 +89,8 @@ class Dispatcher(Actor):
         self._placing.start()
         await self._explainer.start()
         await self._peers.start()
+        self._tally.start()
+        await self._warmer.start()
         self.registry.on_change.append(self._view_changed.set)
         self.registry.on_gone.append(self._in_flight.lost)
         self.registry.on_gone.append(self._pulse.gone)
@@ -116,6 +122,8 @@ class Dispatcher(Actor):
         self._placing.stop()
         await self._explainer.stop()
         await self._peers.stop()
+        self._tally.stop()
+        await self._warmer.stop()
         await self._cancels.stop()
 
     async def leave(self) -> None:
@@ -198,6 +206,7 @@ class Dispatcher(Actor):
             self.me.tell(TakeUp(job), _trace_only(job))
             return
         self._attempts.budget.deposit()
+        self._tally.count(job.queue.model, job.envelope)
         self._wait(job)
 
     async def on_take_up(self, message: TakeUp) -> None:

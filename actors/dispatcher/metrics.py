@@ -17,6 +17,12 @@ _HEDGES = Counter(
     ["model", "outcome"],
 )
 _WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
+_LOADS_AHEAD = Counter(
+    "orchestra_dispatcher_loads_ahead",
+    "Models that nodes were told to load before they are asked for",
+    ["model", "outcome"],
+)
+HOLDS_FORECAST = Gauge("orchestra_dispatcher_holds_forecast", "1 where this one decides what is loaded ahead")
 WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
 
 
@@ -38,6 +44,11 @@ def moved(model: str, reason: str) -> Counter:
 @lru_cache(maxsize=4096)
 def hedges(model: str, outcome: str) -> Counter:
     return _HEDGES.labels(model, outcome)
+
+
+@lru_cache(maxsize=1024)
+def loads_ahead(model: str, outcome: str) -> Counter:
+    return _LOADS_AHEAD.labels(model, outcome)
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestration.placement import BreakerSettings, HedgeSettings
 
 
+class WarmingSettings(BaseModel):
+    """When models are loaded before they are asked for, on nodes that do not hold all they offer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    horizon_s: float = Field(default=600, gt=0, le=86_400)
+    """How far ahead is looked."""
+    floor: float = Field(default=0.2, ge=0)
+    """Generations that must be expected within the horizon for a model to be loaded ahead."""
+    interval_s: float = Field(default=10, gt=0)
+    """Between two decisions; a step of a run has one made at once."""
+    half_life_s: float = Field(default=900, gt=0)
+    """After which an arrival counts half in the moving average."""
+    save_s: float = Field(default=30, gt=0)
+    """How often what was learnt is written down."""
+
+
 class DispatcherSettings(BaseModel):
     """Limits and times of one dispatcher."""
 
@@ -46,6 +64,7 @@ class DispatcherSettings(BaseModel):
     """Where a node's memory does not hold all the models that are asked for: how long the generations of one
     keep it while those of another wait, or as long as loading that takes if that is longer; batch work that
     interactive work waits for an eighth of it. 0 changes models in the order of arrival."""
+    warming: WarmingSettings = WarmingSettings()
     starving_s: float = Field(default=2.0, gt=0)
     """What waited here for so long makes all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)

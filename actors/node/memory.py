@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from actors.node.backends.base import Backend
-from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SAVED, SWAPS, UNLOADS
+from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SAVED, SWAPS, UNLOADS, starts
 from orchestration.admission import ArrivalOrder, Residency
 from orchestration.errors import BackendFailed, NodeBusy, UnknownModel
 from orchestration.messages import MemoryUse, ModelCard
@@ -45,6 +45,9 @@ class ModelMemory:
         self._claims: dict[str, float] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._loads = self._unloads = self._swaps = 0
+        self._ahead: set[str] = set()
+        """Those loaded ahead and not asked for since."""
+        self._starts: Counter[str] = Counter()
         self._latest = 0
         """The highest number under which a generation arrived; one without a number comes last."""
 
@@ -89,6 +92,9 @@ class ModelMemory:
             unloads=self._unloads,
             swaps=self._swaps,
             saved=saved,
+            cold=self._starts["cold"],
+            warmed=self._starts["warmed"],
+            hits=self._starts["hit"],
         )
 
     def take(self, model: str, arrival: int = 0) -> asyncio.Future[None] | None:
@@ -97,6 +103,18 @@ class ModelMemory:
         `arrival` is the number under which the generation came into its queue. Raises `UnknownModel`,
         `NodeBusy` while what is in memory is in use, and `BackendFailed` for a model that failed to load.
         """
+        there = model in self._in and model not in self._coming
+        coming = self._take(model)
+        outcome = "cold" if not there else "warmed" if model in self._ahead else "hit"
+        self._ahead.discard(model)
+        self._starts[outcome] += 1
+        starts(self.node, model, outcome).inc()
+        if self._in.contended:
+            self._latest = max(arrival, self._latest) if arrival else self._latest + 1
+            self._in_arrival_order.arrived(arrival or self._latest, model)
+        return coming
+
+    def _take(self, model: str) -> asyncio.Future[None] | None:
         self._check(model)
         until, why = self._failed.get(model, (0.0, ""))
         if time.monotonic() < until:
@@ -108,9 +126,6 @@ class ModelMemory:
         elif len(self._cards) > 1:
             self._in.use(model)
         self._at_work[model] += 1
-        if self._in.contended:
-            self._latest = max(arrival, self._latest) if arrival else self._latest + 1
-            self._in_arrival_order.arrived(arrival or self._latest, model)
         coming = self._coming.get(model)
         return None if coming is None else asyncio.shield(coming)
 
@@ -125,13 +140,28 @@ class ModelMemory:
         """Bring it in; False if it was there. Raises as `take` does, and what loading raises."""
         self._failed.pop(model, None)
         there = model in self._in and model not in self._coming
-        coming = self.take(model)
+        coming = self._take(model)
         try:
             if coming is not None:
                 await coming
         finally:
             self.release(model)
         return not there
+
+    async def load_ahead(self, model: str, leaving: Collection[str]) -> bool:
+        """Bring it in before anyone asks for it; False if it was there. Only those `leaving` make room.
+
+        Raises as `load` does, `NodeBusy` also where they are in use or do not make enough room.
+        """
+        self._check(model)
+        if model in self._in or model in self._leaving:
+            return False
+        if time.monotonic() < self._failed.get(model, (0.0, ""))[0]:
+            raise NodeBusy(f"model {model!r} failed to load on node {self.node} just now")
+        self._come(model, leaving)
+        self._ahead.add(model)
+        await asyncio.shield(self._coming[model])
+        return True
 
     async def unload(self, model: str) -> bool:
         """Free its memory once nothing runs on it, which takes no more generations until then; False if
@@ -154,13 +184,17 @@ class ModelMemory:
         if model not in self._cards:
             raise UnknownModel.of(model, list(self._cards))
 
-    def _come(self, model: str) -> None:
-        """Begin to load it. What leaves for it counts as gone, and it as there, from now on."""
-        leaving = self._in.victims(model, keep={*self._at_work, *self._coming, *self._leaving})
+    def _come(self, model: str, only: Collection[str] | None = None) -> None:
+        """Begin to load it. What leaves for it, `only` of these, counts as gone, and it as there, by now."""
+        keep = {*self._at_work, *self._coming, *self._leaving}
+        if only is not None:
+            keep.update(each for each in self._in if each not in only)
+        leaving = self._in.victims(model, keep)
         if leaving is None:
-            if model not in self._claims:
-                self._changed()
-            self._claims[model] = time.monotonic()
+            if only is None:
+                if model not in self._claims:
+                    self._changed()
+                self._claims[model] = time.monotonic()
             raise NodeBusy(
                 f"model {model!r} does not fit beside what is at work in the memory of node {self.node}",
                 retry_after_s=0.5,
@@ -171,6 +205,7 @@ class ModelMemory:
             SWAPS.labels(self.node).inc()
         for each in leaving:
             self._in.remove(each)
+            self._ahead.discard(each)
         self._in.use(model)
         task = asyncio.get_running_loop().create_task(self._swap(leaving, model))
         self._coming[model] = task
@@ -183,6 +218,7 @@ class ModelMemory:
         self._released.set()
         if task.cancelled() or task.exception() is not None:
             self._in.remove(model)
+            self._ahead.discard(model)
             self._tell()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed[model] = time.monotonic() + FAILED_S, str(error)
@@ -210,6 +246,7 @@ class ModelMemory:
             log.info("node %s unloaded model %s", self.node, model)
         if model not in self._coming:
             self._in.remove(model)
+            self._ahead.discard(model)
         self._tell()
 
     def _tell(self) -> None:

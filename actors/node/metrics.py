@@ -46,6 +46,18 @@ SAVED = Gauge(
 )
 
 
+_STARTS = Counter(
+    "orchestra_node_starts",
+    "Generations by whether their model was in memory (hit), had to be loaded (cold) or was ahead (warmed)",
+    ["node", "model", "outcome"],
+)
+
+
+@lru_cache(maxsize=4096)
+def starts(node: str, model: str, outcome: str) -> Counter:
+    return _STARTS.labels(node, model, outcome)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
     """The tokens, with the directions prompt, cached (of the prompt, reused) and completion, and the times

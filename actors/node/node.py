@@ -92,7 +92,7 @@ class Node(Actor):
             labels=self.settings.labels,
             rates=self._rates.told(),
             slots=self.slots,
-            running=len(self._active),
+            running=len(self._active) + self.backend.others,
             draining=self._leaving,
             started_at=self._started_at,
         )
@@ -138,7 +138,10 @@ class Node(Actor):
     async def on_load_model(self, message: LoadModel) -> Residence:
         """Bring it into memory, others out of it where need be; they are refused while they are in use."""
         began = time.perf_counter()
-        changed = await self.memory.load(message.model)
+        if message.ahead:
+            changed = await self.memory.load_ahead(message.model, message.leaving)
+        else:
+            changed = await self.memory.load(message.model)
         return await self._residence(message.model, True, changed, began)
 
     async def on_unload_model(self, message: UnloadModel) -> Residence:

@@ -15,6 +15,7 @@ CALLER = "Orchestra-Caller"
 TRACE = "traceparent"
 ATTEMPT = "Orchestra-Attempt"
 ARRIVAL = "Orchestra-Arrival"
+PATTERN = "Orchestra-Pattern"
 
 _FAR = 1e11
 """The year 5138: past it a deadline is a mistake, and timers overflow."""
@@ -24,13 +25,14 @@ _FAR = 1e11
 class Envelope:
     """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
     limits and logs; `attempt` counts how often a queue gave the work out; `arrival` is the number under which
-    the queue took it in, 0 for unknown."""
+    the queue took it in, 0 for unknown; `pattern` that of the run it is a step of."""
 
     deadline: float = 0.0
     trace: str = ""
     caller: str = ""
     attempt: int = 1
     arrival: int = 0
+    pattern: str = ""
 
     @classmethod
     def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:
@@ -55,6 +57,7 @@ class Envelope:
             caller=headers.get(CALLER, ""),
             attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
             arrival=int(arrival) if arrival.isdecimal() and len(arrival) < 19 else 0,
+            pattern=headers.get(PATTERN, ""),
         )
 
     def headers(self) -> dict[str, str]:
@@ -70,6 +73,8 @@ class Envelope:
             said[ATTEMPT] = str(self.attempt)
         if self.arrival:
             said[ARRIVAL] = str(self.arrival)
+        if self.pattern:
+            said[PATTERN] = self.pattern
         return said
 
     def remaining(self, default: float) -> float:

@@ -13,14 +13,17 @@ from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
 from actors.asker import Asker
 from actors.declarations import shipped
+from actors.dispatcher.tally import SEEN, Seen
 from actors.node.backends.base import Finish, Output, Piece
 from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.runtime.bus import Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.provision import apply
 from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorSystem
 from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, UnknownModel
+from orchestration.forecast import Step
 from orchestration.messages import (
     ChatMessage,
     Chunk,
@@ -108,6 +111,20 @@ async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
             said = [event async for event in events]
         assert isinstance(said[-1], Ended)
         assert said[-1].trace_id == "a" * 32
+
+
+async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: RunningNats) -> None:
+    async with cluster(nats.url, echo()) as found:
+        heard: list[Step] = []
+
+        def seen(message: Message) -> None:
+            heard.extend(Seen.model_validate_json(message.data).steps)
+
+        listening = await found.bus.subscribe(SEEN, seen)
+        _, ended, _ = await perform(found.asker, make_run(found.asker, "single"))
+        await eventually(lambda: heard)
+        await listening.unsubscribe()
+    assert [(step.pattern, step.model) for step in heard] == [("single", ended.model)]
 
 
 async def test_an_unknown_pattern_is_refused_and_the_known_ones_are_named(nats: RunningNats) -> None:

@@ -30,6 +30,9 @@ def test_the_wheel_holds_code_types_and_data_and_nothing_named_nats_at_its_root(
         "orchestration/py.typed",
         "actors/data/nats/streams.yaml",
         "actors/data/nats/server.conf",
+        "actors/data/triton_models/README.md",
+        "actors/data/triton_models/templates/vllm/config.pbtxt",
+        "actors/data/triton_models/templates/vllm/1/model.json",
         "actors/agents/roles.yaml",
         "actors/models/catalogue.toml",
     } <= set(names)
@@ -61,12 +64,23 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
     assert "127.0.0.1:8080" in settings
     find = (
         "from actors.declarations import shipped; from actors.agents.roles import load_roles; "
+        "from actors.data_files import data_folder; assert (data_folder('triton_models') / 'llm').is_dir(); "
         "print(shipped().stream('RUNS').name, sorted(load_roles({})))"
     )
     found = subprocess.run(
         [str(python), "-c", find], cwd=outside, env=clean, capture_output=True, text=True, timeout=60
     )
     assert found.stdout.split()[0] == "RUNS", found.stderr
+    node = [
+        str(tmp_path / "env/bin/orchestra"),
+        "node",
+        "--backend",
+        "triton",
+        "--data",
+        str(outside / "data"),
+    ]
+    extra = subprocess.run(node, cwd=outside, env=clean, capture_output=True, text=True, timeout=60)
+    assert (extra.returncode, "install the extra `triton`" in extra.stderr) == (5, True), extra.stderr
     missing = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('pytest'))"
     light = subprocess.run(
         [str(python), "-c", missing], env=clean, capture_output=True, text=True, timeout=60

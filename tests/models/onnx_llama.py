@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,7 +50,7 @@ class OnnxLlama:
         picks: list[int],
     ) -> tuple[Floats, list[Floats]]:
         """Logits [picks, vocabulary] and the caches; `lengths` are each row's tokens after this step."""
-        feed = {
+        feed: dict[str, NDArray[Any]] = {
             "input_ids": ids,
             "seqlens_k": np.array(lengths, np.int32) - 1,
             "total_sequence_length": np.array(max(lengths), np.int32),

@@ -47,7 +47,8 @@ async def test_applying_twice_makes_everything_once_and_then_finds_nothing_to_do
     assert await apply(bus, declaration) == []
     names = set((await api(bus, "STREAM.NAMES"))["streams"])
     queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD"}
-    assert names == queues | {"KV_nodes", "KV_jobs", "KV_results", "KV_settings", "KV_limits", "KV_answers"}
+    buckets = {"nodes", "jobs", "results", "settings", "limits", "answers", "leases", "forecast"}
+    assert names == queues | {f"KV_{name}" for name in buckets}
 
 
 async def test_a_dry_run_tells_and_changes_nothing(bus: Bus) -> None:

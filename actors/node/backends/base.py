@@ -92,6 +92,11 @@ class Backend(ABC):
     def slots(self) -> int:
         """How many generations it takes on at once."""
 
+    @property
+    def others(self) -> int:
+        """Generations that are at work or waiting there for somebody else than this node, as far as known."""
+        return 0
+
     @abstractmethod
     def generate(self, generation: Generation) -> AsyncIterator[Output]:
         """Run one generation: `Piece`s (or `Embeddings`), then one `Finish`.

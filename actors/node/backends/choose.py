@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from actors.node.backends.base import Backend
+from actors.triton.errors import ExtraMissing
 from orchestration.errors import InvalidRequest
 
-BACKENDS = ("onnx", "openai", "echo")
+BACKENDS = ("onnx", "triton", "openai", "echo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,18 @@ def openai_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backen
     if not said.get("base_url"):
         raise InvalidRequest("the openai backend needs --base-url, for example http://127.0.0.1:8000/v1")
     return OpenAIBackend(_settings("openai", OpenAISettings, said))
+
+
+def triton_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its client."""
+    try:
+        from actors.node.backends.triton import TritonBackend, TritonSettings
+    except ImportError as error:
+        raise ExtraMissing.of(f"the triton backend speaks through tritonclient ({error})") from error
+    said = dict(options)
+    if serve:
+        said["models"] = {each.name: each.upstream for each in serve}
+    return TritonBackend(_settings("triton", TritonSettings, said))
 
 
 def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:

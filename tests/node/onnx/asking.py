@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.node.backends.base import Embeddings, Finish, Output, Piece
-from actors.node.backends.onnx import OnnxBackend
+from actors.node.engine import EngineBackend
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, TokenLogprob
 
 MODEL = "smollm2-135m"
@@ -64,14 +64,14 @@ def complete(prompt: str, **sampling: Any) -> Generation:
 
 
 @asynccontextmanager
-async def generating(backend: OnnxBackend, generation: Generation) -> AsyncIterator[AsyncIterator[Output]]:
+async def generating(backend: EngineBackend, generation: Generation) -> AsyncIterator[AsyncIterator[Output]]:
     """The items of `generation`; leaving the block cancels it."""
     async with asyncio.timeout(DEADLINE_S):
         async with aclosing(cast(Any, backend.generate(generation))) as items:
             yield items
 
 
-async def ask(backend: OnnxBackend, generation: Generation) -> Answer:
+async def ask(backend: EngineBackend, generation: Generation) -> Answer:
     """Run `generation` to its end."""
     pieces: list[Piece] = []
     async with generating(backend, generation) as items:
@@ -83,7 +83,7 @@ async def ask(backend: OnnxBackend, generation: Generation) -> Answer:
     raise AssertionError("the generation ended without a Finish")
 
 
-async def embed(backend: OnnxBackend, *texts: str) -> tuple[NDArray[np.float32], Finish]:
+async def embed(backend: EngineBackend, *texts: str) -> tuple[NDArray[np.float32], Finish]:
     """Vectors [texts, hidden]."""
     generation = Generation(id=f"test.{next(_numbers)}", kind="embedding", model=EMBEDDER, inputs=texts)
     vectors: list[NDArray[np.float32]] = []

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from actors.node.backends.base import Finish, Piece
-from actors.node.backends.onnx import EngineStats, OnnxBackend
+from actors.node.backends.onnx import OnnxBackend
+from actors.node.engine import EngineStats
 from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Generation
 from tests.fixtures.eventually import eventually

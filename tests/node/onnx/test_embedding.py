@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.node.backends.onnx import OnnxBackend
-from actors.node.backends.onnx.embedding import alike
+from actors.node.engine.sessions.onnx_encoder import alike
 from orchestration.errors import ContextTooLong, InvalidRequest
 from tests.node.onnx.asking import embed
 

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from actors.node.backends.onnx import OnnxBackend, OnnxSettings
-from actors.node.backends.onnx.loading import ChatModel
-from actors.node.backends.onnx.session import ChatSession
+from actors.node.engine.kv import KvCache
+from actors.node.engine.loading import ChatModel
+from actors.node.engine.sessions.onnx import OnnxSession
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 from tests.fixtures.eventually import eventually
 from tests.node.onnx.asking import DEADLINE_S, MODEL, ask, chat, generating
@@ -33,16 +34,16 @@ async def own(chat_folder: Path) -> AsyncIterator[OnnxBackend]:
 
 def break_decode(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let the next `times` decode steps of any session fail, as a lost device would."""
-    real = ChatSession.decode
+    real = OnnxSession.decode
     left = [times]
 
-    def failing(self: ChatSession, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> Any:
+    def failing(self: OnnxSession, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> Any:
         if left[0] > 0:
             left[0] -= 1
             raise RuntimeError("the device is gone")
         return real(self, tokens, lengths)
 
-    monkeypatch.setattr(ChatSession, "decode", failing)
+    monkeypatch.setattr(OnnxSession, "decode", failing)
 
 
 async def test_a_failed_step_fails_all_at_work_and_the_engine_goes_on(
@@ -80,7 +81,7 @@ async def test_a_thread_that_dies_leaves_nobody_waiting(
     def dying(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(ChatSession, "decode", dying)
+    monkeypatch.setattr(OnnxSession, "decode", dying)
     waiting = [asyncio.create_task(ask(own, chat(f"Hello {n}", max_tokens=50))) for n in range(5)]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(each, BackendFailed) for each in outcomes)
@@ -109,7 +110,9 @@ async def test_memory_bounds_who_runs_and_who_waits(own: OnnxBackend) -> None:
     assert (await second).finish.usage.completion_tokens > 0
     model = own._served[MODEL]
     assert isinstance(model, ChatModel)
-    assert sum(model.engine._parts.kv.touched) <= own.stats[0].kv_tokens_limit
+    kv = model.engine._parts.kv
+    assert isinstance(kv, KvCache)
+    assert sum(kv.touched) <= own.stats[0].kv_tokens_limit
 
 
 async def test_an_answer_ends_where_the_memory_of_its_context_ends(own: OnnxBackend) -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from actors.models.manifest import ModelManifest
 from actors.node.backends.onnx import OnnxSettings
-from actors.node.backends.onnx.kv import KvCache, KvShape
-from actors.node.backends.onnx.session import ChatSession, load_session
+from actors.node.engine.kv import KvCache, KvShape
+from actors.node.engine.sessions.onnx import OnnxSession, load_session
 from orchestration.errors import BackendFailed
 
 ROWS = 9
@@ -23,15 +23,15 @@ def kv(chat_folder: Path) -> KvCache:
 
 
 @pytest.fixture(scope="module")
-def session(chat_folder: Path, kv: KvCache) -> ChatSession:
-    return ChatSession(chat_folder, ModelManifest.read(chat_folder), OnnxSettings(prefill_chunk=128), kv)
+def session(chat_folder: Path, kv: KvCache) -> OnnxSession:
+    return OnnxSession(chat_folder, ModelManifest.read(chat_folder), OnnxSettings(prefill_chunk=128), kv)
 
 
 def prompt(seed: int, length: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(20, 40000, length)
 
 
-def read(session: ChatSession, row: int, tokens: NDArray[np.int64], chunk: int) -> NDArray[np.float32]:
+def read(session: OnnxSession, row: int, tokens: NDArray[np.int64], chunk: int) -> NDArray[np.float32]:
     logits = np.empty(0, np.float32)
     for at in range(0, len(tokens), chunk):
         logits = session.prefill(row, tokens[at : at + chunk], at).copy()
@@ -40,7 +40,7 @@ def read(session: ChatSession, row: int, tokens: NDArray[np.int64], chunk: int) 
 
 @pytest.mark.parametrize("chunk", [2, 3, 16, 33, 64, 128])
 def test_a_prompt_gives_the_same_bits_however_it_is_cut(
-    session: ChatSession, kv: KvCache, chunk: int
+    session: OnnxSession, kv: KvCache, chunk: int
 ) -> None:
     tokens = prompt(1, 97)  # 97 leaves one token over for chunks of 2, 3 and 16
     wanted = read(session, 0, tokens, 97)
@@ -49,7 +49,7 @@ def test_a_prompt_gives_the_same_bits_however_it_is_cut(
     assert np.array_equal(kv.array[:, 1, :, :97], keys)
 
 
-def test_a_row_gives_the_same_bits_whoever_shares_the_batch(session: ChatSession) -> None:
+def test_a_row_gives_the_same_bits_whoever_shares_the_batch(session: OnnxSession) -> None:
     lengths = np.array([40 + 7 * row for row in range(ROWS - 1)], np.int32)
     for row, length in enumerate(lengths):
         read(session, row, prompt(row, int(length)), 64)
@@ -60,7 +60,7 @@ def test_a_row_gives_the_same_bits_whoever_shares_the_batch(session: ChatSession
         assert np.array_equal(shared[0], alone), f"{count} rows"
 
 
-def test_a_row_gives_the_same_bits_in_whatever_place_it_sits(session: ChatSession, kv: KvCache) -> None:
+def test_a_row_gives_the_same_bits_in_whatever_place_it_sits(session: OnnxSession, kv: KvCache) -> None:
     lengths = np.array([50, 60, 70], np.int32)
     for row, length in enumerate(lengths):
         read(session, row, prompt(row, int(length)), 64)

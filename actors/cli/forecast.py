@@ -1,0 +1,22 @@
+"""What `orchestra status` says of the models that will be asked for."""
+
+from __future__ import annotations
+
+from actors.dispatcher.warmer import FORECAST, STATE, Kept
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket
+
+SHOWN = 8
+
+
+async def forecast_of(bus: Bus) -> Kept | None:
+    """What was written down last, within half a minute; None before anything was."""
+    entry = await Bucket(bus, FORECAST).get(STATE)
+    return None if entry is None or entry.value is None else Kept.model_validate_json(entry.value)
+
+
+def forecast_line(kept: Kept) -> str:
+    """The models most expected."""
+    most = sorted(kept.expected.items(), key=lambda each: (-each[1], each[0]))
+    models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= 0.01)
+    return f"forecast for {kept.horizon_s / 60:.0f} min: {models or 'nothing'} generations"

@@ -1,0 +1,71 @@
+"""`orchestra triton`: model repositories for NVIDIA's Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from actors.cli.main import Reporting, common, said
+from actors.settings import load
+from actors.triton.config import check_repository
+from actors.triton.recipe import Part, Wish
+from actors.triton.repository import write_repository
+from actors.triton.settings import Runtime
+
+
+@click.group(cls=Reporting)
+def triton() -> None:
+    """Write and check model repositories for NVIDIA's Triton."""
+
+
+@triton.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--model", "names", multiple=True, required=True, help="Installed model; repeat for more.")
+@click.option(
+    "--partitions", type=int, default=1, show_default=True, help="Stages to cut a chat model's layers into."
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda:N[,…]",
+    help="One for all stages, or one for each.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(get_args(Runtime)),
+    default="torch",
+    show_default=True,
+    help="What computes a chat model that is not partitioned.",
+)
+@click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
+@common
+def repository(
+    out: Path,
+    names: tuple[str, ...],
+    partitions: int,
+    device: str,
+    runtime: Runtime,
+    force: bool,
+    data: Path | None,
+    config_file: Path | None,
+) -> None:
+    """Write a repository to OUT for installed models: configurations, code, and links to the weights."""
+    settings, _ = load(said(data=data), config_file)
+
+    def tell(part: Part) -> None:
+        click.echo(f"{part.name}: {part.about}", err=True)
+
+    wish = Wish(partitions=partitions, device=device, runtime=runtime)
+    write_repository(out, settings.models_folder, names, wish, force=force, on_part=tell)
+    click.echo(f"ready: {out.expanduser().absolute()}")
+
+
+@triton.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def check(folder: Path) -> None:
+    """Read every config.pbtxt of the repository FOLDER, and say what is wrong."""
+    names = check_repository(folder)
+    click.echo(f"{len(names)} models: {', '.join(names)}")

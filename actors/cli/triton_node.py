@@ -1,0 +1,91 @@
+"""What `orchestra node --backend triton` runs on: a server that is named, or one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from actors.cli.progress import pulled
+from actors.node.backends.base import Backend
+from actors.node.backends.choose import Serve, triton_backend
+from actors.settings import Settings
+from actors.triton import TritonServer, TritonServerSettings
+from actors.triton.config import check_repository
+from actors.triton.recipe import Wish
+from actors.triton.repository import write_repository
+from orchestration.errors import BackendFailed
+
+REPOSITORY = "repository"
+
+
+def has_repository(settings: TritonServerSettings) -> bool:
+    """Whether somebody named one."""
+    return settings.repository != TritonServerSettings().repository
+
+
+def own_server(settings: Settings) -> TritonServerSettings:
+    """The settings of the node's own server, with what was left to the others: its places, and tracing. In a
+    repository that somebody named, Triton may complete configurations, as it does by default."""
+    said, data = settings.triton_server, settings.folder / "triton"
+    collector = settings.telemetry.otlp_endpoint.rstrip("/")
+    return said.model_copy(
+        update={
+            "data": data,
+            "auto_complete": said.auto_complete or has_repository(said),
+            "repository": (said.repository if has_repository(said) else data / REPOSITORY)
+            .expanduser()
+            .absolute(),
+            "trace_url": said.trace_url or (f"{collector}/v1/traces" if collector else ""),
+        }
+    )
+
+
+class TritonNode:
+    """One node's Triton. Made before the node joins: models are pulled, and a repository is checked, here.
+
+    A repository of one's own (`triton_server.repository`) is used as it is; the node's is written anew at
+    each start, so that it fits this version and these settings.
+    """
+
+    def __init__(self, settings: Settings, serve: Sequence[Serve], options: Mapping[str, Any]) -> None:
+        """`options` are those of the backend. Raises `InvalidRequest`, and what a pull raises."""
+        self._options = {"models_folder": settings.models_folder} | settings.triton | dict(options)
+        self._serve = list(serve)
+        self._models_folder = settings.models_folder
+        self._own: TritonServerSettings | None = None
+        if self._options.get("url"):
+            triton_backend(self._serve, self._options)
+            return
+        self._own = own_server(settings)
+        self._written = not has_repository(settings.triton_server)
+        if not self._written:
+            check_repository(self._own.repository)
+            return
+        self._serve = self._serve or [Serve(name=name, upstream=name) for name in settings.models]
+        triton_backend(self._serve, self._options)  # a wrong setting is told before a pull takes its time
+        for each in self._serve:
+            pulled(each.upstream, self._models_folder)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[Backend, TritonServer | None]]:
+        """The backend, with the server that it has to itself if it has one. Raises `TritonError`."""
+        if self._own is None:
+            yield triton_backend(self._serve, self._options), None
+            return
+        if self._written:
+            self._own.repository.mkdir(parents=True, exist_ok=True)
+        async with TritonServer(self._own) as server:
+            if self._written:
+                await asyncio.to_thread(self._write, self._own)
+            where = {"url": server.url, "metrics_url": server.metrics_url}
+            try:
+                yield triton_backend(self._serve, self._options | where), server
+            except BackendFailed as error:
+                raise BackendFailed(f"{error.message}; Triton's log is {server.files.log}") from error
+
+    def _write(self, own: TritonServerSettings) -> None:
+        names = [each.upstream for each in self._serve]
+        wish = Wish(partitions=own.partitions, device=own.device, runtime=own.runtime)
+        write_repository(own.repository, self._models_folder, names, wish, force=True)

@@ -1,0 +1,86 @@
+"""What Triton says of a failure, in the words of `orchestration.errors`.
+
+Texts and codes are those of tritonserver 2.51. In a stream an error is an item without a code; a model of
+ours begins its text with the code of an error of Orchestra: `context_too_long: the prompt has …`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+from tritonclient.utils import InferenceServerException
+
+from orchestration.errors import (
+    BackendFailed,
+    DeadlineExceeded,
+    ErrorBody,
+    NodeBusy,
+    OrchestraError,
+    Unavailable,
+    from_body,
+)
+
+_MAX_TEXT = 300
+_CODED = re.compile(r"([a-z_]+): (.+)", re.DOTALL)
+_NOT_LOADED = ("has no available versions", "is not found", "is not ready")
+_STUB_DEAD = ("is not healthy", "Stub process")
+_NO_MEMORY = ("out of memory", "outofmemory", "bad_alloc", "cannot allocate memory", "failed to allocate")
+_FULL = ("exceeds maximum queue size", "request timeout expired")
+_DISAGREES = ("data-type is", "unexpected shape", "unexpected inference input", "inputs but got", "byte size")
+
+
+class ServerGone(Unavailable):
+    """Nobody answers at the server's address."""
+
+
+class NotLoaded(Unavailable):
+    """The server lives, and the model is not in its memory, or not yet."""
+
+
+class ModelDead(BackendFailed):
+    """What computes the model died or hangs; the server goes on calling the model ready."""
+
+
+def of_error(host: str, model: str, error: InferenceServerException | grpc.RpcError) -> OrchestraError:
+    """The error for what a call raised: tritonclient's exception, or gRPC's own, which streams raise."""
+    if isinstance(error, InferenceServerException):
+        code, text = str(error.status() or "").removeprefix("StatusCode."), error.message() or ""
+    else:
+        code, text = error.code().name, error.details() or ""
+    return of_text(host, model, text, code)
+
+
+def of_text(host: str, model: str, text: str, code: str = "") -> OrchestraError:
+    """The error for `text`, which came with gRPC's `code` or, in a stream, without one."""
+    said, lower = shorten(text), text.lower()
+    if all(sign in text for sign in _STUB_DEAD):  # even where a model of ours tells of one that it calls
+        return ModelDead(f"model {model!r} at {host} died: {said}")
+    coded = _CODED.fullmatch(text)
+    if coded is not None:
+        known = from_body(ErrorBody(code=coded[1], message=coded[2]))
+        if known.code == coded[1]:
+            return known
+    if code == "UNAVAILABLE" and not any(sign in lower for sign in (*_FULL, *_NOT_LOADED)):
+        return ServerGone(f"no Triton server answers at {host}: {said}")
+    if code == "DEADLINE_EXCEEDED":
+        return DeadlineExceeded(f"{host} did not answer before the deadline")
+    if any(sign in lower for sign in _FULL):
+        return NodeBusy(f"the queue of model {model!r} at {host} is full: {said}", retry_after_s=0.5)
+    if any(sign in lower for sign in _NOT_LOADED):
+        return NotLoaded(f"model {model!r} is not loaded at {host}: {said}", retry_after_s=1)
+    if any(sign in lower for sign in _NO_MEMORY):
+        return BackendFailed(f"model {model!r} at {host} is out of memory: {said}")
+    if any(sign in lower for sign in _DISAGREES):
+        return BackendFailed(f"model {model!r} at {host} has other tensors than this node read: {said}")
+    if code == "UNIMPLEMENTED":
+        return BackendFailed(f"{host} is no Triton server that this node can use: {said}")
+    if code == "CANCELLED":
+        return Unavailable(f"{host} cancelled the request: {said}")
+    return BackendFailed(f"model {model!r} at {host} failed: {said}" if model else f"{host}: {said}")
+
+
+def shorten(text: str) -> str:
+    """One line of at most 300 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

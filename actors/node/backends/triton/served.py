@@ -1,0 +1,145 @@
+"""A model of a Triton server as this backend uses it: recognised by its tensors, described by a card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.models.chat_template import ChatTemplate
+from actors.models.manifest import ModelManifest
+from orchestration.messages import ModelCard
+
+log = logging.getLogger(__name__)
+
+CHAT_INPUTS = {
+    "text_input": "BYTES",
+    "messages": "BYTES",
+    "stream": "BOOL",
+    "sampling_parameters": "BYTES",
+    "prefix": "BYTES",
+    "prefix_tokens": "INT32",
+}
+CHAT_OUTPUTS = {
+    "text_output": "BYTES",
+    "token_count": "INT32",
+    "finish_reason": "BYTES",
+    "usage": "BYTES",
+    "logprobs": "BYTES",
+}
+EMBEDDING_INPUTS = {"text": "BYTES"}
+EMBEDDING_OUTPUTS = {"embedding": "FP32", "token_count": "INT32"}
+
+
+class Misfit(Exception):
+    """A model that is neither a chat nor an embedding model, with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """`upstream` is the server's name of it; `batch` texts at most go into one request for embeddings.
+
+    `own` models render their messages themselves; others get them by `template`, or in a row without one.
+    `steps` are the models that an ensemble consists of.
+    """
+
+    upstream: str
+    card: ModelCard
+    own: bool = True
+    batch: int = 1
+    inputs: frozenset[str] = frozenset()
+    steps: tuple[str, ...] = ()
+    template: ChatTemplate | None = None
+
+    @property
+    def embeds(self) -> bool:
+        return self.card.kind == "embedding"
+
+
+def described(name: str, metadata: Any, config: Any, models_folder: Path | None) -> ServedModel:
+    """The loaded model `metadata.name`, served as `name`. Raises `Misfit`."""
+    inputs = {tensor.name: tensor.datatype for tensor in metadata.inputs}
+    outputs = {tensor.name: tensor.datatype for tensor in metadata.outputs}
+    manifest = installed(name, models_folder, config.parameters["folder"].string_value)
+    upstream, steps = metadata.name, tuple(step.model_name for step in config.ensemble_scheduling.step)
+    if {"text", "embedding"} <= inputs.keys() | outputs.keys():
+        _check(inputs, EMBEDDING_INPUTS, "input")
+        _check(outputs, EMBEDDING_OUTPUTS, "output")
+        card = _card(name, "embedding", manifest)
+        batch = max(1, config.max_batch_size)
+        return ServedModel(upstream=upstream, card=card, batch=batch, steps=steps)
+    if "text_input" not in inputs or "text_output" not in outputs:
+        said = f"it takes {_list(inputs)} and gives {_list(outputs)}"
+        raise Misfit(
+            f"{said}; a chat model has text_input and text_output, an embedding model text and embedding"
+        )
+    _check(inputs, CHAT_INPUTS, "input")
+    _check(outputs, CHAT_OUTPUTS, "output")
+    own = "messages" in inputs
+    return ServedModel(
+        upstream=upstream,
+        card=_card(name, "chat", manifest),
+        own=own,
+        inputs=frozenset(inputs),
+        steps=steps,
+        template=None if own else _template(name, manifest),
+    )
+
+
+def installed(name: str, models_folder: Path | None, folder: str = "") -> ModelManifest | None:
+    """The manifest in `folder`, which a model's configuration names, or of the model `name` that is installed
+    here; None where neither can be read, as on another machine."""
+    places = [Path(folder)] if folder else []
+    if models_folder is not None and "/" not in name:
+        places.append(models_folder / name)
+    for place in places:
+        try:
+            return ModelManifest.read(place)
+        except (OSError, ValidationError):
+            continue
+    return None
+
+
+def offered(name: str, upstream: str, manifest: ModelManifest) -> ServedModel:
+    """One that is not loaded, by what is known of the installed model: its tensors are read once it is."""
+    return ServedModel(
+        upstream=upstream,
+        card=_card(name, manifest.kind, manifest).model_copy(update={"loaded": False}),
+    )
+
+
+def _template(name: str, manifest: ModelManifest | None) -> ChatTemplate | None:
+    """For a server that tokenises the whole text: nothing can tell it which control tokens users wrote."""
+    if manifest is None or manifest.chat_template is None:
+        log.warning(
+            "model %s takes no messages and none of that name is installed: turns are put in a row", name
+        )
+        return None
+    log.warning("model %s takes no messages: they are rendered by the installed model's chat template", name)
+    return ChatTemplate(manifest.chat_template, manifest.bos_token, manifest.eos_token, ())
+
+
+def _card(name: str, kind: Any, manifest: ModelManifest | None) -> ModelCard:
+    if manifest is None:
+        return ModelCard(name=name, kind=kind)
+    return ModelCard(
+        name=name,
+        kind=kind,
+        context_tokens=manifest.context_tokens,
+        parameters=manifest.parameters,
+        memory_bytes=sum(manifest.sizes.values()),
+    )
+
+
+def _check(said: Mapping[str, str], wanted: Mapping[str, str], what: str) -> None:
+    for name, datatype in wanted.items():
+        if said.get(name, datatype) != datatype:
+            raise Misfit(f"its {what} {name} is {said[name]}, {datatype} is wanted")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

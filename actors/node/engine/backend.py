@@ -1,0 +1,234 @@
+"""Models of this machine, batched continuously, whatever computes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+
+from actors.node.backends.base import Backend, Finish, Output
+from actors.node.engine.job import ChatJob, EmbeddingJob, Sink
+from actors.node.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
+from actors.node.engine.memory import give_back
+from actors.node.engine.runtime import Runtime
+from actors.node.engine.sampling import SamplingPlan
+from actors.node.engine.settings import EngineSettings
+from actors.node.engine.stats import EngineStats
+from orchestration.admission import Residency
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidRequest,
+    OrchestraError,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.messages import Generation, Hardware, ModelCard, Usage
+
+T = TypeVar("T")
+
+_INLINE_CHARS = 2000
+"""Prompts up to this long are tokenised on the event loop: it takes well under a millisecond, and a
+thread costs as much."""
+
+
+class EngineBackend(Backend):
+    """Serves model folders (see `actors.models.manifest`), each by an engine with a thread of its own."""
+
+    name = "engine"
+
+    def __init__(self, folders: Sequence[Path], settings: EngineSettings, runtime: Runtime) -> None:
+        self._folders = tuple(folders)
+        self._settings = settings
+        self._runtime = runtime
+        self._offered: dict[str, tuple[Path, ModelCard]] = {}
+        self._served: dict[str, ChatModel | EmbeddingModel] = {}
+        """Those in memory."""
+        self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-prepare")
+        self._closed = False
+
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Load the folders; raises what `load_model` raises, or InvalidRequest for two of one name."""
+        try:
+            for folder in self._folders:
+                card = await self._aside(partial(describe_model, folder, self._settings, self._runtime))
+                if card.name in self._offered:
+                    raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
+                self._offered[card.name] = folder, card
+            sizes = {name: card.memory_bytes for name, (_, card) in self._offered.items()}
+            for name in Residency(memory_bytes, sizes).fitting():
+                await self.load(name)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def load(self, model: str) -> None:
+        """Raises what `load_model` raises, and BackendFailed for files that cannot be read."""
+        if model not in self._offered:
+            raise UnknownModel.of(model, list(self._offered))
+        folder, _ = self._offered[model]
+        try:
+            made = await asyncio.to_thread(load_model, folder, self._settings, self._runtime)
+        except (OSError, MemoryError) as error:
+            raise BackendFailed(f"cannot load model {model!r}: {error}") from error
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        made.engine.start()
+        self._served[model] = made
+
+    async def unload(self, model: str) -> None:
+        if model in self._served:
+            await asyncio.to_thread(_dispose, [self._served.pop(model)])
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for model in self._served.values():
+                await asyncio.to_thread(model.engine.close)
+            self._served.clear()
+            self._offered.clear()
+            self._prepare.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(card for _, card in self._offered.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._served)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Half of the machine's: keys and values of what runs come on top of the weights."""
+        return psutil.virtual_memory().total // 2
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            cores=len(os.sched_getaffinity(0)),
+            memory_bytes=psutil.virtual_memory().total,
+            provider=self._runtime.provider,
+        )
+
+    @property
+    def slots(self) -> int:
+        """Generations at once of each chat model, of all of them together."""
+        chats = sum(isinstance(model, ChatModel) for model in self._served.values())
+        return self._settings.slots * max(1, chats)
+
+    @property
+    def stats(self) -> tuple[EngineStats, ...]:
+        """A reading of each model's engine."""
+        return tuple(model.engine.stats for model in self._served.values())
+
+    async def generate(self, generation: Generation) -> AsyncIterator[Output]:
+        """See `Backend.generate`. Raises also `NodeBusy` when the waiting room of the model is full."""
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        model = self._served.get(generation.model)
+        if model is None:
+            if generation.model in self._offered:
+                raise BackendFailed(f"model {generation.model!r} is not loaded")
+            raise UnknownModel.of(generation.model, list(self._offered))
+        sink = Sink(loop=asyncio.get_running_loop())
+        with model.engine.place():
+            try:
+                if isinstance(model, ChatModel):
+                    job = await self._chat_job(model, generation, sink)
+                    if isinstance(job, Finish):
+                        yield job
+                        return
+                    model.engine.submit(job)
+                else:
+                    model.engine.submit(await self._embedding_job(model, generation, sink))
+                async for item in _received(sink):
+                    yield item
+            finally:
+                sink.cancelled = True
+                model.engine.wake()
+
+    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+        if generation.kind == "embedding":
+            raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
+        if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
+            return self._prepared(model, generation, sink)
+        return await self._aside(lambda: self._prepared(model, generation, sink))
+
+    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+        """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""
+        guide = None if generation.guide is None else model.guides.compile(generation.guide)
+        sampling = generation.sampling
+        prompt = model.prompts.build(generation)
+        begun = model.prompts.prefix(generation)
+        done = generation.prefix_tokens
+        complete = guide is not None and guide.consume(begun)
+        wanted = (sampling.max_tokens or self._settings.default_max_tokens) - done
+        left = min(wanted, model.context_tokens - len(prompt) - len(begun))
+        if complete or (done and left <= 0):
+            usage = Usage(prompt_tokens=len(prompt), completion_tokens=done)
+            return Finish(reason="stop" if complete else "length", usage=usage)
+        return ChatJob(
+            sink=sink,
+            prompt=np.concatenate((prompt, begun)),
+            plan=SamplingPlan.of(sampling, self._settings),
+            seed=sampling.seed,
+            stops=sampling.stop,
+            max_tokens=left,
+            guide=guide,
+            prefix=generation.prefix,
+            prefix_ids=len(begun),
+            prefix_tokens=done,
+        )
+
+    async def _embedding_job(self, model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+        if generation.kind != "embedding":
+            raise InvalidRequest(f"model {generation.model!r} only embeds", param="model")
+        if not generation.inputs:
+            raise InvalidRequest("input is empty; send at least one text", param="input")
+        if _chars(generation) <= _INLINE_CHARS:
+            return _tokenised(model, generation, sink)
+        return await self._aside(lambda: _tokenised(model, generation, sink))
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
+
+
+def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
+    """Stop the one model and free it, `held` being the only reference to it; blocks."""
+    held.pop().engine.close()
+    give_back()
+
+
+async def _received(sink: Sink) -> AsyncIterator[Output]:
+    """What the engine hands over, to the `Finish`; raises the error if it hands one over."""
+    while True:
+        item = await sink.queue.get()
+        if isinstance(item, OrchestraError):
+            raise item
+        yield item
+        if isinstance(item, Finish):
+            return
+
+
+def _chars(generation: Generation) -> int:
+    messages = len(generation.prefix) + sum(len(message.content) for message in generation.messages)
+    return messages + len(generation.prompt) + sum(map(len, generation.inputs))
+
+
+def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+    inputs = []
+    for text in generation.inputs:
+        tokens = model.tokenizer.encode_sentence(text)
+        if len(tokens) > model.manifest.context_tokens:
+            error = ContextTooLong.of(model.manifest.name, len(tokens), model.manifest.context_tokens)
+            error.param = "input"
+            raise error
+        inputs.append(tokens)
+    return EmbeddingJob(sink=sink, inputs=inputs)

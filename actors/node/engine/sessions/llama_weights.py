@@ -1,0 +1,101 @@
+"""The weights of a llama read back from the graph of its model folder (written by `actors.models.llama`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from actors.models.graph import GRAPH
+from actors.models.weights import BlockWeights, Floats
+from orchestration.errors import BackendFailed
+
+_QKV = ("attn_q", "attn_k", "attn_v")
+_GATE_UP = ("ffn_gate", "ffn_up")
+
+
+class LlamaWeights:
+    """Matrices in float32 [rows, columns], whatever form the graph keeps them in; one in memory at a time.
+
+    Raises BackendFailed for a graph that is no llama of ours.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        path = folder / GRAPH
+        try:
+            graph = onnx.load(path, load_external_data=False).graph
+        except Exception as error:  # protobuf raises classes of its own for what it cannot read
+            raise BackendFailed(f"cannot load model {str(path)!r}: {error}") from error
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._nodes = {name: node for node in graph.node for name in node.output if name}
+
+    @property
+    def epsilon(self) -> float:
+        """What the norms add to the mean square."""
+        return float(self._attribute("output_norm", "epsilon"))
+
+    def vector(self, name: str) -> Floats:
+        return self._array(name)
+
+    def norm(self, name: str) -> Floats:
+        return self._array(f"{name}.weight")
+
+    def qkv(self, layer: int) -> Floats:
+        """Rows of queries, keys and values, each head's rotary pairs in halves."""
+        return self._packed(f"blk.{layer}", "attn_qkv", _QKV)
+
+    def gate_up(self, layer: int) -> Floats:
+        return self._packed(f"blk.{layer}", "ffn_gate_up", _GATE_UP)
+
+    def matrix(self, name: str) -> Floats:
+        """The weights of the product called `name`."""
+        if f"{name}.weight" in self._tensors:
+            return self._array(f"{name}.weight").T
+        product = f"{name}.codes_product" if f"{name}.codes_product" in self._nodes else name
+        offsets = f"{name}.offsets"
+        return BlockWeights(
+            bits=int(self._attribute(product, "bits")),
+            block=int(self._attribute(product, "block_size")),
+            codes=self._array(f"{name}.codes"),
+            scales=self._array(f"{name}.scales"),
+            offsets=self._array(offsets).T if offsets in self._tensors else None,
+        ).values()
+
+    def embedding(self) -> Floats | None:
+        """The table [vocabulary, hidden]; None where it is the output layer's."""
+        if "embedding" in self._tensors:
+            return self._array("embedding")
+        if "embedding.codes" not in self._tensors:
+            return None
+        offsets = "embedding.offsets"
+        return BlockWeights(
+            bits=8,
+            block=int(self._attribute("embedded.blocks", "block_size")),
+            codes=self._array("embedding.codes"),
+            scales=self._array("embedding.scales_3d")[..., 0],
+            offsets=self._array(offsets)[..., 0] if offsets in self._tensors else None,
+        ).values()
+
+    def _packed(self, layer: str, together: str, parts: tuple[str, ...]) -> Floats:
+        """One product where the parts share a form in the file, one each where they do not."""
+        whole = f"{layer}.{together}"
+        if f"{whole}.codes" in self._tensors or f"{whole}.weight" in self._tensors:
+            return self.matrix(whole)
+        return np.concatenate([self.matrix(f"{layer}.{part}") for part in parts])
+
+    def _array(self, name: str) -> NDArray[Any]:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise BackendFailed(f"the graph in {str(self._folder)!r} has no tensor {name!r}: it is no llama")
+        return numpy_helper.to_array(tensor, base_dir=str(self._folder))
+
+    def _attribute(self, node: str, name: str) -> Any:
+        for attribute in self._nodes[node].attribute if node in self._nodes else ():
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        raise BackendFailed(f"the graph in {str(self._folder)!r} has no {name!r} of {node!r}: it is no llama")

@@ -1,0 +1,39 @@
+"""Whether a running Triton can do what Orchestra asks: its version and its extensions, by `GET /v2`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import aiohttp
+
+from actors.triton.errors import TritonError, WrongVersion
+
+OLDEST = (2, 39)
+"""The first whose Python models learn that a client cancelled (container 23.10)."""
+NEEDED = ("model_repository", "statistics")
+
+
+def check_version(version: str, extensions: Collection[str]) -> None:
+    """Raises `WrongVersion` for a server that is too old, of another generation, or built without a part."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) < 2 or numbers[0] != OLDEST[0] or numbers < OLDEST:
+        raise WrongVersion(
+            f"Triton {version or 'of an unknown version'} is running; Orchestra needs 2.{OLDEST[1]} or a "
+            "later 2.x, whose models learn of a cancelled request (container 23.10 and later)"
+        )
+    missing = [name for name in NEEDED if name not in extensions]
+    if missing:
+        raise WrongVersion(
+            f"Triton {version} runs without the extension {', '.join(missing)}, which Orchestra needs"
+        )
+
+
+async def check_server(http: aiohttp.ClientSession, base: str) -> str:
+    """The version of the server at the HTTP address `base`, checked. Raises `WrongVersion`, `TritonError`."""
+    async with http.get(f"{base}/v2") as answer:
+        if answer.status != 200:
+            raise TritonError(f"{base}/v2 answers {answer.status}: no Triton listens there")
+        said = await answer.json(content_type=None)
+    version = str(said.get("version", ""))
+    check_version(version, said.get("extensions", ()))
+    return version

@@ -1,0 +1,36 @@
+"""Finds the tritonserver to run: the one on PATH (NVIDIA's container), else that of the wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.triton.errors import ExtraMissing
+
+WHEEL = "pytriton"
+"""The package that the wheel nvidia-pytriton installs; it is looked up, never imported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A tritonserver. `wheel` is the folder `pytriton/tritonserver` where it comes from the wheel, which lies
+    in pieces that `prepare` puts together; None for one that is installed whole."""
+
+    binary: Path
+    wheel: Path | None = None
+
+
+def find_server(search_path: str | None = None, package: str = WHEEL) -> Installation:
+    """The tritonserver of this machine. `search_path` is PATH unless given. Raises `ExtraMissing`."""
+    found = shutil.which("tritonserver", path=search_path)
+    if found is not None:
+        return Installation(binary=Path(found))
+    spec = importlib.util.find_spec(package)
+    for place in spec.submodule_search_locations or () if spec else ():
+        wheel = Path(place) / "tritonserver"
+        binary = wheel / "bin" / "tritonserver"
+        if binary.is_file():
+            return Installation(binary=binary, wheel=wheel)
+    raise ExtraMissing.of("no tritonserver on PATH, and no wheel nvidia-pytriton in this Python")

@@ -1,0 +1,1 @@
+"""What the models of `triton_models` do inside Triton; imported by their `model.py`."""

@@ -1,0 +1,65 @@
+"""Who waits for an answer of a chat model in Triton."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from actors.node.backends.base import Finish, Piece
+from orchestration.errors import OrchestraError
+from orchestration.messages import TokenLogprob
+
+_LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
+
+
+class Caller:
+    """One request's response sender. Whatever happens it gets exactly one last response, from any thread."""
+
+    def __init__(self, pb: Any, sender: Any) -> None:
+        self._pb = pb
+        self._sender: Any = sender
+        """None after the last response: Triton unloads no model while one of its senders is alive."""
+        self._lock = threading.Lock()
+
+    def gone(self) -> bool:
+        """Whether the client took the request back or went away."""
+        sender = self._sender
+        return sender is not None and bool(sender.is_cancelled())
+
+    def send(self, pieces: Sequence[Piece], finish: Finish | None = None) -> None:
+        """Text, and with `finish` the end."""
+        logprobs = tuple(each for piece in pieces for each in piece.logprobs or ())
+        values = {
+            "text_output": "".join(piece.text for piece in pieces).encode(),
+            "token_count": np.array([sum(piece.tokens for piece in pieces)], np.int32),
+            "finish_reason": finish.reason.encode() if finish else b"",
+            "usage": finish.usage.model_dump_json().encode() if finish else b"",
+            "logprobs": _LOGPROBS.dump_json(logprobs) if logprobs else b"",
+        }
+        tensors = [
+            self._pb.Tensor(name, value if isinstance(value, np.ndarray) else np.array([value], object))
+            for name, value in values.items()
+        ]
+        self._send(self._pb.InferenceResponse(tensors), last=finish is not None)
+
+    def fail(self, error: OrchestraError) -> None:
+        """The end by an error, in the words `<code>: <message>`; nothing where the end was sent already."""
+        kinds = self._pb.TritonError
+        code = {499: kinds.CANCELLED, 404: kinds.NOT_FOUND, 503: kinds.UNAVAILABLE}.get(
+            error.status, kinds.INVALID_ARG if error.status == 400 else kinds.INTERNAL
+        )
+        told = kinds(f"{error.code}: {error.message}", code)
+        self._send(self._pb.InferenceResponse(error=told), last=True)
+
+    def _send(self, response: Any, *, last: bool) -> None:
+        with self._lock:
+            if self._sender is None:
+                return
+            sender = self._sender
+            if last:
+                self._sender = None
+            sender.send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0)

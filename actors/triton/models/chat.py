@@ -1,0 +1,144 @@
+"""A chat model inside Triton: requests join and leave the engine's batch at every step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import Any, cast
+
+from actors.node.backends.base import Finish, Piece
+from actors.node.engine import EngineBackend
+from actors.triton.models.caller import Caller
+from actors.triton.models.chat_metrics import ChatMetrics
+from actors.triton.models.chat_request import Asked, Tensors, asked
+from actors.triton.models.loop import LoopThread
+from orchestration.errors import BackendFailed, Cancelled, Defect, InvalidRequest, OrchestraError, Stopped
+
+log = logging.getLogger(__name__)
+
+_WATCH_S = 0.05
+"""How often those are asked whether they are still there who get nothing at present: they wait, or their
+prompt is being read. Who gets text is asked with every piece."""
+
+_TELL_S = 0.5
+"""How old figures at /metrics may be."""
+
+
+class ChatServer:
+    """Answers the requests of a decoupled Triton model (tensors: `triton_models/llm`) from `backend`.
+
+    `pb` is `triton_python_backend_utils`, which is there in Triton's stub alone. Whatever dies, every
+    request gets a last response.
+    """
+
+    def __init__(self, pb: Any, backend: EngineBackend, *, name: str) -> None:
+        """Load the model, which Triton calls `name`; raises what `EngineBackend.start` raises."""
+        self._pb = pb
+        self._backend = backend
+        self._live: dict[Caller, asyncio.Task[None] | None] = {}
+        self._number = 0
+        self._loop = LoopThread("chat", self._abandon)
+        try:
+            self._model = self._loop.call(self._start())
+        except BaseException:
+            self._loop.stop()
+            raise
+        self._metrics = ChatMetrics(pb, name)
+        self._watch = asyncio.run_coroutine_threadsafe(self._watching(), self._loop.loop)
+
+    def take(self, requests: list[Any]) -> None:
+        """Begin to answer; called by the model's `execute`."""
+        for request in requests:
+            caller = Caller(self._pb, request.get_response_sender())
+            self._number += 1
+            try:
+                wanted = asked(Tensors(self._pb, request), model=self._model, number=self._number)
+            except OrchestraError as error:
+                caller.fail(error)
+                continue
+            # Known before the loop knows: if it dies meanwhile, this caller is among those it leaves behind.
+            self._live[caller] = None
+            if self._loop.alive:
+                self._loop.loop.call_soon_threadsafe(self._begin, caller, wanted, time.monotonic())
+            if not self._loop.alive:
+                self._abandon()
+
+    def close(self, *, drain_s: float = 30.0) -> None:
+        """Let what runs come to its end for at most `drain_s`, then free everything."""
+        if self._loop.alive:
+            self._loop.call(self._drain(drain_s))
+        self._loop.stop()
+
+    async def _start(self) -> str:
+        await self._backend.start()
+        (card,) = self._backend.models
+        if card.kind == "embedding":
+            await self._backend.close()
+            raise InvalidRequest(f"model {card.name!r} embeds; it does not chat", param="model")
+        return card.name
+
+    def _begin(self, caller: Caller, wanted: Asked, at: float) -> None:
+        self._live[caller] = self._loop.loop.create_task(self._answer(caller, wanted, at))
+
+    async def _answer(self, caller: Caller, wanted: Asked, at: float) -> None:
+        try:
+            await self._stream(caller, wanted, at)
+        except OrchestraError as error:
+            caller.fail(error)
+        except asyncio.CancelledError:
+            self._metrics.cancelled += 1
+            caller.fail(Cancelled("the request was taken back"))
+            raise
+        except Exception as error:  # nobody may be left waiting, whatever a request brings about
+            log.exception("a generation failed")
+            caller.fail(Defect(f"{type(error).__name__}: {error}"))
+        finally:
+            self._live.pop(caller, None)
+
+    async def _stream(self, caller: Caller, wanted: Asked, at: float) -> None:
+        held: list[Piece] = []
+        begun = False
+        async with aclosing(cast(Any, self._backend.generate(wanted.generation))) as outputs:
+            async for output in outputs:
+                if caller.gone():
+                    self._metrics.cancelled += 1
+                    raise Cancelled("the request was taken back")
+                if isinstance(output, Finish):
+                    caller.send(held, output)
+                    return
+                if not begun:
+                    begun = True
+                    self._metrics.first_token(time.monotonic() - at)
+                if wanted.stream:
+                    caller.send([output])
+                else:
+                    held.append(output)
+        raise BackendFailed(f"model {self._model!r} ended without an end")
+
+    async def _watching(self) -> None:
+        told = 0.0
+        while True:
+            for caller, task in list(self._live.items()):
+                if task is not None and caller.gone():
+                    task.cancel()
+            if time.monotonic() - told >= _TELL_S:
+                self._metrics.tell(self._backend.stats[0])
+                told = time.monotonic()
+            await asyncio.sleep(_WATCH_S)
+
+    async def _drain(self, seconds: float) -> None:
+        tasks = [task for task in self._live.values() if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        self._watch.cancel()
+        await self._backend.close()  # the engine tells those who are left that it was closed
+        if left := [task for task in tasks if not task.done()]:
+            await asyncio.wait(left, timeout=seconds)
+
+    def _abandon(self) -> None:
+        """Answer all who are left when the loop has ended."""
+        while self._live:
+            caller, _ = self._live.popitem()
+            caller.fail(Stopped("the model's loop has ended; load the model anew"))

@@ -1,0 +1,82 @@
+"""What a client of a chat model in Triton asks: its tensors as a generation. See `triton_models/llm`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestration.errors import InvalidRequest
+from orchestration.messages import Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    generation: Generation
+    stream: bool
+    """Whether every piece is a response of its own, not all of them one."""
+
+
+class Tensors:
+    """The inputs of one request, each a tensor of one element or left out. `pb` is Triton's module."""
+
+    def __init__(self, pb: Any, request: Any) -> None:
+        self._pb = pb
+        self._request = request
+
+    def value(self, name: str) -> Any:
+        """The element of an input, None where it was left out."""
+        tensor = self._pb.get_input_tensor_by_name(self._request, name)
+        values = None if tensor is None else tensor.as_numpy().ravel()
+        return None if values is None or not len(values) else values[0]
+
+    def text(self, name: str) -> str | None:
+        value = self.value(name)
+        if value is None:
+            return None
+        try:
+            return str(value.decode())
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"{name} is not UTF-8", param=name) from error
+
+    def json(self, name: str, kind: type) -> Any:
+        """The JSON in an input, which must be a `kind`; an empty `kind` where it was left out."""
+        text = self.text(name)
+        try:
+            value = json.loads(text) if text else kind()
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"{name} is not JSON: {error}", param=name) from error
+        if not isinstance(value, kind):
+            raise InvalidRequest(f"{name} must be a JSON {kind.__name__}, not {value!r:.40}", param=name)
+        return value
+
+
+def asked(tensors: Tensors, *, model: str, number: int) -> Asked:
+    """Raises `InvalidRequest`, which names the input."""
+    prompt, sampling = tensors.text("text_input"), tensors.json("sampling_parameters", dict)
+    messages = tensors.json("messages", list)
+    talks = tensors.value("messages") is not None
+    if talks == (prompt is not None):
+        raise InvalidRequest("send one of text_input and messages", param="messages")
+    begun, stream = tensors.value("prefix_tokens"), tensors.value("stream")
+    try:
+        generation = Generation.model_validate(
+            {
+                "id": f"triton.{number}",
+                "model": model,
+                "kind": "chat" if talks else "completion",
+                "messages": messages,
+                "prompt": prompt or "",
+                "guide": sampling.pop("guide", None),
+                "sampling": sampling,
+                "prefix": tensors.text("prefix") or "",
+                "prefix_tokens": 0 if begun is None else int(begun),
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
+    return Asked(generation=generation, stream=stream is None or bool(stream))

@@ -1,0 +1,65 @@
+"""The driver of a partitioned model inside Triton: an engine whose steps go through an ensemble of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.node.engine import EngineBackend, EngineSettings
+from actors.triton.models.engines import parameters, settings_of
+from actors.triton.models.partition import StepCall
+from actors.triton.models.pipeline import PipelineRuntime
+from orchestration.errors import BackendFailed
+
+_OWN = ("folder", "reserves")
+
+_PATIENCE = 1_000_000
+"""Failed steps in a row that the driver lives through: a stage that is away comes back, and it is the stage's
+model that must be loaded anew then, not the driver's."""
+
+
+def driver_of(pb: Any, args: Mapping[str, str]) -> EngineBackend:
+    """The engine of the model that Triton starts with `args`, over the ensemble `<name>-pipeline`.
+
+    `pb` is `triton_python_backend_utils`. Raises `InvalidRequest` for a parameter that cannot be.
+    """
+    said = parameters(args)
+    options = {"max_failures": str(_PATIENCE)} | {key: said[key] for key in said if key not in _OWN}
+    settings = settings_of(EngineSettings, options)
+    pipeline = Pipeline(pb, f"{args['model_name']}-pipeline")
+    runtime = PipelineRuntime(pipeline.step, reserves=said["reserves"] == "true")
+    return EngineBackend([Path(said["folder"])], settings, runtime)
+
+
+class Pipeline:
+    """The ensemble of all stages, called from the engine's thread."""
+
+    def __init__(self, pb: Any, name: str) -> None:
+        self._pb = pb
+        self._name = name
+
+    def step(self, call: StepCall, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """One step; see `actors.triton.models.pipeline.Call`. Raises BackendFailed with the stage's words."""
+        values = {
+            "tokens": tokens,
+            "driver": np.array([call.driver], np.int64),
+            "row": np.array([call.row], np.int32),
+            "lengths": call.lengths,
+            "orders": call.orders,
+        }
+        request = self._pb.InferenceRequest(
+            model_name=self._name,
+            requested_output_names=["logits"],
+            inputs=[self._pb.Tensor(name, np.ascontiguousarray(value)) for name, value in values.items()],
+        )
+        response = request.exec()
+        if response.has_error():
+            raise BackendFailed(f"{self._name}: {response.error().message()}")
+        logits = self._pb.get_output_tensor_by_name(response, "logits").as_numpy()
+        # The engine changes logits in place, and Triton's are read-only shared memory.
+        changeable: NDArray[np.float32] = np.array(logits)
+        return changeable

@@ -1,0 +1,69 @@
+"""The engine that a Triton model's configuration asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from actors.node.engine import EngineBackend, EngineSettings
+from actors.node.engine.settings import OnnxSettings, TorchSettings
+from orchestration.errors import InvalidRequest
+
+S = TypeVar("S", bound=EngineSettings)
+
+_OWN = ("folder", "runtime")
+
+
+def engine_of(args: Mapping[str, str]) -> EngineBackend:
+    """From what Triton hands to `initialize`: the parameters `folder`, `runtime` (torch or onnxruntime) and
+    any setting of the engine, and for torch the device of the instance.
+
+    Raises `InvalidRequest` for a parameter that cannot be, and what the runtimes raise.
+    """
+    said = parameters(args)
+    runtime = said.get("runtime", "torch")
+    if "folder" not in said:
+        raise InvalidRequest("the parameter folder, of the installed model, is missing", param="folder")
+    folder = Path(said["folder"])
+    options = {name: value for name, value in said.items() if name not in _OWN}
+    if runtime == "torch":
+        # Read when torch is loaded. Threads that spin take the cores from the other models' processes.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from actors.node.engine.sessions.torch_runtime import TorchRuntime
+
+        torch = settings_of(TorchSettings, {"device": device_of(args)} | options)
+        return EngineBackend([folder], torch, TorchRuntime(torch))
+    if runtime == "onnxruntime":
+        from actors.node.engine.sessions.onnx_runtime import OnnxRuntime
+
+        onnx = settings_of(OnnxSettings, options)
+        return EngineBackend([folder], onnx, OnnxRuntime(onnx))
+    raise InvalidRequest(f"runtime {runtime!r} is none of torch and onnxruntime", param="runtime")
+
+
+def parameters(args: Mapping[str, str]) -> dict[str, str]:
+    """The `parameters` of the model's configuration."""
+    found = json.loads(args["model_config"]).get("parameters", {})
+    return {name: value["string_value"] for name, value in found.items()}
+
+
+def device_of(args: Mapping[str, str]) -> str:
+    """`cpu` or `cuda:N`, as the instance group says."""
+    if args["model_instance_kind"] == "GPU":
+        return f"cuda:{args['model_instance_device_id']}"
+    return "cpu"
+
+
+def settings_of(kind: type[S], options: Mapping[str, str]) -> S:
+    """Settings from words. Raises `InvalidRequest` that names the parameter."""
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"parameter {where}: {first['msg']}", param=where) from error

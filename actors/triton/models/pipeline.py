@@ -1,0 +1,108 @@
+"""The driver's side of a partitioned model: a runtime of the engine whose layers and cache are elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.models.manifest import ModelManifest
+from actors.node.engine.kv import KvShape
+from actors.node.engine.prefix import PrefixCache
+from actors.node.engine.runtime import Encoder, Opened
+from actors.node.engine.settings import EngineSettings
+from actors.triton.models.partition import Order, StepCall, whole_shape
+from orchestration.errors import InvalidRequest
+
+Call = Callable[[StepCall, NDArray[np.int64]], NDArray[np.float32]]
+"""Takes one step with tokens [n, t] through all stages: the logits [n, vocabulary] after the last token of
+each row. Raises an OrchestraError when a stage fails."""
+
+
+class PipelineCache:
+    """The engine's view of the stages' keys and values.
+
+    Orders wait for the next step, so they cost no call of their own; but when no row is taken any more no
+    step may follow, and what is to be freed then is told at once. Every stage does the same to its own part.
+    """
+
+    def __init__(self, shape: KvShape, call: Call, *, rows: int) -> None:
+        self.shape = shape
+        self._call = call
+        self._rows = rows
+        self._driver = time.time_ns()
+        self._orders: list[tuple[int, int, int, int]] = []
+        self._touched: set[int] = set()
+        """Rows that may have memory in the stages."""
+
+    def step(self, row: int, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The logits [n, vocabulary] after `tokens` [n, t] of the rows from `row` on."""
+        orders = np.array(self._orders, np.int32).reshape(-1, 4)
+        call = StepCall(driver=self._driver, row=row, lengths=lengths, orders=orders)
+        # An order is done with however the call ends: a stage that fails has lost its rows, and says so.
+        self._orders.clear()
+        return self._call(call, tokens)
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        self._orders.append((Order.MOVE, source, target, tokens))
+
+    def reserve(self, blocks: int, block: int) -> None:
+        """Nothing: the stages know from their configuration how many blocks they may have to keep."""
+
+    def keep(self, place: int, row: int, start: int) -> None:
+        self._orders.append((Order.KEEP, row, place, start))
+
+    def restore(self, place: int, row: int, start: int) -> None:
+        self._orders.append((Order.RESTORE, row, place, start))
+
+    def claim(self, row: int, tokens: int) -> None:
+        self._touched.add(row)
+
+    def fit(self, limit: int, free: Sequence[int]) -> None:
+        """Free every row that nobody has: the memory belongs to other models of the stages' devices too."""
+        for row in self._touched.intersection(free):
+            self._orders.append((Order.FREE, row, 0, 0))
+            self._touched.discard(row)
+        if len(free) == self._rows and self._orders:
+            self.step(0, np.empty((0, 1), np.int64), np.empty(0, np.int32))
+
+
+class PipelineSession:
+    """See `actors.node.engine.runtime.Session`; one call of the pipeline for all rows of a step."""
+
+    def __init__(self, cache: PipelineCache) -> None:
+        self._cache = cache
+
+    def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._cache.step(0, tokens[:, np.newaxis], lengths)
+
+    def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._cache.step(row, tokens[np.newaxis], np.array([past], np.int32))[0]
+        return logits
+
+
+class PipelineRuntime:
+    """A model whose stages are elsewhere, reached by `call`. What it loads is the tokenizer alone."""
+
+    provider = "triton pipeline"
+
+    def __init__(self, call: Call, *, reserves: bool = False) -> None:
+        self._call = call
+        self.reserves = reserves
+
+    def shape(self, manifest: ModelManifest) -> KvShape:
+        return whole_shape(manifest)
+
+    def open(
+        self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
+    ) -> Opened:
+        cache = PipelineCache(self.shape(manifest), self._call, rows=rows)
+        kept = settings.prefix_cache_bytes
+        prefix = PrefixCache(cache, block=settings.prefix_block, capacity_bytes=kept)
+        return Opened(session=PipelineSession(cache), kv=cache, prefix=prefix)
+
+    def encoder(self, folder: Path) -> Encoder:
+        raise InvalidRequest("an embedding model is not partitioned", param="model")

@@ -1,0 +1,124 @@
+"""Makes a tritonserver ready to run: its backend folder, its libraries, the Python that its models get.
+
+The wheel nvidia-pytriton 0.7.0 ships the Python backend in pieces, a stub for each version of Python and the
+libraries somewhere else. The folder made here holds links into it, so a new wheel is followed at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from actors.triton.errors import DataFolderUnusable, ExtraMissing, Unfit
+from actors.triton.locate import Installation
+
+STUB = "triton_python_backend_stub"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a start takes. `backends` is None where the server knows its own; `environment` comes over this
+    process's."""
+
+    binary: Path
+    backends: Path | None
+    environment: Mapping[str, str]
+
+
+def prepare(installation: Installation, folder: Path) -> Prepared:
+    """`installation` with its backends under `folder`, which is made. Cheap, and right to call at each start.
+
+    Raises `Unfit` when this Python cannot run models, `ExtraMissing`, `DataFolderUnusable`.
+    """
+    check_numpy(_version("numpy"))
+    # The stub asks the first `python3` on PATH where its packages are: this environment's, .pth files too.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    # Several models spin against each other otherwise: on two cores a step took twice as long.
+    common = {"PATH": path, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    if installation.wheel is None:
+        return Prepared(binary=installation.binary, backends=None, environment=common)
+    libraries = [str(_wheel_libraries(installation.wheel))]
+    if (python := _python_library()) is not None:
+        libraries.append(str(python))
+    if before := os.environ.get("LD_LIBRARY_PATH"):
+        libraries.append(before)
+    return Prepared(
+        binary=installation.binary,
+        backends=_link_backends(installation.wheel, folder / "backends"),
+        environment=common | {"LD_LIBRARY_PATH": os.pathsep.join(libraries)},
+    )
+
+
+def check_numpy(version: str | None) -> None:
+    """Raises `Unfit` for a numpy that the Python backend of Triton cannot load."""
+    if version is None:
+        raise ExtraMissing.of("Triton's Python models need numpy")
+    if int(version.partition(".")[0]) >= 2:
+        raise Unfit(
+            f"numpy {version} is installed, and Triton's Python backend crashes with numpy 2 (its models "
+            "report 'Stub process is not healthy'): pip install 'numpy<2'"
+        )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _wheel_libraries(wheel: Path) -> Path:
+    return wheel.parents[1] / "nvidia_pytriton.libs"
+
+
+def _python_library() -> Path | None:
+    """The folder of this Python's shared library; None where the loader finds it by itself.
+
+    Raises `Unfit` for a Python that was built without one.
+    """
+    name = sysconfig.get_config_var("INSTSONAME") or ""
+    if ".so" not in name:
+        raise Unfit(
+            f"{sys.executable} was built without its shared library, which Triton's Python backend loads: "
+            "use a Python built with --enable-shared (Debian's, pyenv's with PYTHON_CONFIGURE_OPTS)"
+        )
+    usual = Path(str(sysconfig.get_config_var("LIBDIR")))
+    return usual if (usual / name).exists() else None
+
+
+def _link_backends(wheel: Path, folder: Path) -> Path:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = wheel / "python_backend_stubs" / version / STUB
+    if not stub.is_file():
+        known = sorted(path.name for path in stub.parents[1].glob("*"))
+        raise Unfit(
+            f"the wheel nvidia-pytriton has no stub for Python {version}, only for {', '.join(known)}"
+        )
+    wanted = {path.name: path for path in (wheel / "backends" / "python").iterdir() if path.is_file()}
+    wanted[STUB] = stub
+    python = folder / "python"
+    try:
+        python.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name, target in wanted.items():
+            _link(python / name, target)
+    except OSError as error:
+        raise DataFolderUnusable(
+            f"cannot make Triton's backend folder {python}: {error.strerror or error}; "
+            "choose another place with --data"
+        ) from error
+    return folder
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` point at `target` in one step, as another process may do at the same time."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)

@@ -1,0 +1,148 @@
+"""Writes a model repository that Triton loads as it is: configurations, code, links to installed models."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from actors.data_files import data_folder
+from actors.models.catalogue import catalogue
+from actors.models.folder import storage_errors, verify
+from actors.models.manifest import MANIFEST, ModelManifest
+from actors.models.pull import installed
+from actors.triton.config import CONFIG, parse
+from actors.triton.errors import BadRepository
+from actors.triton.recipe import Part, Wish, common_values, parts
+from orchestration.errors import InvalidRequest, UnknownModel
+
+TEMPLATES = "triton_models"
+WEIGHTS = "weights"
+"""The link beside `model.py` to the installed model's folder."""
+
+OnPart = Callable[[Part], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A model of the repository as it is to be: its text is checked, nothing is on disk."""
+
+    part: Part
+    config: str
+    model_py: Path | None
+    weights: Path | None
+    """The installed model's folder, where the part reads it."""
+
+
+def write_repository(
+    out: Path,
+    models_folder: Path,
+    names: Iterable[str],
+    wish: Wish,
+    *,
+    force: bool = False,
+    on_part: OnPart = lambda part: None,
+) -> list[str]:
+    """Write the models `names`, installed in `models_folder`, into the repository `out`, which is made.
+
+    With `force` it may hold models already: those of `names`, with the parts of an earlier cut, are replaced.
+    `on_part` is told each part that is there. Returns the names of all parts. Everything is checked before
+    the first file is written, and a model's folder appears whole. Raises `BadRepository` for an `out` that is
+    not empty or not a folder, `UnknownModel`, `InvalidRequest`, `CorruptModel`, `ModelStorage`.
+    """
+    out = out.expanduser().absolute()
+    names = list(dict.fromkeys(names))
+    _check_place(out, force)
+    plans = {name: _planned(out, installed_model(name, models_folder), wish) for name in names}
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".orchestra-", dir=out) as staging:
+            for name, plan in plans.items():
+                _remove(out, name)
+                for each in plan:
+                    _write(Path(staging), out, each)
+                    on_part(each.part)
+    return [each.part.name for plan in plans.values() for each in plan]
+
+
+def installed_model(name: str, models_folder: Path) -> Path:
+    """The folder of an installed model. Raises `UnknownModel`, `InvalidRequest` with the way out, and
+    `CorruptModel`."""
+    folder = models_folder / name
+    if (folder / MANIFEST).is_file():
+        verify(folder, hashes=False)
+        return folder
+    if name in catalogue():
+        raise InvalidRequest(
+            f"the model {name!r} is not installed in {models_folder}: orchestra models pull {name}",
+            param="model",
+        )
+    known = {*catalogue(), *(model.manifest.name for model in installed(models_folder))}
+    raise UnknownModel.of(name, sorted(known))
+
+
+def _check_place(out: Path, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise BadRepository(f"{str(out)!r} is a file: a model repository is a folder", param="out")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise BadRepository(
+            f"{str(out)!r} is not empty; with --force the models are written into it, over those of their "
+            "names, and the others stay",
+            param="out",
+        )
+
+
+def _planned(out: Path, folder: Path, wish: Wish) -> list[Written]:
+    manifest = ModelManifest.read(folder)
+    found = []
+    for part in parts(manifest, wish):
+        template = data_folder(TEMPLATES) / part.template
+        link = out / part.name / "1" / WEIGHTS
+        values = common_values(manifest, link) | part.values
+        text = Template((template / CONFIG).read_text(encoding="utf-8")).substitute(
+            {key: _escaped(value) if key == "folder" else value for key, value in values.items()}
+        )
+        config = parse(text, f"{part.name}/{CONFIG}")
+        if config.name != part.name:
+            raise BadRepository(
+                f"the template {part.template} gives the name {config.name!r}, not {part.name!r}"
+            )
+        model_py = template / "1" / "model.py"
+        found.append(
+            Written(
+                part=part,
+                config=text,
+                model_py=model_py if model_py.is_file() else None,
+                weights=folder.resolve() if "folder" in config.parameters else None,
+            )
+        )
+    return found
+
+
+def _escaped(text: str) -> str:
+    """As the inside of a string of protobuf's text format."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _write(staging: Path, out: Path, model: Written) -> None:
+    made = staging / model.part.name
+    version = made / "1"
+    version.mkdir(parents=True)
+    (made / CONFIG).write_text(model.config, encoding="utf-8")
+    if model.model_py is not None:
+        shutil.copyfile(model.model_py, version / "model.py")
+    if model.weights is not None:
+        (version / WEIGHTS).symlink_to(model.weights)
+    made.rename(out / model.part.name)
+
+
+def _remove(out: Path, name: str) -> None:
+    """Take away what an earlier writing of this model left, another cut's stages too."""
+    ours = re.compile(re.escape(name) + r"(-pipeline|-stage-[0-9]+|-tokenizer|-encoder|-pooling)?")
+    for path in out.iterdir():
+        if ours.fullmatch(path.name) and (path / CONFIG).is_file():
+            shutil.rmtree(path)

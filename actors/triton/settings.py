@@ -1,0 +1,58 @@
+"""How a tritonserver of our own is to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.runtime.supervision import RestartPolicy
+
+Runtime = Literal["torch", "onnxruntime"]
+"""What computes a chat model inside Triton."""
+
+
+class TritonServerSettings(BaseModel):
+    """Checked once, at the start. A port of 0 takes a free one and keeps it over restarts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Path()
+    """The server's own folder for its log and its backends. A node's is `<data>/triton`, whatever is said."""
+    repository: Path = Path()
+    """The model repository; it must exist. Empty: a node's is `<data>/triton/repository`, which the node
+    writes anew at each start for the models that it serves, with the next three."""
+    device: str = "cpu"
+    partitions: int = Field(default=1, ge=1)
+    runtime: Runtime = "torch"
+    grpc_port: int = Field(default=0, ge=0, le=65_535)
+    http_port: int = Field(default=0, ge=0, le=65_535)
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    trace_url: str = ""
+    """OTLP/HTTP address for Triton's own spans, for example http://127.0.0.1:4318/v1/traces; empty: none.
+    Only requests that bring a `traceparent` are traced."""
+    auto_complete: bool = False
+    """Whether Triton may complete a config.pbtxt; it then starts the process of a Python model twice. A
+    node's does with a repository that is named."""
+    max_log_bytes: int = Field(default=16 * 2**20, ge=2**16)
+    """A log that is longer at a start of the server is put aside as `server.log.1`."""
+    start_timeout_s: float = Field(default=60.0, gt=0)
+    stop_timeout_s: float = Field(default=20.0, gt=0)
+    """From SIGTERM, at which streams may finish, to SIGKILL."""
+    first_backoff_s: float = Field(default=0.2, gt=0)
+    """Before the first restart; doubles with every further death within the window."""
+    max_backoff_s: float = Field(default=10.0, gt=0)
+    max_restarts: int = Field(default=5, ge=0)
+    """More deaths than this within `restart_window_s` end it."""
+    restart_window_s: float = Field(default=120.0, gt=0)
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        return RestartPolicy(
+            backoff_s=self.first_backoff_s,
+            max_backoff_s=self.max_backoff_s,
+            jitter=0.0,
+            max_restarts=self.max_restarts,
+            window_s=self.restart_window_s,
+        )

@@ -1,0 +1,105 @@
+"""Time to the first token from a model that has to be loaded, and from one that was loaded ahead.
+
+`python -m tests.bench.warming [--times 10]`: an ONNX node has memory for SmolLM2-135M or for an encoder. The
+chat model is asked for while the other is in memory (cold), and after it was loaded ahead as a forecast would
+(warmed), in turns. Then the share of cold starts on the made-up trace of `tests/warming/rhythm.py`, in its
+last week, without the forecast and with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from actors.node.backends.onnx import OnnxBackend
+from actors.node.role import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.subjects import NodeAddress
+from actors.runtime.system import ActorSystem
+from orchestration.forecast import Forecast
+from orchestration.messages import Chunk, LoadModel, UnloadModel
+from tests.fixtures.eventually import eventually
+from tests.fixtures.models import minilm_folder, smollm2_folder
+from tests.fixtures.nats import start_nats
+from tests.fixtures.small_memory import of
+from tests.fixtures.stage import Stage
+from tests.fixtures.stage import stage as set_up
+from tests.warming.rhythm import WEEK_S, WarmedNode, trace
+
+CHAT, OTHER = "smollm2-135m", "all-minilm-l6-v2"
+MEMORY_MB = 150
+NODE = "warming"
+
+
+async def tell(stage: Stage, wanted: LoadModel | UnloadModel) -> None:
+    address = NodeAddress(NODE)
+    subject = address.load if isinstance(wanted, LoadModel) else address.unload
+    await stage.bus.request(subject, wanted.model_dump_json().encode(), timeout=60)
+
+
+async def first_token_s(stage: Stage) -> float:
+    """Of a short prompt, whose tokens are not kept from before."""
+    began = time.perf_counter()
+    generation = of(stage, CHAT, f"What do bees make at {time.time()}?", tokens=2)
+    took = 0.0
+    async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
+        async for event in events:
+            if isinstance(event, Chunk) and not took:
+                took = time.perf_counter() - began
+    return took
+
+
+async def cold_and_warmed(url: str, times: int) -> None:
+    async with set_up(url) as stage:
+        backend = OnnxBackend([smollm2_folder(), minilm_folder()])
+        settings = NodeSettings(id=NODE, memory_mb=MEMORY_MB)
+        node = await stage.stack.enter_async_context(run_node(stage.bus, backend, settings, ActorSystem()))
+        dispatcher = await stage.dispatcher(sees=0)
+        await eventually(lambda: dispatcher.registry.serving(CHAT))
+        took: dict[str, list[float]] = {"cold": [], "warmed": []}
+        for _ in range(times):
+            for how, found in took.items():
+                await tell(stage, UnloadModel(model=CHAT))
+                await tell(stage, LoadModel(model=OTHER))
+                if how == "warmed":
+                    await tell(stage, LoadModel(model=CHAT, ahead=True, leaving=(OTHER,)))
+                found.append(await first_token_s(stage))
+        for how, found in took.items():
+            print(f"first token {how:8} p50 {statistics.median(found):.3f} s  worst {max(found):.3f} s")
+        use = node.describe().memory
+        print(f"the node counted {use.cold} cold, {use.warmed} warmed, {use.hits} hits")
+
+
+def on_the_trace() -> None:
+    asked = list(trace(3))
+    for name, forecast in (("without", None), ("with", Forecast())):
+        found = WarmedNode(forecast).run(iter(asked), 2 * WEEK_S)
+        share = found["cold"] / sum(found.values())
+        print(f"trace {name:8} the forecast: {found['cold']} cold of {sum(found.values())} ({share:.2%})")
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=10)
+    times = cast(int, parser.parse_args().times)
+    with tempfile.TemporaryDirectory(prefix="orchestra-bench-") as folder:
+        nats = start_nats(Path(folder))
+        try:
+            await cold_and_warmed(nats.url, times)
+        finally:
+            nats.stop()
+    on_the_trace()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,143 @@
+"""Dispatchers, a node whose memory is small, and the forecast that lies in NATS between them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from actors.cli.main import root
+from actors.dispatcher import Dispatcher
+from actors.dispatcher.settings import WarmingSettings
+from actors.dispatcher.tally import SEEN, Seen
+from actors.dispatcher.warmer import FORECAST, STATE, Kept
+from actors.node.node import Node
+from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.kv import Bucket
+from actors.runtime.service import ERROR_CODE
+from actors.runtime.subjects import NodeAddress
+from orchestration.forecast import Step
+from orchestration.messages import LoadModel, Residence
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats, start_nats
+from tests.fixtures.small_memory import loaded, models_of, of, small_node
+from tests.fixtures.stage import SETTINGS, Stage
+from tests.fixtures.stage import stage as set_up
+
+WARMS = SETTINGS.model_copy(update={"warming": WarmingSettings(interval_s=0.2, save_s=0.5)})
+
+
+@pytest.fixture(scope="module")
+def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
+    """A server of its own: whoever holds the lease warms all nodes of a server."""
+    running = start_nats(Path(tmp_path_factory.mktemp("warming")))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def stage(own_nats: RunningNats) -> AsyncIterator[Stage]:
+    async with set_up(own_nats.url) as stage:
+        yield stage
+
+
+async def ask(stage: Stage, model: str, envelope: Envelope) -> None:
+    async for _ in stage.asker.stream(of(stage, model, tokens=1), envelope):
+        pass
+
+
+async def told(stage: Stage, node: Node, wanted: LoadModel) -> tuple[str, Residence | None]:
+    body = wanted.model_dump_json().encode()
+    answer = await stage.bus.request(NodeAddress(node.id).load, body, timeout=10)
+    code = answer.header(ERROR_CODE)
+    return code, None if code else Residence.model_validate_json(answer.data)
+
+
+def holder(*dispatchers: Dispatcher) -> list[Dispatcher]:
+    return [each for each in dispatchers if each._warmer.holds]
+
+
+async def learnt(stage: Stage, dispatcher: Dispatcher, planner: str, writer: str) -> None:
+    """As if runs of a pattern had gone on for a while: each calls one model, then the other."""
+    for run in range(5):
+        steps = [Step(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
+        stage.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
+    state = f"maestro\n{planner}"
+    await eventually(lambda: state in dispatcher._warmer.forecast.state(time.time()).followers)
+
+
+async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is_at_work(
+    stage: Stage,
+) -> None:
+    planner, other, writer = models_of(stage, 3)
+    node = await small_node(stage, (planner, other, writer), fit=2, load_s=0.3)
+    dispatcher = await stage.dispatcher(WARMS, sees=0)
+    await eventually(lambda: dispatcher._warmer.holds)
+    assert loaded(node) == [planner, other]
+    await learnt(stage, dispatcher, planner, writer)
+    envelope = Envelope(deadline=time.time() + 30, trace=new_trace(), pattern="maestro")
+    await ask(stage, planner, envelope)
+    await eventually(lambda: loaded(node) == [planner, writer])
+    await ask(stage, writer, envelope)
+    await ask(stage, other, Envelope.within(30))
+    use = node.describe().memory
+    assert (use.warmed, use.cold, use.hits) == (1, 1, 1)
+
+
+async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(stage: Stage) -> None:
+    planner, writer = models_of(stage, 2)
+    first = await stage.dispatcher(WARMS, sees=0)
+    await eventually(lambda: first._warmer.holds)
+    second = await stage.dispatcher(WARMS, sees=0)
+    await learnt(stage, first, planner, writer)
+    assert holder(first, second) == [first]
+    await first._warmer.stop()
+    await eventually(lambda: second._warmer.holds)
+    assert holder(first, second) == [second]
+    followers = second._warmer.forecast.state(time.time()).followers
+    assert followers[f"maestro\n{planner}"][writer] > 3
+
+
+async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(stage: Stage) -> None:
+    a, b, c = models_of(stage, 3)
+    node = await small_node(stage, (a, b, c), fit=2)
+    wanted = LoadModel(model=c, ahead=True)
+    assert (await told(stage, node, wanted))[0] == "429"
+    assert node.describe().memory.claims == (), "nobody waits for it"
+    node.memory.take(b)
+    assert (await told(stage, node, wanted.model_copy(update={"leaving": (b,)})))[0] == "429"
+    node.memory.release(b)
+    code, found = await told(stage, node, wanted.model_copy(update={"leaving": (b,)}))
+    assert (code, found and found.changed, loaded(node)) == ("", True, [a, c])
+    code, found = await told(stage, node, wanted)
+    assert (code, found and found.changed) == ("", False)
+
+
+async def test_what_is_written_down_is_shown_by_status(stage: Stage, own_nats: RunningNats) -> None:
+    (model,) = models_of(stage, 1)
+    dispatcher = await stage.dispatcher(WARMS, sees=0)
+    await eventually(lambda: dispatcher._warmer.holds)
+    stage.bus.post(SEEN, Seen(arrivals={model: 500}).model_dump_json().encode())
+    bucket = Bucket(stage.bus, FORECAST)
+
+    async def written() -> bool:
+        entry = await bucket.get(STATE)
+        return entry is not None and model in Kept.model_validate_json(entry.value or b"").expected
+
+    await eventually(written)
+    words = ["status", "--nats", own_nats.url]
+    result = await asyncio.to_thread(CliRunner().invoke, root, words, catch_exceptions=False)
+    assert f"forecast for 10 min: {model} " in result.stdout
+
+
+async def test_what_cannot_be_read_does_not_stop_it(stage: Stage) -> None:
+    await Bucket(stage.bus, FORECAST).put(STATE, b"not what it was")
+    dispatcher = await stage.dispatcher(WARMS, sees=0)
+    await eventually(lambda: dispatcher._warmer.holds)
+    stage.bus.post(SEEN, b"nor this")
+    stage.bus.post(SEEN, Seen(arrivals={"m": 3}).model_dump_json().encode())
+    await eventually(lambda: "m" in dispatcher._warmer.forecast.state(time.time()).models)

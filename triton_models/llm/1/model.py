@@ -1,0 +1,19 @@
+"""A chat model on Orchestra's engine, which batches continuously; the tensors are told in config.pbtxt."""
+
+from __future__ import annotations
+
+import triton_python_backend_utils as pb_utils
+
+from actors.triton.models.chat import ChatServer
+from actors.triton.models.engines import engine_of
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.server = ChatServer(pb_utils, engine_of(args), name=args["model_name"])
+
+    def execute(self, requests):
+        self.server.take(requests)  # answers go out through each request's sender, as they come
+
+    def finalize(self):
+        self.server.close()
