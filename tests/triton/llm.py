@@ -85,6 +85,10 @@ def inputs(text: str | None = None, **said: Any) -> list[InferInput]:
     return made
 
 
+def _final(result: Any) -> bool:
+    return bool(result.get_response().parameters["triton_final_response"].bool_param)
+
+
 async def responses(
     client: grpc.InferenceServerClient, model: str, tensors: list[InferInput]
 ) -> AsyncGenerator[tuple[Any, Any], None]:
@@ -94,13 +98,15 @@ async def responses(
         yield {"model_name": model, "inputs": tensors, "enable_empty_final_response": True}
 
     stream = client.stream_infer(requests())
+    ended = False
     try:
         async for result, error in stream:
+            ended = error is not None or _final(result)
             yield result, error
-            if error is not None or result.get_response().parameters["triton_final_response"].bool_param:
-                return
     finally:
-        stream.cancel()
+        # Not when it has ended: Triton 2.51 may keep a model in memory for ever when that comes too late.
+        if not ended:
+            stream.cancel()
 
 
 async def ask(client: grpc.InferenceServerClient, model: str, text: str | None = None, **said: Any) -> Told:
@@ -111,7 +117,7 @@ async def ask(client: grpc.InferenceServerClient, model: str, text: str | None =
             if error is not None:
                 told.error = error.message()
                 continue
-            told.finals += result.get_response().parameters["triton_final_response"].bool_param
+            told.finals += _final(result)
             told.pieces.append(result.as_numpy("text_output")[0].decode())
             told.tokens += int(result.as_numpy("token_count")[0])
             told.reason = result.as_numpy("finish_reason")[0].decode()

@@ -117,7 +117,8 @@ class Engine(Worker[ChatJob]):
         while self._prefilling:
             row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
             self._reuse(row)
-            left = allowance(self._size.tokens, spent, row.unread) - spent
+            usual = allowance(self._settings.prefill_budget, spent, row.unread)
+            left = max(usual, self._size.tokens) - spent
             if left <= 0:
                 break
             self._turn += 1

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from actors.node.backends.base import Finish, Piece
+from actors.node.backends.base import Backend, Finish, Piece
 from actors.node.backends.triton import TritonBackend, TritonSettings
 from orchestration.messages import ChatMessage, Generation
 from tests.fixtures.triton import RunningTriton
@@ -45,6 +45,27 @@ output [
 instance_group [ { kind: KIND_CPU count: 1 } ]
 dynamic_batching { preferred_batch_size: [ 2 ] max_queue_delay_microseconds: 0 }
 """
+VLLM = """
+backend: "python"
+max_batch_size: 0
+model_transaction_policy { decoupled: true }
+input [
+  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "exclude_input_in_output" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "return_finish_reason" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "return_num_input_tokens" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "return_num_output_tokens" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "sampling_parameters" data_type: TYPE_STRING dims: [ 1 ] optional: true }
+]
+output [
+  { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "finish_reason" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "num_input_tokens" data_type: TYPE_UINT32 dims: [ 1 ] },
+  { name: "num_output_tokens" data_type: TYPE_UINT32 dims: [ -1 ] }
+]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
 _numbers = itertools.count()
 
 
@@ -55,6 +76,11 @@ def chat_model(server: RunningTriton, *, text: str = "TYPE_STRING") -> str:
 
 def embedding_model(server: RunningTriton) -> str:
     return _written(server, "embedding", EMBEDDING)
+
+
+def vllm_model(server: RunningTriton) -> str:
+    """One with the tensors of NVIDIA's vLLM backend, which says again what it is asked."""
+    return _written(server, "vllm", VLLM)
 
 
 def _written(server: RunningTriton, kind: str, config: str) -> str:
@@ -84,7 +110,7 @@ def saying(model: str, script: str, **more: Any) -> Generation:
     return Generation(id=f"test.{next(_numbers)}", model=model, messages=(message,), **more)
 
 
-async def answered(backend: TritonBackend, generation: Generation) -> tuple[str, Finish]:
+async def answered(backend: Backend, generation: Generation) -> tuple[str, Finish]:
     """The whole text, and the end."""
     outputs = [output async for output in backend.generate(generation)]
     finish = outputs[-1]

@@ -32,8 +32,6 @@ async def streamed(
             if piece is not None:
                 limit = settings.token_timeout_s
                 yield piece
-            if reader.ended:
-                break
     yield reader.finish()
 
 
@@ -48,6 +46,8 @@ async def embedded(
         texts = generation.inputs[index : index + pulse.model.batch]
         with pulse.asked(embedding_inputs(texts)) as stream:
             result = await pulse.next(stream, settings.first_token_timeout_s)
+            while result is not None and await pulse.next(stream, settings.token_timeout_s) is not None:
+                pass  # to the end: it is not to be cancelled
         if result is None:
             raise BackendFailed(f"model {generation.model!r} ended without an answer")
         vectors = _array(result, "embedding", np.dtype("<f4"), generation.model)
@@ -63,7 +63,7 @@ async def embedded(
 
 
 class AnswerReader:
-    """Reads the responses of one chat or completion; `ended` once the finish reason came."""
+    """Reads the responses of one chat or completion."""
 
     __slots__ = ("_generation", "_own", "_reason", "_tokens", "_usage")
 
@@ -74,16 +74,13 @@ class AnswerReader:
         self._tokens = 0
         self._usage: Usage | None = None
 
-    @property
-    def ended(self) -> bool:
-        return bool(self._reason)
-
     def take(self, result: InferResult) -> Piece | None:
         """The text in one response, if any. Raises `BackendFailed` for what is none."""
         text = self._text(result, "text_output")
         counts = _array(result, "token_count", np.dtype("<i4"), self._generation.model)
         tokens = int(counts[0]) if counts is not None and len(counts) else int(bool(text) or not self._own)
-        self._reason = self._text(result, "finish_reason")
+        reason = self._text(result, "finish_reason")
+        self._reason = self._reason if reason in ("", "None") else reason  # vLLM's, until the last
         usage, logprobs = self._text(result, "usage"), self._text(result, "logprobs")
         try:
             if usage:
@@ -94,7 +91,7 @@ class AnswerReader:
                 f"a usage or logprobs that cannot be read: {error.errors()[0]['msg']}"
             ) from error
         if not self._own:
-            self._count(result)
+            tokens = self._counted(result) or tokens
         if not text and not tokens:
             return None
         self._tokens += tokens
@@ -112,16 +109,18 @@ class AnswerReader:
         usage = self._usage or Usage(completion_tokens=self._tokens + begun, estimated=True)
         return Finish(reason=reason, usage=usage)
 
-    def _count(self, result: InferResult) -> None:
-        """vLLM's backend tells the counts so far; what another node wrote was a part of the prompt."""
-        read, written = (result.as_numpy(name) for name in ("num_input_tokens", "num_output_tokens"))
+    def _counted(self, result: InferResult) -> int:
+        """vLLM's backend tells the prompt's tokens, of which what another node wrote was a part, and those of
+        this response; 0 where it tells neither."""
+        read, written = result.as_numpy("num_input_tokens"), result.as_numpy("num_output_tokens")
         if read is None or written is None or not (len(read) and len(written)):
-            return
-        before, begun = self._usage or Usage(), self._generation.prefix_tokens
+            return 0
+        begun = self._generation.prefix_tokens
+        before = begun if self._usage is None else self._usage.completion_tokens
         self._usage = Usage(
-            prompt_tokens=max(0, int(read[0]) - begun),
-            completion_tokens=max(begun, before.completion_tokens) + int(written[0]),
+            prompt_tokens=max(0, int(read[0]) - begun), completion_tokens=before + int(written[0])
         )
+        return int(written[0])
 
     def _text(self, result: InferResult, name: str) -> str:
         values = _array(result, name, np.dtype(object), self._generation.model)

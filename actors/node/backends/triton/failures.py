@@ -27,7 +27,14 @@ _NOT_LOADED = ("has no available versions", "is not found", "is not ready")
 _STUB_DEAD = ("is not healthy", "Stub process")
 _NO_MEMORY = ("out of memory", "outofmemory", "bad_alloc", "cannot allocate memory", "failed to allocate")
 _FULL = ("exceeds maximum queue size", "request timeout expired")
-_DISAGREES = ("data-type is", "unexpected shape", "unexpected inference input", "inputs but got", "byte size")
+_DISAGREES = (
+    "data-type is",
+    "unexpected shape",
+    "unexpected inference input",
+    "inputs but got",
+    "byte size",
+    "batch-size must be",
+)
 
 
 class ServerGone(Unavailable):

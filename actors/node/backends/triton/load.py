@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.node.backends.triton.settings import TritonSettings
@@ -59,24 +59,31 @@ class Load:
         self._settings = settings
         self._silent = False
         self._reading: asyncio.Task[None] | None = None
+        self._session: ClientSession | None = None
 
     async def start(self) -> None:
         """Read once, and go on until `stop`."""
-        session = ClientSession(timeout=ClientTimeout(total=self._settings.connect_timeout_s))
-        await self._read(session)
-        self._reading = asyncio.create_task(self._go_on(session), name="triton load")
+        # A connection that is kept open would hold up the server's end for as long as it may take.
+        self._session = ClientSession(
+            connector=TCPConnector(force_close=True),
+            timeout=ClientTimeout(total=self._settings.connect_timeout_s),
+        )
+        await self._read(self._session)
+        self._reading = asyncio.create_task(self._go_on(self._session), name="triton load")
 
     async def stop(self) -> None:
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.cancel()
             await asyncio.wait({reading})
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def _go_on(self, session: ClientSession) -> None:
-        async with session:
-            while True:
-                await asyncio.sleep(self._settings.watch_s)
-                await self._read(session)
+        while True:
+            await asyncio.sleep(self._settings.watch_s)
+            await self._read(session)
 
     async def _read(self, session: ClientSession) -> None:
         try:

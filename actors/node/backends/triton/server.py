@@ -121,12 +121,13 @@ class Server:
 class Stream:
     """The responses to one request."""
 
-    __slots__ = ("_call", "_host", "_model")
+    __slots__ = ("_call", "_ended", "_host", "_model")
 
     def __init__(self, host: str, model: str, call: Any) -> None:
         self._host = host
         self._model = model
         self._call = call
+        self._ended = False
 
     async def next(self) -> InferResult | None:
         """The next response, None after the last. Raises `OrchestraError`, and `CancelledError` after
@@ -134,6 +135,7 @@ class Stream:
         try:
             result, error = await anext(self._call)
         except StopAsyncIteration:
+            self._ended = True
             return None
         except grpc.RpcError as error:
             raise of_error(self._host, self._model, error) from error
@@ -142,8 +144,9 @@ class Stream:
         return result
 
     def cancel(self) -> None:
-        """The server sees it within a step of its model."""
-        self._call.cancel()
+        """The server sees it within a step of its model. Nothing once the stream was read to its end."""
+        if not self._ended:
+            self._call.cancel()
 
 
 def _trace() -> dict[str, str] | None:

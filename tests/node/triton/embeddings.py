@@ -1,0 +1,23 @@
+"""Asking a backend for vectors."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.node.backends.base import Backend, Embeddings
+from orchestration.messages import Generation
+
+
+async def vectors(backend: Backend, model: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors [texts, hidden]."""
+    generation = Generation(id="test.1", kind="embedding", model=model, inputs=tuple(texts))
+    found: list[NDArray[np.float32]] = []
+    async for output in backend.generate(generation):
+        if isinstance(output, Embeddings):
+            assert output.index == len(found)
+            found += [np.frombuffer(base64.b64decode(each), "<f4") for each in output.vectors]
+    return np.stack(found)

@@ -1,0 +1,126 @@
+"""The catalogue's own models in Triton give, through the backend, what the ONNX node gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pytest
+
+from actors.node.backends.onnx import OnnxBackend
+from actors.node.backends.triton import TritonBackend
+from actors.triton.recipe import Wish
+from actors.triton.repository import write_repository
+from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from tests.fixtures.eventually import eventually
+from tests.fixtures.models import minilm_folder, models_folder, smollm2_folder
+from tests.fixtures.triton import RunningTriton
+from tests.node.triton.embeddings import vectors
+from tests.node.triton.repository import answered, backend_for
+
+CHAT, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
+QUESTIONS = (
+    "Which city is the capital of France?",
+    "What do bees make? Answer in one sentence.",
+    "Count from one to five.",
+)
+
+
+@pytest.fixture(scope="module")
+def written(triton_server: RunningTriton) -> Iterator[RunningTriton]:
+    """A server with both models in its repository, the chat model by onnxruntime."""
+    smollm2_folder(), minilm_folder()
+    wish = Wish(runtime="onnxruntime")
+    write_repository(triton_server.repository, models_folder(), [CHAT, EMBEDDER], wish, force=True)
+    yield triton_server
+    for name in (CHAT, EMBEDDER):
+        triton_server.unload(name)
+
+
+@pytest.fixture
+async def triton(written: RunningTriton) -> AsyncIterator[TritonBackend]:
+    async with backend_for(written, CHAT, EMBEDDER) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def onnx() -> AsyncIterator[OnnxBackend]:
+    backend = OnnxBackend([smollm2_folder(), minilm_folder()])
+    await backend.start()
+    yield backend
+    await backend.close()
+
+
+def question(text: str, **more: object) -> Generation:
+    said = {"temperature": 0.0, "max_tokens": 24, **more}
+    messages = (ChatMessage(role="user", content=text),)
+    return Generation(id="test.1", model=CHAT, messages=messages, sampling=Sampling.model_validate(said))
+
+
+async def test_greedy_answers_and_vectors_are_those_of_the_onnx_node(
+    triton: TritonBackend, onnx: OnnxBackend
+) -> None:
+    for text in QUESTIONS:
+        text_there, end_there = await answered(triton, question(text))
+        text_here, end_here = await answered(onnx, question(text))
+        assert (text_there, end_there.reason) == (text_here, end_here.reason)
+        assert end_there.usage.completion_tokens == end_here.usage.completion_tokens
+    texts = [f"text number {number} " * (number % 7 + 1) for number in range(70)]
+    there, here = await vectors(triton, EMBEDDER, texts), await vectors(onnx, EMBEDDER, texts)
+    assert np.allclose(there, here, atol=0.02)
+
+
+async def test_a_seed_a_schema_and_a_prefix_reach_the_model(triton: TritonBackend, onnx: OnnxBackend) -> None:
+    text = "Tell of a ship."
+    seeded = question(text, temperature=0.9, seed=7, stop=("zebra",))
+    assert (await answered(triton, seeded))[0] == (await answered(onnx, seeded))[0]
+    guide = Guide(regex="(yes|no)")
+    guided = question("Is water wet?").model_copy(update={"guide": guide})
+    assert (await answered(triton, guided))[0] in ("yes", "no")
+    whole, _ = await answered(triton, question(text))
+    begun = question(text).model_copy(update={"prefix": whole[:20], "prefix_tokens": 5})
+    assert (await answered(triton, begun))[0] == (await answered(onnx, begun))[0]
+
+
+async def test_what_the_model_refuses_is_the_callers_error(triton: TritonBackend) -> None:
+    with pytest.raises(ContextTooLong, match="8192"):
+        await answered(triton, question("ship " * 9000))
+    wrong = question("x").model_copy(update={"guide": Guide(json_schema={"type": "no such type"})})
+    with pytest.raises(InvalidGuide):
+        await answered(triton, wrong)
+
+
+async def test_the_batching_of_an_embedding_model_is_changed_while_it_answers(
+    triton: TritonBackend, written: RunningTriton
+) -> None:
+    texts = [f"text number {number}" for number in range(8)]
+    before = await vectors(triton, EMBEDDER, texts)
+    changing = asyncio.create_task(triton.set_batching(EMBEDDER, 0.003, (4, 64)))
+    answers = 0
+    while not changing.done():
+        assert np.allclose(await vectors(triton, EMBEDDER, texts), before, atol=0.02)
+        answers += 1
+    assert await changing
+    assert answers > 1
+    assert not await triton.set_batching(EMBEDDER, 0.003, (4, 64))
+    batching = (await triton._running().config(f"{EMBEDDER}-encoder")).dynamic_batching
+    assert list(batching.preferred_batch_size) == [4, 32]
+    assert batching.max_queue_delay_microseconds == 3000
+    assert np.allclose(await vectors(triton, EMBEDDER, texts), before, atol=0.02)
+    with pytest.raises(InvalidRequest, match="does not batch"):
+        await triton.set_batching(CHAT, 0.003, (4,))
+
+
+async def test_others_requests_count_as_load(triton: TritonBackend, written: RunningTriton) -> None:
+    """Read from Triton's metrics: what this node asked itself is not counted twice."""
+    async with backend_for(written, CHAT) as other:
+        asked = [
+            asyncio.create_task(answered(other, question("Tell a story.", max_tokens=400))) for _ in range(3)
+        ]
+        await eventually(lambda: triton.others >= 3, within_s=30)
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    await eventually(lambda: triton.others == 0, within_s=30)
