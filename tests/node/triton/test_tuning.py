@@ -14,7 +14,7 @@ from tests.fixtures.triton import RunningTriton
 from tests.node.triton.embeddings import vectors
 from tests.node.triton.repository import backend_for, embedding_model
 
-PACE = {"batching_target_s": 0.01, "batching_hold_s": 0.3, "batching_calm_s": 600, "watch_s": 0.1}
+PACE = {"batching_target_s": 0.1, "batching_hold_s": 0.3, "batching_calm_s": 600, "watch_s": 0.1}
 
 
 async def test_under_pressure_the_batches_of_a_model_grow_and_nothing_fails(
@@ -26,7 +26,7 @@ async def test_under_pressure_the_batches_of_a_model_grow_and_nothing_fails(
 
         async def ask() -> None:
             while not stop.is_set():
-                assert (await vectors(backend, name, ["four"]))[0][0] == 4
+                assert (await vectors(backend, name, ["slow"]))[0][0] == 4
 
         async def grown() -> bool:
             config = await backend._running().config(name)

@@ -133,7 +133,8 @@ class Pulse:
                 if stream is None:
                     await self._server.metadata(self.model.upstream)
                 else:
-                    await stream.next()
+                    while await stream.next() is not None:
+                        pass
         except TimeoutError:
             return ModelDead(f"{self._server.host} is silent: no sign of life within {limit:g} s")
         except (ModelDead, NotLoaded, ServerGone) as error:

@@ -138,13 +138,19 @@ class Stream:
             self._ended = True
             return None
         except grpc.RpcError as error:
+            self._ended = True
             raise of_error(self._host, self._model, error) from error
         if error is not None:
+            self._ended = True  # an error is a request's last response
             raise of_text(self._host, self._model, error.message() or "")
         return result
 
     def cancel(self) -> None:
-        """The server sees it within a step of its model. Nothing once the stream was read to its end."""
+        """The server sees it within a step of its model. Nothing once the stream was read to its end.
+
+        Triton 2.51 may never let go of a model whose stream is cancelled just after its end, and then takes
+        all of its exit timeout to stop.
+        """
         if not self._ended:
             self._call.cancel()
 
