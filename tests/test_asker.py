@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ from actors.open_stream import OUT_OF_BAND
 from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
-from actors.runtime.streams import RETIRED, WRITER, StreamWriter
+from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import (
     BackendFailed,
@@ -27,60 +26,13 @@ from orchestration.errors import (
     QueueFull,
     Unavailable,
 )
-from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Resume, SoFar
+from orchestration.messages import ChatMessage, Chunk, Ended, Generation
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
+from tests.fixtures.reading import END, Reading, asker, chunks
 from tests.fixtures.stage import stage as set_up
 
-END = Ended(seq=0, finish_reason="stop")
-
-
-@pytest.fixture
-async def asker(bus: Bus) -> AsyncIterator[Asker]:
-    await apply(bus, shipped())
-    asker = Asker(bus)
-    await asker.start()
-    yield asker
-    await asker.stop()
-    assert not bus.replies.expected
-    assert asker.open_streams == 0
-
-
-class Reading:
-    """A stream being read in the background; the test writes what a node would."""
-
-    def __init__(self, asker: Asker, within_s: float = 10) -> None:
-        self.asker = asker
-        self.id = asker.new_id()
-        self.text = ""
-        self.cancelled: list[str] = []
-        self.envelope = Envelope.within(within_s)
-        self.task = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> Ended:
-        async def send(accepted: str) -> None:
-            await self.asker.bus.subscribe(
-                f"cancel.{self.id}", lambda message: self.cancelled.append(message.subject)
-            )
-
-        async with aclosing(self.asker.follow(self.id, self.envelope, send)) as events:
-            async for event in events:
-                if isinstance(event, Ended):
-                    return event
-                self.text += getattr(event, "text", "")
-        raise AssertionError("no end")
-
-    async def write(self, *events: Chunk | Ended, writer: str = "") -> None:
-        await eventually(lambda: self.asker.open_streams)
-        headers = {WRITER: writer} if writer else None
-        for event in events:
-            data = event.model_dump_json().encode()
-            await self.asker.bus.publish(f"stream.{self.id}", data, headers=headers)
-        await self.asker.bus.flush()
-
-
-def chunks(*texts: str, start: int = 0) -> list[Chunk]:
-    return [Chunk(seq=start + index, text=text) for index, text in enumerate(texts)]
+__all__ = ["asker"]
 
 
 async def test_events_come_in_order_and_the_end_is_the_last(asker: Asker) -> None:
@@ -326,71 +278,6 @@ async def test_an_answer_is_given_up_when_nats_stays_away(
             await asyncio.wait_for(reading, 10)
         await asyncio.to_thread(own_nats.restart)
         await eventually(lambda: stage.bus.connected)
-
-
-async def test_a_stream_that_is_handed_over_goes_on_from_what_was_read(asker: Asker) -> None:
-    reading = Reading(asker)
-    await reading.write(*chunks("a", "b"))
-    await eventually(lambda: reading.text == "ab")
-    so_far = await resume(asker, reading)
-    assert (so_far.open, so_far.text, so_far.tokens, so_far.seq) == (True, "ab", 2, 2)
-    await reading.write(*chunks("x", "y", start=2), END.model_copy(update={"seq": 4}))  # thawed, too late
-    await reading.write(*chunks("c d", start=2), END.model_copy(update={"seq": 3}), writer=so_far.writer)
-    assert (await reading.task).seq == 3
-    assert reading.text == "abc d"
-    assert not (await resume(asker, reading)).open
-
-
-async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(asker: Asker) -> None:
-    work = asker.new_id()
-
-    async def send(accepted: str) -> None: ...
-
-    events = asker.follow(work, Envelope.within(10), send)
-    first = asyncio.ensure_future(anext(events))
-    await eventually(lambda: asker.open_streams)
-    for chunk in chunks("a", "b", "c"):
-        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
-    await first
-    await asker.bus.flush()
-    reply = await asker.bus.request(f"resume.{work}", b"{}")
-    assert SoFar.model_validate_json(reply.data).text == "abc"
-    await events.aclose()
-
-
-async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
-    reading = Reading(asker)
-    await reading.write(*chunks("a"))
-    await eventually(lambda: reading.text == "a")
-    await resume(asker, reading)
-    told: list[bytes] = []
-    probe = asker.bus.expect(lambda message: told.append(message.data))
-    data = chunks("b", start=1)[0].model_dump_json().encode()
-    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)
-    await eventually(lambda: told == [RETIRED])
-    reading.task.cancel()
-    await asyncio.wait({reading.task})
-    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)  # nobody reads it any more
-    await eventually(lambda: told == [RETIRED, RETIRED])
-    asker.bus.forget(probe)
-
-
-async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
-    reading = Reading(asker)
-    assert await resume(asker, reading, quiet_s=60) == SoFar()  # nothing written: it has its chance
-    await reading.write(*chunks("a"))
-    await eventually(lambda: reading.text == "a")
-    assert (await resume(asker, reading, quiet_s=60)).alive
-    await reading.write(END.model_copy(update={"seq": 1}))
-    await reading.task
-
-
-async def resume(asker: Asker, reading: Reading, quiet_s: float = 0) -> SoFar:
-    """Ask as a dispatcher does."""
-    await eventually(lambda: asker.open_streams or reading.task.done())
-    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
-    reply = await asker.bus.request(f"resume.{reading.id}", body)
-    return SoFar.model_validate_json(reply.data)
 
 
 async def test_stopping_tells_those_who_read(bus: Bus) -> None:

@@ -1,0 +1,79 @@
+"""A stream that another writer goes on with, from what its reader has."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.asker import Asker
+from actors.runtime.envelope import Envelope
+from actors.runtime.streams import RETIRED
+from orchestration.messages import Resume, SoFar
+from tests.fixtures.eventually import eventually
+from tests.fixtures.reading import END, Reading, asker, chunks
+
+__all__ = ["asker"]
+
+
+async def test_a_stream_that_is_handed_over_goes_on_from_what_was_read(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a", "b"))
+    await eventually(lambda: reading.text == "ab")
+    so_far = await resume(asker, reading)
+    assert (so_far.open, so_far.text, so_far.tokens, so_far.seq) == (True, "ab", 2, 2)
+    await reading.write(*chunks("x", "y", start=2), END.model_copy(update={"seq": 4}))  # thawed, too late
+    await reading.write(*chunks("c d", start=2), END.model_copy(update={"seq": 3}), writer=so_far.writer)
+    assert (await reading.task).seq == 3
+    assert reading.text == "abc d"
+    assert not (await resume(asker, reading)).open
+
+
+async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(asker: Asker) -> None:
+    work = asker.new_id()
+
+    async def send(accepted: str) -> None: ...
+
+    events = asker.follow(work, Envelope.within(10), send)
+    first = asyncio.ensure_future(anext(events))
+    await eventually(lambda: asker.open_streams)
+    for chunk in chunks("a", "b", "c"):
+        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
+    await first
+    await asker.bus.flush()
+    reply = await asker.bus.request(f"resume.{work}", b"{}")
+    assert SoFar.model_validate_json(reply.data).text == "abc"
+    await events.aclose()
+
+
+async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    await resume(asker, reading)
+    told: list[bytes] = []
+    probe = asker.bus.expect(lambda message: told.append(message.data))
+    data = chunks("b", start=1)[0].model_dump_json().encode()
+    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)
+    await eventually(lambda: told == [RETIRED])
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+    await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)  # nobody reads it any more
+    await eventually(lambda: told == [RETIRED, RETIRED])
+    asker.bus.forget(probe)
+
+
+async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
+    reading = Reading(asker)
+    assert await resume(asker, reading, quiet_s=60) == SoFar()  # nothing written: it has its chance
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    assert (await resume(asker, reading, quiet_s=60)).alive
+    await reading.write(END.model_copy(update={"seq": 1}))
+    await reading.task
+
+
+async def resume(asker: Asker, reading: Reading, quiet_s: float = 0) -> SoFar:
+    """Ask as a dispatcher does."""
+    await eventually(lambda: asker.open_streams or reading.task.done())
+    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    reply = await asker.bus.request(f"resume.{reading.id}", body)
+    return SoFar.model_validate_json(reply.data)
