@@ -36,10 +36,10 @@ class EngineSettings(BaseModel):
     """Most prompt tokens computed by one call."""
     prefill_budget: int = Field(default=64, ge=1)
     """Prompt tokens computed between two decode steps; up to twice as many if a prompt ends with them."""
-    step_target_s: float = Field(default=0.25, ge=0, le=10)
+    step_target_s: float = Field(default=0, ge=0, le=10)
     """While prompts wait, steps that read them grow up to four times `prefill_budget`, as long as a step,
     which is the others' wait for their next token, takes no longer than this; embedding moves likewise. 0
-    leaves all as it is set."""
+    leaves all as it is set: a mixed load on two cores gained nothing from it."""
     default_max_tokens: int = Field(default=512, ge=1)
     default_temperature: float = Field(default=0.2, ge=0, le=2)
     default_top_p: float = Field(default=0.9, gt=0, le=1)
