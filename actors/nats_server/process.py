@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from actors.nats_server.errors import NatsServerError, PortBusy
 from actors.nats_server.files import ServerFiles
@@ -94,20 +96,38 @@ async def _spawn(
     settings: NatsServerSettings, files: ServerFiles, lock: DataLock, port: int, portable_leash: bool
 ) -> ServerProcess:
     clear_ports(files)
+    with files.stderr.open("wb") as stderr:
+        return await spawn(
+            lambda reading: command(binary=find_binary(), config=config_file(settings), lifeline=reading),
+            environment(settings, files, port=port),
+            stderr,
+            inherited=[lock.fileno()] if lock.fileno() >= 0 else [],
+            portable_leash=portable_leash,
+        )
+
+
+async def spawn(
+    words: Callable[[int], Sequence[str]],
+    variables: Mapping[str, str],
+    output: IO[bytes],
+    *,
+    inherited: Sequence[int] = (),
+    portable_leash: bool,
+) -> ServerProcess:
+    """Start a server that ends with this process. `words` gets the descriptor of the leash's pipe, -1 where
+    there is none; stdout and stderr go to `output`."""
     reading, lifeline = os.pipe() if portable_leash else (-1, -1)
-    passed = [fd for fd in (lock.fileno(), reading) if fd >= 0]
     try:
-        with files.stderr.open("wb") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                *command(binary=find_binary(), config=config_file(settings), lifeline=reading),
-                env=environment(settings, files, port=port),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                pass_fds=passed,
-                # Ctrl-C goes to a whole process group; the server must outlast the drain of its clients.
-                start_new_session=True,
-            )
+        process = await asyncio.create_subprocess_exec(
+            *words(reading),
+            env=variables,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[*inherited, reading] if portable_leash else inherited,
+            # Ctrl-C goes to a whole process group; the server must outlast the drain of who uses it.
+            start_new_session=True,
+        )
     except BaseException:
         if portable_leash:
             os.close(lifeline)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from actors.nats_server.process import ServerProcess
+from actors.nats_server.process import ServerProcess, spawn
 from actors.triton.check import check_server
 from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
@@ -49,29 +49,17 @@ async def launch(
 
 
 async def _spawn(
-    prepared: Prepared, settings: TritonServerSettings, files: TritonFiles, ports: Ports, portable: bool
+    prepared: Prepared, settings: TritonServerSettings, files: TritonFiles, ports: Ports, portable_leash: bool
 ) -> ServerProcess:
-    reading, lifeline = os.pipe() if portable else (-1, -1)
-    try:
-        with files.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command(prepared, settings, ports, lifeline=reading),
-                env=os.environ | prepared.environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[reading] if portable else [],
-                # Ctrl-C goes to a whole process group; the server must outlast the drain of its node.
-                start_new_session=True,
-            )
-    except BaseException:
-        if portable:
-            os.close(lifeline)
-        raise
-    finally:
-        if portable:
-            os.close(reading)
-    return ServerProcess(process, ports.grpc, lifeline)
+    with files.log.open("ab") as log:
+        server = await spawn(
+            lambda reading: command(prepared, settings, ports, lifeline=reading),
+            os.environ | prepared.environment,
+            log,
+            portable_leash=portable_leash,
+        )
+    server.port = ports.grpc
+    return server
 
 
 async def _ready(

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from actors.node.backends.upstream_names import UpstreamNames
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=2**31)]
 
@@ -24,7 +26,7 @@ class OpenAISettings(BaseModel):
 
     base_url: str
     api_key_env: str | None = Field(default=None, min_length=1)
-    models: dict[str, str] = {}
+    models: UpstreamNames = {}
     embedding_models: frozenset[str] = frozenset()
     slots: int = Field(default=32, ge=1, le=4096)
 
@@ -69,14 +71,6 @@ class OpenAISettings(BaseModel):
         if url.query or url.fragment:
             raise ValueError("base_url must not hold a query or fragment")
         return urlunsplit((url.scheme, url.netloc, url.path.rstrip("/") or "/v1", "", ""))
-
-    @field_validator("models")
-    @classmethod
-    def _names(cls, value: dict[str, str]) -> dict[str, str]:
-        for served, upstream in value.items():
-            if not served or not upstream:
-                raise ValueError(f"models maps names to names, not {served!r} to {upstream!r}")
-        return value
 
     @property
     def host(self) -> str:

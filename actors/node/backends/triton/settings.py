@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from actors.node.backends.upstream_names import UpstreamNames
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 METRICS_PORT = 8002
@@ -26,7 +28,7 @@ class TritonSettings(BaseModel):
     url: str = "grpc://127.0.0.1:8001"
     metrics_url: str = ""
     """Empty: port 8002 of the same host, Triton's default."""
-    models: dict[str, str] = {}
+    models: UpstreamNames = {}
     models_folder: Path | None = None
     slots: int = Field(default=32, ge=1, le=4096)
 
@@ -60,14 +62,6 @@ class TritonSettings(BaseModel):
         if url.path.strip("/") or url.query or url.username is not None:
             raise ValueError("url must be no more than grpc://HOST:PORT")
         return value.rstrip("/")
-
-    @field_validator("models")
-    @classmethod
-    def _names(cls, value: dict[str, str]) -> dict[str, str]:
-        for served, upstream in value.items():
-            if not served or not upstream:
-                raise ValueError(f"models maps names to names, not {served!r} to {upstream!r}")
-        return value
 
     @property
     def host(self) -> str:

@@ -1,0 +1,18 @@
+"""Under what names a node serves the models of a server before which it stands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+def _named(value: dict[str, str]) -> dict[str, str]:
+    for served, upstream in value.items():
+        if not served or not upstream:
+            raise ValueError(f"models maps names to names, not {served!r} to {upstream!r}")
+    return value
+
+
+UpstreamNames = Annotated[dict[str, str], AfterValidator(_named)]
+"""Served names to the server's own."""
