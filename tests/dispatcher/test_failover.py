@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -76,21 +77,14 @@ async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewher
     await stage.settled(dispatcher)
 
 
-async def test_a_generation_whose_backend_falls_silent_goes_on_elsewhere(stage: Stage) -> None:
-    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=16, stall_after=3))
-    settings = NodeSettings(id=f"stalls-{stage.model[-8:]}", stall_s=0.3)
-    async with run_node(stage.bus, backend, settings, ActorSystem()):
-        await stage.node("fine", slots=4)
-        dispatcher = await stage.dispatcher(sees=2)
-        answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(12)))
-        assert [text for text, _ in answers] == [WORDS] * 12
-        assert {ended.node for _, ended in answers} == {"fine"}
-        await stage.settled(dispatcher)
-
-
-async def test_a_generation_whose_backend_says_nothing_at_all_goes_on_elsewhere(stage: Stage) -> None:
-    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=16, first_token_s=60))
-    settings = NodeSettings(id=f"silent-{stage.model[-8:]}", first_output_s=0.3)
+@pytest.mark.parametrize(
+    ("silent", "limit"), [({"stall_after": 3}, "stall_s"), ({"first_token_s": 60}, "first_output_s")]
+)
+async def test_a_generation_whose_backend_falls_silent_or_says_nothing_at_all_goes_on_elsewhere(
+    stage: Stage, silent: dict[str, Any], limit: str
+) -> None:
+    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=16, **silent))
+    settings = NodeSettings.model_validate({"id": f"silent-{stage.model[-8:]}", limit: 0.3})
     async with run_node(stage.bus, backend, settings, ActorSystem()):
         await stage.node("fine", slots=4)
         dispatcher = await stage.dispatcher(sees=2)
