@@ -10,6 +10,7 @@
     │   ├── QueueFull                 429  queue_full            yes
     │   ├── NodeBusy                  429  node_busy             yes, on another node
     │   └── MailboxFull               429  mailbox_full          yes
+    ├── BudgetSpent                   429  budget_spent          no
     ├── Cancelled                     499  cancelled             no
     ├── BackendFailed                 502  backend_failed        yes, on another node
     ├── Unavailable                   503  unavailable           yes
@@ -133,6 +134,13 @@ class NodeBusy(Refused):
 
 class MailboxFull(Refused):
     code = "mailbox_full"
+
+
+class BudgetSpent(OrchestraError):
+    """A run has used up what it may: a step of it was not begun. Patterns end with what they have."""
+
+    status = 429
+    code = "budget_spent"
 
 
 class Cancelled(OrchestraError):

@@ -125,6 +125,14 @@ class SoFar(Wire):
     writer: str = ""
 
 
+class Budget(Wire):
+    """What a run may use at most; None is no limit. `tokens` are those read and written by all steps."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    calls: int | None = Field(default=None, ge=1)
+
+
 class Run(Wire):
     """One orchestrated request: a pattern and the conversation it is about."""
 
@@ -138,6 +146,9 @@ class Run(Wire):
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = {}
     """What the nodes of every step must have."""
+    settings: dict[str, Any] = {}
+    """Of the pattern, which knows and checks them."""
+    budget: Budget = Budget()
 
 
 class Usage(Wire):
@@ -186,6 +197,7 @@ class Step(Wire):
     node: str = ""
     model: str = ""
     text: str = ""
+    finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
     seconds: float = 0.0
     error: ErrorBody | None = None
@@ -221,7 +233,8 @@ class Progress(Wire):
 
 class Ended(Wire):
     """The last event of a stream, always sent, whatever happened. `writing_s` are the seconds since the first
-    one, by whoever wrote both."""
+    one, by whoever wrote both. `notes` and `report` are of a run: what the caller should know of the answer,
+    and what the pattern found beside it."""
 
     type: Literal["ended"] = "ended"
     seq: int
@@ -233,6 +246,8 @@ class Ended(Wire):
     error: ErrorBody | None = None
     trace_id: str = ""
     writing_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    report: dict[str, Any] = {}
 
 
 Event = Annotated[Chunk | Vectors | Progress | Ended, Field(discriminator="type")]

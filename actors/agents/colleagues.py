@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import numpy as np
 from opentelemetry.trace import SpanKind
 
 from actors.agents.messages import AskAgent
 from actors.agents.metrics import STEPS
 from actors.asker import Asker
+from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
@@ -29,7 +32,7 @@ from orchestration.errors import (
     Stopped,
     from_body,
 )
-from orchestration.messages import Chunk, Ended, Priority, Step
+from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Vectors
 from orchestration.patterns import Outcome, Part, Question
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ class Colleagues:
 
     bus: Bus
     asker: Asker
+    registry: Registry
     cluster: str
     writer: StreamWriter
     envelope: Envelope
@@ -92,6 +96,21 @@ class Colleagues:
                             node=event.node,
                             model=event.model,
                         )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Any node's embedding model makes the vectors."""
+        cards = self.registry.cards.values()
+        model = min((card.name for card in cards if card.kind == "embedding"), default=None)
+        if model is None:
+            raise NoNode("no live node serves an embedding model; `orchestra node --serve all-minilm-l6-v2`")
+        work = Generation(id=self.asker.new_id(), kind="embedding", model=model, inputs=tuple(texts))
+        vectors: list[list[float]] = [[] for _ in texts]
+        async with aclosing(self.asker.stream(work, self.envelope)) as events:
+            async for event in events:
+                if isinstance(event, Vectors):
+                    for at, encoded in enumerate(event.vectors, event.index):
+                        vectors[at] = np.frombuffer(b64decode(encoded), "<f4").tolist()
+        return vectors
 
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:

@@ -12,6 +12,7 @@ from actors.agents.roles import Role
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.asker import Asker
+from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope, new_trace
@@ -43,9 +44,12 @@ class Coordinator(Actor):
     concurrency = 3 * 1024
     mailbox_size = 3 * 1024
 
-    def __init__(self, bus: Bus, asker: Asker, roles: dict[str, Role], settings: AgentsSettings) -> None:
+    def __init__(
+        self, bus: Bus, asker: Asker, registry: Registry, roles: dict[str, Role], settings: AgentsSettings
+    ) -> None:
         self.bus = bus
         self.asker = asker
+        self.registry = registry
         self.agents = {name: role.description for name, role in roles.items()}
         self.settings = settings
 
@@ -65,13 +69,20 @@ class Coordinator(Actor):
             colleagues = Colleagues(
                 bus=self.bus,
                 asker=self.asker,
+                registry=self.registry,
                 cluster=self.settings.cluster,
                 writer=pulled.writer,
                 envelope=pulled.envelope,
                 accept_timeout_s=self.settings.accept_timeout_s,
             )
             stage = Stage(
-                run, colleagues, agents=self.agents, clock=time.perf_counter, limits=self.settings.limits
+                run,
+                colleagues,
+                agents=self.agents,
+                clock=time.perf_counter,
+                limits=self.settings.limits,
+                models=[card for card in self.registry.cards.values() if card.kind == "chat"],
+                defaults=self.settings.patterns,
             )
             stage.steps = pulled.steps
             stage.prefix, stage.prefix_tokens = pulled.prefix, pulled.prefix_tokens
@@ -86,6 +97,8 @@ class Coordinator(Actor):
             model=answer.model,
             steps=tuple(stage.steps),
             trace_id=trace_id(trace),
+            notes=tuple(stage.notes),
+            report=stage.report,
         )
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.agents.roles import RoleOverride, built_in_roles
@@ -31,6 +33,8 @@ class AgentsSettings(BaseModel):
     """Cancelled runs remembered while they may still be in the queue."""
     limits: Limits = Limits()
     roles: dict[str, RoleOverride] = {}
+    patterns: dict[str, dict[str, Any]] = {}
+    """Settings of patterns by their names, where a request says nothing else."""
 
     @field_validator("roles")
     @classmethod

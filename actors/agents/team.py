@@ -67,7 +67,7 @@ class Team:
         for role in self.roles.values():
             await self._spawn(role)
         self.coordinator = await self.system.spawn(
-            Coordinator, lambda: Coordinator(self.bus, self.asker, self.roles, self.settings)
+            Coordinator, lambda: Coordinator(self.bus, self.asker, self.registry, self.roles, self.settings)
         )
         self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs)
         await self.intake.start()

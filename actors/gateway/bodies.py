@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from actors.gateway.guides import ResponseFormat
-from orchestration.messages import ChatMessage, Priority, Sampling
+from orchestration.messages import Budget, ChatMessage, Priority, Sampling
 
 MAX_STOPS = 4
 MAX_INPUTS = 2048
@@ -117,6 +117,10 @@ class Extension(Body):
     priority: Priority = Priority.INTERACTIVE
     labels: Labels = {}
     """What the nodes that work on it must have."""
+    settings: dict[str, Any] = {}
+    """For a pattern: its settings."""
+    budget: Budget = Budget()
+    """For a pattern: what all its steps together may use."""
 
 
 class CacheAsked(Body):

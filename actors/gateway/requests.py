@@ -9,7 +9,7 @@ from typing import TypedDict, TypeVar
 from pydantic import ValidationError
 
 from actors.gateway.admission import Admission
-from actors.gateway.bodies import Body, CacheAsked, ChatBody, CompletionBody, EmbeddingBody
+from actors.gateway.bodies import Body, CacheAsked, ChatBody, CompletionBody, EmbeddingBody, Extension
 from actors.gateway.chat_shape import ChatShape
 from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
@@ -18,6 +18,7 @@ from actors.gateway.shape import Shape
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Generation, Guide, Priority, Run, Sampling
+from orchestration.patterns import PATTERNS
 
 B = TypeVar("B", bound=Body)
 
@@ -64,10 +65,19 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         work = Generation(id=work_id, model=body.model, messages=body.messages, **said)
     else:
         admission.need_node()
-        preferred = None if body.orchestra is None else body.orchestra.model
-        if preferred is not None:
-            admission.need_model(preferred, "chat", param="orchestra.model")
-        work = Run(id=work_id, pattern=pattern, messages=body.messages, model=preferred, **said)
+        extension = body.orchestra or Extension()
+        if extension.model is not None:
+            admission.need_model(extension.model, "chat", param="orchestra.model")
+        PATTERNS[pattern].set(extension.settings)
+        work = Run(
+            id=work_id,
+            pattern=pattern,
+            messages=body.messages,
+            model=extension.model,
+            settings=extension.settings,
+            budget=extension.budget,
+            **said,
+        )
     return _asked(work, ChatShape, body)
 
 

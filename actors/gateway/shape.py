@@ -69,13 +69,17 @@ class TextShape(Shape):
 
     def orchestra(self, ended: Ended) -> dict[str, Any]:
         """Orchestra's own field of the answer."""
-        said = {
+        said: dict[str, Any] = {
             "run": self.work_id,
             "node": ended.node,
             "model": ended.model or self.model,
             "trace_id": ended.trace_id or self.trace_id,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
+        if ended.notes:
+            said["notes"] = ended.notes
+        if ended.report:
+            said["report"] = ended.report
         return said | {"cache": self.cache} if self.cache else said
 
 

@@ -1,6 +1,6 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
-from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Pattern, Question
+from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
 from orchestration.patterns.catalogue import (
     PATTERNS,
     PREFIX,
@@ -8,6 +8,7 @@ from orchestration.patterns.catalogue import (
     pattern_name,
     virtual_models,
 )
+from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "Outcome",
     "Part",
     "Pattern",
+    "PatternSettings",
     "Question",
     "Stage",
     "find_pattern",
+    "pattern",
     "pattern_name",
     "virtual_models",
 ]

@@ -1,15 +1,10 @@
-"""What a pattern is, and the one thing it can do: ask an agent.
-
-A pattern is a pure async generator over a `Run` and a `Stage`. It yields the text for the caller as
-`Part`s, token by token, and the `Answer` of its last step as the last item. Everything that lives behind
-an `Ask` (the bus, agents, nodes) is somebody else's.
-"""
+"""What a pattern is made of: steps that are asked, what comes of them, and who does them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,15 +13,11 @@ from orchestration.messages import (
     FinishReason,
     Guide,
     Priority,
-    Run,
     Sampling,
     Step,
     TokenLogprob,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from orchestration.patterns.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +75,12 @@ class Ask(Protocol):
     def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
         """`Part`s, then one `Outcome`. Raises an `OrchestraError`; closing it stops the work."""
 
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when no
+        embedding model is to be had, and what else a generation raises."""
+
     async def progress(self, text: str, step: Step | None) -> None:
         """Tell who watches; `step` is set when one has finished or failed."""
-
-
-Pattern = Callable[[Run, "Stage"], AsyncGenerator[Part | Answer, None]]
-"""Yields `Part`s and, last, the `Answer` of the step that they came from."""
 
 
 class Limits(BaseModel):

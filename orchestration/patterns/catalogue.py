@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
-from orchestration.patterns.base import Pattern
+from orchestration.patterns.definition import Pattern
 from orchestration.patterns.maestro import maestro
 from orchestration.patterns.single import single
 
 PREFIX = "orchestra/"
 
-PATTERNS: dict[str, Pattern] = {"auto": auto, "maestro": maestro, "single": single}
+PATTERNS: dict[str, Pattern] = {each.name: each for each in (auto, maestro, single)}
 
 
 def pattern_name(model: str) -> str | None:

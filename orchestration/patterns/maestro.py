@@ -19,6 +19,7 @@ from orchestration.messages import ChatMessage, Guide, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.plan import InvalidPlan, Plan, PlanStep, parse_plan, plan_request, plan_schema
 from orchestration.patterns.single import final_sampling, single
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
@@ -34,13 +35,14 @@ class Finding:
     error: OrchestraError | None = None
 
 
-async def maestro(run: Run, stage: Stage) -> AsyncGenerator[Part | Answer, None]:
+@pattern("maestro")
+async def maestro(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
     """Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail."""
     talk = Conversation.of(run.messages, stage.limits)
     plan = await _plan(talk, run, stage)
     if plan is None:
         await stage.progress("no usable plan; the coordinator answers alone")
-        async with aclosing(single(run, stage)) as items:
+        async with aclosing(single.inside(run, stage)) as items:
             async for item in items:
                 yield item
         return

@@ -8,10 +8,12 @@ from contextlib import aclosing
 from orchestration.messages import Run, Sampling
 from orchestration.patterns.base import Answer, Limits, Part
 from orchestration.patterns.conversation import last_question
+from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.stage import COORDINATOR, Stage
 
 
-async def single(run: Run, stage: Stage) -> AsyncGenerator[Part | Answer, None]:
+@pattern("single")
+async def single(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
     """The conversation goes to the model whole; a context that is too small for it is an error."""
     last_question(run.messages)
     sampling = final_sampling(run, stage.limits)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from orchestration.errors import Defect, OrchestraError
-from orchestration.messages import ChatMessage, Guide, Run, Sampling, Step, Usage
+from orchestration.messages import ChatMessage, Guide, ModelCard, Run, Sampling, Step, Usage
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
 
 COORDINATOR = "coordinator"
@@ -15,7 +16,8 @@ CRITIC = "critic"
 
 
 class Stage:
-    """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds."""
+    """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds; `models` are
+    the chat models that live now; `defaults` are a deployment's settings of patterns, by their names."""
 
     def __init__(
         self,
@@ -25,16 +27,25 @@ class Stage:
         agents: Mapping[str, str],
         clock: Callable[[], float],
         limits: Limits | None = None,
+        models: Sequence[ModelCard] = (),
+        defaults: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.run = run
         self.agents = agents
         self.limits = limits or Limits()
+        self.models = tuple(models)
+        self.defaults = defaults or {}
         self.steps: list[Step] = []
+        self.notes: list[str] = []
+        """What the caller should know of the answer, such as that a voice is missing."""
+        self.report: dict[str, Any] = {}
+        """What the pattern found beside the answer, as JSON: agreement, who said what, and the like."""
         self.prefix, self.prefix_tokens = "", 0
         """What the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""
         self._ask = ask
         self._clock = clock
+        self._names: set[str] = set()
 
     @property
     def usage(self) -> Usage:
@@ -57,10 +68,12 @@ class Stage:
         name: str,
         sampling: Sampling | None = None,
         guide: Guide | None = None,
+        model: str | None = None,
     ) -> Answer:
-        """The whole answer of one step. Raises the step's error, which is recorded too."""
+        """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
+        Raises the step's error, which is recorded too."""
         answer: Answer | None = None
-        question = self._question(agent, messages, name, sampling, guide)
+        question = self._question(agent, messages, name, sampling, guide, model)
         async with aclosing(self._perform(question)) as items:
             async for item in items:
                 if isinstance(item, Answer):
@@ -76,11 +89,12 @@ class Stage:
         name: str,
         sampling: Sampling | None = None,
         guide: Guide | None = None,
+        model: str | None = None,
     ) -> AsyncGenerator[Part | Answer, None]:
         """The parts of one step as they come, and its `Answer` last, for the caller. Raises the step's
         error."""
         question = replace(
-            self._question(agent, messages, name, sampling, guide),
+            self._question(agent, messages, name, sampling, guide, model),
             prefix=self.prefix,
             prefix_tokens=self.prefix_tokens,
         )
@@ -95,14 +109,18 @@ class Stage:
         name: str,
         sampling: Sampling | None,
         guide: Guide | None,
+        model: str | None,
     ) -> Question:
+        if name in self._names:
+            raise Defect(f"two steps of a run have the name {name!r}")
+        self._names.add(name)
         return Question(
             name=name,
             agent=agent,
             messages=messages,
             sampling=sampling or Sampling(),
             guide=guide,
-            model=self.run.model,
+            model=model or self.run.model,
             priority=self.run.priority,
             labels=self.run.labels,
         )
@@ -144,6 +162,7 @@ class Stage:
                 node=answer.node,
                 model=answer.model,
                 text=answer.text,
+                finish_reason=answer.finish_reason,
                 usage=answer.usage,
                 seconds=answer.seconds,
             ),
@@ -151,9 +170,25 @@ class Stage:
         )
         yield answer
 
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of length 1 for each text. Raises `NoNode` when no embedding model is to be had."""
+        return await self._ask.embed(texts)
+
+    async def say(self, answer: Answer) -> AsyncGenerator[Part | Answer, None]:
+        """Give the caller an answer that a step has already, all at once."""
+        rest = answer.text.removeprefix(self.prefix)
+        if rest:
+            yield Part(text=rest, tokens=answer.usage.completion_tokens)
+        yield answer
+
     async def progress(self, text: str) -> None:
         """Tell who watches what happens."""
         await self._ask.progress(text, None)
+
+    async def note(self, text: str) -> None:
+        """Tell who watches, and the caller with the answer."""
+        self.notes.append(text)
+        await self.progress(text)
 
     async def _record(self, step: Step, text: str) -> None:
         self.steps.append(step)

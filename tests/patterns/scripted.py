@@ -7,9 +7,10 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Run, Step, Usage
+from orchestration.messages import ChatMessage, ModelCard, Run, Step, Usage
 from orchestration.patterns import Answer, Limits, Outcome, Part, Pattern, Question, Stage
 
 AGENTS = {
@@ -45,6 +46,7 @@ class Scripted:
     asked: list[Question] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     told: list[Step] = field(default_factory=list)
+    embedded: list[tuple[str, ...]] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
 
@@ -63,6 +65,11 @@ class Scripted:
             yield Outcome(finish_reason="stop", usage=usage, node="n1", model=question.model or "m")
         finally:
             self.open_now -= 1
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """What a text is about is its first letter."""
+        self.embedded.append(tuple(texts))
+        return [[float(text[:1].lower() == letter) for letter in ascii_lowercase] for text in texts]
 
     async def progress(self, text: str, step: Step | None) -> None:
         self.said.append(text)
@@ -102,9 +109,10 @@ async def perform(
     *,
     agents: Mapping[str, str] = AGENTS,
     limits: Limits | None = None,
+    models: Sequence[ModelCard] = (),
 ) -> tuple[str, Answer, Stage]:
     """The text the caller sees, the last answer, and the stage with its steps."""
-    stage = Stage(run, ask, agents=agents, clock=counting_clock(), limits=limits)
+    stage = Stage(run, ask, agents=agents, clock=counting_clock(), limits=limits, models=models)
     text: list[str] = []
     answer: Answer | None = None
     async with aclosing(pattern(run, stage)) as items:

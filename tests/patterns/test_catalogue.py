@@ -42,11 +42,11 @@ def test_virtual_models_are_told_from_real_ones() -> None:
     ],
 )
 def test_auto_takes_one_model_for_a_short_plain_question_and_a_team_otherwise(text: str, name: str) -> None:
-    assert choose(make_run(text))[0] == name
+    assert choose(make_run(text)).name == name
 
 
 def test_auto_takes_one_model_when_the_form_of_the_answer_is_fixed() -> None:
-    assert choose(make_run("Compare dogs and cats.", guide=Guide(regex="yes|no")))[0] == "single"
+    assert choose(make_run("Compare dogs and cats.", guide=Guide(regex="yes|no"))).name == "single"
 
 
 async def test_auto_says_what_it_chose_and_answers() -> None:

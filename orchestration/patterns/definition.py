@@ -1,0 +1,90 @@
+"""A pattern: one async generator function with a name and with settings of its own.
+
+    class Settings(PatternSettings):
+        voices: int = Field(default=3, ge=2, le=8)
+
+    @pattern("chorus", settings=Settings)
+    async def chorus(run: Run, stage: Stage, settings: Settings) -> AsyncGenerator[Part | Answer, None]:
+        \"""Several voices at once.\"""
+        …
+
+It yields the text for the caller as `Part`s, token by token, and the `Answer` of its last step last. All
+it can do is to ask its `Stage`; whatever lives behind that (the bus, agents, nodes) is somebody else's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orchestration.errors import InvalidRequest
+from orchestration.messages import Run
+from orchestration.patterns.base import Answer, Part
+
+if TYPE_CHECKING:
+    from orchestration.patterns.stage import Stage
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class PatternSettings(BaseModel):
+    """What can be set of a pattern: subclass it. Every field has a default, and unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=PatternSettings)
+Performed = AsyncGenerator[Part | Answer, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`says` is what it does, in a line."""
+
+    name: str
+    says: str
+    settings: type[PatternSettings]
+    perform: Callable[[Run, Stage, Any], Performed]
+
+    def __call__(self, run: Run, stage: Stage) -> Performed:
+        """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
+        return self.perform(run, stage, self.set(stage.defaults.get(self.name, {}), run.settings))
+
+    def inside(self, run: Run, stage: Stage) -> Performed:
+        """Perform it as a part of another pattern, whose settings `run` has."""
+        return self.perform(run, stage, self.set(stage.defaults.get(self.name, {})))
+
+    def set(self, *said: Mapping[str, Any]) -> PatternSettings:
+        """The settings in force: the later of `said` go over the earlier, field by field.
+
+        Raises `InvalidRequest` naming the field as a request does, `orchestra.settings.<field>`.
+        """
+        merged = {name: value for each in said for name, value in each.items()}
+        try:
+            return self.settings.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(["orchestra", "settings", *(str(part) for part in first["loc"])])
+            known = ", ".join(sorted(self.settings.model_fields)) or "none"
+            raise InvalidRequest(
+                f"{where}: {first['msg']}; settings of {self.name}: {known}", param=where
+            ) from error
+
+
+def pattern(
+    name: str, settings: type[S] | type[PatternSettings] = PatternSettings
+) -> Callable[[Callable[[Run, Stage, S], Performed]], Pattern]:
+    """Make a pattern of the function below. The first line of its docstring says what it does."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"a pattern's name is of small letters, digits and -, not {name!r}")
+
+    def made(perform: Callable[[Run, Stage, S], Performed]) -> Pattern:
+        says = (getdoc(perform) or "").split("\n")[0].rstrip(".")
+        return Pattern(name, says, settings, perform)
+
+    return made
