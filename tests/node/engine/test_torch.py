@@ -16,6 +16,7 @@ from actors.models.gguf_import import import_gguf
 from actors.models.manifest import ModelManifest
 from actors.node.engine import EngineBackend
 from actors.node.engine.sessions.torch import LlamaLayers, tensor_of
+from actors.node.engine.sessions.torch_linear import Linear
 from actors.node.engine.sessions.torch_runtime import TorchRuntime, TorchSession
 from actors.node.engine.settings import TorchSettings
 from orchestration.errors import BackendFailed, InvalidRequest
@@ -78,6 +79,17 @@ def test_layers_in_parts_give_the_logits_of_the_whole(tmp_path: Path, tied: bool
     for part, kv in zip(parts, caches, strict=True):
         x = part.run(x, kv, 1, np.zeros(1, np.int64))
     assert error(x.numpy()[0], reference.logits(IDS.tolist())[-1]) < 2e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["laid_out_anew", "as_it_is"])
+@pytest.mark.parametrize("rows", [1, 3, 16, 40])
+def test_products_are_those_of_the_matrix_as_it_was(rows: int, dtype: torch.dtype) -> None:
+    weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    x = torch.randn(rows, 2, 64, generator=torch.Generator().manual_seed(rows)).to(dtype)
+    linear = Linear(weight)
+    assert linear.packed is (dtype == torch.float32)
+    expected = x.double() @ weight.double().T
+    assert error(linear(x).float().numpy(), expected.numpy()) < 4 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float16", 0.01), ("bfloat16", 0.05)])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from actors.models.manifest import ModelManifest
 from actors.node.engine.kv import KvCache, KvShape
 from actors.node.engine.sessions.llama_weights import LlamaWeights
+from actors.node.engine.sessions.torch_linear import Linear
 from orchestration.errors import BackendFailed
 
 Tensor = torch.Tensor
@@ -23,11 +24,11 @@ Tensor = torch.Tensor
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: Tensor
-    qkv: Tensor
-    attention_output: Tensor
+    qkv: Linear
+    attention_output: Linear
     feed_forward_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Linear
+    down: Linear
 
 
 class TorchMemory:
@@ -125,15 +126,17 @@ class LlamaLayers:
         rows = slice(row, row + batch)
         for number, layer in enumerate(self._layers):
             keys, values = kv[2 * number, rows], kv[2 * number + 1, rows]
-            packed = F.linear(self._normed(x, layer.attention_norm), layer.qkv)
+            packed = layer.qkv(self._normed(x, layer.attention_norm))
             query, key, value = self._heads(packed, cos, sin)
             keys[at, :, positions] = key.transpose(1, 2)
             values[at, :, positions] = value.transpose(1, 2)
             seen = self._attend(query, keys[:, :, :total], values[:, :, :total], mask)
-            x = x + F.linear(seen, layer.attention_output)
-            gate, up = F.linear(self._normed(x, layer.feed_forward_norm), layer.gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
-        return self._logits(x[:, -1]) if self.ends else x
+            x = x + layer.attention_output(seen)
+            gate, up = layer.gate_up(self._normed(x, layer.feed_forward_norm)).chunk(2, -1)
+            x = x + layer.down(F.silu(gate) * up)
+        if self._output is None:
+            return x
+        return self._output(self._normed(x[:, -1], self._norm)).float()
 
     def _heads(self, packed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys rotated, and values, each [batch, heads, tokens, head_dim]."""
@@ -154,28 +157,26 @@ class LlamaLayers:
     def _normed(self, x: Tensor, gain: Tensor) -> Tensor:
         return F.rms_norm(x, (self.manifest.hidden,), gain, self._epsilon)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(self._normed(x, self._norm), self._output).float()
-
     def _layer(self, weights: LlamaWeights, number: int) -> _Layer:
         name = f"blk.{number}"
         return _Layer(
             self._placed(weights.norm(f"{name}.attn_norm")),
-            self._placed(weights.qkv(number)),
-            self._placed(weights.matrix(f"{name}.attn_output")),
+            Linear(self._placed(weights.qkv(number))),
+            Linear(self._placed(weights.matrix(f"{name}.attn_output"))),
             self._placed(weights.norm(f"{name}.ffn_norm")),
-            self._placed(weights.gate_up(number)),
-            self._placed(weights.matrix(f"{name}.ffn_down")),
+            Linear(self._placed(weights.gate_up(number))),
+            Linear(self._placed(weights.matrix(f"{name}.ffn_down"))),
         )
 
-    def _ends(self, weights: LlamaWeights) -> tuple[Tensor, Tensor, Tensor]:
+    def _ends(self, weights: LlamaWeights) -> tuple[Tensor, Linear | None, Tensor]:
         """The table of embeddings, the output layer and its norm; empty where these layers need none."""
         none = torch.empty(0)
         own = weights.embedding() if self.begins else None
         tied = self.begins and own is None
         output = self._placed(weights.matrix("logits")) if self.ends or tied else none
         embedding = output if tied else none if own is None else self._placed(own)
-        return embedding, output, self._placed(weights.norm("output_norm")) if self.ends else none
+        norm = self._placed(weights.norm("output_norm")) if self.ends else none
+        return embedding, Linear(output) if self.ends else None, norm
 
     def _placed(self, values: NDArray[Any]) -> Tensor:
         return self._floats(values).to(self.dtype)
