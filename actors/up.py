@@ -41,11 +41,14 @@ class Up:
 
 
 @asynccontextmanager
-async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[Up]:
+async def run_up(
+    settings: Settings, folders: Sequence[Path], embedder: Path | None = None
+) -> AsyncIterator[Up]:
     """Everything, until the block ends; then drained from the front: gateway, agents, dispatcher, node.
 
-    `folders` are the models to serve; none means no node. Raises `OrchestraError`s that say what is in
-    the way: a busy port, a data folder that is in use or cannot be written, a model that is corrupt.
+    `folders` are the models to serve; none means no node. `embedder` is the agents' own. Raises
+    `OrchestraError`s that say what is in the way: a busy port, a data folder that is in use or cannot be
+    written, a model that is corrupt.
     """
     from actors.agents.role import run_agents
     from actors.gateway.http import HttpServer
@@ -76,7 +79,7 @@ async def run_up(settings: Settings, folders: Sequence[Path]) -> AsyncIterator[U
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
         await stack.enter_async_context(
-            run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks)
+            run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks, embedder)
         )
         gateway = await stack.enter_async_context(
             run_gateway(bus, settings.gateway, system, http, settings.jobs, settings.dispatcher.fallbacks)

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from opentelemetry.trace import SpanKind
 
+from actors.agents.embedder import Embedder
 from actors.agents.messages import AskAgent
 from actors.agents.metrics import STEPS
 from actors.asker import Asker
@@ -54,6 +55,7 @@ class Colleagues:
     writer: StreamWriter
     envelope: Envelope
     accept_timeout_s: float
+    embedder: Embedder | None = None
 
     async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
         """The agent puts the step on a queue; its events come here straight from the node."""
@@ -98,11 +100,14 @@ class Colleagues:
                         )
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Any node's embedding model makes the vectors."""
+        """This process makes the vectors, or where it cannot, any node's embedding model."""
+        if self.embedder is not None and self.embedder.usable:
+            with suppress(NoNode):
+                return [row.tolist() for row in await self.embedder.vectors(texts)]
         cards = self.registry.cards.values()
         model = min((card.name for card in cards if card.kind == "embedding"), default=None)
         if model is None:
-            raise NoNode("no live node serves an embedding model; `orchestra node --serve all-minilm-l6-v2`")
+            raise NoNode("the agents have no embedding model, and no live node serves one")
         work = Generation(id=self.asker.new_id(), kind="embedding", model=model, inputs=tuple(texts))
         vectors: list[list[float]] = [[] for _ in texts]
         async with aclosing(self.asker.stream(work, self.envelope)) as events:

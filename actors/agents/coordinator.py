@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from actors.agents.colleagues import Colleagues
+from actors.agents.embedder import Embedder
 from actors.agents.messages import Prompt
 from actors.agents.roles import Role
 from actors.agents.settings import AgentsSettings
@@ -45,13 +46,20 @@ class Coordinator(Actor):
     mailbox_size = 3 * 1024
 
     def __init__(
-        self, bus: Bus, asker: Asker, registry: Registry, roles: dict[str, Role], settings: AgentsSettings
+        self,
+        bus: Bus,
+        asker: Asker,
+        registry: Registry,
+        roles: dict[str, Role],
+        settings: AgentsSettings,
+        embedder: Embedder | None = None,
     ) -> None:
         self.bus = bus
         self.asker = asker
         self.registry = registry
         self.agents = {name: role.description for name, role in roles.items()}
         self.settings = settings
+        self.embedder = embedder
 
     async def on_run(self, pulled: PulledRun) -> Ended:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
@@ -74,6 +82,7 @@ class Coordinator(Actor):
                 writer=pulled.writer,
                 envelope=pulled.envelope,
                 accept_timeout_s=self.settings.accept_timeout_s,
+                embedder=self.embedder,
             )
             stage = Stage(
                 run,

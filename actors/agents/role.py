@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
 from actors.agents.team import Team
 from actors.jobs.settings import JobsSettings
@@ -23,13 +25,14 @@ async def run_agents(
     system: ActorSystem,
     jobs: JobsSettings | None = None,
     fallbacks: Fallbacks = NO_FALLBACKS,
+    embedder: Path | None = None,
 ) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
-    the dispatcher's.
+    the dispatcher's; `embedder` is the folder of an embedding model to run in this process.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
-    team = Team(bus, settings, system, jobs, fallbacks)
+    team = Team(bus, settings, system, jobs, fallbacks, Embedder(embedder) if embedder is not None else None)
     try:
         await team.start()
         yield team

@@ -32,6 +32,9 @@ class AgentsSettings(BaseModel):
     remembered_cancels: int = Field(default=10_000, ge=1)
     """Cancelled runs remembered while they may still be in the queue."""
     limits: Limits = Limits()
+    embedder: str = "all-minilm-l6-v2"
+    """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
+    used then, where one serves any."""
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}
     """Settings of patterns by their names, where a request says nothing else."""

@@ -7,6 +7,7 @@ import asyncio
 from actors import __version__
 from actors.agents.agent import AgentIdentity
 from actors.agents.coordinator import Coordinator, Reception
+from actors.agents.embedder import Embedder
 from actors.agents.intake import Intake
 from actors.agents.messages import AskAgent
 from actors.agents.protocol import (
@@ -42,6 +43,7 @@ class Team:
         system: ActorSystem,
         jobs: JobsSettings | None = None,
         fallbacks: Fallbacks = NO_FALLBACKS,
+        embedder: Embedder | None = None,
     ) -> None:
         self.bus = bus
         self.settings = settings
@@ -49,6 +51,7 @@ class Team:
         self.roles = load_roles(settings.roles)
         self.asker = Asker(bus)
         self.registry = Registry(bus, fallbacks)
+        self.embedder = embedder
         self.system = system
         self.coordinator: ActorRef | None = None
         self.specialists: list[ActorRef] = []
@@ -67,7 +70,10 @@ class Team:
         for role in self.roles.values():
             await self._spawn(role)
         self.coordinator = await self.system.spawn(
-            Coordinator, lambda: Coordinator(self.bus, self.asker, self.registry, self.roles, self.settings)
+            Coordinator,
+            lambda: Coordinator(
+                self.bus, self.asker, self.registry, self.roles, self.settings, self.embedder
+            ),
         )
         self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs)
         await self.intake.start()
@@ -140,6 +146,8 @@ class Team:
             clean = await ref.cell.drain(self._left(end)) and clean
         await self.registry.stop()
         await self.asker.stop()
+        if self.embedder is not None:
+            self.embedder.close()
         return clean
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 
@@ -19,13 +20,31 @@ from rich.progress import (
 from rich.text import Text
 
 from actors.models.download import Progress as PullProgress
-from actors.models.pull import ensure
+from actors.models.pull import ensure, ready
+from actors.settings import Settings
+from orchestration.errors import OrchestraError
+
+log = logging.getLogger(__name__)
 
 
 def pulled(source: str, models_folder: Path) -> Path:
     """The folder of the model, pulled and imported first where it is not there yet."""
     with StageBars() as bars:
         return ensure(source, models_folder, bars)
+
+
+def pull_embedder(settings: Settings) -> None:
+    """Pull the agents' own embedding model where it is not there yet. They do without one: where it cannot be
+    had, a warning says why."""
+    name = settings.agents.embedder
+    if not name or ready(name, settings.models_folder) is not None:
+        return
+    try:
+        pulled(name, settings.models_folder)
+    except OrchestraError as error:
+        log.warning(
+            "the agents go on without an embedding model of their own (agents.embedder): %s", error.message
+        )
 
 
 class BytesColumn(DownloadColumn):

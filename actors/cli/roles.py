@@ -100,14 +100,17 @@ def node(
 node.add_command(drain)
 
 
-def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
+def role(
+    *options: Callable[[Any], Any], before: Callable[[Settings], None] = lambda _: None
+) -> Callable[[Enter], click.Command]:
     """A command of how a role is entered: its name and docstring are the command's. An option is named as
-    the setting it says, with `__` for the dot."""
+    the setting it says, with `__` for the dot. `before` it serves, something may take its time."""
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
             settings, _ = load(said(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
+            before(settings)
             _serve(settings, enter)
 
         for option in (*reversed(options), nats_option, common):
@@ -117,17 +120,25 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
     return command
 
 
-@role()
+def _with_embedder(settings: Settings) -> None:
+    from actors.cli.progress import pull_embedder
+
+    pull_embedder(settings)
+
+
+@role(before=_with_embedder)
 async def agents(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
     from actors.agents.role import run_agents
     from actors.jobs.role import run_webhooks
+    from actors.models.pull import ready
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
+    embedder = ready(settings.agents.embedder, settings.models_folder)
     await stack.enter_async_context(
-        run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks)
+        run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks, embedder)
     )
     return f"agents of cluster {settings.agents.cluster} are here", []
 

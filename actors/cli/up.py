@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from actors.cli.main import common, said
-from actors.cli.progress import pulled
+from actors.cli.progress import pull_embedder, pulled
+from actors.models.pull import ready
 from actors.process import configure_logging, run, stop_on_signals, until
 from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
@@ -55,17 +56,19 @@ def up(
     configure_logging(settings.telemetry)
     names = () if no_model else settings.models
     folders = [pulled(name, settings.models_folder) for name in names]
+    pull_embedder(settings)
+    embedder = ready(settings.agents.embedder, settings.models_folder)
     provider = start_tracing(settings.telemetry)
     try:
-        raise SystemExit(run(_up(settings, folders)))
+        raise SystemExit(run(_up(settings, folders, embedder)))
     finally:
         if provider is not None:
             provider.shutdown()
 
 
-async def _up(settings: Settings, folders: list[Path]) -> int:
+async def _up(settings: Settings, folders: list[Path], embedder: Path | None) -> int:
     stop = stop_on_signals()
-    async with run_up(settings, folders) as running:
+    async with run_up(settings, folders, embedder) as running:
         serving = ", ".join(running.models) or "no model here"
         click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")
         await until(stop, *running.watches)

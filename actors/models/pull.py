@@ -39,6 +39,12 @@ def installed(models_dir: Path) -> list[Installed]:
     return found
 
 
+def ready(name: str, models_dir: Path) -> Path | None:
+    """The folder of the installed model `name` if it is complete."""
+    folder = models_dir / name
+    return folder if name and _ready(folder, thorough=False) else None
+
+
 def ensure(
     name_or_source: str,
     models_dir: Path,

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fixtures.process import Process, orchestra
+from tests.fixtures.process import NO_EMBEDDER, Process, orchestra
 
 HTTP = "127.0.0.1:0"
 
@@ -33,7 +33,8 @@ def urls(line: str) -> tuple[str, str]:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "actors.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = os.environ | NO_EMBEDDER
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_up_prints_one_line_when_ready_and_stops_with_its_server_on_ctrl_c(tmp_path: Path) -> None:
