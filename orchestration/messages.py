@@ -189,11 +189,30 @@ class TokenLogprob(Wire):
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
+class Tool(Wire):
+    """What an agent can use: `parameters` is the JSON schema of its arguments, an object."""
+
+    name: str = Field(min_length=1, max_length=128)
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+class ToolResult(Wire):
+    """What came of using a tool: `text` for a model, `data` (JSON) for programs. `error` says why it did not
+    work, for both; it is '' when it did."""
+
+    text: str = ""
+    data: Any = None
+    error: str = ""
+
+
 class Step(Wire):
-    """One finished step of a run, as `orchestra ask --json` shows it."""
+    """One finished step of a run, as `orchestra ask --json` shows it. With `tool` it is no generation: the
+    agent used that."""
 
     name: str
     agent: str
+    tool: str = ""
     node: str = ""
     model: str = ""
     text: str = ""

@@ -139,6 +139,17 @@ class StreamAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class RunAddress:
+    """`events.run.<asker>.<number>`: where it is told what happens in a run, to whoever listens."""
+
+    id: str
+
+    @property
+    def events(self) -> str:
+        return f"events.run.{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAddress:
     """Subjects under which one node is spoken to."""
 
@@ -187,6 +198,16 @@ class AgentAddress:
     def ask(self) -> str:
         """Ours, beside the protocol's: a step of a run, whose events go to the asker's stream."""
         return f"agents.ask.orchestra.{self.cluster}.{self.name}"
+
+    @property
+    def tools(self) -> str:
+        """Ours: what the agent can use."""
+        return f"agents.tools.orchestra.{self.cluster}.{self.name}"
+
+    @property
+    def use(self) -> str:
+        """Ours: use one of its tools."""
+        return f"agents.use.orchestra.{self.cluster}.{self.name}"
 
     @property
     def status(self) -> str:

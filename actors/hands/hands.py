@@ -1,0 +1,125 @@
+"""Who can use what: the tools of each role in this process, used within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from actors.hands.base import Hand, Toolbox
+from actors.hands.settings import HandsSettings
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.messages import Tool, ToolResult
+
+log = logging.getLogger(__name__)
+
+
+class _Held:
+    """A single hand as a box of one tool."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.hand = hand
+
+    async def tools(self) -> tuple[Tool, ...]:
+        return (self.hand.tool,)
+
+    async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        return await self.hand.use(arguments)
+
+    async def close(self) -> None:
+        """A hand holds nothing open."""
+
+
+class Hands:
+    """The tools of this process, given to roles before the agents start."""
+
+    def __init__(self, settings: HandsSettings | None = None) -> None:
+        self.settings = settings or HandsSettings()
+        self._boxes: dict[str, list[Toolbox]] = {}
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Those that have been given anything."""
+        return self._boxes.keys()
+
+    def give(self, role: str, hand: Hand) -> None:
+        """Let `role` use one tool of ours."""
+        self.give_box(role, _Held(hand))
+
+    def give_box(self, role: str, box: Toolbox) -> None:
+        """Let `role` use whatever is in the box. Of two tools of one name that given first counts."""
+        self._boxes.setdefault(role, []).append(box)
+
+    async def tools(self, role: str) -> tuple[Tool, ...]:
+        """What `role` can use now."""
+        offered = await asyncio.gather(*(box.tools() for box in self._boxes.get(role, ())))
+        found: dict[str, Tool] = {}
+        for tool in (tool for tools in offered for tool in tools):
+            found.setdefault(tool.name, tool)
+        return tuple(found.values())
+
+    async def use(self, role: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        """What came of it. A tool that takes too long or fails in an unforeseen way is the result's `error`.
+
+        Raises `InvalidRequest` for a tool that the role does not have, or arguments that are too large.
+        """
+        size, limit = len(to_json(arguments)), self.settings.max_arguments_bytes
+        if size > limit:
+            raise InvalidRequest(
+                f"arguments of {size} bytes for {tool!r} exceed max_arguments_bytes {limit}",
+                param="arguments",
+            )
+        box = await self._box(role, tool)
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                result = await box.use(tool, arguments)
+            return self._bounded(tool, result)
+        except TimeoutError:
+            return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
+        except OrchestraError as error:
+            return ToolResult(error=f"{tool}: {error.message}")
+        except Exception as error:  # a tool is somebody's plug-in: its defects must not restart the agents
+            log.exception("tool %s of %s failed", tool, role)
+            return ToolResult(error=f"{tool} failed: {type(error).__name__}: {error}"[:500])
+
+    async def close(self) -> None:
+        """Let go of all boxes, each once."""
+        boxes = {id(box): box for boxes in self._boxes.values() for box in boxes}
+        await asyncio.gather(*(box.close() for box in boxes.values()))
+
+    async def _box(self, role: str, tool: str) -> Toolbox:
+        names: list[str] = []
+        for box in self._boxes.get(role, ()):
+            offered = [each.name for each in await box.tools()]
+            if tool in offered:
+                return box
+            names += offered
+        raise InvalidRequest(
+            f"{role} has no tool {tool!r}; its tools: {', '.join(names) or 'none'}", param="tool"
+        )
+
+    def _bounded(self, tool: str, result: ToolResult) -> ToolResult:
+        """The result as it fits into a message."""
+        limit = self.settings.max_result_bytes
+        try:
+            data = len(to_json(result.data))
+        except PydanticSerializationError as error:
+            return ToolResult(error=f"{tool} gave data that is no JSON: {error}"[:500])
+        if data > limit:
+            return ToolResult(error=f"{tool} gave {data} bytes of data, more than max_result_bytes {limit}")
+        return result.model_copy(
+            update={"text": _cut(result.text, limit), "error": _cut(result.error, limit // 4)}
+        )
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text`, or what fits into `limit` bytes of UTF-8 with a note of how much is missing. Halves of
+    characters, which cannot be sent, become question marks."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= limit:
+        return encoded.decode()
+    kept = encoded[: limit - 64].decode(errors="ignore")
+    return f"{kept}\n[… {len(encoded) - len(kept.encode())} bytes left out]"
