@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
 from actors.agents.team import Team
+from actors.hands.hands import Hands
 from actors.jobs.settings import JobsSettings
 from actors.registry import NO_FALLBACKS, Fallbacks
 from actors.runtime.bus import Bus
@@ -26,13 +27,16 @@ async def run_agents(
     jobs: JobsSettings | None = None,
     fallbacks: Fallbacks = NO_FALLBACKS,
     embedder: Path | None = None,
+    hands: Hands | None = None,
 ) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
-    the dispatcher's; `embedder` is the folder of an embedding model to run in this process.
+    the dispatcher's; `embedder` is the folder of an embedding model to run in this process; `hands` are what
+    the agents here can use, and are let go at the end.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
-    team = Team(bus, settings, system, jobs, fallbacks, Embedder(embedder) if embedder is not None else None)
+    own = Embedder(embedder) if embedder is not None else None
+    team = Team(bus, settings, system, jobs, fallbacks, own, hands)
     try:
         await team.start()
         yield team

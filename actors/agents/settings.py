@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.agents.roles import RoleOverride, built_in_roles
+from actors.hands.settings import HandsSettings
 from orchestration.patterns import Limits
 
 
@@ -35,6 +36,8 @@ class AgentsSettings(BaseModel):
     embedder: str = "all-minilm-l6-v2"
     """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
     used then, where one serves any."""
+    hands: HandsSettings = HandsSettings()
+    """Of the tools that agents use."""
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}
     """Settings of patterns by their names, where a request says nothing else."""

@@ -21,6 +21,8 @@ from actors.agents.roles import Role, load_roles
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.asker import Asker
+from actors.hands.bench import Workbench, endpoints
+from actors.hands.hands import Hands
 from actors.jobs.settings import JobsSettings
 from actors.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.runtime.bus import Bus
@@ -44,6 +46,7 @@ class Team:
         jobs: JobsSettings | None = None,
         fallbacks: Fallbacks = NO_FALLBACKS,
         embedder: Embedder | None = None,
+        hands: Hands | None = None,
     ) -> None:
         self.bus = bus
         self.settings = settings
@@ -52,9 +55,11 @@ class Team:
         self.asker = Asker(bus)
         self.registry = Registry(bus, fallbacks)
         self.embedder = embedder
+        self.hands = hands or Hands(settings.hands)
         self.system = system
         self.coordinator: ActorRef | None = None
         self.specialists: list[ActorRef] = []
+        self.benches: list[ActorRef] = []
         self.intake: Intake | None = None
         self.steps = Service(
             bus,
@@ -69,6 +74,8 @@ class Team:
         await self.steps.start()
         for role in self.roles.values():
             await self._spawn(role)
+            if role.name in self.hands.roles:
+                await self._equip(role)
         self.coordinator = await self.system.spawn(
             Coordinator,
             lambda: Coordinator(
@@ -125,6 +132,17 @@ class Team:
             )
         )
 
+    async def _equip(self, role: Role) -> None:
+        """Let others use the role's tools here."""
+
+        def make() -> Workbench:
+            return Workbench(role.name, self.hands)
+
+        ref: ActorRef = await self.system.spawn(Workbench, make, name=f"hands of {role.name}")
+        self.benches.append(ref)
+        for endpoint in endpoints(AgentAddress(self.settings.cluster, role.name), ref, SERVICE):
+            await self.steps.add(endpoint)
+
     async def drain(self) -> bool:
         """Take nothing new, finish what was begun within `drain_timeout_s`, then leave. True when nothing
         was cut off.
@@ -142,8 +160,9 @@ class Team:
         if self.intake is not None:
             await self.intake.stop()
         await self.steps.leave()
-        for ref in self.specialists:
+        for ref in (*self.specialists, *self.benches):
             clean = await ref.cell.drain(self._left(end)) and clean
+        await self.hands.close()
         await self.registry.stop()
         await self.asker.stop()
         if self.embedder is not None:
