@@ -137,7 +137,8 @@ class MailboxFull(Refused):
 
 
 class BudgetSpent(OrchestraError):
-    """A run has used up what it may: a step of it was not begun. Patterns end with what they have."""
+    """A run has used up what it may: a step of it was not begun, or cut off. Patterns end with what they
+    have."""
 
     status = 429
     code = "budget_spent"

@@ -8,11 +8,13 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from opentelemetry.trace import SpanKind
 
 from actors.agents.embedder import Embedder
+from actors.agents.happenings import Happenings
 from actors.agents.messages import AskAgent
 from actors.agents.metrics import STEPS
 from actors.asker import Asker
@@ -53,6 +55,7 @@ class Colleagues:
     registry: Registry
     cluster: str
     writer: StreamWriter
+    happenings: Happenings
     envelope: Envelope
     accept_timeout_s: float
     embedder: Embedder | None = None
@@ -79,7 +82,7 @@ class Colleagues:
             gen_ai__agent__name=question.agent,
             orchestra__step__name=question.name,
         ) as running:
-            envelope = self.envelope.under(traceparent(self.envelope.trace))
+            envelope = self.envelope.under(traceparent(self.envelope.trace)).sooner(question.seconds)
 
             async def send(accepted: str) -> None:
                 await self._offer(question.agent, ask, envelope)
@@ -121,6 +124,9 @@ class Colleagues:
         if step is not None:
             STEPS.labels(step.agent, step.error.code if step.error else "ok").inc()
         await self.writer.progress(text, step)
+
+    async def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.happenings.add(kind, data)
 
     async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
         """Who waits for the answer waits for a node too, until the deadline; a job is offered again later."""

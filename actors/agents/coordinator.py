@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.agents.colleagues import Colleagues
 from actors.agents.embedder import Embedder
+from actors.agents.happenings import Happenings
 from actors.agents.messages import Prompt
 from actors.agents.roles import Role
 from actors.agents.settings import AgentsSettings
@@ -34,6 +35,7 @@ class PulledRun:
     run: Run
     envelope: Envelope
     writer: StreamWriter
+    happenings: Happenings
     steps: list[Step] = field(default_factory=list)
     prefix: str = ""
     prefix_tokens: int = 0
@@ -80,6 +82,7 @@ class Coordinator(Actor):
                 registry=self.registry,
                 cluster=self.settings.cluster,
                 writer=pulled.writer,
+                happenings=pulled.happenings,
                 envelope=pulled.envelope,
                 accept_timeout_s=self.settings.accept_timeout_s,
                 embedder=self.embedder,
@@ -95,7 +98,10 @@ class Coordinator(Actor):
             )
             stage.steps = pulled.steps
             stage.prefix, stage.prefix_tokens = pulled.prefix, pulled.prefix_tokens
-            answer = await self._perform(run, stage, pulled.writer)
+            stage.spending.deadline_s = pulled.envelope.remaining(0) or None
+            pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
+            answer = await self._perform(run, stage, pulled)
+            await stage.settle()
             running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
         return Ended(
@@ -111,14 +117,15 @@ class Coordinator(Actor):
         )
 
     @staticmethod
-    async def _perform(run: Run, stage: Stage, writer: StreamWriter) -> Answer:
+    async def _perform(run: Run, stage: Stage, pulled: PulledRun) -> Answer:
         answer: Answer | None = None
         async with aclosing(find_pattern(run.pattern)(run, stage)) as items:
             async for item in items:
                 if isinstance(item, Answer):
                     answer = item
                 else:
-                    await writer.piece(item.text, item.tokens, item.logprobs)
+                    pulled.happenings.said(item.text)
+                    await pulled.writer.piece(item.text, item.tokens, item.logprobs)
         if answer is None:
             raise Defect(f"pattern {run.pattern!r} ended without an answer")
         return answer

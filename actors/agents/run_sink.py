@@ -7,6 +7,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from actors.agents.coordinator import PulledRun
+from actors.agents.happenings import Happenings
 from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
 from actors.agents.recorder import Recorder
 from actors.jobs.records import JobRecord
@@ -40,7 +41,8 @@ class RunSink:
         self.priority: Priority | None = None
         self.work: Work | None = None
         self.began = time.perf_counter()
-        self.pulled = PulledRun(run, envelope, self.make_writer(StreamAddress(run.id), so_far))
+        writer = self.make_writer(StreamAddress(run.id), so_far)
+        self.pulled = PulledRun(run, envelope, writer, Happenings(delivery.bus, run.id, delivery.attempt))
         if so_far is not None:
             self.pulled.prefix, self.pulled.prefix_tokens = so_far.text, so_far.tokens
 
@@ -64,6 +66,7 @@ class RunSink:
 
     async def done(self, ended: Ended) -> None:
         self._count("ok")
+        self._told(ended)
         try:
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
@@ -77,7 +80,9 @@ class RunSink:
             if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
                 await self.delivery.nak()
                 return
-            await self.pulled.writer.end(self._ended(error))
+            ended = self._ended(error)
+            self._told(ended)
+            await self.pulled.writer.end(ended)
             await self.delivery.ack()
         finally:
             self._finish()
@@ -96,7 +101,13 @@ class RunSink:
         RUNS.labels(pattern, outcome).inc()
         RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
 
+    def _told(self, ended: Ended) -> None:
+        """Tell who watches the run that it is over."""
+        said = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
+        self.pulled.happenings.add("ended", said)
+
     def _finish(self) -> None:
+        self.pulled.happenings.flush()
         self.pulled.writer.close()
         self.intake.finished(self)
 
@@ -142,6 +153,7 @@ class JobSink(RunSink):
         self._count("ok")
         try:
             await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
+            self._told(ended)
             await self.recorder.end(ended)
         finally:
             self._finish()
@@ -152,6 +164,7 @@ class JobSink(RunSink):
         try:
             ended = self._ended(error)
             if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
+                self._told(ended)
                 await self.recorder.end(ended)
         finally:
             self._finish()

@@ -86,6 +86,13 @@ class Envelope:
             raise DeadlineExceeded(f"the deadline passed {-left:.1f} s ago")
         return left
 
+    def sooner(self, seconds: float | None) -> Envelope:
+        """The same, with a deadline that is at most so far from now; None leaves it as it is."""
+        if seconds is None:
+            return self
+        deadline = time.time() + seconds
+        return replace(self, deadline=min(deadline, self.deadline or deadline))
+
     def under(self, trace: str) -> Envelope:
         """The same, with the trace of the current span."""
         return self if trace == self.trace else replace(self, trace=trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,7 +55,7 @@ class Answer:
 class Question:
     """One step to be done by `agent`. `sampling` says only what the step cares about: the agent's
     profile fills the rest, and its role prompt goes before `messages`. The answer goes on from `prefix`,
-    which is not said again."""
+    which is not said again. It has `seconds` at most, where that is set."""
 
     name: str
     agent: str
@@ -67,13 +67,15 @@ class Question:
     labels: dict[str, str]
     prefix: str = ""
     prefix_tokens: int = 0
+    seconds: float | None = None
 
 
 class Ask(Protocol):
     """The capability that a pattern runs on."""
 
     def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
-        """`Part`s, then one `Outcome`. Raises an `OrchestraError`; closing it stops the work."""
+        """`Part`s, then one `Outcome`. Raises an `OrchestraError`, `DeadlineExceeded` when the question's
+        `seconds` are over; closing it stops the work."""
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when no
@@ -81,6 +83,9 @@ class Ask(Protocol):
 
     async def progress(self, text: str, step: Step | None) -> None:
         """Tell who watches; `step` is set when one has finished or failed."""
+
+    async def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own kinds."""
 
 
 class Limits(BaseModel):

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
 
-from orchestration.errors import BackendFailed, InvalidGuide, OrchestraError
+from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
@@ -40,13 +40,14 @@ async def maestro(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGen
     """Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail."""
     talk = Conversation.of(run.messages, stage.limits)
     plan = await _plan(talk, run, stage)
-    if plan is None:
-        await stage.progress("no usable plan; the coordinator answers alone")
+    findings = await _consult(plan, talk, stage) if plan is not None else []
+    if not any(finding.text for finding in findings):
+        why = "no usable plan" if plan is None else "no specialist could be asked"
+        await stage.progress(f"{why}; the coordinator answers alone")
         async with aclosing(single.inside(run, stage)) as items:
             async for item in items:
                 yield item
         return
-    findings = await _consult(plan, talk, stage)
     verdict = await _review(talk, findings, run, stage)
     messages = (*talk.system(), _synthesis(talk, findings, verdict))
     sampling = final_sampling(run, stage.limits)
@@ -85,8 +86,8 @@ async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
                 guide=guide,
             )
             plan = parse_plan(answer.text, known, limits.max_specialists)
-        except (InvalidGuide, BackendFailed) as error:
-            await stage.progress(f"the model cannot write a plan: {error.message}")
+        except (InvalidGuide, BackendFailed, BudgetSpent) as error:
+            await stage.progress(f"there is no plan: {error.message}")
             return None
         except InvalidPlan as error:
             await stage.progress(f"the plan is not usable: {error}")
@@ -98,7 +99,8 @@ async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
 
 
 async def _consult(plan: Plan, talk: Conversation, stage: Stage) -> list[Finding]:
-    """All findings in the plan's order. Raises the first error when every specialist failed."""
+    """All findings in the plan's order. Raises the first error when every specialist failed, unless the
+    budget had a part in that."""
     findings: list[Finding] = []
     names = {step.specialist: _names(step.specialist) for step in plan.steps}
     for number, group in enumerate(plan.stages(), 1):
@@ -112,7 +114,7 @@ async def _consult(plan: Plan, talk: Conversation, stage: Stage) -> list[Finding
             ]
         findings.extend(task.result() for task in working)
     failed = [finding.error for finding in findings if finding.error is not None]
-    if len(failed) == len(findings):
+    if len(failed) == len(findings) and not any(isinstance(error, BudgetSpent) for error in failed):
         raise failed[0]
     if failed:
         await stage.progress(f"goes on without {len(failed)} of {len(findings)} specialists")

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from orchestration.errors import Defect, OrchestraError
+from orchestration.errors import BudgetSpent, DeadlineExceeded, Defect, OrchestraError
 from orchestration.messages import ChatMessage, Guide, ModelCard, Run, Sampling, Step, Usage
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
+from orchestration.patterns.spending import Grant, Spending
 
 COORDINATOR = "coordinator"
 CRITIC = "critic"
@@ -43,9 +44,17 @@ class Stage:
         self.prefix, self.prefix_tokens = "", 0
         """What the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""
+        self.spending = Spending(
+            run.budget,
+            clock=clock,
+            final_tokens=run.sampling.max_tokens or self.limits.final_tokens,
+        )
         self._ask = ask
         self._clock = clock
         self._names: set[str] = set()
+        self._at_work = 0
+        self._before: tuple[str, ...] = ()
+        self._ended: list[str] = []
 
     @property
     def usage(self) -> Usage:
@@ -69,12 +78,17 @@ class Stage:
         sampling: Sampling | None = None,
         guide: Guide | None = None,
         model: str | None = None,
+        after: Sequence[str] | None = None,
     ) -> Answer:
         """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
-        Raises the step's error, which is recorded too."""
+        `after` are the steps that it builds on, for who watches: where it is not said, those that ended
+        before this one and all at work beside it began.
+
+        Raises the step's error, which is recorded too; `BudgetSpent` where the run's budget does not reach
+        for it, or ended it."""
         answer: Answer | None = None
         question = self._question(agent, messages, name, sampling, guide, model)
-        async with aclosing(self._perform(question)) as items:
+        async with aclosing(self._perform(question, after, last=False)) as items:
             async for item in items:
                 if isinstance(item, Answer):
                     answer = item
@@ -90,15 +104,17 @@ class Stage:
         sampling: Sampling | None = None,
         guide: Guide | None = None,
         model: str | None = None,
+        after: Sequence[str] | None = None,
     ) -> AsyncGenerator[Part | Answer, None]:
-        """The parts of one step as they come, and its `Answer` last, for the caller. Raises the step's
-        error."""
+        """The parts of one step as they come, and its `Answer` last, for the caller. Where the budget's
+        seconds end in its midst, what came is the answer, as one that ran out of tokens. Raises like
+        `ask`."""
         question = replace(
             self._question(agent, messages, name, sampling, guide, model),
             prefix=self.prefix,
             prefix_tokens=self.prefix_tokens,
         )
-        async with aclosing(self._perform(question)) as items:
+        async with aclosing(self._perform(question, after, last=True)) as items:
             async for item in items:
                 yield item
 
@@ -125,10 +141,17 @@ class Stage:
             labels=self.run.labels,
         )
 
-    async def _perform(self, question: Question) -> AsyncGenerator[Part | Answer, None]:
-        name, agent = question.name, question.agent
+    async def _perform(
+        self, question: Question, after: Sequence[str] | None, *, last: bool
+    ) -> AsyncGenerator[Part | Answer, None]:
+        grant = await self._granted(question, last)
+        if grant.max_tokens != question.sampling.max_tokens:
+            sampling = question.sampling.model_copy(update={"max_tokens": grant.max_tokens})
+            question = replace(question, sampling=sampling)
+        question = replace(question, seconds=grant.seconds)
+        await self._begun(question, after)
         began = self._clock()
-        said = [question.prefix]
+        said, tokens = [question.prefix], 0
         outcome: Outcome | None = None
         try:
             async with aclosing(self._ask.generate(question)) as items:
@@ -137,16 +160,26 @@ class Stage:
                         outcome = item
                     else:
                         said.append(item.text)
+                        tokens += item.tokens
                         yield item
             if outcome is None:
-                raise Defect(f"step {name!r} of {agent} ended without an outcome")
+                raise Defect(f"step {question.name!r} of {question.agent} ended without an outcome")
         except OrchestraError as error:
-            seconds = self._clock() - began
-            await self._record(
-                Step(name=name, agent=agent, text="".join(said), seconds=seconds, error=error.body()),
-                f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
+            late = isinstance(error, DeadlineExceeded) and self.spending.ran_out(grant, began)
+            if not (late and last and tokens):
+                if late:
+                    error = self.spending.out_of_time(question.name)
+                await self._failed(question, "".join(said), self._clock() - began, error)
+                raise error
+            self.spending.shortened.append(question.name)
+            usage = Usage(prompt_tokens=grant.prompt, completion_tokens=tokens, estimated=True)
+            outcome = Outcome(finish_reason="length", usage=usage, node="", model=question.model or "")
+        finally:
+            used = Usage(
+                prompt_tokens=grant.prompt if tokens else 0, completion_tokens=tokens, estimated=True
             )
-            raise
+            self.spending.end(question, grant, used if outcome is None else outcome.usage)
+            self._at_work -= 1
         answer = Answer(
             text="".join(said),
             finish_reason=outcome.finish_reason,
@@ -155,6 +188,37 @@ class Stage:
             model=outcome.model,
             seconds=self._clock() - began,
         )
+        await self._done(question, answer)
+        yield answer
+
+    async def _granted(self, question: Question, last: bool) -> Grant:
+        try:
+            return self.spending.begin(question, last=last)
+        except BudgetSpent as error:
+            await self.progress(f"{question.name}: not begun: {error.message}")
+            raise
+
+    async def _begun(self, question: Question, after: Sequence[str] | None) -> None:
+        if not self._at_work and self._ended:
+            self._before, self._ended = tuple(self._ended), []
+        self._at_work += 1
+        await self.event(
+            "step_started",
+            step=question.name,
+            agent=question.agent,
+            model=question.model or "",
+            after=self._before if after is None else tuple(after),
+        )
+
+    async def _failed(self, question: Question, text: str, seconds: float, error: OrchestraError) -> None:
+        name, agent = question.name, question.agent
+        await self._record(
+            Step(name=name, agent=agent, text=text, seconds=seconds, error=error.body()),
+            f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
+        )
+
+    async def _done(self, question: Question, answer: Answer) -> None:
+        name, agent = question.name, question.agent
         await self._record(
             Step(
                 name=name,
@@ -168,7 +232,6 @@ class Stage:
             ),
             f"{name}: {agent} took {answer.seconds:.1f} s for {answer.usage.completion_tokens} tokens",
         )
-        yield answer
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector of length 1 for each text. Raises `NoNode` when no embedding model is to be had."""
@@ -188,8 +251,25 @@ class Stage:
     async def note(self, text: str) -> None:
         """Tell who watches, and the caller with the answer."""
         self.notes.append(text)
+        await self.event("note", text=text)
         await self.progress(text)
+
+    async def event(self, kind: str, **data: Any) -> None:
+        """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of
+        the event beside `run`, `seq`, `at` and `kind`: see `orchestration.run_events`."""
+        await self._ask.event(kind, data)
+
+    async def settle(self) -> None:
+        """Say what the budget cut. Call it once, when the pattern has ended."""
+        said = self.spending.note()
+        if said:
+            await self.note(said)
+        account = self.spending.account()
+        if account:
+            self.report["budget"] = account
 
     async def _record(self, step: Step, text: str) -> None:
         self.steps.append(step)
+        self._ended.append(step.name)
+        await self.event("step_ended", step=step)
         await self._ask.progress(text, step)

@@ -13,6 +13,7 @@ import pytest
 
 from actors.agents.colleagues import Colleagues
 from actors.agents.embedder import BATCH, KEPT, Embedder
+from actors.agents.happenings import Happenings
 from actors.declarations import shipped
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.node.backends.onnx import OnnxBackend
@@ -47,6 +48,7 @@ async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterat
         registry=running.team.registry,
         cluster="local",
         writer=StreamWriter(running.bus, address, lambda: None),
+        happenings=Happenings(running.bus, address.id),
         envelope=Envelope.within(20),
         accept_timeout_s=2,
         embedder=embedder,

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from string import ascii_lowercase
+from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Usage
@@ -47,6 +48,7 @@ class Scripted:
     said: list[str] = field(default_factory=list)
     told: list[Step] = field(default_factory=list)
     embedded: list[tuple[str, ...]] = field(default_factory=list)
+    happened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
 
@@ -75,6 +77,9 @@ class Scripted:
         self.said.append(text)
         if step is not None:
             self.told.append(step)
+
+    async def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.happened.append((kind, data))
 
     def _line(self, question: Question) -> str:
         lines = self.script.get(question.name, self.script.get(question.agent, "words of wisdom"))

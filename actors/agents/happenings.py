@@ -1,0 +1,86 @@
+"""What happens in a run, told on NATS to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from pydantic_core import to_json
+
+from actors.runtime.bus import Bus
+from actors.runtime.subjects import RunAddress
+from orchestration.errors import OrchestraError
+
+log = logging.getLogger(__name__)
+
+TOGETHER_S = 0.1
+"""Events wait so long for others, to go out in one message: a page is drawn no more often, and a run that is
+over at once costs one message."""
+MAX_BYTES = 128 * 1024
+"""That wait: more go out at once, since a message has a limit."""
+ATTEMPT_SEQS = 1_000_000
+"""Numbers that a coordinator has for a run, so that those of the next one are higher."""
+
+
+class Happenings:
+    """The events of one run, numbered and published as `events.run.<id>`, one JSON object a line.
+
+    Nobody relies on them: what NATS cannot take is lost.
+    """
+
+    def __init__(self, bus: Bus, run_id: str, attempt: int = 1) -> None:
+        self.bus = bus
+        self.run_id = run_id
+        self.attempt = attempt
+        self._subject = RunAddress(run_id).events
+        self._seq = (attempt - 1) * ATTEMPT_SEQS
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._said: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, kind: str, data: dict[str, Any]) -> None:
+        """The next event. Values of `data` may be pydantic models."""
+        self._end_said()
+        self._add(kind, data)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
+
+    def said(self, text: str) -> None:
+        """Text for the caller; what comes soon after goes into the same event."""
+        self._said.append(text)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
+
+    def flush(self) -> None:
+        """Publish what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._end_said()
+        self._post()
+
+    def _post(self) -> None:
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        if not waiting:
+            return
+        try:
+            self.bus.post(self._subject, b"\n".join(waiting))
+        except OrchestraError as error:
+            log.debug("events of run %s are lost: %s", self.run_id, error)
+
+    def _end_said(self) -> None:
+        if self._said:
+            text, self._said = "".join(self._said), []
+            self._add("said", {"text": text})
+
+    def _add(self, kind: str, data: dict[str, Any]) -> None:
+        head = {"run": self.run_id, "seq": self._seq, "at": round(time.time(), 3), "kind": kind}
+        self._seq += 1
+        event = to_json(head | data, exclude_none=True)
+        if self._bytes + len(event) > MAX_BYTES:
+            self._post()
+        self._bytes += len(event)
+        self._waiting.append(event)

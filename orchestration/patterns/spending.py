@@ -1,0 +1,184 @@
+"""What a run has used of its budget, and what its next step may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from orchestration.errors import BudgetSpent
+from orchestration.messages import Budget, ChatMessage, Usage
+from orchestration.patterns.base import Question
+from orchestration.patterns.clipping import estimate_tokens
+
+LEAST_TOKENS = 16
+"""A step that may write less is not worth its prompt."""
+MESSAGE_TOKENS = 8
+"""What a chat template adds to a message, at most."""
+ROLE_TOKENS = 64
+"""The prompt of a role and what goes around a conversation, until an agent's first step has shown it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one step may use. `max_tokens` and `seconds` of None are no limit; `held` are the tokens that
+    nobody else may use meanwhile, `prompt` those of them for what it reads."""
+
+    max_tokens: int | None = None
+    seconds: float | None = None
+    held: int = 0
+    prompt: int = 0
+
+
+class Spending:
+    """Of one run. `clock` gives seconds, and `final_tokens` are those that the last step writes at most.
+
+    Until the last step begins, a part of the budget is kept for it: one call, a third of the time, and twice
+    `final_tokens` up to half of all tokens (as much to read as to write). A pattern without such a step, one
+    that ends with `Stage.say`, sets `keeps` to False.
+
+    Steps at work at the same time hold what they may use at most, so that they do not overrun the budget
+    together. How long a prompt is, is estimated, rather too high: a run exceeds its tokens by the error of
+    that at most.
+    """
+
+    def __init__(self, budget: Budget, *, clock: Callable[[], float], final_tokens: int) -> None:
+        self.budget = budget
+        self.deadline_s: float | None = None
+        """When the run has to be over, in seconds from its beginning."""
+        self.keeps = True
+        self.tokens = 0
+        """Used by steps that are over, read and written."""
+        self.calls = 0
+        self.left_out: list[str] = []
+        """Steps that were not begun, or were cut off."""
+        self.shortened: list[str] = []
+        """Steps that may have had to stop early."""
+        self._clock = clock
+        self._began = clock()
+        self._final_tokens = final_tokens
+        self._held = 0
+        self._around: dict[str, int] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return self._clock() - self._began
+
+    def begin(self, question: Question, *, last: bool) -> Grant:
+        """What the step may use. Raises `BudgetSpent` naming the limit where it is not worth beginning."""
+        keeps = self.keeps and not last
+        prompt = self._estimate(question.messages) + self._around.get(question.agent, ROLE_TOKENS)
+        try:
+            self._one_call(question.name, keeps)
+            seconds = self._seconds_for(question.name, keeps)
+            max_tokens = self._tokens_for(question, prompt, keeps)
+        except BudgetSpent:
+            self.left_out.append(question.name)
+            raise
+        self.calls += 1
+        held = prompt + (max_tokens or 0)
+        self._held += held
+        return Grant(max_tokens, seconds, held, prompt)
+
+    def end(self, question: Question, grant: Grant, usage: Usage) -> None:
+        """The step is over; `usage` is what it used, as far as is known."""
+        self._held -= grant.held
+        self.tokens += usage.prompt_tokens + usage.completion_tokens
+        if usage.prompt_tokens and not usage.estimated:
+            around = usage.prompt_tokens - self._estimate(question.messages)
+            self._around[question.agent] = max(0, around, self._around.get(question.agent, 0))
+
+    def ran_out(self, grant: Grant, began: float) -> bool:
+        """Whether a step that began then has had all the time it was granted."""
+        return grant.seconds is not None and self._clock() - began >= grant.seconds * 0.98
+
+    def out_of_time(self, name: str) -> BudgetSpent:
+        """What the step of that name ends with that was cut off, and left out."""
+        self.left_out.append(name)
+        limit = self.budget.seconds
+        whole = f"budget of {limit:g} seconds" if self._is_budgeted() else "time until the deadline"
+        return BudgetSpent(f"step {name!r} was cut off after {self.seconds:.1f} s of the {whole}")
+
+    def account(self) -> dict[str, Any]:
+        """What was used, beside the limits that are set, and what was cut; empty where nothing is set or
+        cut."""
+        used = {"tokens": self.tokens, "calls": self.calls, "seconds": round(self.seconds, 3)}
+        limits = self.budget.model_dump(exclude_none=True)
+        said: dict[str, Any] = {
+            name: {"used": value, "limit": limits[name]} for name, value in used.items() if name in limits
+        }
+        if self.left_out:
+            said["left_out"] = list(self.left_out)
+        if self.shortened:
+            said["shortened"] = list(self.shortened)
+        return said
+
+    def note(self) -> str:
+        """What the caller should know of what was cut; '' where nothing was."""
+        cut = []
+        if self.left_out:
+            cut.append(f"without {', '.join(self.left_out)}")
+        if self.shortened:
+            cut.append(f"{', '.join(self.shortened)} kept short")
+        if not cut:
+            return ""
+        limits = self.budget.model_dump(exclude_none=True)
+        within = ", ".join(f"{value:g} {name}" for name, value in limits.items()) or "the time there was"
+        return f"to stay within {within}: {'; '.join(cut)}"
+
+    @staticmethod
+    def _estimate(messages: Sequence[ChatMessage]) -> int:
+        return ceil(sum(estimate_tokens(said.content) + MESSAGE_TOKENS for said in messages))
+
+    def _one_call(self, name: str, keeps: bool) -> None:
+        limit = self.budget.calls
+        if limit is not None and self.calls + keeps >= limit:
+            kept = ", and the last is kept for the answer" if keeps and self.calls < limit else ""
+            raise BudgetSpent(
+                f"step {name!r} would be call {self.calls + 1} of a budget of {limit} calls: "
+                f"{self.calls} used{kept}"
+            )
+
+    def _tokens_for(self, question: Question, prompt: int, keeps: bool) -> int | None:
+        """The most that the step may write; None where nothing bounds it."""
+        wanted, limit = question.sampling.max_tokens, self.budget.tokens
+        if limit is None:
+            return wanted
+        wanted = wanted or self._final_tokens
+        kept = min(2 * self._final_tokens, limit // 2) if keeps else 0
+        left = limit - self.tokens - self._held - kept - prompt
+        least = min(wanted, LEAST_TOKENS)
+        if question.guide is not None and keeps:  # half of a JSON text is none
+            least = max(least, wanted // 2)
+        if left < least:
+            besides = f", {kept} kept for the answer" if kept else ""
+            raise BudgetSpent(
+                f"step {question.name!r} asks for about {prompt} tokens to read and {wanted} to write, and "
+                f"of a budget of {limit} tokens {self.tokens + self._held} are used{besides}"
+            )
+        if left < wanted:
+            self.shortened.append(question.name)
+        return min(wanted, left)
+
+    def _seconds_for(self, name: str, keeps: bool) -> float | None:
+        """The deadline ends the last step by itself, with an error: half an answer nobody asked for."""
+        limits = [limit for limit in (self.budget.seconds, self.deadline_s if keeps else None) if limit]
+        if not limits:
+            return None
+        limit = min(limits)
+        kept = limit / 3 if keeps else 0.0
+        left = limit - kept - self.seconds
+        if left <= 0:
+            besides = f", {kept:.1f} s kept for the answer" if kept else ""
+            whole = f"budget of {limit:g} seconds" if self._is_budgeted() else f"{limit:.1f} s there are"
+            raise BudgetSpent(
+                f"step {name!r} cannot be begun: {self.seconds:.1f} s of the {whole} are used{besides}"
+            )
+        return left
+
+    def _is_budgeted(self) -> bool:
+        """Whether the budget's seconds end before the deadline."""
+        seconds = self.budget.seconds
+        return seconds is not None and (self.deadline_s is None or seconds <= self.deadline_s)

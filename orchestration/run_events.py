@@ -1,0 +1,95 @@
+"""What happens in a run, for programs that watch it, such as a page that draws it.
+
+Every event is a flat JSON object with `run`, `seq`, `at` and `kind`; `seq` rises within a run, and `started`
+tells the story from its beginning: where it comes again, another coordinator has taken the run up, and
+tells over what was done before. Patterns add kinds of their own (`plan`, `round`, `position`, `vote`,
+`verdict`, `choice`, …), which arrive as a `RunEvent`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from orchestration.errors import ErrorBody
+from orchestration.messages import FinishReason, Step, Usage, Wire
+
+
+class RunEvent(Wire):
+    """Any event. `at` is Unix time in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    run: str
+    seq: int
+    at: float
+    kind: str
+
+
+class Started(RunEvent):
+    """A coordinator begins to perform the run. `attempt` counts those who did."""
+
+    kind: Literal["started"] = "started"
+    pattern: str
+    attempt: int = 1
+
+
+class StepStarted(RunEvent):
+    """A step is asked of `agent`; `model` is '' where the agent chooses it. It builds on the steps
+    `after`."""
+
+    kind: Literal["step_started"] = "step_started"
+    step: str
+    agent: str
+    model: str = ""
+    after: tuple[str, ...] = ()
+
+
+class StepEnded(RunEvent):
+    """A step is over, well or with its `error`. `recorded` says that it was done before, by a coordinator
+    that had the run then."""
+
+    kind: Literal["step_ended"] = "step_ended"
+    step: Step
+    recorded: bool = False
+
+
+class Said(RunEvent):
+    """The next text of the answer: joined, all of a run's are what the caller gets."""
+
+    kind: Literal["said"] = "said"
+    text: str
+
+
+class Noted(RunEvent):
+    """What the caller should know of the answer."""
+
+    kind: Literal["note"] = "note"
+    text: str
+
+
+class RunEnded(RunEvent):
+    """The last event."""
+
+    kind: Literal["ended"] = "ended"
+    finish_reason: FinishReason
+    usage: Usage = Usage()
+    error: ErrorBody | None = None
+
+
+_KINDS: dict[str, type[RunEvent]] = {
+    "started": Started,
+    "step_started": StepStarted,
+    "step_ended": StepEnded,
+    "said": Said,
+    "note": Noted,
+    "ended": RunEnded,
+}
+
+
+def parse_events(data: bytes) -> list[RunEvent]:
+    """The events of one message on `events.run.<id>`, one JSON object a line. Raises pydantic's
+    `ValidationError`."""
+    events = (RunEvent.model_validate_json(line) for line in data.splitlines())
+    return [_KINDS.get(event.kind, RunEvent).model_validate(event.model_dump()) for event in events]
