@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 
 from tritonclient.grpc import InferInput, InferResult
 
@@ -45,7 +46,10 @@ class Pulse:
         self._condemned: ModelDead | None = None
         self._suspected = asyncio.Event()
         self._heard_at = asyncio.get_running_loop().time()
-        self._watching = asyncio.create_task(self._watch(), name=f"triton {model.card.name}")
+        # In a context of its own: what it asks belongs to no trace, least of all to that of the load.
+        self._watching = asyncio.create_task(
+            self._watch(), name=f"triton {model.card.name}", context=Context()
+        )
 
     async def stop(self) -> None:
         """What runs on the model is not touched."""
