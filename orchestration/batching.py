@@ -3,7 +3,8 @@
 A batch of `n` takes about `fixed_s + each_s * n` seconds. While little comes, a batch is small and nobody
 waits for company; under pressure it grows to what bears the load, as long as it ends within the latency that
 is aimed at (batch size by a measured linear cost and a latency objective: Clipper, Crankshaw et al., 2017).
-To wait for company pays only where the fixed cost is a good part of the whole, so that is measured.
+To wait for company pays only where the batches that form by themselves, while the last one runs, are so small
+that larger ones save a good part of the work; so that is reckoned from what was measured.
 
 Pure: `now` is in seconds on a clock that never goes back.
 """
@@ -20,7 +21,7 @@ HEADROOM = 1.25
 PRESSED_BUSY, CALM_BUSY = 0.75, 0.45
 """Shares of the time spent in batches above and below which a load counts as one or the other."""
 WORTH_WAITING = 0.3
-"""The share of a batch's time that must be fixed cost, for a wait for company to save more than it takes."""
+"""The share of the work that a wait for company must save: what is reckoned to be less was not to be seen."""
 FARTHEST = 4
 """Times the largest batch seen that the next may be: the measured line is not trusted farther."""
 REMEMBERED = 1024
@@ -110,11 +111,12 @@ class AdaptiveBatching:
         return self.current
 
     def _load(self, now: float) -> tuple[float, float, float]:
-        """The share of the time in batches, how long the slowest tenth waited, and how much came a second."""
+        """The share of the time in batches, how long the slowest tenth waited beyond what the window makes
+        them wait, and how much came a second."""
         span = max(min(self.settings.horizon_s, now - self._began), 1e-3)
         if not self._seen:
             return 0.0, 0.0, 0.0
-        waits = sorted(each.waited_s for each in self._seen)
+        waits = sorted(max(0.0, each.waited_s - self.current.window_s) for each in self._seen)
         busy = sum(each.took_s * each.batches for each in self._seen) / span
         rate = sum(each.size * each.batches for each in self._seen) / span
         return busy, waits[len(waits) * 9 // 10], rate
@@ -161,12 +163,25 @@ class AdaptiveBatching:
         return size >= HEADROOM * rate * self._takes(size)
 
     def _window(self, size: int, rate: float) -> float:
-        """Until a batch is full at the present rate, as far as half of what is aimed at leaves time."""
-        takes = self._takes(size)
-        if size == self.settings.sizes[0] or not rate or self.fixed_s < WORTH_WAITING * takes:
+        """Until a batch is full at the present rate, as far as half of what is aimed at leaves time to wait
+        and to be worked off; 0 where a wait saves too little. A size that larger ones could follow and that
+        bears the load as it is needs no wait either."""
+        settings = self.settings
+        if not rate or (size == settings.sizes[0] and len(settings.sizes) > 1):
             return 0.0
-        most = min(self.settings.max_window_s, max(0.0, self.settings.target_s / 2 - takes))
-        return min(most, size / rate)
+        left_s = max(0.0, settings.target_s / 2 - self.fixed_s) / (1 + rate * self.each_s)
+        window_s = min(settings.max_window_s, left_s, size / rate)
+        work, waited = self._work(self._gathered(size, rate)), self._work(rate * window_s)
+        return window_s if waited < (1 - WORTH_WAITING) * work else 0.0
+
+    def _gathered(self, size: int, rate: float) -> float:
+        """How many a batch has by itself: what comes while one runs, up to `size`."""
+        spare = 1 - rate * self.each_s
+        return min(float(size), rate * self.fixed_s / spare) if spare > 0 else float(size)
+
+    def _work(self, gathered: float) -> float:
+        """Seconds for each in batches of so many."""
+        return self.each_s + self.fixed_s / max(1.0, gathered)
 
     def _differs(self, wanted: Batching) -> bool:
         """By more than flutter: another size, a window where there was none, or one half or twice as long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
 
@@ -103,6 +103,21 @@ def test_where_a_batch_saves_nothing_nobody_waits_for_it() -> None:
     server = adaptive(0.0002, 0.002)
     server.run(list(steady(450, 0, 20)))
     assert max((kept.window_s for _, kept in server.changes[3:]), default=0.0) == 0
+
+
+def test_nobody_waits_where_batches_are_full_by_themselves() -> None:
+    server = adaptive(0.02, 0.001, replace(SETTINGS, sizes=(8,)))
+    server.run(list(steady(800, 0, 10)))  # more than it can bear: what waits fills every batch
+    assert {kept.window_s for _, kept in server.changes} == {0.0}
+
+
+def test_a_window_that_makes_all_wait_is_not_taken_for_pressure() -> None:
+    settings = BatchingSettings(target_s=0.06, sizes=(32,), max_window_s=0.02)
+    server = adaptive(0.01, 0.001, settings)
+    server.run([*steady(90, 0, 20), *steady(2, 20, 60, 2)])
+    assert max(kept.window_s for _, kept in server.changes) > settings.target_s / 4
+    assert server.kept.window_s == 0
+    assert server.p95(36) < 0.03
 
 
 def test_a_burst_is_met_within_seconds_and_forgotten_after_some_calm() -> None:

@@ -15,12 +15,19 @@ class Clock:
 
 
 def steps(
-    size: StepSize, clock: Clock, count: int, *, waited_s: float, fixed_s: float, each_s: float
+    size: StepSize,
+    clock: Clock,
+    count: int,
+    *,
+    waited_s: float,
+    fixed_s: float,
+    each_s: float,
+    most: int = 256,
 ) -> None:
-    """Full steps one after another, whose first had waited so long."""
+    """Steps one after another, full or of `most` tokens, whose first had waited so long."""
     for _ in range(count):
         began = clock.now
-        tokens = size.tokens
+        tokens = min(most, size.tokens)
         clock.now += fixed_s + each_s * tokens
         size.done(tokens, since=began - waited_s, began=began)
 
@@ -47,7 +54,8 @@ def test_a_step_of_a_slow_model_stays_within_what_is_aimed_at() -> None:
 def test_company_is_waited_for_where_a_call_costs_much_whatever_is_in_it() -> None:
     clock = Clock()
     dear = StepSize("m", 64, SIZES, EngineSettings(step_target_s=0.25), clock)
-    steps(dear, clock, 200, waited_s=0.14, fixed_s=0.05, each_s=0.0001)
+    for most in (24, 50) * 250:
+        steps(dear, clock, 1, waited_s=0.0, fixed_s=0.004, each_s=0.00002, most=most)
     assert 0 < dear.window_s <= MAX_WINDOW_S
     cheap = StepSize("m", 64, SIZES, EngineSettings(step_target_s=0.25), clock)
     steps(cheap, clock, 200, waited_s=0.14, fixed_s=0.0, each_s=0.001)

@@ -74,8 +74,8 @@ def chat_model(server: RunningTriton, *, text: str = "TYPE_STRING") -> str:
     return _written(server, "chat", CHAT.format(text=text))
 
 
-def embedding_model(server: RunningTriton) -> str:
-    return _written(server, "embedding", EMBEDDING)
+def embedding_model(server: RunningTriton, *, preferred: int = 2) -> str:
+    return _written(server, "embedding", EMBEDDING.replace("[ 2 ]", f"[ {preferred} ]"))
 
 
 def vllm_model(server: RunningTriton) -> str:

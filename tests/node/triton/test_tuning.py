@@ -41,6 +41,40 @@ async def test_under_pressure_the_batches_of_a_model_grow_and_nothing_fails(
     triton_server.unload(name)
 
 
+async def test_requests_wait_for_company_under_pressure_and_no_longer_once_it_is_quiet(
+    triton_server: RunningTriton,
+) -> None:
+    """Two callers alone would share no batch: each comes while the other's runs."""
+    name = embedding_model(triton_server, preferred=4)
+    async with backend_for(triton_server, name, **PACE | {"batching_calm_s": 2}) as backend:
+
+        async def window_us() -> int:
+            config = await backend._running().config(name)
+            assert list(config.dynamic_batching.preferred_batch_size) == [4], "a smaller one ends every wait"
+            return int(config.dynamic_batching.max_queue_delay_microseconds)
+
+        async def waits() -> bool:
+            return await window_us() > 5000
+
+        async def waits_no_longer() -> bool:
+            return await window_us() == 0
+
+        async def ask() -> None:
+            while not pressed.is_set():
+                await vectors(backend, name, ["slow"])
+
+        pressed = asyncio.Event()
+        assert await waits_no_longer()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(ask())
+            await eventually(waits, within_s=60)
+            pressed.set()
+        await eventually(waits_no_longer, within_s=60)
+        assert (await vectors(backend, name, ["quick"]))[0].tolist() == [5, 1]
+    triton_server.unload(name)
+
+
 def statistics(*batches: tuple[int, int, float], queued_s: float) -> service_pb2.ModelStatistics:
     """Of batches by size, count and seconds each; all that came were queued `queued_s` on average."""
     found = service_pb2.ModelStatistics(execution_count=sum(count for _, count, _ in batches))

@@ -86,7 +86,9 @@ class Tuning:
         if decided.window_s == watched.applied.window_s and decided.size <= watched.applied.size:
             return
         watched.applied = decided
-        if await self._set_batching(name, decided.window_s, decided.sizes):
+        # The one size alone: Triton sends a batch as soon as it has any of the preferred sizes, so that with
+        # small ones among them nobody would wait, and a few more than one of them would be cut in two.
+        if await self._set_batching(name, decided.window_s, (decided.size,)):
             window_ms, size = 1000 * decided.window_s, decided.size
             log.info("model %s now waits %.1f ms for batches of up to %d", name, window_ms, size)
 
@@ -96,8 +98,11 @@ class Tuning:
             config = await server.config(step)
             if not waits(config):
                 continue
-            sizes = tuple(1 << power for power in range(config.max_batch_size.bit_length()))
-            preferred = max(config.dynamic_batching.preferred_batch_size)
+            usual_size, most = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
+            # Not below what the repository has: a backlog is only borne by large batches, and while there is
+            # none they do not come about.
+            powers = (1 << power for power in range(most.bit_length()))
+            sizes = tuple(sorted({usual_size, most, *(size for size in powers if size > usual_size)}))
             settings = BatchingSettings(
                 target_s=self._settings.batching_target_s,
                 sizes=sizes,
@@ -107,7 +112,7 @@ class Tuning:
                 calm_s=self._settings.batching_calm_s,
             )
             window_s = config.dynamic_batching.max_queue_delay_microseconds / 1e6
-            usual = Batching(window_s=window_s, sizes=tuple(each for each in sizes if each <= preferred))
+            usual = Batching(window_s=window_s, sizes=sizes[:1])
             policy = AdaptiveBatching(settings, now, usual)
             return _Watched(step, policy, usual, await server.statistics(step))
         return None
