@@ -18,6 +18,7 @@ from actors.agents.happenings import Happenings
 from actors.agents.messages import AskAgent
 from actors.agents.metrics import STEPS
 from actors.asker import Asker
+from actors.hands.client import RemoteHands
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
@@ -35,8 +36,8 @@ from orchestration.errors import (
     Stopped,
     from_body,
 )
-from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Vectors
-from orchestration.patterns import Outcome, Part, Question
+from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Tool, ToolResult, Vectors
+from orchestration.patterns import Outcome, Part, Question, Use
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Colleagues:
     happenings: Happenings
     envelope: Envelope
     accept_timeout_s: float
+    hands: RemoteHands
     embedder: Embedder | None = None
 
     async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
@@ -119,6 +121,23 @@ class Colleagues:
                     for at, encoded in enumerate(event.vectors, event.index):
                         vectors[at] = np.frombuffer(b64decode(encoded), "<f4").tolist()
         return vectors
+
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        return await self.hands.tools(agent, self.envelope)
+
+    async def use(self, use: Use) -> ToolResult:
+        """The agent uses it on its own machine. The span names the tool, not what it was given."""
+        with span(
+            f"execute_tool {use.tool}",
+            parent=self.envelope.trace,
+            kind=SpanKind.CLIENT,
+            gen_ai__operation__name="execute_tool",
+            gen_ai__tool__name=use.tool,
+            gen_ai__agent__name=use.agent,
+            orchestra__step__name=use.name,
+        ):
+            envelope = self.envelope.under(traceparent(self.envelope.trace)).sooner(use.seconds)
+            return await self.hands.use(use.agent, use.tool, use.arguments, envelope)
 
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:

@@ -14,6 +14,7 @@ from actors.agents.roles import Role
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.asker import Asker
+from actors.hands.client import RemoteHands
 from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
@@ -62,6 +63,7 @@ class Coordinator(Actor):
         self.agents = {name: role.description for name, role in roles.items()}
         self.settings = settings
         self.embedder = embedder
+        self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
 
     async def on_run(self, pulled: PulledRun) -> Ended:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
@@ -85,6 +87,7 @@ class Coordinator(Actor):
                 happenings=pulled.happenings,
                 envelope=pulled.envelope,
                 accept_timeout_s=self.settings.accept_timeout_s,
+                hands=self.hands,
                 embedder=self.embedder,
             )
             stage = Stage(

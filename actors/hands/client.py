@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,25 +34,26 @@ OVERHEAD_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteHands:
-    """The tools of `cluster`'s agents, for one run. `timeout_s` is what a tool may take where it is used."""
+    """The tools of `cluster`'s agents. `timeout_s` is what a tool may take where it is used."""
 
     bus: Bus
     cluster: str
-    envelope: Envelope
     timeout_s: float
 
-    async def tools(self, agent: str) -> tuple[Tool, ...]:
+    async def tools(self, agent: str, envelope: Envelope) -> tuple[Tool, ...]:
         """What `agent` can use now; nothing where nobody offers it anything. Raises `NodeLost` when who does
         is silent."""
         try:
             offered = await self._request(
-                AgentAddress(self.cluster, agent).tools, AskTools(), ASKED_S, ToolsOffered
+                AgentAddress(self.cluster, agent).tools, AskTools(), ToolsOffered, ASKED_S, envelope
             )
         except NobodyListens:
             return ()
         return offered.tools
 
-    async def use(self, agent: str, tool: str, arguments: dict[str, object]) -> ToolResult:
+    async def use(
+        self, agent: str, tool: str, arguments: Mapping[str, Any], envelope: Envelope
+    ) -> ToolResult:
         """What came of it. A use may have effects, so it is never tried twice.
 
         Raises `InvalidRequest` for a tool that the agent does not have, `Refused` when too many are in use,
@@ -61,18 +63,21 @@ class RemoteHands:
         try:
             return await self._request(
                 AgentAddress(self.cluster, agent).use,
-                UseTool(tool=tool, arguments=arguments),
-                limit,
+                UseTool(tool=tool, arguments=dict(arguments)),
                 ToolResult,
+                limit,
+                envelope,
             )
         except NobodyListens as error:
             raise InvalidRequest(f"{agent} has no tool {tool!r}; its tools: none", param="tool") from error
 
-    async def _request(self, subject: str, message: BaseModel, limit_s: float, kind: type[M]) -> M:
-        limit = min(limit_s, self.envelope.remaining(limit_s))
+    async def _request(
+        self, subject: str, message: BaseModel, kind: type[M], limit_s: float, envelope: Envelope
+    ) -> M:
+        limit = min(limit_s, envelope.remaining(limit_s))
         try:
             reply = await self.bus.request(
-                subject, message.model_dump_json().encode(), timeout=limit, headers=self.envelope.headers()
+                subject, message.model_dump_json().encode(), timeout=limit, headers=envelope.headers()
             )
         except DeadlineExceeded as error:
             if limit < limit_s:  # the run's own deadline passed

@@ -1,6 +1,6 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
-from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
+from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
 from orchestration.patterns.catalogue import (
     PATTERNS,
     PREFIX,
@@ -25,6 +25,7 @@ __all__ = [
     "PatternSettings",
     "Question",
     "Stage",
+    "Use",
     "find_pattern",
     "pattern",
     "pattern_name",

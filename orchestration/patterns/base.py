@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from orchestration.messages import (
     Sampling,
     Step,
     TokenLogprob,
+    Tool,
+    ToolResult,
     Usage,
 )
 
@@ -70,6 +72,18 @@ class Question:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """One use of a tool by `agent`, which is a step too. `arguments` are JSON. It has `seconds` at most,
+    where that is set."""
+
+    name: str
+    agent: str
+    tool: str
+    arguments: Mapping[str, Any]
+    seconds: float | None = None
+
+
 class Ask(Protocol):
     """The capability that a pattern runs on."""
 
@@ -80,6 +94,14 @@ class Ask(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when no
         embedding model is to be had, and what else a generation raises."""
+
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        """What `agent` can use now; nothing where it has no hands. Raises `NodeLost` when it is silent."""
+
+    async def use(self, use: Use) -> ToolResult:
+        """What came of it, within the time and size that the agent's settings say. What goes wrong in the
+        tool itself is the result's `error`. Raises `InvalidRequest` for a tool that the agent does not have,
+        `Refused` when too many are in use, `NodeLost` when the agent is silent, `DeadlineExceeded`."""
 
     async def progress(self, text: str, step: Step | None) -> None:
         """Tell who watches; `step` is set when one has finished or failed."""

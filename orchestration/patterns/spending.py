@@ -82,6 +82,15 @@ class Spending:
         self._held += held
         return Grant(max_tokens, seconds, held, prompt)
 
+    def seconds_for(self, name: str) -> float | None:
+        """How long the use of a tool may take, which costs no tokens and is no call; None where nothing
+        bounds it. Raises `BudgetSpent` when no time is left."""
+        try:
+            return self._seconds_for(name, self.keeps)
+        except BudgetSpent:
+            self.left_out.append(name)
+            raise
+
     def end(self, question: Question, grant: Grant, usage: Usage) -> None:
         """The step is over; `usage` is what it used, as far as is known."""
         self._held -= grant.held
@@ -89,6 +98,12 @@ class Spending:
         if usage.prompt_tokens and not usage.estimated:
             around = usage.prompt_tokens - self._estimate(question.messages)
             self._around[question.agent] = max(0, around, self._around.get(question.agent, 0))
+
+    def recorded(self, usage: Usage, run_s: float) -> None:
+        """A step counts that was done before, elsewhere, when the run was `run_s` seconds old."""
+        self.calls += 1
+        self.tokens += usage.prompt_tokens + usage.completion_tokens
+        self._began = min(self._began, self._clock() - run_s)
 
     def ran_out(self, grant: Grant, began: float) -> bool:
         """Whether a step that began then has had all the time it was granted."""

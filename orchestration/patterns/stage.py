@@ -8,8 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from orchestration.errors import BudgetSpent, DeadlineExceeded, Defect, OrchestraError
-from orchestration.messages import ChatMessage, Guide, ModelCard, Run, Sampling, Step, Usage
-from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question
+from orchestration.messages import (
+    ChatMessage,
+    Guide,
+    ModelCard,
+    Run,
+    Sampling,
+    Step,
+    Tool,
+    ToolResult,
+    Usage,
+)
+from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
 from orchestration.patterns.spending import Grant, Spending
 
 COORDINATOR = "coordinator"
@@ -18,7 +28,8 @@ CRITIC = "critic"
 
 class Stage:
     """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds; `models` are
-    the chat models that live now; `defaults` are a deployment's settings of patterns, by their names."""
+    the chat models that live now, and `weights` what the word of each is worth at this kind of query, 1 where
+    nothing is known; `defaults` are a deployment's settings of patterns, by their names."""
 
     def __init__(
         self,
@@ -30,12 +41,14 @@ class Stage:
         limits: Limits | None = None,
         models: Sequence[ModelCard] = (),
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.run = run
         self.agents = agents
         self.limits = limits or Limits()
         self.models = tuple(models)
         self.defaults = defaults or {}
+        self.weights = weights or {}
         self.steps: list[Step] = []
         self.notes: list[str] = []
         """What the caller should know of the answer, such as that a voice is missing."""
@@ -79,10 +92,11 @@ class Stage:
         guide: Guide | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
+        heard: Callable[[Part], None] | None = None,
     ) -> Answer:
         """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
         `after` are the steps that it builds on, for who watches: where it is not said, those that ended
-        before this one and all at work beside it began.
+        before this one and all at work beside it began. `heard` is told each part as it comes.
 
         Raises the step's error, which is recorded too; `BudgetSpent` where the run's budget does not reach
         for it, or ended it."""
@@ -92,6 +106,8 @@ class Stage:
             async for item in items:
                 if isinstance(item, Answer):
                     answer = item
+                elif heard is not None:
+                    heard(item)
         assert answer is not None
         return answer
 
@@ -118,6 +134,54 @@ class Stage:
             async for item in items:
                 yield item
 
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        """What `agent` can use now. Raises `NodeLost` when it is silent."""
+        return await self._ask.tools(agent)
+
+    async def use(
+        self,
+        agent: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        name: str,
+        after: Sequence[str] | None = None,
+    ) -> ToolResult:
+        """What came of a tool of `agent`. It is a step as well, of which `name` and `after` say what they say
+        in `ask`. What goes wrong in the tool itself is the result's `error`, and no error of the step.
+
+        Raises `InvalidRequest` for a tool that the agent does not have, `BudgetSpent` when no time is left,
+        and the errors of a bus and of machines."""
+        self._claim(name)
+        use = Use(
+            name=name,
+            agent=agent,
+            tool=tool,
+            arguments=arguments,
+            seconds=self.spending.seconds_for(name),
+        )
+        await self._begun(use, after)
+        began = self._clock()
+        try:
+            result = await self._ask.use(use)
+        except OrchestraError as error:
+            await self._failed(use, "", self._clock() - began, error)
+            raise
+        finally:
+            self._at_work -= 1
+        seconds = self._clock() - began
+        wrong = f": {result.error}" if result.error else ""
+        await self._record(
+            Step(name=name, agent=agent, tool=tool, text=result.error or result.text, seconds=seconds),
+            f"{name}: {agent} used {tool} for {seconds:.1f} s{wrong}",
+        )
+        return result
+
+    def _claim(self, name: str) -> None:
+        if name in self._names:
+            raise Defect(f"two steps of a run have the name {name!r}")
+        self._names.add(name)
+
     def _question(
         self,
         agent: str,
@@ -127,9 +191,7 @@ class Stage:
         guide: Guide | None,
         model: str | None,
     ) -> Question:
-        if name in self._names:
-            raise Defect(f"two steps of a run have the name {name!r}")
-        self._names.add(name)
+        self._claim(name)
         return Question(
             name=name,
             agent=agent,
@@ -198,7 +260,7 @@ class Stage:
             await self.progress(f"{question.name}: not begun: {error.message}")
             raise
 
-    async def _begun(self, question: Question, after: Sequence[str] | None) -> None:
+    async def _begun(self, question: Question | Use, after: Sequence[str] | None) -> None:
         if not self._at_work and self._ended:
             self._before, self._ended = tuple(self._ended), []
         self._at_work += 1
@@ -206,14 +268,17 @@ class Stage:
             "step_started",
             step=question.name,
             agent=question.agent,
-            model=question.model or "",
+            model="" if isinstance(question, Use) else question.model or "",
             after=self._before if after is None else tuple(after),
         )
 
-    async def _failed(self, question: Question, text: str, seconds: float, error: OrchestraError) -> None:
+    async def _failed(
+        self, question: Question | Use, text: str, seconds: float, error: OrchestraError
+    ) -> None:
         name, agent = question.name, question.agent
+        tool = question.tool if isinstance(question, Use) else ""
         await self._record(
-            Step(name=name, agent=agent, text=text, seconds=seconds, error=error.body()),
+            Step(name=name, agent=agent, tool=tool, text=text, seconds=seconds, error=error.body()),
             f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
         )
 

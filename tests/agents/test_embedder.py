@@ -15,6 +15,7 @@ from actors.agents.colleagues import Colleagues
 from actors.agents.embedder import BATCH, KEPT, Embedder
 from actors.agents.happenings import Happenings
 from actors.declarations import shipped
+from actors.hands.client import RemoteHands
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
@@ -51,6 +52,7 @@ async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterat
         happenings=Happenings(running.bus, address.id),
         envelope=Envelope.within(20),
         accept_timeout_s=2,
+        hands=RemoteHands(bus=running.bus, cluster="local", timeout_s=5),
         embedder=embedder,
     )
 

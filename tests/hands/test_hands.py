@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -56,8 +57,20 @@ class Echoing:
         return ToolResult(text=str(arguments), data=arguments)
 
 
+@dataclass
+class Reached:
+    hands: RemoteHands
+    envelope: Envelope
+
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        return await self.hands.tools(agent, self.envelope)
+
+    async def use(self, agent: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        return await self.hands.use(agent, tool, arguments, self.envelope)
+
+
 @asynccontextmanager
-async def reached(bus: Bus, hand: Echoing, **settings: float) -> AsyncIterator[RemoteHands]:
+async def reached(bus: Bus, hand: Echoing, **settings: float) -> AsyncIterator[Reached]:
     """The research agent's hands on the bus, of a cluster of its own."""
     hands = Hands(HandsSettings.model_validate({"max_result_bytes": 1_024} | settings))
     hands.give("research", hand)
@@ -68,11 +81,8 @@ async def reached(bus: Bus, hand: Echoing, **settings: float) -> AsyncIterator[R
     for endpoint in endpoints(address, ref, "agents"):
         await service.add(endpoint)
     await bus.flush()
-    yield RemoteHands(
-        bus=bus,
-        cluster=address.cluster,
-        envelope=Envelope.within(20),
-        timeout_s=hands.settings.timeout_s,
+    yield Reached(
+        RemoteHands(bus=bus, cluster=address.cluster, timeout_s=hands.settings.timeout_s), Envelope.within(20)
     )
     await service.leave()
     await ref.cell.drain(5)
@@ -149,11 +159,9 @@ async def test_the_runs_deadline_goes_over_the_tools_time_limit(bus: Bus) -> Non
     hand = Echoing()
     hand.open.clear()
     async with reached(bus, hand) as remote:
-        short = RemoteHands(
-            bus=bus, cluster=remote.cluster, envelope=Envelope.within(0.1), timeout_s=remote.timeout_s
-        )
+        remote.envelope = Envelope.within(0.1)
         with pytest.raises(DeadlineExceeded):
-            await short.use("research", "echo", {})
+            await remote.use("research", "echo", {})
 
 
 async def test_more_uses_than_may_wait_are_refused_and_the_others_come_through(bus: Bus) -> None:

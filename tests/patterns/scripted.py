@@ -11,8 +11,8 @@ from string import ascii_lowercase
 from typing import Any
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, ModelCard, Run, Step, Usage
-from orchestration.patterns import Answer, Limits, Outcome, Part, Pattern, Question, Stage
+from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
+from orchestration.patterns import Answer, Limits, Outcome, Part, Pattern, Question, Stage, Use
 
 AGENTS = {
     "coordinator": "plans",
@@ -48,6 +48,9 @@ class Scripted:
     said: list[str] = field(default_factory=list)
     told: list[Step] = field(default_factory=list)
     embedded: list[tuple[str, ...]] = field(default_factory=list)
+    hands: Mapping[str, Mapping[str, ToolResult | OrchestraError]] = field(default_factory=dict)
+    """By agent and by tool: what comes of each use."""
+    used: list[Use] = field(default_factory=list)
     happened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
@@ -72,6 +75,16 @@ class Scripted:
         """What a text is about is its first letter."""
         self.embedded.append(tuple(texts))
         return [[float(text[:1].lower() == letter) for letter in ascii_lowercase] for text in texts]
+
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        return tuple(Tool(name=name) for name in self.hands.get(agent, ()))
+
+    async def use(self, use: Use) -> ToolResult:
+        self.used.append(use)
+        result = self.hands[use.agent][use.tool]
+        if isinstance(result, OrchestraError):
+            raise result
+        return result
 
     async def progress(self, text: str, step: Step | None) -> None:
         self.said.append(text)
