@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from tritonclient.grpc import InferResult
+from tritonclient.utils import np_to_triton_dtype
 
 from actors.node.backends.base import Embeddings, Finish, Output, Piece
 from actors.node.backends.triton.pulse import Pulse
@@ -139,5 +140,6 @@ def _array(result: InferResult, name: str, dtype: np.dtype[Any], model: str) -> 
     """An output, None where the model did not give it. Raises `BackendFailed` for one of another type."""
     values: np.ndarray[Any, Any] | None = result.as_numpy(name)
     if values is not None and values.dtype != dtype:
-        raise BackendFailed(f"model {model!r} gave {name} of {values.dtype}, {dtype} is wanted")
+        given, wanted = np_to_triton_dtype(values.dtype), np_to_triton_dtype(dtype)
+        raise BackendFailed(f"model {model!r} gave {name} of {given}, {wanted} is wanted")
     return values
