@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
-
+from actors.runtime.measures import Counter, Gauge, Histogram
 from orchestration.patterns import PATTERNS
 
 RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])
