@@ -5,12 +5,16 @@ from __future__ import annotations
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
 from orchestration.patterns.definition import Pattern
+from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.maestro import maestro
+from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
 
 PREFIX = "orchestra/"
 
-PATTERNS: dict[str, Pattern] = {each.name: each for each in (auto, maestro, single)}
+PATTERNS: dict[str, Pattern] = {
+    each.name: each for each in (auto, ensemble, maestro, self_consistency, single)
+}
 
 
 def pattern_name(model: str) -> str | None:

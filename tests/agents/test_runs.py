@@ -129,7 +129,7 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
 
 async def test_an_unknown_pattern_is_refused_and_the_known_ones_are_named(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        with pytest.raises(UnknownModel, match="orchestra/auto, orchestra/maestro, orchestra/single"):
+        with pytest.raises(UnknownModel, match=r"orchestra/auto, .*orchestra/maestro, .*orchestra/single"):
             await perform(running.asker, make_run(running.asker, "quartet"))
         await until_queued(running.bus, 0)
 

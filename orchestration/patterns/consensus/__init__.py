@@ -1,0 +1,26 @@
+"""What several answers to one question agree on: pure functions by the kind of answer."""
+
+from orchestration.patterns.consensus.kinds import Kind, asked_kind, cut_short, is_garbage, key_of, kind_of
+from orchestration.patterns.consensus.likeness import ALIKE, OVERLAP, clusters, likeness, medoid
+from orchestration.patterns.consensus.quorum import TEST, stays_ahead
+from orchestration.patterns.consensus.tally import Ballot, Party, Tally, count
+
+__all__ = [
+    "ALIKE",
+    "OVERLAP",
+    "TEST",
+    "Ballot",
+    "Kind",
+    "Party",
+    "Tally",
+    "asked_kind",
+    "clusters",
+    "count",
+    "cut_short",
+    "is_garbage",
+    "key_of",
+    "kind_of",
+    "likeness",
+    "medoid",
+    "stays_ahead",
+]

@@ -1,0 +1,152 @@
+"""Numbers as people and models write them, as exact rationals, so that `1,234.50 €` and `1234.5` are one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from fractions import Fraction
+
+_ONES = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+_TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+WORDS = {word: value for value, word in enumerate((*_ONES, *_TEENS))} | {
+    word: 10 * tens for tens, word in enumerate(_TENS, 2)
+}
+SCALES = {"hundred": 100, "dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MAX_EXPONENT = 30
+_MAX_CHARS = 300
+"""Of one number; a longer one is none."""
+
+_MARKS = re.compile(r"\\[,;:! ]|\\left|\\right|[$€£¥*`]|\\\$|\\text\{([^{}]*)\}")
+_LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_DIGITS = r"\d(?:[\d.,'\u00a0\u202f]*\d)?"
+_SPELLED = "|".join([*WORDS, *SCALES])
+_NUMBER = re.compile(
+    rf"""(?P<sign>(?<![\w)])[-+]\s?|\bminus\s+)?
+    (?:(?P<whole>\d+)\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)   # 1 1/2
+     |(?P<over>\d+)\s*/\s*(?P<under>\d+)(?!\s*/)                # 3/4
+     |(?P<plain>{_DIGITS}|\.\d+)(?:e(?P<power>[-+]?\d+)\b)?
+     |(?P<words>\b(?:{_SPELLED})(?:(?:\s+and\s+|[\s-])(?:{_SPELLED}))*\b))
+    (?:\s*(?P<scale>thousand|million|billion|dozen)\b)?
+    (?P<percent>\s*(?:%|\\%|percent\b|per\s+cent\b))?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def numbers(text: str, *, percent: bool = False) -> list[Fraction]:
+    """The numbers in `text`, in their order. `50%` is one half; with `percent`, where the question asks for
+    a percentage, it is 50."""
+    found = []
+    for match in _NUMBER.finditer(_cleaned(text)):
+        value = _value(match)
+        if value is not None:
+            found.append(value / 100 if match["percent"] and not percent else value)
+    return found
+
+
+def whole_number(text: str) -> Fraction | None:
+    """The number that `text` is, when there is nothing else in it."""
+    cleaned = _cleaned(text).strip().rstrip(".!")
+    match = _NUMBER.fullmatch(cleaned)
+    return _value(match) if match is not None and not match["percent"] else None
+
+
+def last_number(text: str, *, percent: bool = False) -> Fraction | None:
+    """What a calculation comes to: the number after the last `=`, else the last one."""
+    after = text.rpartition("=")[2]
+    found = numbers(after, percent=percent)
+    if found and after != text:
+        return found[0]
+    found = found or numbers(text, percent=percent)
+    return found[-1] if found else None
+
+
+def written(value: Fraction) -> str:
+    """One way to write a number: `1234.5`, and `1/3` where the decimals would not end."""
+    bottom = value.denominator
+    for prime in (2, 5):
+        while bottom % prime == 0:
+            bottom //= prime
+    if bottom != 1:
+        return str(value)
+    digits = 0
+    while (value * 10**digits).denominator != 1:
+        digits += 1
+    scaled = str(abs(value.numerator) * 10**digits // value.denominator).rjust(digits + 1, "0")
+    sign = "-" if value < 0 else ""
+    return f"{sign}{scaled[: len(scaled) - digits]}.{scaled[-digits:]}" if digits else f"{sign}{scaled}"
+
+
+def _cleaned(text: str) -> str:
+    """Without LaTeX, currency and emphasis; `½` as 1/2, every kind of minus as `-`."""
+    spelled = "".join(
+        f" {unicodedata.normalize('NFKC', each)}" if unicodedata.category(each) == "No" else each
+        for each in text
+    )
+    spelled = spelled.replace("\u2044", "/").replace("\u2212", "-").replace("\u2013", "-")
+    spelled = _LATEX_FRACTION.sub(r" \1/\2 ", spelled)
+    return _MARKS.sub(lambda match: match[1] or "", spelled)
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if len(match[0]) > _MAX_CHARS:
+        return None
+    if match["words"] is not None:
+        value = _spelled(re.split(r"[\s-]+", match["words"].lower()))
+    elif match["plain"] is not None:
+        value = _decimal(match["plain"], int(match["power"] or 0))
+    else:
+        whole, top, bottom = match["whole"] or 0, match["top"] or match["over"], match["bottom"]
+        bottom = bottom or match["under"]
+        value = Fraction(int(whole)) + Fraction(int(top), int(bottom)) if int(bottom) else None
+    if value is None:
+        return None
+    if match["scale"]:
+        value *= SCALES[match["scale"].lower()]
+    return -value if match["sign"] and match["sign"].strip().lower() in ("-", "minus") else value
+
+
+def _decimal(digits: str, power: int) -> Fraction | None:
+    """Of `1,234.50`, `1.234,50` and `1,5`: the last mark is the decimal one, unless it groups thousands."""
+    plain = re.sub(r"['\u00a0\u202f]", "", digits)
+    marks = [mark for mark in plain if mark in ".,"]
+    if abs(power) > _MAX_EXPONENT:
+        return None
+    if not marks:
+        return Fraction(plain) * Fraction(10) ** power
+    last = marks[-1]
+    head, _, tail = plain.rpartition(last)
+    groups = last == "," and len(tail) == 3 and head.replace(",", "").strip("0") != "" and "." not in head
+    if groups or marks.count(last) > 1:
+        return Fraction(re.sub(r"[.,]", "", plain)) * Fraction(10) ** power
+    return Fraction(f"{re.sub(r'[.,]', '', head) or '0'}.{tail}") * Fraction(10) ** power
+
+
+def _spelled(words: Sequence[str]) -> Fraction | None:
+    """`one hundred and five` is 105; words that do not make one number give none."""
+    total, current = 0, 0
+    for word in words:
+        if word == "and":
+            continue
+        if word in WORDS:
+            current += WORDS[word]
+        elif SCALES[word] <= 100:
+            current = max(current, 1) * SCALES[word]
+        else:
+            total, current = total + max(current, 1) * SCALES[word], 0
+    return Fraction(total + current)

@@ -1,0 +1,86 @@
+"""The count of a vote: who agrees with whom, who leads, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestration.patterns.consensus.kinds import Kind
+from orchestration.patterns.consensus.likeness import Matrix, clusters, medoid
+from orchestration.patterns.consensus.quorum import stays_ahead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ballot:
+    """What one voice answered. `key` is None where it is no answer to this question, or free text."""
+
+    voice: int
+    text: str
+    weight: float = 1.0
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Voices that gave the same answer. `spokesman` is the voice whose text stands for it."""
+
+    voices: tuple[int, ...]
+    weight: float
+    spokesman: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Parties with the leader first: more weight, then the voice that is named first. `spoiled` voices
+    answered, but not the question."""
+
+    kind: Kind
+    parties: tuple[Party, ...]
+    spoiled: tuple[int, ...] = ()
+
+    @property
+    def leader(self) -> Party | None:
+        return self.parties[0] if self.parties else None
+
+    @property
+    def agreement(self) -> float:
+        """The leader's share of the votes cast."""
+        cast = sum(party.weight for party in self.parties)
+        return self.parties[0].weight / cast if cast else 0.0
+
+    def stands(self, out: Sequence[float]) -> float:
+        """The probability that the leader leads when the voices `out`, by their weights, have voted too."""
+        if not self.parties:
+            return 0.0
+        leader, *others = (party.weight for party in self.parties)
+        return stays_ahead(leader, max(others, default=0.0), sum(others), out)
+
+
+def count(
+    kind: Kind, ballots: Sequence[Ballot], spoiled: Sequence[int], alike: Matrix, threshold: float
+) -> Tally:
+    """`alike` says how alike each two of `ballots` are, in their order; free texts that are at least
+    `threshold` alike are one answer. The order in which ballots came does not matter."""
+    if kind is Kind.TEXT:
+        groups = clusters(alike, threshold)
+    else:
+        by_key: dict[str | None, list[int]] = {}
+        for at, ballot in enumerate(ballots):
+            by_key.setdefault(ballot.key, []).append(at)
+        groups = list(by_key.values())
+    weights = [ballot.weight for ballot in ballots]
+    parties = [
+        Party(
+            voices=tuple(ballots[at].voice for at in group),
+            weight=sum(weights[at] for at in group),
+            spokesman=ballots[medoid(group, alike, weights)].voice,
+        )
+        for group in groups
+    ]
+    parties.sort(key=lambda party: (-party.weight, min(party.voices)))
+    return Tally(kind, tuple(parties), tuple(spoiled))
+
+
+def dissent(tally: Tally, texts: Mapping[int, str]) -> list[tuple[Party, str]]:
+    """The answers that the leader's is not, each with the text that stands for it."""
+    return [(party, texts[party.spokesman]) for party in tally.parties[1:]]

@@ -1,0 +1,62 @@
+"""`orchestra/ensemble`: several voices at once, and what they agree on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from pydantic import Field
+
+from orchestration.messages import Run
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.consensus import ALIKE, Kind
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting import MOST, Rules, Vote, cast
+
+
+class EnsembleSettings(PatternSettings):
+    """Who speaks, and how the vote is held."""
+
+    models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        default=(), max_length=MOST
+    )
+    """Empty: the caller's model, else all chat models that live."""
+    samples: int = Field(default=3, ge=2, le=MOST)
+    """Voices at least: with fewer models, they speak in turns."""
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    """Of a model that speaks more than once."""
+    kind: Kind = Kind.AUTO
+    confidence: float = Field(default=0.95, gt=0.5, le=1)
+    """The probability that the leader keeps its lead, from which the vote ends. At 1 it ends when no vote
+    that is out can change the outcome."""
+    early: bool = True
+    """Whether it may end before all have voted."""
+    likely: float = Field(default=0.9, gt=0.5, le=1)
+    """The probability from which the leading answer is told before the vote has ended."""
+    alike: float = Field(default=ALIKE, gt=0, le=1)
+    """The cosine from which two free texts say the same."""
+    synthesis: bool = False
+    """Where voices dissent, the coordinator writes the answer from what most say and from the dissent."""
+
+
+@pattern("ensemble", settings=EnsembleSettings)
+async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncGenerator[Part | Answer, None]:
+    """Several models, or several samples of one, answer at once; their consensus is the answer.
+
+    What agrees depends on the kind of answer: see `orchestration.patterns.consensus`. Voices that fail or
+    answer nonsense are left out and said; when all fail the first error is raised.
+    """
+    voices = cast(run, stage, settings.models, settings.samples, settings.temperature)
+    rules = Rules(
+        kind=settings.kind,
+        confidence=settings.confidence,
+        likely=settings.likely,
+        early=settings.early,
+        alike=settings.alike,
+        synthesis=settings.synthesis,
+    )
+    async with aclosing(Vote(stage, voices, rules, "ensemble").perform()) as items:
+        async for item in items:
+            yield item

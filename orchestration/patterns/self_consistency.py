@@ -1,0 +1,45 @@
+"""`orchestra/self-consistency`: one model thinks several times; what it says most often is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from pydantic import Field
+
+from orchestration.messages import Run
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.consensus import Kind
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting import MOST, Rules, Vote, cast
+
+
+class SelfConsistencySettings(PatternSettings):
+    """How often it thinks, and when that is enough."""
+
+    samples: int = Field(default=5, ge=2, le=MOST)
+    at_once: int = Field(default=4, ge=1, le=MOST)
+    """Samples at work at the same time: the fewer, the fewer are begun in vain."""
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    kind: Kind = Kind.AUTO
+    confidence: float = Field(default=0.95, gt=0.5, le=1)
+    """The probability that the leader keeps its lead, from which no more samples are taken."""
+
+
+@pattern("self-consistency", settings=SelfConsistencySettings)
+async def self_consistency(
+    run: Run, stage: Stage, settings: SelfConsistencySettings
+) -> AsyncGenerator[Part | Answer, None]:
+    """One model answers several times, thinking aloud; the answer it reaches most often is taken.
+
+    Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
+    on until that is spent or all samples are taken.
+    """
+    live = sorted(stage.models, key=lambda card: (-card.parameters, card.name))
+    models = () if run.model else tuple(card.name for card in live[:1])
+    voices = cast(run, stage, models, settings.samples, settings.temperature)
+    rules = Rules(kind=settings.kind, confidence=settings.confidence, at_once=settings.at_once, think=True)
+    async with aclosing(Vote(stage, voices, rules, "self-consistency").perform()) as items:
+        async for item in items:
+            yield item

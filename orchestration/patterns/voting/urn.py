@@ -1,0 +1,89 @@
+"""The answers of one vote as they come, and how they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestration.errors import OrchestraError
+from orchestration.patterns.base import Answer
+from orchestration.patterns.consensus import (
+    OVERLAP,
+    Ballot,
+    Kind,
+    Tally,
+    count,
+    is_garbage,
+    key_of,
+    kind_of,
+    likeness,
+)
+from orchestration.patterns.consensus.kinds import cut_short
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting.voices import Voice
+
+
+class Urn:
+    """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
+
+    def __init__(self, stage: Stage, kind: Kind, alike: float) -> None:
+        self.answers: dict[int, Answer] = {}
+        """By the number of the voice."""
+        self.question = stage.run.messages[last_question(stage.run.messages)].content
+        self._stage = stage
+        self._kind = kind
+        self._alike = alike
+        self._weights: dict[int, float] = {}
+        self._vectors: dict[str, list[float]] = {}
+        self._embeds = True
+
+    def add(self, voice: Voice, answer: Answer) -> None:
+        self.answers[voice.number] = answer
+        self._weights[voice.number] = voice.weight
+
+    async def tally(self) -> Tally:
+        """Of what is in, whatever the order it came in."""
+        sound = {number: answer.text for number, answer in self._sorted() if not is_garbage(answer.text)}
+        kind = self._kind
+        if kind is Kind.AUTO:
+            kind = kind_of(self.question, list(sound.values()), self._stage.run.guide)
+        ballots = [
+            ballot
+            for number in sound
+            if (ballot := self._ballot(kind, number)).key is not None or kind is Kind.TEXT
+        ]
+        return await self._count(kind, ballots)
+
+    async def of_spoiled(self) -> Tally:
+        """Where no answer is one to this question: what they say is compared all the same."""
+        numbers = [number for number, answer in self._sorted() if answer.text.strip()]
+        return await self._count(Kind.TEXT, [self._ballot(Kind.TEXT, number) for number in numbers])
+
+    def _sorted(self) -> list[tuple[int, Answer]]:
+        return sorted(self.answers.items())
+
+    def _ballot(self, kind: Kind, number: int) -> Ballot:
+        answer, guide = self.answers[number], self._stage.run.guide
+        key = None
+        if kind is not Kind.TEXT and not cut_short(kind, answer.text, whole=answer.finish_reason == "stop"):
+            key = key_of(kind, answer.text, self.question, guide)
+        return Ballot(voice=number, text=answer.text, weight=self._weights[number], key=key)
+
+    async def _count(self, kind: Kind, ballots: Sequence[Ballot]) -> Tally:
+        texts = [ballot.text for ballot in ballots]
+        vectors = await self._embedded(texts) if kind is Kind.TEXT and len(texts) > 1 else None
+        threshold = self._alike if vectors is not None else OVERLAP
+        valid = {ballot.voice for ballot in ballots}
+        spoiled = [number for number, _ in self._sorted() if number not in valid]
+        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold)
+
+    async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
+        """None where nothing embeds; said once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new and self._embeds:
+            try:
+                self._vectors.update(zip(new, await self._stage.embed(new), strict=True))
+            except OrchestraError as error:
+                self._embeds = False
+                await self._stage.note(f"the answers were compared by their words: {error.message}")
+        return [self._vectors[text] for text in texts] if self._embeds else None

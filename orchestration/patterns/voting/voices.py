@@ -1,0 +1,72 @@
+"""Who speaks in a vote: which models, how often, and what each is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.messages import ChatMessage, Run, Sampling
+from orchestration.patterns.consensus import Kind
+from orchestration.patterns.single import final_sampling
+from orchestration.patterns.stage import Stage
+
+MOST = 16
+"""Voices of one vote."""
+
+ENDINGS = {
+    Kind.NUMBER: "Then write as the last line: The answer is NUMBER.",
+    Kind.CHOICE: "Then write as the last line: The answer is LETTER.",
+}
+"""How an answer has to end so that it can be counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """One of a vote. `model` is None where the coordinator's role chooses it."""
+
+    number: int
+    model: str | None
+    weight: float
+    sampling: Sampling
+
+    @property
+    def name(self) -> str:
+        """Of its step."""
+        return f"voice {self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.model})" if self.model else self.name
+
+
+def cast(run: Run, stage: Stage, models: Sequence[str], samples: int, temperature: float) -> list[Voice]:
+    """Each model once, and in turns again up to `samples` voices. Without `models` the caller's model speaks,
+    else all chat models that live, the largest first.
+
+    A model that speaks once keeps its own temperature; one that speaks again is a sample at `temperature`.
+    """
+    live = sorted(stage.models, key=lambda card: (-card.parameters, card.name))
+    named: list[str | None] = [*models] or [run.model] if run.model else [*models]
+    named = named or [card.name for card in live] or [None]
+    speaking = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
+    seed = run.sampling.seed
+    voices = []
+    for number, model in enumerate(speaking, 1):
+        said: dict[str, object] = {"logprobs": False, "top_logprobs": 0}
+        if speaking.count(model) > 1:
+            said["temperature"] = temperature
+        if seed is not None:
+            said["seed"] = seed + number - 1
+        sampling = final_sampling(run, stage.limits).model_copy(update=said)
+        weight = stage.weights.get(model, 1.0) if model is not None else 1.0
+        voices.append(Voice(number=number, model=model, weight=weight, sampling=sampling))
+    return voices
+
+
+def instructed(messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool) -> tuple[ChatMessage, ...]:
+    """The conversation with what every voice is told: to think, and how to end. The same for all voices and
+    before the conversation, so that it is read once."""
+    ending = ENDINGS.get(asked, "Then give the answer." if think else "")
+    told = "Think step by step, in a few short sentences. " if think or asked in ENDINGS else ""
+    if not told:
+        return messages
+    return (ChatMessage(role="system", content=told + ending), *messages)

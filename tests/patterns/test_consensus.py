@@ -1,0 +1,237 @@
+"""What answers agree on, by their kind: pure, and much of it for any input."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestration.messages import Guide
+from orchestration.patterns.consensus import (
+    Ballot,
+    Kind,
+    asked_kind,
+    clusters,
+    count,
+    is_garbage,
+    key_of,
+    kind_of,
+    likeness,
+    medoid,
+)
+from orchestration.patterns.consensus.choices import choice_of, options_of
+from orchestration.patterns.consensus.final import exact
+from orchestration.patterns.consensus.numbers import numbers, written
+
+PLANETS = "Which planet is the largest?\nA) Mercury\nB) Jupiter\nC) Mars"
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("The answer is 1,234.50 €.", "1234.5"),
+        ("1.234,50", "1234.5"),
+        ("It costs $1,234.5 in all", "1234.5"),
+        ("So we get \\boxed{1234.5}", "1234.5"),
+        ("#### 72", "72"),
+        ("3/4", "0.75"),
+        ("\\frac{3}{4}", "0.75"),
+        ("75%", "0.75"),
+        ("½", "0.5"),
+        ("one and a half is 1 1/2", "1.5"),
+        ("1/3", "1/3"),
+        ("minus three", "-3"),
+        ("\u22123", "-3"),
+        ("twenty-one", "21"),
+        ("There are one hundred and five of them.", "105"),
+        ("2.5 million", "2500000"),
+        ("3 + 4 = 7 apples", "7"),
+        ("First 3, then 4. The answer is 7, not 8.", "7"),
+        ("The answer is 3 + 4 = 7", "7"),
+        ("She has 5. He has 6.", "6"),
+        ("I do not know.", None),
+        ("9" * 5_000, None),
+        ("1/0", None),
+    ],
+)
+def test_a_number_is_found_however_it_is_written(answer: str, key: str | None) -> None:
+    assert key_of(Kind.NUMBER, answer, "How many?") == key
+
+
+def test_where_the_question_asks_for_a_percentage_fifty_and_fifty_percent_are_one() -> None:
+    question = "What percentage of 10 is 5?"
+    assert key_of(Kind.NUMBER, "50", question) == key_of(Kind.NUMBER, "It is 50%.", question) == "50"
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(0, 4), st.sampled_from(("", "The answer is ", "so x = ")))
+def test_any_number_is_read_back_as_it_was_written(whole: int, digits: int, before: str) -> None:
+    value = Fraction(whole, 10**digits)
+    for text in (written(value), f"{whole / 10**digits:,.{digits}f}"):
+        assert numbers(before + text + ".")[-1] == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The answer is the Paris!", "paris"),
+        ("**Paris**", "Paris."),
+        ("Seven", "7"),
+        ("Yes, it is.", "yes"),
+        ("Nope", "No."),
+        ("an apple", "The Apple"),
+        ("Answer: New  York", "new york"),
+        ("\\boxed{x+1}", "x+1"),
+    ],
+)
+def test_exact_answers_agree_whatever_their_case_articles_and_marks(one: str, other: str) -> None:
+    assert exact(one) == exact(other) is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("(B)", "B"),
+        ("b) Jupiter", "B"),
+        ("The answer is B.", "B"),
+        ("The correct answer is (B) Jupiter, not (A)", "B"),
+        ("Jupiter is the largest planet.", "B"),
+        ("**B**", "B"),
+        ("I think option C is right", "C"),
+        ("Mercury and Mars", None),
+        ("A dog", None),
+        ("", None),
+    ],
+)
+def test_an_option_is_taken_by_its_letter_or_its_words(answer: str, letter: str | None) -> None:
+    assert choice_of(answer, options_of(PLANETS)) == letter
+
+
+def test_a_question_shows_its_options() -> None:
+    assert options_of(PLANETS) == {"A": "Mercury", "B": "Jupiter", "C": "Mars"}
+    assert options_of("Choose: (A) red (B) blue") == {"A": "red", "B": "blue"}
+    assert options_of("Is it hot? Answer yes or no.") == {"yes": "yes", "no": "no"}
+    assert options_of("See section A. It holds.") == {}
+    assert choice_of("No, because it is cold", {"yes": "yes", "no": "no"}) == "no"
+
+
+def test_programs_that_differ_in_names_and_comments_only_are_one() -> None:
+    one = "```python\ndef f(x: int) -> int:\n    '''Adds.'''\n    y = x + 1  # one more\n    return y\n```"
+    other = "Here you are:\n```\ndef f(number):\n  total = number+1\n  return total\n```\nDone."
+    third = "```python\ndef f(x):\n    return x - 1\n```"
+    keys = [key_of(Kind.CODE, text, "Write f") for text in (one, other, third)]
+    assert keys[0] == keys[1] != keys[2]
+    assert key_of(Kind.CODE, "int f(int x) { return x; } // C", "") == key_of(
+        Kind.CODE, "int f(int x){\n return x;\n}", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("What is 3 + 4?", Kind.NUMBER),
+        ("How many legs has a spider?", Kind.NUMBER),
+        (PLANETS, Kind.CHOICE),
+        ("Is water wet, yes or no?", Kind.CHOICE),
+        ("Write a Python function that reverses a list.", Kind.CODE),
+        ("Why is the sky blue?", Kind.AUTO),
+        ("What happened on 2001-09-11?", Kind.AUTO),
+    ],
+)
+def test_a_question_says_what_kind_of_answer_it_wants(question: str, kind: Kind) -> None:
+    assert asked_kind(question) is kind
+
+
+def test_where_the_question_does_not_say_the_answers_do() -> None:
+    question = "What is the capital of France?"
+    assert kind_of(question, ["Paris", "Lyon."]) is Kind.EXACT
+    assert kind_of(question, ["Paris", "It is Paris, which lies on the river Seine."]) is Kind.TEXT
+    assert kind_of("Reverse it", ["```\nx\n```", "```\ny\n```"]) is Kind.CODE
+    assert kind_of(question, [], Guide(regex="a|b")) is Kind.EXACT
+
+
+def test_an_answer_of_a_fixed_form_counts_when_it_is_whole() -> None:
+    guide = Guide(json_schema={"type": "object"})
+    assert key_of(Kind.EXACT, '{"b": 1, "a": 2}', "", guide) == key_of(Kind.EXACT, '{"a":2,"b":1}', "", guide)
+    assert key_of(Kind.EXACT, '{"b": 1, "a', "", guide) is None
+
+
+def test_nonsense_is_told_from_answers() -> None:
+    assert all(is_garbage(text) for text in ("", " \n", "…!?", "the the of " * 20))
+    assert not any(is_garbage(text) for text in ("42", "Paris", "to be or not to be " * 2))
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(Kind))
+@settings(max_examples=150)
+def test_any_text_has_a_key_or_none_and_the_same_one_again(answer: str, question: str, kind: Kind) -> None:
+    first = key_of(kind, answer, question)
+    assert first == key_of(kind, answer, question)
+    assert first is None or first != ""
+    json.dumps(first)
+
+
+BEES = ("Bees make honey.", "Honey.", "Bees do not make honey.", "It ended in 1945.", "It ended in 1939.")
+
+
+def test_a_denial_or_another_number_is_never_alike_and_a_short_answer_is_when_it_is_held() -> None:
+    close = np.ones((5, 1))  # an embedding that sees no difference at all
+    alike = likeness(BEES, close)
+    assert alike[0, 1] == 1
+    assert alike[0, 2] == alike[1, 2] == alike[3, 4] == 0
+    assert (alike == alike.T).all()
+
+
+def test_without_vectors_texts_are_compared_by_their_words() -> None:
+    alike = likeness(
+        ("Cats chase small mice at night", "At night small mice flee from cats", "Tea is hot and wet")
+    )
+    assert alike[0, 1] > 0.5 > alike[0, 2]
+
+
+def test_complete_linkage_does_not_chain() -> None:
+    alike = np.array([[1, 0.9, 0.2], [0.9, 1, 0.85], [0.2, 0.85, 1]])
+    assert clusters(alike, 0.8) == [[0, 1], [2]]
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> np.ndarray:  # type: ignore[type-arg]
+    size = draw(st.integers(1, 7))
+    made = np.eye(size)
+    for one in range(size):
+        for other in range(one):
+            made[one, other] = made[other, one] = draw(st.floats(0, 1))
+    return made
+
+
+@given(matrices(), st.floats(0.05, 1))
+def test_every_text_is_in_one_cluster_and_all_of_it_are_alike(alike: np.ndarray, threshold: float) -> None:  # type: ignore[type-arg]
+    found = clusters(alike, threshold)
+    assert sorted(index for group in found for index in group) == list(range(len(alike)))
+    for group in found:
+        assert alike[np.ix_(group, group)].min() >= min(threshold, 1)
+        weights = [1.0] * len(alike)
+        best = medoid(group, alike, weights)
+        mine = alike[best, group].sum()
+        assert all(mine >= alike[each, group].sum() - 1e-6 for each in group)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((0.5, 1.0, 2.0))), min_size=1, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_a_vote_counts_weights_and_the_leader_has_the_most(
+    said: list[tuple[str, float]], shuffler: object
+) -> None:
+    ballots = [
+        Ballot(voice=number, text=key, key=key, weight=weight) for number, (key, weight) in enumerate(said, 1)
+    ]
+    tally = count(Kind.EXACT, ballots, (), likeness([ballot.text for ballot in ballots]), 0.8)
+    assert sum(len(party.voices) for party in tally.parties) == len(ballots)
+    sums = {key: sum(weight for other, weight in said if other == key) for key, _ in said}
+    assert tally.leader is not None
+    assert tally.leader.weight == max(sums.values())
+    assert tally.agreement == pytest.approx(max(sums.values()) / sum(sums.values()))
+    assert tally.leader.spokesman in tally.leader.voices

@@ -1,0 +1,366 @@
+"""The patterns that vote, with scripted voices: who speaks, when it ends, what the caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
+from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
+from orchestration.patterns import Answer, Outcome, Part, Pattern, Question, Stage
+from orchestration.patterns.ensemble import ensemble
+from orchestration.patterns.self_consistency import self_consistency
+from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
+
+SUM = "What is 3 + 4?"
+OPEN = "Tell me something about bees."
+
+
+@dataclass
+class Paced(Scripted):
+    """Voices named in `turns` speak one after another, in that order; those named in `mute` write so many
+    words, and never end."""
+
+    turns: Sequence[str] = ()
+    mute: Mapping[str, int] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+    _over: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        name = question.name
+        if name in self.turns[1:]:
+            await self._event(self.turns[self.turns.index(name) - 1]).wait()
+            for _ in range(5):  # until who was before has been heard
+                await asyncio.sleep(0)
+        try:
+            for _ in range(self.mute.get(name, 0)):
+                yield Part(text="um ")
+            if name in self.mute:
+                await asyncio.get_running_loop().create_future()
+            async with aclosing(super().generate(question)) as items:
+                async for item in items:
+                    yield item
+        except (asyncio.CancelledError, GeneratorExit):
+            self.stopped.append(name)
+            raise
+        finally:
+            self._event(name).set()
+
+    def _event(self, name: str) -> asyncio.Event:
+        return self._over.setdefault(name, asyncio.Event())
+
+
+def set_up(run: Run, ask: Scripted, **said: Any) -> Stage:
+    return Stage(run, ask, agents=AGENTS, clock=counting_clock(), **said)
+
+
+async def play(pattern: Pattern, stage: Stage) -> tuple[list[str], Answer]:
+    """The parts that the caller gets, and the answer."""
+    parts: list[str] = []
+    answer = None
+    async with aclosing(pattern(stage.run, stage)) as items:
+        async for item in items:
+            if isinstance(item, Answer):
+                answer = item
+            else:
+                parts.append(item.text)
+    assert answer is not None
+    assert answer.text == "".join(parts)
+    return parts, answer
+
+
+def voted(**settings: Any) -> Run:
+    text = settings.pop("text", SUM)
+    return make_run(text, pattern="ensemble", settings=settings)
+
+
+async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
+    ask = Scripted({"voice 1": "The answer is 8.", "voice 2": "It is seven.", "voice 3": "3 + 4 = 7"})
+    text, answer, stage = await perform(ensemble, voted(early=False), ask)
+    assert text == answer.text == "It is seven."
+    report = stage.report["ensemble"]
+    assert (report["kind"], report["agreement"], report["stopped_early"]) == ("number", 0.667, False)
+    assert [voice["agrees"] for voice in report["voices"]] == [False, True, True]
+    assert (report["voices"][0]["answer"], report["voices"][0]["node"]) == ("The answer is 8.", "n1")
+    assert report["dissent"] == [{"answer": "The answer is 8.", "voices": [1], "weight": 1.0}]
+    assert json.loads(json.dumps(stage.report)) == stage.report
+    assert [kind for kind, _ in ask.happened].count("vote") >= 1
+    assert not stage.notes
+
+
+async def test_voices_speak_at_once() -> None:
+    ask = Scripted({}, meet=dict.fromkeys(("voice 1", "voice 2", "voice 3"), asyncio.Barrier(3)))
+    await perform(ensemble, voted(), ask)
+    assert ask.most_open == 3
+
+
+async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None:
+    script = {"voice 1": "so 3 + 4 is 7", "voice 2": "I say 3 + 4 = 7"}
+    ask = Paced(script, mute={"voice 3": 2})
+    async with asyncio.timeout(5):
+        text, _, stage = await perform(ensemble, voted(), ask)
+    assert text == "so 3 + 4 is 7"
+    assert ask.stopped == ["voice 3"]
+    report = stage.report["ensemble"]
+    assert report["stopped_early"] is True
+    assert (report["calls_cut"], report["tokens_saved"]) == (1, 4)  # (6 + 7) / 2, less the 2 it wrote
+    assert report["test"]["probability"] == 1
+
+
+async def test_with_early_off_all_are_heard() -> None:
+    ask = Paced({"coordinator": "7"}, turns=("voice 1", "voice 2", "voice 3"))
+    _, _, stage = await perform(ensemble, voted(early=False), ask)
+    assert len(stage.steps) == 3
+    assert ask.stopped == []
+
+
+async def test_the_first_answer_does_not_wait_for_the_slowest_voice() -> None:
+    ask = Paced({"voice 1": "7", "voice 2": "8"}, mute={"voice 3": 0}, turns=("voice 1", "voice 2"))
+    stage = set_up(voted(), ask)
+    async with asyncio.timeout(5), aclosing(ensemble(stage.run, stage)) as items:
+        first = await anext(items)
+    assert isinstance(first, Part)
+    assert first.text == "7"
+    assert ask.stopped == ["voice 3"]  # the caller left
+
+
+async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
+    ask = Paced(
+        {"voice 1": "7", "voice 2": "8", "voice 3": "It is 8."}, turns=("voice 1", "voice 2", "voice 3")
+    )
+    parts, answer = await play(ensemble, set_up(voted(), ask))
+    assert parts == ["7", "\n\nCorrection: 8"]
+    assert answer.text == "7\n\nCorrection: 8"
+
+
+async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> None:
+    turns = tuple(f"voice {number}" for number in range(1, 6))
+    ask = Paced({"coordinator": "7", "voice 3": "9"}, turns=turns)
+    stage = set_up(voted(samples=5, confidence=1, likely=0.75), ask)
+    parts: list[str] = []
+    async with aclosing(ensemble(stage.run, stage)) as items:
+        async for item in items:
+            if isinstance(item, Part):
+                parts.append(item.text)
+                assert len(stage.steps) < 4
+    assert parts == ["7"]
+
+
+async def test_a_run_that_is_taken_up_goes_on_from_what_its_caller_has() -> None:
+    for prefix, parts in (("It ", ["is 7."]), ("It is 7.", []), ("8", ["\n\nCorrection: It is 7."])):
+        stage = set_up(voted(), Scripted({"coordinator": "It is 7."}))
+        stage.prefix, stage.prefix_tokens = prefix, 1
+        told = [item.text async for item in ensemble(stage.run, stage) if isinstance(item, Part)]
+        assert told == parts
+
+
+async def test_free_texts_agree_by_what_they_mean_and_the_medoid_speaks() -> None:
+    ask = Scripted(
+        {
+            "voice 1": "Wax is what they build their combs from, mostly in summer.",
+            "voice 2": "Honey is made by bees from nectar that they gather.",
+            "voice 3": "Honey comes from the nectar that bees gather in flowers.",
+        }
+    )
+    text, _, stage = await perform(ensemble, voted(text=OPEN, early=False), ask)
+    assert text.startswith("Honey")
+    report = stage.report["ensemble"]
+    assert (report["kind"], report["agreement"]) == ("text", 0.667)
+    assert report["dissent"][0]["answer"].startswith("Wax")
+
+
+async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_it_is_said() -> None:
+    class Blind(Scripted):
+        async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+            raise NoNode("no live node serves an embedding model")
+
+    ask = Blind(
+        {
+            "voice 1": "Bees gather nectar from flowers and make honey of it.",
+            "voice 2": "The moon circles around the earth once each month.",
+            "voice 3": "Nectar from flowers is what bees gather and make honey of.",
+        }
+    )
+    text, _, stage = await perform(ensemble, voted(text=OPEN, early=False), ask)
+    assert "honey" in text
+    assert [note for note in stage.notes if "compared by their words" in note] == [
+        "the answers were compared by their words: no live node serves an embedding model"
+    ]
+
+
+async def test_weights_of_models_decide() -> None:
+    models = ("small", "big", "tiny")
+    ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "7"})
+    stage = set_up(voted(models=models, early=False), ask, weights={"small": 0.5, "big": 2.0, "tiny": 0.6})
+    _, answer = await play(ensemble, stage)
+    assert answer.text.endswith("8")
+    assert [(q.model, q.sampling.temperature) for q in ask.asked] == [(name, None) for name in models]
+
+
+async def test_the_live_models_speak_and_one_model_alone_is_sampled() -> None:
+    cards = [ModelCard(name="small", parameters=1), ModelCard(name="big", parameters=9)]
+    ask = Scripted({"coordinator": "7"})
+    await perform(ensemble, voted(early=False), ask, models=cards)
+    assert sorted((q.name, q.model, q.sampling.temperature) for q in ask.asked) == [
+        ("voice 1", "big", 0.7),
+        ("voice 2", "small", None),
+        ("voice 3", "big", 0.7),
+    ]
+    ask = Scripted({"coordinator": "7"})
+    run = make_run(SUM, settings={"samples": 4, "early": False}, model="big", sampling=Sampling(seed=5))
+    await perform(ensemble, run, ask, models=cards)
+    assert [(q.model, q.sampling.seed) for q in ask.asked] == [("big", seed) for seed in (5, 6, 7, 8)]
+
+
+async def test_a_voice_that_fails_is_left_out_and_said() -> None:
+    ask = Scripted({"voice 1": UnknownModel.of("ghost", ["a"]), "voice 2": "7", "voice 3": "7"})
+    text, _, stage = await perform(ensemble, voted(models=["ghost", "a", "b"]), ask)
+    assert text == "7"
+    assert stage.notes == ["went on without voice 1 (ghost): no model 'ghost'; known models: a"]
+    assert stage.report["ensemble"]["voices"][0]["error"] == "unknown_model"
+
+
+@pytest.mark.parametrize("garbage", ["", "la la la " * 30, "I cannot say."])
+async def test_a_model_that_answers_garbage_is_not_counted_and_it_is_said(garbage: str) -> None:
+    ask = Scripted({"voice 1": garbage, "voice 2": "7", "voice 3": "7"})
+    text, _, stage = await perform(ensemble, voted(early=False), ask)
+    assert text == "7"
+    assert stage.notes == ["not counted: the answer of voice 1 names no number"]
+    assert stage.report["ensemble"]["agreement"] == 1
+
+
+async def test_where_all_answer_garbage_what_most_say_is_taken_and_it_is_said() -> None:
+    ask = Scripted({"voice 1": "Hm, who knows?", "voice 2": "No idea at all.", "voice 3": "Hm, who knows?"})
+    text, _, stage = await perform(ensemble, voted(early=False), ask)
+    assert text == "Hm, who knows?"
+    assert "no voice's answer could be counted; what most of them say was taken" in stage.notes
+
+
+async def test_where_one_voice_is_left_its_answer_is_taken_and_it_is_said() -> None:
+    ask = Scripted({"voice 1": NoNode("none"), "voice 2": BackendFailed("broken"), "voice 3": "7"})
+    text, _, stage = await perform(ensemble, voted(), ask)
+    assert text == "7"
+    assert "one voice alone could be counted: its answer was compared with no other" in stage.notes
+
+
+async def test_only_all_voices_failing_fails_the_run_with_the_first_error() -> None:
+    ask = Paced(
+        {"voice 2": NoNode("first"), "coordinator": BackendFailed("later")},
+        turns=("voice 2", "voice 1", "voice 3"),
+    )
+    with pytest.raises(NoNode, match="first"):
+        await perform(ensemble, voted(), ask)
+
+
+async def test_voices_that_all_differ_leave_the_first_and_it_is_said() -> None:
+    ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})
+    _, _, stage = await perform(ensemble, voted(), ask)
+    assert stage.report["ensemble"]["answer"] == "7"
+    assert "no two of 3 voices agree" in stage.notes
+
+
+async def test_a_form_that_an_answer_does_not_meet_is_not_counted() -> None:
+    guide = Guide(json_schema={"type": "object"})
+    ask = Scripted(
+        {"voice 1": '{"city": "Par', "voice 2": '{"city": "Rome"}', "voice 3": '{"city":  "Rome"}'}
+    )
+    run = make_run(settings={"early": False}, guide=guide)
+    parts, answer = await play(ensemble, stage := set_up(run, ask))
+    assert answer.text == '{"city": "Rome"}'
+    assert len(parts) == 1  # nothing was told too soon, since it could not be taken back
+    assert stage.notes == ["not counted: the answer of voice 1 does not meet the form that is asked for"]
+    assert all(question.guide == guide for question in ask.asked)
+
+
+async def test_a_schema_that_cannot_guide_is_the_callers_error() -> None:
+    run = make_run(guide=Guide(json_schema={"type": "nonsense"}))
+    with pytest.raises(InvalidGuide):
+        await perform(ensemble, run, Scripted({"coordinator": InvalidGuide("no such type")}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"samples": 99}, "samples"),
+        ({"models": ["m"] * 17}, "models"),
+        ({"kind": "haiku"}, "kind"),
+        ({"confidence": 0.2}, "confidence"),
+        ({"voices": 3}, "voices"),
+    ],
+)
+async def test_settings_out_of_bounds_are_refused_by_name(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await perform(ensemble, make_run(SUM, settings=settings), Scripted({}))
+    assert caught.value.param == f"orchestra.settings.{field}" or field in str(caught.value.param)
+
+
+async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() -> None:
+    ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."})
+    parts, answer = await play(ensemble, stage := set_up(voted(synthesis=True, early=False, likely=1), ask))
+    assert "".join(parts) == answer.text == "Seven it is."
+    assert len(parts) == 3  # as they come
+    asked = ask.question("synthesis").messages[-1].content
+    assert "The answer that most agree on:\n7" in asked
+    assert "Another answer:\n8" in asked
+    assert stage.steps[-1].name == "synthesis"
+
+
+async def test_without_dissent_there_is_nothing_to_synthesise() -> None:
+    ask = Scripted({"coordinator": "7"})
+    text, _, stage = await perform(ensemble, voted(synthesis=True), ask)
+    assert text == "7"
+    assert "synthesis" not in [step.name for step in stage.steps]
+
+
+async def test_a_synthesis_that_fails_leaves_what_most_say() -> None:
+    ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": BackendFailed("broken")})
+    text, _, stage = await perform(ensemble, voted(synthesis=True, early=False), ask)
+    assert text == "7"
+    assert "no synthesis: broken" in stage.notes
+
+
+async def test_self_consistency_samples_one_model_that_thinks_aloud() -> None:
+    cards = [ModelCard(name="small", parameters=1), ModelCard(name="big", parameters=9)]
+    ask = Scripted({"coordinator": ["3 and 4 make 7. The answer is 7."]})
+    text, _, stage = await perform(self_consistency, make_run(SUM), ask, models=cards)
+    assert text == "3 and 4 make 7. The answer is 7."
+    assert {question.model for question in ask.asked} == {"big"}
+    assert all(question.sampling.temperature == 0.7 for question in ask.asked)
+    told = ask.asked[0].messages[0].content
+    assert "Think step by step" in told
+    assert "The answer is NUMBER" in told
+    assert stage.report["self-consistency"]["agreement"] == 1
+
+
+async def test_self_consistency_begins_no_sample_that_is_not_needed() -> None:
+    ask = Paced({"coordinator": "7"}, turns=tuple(f"voice {number}" for number in range(1, 9)))
+    run = make_run(SUM, settings={"samples": 8, "at_once": 1})
+    _, _, stage = await perform(self_consistency, run, ask)
+    report = stage.report["self-consistency"]
+    assert len(ask.asked) == 3
+    assert (report["calls_cut"], report["stopped_early"], ask.stopped) == (5, True, [])
+
+
+async def test_within_a_budget_samples_are_taken_until_it_is_spent() -> None:
+    answers = ["1", "2", "3", "4", "5", "6", "7", "8"]
+    ask = Scripted({f"voice {number}": said for number, said in enumerate(answers, 1)})
+    run = make_run(SUM, settings={"samples": 8}, budget=Budget(calls=5))
+    text, _, stage = await perform(self_consistency, run, ask)
+    assert text.startswith("1")
+    assert len(ask.asked) == 5
+    assert stage.report["self-consistency"]["agreement"] == 0.2
+
+
+async def test_within_few_tokens_samples_follow_one_another() -> None:
+    ask = Scripted({f"voice {number}": str(number) for number in range(1, 9)})
+    run = make_run(SUM, settings={"samples": 8}, budget=Budget(tokens=700), sampling=Sampling(max_tokens=200))
+    _, _, stage = await perform(self_consistency, run, ask)
+    assert ask.most_open <= 2
+    assert len(ask.asked) == 8
+    assert stage.spending.tokens <= 700
