@@ -123,12 +123,15 @@ class Bus:
     handlers: Handlers
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
-    sent: Sent = field(default_factory=Sent)
+    sent: Sent = field(init=False)
     """Of the streams that this process writes."""
     own: dict[str, Direct] = field(default_factory=dict)
     """Subjects, or `prefix.*`, that nobody but this process listens to."""
     ready: bool = False
     """Whether every subscription is in place at the server, which after a reconnect takes a moment."""
+
+    def __post_init__(self) -> None:
+        self.sent = Sent(self.post)
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, name: str) -> Bus:

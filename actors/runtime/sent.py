@@ -9,9 +9,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from actors.runtime.message import Message
+from actors.runtime.message import Headers, Message
+from actors.runtime.subjects import StreamAddress
+from orchestration.errors import OrchestraError
 
 PREFIX = "again."
 AGAIN = f"{PREFIX}*.*"
@@ -19,38 +22,48 @@ KEPT_S = 15.0
 """After its end a stream is kept for so long: a dead connection is noticed within 9 s, and made anew."""
 OUTAGE_S = 5.0
 """What ended longer ago had arrived before the connection broke."""
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 16 * 2**20
 """Of ended streams, in a process; the oldest are forgotten first."""
+STREAM_BYTES, EVENT_BYTES = 400, 45
+"""What Python takes for one, beside the data (measured on CPython 3.11)."""
+
+Post = Callable[..., None]
+"""`Bus.post`."""
 
 
 @dataclass(slots=True, eq=False)
 class Tail:
-    """The events of one stream from number `first_seq` on; `send` sends one of them again."""
+    """The events of one stream from number `first_seq` on, with the headers that each had. Until the stream
+    ends its writer hears at `reply` when nobody reads. Nothing here holds the writer, nor its task."""
 
-    id: str
+    address: StreamAddress
     first_seq: int
-    send: Callable[[bytes], None]
+    reply: str
+    headers: Headers | None
     events: list[bytes] = field(default_factory=list)
     ended_at: float = 0.0
     size: int = 0
 
 
 class Sent:
-    """Of one connection."""
+    """Of one connection, which sends by `post`."""
 
-    def __init__(self) -> None:
+    def __init__(self, post: Post) -> None:
+        self._post = post
         self._tails: dict[str, Tail] = {}
         self._ended: deque[Tail] = deque()
         self._bytes = 0
 
-    def open(self, stream: str, first_seq: int, send: Callable[[bytes], None]) -> Tail:
+    def open(self, address: StreamAddress, first_seq: int, reply: str, headers: Headers | None) -> Tail:
         """Where to append what is sent. A stream that is written anew replaces the one before."""
-        tail = self._tails[stream] = Tail(stream, first_seq, send)
+        tail = self._tails[address.id] = Tail(address, first_seq, reply, headers)
         return tail
 
     def end(self, tail: Tail) -> None:
         """The last event was sent: keep it for a while."""
-        tail.ended_at, tail.size = time.monotonic(), sum(map(len, tail.events))
+        tail.reply = ""
+        tail.ended_at = time.monotonic()
+        tail.size = sum(map(len, tail.events)) + EVENT_BYTES * len(tail.events) + STREAM_BYTES
         self._ended.append(tail)
         self._bytes += tail.size
         late = tail.ended_at - KEPT_S
@@ -61,8 +74,8 @@ class Sent:
 
     def drop(self, tail: Tail) -> None:
         """Another goes on with it, or nobody wants it."""
-        if self._tails.get(tail.id) is tail:
-            del self._tails[tail.id]
+        if self._tails.get(tail.address.id) is tail:
+            del self._tails[tail.address.id]
 
     def reconnected(self) -> None:
         """What was sent last may have died with the server that had it: send each stream's last event again.
@@ -72,11 +85,16 @@ class Sent:
         late = time.monotonic() - OUTAGE_S
         for tail in list(self._tails.values()):
             if tail.events and (not tail.ended_at or tail.ended_at > late):
-                tail.send(tail.events[-1])
+                self.again(tail, tail.events[-1])
 
     def asked(self, message: Message) -> None:
         """Send again, in order, from the event whose number the message says."""
         tail = self._tails.get(message.subject[len(PREFIX) :])
         if tail is not None and message.data.isdigit():
             for event in tail.events[max(0, int(message.data) - tail.first_seq) :]:
-                tail.send(event)
+                self.again(tail, event)
+
+    def again(self, tail: Tail, event: bytes) -> None:
+        """Send one of its events once more."""
+        with suppress(OrchestraError):  # the reader asks again
+            self._post(tail.address.subject, event, reply=tail.reply, headers=tail.headers)

@@ -9,7 +9,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import StreamAddress
@@ -45,10 +44,10 @@ class StreamWriter:
         self.bus = bus
         self.subject = address.subject
         self.seq = first_seq
-        self._tail = bus.sent.open(address.id, first_seq, self._send_again)
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
         self._headers = {WRITER: writer} if writer else None
+        self._tail = bus.sent.open(address, first_seq, self._probe, self._headers)
         self._text: list[str] = []
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
@@ -59,9 +58,12 @@ class StreamWriter:
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
+        self.retired = False
+        """Whether the reader no longer hears this writer: another one goes on, or the stream is over."""
 
     def _probed(self, message: Message) -> None:
         if message.data == RETIRED:
+            self.retired = True
             self._on_gone()
         elif message.status == "503":
             if time.monotonic() - self._asked_at < ABSENT_S:
@@ -73,7 +75,7 @@ class StreamWriter:
         """Whether the reader is back: it reads an event that comes twice only once."""
         self._doubt = None
         self._asked_at = time.monotonic()
-        self._send_again(self._tail.events[-1])
+        self.bus.sent.again(self._tail, self._tail.events[-1])
 
     async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
         """Add text. The first piece goes out at once, later ones at most every 20 ms."""
@@ -189,9 +191,3 @@ class StreamWriter:
         data = event.model_dump_json().encode()
         self._tail.events.append(data)
         return data
-
-    def _send_again(self, data: bytes) -> None:
-        with suppress(OrchestraError):  # the reader asks once more
-            self.bus.post(
-                self.subject, data, reply="" if self._closed else self._probe, headers=self._headers
-            )

@@ -1,68 +1,99 @@
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 from actors.runtime import sent
 from actors.runtime.message import Message
 from actors.runtime.sent import Sent, Tail
+from actors.runtime.subjects import StreamAddress
 
 
-def again(which: Sent, stream: str, seq: str) -> None:
-    which.asked(Message(f"again.{stream}", "", seq.encode(), None))
+class Posted:
+    """What was sent again, by stream."""
 
+    def __init__(self) -> None:
+        self.which = Sent(self._post)
+        self.replies: list[str] = []
+        self._heard: dict[str, list[bytes]] = defaultdict(list)
 
-def ended(which: Sent, stream: str, *events: bytes, first_seq: int = 0) -> tuple[Tail, list[bytes]]:
-    heard: list[bytes] = []
-    tail = which.open(stream, first_seq, heard.append)
-    tail.events.extend(events)
-    which.end(tail)
-    return tail, heard
+    def __getitem__(self, stream: str) -> list[bytes]:
+        return self._heard[f"stream.{stream}"]
+
+    def _post(self, subject: str, data: bytes, *, reply: str, headers: dict[str, str] | None) -> None:
+        assert headers == {"Orchestra-Writer": "w"}
+        self._heard[subject].append(data)
+        self.replies.append(reply)
+
+    def open(self, stream: str, *events: bytes, first_seq: int = 0) -> Tail:
+        tail = self.which.open(StreamAddress(stream), first_seq, "probe", {"Orchestra-Writer": "w"})
+        tail.events.extend(events)
+        return tail
+
+    def end(self, stream: str, *events: bytes, first_seq: int = 0) -> Tail:
+        tail = self.open(stream, *events, first_seq=first_seq)
+        self.which.end(tail)
+        return tail
+
+    def again(self, stream: str, seq: str) -> None:
+        self.which.asked(Message(f"again.{stream}", "", seq.encode(), None))
 
 
 def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:
-    which = Sent()
-    _, heard = ended(which, "a.1", b"5", b"6", b"7", first_seq=5)
-    again(which, "a.1", "6")
-    assert heard == [b"6", b"7"]
-    again(which, "a.1", "2")
-    assert heard[2:] == [b"5", b"6", b"7"]
-    again(which, "a.1", "8")
-    again(which, "a.1", "nonsense")
-    again(which, "b.1", "0")
-    assert len(heard) == 5
+    posted = Posted()
+    posted.end("a.1", b"5", b"6", b"7", first_seq=5)
+    posted.again("a.1", "6")
+    assert posted["a.1"] == [b"6", b"7"]
+    posted.again("a.1", "2")
+    assert posted["a.1"][2:] == [b"5", b"6", b"7"]
+    posted.again("a.1", "8")
+    posted.again("a.1", "nonsense")
+    posted.again("b.1", "0")
+    assert len(posted["a.1"]) == 5
+    assert not posted["b.1"]
+
+
+def test_only_a_stream_that_goes_on_hears_that_nobody_reads() -> None:
+    posted = Posted()
+    tail = posted.open("a.1", b"0")
+    posted.again("a.1", "0")
+    posted.which.end(tail)
+    posted.again("a.1", "0")
+    assert posted.replies == ["probe", ""]
 
 
 def test_a_stream_that_another_writer_took_over_is_not_sent_again() -> None:
-    which = Sent()
-    tail, heard = ended(which, "a.1", b"0")
-    which.drop(tail)
-    again(which, "a.1", "0")
-    assert heard == []
+    posted = Posted()
+    tail = posted.end("a.1", b"0")
+    posted.which.drop(tail)
+    posted.again("a.1", "0")
+    assert posted["a.1"] == []
 
 
 def test_ended_streams_are_forgotten_by_size_and_by_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent, "MAX_BYTES", 250)
-    which = Sent()
-    heard = [ended(which, f"a.{number}", b" " * 100)[1] for number in range(3)]
+    monkeypatch.setattr(sent, "MAX_BYTES", 2 * (100 + sent.EVENT_BYTES + sent.STREAM_BYTES))
+    posted = Posted()
     for number in range(3):
-        again(which, f"a.{number}", "0")
-    assert [len(each) for each in heard] == [0, 1, 1]
+        posted.end(f"a.{number}", b" " * 100)
+    for number in range(3):
+        posted.again(f"a.{number}", "0")
+    assert [len(posted[f"a.{number}"]) for number in range(3)] == [0, 1, 1]
     monkeypatch.setattr(sent, "KEPT_S", 0.0)
-    ended(which, "b.1", b"x")
-    again(which, "a.2", "0")
-    assert len(heard[2]) == 1
+    posted.end("b.1", b"x")
+    posted.again("a.2", "0")
+    assert len(posted["a.2"]) == 1
 
 
 def test_the_last_event_of_each_stream_is_sent_again_over_a_new_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    which = Sent()
-    _, heard = ended(which, "a.1", b"0", b"1")
-    begun: list[bytes] = []
-    which.open("b.1", 0, begun.append).events.append(b"x")
-    which.open("c.1", 0, begun.append)
-    which.reconnected()
-    assert (heard, begun) == ([b"1"], [b"x"])
+    posted = Posted()
+    posted.end("a.1", b"0", b"1")
+    posted.open("b.1", b"x")
+    posted.open("c.1")
+    posted.which.reconnected()
+    assert (posted["a.1"], posted["b.1"], posted["c.1"]) == ([b"1"], [b"x"], [])
     monkeypatch.setattr(sent, "OUTAGE_S", 0.0)
-    which.reconnected()
-    assert (heard, begun) == ([b"1"], [b"x", b"x"])
+    posted.which.reconnected()
+    assert (posted["a.1"], posted["b.1"]) == ([b"1"], [b"x", b"x"])
