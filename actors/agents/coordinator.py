@@ -13,6 +13,7 @@ from actors.agents.messages import Prompt
 from actors.agents.roles import Role
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
+from actors.agents.step_records import StepRecords
 from actors.asker import Asker
 from actors.hands.client import RemoteHands
 from actors.registry import Registry
@@ -23,7 +24,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import span, trace_id, traceparent
 from orchestration.errors import Defect
 from orchestration.messages import ChatMessage, Ended, Run, Step
-from orchestration.patterns import COORDINATOR, Answer, Stage, find_pattern
+from orchestration.patterns import COORDINATOR, Answer, Kept, Outlet, Recall, Stage, find_pattern
 
 
 @dataclass(slots=True, eq=False)
@@ -31,15 +32,17 @@ class PulledRun:
     """A run taken off the queue. `steps` grows while it is performed, and `envelope` gets the trace of
     its span, so that both are known whatever happens.
 
-    `prefix` is what an earlier coordinator has said of the answer, which goes on from there."""
+    `outlet` has what an earlier coordinator has said of the answer, which goes on from there, and `known` the
+    steps that it finished."""
 
     run: Run
     envelope: Envelope
     writer: StreamWriter
     happenings: Happenings
+    records: StepRecords
     steps: list[Step] = field(default_factory=list)
-    prefix: str = ""
-    prefix_tokens: int = 0
+    outlet: Outlet = field(default_factory=Outlet)
+    known: dict[str, Kept] = field(default_factory=dict)
 
 
 class Coordinator(Actor):
@@ -100,10 +103,13 @@ class Coordinator(Actor):
                 defaults=self.settings.patterns,
             )
             stage.steps = pulled.steps
-            stage.prefix, stage.prefix_tokens = pulled.prefix, pulled.prefix_tokens
+            stage.outlet = pulled.outlet
+            stage.recall = Recall(pulled.records, pulled.known)
             stage.spending.deadline_s = pulled.envelope.remaining(0) or None
             pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
             answer = await self._perform(run, stage, pulled)
+            if stage.outlet.anew:
+                await stage.note("begun anew: it does not go on from what its first coordinator had said")
             await stage.settle()
             running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
@@ -128,7 +134,9 @@ class Coordinator(Actor):
                     answer = item
                 else:
                     pulled.happenings.said(item.text)
-                    await pulled.writer.piece(item.text, item.tokens, item.logprobs)
+                    new = stage.outlet.new(item)
+                    if new is not None:
+                        await pulled.writer.piece(new.text, new.tokens, new.logprobs)
         if answer is None:
             raise Defect(f"pattern {run.pattern!r} ended without an answer")
         return answer

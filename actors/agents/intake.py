@@ -105,8 +105,8 @@ class Intake:
     async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """Go on with a run that was given out before, unless its coordinator lives and writes on.
 
-        Its steps are done again, but what its reader has of the answer is kept. Where nobody can say how
-        much that is, the run comes again when its ack_wait is over.
+        What it finished is not done again, and what its reader has of the answer is kept. Where nobody can
+        say how much that is, the run comes again when its ack_wait is over.
         """
         quiet_s = self.settings.takeover_quiet_s
         while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s)).alive:
@@ -118,6 +118,7 @@ class Intake:
         elif delivery.attempt > self.jobs.attempts:
             await self._bury(sink)
         else:
+            sink.pulled.known = await sink.pulled.records.known()
             self._begin(priority, sink)
 
     def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:

@@ -13,6 +13,12 @@ RUN_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 RUNS_AT_WORK = Gauge("orchestra_runs_at_work", "Runs being performed by this process", ["priority"])
+STEPS_RECORDED = Counter(
+    "orchestra_steps_recorded",
+    "Finished steps recorded for whoever takes their run up; taken from another coordinator's record, or "
+    "failed to be written or read",
+    ["outcome"],
+)
 STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])
 
 

@@ -10,6 +10,7 @@ from actors.agents.coordinator import PulledRun
 from actors.agents.happenings import Happenings
 from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
 from actors.agents.recorder import Recorder
+from actors.agents.step_records import StepRecords
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
@@ -19,6 +20,7 @@ from actors.runtime.telemetry import trace_id
 from actors.runtime.work import Work
 from orchestration.errors import Cancelled, OrchestraError, Stopped
 from orchestration.messages import Ended, Priority, Run, SoFar
+from orchestration.patterns import Outlet
 
 if TYPE_CHECKING:
     from actors.agents.intake import Intake
@@ -42,9 +44,11 @@ class RunSink:
         self.work: Work | None = None
         self.began = time.perf_counter()
         writer = self.make_writer(StreamAddress(run.id), so_far)
-        self.pulled = PulledRun(run, envelope, writer, Happenings(delivery.bus, run.id, delivery.attempt))
+        happenings = Happenings(delivery.bus, run.id, delivery.attempt)
+        records = StepRecords(delivery.bus, run.id)
+        self.pulled = PulledRun(run, envelope, writer, happenings, records)
         if so_far is not None:
-            self.pulled.prefix, self.pulled.prefix_tokens = so_far.text, so_far.tokens
+            self.pulled.outlet = Outlet(so_far.text, so_far.tokens)
 
     def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
         if so_far is None:
@@ -70,6 +74,7 @@ class RunSink:
         try:
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
+            await self.pulled.records.remove()
         finally:
             self._finish()
 
@@ -84,6 +89,8 @@ class RunSink:
             self._told(ended)
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
+            if not self.pulled.writer.retired:  # else another may be at it
+                await self.pulled.records.remove()
         finally:
             self._finish()
 
@@ -138,6 +145,8 @@ class JobSink(RunSink):
         if self.record is None:
             return
         try:
+            if self.record.attempts > 1 or self.delivery.attempt > 1:
+                self.pulled.known = await self.pulled.records.known()
             if self.cancelled:
                 raise Cancelled("the job was cancelled")
             self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
@@ -155,6 +164,7 @@ class JobSink(RunSink):
             await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
             self._told(ended)
             await self.recorder.end(ended)
+            await self.pulled.records.remove()
         finally:
             self._finish()
 
@@ -166,5 +176,6 @@ class JobSink(RunSink):
             if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
                 self._told(ended)
                 await self.recorder.end(ended)
+                await self.pulled.records.remove()
         finally:
             self._finish()

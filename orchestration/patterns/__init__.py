@@ -9,6 +9,8 @@ from orchestration.patterns.catalogue import (
     virtual_models,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
+from orchestration.patterns.outlet import Outlet
+from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 
 __all__ = [
@@ -18,12 +20,15 @@ __all__ = [
     "PREFIX",
     "Answer",
     "Ask",
+    "Kept",
     "Limits",
     "Outcome",
+    "Outlet",
     "Part",
     "Pattern",
     "PatternSettings",
     "Question",
+    "Recall",
     "Stage",
     "Use",
     "find_pattern",

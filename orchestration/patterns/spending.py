@@ -99,11 +99,14 @@ class Spending:
             around = usage.prompt_tokens - self._estimate(question.messages)
             self._around[question.agent] = max(0, around, self._around.get(question.agent, 0))
 
-    def recorded(self, usage: Usage, run_s: float) -> None:
-        """A step counts that was done before, elsewhere, when the run was `run_s` seconds old."""
+    def recorded(self, usage: Usage) -> None:
+        """A step that was done before, elsewhere, counts like one that is done here."""
         self.calls += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
-        self._began = min(self._began, self._clock() - run_s)
+
+    def older(self, seconds: float) -> None:
+        """The run is at least so old: it was begun elsewhere."""
+        self._began = min(self._began, self._clock() - seconds)
 
     def ran_out(self, grant: Grant, began: float) -> bool:
         """Whether a step that began then has had all the time it was granted."""

@@ -20,6 +20,8 @@ from orchestration.messages import (
     Usage,
 )
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
+from orchestration.patterns.outlet import Outlet
+from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
 
 COORDINATOR = "coordinator"
@@ -54,9 +56,11 @@ class Stage:
         """What the caller should know of the answer, such as that a voice is missing."""
         self.report: dict[str, Any] = {}
         """What the pattern found beside the answer, as JSON: agreement, who said what, and the like."""
-        self.prefix, self.prefix_tokens = "", 0
-        """What the caller has of the answer already, when a run is taken up: the step whose parts are
+        self.outlet = Outlet()
+        """Knows what the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""
+        self.recall = Recall()
+        """Knows the steps that were done before, when a run is taken up."""
         self.spending = Spending(
             run.budget,
             clock=clock,
@@ -127,8 +131,8 @@ class Stage:
         `ask`."""
         question = replace(
             self._question(agent, messages, name, sampling, guide, model),
-            prefix=self.prefix,
-            prefix_tokens=self.prefix_tokens,
+            prefix=self.outlet.rest,
+            prefix_tokens=self.outlet.rest_tokens,
         )
         async with aclosing(self._perform(question, after, last=True)) as items:
             async for item in items:
@@ -153,13 +157,11 @@ class Stage:
         Raises `InvalidRequest` for a tool that the agent does not have, `BudgetSpent` when no time is left,
         and the errors of a bus and of machines."""
         self._claim(name)
-        use = Use(
-            name=name,
-            agent=agent,
-            tool=tool,
-            arguments=arguments,
-            seconds=self.spending.seconds_for(name),
-        )
+        use = Use(name=name, agent=agent, tool=tool, arguments=arguments)
+        known = await self._recalled(use, after)
+        if known is not None and known.result is not None:
+            return known.result
+        use = replace(use, seconds=self.spending.seconds_for(name))
         await self._begun(use, after)
         began = self._clock()
         try:
@@ -169,13 +171,10 @@ class Stage:
             raise
         finally:
             self._at_work -= 1
-        seconds = self._clock() - began
-        wrong = f": {result.error}" if result.error else ""
-        await self._record(
-            Step(name=name, agent=agent, tool=tool, text=result.error or result.text, seconds=seconds),
-            f"{name}: {agent} used {tool} for {seconds:.1f} s{wrong}",
-        )
-        return result
+        text, seconds = result.error or result.text, self._clock() - began
+        step = Step(name=name, agent=agent, tool=tool, text=text, seconds=seconds)
+        kept = await self._done(use, Kept(step=step, run_s=self.spending.seconds, result=result))
+        return kept.result or result
 
     def _claim(self, name: str) -> None:
         if name in self._names:
@@ -206,6 +205,11 @@ class Stage:
     async def _perform(
         self, question: Question, after: Sequence[str] | None, *, last: bool
     ) -> AsyncGenerator[Part | Answer, None]:
+        asked, known = question, await self._recalled(question, after)
+        if known is not None:
+            yield Part(text=known.step.text, tokens=known.step.usage.completion_tokens)
+            yield known.answer
+            return
         grant = await self._granted(question, last)
         if grant.max_tokens != question.sampling.max_tokens:
             sampling = question.sampling.model_copy(update={"max_tokens": grant.max_tokens})
@@ -216,6 +220,8 @@ class Stage:
         said, tokens = [question.prefix], 0
         outcome: Outcome | None = None
         try:
+            if question.prefix:
+                yield Part(text=question.prefix, tokens=question.prefix_tokens)
             async with aclosing(self._ask.generate(question)) as items:
                 async for item in items:
                     if isinstance(item, Outcome):
@@ -242,16 +248,9 @@ class Stage:
             )
             self.spending.end(question, grant, used if outcome is None else outcome.usage)
             self._at_work -= 1
-        answer = Answer(
-            text="".join(said),
-            finish_reason=outcome.finish_reason,
-            usage=outcome.usage,
-            node=outcome.node,
-            model=outcome.model,
-            seconds=self._clock() - began,
-        )
-        await self._done(question, answer)
-        yield answer
+        seconds = self._clock() - began
+        step = _step_of(asked, "".join(said), outcome, seconds)
+        yield (await self._done(asked, Kept(step=step, run_s=self.spending.seconds), last=last)).answer
 
     async def _granted(self, question: Question, last: bool) -> Grant:
         try:
@@ -282,21 +281,31 @@ class Stage:
             f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
         )
 
-    async def _done(self, question: Question, answer: Answer) -> None:
-        name, agent = question.name, question.agent
-        await self._record(
-            Step(
-                name=name,
-                agent=agent,
-                node=answer.node,
-                model=answer.model,
-                text=answer.text,
-                finish_reason=answer.finish_reason,
-                usage=answer.usage,
-                seconds=answer.seconds,
-            ),
-            f"{name}: {agent} took {answer.seconds:.1f} s for {answer.usage.completion_tokens} tokens",
-        )
+    async def _done(self, asked: Question | Use, kept: Kept, *, last: bool = False) -> Kept:
+        """Record the step before anybody sees what came of it. Returns the one that counts."""
+        kept = await self.recall.keep(asked, kept, last=last)
+        step = kept.step
+        took = f"took {step.seconds:.1f} s for {step.usage.completion_tokens} tokens"
+        if kept.result is not None:
+            wrong = f": {kept.result.error}" if kept.result.error else ""
+            took = f"used {step.tool} for {step.seconds:.1f} s{wrong}"
+        await self._record(step, f"{step.name}: {step.agent} {took}")
+        return kept
+
+    async def _recalled(self, asked: Question | Use, after: Sequence[str] | None) -> Kept | None:
+        """The step from the record, if it was done before. People heard of it then, programs hear again."""
+        await self.recall.next()
+        known = self.recall.find(asked)
+        if known is None:
+            return None
+        self.spending.older(known.run_s)
+        if isinstance(asked, Question):
+            self.spending.recorded(known.step.usage)
+        await self._begun(asked, after)
+        self._at_work -= 1
+        await self._over(known.step, recorded=True)
+        await self.progress(f"{asked.name}: {asked.agent} did this before, and is not asked again")
+        return known
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector of length 1 for each text. Raises `NoNode` when no embedding model is to be had."""
@@ -304,9 +313,8 @@ class Stage:
 
     async def say(self, answer: Answer) -> AsyncGenerator[Part | Answer, None]:
         """Give the caller an answer that a step has already, all at once."""
-        rest = answer.text.removeprefix(self.prefix)
-        if rest:
-            yield Part(text=rest, tokens=answer.usage.completion_tokens)
+        if answer.text:
+            yield Part(text=answer.text, tokens=answer.usage.completion_tokens)
         yield answer
 
     async def progress(self, text: str) -> None:
@@ -334,7 +342,23 @@ class Stage:
             self.report["budget"] = account
 
     async def _record(self, step: Step, text: str) -> None:
+        await self._over(step)
+        await self._ask.progress(text, step)
+
+    async def _over(self, step: Step, **said: bool) -> None:
         self.steps.append(step)
         self._ended.append(step.name)
-        await self.event("step_ended", step=step)
-        await self._ask.progress(text, step)
+        await self.event("step_ended", step=step, **said)
+
+
+def _step_of(question: Question, text: str, outcome: Outcome, seconds: float) -> Step:
+    return Step(
+        name=question.name,
+        agent=question.agent,
+        node=outcome.node,
+        model=outcome.model,
+        text=text,
+        finish_reason=outcome.finish_reason,
+        usage=outcome.usage,
+        seconds=seconds,
+    )

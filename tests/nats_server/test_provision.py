@@ -47,7 +47,7 @@ async def test_applying_twice_makes_everything_once_and_then_finds_nothing_to_do
     assert await apply(bus, declaration) == []
     names = set((await api(bus, "STREAM.NAMES"))["streams"])
     queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD"}
-    buckets = {"nodes", "jobs", "results", "settings", "limits", "answers", "leases", "forecast"}
+    buckets = {"nodes", "jobs", "results", "settings", "limits", "answers", "leases", "forecast", "steps"}
     assert names == queues | {f"KV_{name}" for name in buckets}
 
 

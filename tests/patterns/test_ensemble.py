@@ -13,7 +13,7 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
-from orchestration.patterns import Answer, Outcome, Part, Pattern, Question, Stage
+from orchestration.patterns import Answer, Outcome, Outlet, Part, Pattern, Question, Stage
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
@@ -153,11 +153,12 @@ async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> N
 
 
 async def test_a_run_that_is_taken_up_goes_on_from_what_its_caller_has() -> None:
-    for prefix, parts in (("It ", ["is 7."]), ("It is 7.", []), ("8", ["\n\nCorrection: It is 7."])):
+    for prefix, parts in (("It ", ["is 7."]), ("It is 7.", []), ("8", ["\n\nIt is 7."])):
         stage = set_up(voted(), Scripted({"coordinator": "It is 7."}))
-        stage.prefix, stage.prefix_tokens = prefix, 1
-        told = [item.text async for item in ensemble(stage.run, stage) if isinstance(item, Part)]
-        assert told == parts
+        stage.outlet = Outlet(prefix, tokens=1)
+        told = [item async for item in ensemble(stage.run, stage) if isinstance(item, Part)]
+        new = [stage.outlet.new(part) for part in told]
+        assert [part.text for part in new if part is not None] == parts
 
 
 async def test_free_texts_agree_by_what_they_mean_and_the_medoid_speaks() -> None:

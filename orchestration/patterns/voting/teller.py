@@ -22,14 +22,13 @@ class Teller:
     """Of one run. The text is the spokesman's of the leading party as it is; with `synthesis`, and where some
     voices dissent, the coordinator writes it from that and from the dissent.
 
-    A run that is taken up goes on from what its caller has. Where the vote, held again, comes out otherwise,
-    that is corrected as well.
+    A run that is taken up tells all again, and the stage leaves out what its caller has (`Outlet`).
     """
 
     def __init__(self, stage: Stage, *, synthesis: bool) -> None:
         self._stage = stage
         self._synthesis = synthesis
-        self._said = stage.prefix
+        self._said = ""
         self._told: int | None = None
         self._answer: Answer | None = None
 
