@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
 
+from actors.data_files import data_folder
 from actors.node.backends.onnx import OnnxBackend
 from actors.node.backends.triton import TritonBackend
+from actors.triton.config import CONFIG, parse
 from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
@@ -70,6 +76,36 @@ async def test_greedy_answers_and_vectors_are_those_of_the_onnx_node(
     texts = [f"text number {number} " * (number % 7 + 1) for number in range(70)]
     there, here = await vectors(triton, EMBEDDER, texts), await vectors(onnx, EMBEDDER, texts)
     assert np.allclose(there, here, atol=0.02)
+
+
+def readmes(language: str) -> list[str]:
+    """The blocks of code in the README of the templates."""
+    text = (data_folder("triton_models") / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+async def test_the_readmes_client_is_answered_without_orchestra(
+    triton: TritonBackend, written: RunningTriton
+) -> None:
+    (code,) = readmes("python")
+    assert "127.0.0.1:8001" in code
+    words = [sys.executable, "-c", code.replace("127.0.0.1:8001", written.address)]
+    client = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=120)
+    assert client.returncode == 0, client.stderr
+    one, other = await vectors(triton, EMBEDDER, ["Bees make honey.", "Honey is made by bees."])
+    answer, _ = await answered(triton, question("What do bees make? Answer in one sentence."))
+    assert client.stdout == f"similarity {one @ other:.2f}\n{answer}"
+
+
+def test_the_readmes_data_for_perf_analyzer_are_inputs_of_the_models(written: RunningTriton) -> None:
+    blocks = [json.loads(block)["data"] for block in readmes("json")]
+    for model, data in zip((EMBEDDER, CHAT), blocks, strict=True):
+        config = parse((written.repository / model / CONFIG).read_text(), model)
+        assert {name for each in data for name in each} <= {tensor.name for tensor in config.input}
+    for each in blocks[1]:
+        (messages,), (sampling,) = each["messages"], each["sampling_parameters"]
+        Sampling.model_validate_json(sampling)
+        assert [ChatMessage.model_validate(message).role for message in json.loads(messages)] == ["user"]
 
 
 async def test_a_seed_a_schema_and_a_prefix_reach_the_model(triton: TritonBackend, onnx: OnnxBackend) -> None:
