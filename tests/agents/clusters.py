@@ -1,11 +1,12 @@
-"""A cluster in the test's own process: a real NATS server, a node, a dispatcher and the agents."""
+"""A cluster in the test's own process: a real NATS server, one node or more, a dispatcher and the agents."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
@@ -27,7 +28,8 @@ from tests.fixtures.eventually import eventually
 
 @dataclass(slots=True)
 class Cluster:
-    """What a test needs of it. `asker` is a caller's, on a connection of its own."""
+    """What a test needs of it. `asker` is a caller's, on a connection of its own; `node` is the first of
+    `nodes`."""
 
     url: str
     bus: Bus
@@ -35,6 +37,7 @@ class Cluster:
     asker: Asker
     node: Node
     team: Team
+    nodes: list[Node]
 
 
 @asynccontextmanager
@@ -48,23 +51,32 @@ async def connection(url: str, name: str) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def cluster(
-    url: str, backend: Backend, settings: AgentsSettings | None = None
+    url: str,
+    backend: Backend,
+    settings: AgentsSettings | None = None,
+    *,
+    others: Sequence[Backend] = (),
+    embedder: Path | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Everything but a gateway."""
+    """Everything but a gateway. Each of `others` is one more node; `embedder` is the folder of a model that
+    the agents embed with."""
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connection(url, "cluster"))
         await apply(bus, shipped())
         system = ActorSystem()
-        node = await stack.enter_async_context(run_node(bus, backend, NodeSettings(), system))
+        nodes = [
+            await stack.enter_async_context(run_node(bus, each, NodeSettings(), system))
+            for each in (backend, *others)
+        ]
         await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
         team = await stack.enter_async_context(
-            run_agents(bus, settings or AgentsSettings(drain_timeout_s=5), system)
+            run_agents(bus, settings or AgentsSettings(drain_timeout_s=5), system, embedder=embedder)
         )
         callers = await stack.enter_async_context(connection(url, "caller"))
         asker = Asker(callers)
         await asker.start()
         stack.push_async_callback(asker.stop)
-        yield Cluster(url, bus, system, asker, node, team)
+        yield Cluster(url, bus, system, asker, nodes[0], team, nodes)
 
 
 async def queued_runs(bus: Bus) -> int:

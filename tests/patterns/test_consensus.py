@@ -102,6 +102,9 @@ def test_exact_answers_agree_whatever_their_case_articles_and_marks(one: str, ot
         ("**B**", "B"),
         ("I think option C is right", "C"),
         ("Mercury and Mars", None),
+        ("A) Mars", None),
+        ("It is **B**", "B"),
+        ("It is A planet", None),
         ("A dog", None),
         ("", None),
     ],
@@ -182,6 +185,15 @@ def test_a_denial_or_another_number_is_never_alike_and_a_short_answer_is_when_it
     assert alike[0, 1] == 1
     assert alike[0, 2] == alike[1, 2] == alike[3, 4] == 0
     assert (alike == alike.T).all()
+
+
+def test_long_texts_are_judged_as_a_whole_for_they_have_a_not_and_numbers_somewhere() -> None:
+    long = "The sky is blue since air scatters short waves more than long ones, as Rayleigh showed in 1871, "
+    texts = (
+        long + "and the sea has no part in it.",
+        long + "a hundred and fifty years ago, and quite rightly.",
+    )
+    assert likeness(texts, np.ones((2, 1)))[0, 1] == 1
 
 
 def test_without_vectors_texts_are_compared_by_their_words() -> None:

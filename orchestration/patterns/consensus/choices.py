@@ -32,10 +32,13 @@ def options_of(question: str) -> dict[str, str]:
 
 
 def choice_of(text: str, options: Mapping[str, str]) -> str | None:
-    """The option that an answer takes; None when that is not clear."""
+    """The option that an answer takes; None when that is not clear, as in `A) Mars` where Mars is C."""
     for said in (final_answer(text), text):
-        if said is not None and (found := _named(said, options) or _worded(said, options)):
-            return found
+        if said is None:
+            continue
+        named, worded = _named(said, options), _worded(said, options)
+        if named or worded:
+            return named or worded if None in (named, worded) or named == worded else None
     return None
 
 
@@ -48,6 +51,7 @@ def _named(said: str, options: Mapping[str, str]) -> str | None:
     if at_start:
         return at_start[1].upper()
     called = re.findall(rf"\b(?:option|choice|letter|answer)\s+\(?([{letters}])\b", said, re.IGNORECASE)
+    called += re.findall(rf"\bis\W+([{letters}])\b(?!\s+\w)", said)
     bracketed = called or re.findall(rf"\(([{letters}])\)", said)
     taken = {letter.upper() for letter in bracketed}
     return taken.pop() if len(taken) == 1 else None

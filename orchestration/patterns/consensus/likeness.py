@@ -13,12 +13,17 @@ from orchestration.patterns.consensus.final import exact, is_short
 from orchestration.patterns.consensus.numbers import numbers
 
 Matrix = npt.NDArray[np.float64]
+Facts = tuple[bool, set[Fraction]]
 
 ALIKE = 0.8
 """Cosine of all-MiniLM-L6-v2 from which two answers to one question say the same. Answers share the words of
 their question, so that even opposite ones lie at 0.5 to 0.8; paraphrases lie at 0.75 to 1."""
 OVERLAP = 0.5
 """The same for the share of words in common."""
+
+STATEMENT_WORDS = 25
+"""A text of at most so many words states one thing, which a `not` or another number turns round. Longer ones
+have both somewhere, and are judged as a whole."""
 
 _WORD = re.compile(r"\w+")
 _STOP = frozenset(
@@ -36,15 +41,13 @@ _NEGATIONS = frozenset(
 def likeness(texts: Sequence[str], vectors: Sequence[Sequence[float]] | Matrix | None = None) -> Matrix:
     """How alike each two of `texts` are: the cosine of their `vectors` (of length 1), else the share of
     content words in common (Sørensen-Dice). Embeddings are blind to what turns a statement round: where one
-    of two denies and the other does not, or their numbers differ, they are not alike at all. A short answer
-    that the other one contains is the same."""
+    of two statements denies and the other does not, or their numbers differ, they are not alike at all. A
+    short answer that the other one contains is the same."""
     count = len(texts)
     words = [_words(text) for text in texts]
     made = np.eye(count)
     close = np.asarray(vectors, dtype=float) if vectors is not None else None
-    facts = [
-        (bool(set(each) & _NEGATIONS), set(numbers(text))) for each, text in zip(words, texts, strict=True)
-    ]
+    facts = [_facts(each, text) for each, text in zip(words, texts, strict=True)]
     for one in range(count):
         for other in range(one):
             if _opposed(facts[one], facts[other]):
@@ -98,7 +101,14 @@ def _overlap(one: set[str], other: set[str]) -> float:
     return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
 
 
-def _opposed(one: tuple[bool, set[Fraction]], other: tuple[bool, set[Fraction]]) -> bool:
+def _facts(words: Sequence[str], text: str) -> Facts | None:
+    """Whether a statement denies, and its numbers."""
+    return (bool(set(words) & _NEGATIONS), set(numbers(text))) if len(words) <= STATEMENT_WORDS else None
+
+
+def _opposed(one: Facts | None, other: Facts | None) -> bool:
+    if one is None or other is None:
+        return False
     return one[0] != other[0] or bool(one[1] and other[1] and one[1].isdisjoint(other[1]))
 
 

@@ -87,7 +87,7 @@ class Minutes:
             "kind": tally.kind,
             "answer": urn.answers[leader.spokesman].text.strip(),
             "agreement": round(tally.agreement, 3),
-            "voices": [self._of(voice, tally, urn) for voice in self.voices],
+            "voices": [self._of(voice, tally, urn, stopped=voice in quiet) for voice in self.voices],
             "dissent": [
                 {
                     "answer": clip(urn.answers[party.spokesman].text, SAID_TOKENS),
@@ -102,7 +102,7 @@ class Minutes:
             "tokens_saved": self._saved(urn, quiet),
         }
 
-    def _of(self, voice: Voice, tally: Tally, urn: Urn) -> dict[str, Any]:
+    def _of(self, voice: Voice, tally: Tally, urn: Urn, *, stopped: bool) -> dict[str, Any]:
         said: dict[str, Any] = {
             "voice": voice.number,
             "model": voice.model or "",
@@ -118,6 +118,8 @@ class Minutes:
             said["tokens"] = answer.usage.completion_tokens
         elif voice.number in self.failures:
             said["error"] = self.failures[voice.number].code
+        elif stopped:
+            said["stopped"] = True
         return said
 
     def _saved(self, urn: Urn, quiet: Sequence[Voice]) -> int:

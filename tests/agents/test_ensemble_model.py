@@ -1,0 +1,158 @@
+"""Votes of the real SmolLM2 over two nodes: voices on both, and none that goes on when enough have spoken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.agents.settings import AgentsSettings
+from actors.node.backends.base import Backend
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.node.backends.onnx import OnnxBackend
+from actors.runtime.envelope import Envelope
+from orchestration.errors import InvalidGuide, UnknownModel
+from orchestration.messages import ChatMessage, Chunk, Ended, Run
+from orchestration.patterns import Limits
+from orchestration.patterns.consensus import Kind, key_of
+from tests.agents.clusters import Cluster, cluster
+from tests.fixtures.eventually import eventually
+from tests.fixtures.models import minilm_folder
+from tests.fixtures.nats import RunningNats
+
+MODEL = "smollm2-135m"
+SLOW = "slow"
+SETTINGS = AgentsSettings(limits=Limits(final_tokens=48), drain_timeout_s=5)
+
+
+@asynccontextmanager
+async def two_nodes(nats: RunningNats, folder: Path, *others: Backend) -> AsyncIterator[Cluster]:
+    backends = [OnnxBackend([folder]), *others]
+    async with cluster(
+        nats.url, OnnxBackend([folder]), SETTINGS, others=backends, embedder=minilm_folder()
+    ) as running:
+        yield running
+
+
+async def perform(
+    running: Cluster, question: str, pattern: str = "ensemble", **said: Any
+) -> tuple[str, Ended]:
+    settings = said.pop("settings", {})
+    run = Run(
+        id=running.asker.new_id(),
+        pattern=pattern,
+        messages=(ChatMessage(role="user", content=question),),
+        settings=settings,
+        **said,
+    )
+    text: list[str] = []
+    async with aclosing(running.asker.stream(run, Envelope.within(110))) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                text.append(event.text)
+            elif isinstance(event, Ended):
+                return "".join(text), event
+    raise AssertionError("the stream ended without an end")
+
+
+async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    async with two_nodes(nats, model_folder) as running:
+        question = "What is the capital of France? Answer in one sentence."
+        settings = {"samples": 4, "early": False, "temperature": 0.3, "likely": 1}
+        text, ended = await perform(running, question, settings=settings)
+    assert "Paris" in text
+    report = ended.report["ensemble"]
+    assert report["kind"] in ("text", "exact")
+    assert {voice["node"] for voice in report["voices"]} == {node.id for node in running.nodes}
+    assert all(voice["model"] == MODEL and voice["answer"] for voice in report["voices"])
+    agreeing = [voice for voice in report["voices"] if voice["agrees"]]
+    assert report["agreement"] == len(agreeing) / 4
+    assert report["answer"] in (step.text.strip() for step in ended.steps)
+    assert len(ended.steps) == 4
+    assert ended.usage.completion_tokens == sum(voice["tokens"] for voice in report["voices"])
+
+
+async def test_a_sum_is_thought_over_several_times_and_voted_on(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    async with two_nodes(nats, model_folder) as running:
+        text, ended = await perform(
+            running, "What is 2 + 3?", "self-consistency", settings={"samples": 5, "temperature": 0.3}
+        )
+    report = ended.report["self-consistency"]
+    assert report["kind"] == "number"
+    assert report["answer"] in text
+    assert len(ended.steps) + report["calls_cut"] == 5
+    question, answers = "What is 2 + 3?", {step.name: step.text for step in ended.steps}
+    agreed = {
+        key_of(Kind.NUMBER, answers[f"voice {voice['voice']}"], question)
+        for voice in report["voices"]
+        if voice["agrees"]
+    }
+    assert agreed == {key_of(Kind.NUMBER, report["answer"], question)} != {None}
+
+
+async def test_when_two_of_three_agree_the_third_stops_on_its_node_long_before_its_end(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    """The third is a model that would go on for three minutes."""
+    slow = EchoBackend(EchoSettings(models=(SLOW,), speed=0.25))
+    async with two_nodes(nats, model_folder, slow) as running:
+        node = running.nodes[-1]
+        settings = {"models": [MODEL, MODEL, SLOW], "temperature": 0}
+        text, ended = await perform(running, "What is the capital of France?", settings=settings)
+        await eventually(lambda: node.describe().running == 0, within_s=10)
+        await eventually(lambda: not any(each.describe().running for each in running.nodes), within_s=10)
+    assert "Paris" in text
+    report = ended.report["ensemble"]
+    assert report["stopped_early"]
+    assert report["calls_cut"] == 1
+    assert report["voices"][2] == {
+        "voice": 3,
+        "model": SLOW,
+        "node": "",
+        "answer": "",
+        "agrees": False,
+        "weight": 1.0,
+        "stopped": True,
+    }
+    assert report["tokens_saved"] > 0
+    assert [step.model for step in ended.steps] == [MODEL, MODEL]
+
+
+async def test_the_answer_begins_while_the_slowest_voice_still_speaks(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    slow = EchoBackend(EchoSettings(models=(SLOW,), speed=0.25))
+    async with two_nodes(nats, model_folder, slow) as running:
+        run = Run(
+            id=running.asker.new_id(),
+            pattern="ensemble",
+            messages=(ChatMessage(role="user", content="What is the capital of France?"),),
+            settings={"models": [MODEL, MODEL, SLOW], "early": False},
+        )
+        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+            assert running.nodes[-1].describe().running == 1
+        await eventually(lambda: not any(each.describe().running for each in running.nodes), within_s=10)
+
+
+async def test_a_model_that_does_not_exist_is_a_voice_less_and_all_of_them_an_error(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    async with two_nodes(nats, model_folder) as running:
+        settings: dict[str, Any] = {"models": ["ghost", MODEL, MODEL], "temperature": 0}
+        text, ended = await perform(running, "What is the capital of France?", settings=settings)
+        assert "Paris" in text
+        assert any("without voice 1 (ghost): no model 'ghost'" in note for note in ended.notes)
+        with pytest.raises(UnknownModel, match="no model 'ghost'"):
+            await perform(running, "hi", settings={"models": ["ghost", "spirit"], "samples": 2})
+        with pytest.raises(InvalidGuide):
+            await perform(running, "hi", guide={"json_schema": {"type": "nonsense"}})
