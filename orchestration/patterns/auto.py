@@ -1,49 +1,94 @@
-"""`orchestra/auto`: chooses the pattern by what the question looks like."""
+"""`orchestra/auto`: looks at the question, and chooses how it is answered and under which parameters."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+
+from pydantic import Field
 
 from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
-from orchestration.patterns.maestro import maestro
-from orchestration.patterns.single import single
 from orchestration.patterns.stage import Stage
+from orchestration.tuning.analysis import Analysis, analyse
+from orchestration.tuning.bandit import Chosen, best
+from orchestration.tuning.features import Kind
+from orchestration.tuning.profiles import SINGLE, arms
 
-PLAIN_TOKENS = 60
-_TEAMWORK = re.compile(
-    r"\b(compare|comparison|contrast|versus|vs|pros and cons|trade-?offs?|advantages|step by step|design|"
-    r"plan|strategy|analy[sz]e|evaluate|assess|critique|review|in detail|essay|report|research)\b",
-    re.IGNORECASE,
-)
-_LIST = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
+TEAM_TOKENS = 1500
+"""A budget below that is best spent on one answer."""
 
 
-@pattern("auto")
-async def auto(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
-    """`single` for a short plain question, `maestro` otherwise.
+class AutoSettings(PatternSettings):
+    """`patterns` are those it may choose from besides `single`; None is all of which it knows something. Of
+    `models`, by kind of question, the first that lives is preferred."""
 
-    A rule on the words of the last question, not an analysis by a model: it costs nothing, knows
-    English only, and sends what it does not recognise as work for several to one model.
+    patterns: tuple[str, ...] | None = Field(default=None, max_length=32)
+    models: dict[Kind, tuple[str, ...]] = Field(default_factory=dict)
+
+
+@pattern("auto", settings=AutoSettings)
+async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator[Part | Answer, None]:
+    """Looks at the question and chooses the pattern and the parameters that do best for its kind.
+
+    The caller's own parameters and model go over those chosen. What was chosen, and why, is in the report.
     """
-    chosen = choose(run)
-    await stage.progress(f"auto chose {chosen.name}")
-    async with aclosing(chosen.inside(run, stage)) as items:
+    analysis = analyse(run.messages[last_question(run.messages)].content)
+    known = _patterns()
+    chosen = await _choose(run, stage, analysis, _allowed(run, settings, known))
+    arm = chosen.arm
+    stage.report["auto"] = said = {
+        "kind": analysis.kind,
+        "confidence": round(analysis.confidence, 3),
+        "difficulty": analysis.level,
+        "tokens": analysis.tokens,
+        "language": analysis.language,
+        "pattern": arm.pattern,
+        "profile": arm.profile.name,
+        "why": chosen.why,
+    }
+    await stage.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
+    await stage.progress(f"auto chose {arm.pattern}, {arm.profile.name}: {_looks(analysis)} ({chosen.why})")
+    stage.run = _tuned(run, stage, analysis, chosen, settings)
+    async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
         async for item in items:
             yield item
 
 
-def choose(run: Run) -> Pattern:
-    """The pattern for a run. Raises `InvalidRequest` when nothing is asked."""
-    question = run.messages[last_question(run.messages)].content
-    if run.guide is not None:  # a fixed form of answer leaves a team little to add
-        return single
-    several = question.count("?") > 1 or len(_LIST.findall(question)) > 1
-    if several or _TEAMWORK.search(question) or estimate_tokens(question) > PLAIN_TOKENS:
-        return maestro
-    return single
+def _patterns() -> dict[str, Pattern]:
+    from orchestration.patterns.catalogue import PATTERNS  # which has this pattern in it
+
+    return PATTERNS
+
+
+def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:
+    """A fixed form of answer, or a small budget, leaves a team little to add."""
+    budget = run.budget
+    small = (budget.tokens is not None and budget.tokens < TEAM_TOKENS) or (budget.calls or 2) < 2
+    if run.guide is not None or small:
+        return {SINGLE}
+    return set(known) if settings.patterns is None else set(known) & {SINGLE, *settings.patterns}
+
+
+async def _choose(run: Run, stage: Stage, analysis: Analysis, allowed: set[str]) -> Chosen:
+    ways = arms(analysis, allowed)
+    return best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
+
+
+def _looks(analysis: Analysis) -> str:
+    if analysis.kind == "conversation":
+        return "small talk"
+    article = "an" if analysis.level == "easy" else "a"
+    return f"{article} {analysis.level} question of kind {analysis.kind}"
+
+
+def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
+    """The run with the parameters and the model chosen, where the caller said none."""
+    profile = chosen.arm.profile.sampled(analysis, stage.limits.final_tokens)
+    alive = {card.name for card in stage.models}
+    preferred = (name for name in settings.models.get(analysis.kind, ()) if name in alive)
+    return run.model_copy(
+        update={"sampling": run.sampling.over(profile), "model": run.model or next(preferred, None)}
+    )

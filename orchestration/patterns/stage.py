@@ -23,6 +23,7 @@ from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Ques
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
+from orchestration.tuning.advice import Advisor
 
 COORDINATOR = "coordinator"
 CRITIC = "critic"
@@ -61,6 +62,8 @@ class Stage:
         passed on to the caller goes on from there."""
         self.recall = Recall()
         """Knows the steps that were done before, when a run is taken up."""
+        self.advisor: Advisor | None = None
+        """Knows how earlier runs went, where anybody keeps that."""
         self.spending = Spending(
             run.budget,
             clock=clock,

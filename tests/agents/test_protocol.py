@@ -88,7 +88,7 @@ async def test_the_coordinator_answers_a_prompt_with_a_run(nats: RunningNats) ->
         assert text == "What is the capital of France?"
         raw = await exchange(connection, found["coordinator"].prompt_subject, b"What is it?")
         progress = [json.loads(data)["data"] for data in raw if b'"progress"' in data]
-        assert progress[0] == "auto chose single"
+        assert progress[0].startswith("auto chose single")
 
 
 async def exchange(connection: Client, subject: str, data: bytes) -> list[bytes]:

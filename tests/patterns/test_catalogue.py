@@ -1,4 +1,4 @@
-"""Patterns by name, the rule of `auto`, and `single`."""
+"""Patterns by name, and `single`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import Defect, InvalidRequest, UnknownModel
-from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns import PATTERNS, Outcome, find_pattern, pattern_name, virtual_models
-from orchestration.patterns.auto import auto, choose
 from orchestration.patterns.clipping import clip, clip_end, estimate_tokens
 from orchestration.patterns.single import single
 from tests.patterns.scripted import Scripted, make_run, perform
@@ -28,32 +27,6 @@ def test_virtual_models_are_told_from_real_ones() -> None:
     assert pattern_name("orchestra/maestro") == "maestro"
     assert pattern_name("smollm2-135m") is None
     assert [pattern_name(name) for name in virtual_models()] == sorted(PATTERNS)
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("What is the capital of France?", "single"),
-        ("Hello", "single"),
-        ("Compare dogs and cats.", "maestro"),
-        ("What is a monad? And why should I care?", "maestro"),
-        ("Do these:\n- wash\n- dry", "maestro"),
-        ("word " * 200, "maestro"),
-    ],
-)
-def test_auto_takes_one_model_for_a_short_plain_question_and_a_team_otherwise(text: str, name: str) -> None:
-    assert choose(make_run(text)).name == name
-
-
-def test_auto_takes_one_model_when_the_form_of_the_answer_is_fixed() -> None:
-    assert choose(make_run("Compare dogs and cats.", guide=Guide(regex="yes|no"))).name == "single"
-
-
-async def test_auto_says_what_it_chose_and_answers() -> None:
-    ask = Scripted({"answer": "Paris"})
-    text, _, _ = await perform(auto, make_run("What is the capital of France?"), ask)
-    assert text == "Paris"
-    assert ask.said[0] == "auto chose single"
 
 
 async def test_single_passes_the_conversation_whole_and_the_callers_sampling() -> None:

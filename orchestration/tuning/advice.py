@@ -1,0 +1,18 @@
+"""Who knows how earlier runs went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orchestration.messages import Run
+from orchestration.tuning.analysis import Analysis
+from orchestration.tuning.bandit import Chosen
+from orchestration.tuning.profiles import Arm
+
+
+class Advisor(Protocol):
+    """Chooses for `auto`."""
+
+    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
+        """One of `arms`; of the same run always the same, whoever performs it."""

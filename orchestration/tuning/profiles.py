@@ -1,0 +1,103 @@
+"""How each kind of question is answered: parameters, patterns, and what is thought of them beforehand.
+
+An arm is a pattern under a profile. Its prior is the share of answers thought to be good, before any run has
+been judged; what runs bring goes over it (`bandit`). The priors send easy questions and small talk to one
+model, and keep away from patterns that lose against one model at equal tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from orchestration.messages import Sampling
+from orchestration.tuning.analysis import Analysis, Level
+from orchestration.tuning.features import Kind
+
+SINGLE = "single"
+LEAST_TOKENS = 64
+ROOM = 4
+"""Times the expected length that an answer may have: seven in ten expectations are right within a factor of
+2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Parameters of the model's answer; a caller's own go over them."""
+
+    name: str
+    sampling: Sampling
+
+    def sampled(self, analysis: Analysis, most_tokens: int) -> Sampling:
+        """For a question whose answer may have `most_tokens` at most."""
+        wanted = max(LEAST_TOKENS, ROOM * analysis.tokens)
+        longest = self.sampling.max_tokens or wanted
+        return self.sampling.model_copy(update={"max_tokens": min(wanted, longest, most_tokens)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to answer; `prior` is the share of good answers expected of it."""
+
+    profile: Profile
+    pattern: str
+    prior: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.profile.name}/{self.pattern}"
+
+
+def _profile(name: str, temperature: float, top_p: float, max_tokens: int, **penalties: float) -> Profile:
+    said = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, **penalties}
+    return Profile(name=name, sampling=Sampling.model_validate(said))
+
+
+PROFILES: dict[Kind, tuple[Profile, ...]] = {
+    "factual": (
+        _profile("precise", 0.1, 0.9, 512, repetition_penalty=1.05),
+        _profile("plain", 0.4, 0.9, 512, repetition_penalty=1.05),
+    ),
+    "reasoning": (
+        _profile("strict", 0.0, 1.0, 768),
+        _profile("plain", 0.3, 0.9, 768),
+    ),
+    "creative": (
+        _profile("lively", 0.9, 0.95, 1024, presence_penalty=0.3, frequency_penalty=0.2),
+        _profile("bold", 1.1, 0.97, 1024, presence_penalty=0.4, frequency_penalty=0.3),
+    ),
+    "code": (
+        _profile("strict", 0.0, 1.0, 1024),
+        _profile("plain", 0.2, 0.9, 1024),
+    ),
+    "conversation": (
+        _profile("warm", 0.7, 0.9, 192, presence_penalty=0.2),
+        _profile("plain", 0.4, 0.9, 192),
+    ),
+}
+"""Best known first."""
+
+_BEST = 0.70
+_LESS = 0.66
+"""Of the profiles that come after the first."""
+
+TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
+    "factual": {"hard": {"maestro": 0.60}},
+    "reasoning": {"medium": {"ensemble": 0.64, "maestro": 0.55}, "hard": {"maestro": 0.72, "ensemble": 0.60}},
+    "creative": {"hard": {"maestro": 0.60}},
+    "code": {"hard": {"maestro": 0.58}},
+    "conversation": {},
+}
+"""The share of good answers expected of a pattern other than `single`, where one is tried at all."""
+
+
+def arms(analysis: Analysis, patterns: Collection[str]) -> tuple[Arm, ...]:
+    """The ways to answer a question for which `patterns` can be had, the one thought best first."""
+    first, *others = PROFILES[analysis.kind]
+    found = [Arm(profile=first, pattern=SINGLE, prior=_BEST)]
+    found += [Arm(profile=each, pattern=SINGLE, prior=_LESS) for each in others]
+    teams = TEAMS[analysis.kind].get(analysis.level, {})
+    found += [
+        Arm(profile=first, pattern=name, prior=prior) for name, prior in teams.items() if name in patterns
+    ]
+    return tuple(sorted(found, key=lambda arm: -arm.prior))

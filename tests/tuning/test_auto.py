@@ -1,0 +1,139 @@
+"""What `auto` chooses, says and sets, by its priors and by an advisor's word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from orchestration.errors import InvalidRequest
+from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
+from orchestration.patterns import Stage
+from orchestration.patterns.auto import auto
+from orchestration.tuning.analysis import Analysis
+from orchestration.tuning.bandit import Chosen
+from orchestration.tuning.profiles import PROFILES, Arm
+from tests.patterns.scripted import Scripted, make_run, perform
+
+HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
+
+
+class Advice:
+    """Takes the arm of a pattern, and remembers what it was asked."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.offered: list[str] = []
+
+    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
+        self.offered = [arm.name for arm in arms]
+        return Chosen(next(arm for arm in arms if arm.pattern == self.pattern), "as told")
+
+
+async def told(text: str = HARD, **fields: Any) -> tuple[dict[str, Any], Scripted, Stage]:
+    """What `auto` reports of a run, and who was asked what."""
+    ask = Scripted({})
+    _, _, stage = await perform(auto, make_run(text, **fields), ask)
+    return stage.report["auto"], ask, stage
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "pattern"),
+    [
+        ("What is the capital of France?", "factual", "single"),
+        ("Hello there", "conversation", "single"),
+        ("Write a python function that sorts a list", "code", "single"),
+        ("Schreibe ein Gedicht über den Mond", "creative", "single"),
+        ("What is 12 * 14?", "reasoning", "single"),
+        (HARD, "reasoning", "maestro"),
+    ],
+)
+async def test_the_kind_of_a_question_decides_who_answers(text: str, kind: str, pattern: str) -> None:
+    said, ask, _ = await told(text)
+    assert (said["kind"], said["pattern"]) == (kind, pattern)
+    assert ask.said[0].startswith(f"auto chose {pattern}")
+    assert said["why"] in ask.said[0]
+
+
+async def test_parameters_go_by_the_kind_of_question() -> None:
+    _, code, _ = await told("Write a python function that sorts a list")
+    _, poem, _ = await told("Write a poem about the moon")
+    assert code.question("answer").sampling.temperature == 0
+    assert poem.question("answer").sampling.temperature == 0.9
+    assert poem.question("answer").sampling.presence_penalty == 0.3
+    _, chat, _ = await told("hi!")
+    assert (chat.question("answer").sampling.max_tokens or 0) <= 192
+
+
+async def test_the_callers_own_parameters_and_model_go_over_the_profile() -> None:
+    sampling = Sampling(temperature=0.33, max_tokens=7, seed=5)
+    settings = {"models": {"creative": ["poet"]}}
+    _, ask, _ = await told("Write a poem about the moon", sampling=sampling, model="mine", settings=settings)
+    question = ask.question("answer")
+    assert (question.sampling.temperature, question.sampling.max_tokens, question.sampling.seed) == (
+        0.33,
+        7,
+        5,
+    )
+    assert question.sampling.presence_penalty == 0.3
+    assert question.model == "mine"
+
+
+async def test_the_first_preferred_model_that_lives_answers_its_kind() -> None:
+    ask = Scripted({})
+    settings = {"models": {"creative": ["gone", "poet"], "code": ["coder"]}}
+    cards = [ModelCard(name="poet"), ModelCard(name="coder")]
+    await perform(auto, make_run("Write a poem about the moon", settings=settings), ask, models=cards)
+    assert ask.question("answer").model == "poet"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guide": Guide(regex="yes|no")},
+        {"budget": Budget(tokens=500)},
+        {"budget": Budget(calls=1)},
+        {"settings": {"patterns": []}},
+    ],
+    ids=["a fixed form", "few tokens", "one call", "not allowed"],
+)
+async def test_one_model_answers_where_a_team_has_little_to_add(fields: dict[str, Any]) -> None:
+    said, ask, _ = await told(**fields)
+    assert said["pattern"] == "single"
+    assert len(ask.asked) == 1
+
+
+async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> None:
+    advice = Advice("ensemble")
+    ask = Scripted({})
+    stage = Stage(make_run(HARD), ask, agents={}, clock=lambda: 0.0)
+    stage.advisor = advice
+    async for _ in auto(stage.run, stage):
+        pass
+    assert stage.report["auto"]["pattern"] == "ensemble"
+    assert stage.report["auto"]["why"] == "as told"
+    assert {"strict/single", "strict/maestro", "strict/ensemble"} <= set(advice.offered)
+
+
+async def test_what_was_chosen_is_told_to_programs_that_watch() -> None:
+    said, ask, _ = await told("What is the capital of France?")
+    kind, data = ask.happened[0]
+    assert kind == "choice"
+    assert data.pop("question") == said.pop("kind") == "factual"
+    assert data == said
+
+
+async def test_a_question_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        await told("   ")
+
+
+async def test_settings_that_name_no_kind_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"orchestra\.settings\.models"):
+        await told(settings={"models": {"poetry": ["m"]}})
+
+
+def test_every_kind_has_a_profile_that_is_best_known() -> None:
+    for profiles in PROFILES.values():
+        assert len({profile.name for profile in profiles}) == len(profiles) >= 2
