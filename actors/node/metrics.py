@@ -68,9 +68,10 @@ class ModelMetrics:
     first_token: Histogram
     per_token: Histogram
 
-    def count(self, usage: Usage) -> None:
+    def count(self, usage: Usage, completion_tokens: int) -> None:
+        """What was read, and how many tokens of the answer this node wrote."""
         self.prompt.inc(usage.prompt_tokens)
-        self.completion.inc(usage.completion_tokens)
+        self.completion.inc(completion_tokens)
         if usage.cached_tokens:
             self.cached.inc(usage.cached_tokens)
 

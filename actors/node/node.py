@@ -251,20 +251,20 @@ class Node(Actor):
     ) -> None:
         """`others` were at work when it began. What another node wrote is not this one's work."""
         own = max(0, usage.completion_tokens - generation.prefix_tokens)
-        usage = usage.model_copy(update={"completion_tokens": own})
         metrics = of_model(generation.model)
-        metrics.count(usage)
+        metrics.count(usage, own)
         if first is None:
             return
         metrics.first_token.observe(first - began)
-        if usage.completion_tokens > 1:
-            metrics.per_token.observe((time.perf_counter() - first) / (usage.completion_tokens - 1))
+        rest_s = time.perf_counter() - first
+        if own > 1:
+            metrics.per_token.observe(rest_s / (own - 1))
         self._rates.succeeded(
             generation.model,
             uncached=max(0, usage.prompt_tokens - usage.cached_tokens),
-            tokens=usage.completion_tokens - generation.prefix_tokens,
+            tokens=own,
             first_s=first - began,
-            rest_s=time.perf_counter() - first,
+            rest_s=rest_s,
             others=(others + len(self._active) - 1) / 2,
         )
 

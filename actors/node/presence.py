@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
 """A change of load is told at most this often."""
+SOON_S = 0.05
+"""And so late: not at the moment when a generation that has just begun waits for its first token."""
 
 
 class Presence:
@@ -76,6 +78,7 @@ class Presence:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._changed.wait()
+                    await asyncio.sleep(SOON_S)
             except TimeoutError:
                 pass
             self._changed.clear()
@@ -88,4 +91,4 @@ class Presence:
                 return
             except OrchestraError as error:
                 log.warning("the lease could not be renewed: %s", error)
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(REFRESH_S - SOON_S)
