@@ -24,6 +24,7 @@ from actors.agents.settings import AgentsSettings
 from actors.dispatcher.settings import DispatcherSettings
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
+from actors.knowledge.settings import KnowledgeSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.runtime.bus import BusSettings
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     dispatcher: DispatcherSettings = DispatcherSettings()
     agents: AgentsSettings = AgentsSettings()
     jobs: JobsSettings = JobsSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
     node: NodeSettings = NodeSettings()
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)

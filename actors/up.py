@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ async def run_up(
     from actors.agents.role import run_agents
     from actors.gateway.http import HttpServer
     from actors.gateway.role import run_gateway
+    from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
 
     http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
@@ -79,7 +81,15 @@ async def run_up(
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
         await stack.enter_async_context(
-            run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks, embedder)
+            run_agents(
+                bus,
+                settings.agents,
+                system,
+                settings.jobs,
+                settings.dispatcher.fallbacks,
+                embedder,
+                partial(equip, settings),
+            )
         )
         gateway = await stack.enter_async_context(
             run_gateway(bus, settings.gateway, system, http, settings.jobs, settings.dispatcher.fallbacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,15 +27,16 @@ async def run_agents(
     jobs: JobsSettings | None = None,
     fallbacks: Fallbacks = NO_FALLBACKS,
     embedder: Path | None = None,
-    hands: Hands | None = None,
+    equip: Callable[[Embedder | None], Hands] | None = None,
 ) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
-    the dispatcher's; `embedder` is the folder of an embedding model to run in this process; `hands` are what
-    the agents here can use, and are let go at the end.
+    the dispatcher's; `embedder` is the folder of an embedding model to run in this process, which `equip`
+    gives the agents here their hands with.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
     own = Embedder(embedder) if embedder is not None else None
+    hands = equip(own) if equip is not None else None
     team = Team(bus, settings, system, jobs, fallbacks, own, hands)
     try:
         await team.start()

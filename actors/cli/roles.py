@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +133,22 @@ async def agents(
 ) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
     from actors.agents.role import run_agents
+    from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
     from actors.models.pull import ready
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
     embedder = ready(settings.agents.embedder, settings.models_folder)
     await stack.enter_async_context(
-        run_agents(bus, settings.agents, system, settings.jobs, settings.dispatcher.fallbacks, embedder)
+        run_agents(
+            bus,
+            settings.agents,
+            system,
+            settings.jobs,
+            settings.dispatcher.fallbacks,
+            embedder,
+            partial(equip, settings),
+        )
     )
     return f"agents of cluster {settings.agents.cluster} are here", []
 

@@ -1,0 +1,90 @@
+"""A document's sections cut into passages that an embedding model takes in whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from actors.knowledge.document import Passage, Reading
+from orchestration.sentences import sentences
+
+MOST_TOKENS = 240
+"""Of a passage with its heading: all-MiniLM-L6-v2 was trained on 256, its two marks included."""
+OVERLAP_TOKENS = 40
+"""Of whole sentences that a passage repeats from the one before, so that no thought is cut in two."""
+HEADING_CHARACTERS = 120
+
+Count = Callable[[str], int]
+"""How many tokens a text has."""
+
+
+def passages(reading: Reading, count: Count) -> list[Passage]:
+    """The passages of a document in order. Every word of it is in at least one, and none has more than
+    `MOST_TOKENS` tokens, its heading included."""
+    found: list[Passage] = []
+    for section in reading.sections:
+        heading = " ".join(section.heading.split())[:HEADING_CHARACTERS]
+        room = MOST_TOKENS - (count(heading) if heading else 0)
+        units = [(unit, count(unit)) for unit in _units(section.text, room, count)]
+        found.extend(Passage(heading, text) for text in _packed(units, room))
+    return found
+
+
+def _units(text: str, room: int, count: Count) -> Iterator[str]:
+    """Sentences, or parts of those that have more than `room` tokens."""
+    for sentence in sentences(text):
+        if count(sentence) <= room:
+            yield sentence
+        else:
+            yield from _parts(sentence, room, count)
+
+
+def _parts(text: str, room: int, count: Count) -> Iterator[str]:
+    """Lines of a table or a program, words of a long sentence, pieces of what has no space at all."""
+    pieces = text.split("\n") if "\n" in text else text.split()
+    if len(pieces) == 1:
+        half = len(text) // 2
+        pieces = [text[:half], text[half:]]
+    gathered, tokens = "", 0
+    joint = "\n" if "\n" in text else (" " if " " in text else "")
+    for piece in pieces:
+        size = count(piece)
+        if gathered and tokens + size > room:
+            yield gathered
+            gathered, tokens = "", 0
+        if size > room:
+            yield from _parts(piece.strip(), room, count)
+            continue
+        gathered, tokens = (gathered + joint + piece if gathered else piece), tokens + size
+    if gathered.strip():
+        yield gathered
+
+
+def _packed(units: Iterable[tuple[str, int]], room: int) -> Iterator[str]:
+    """As many units as fit in each passage, the last ones of it repeated in the next."""
+    taken: list[tuple[str, int]] = []
+    fresh = 0
+    """Units in `taken` that no passage has yet."""
+    for unit, size in units:
+        if fresh and sum(tokens for _, tokens in taken) + size > room:
+            yield _joined(taken)
+            taken, fresh = _tail(taken, room - size), 0
+        taken.append((unit, size))
+        fresh += 1
+    if fresh:
+        yield _joined(taken)
+
+
+def _tail(taken: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
+    """The last units, of `OVERLAP_TOKENS` tokens at most, as far as there is room for them."""
+    kept: list[tuple[str, int]] = []
+    left = min(OVERLAP_TOKENS, room)
+    for unit, size in reversed(taken):
+        left -= size
+        if left < 0:
+            break
+        kept.insert(0, (unit, size))
+    return kept
+
+
+def _joined(units: Iterable[tuple[str, int]]) -> str:
+    return " ".join(unit for unit, _ in units)

@@ -1,0 +1,108 @@
+"""Documents from the web: bounded in time and size, and never from an address that is not public."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
+
+from actors.jobs.addresses import PrivateAddress, PublicResolver, is_private
+from actors.knowledge.errors import DocumentTooLarge, FetchFailed, NotAllowed
+from actors.knowledge.settings import KnowledgeSettings
+
+MB = 1_000_000
+REDIRECTS = 5
+_MOVED = (301, 302, 303, 307, 308)
+_ACCEPTED = "text/html, text/plain, text/markdown, application/pdf, application/xhtml+xml"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a server gave. `content_type` is without its parameters."""
+
+    data: bytes
+    name: str
+    content_type: str
+
+
+def is_url(source: str) -> bool:
+    """Whether it names something on the web, rather than a file."""
+    return source.lower().startswith(("http://", "https://"))
+
+
+class Fetcher:
+    """Follows redirects by itself, and looks at each as at the first."""
+
+    def __init__(self, settings: KnowledgeSettings) -> None:
+        self.settings = settings
+
+    async def fetch(self, source: str) -> Page:
+        """Raises `NotAllowed`, `DocumentTooLarge`, and `FetchFailed` saying what the server did."""
+        if not self.settings.allow_urls:
+            raise NotAllowed("knowledge.allow_urls is false: nothing is fetched from the web")
+        resolver = None if self.settings.private_addresses else PublicResolver()
+        try:
+            async with (
+                asyncio.timeout(self.settings.fetch_timeout_s),
+                ClientSession(
+                    connector=TCPConnector(resolver=resolver, force_close=True),
+                    headers={"User-Agent": "orchestra", "Accept": _ACCEPTED, "Accept-Encoding": "identity"},
+                    cookie_jar=DummyCookieJar(),
+                    timeout=ClientTimeout(total=None),
+                    auto_decompress=False,
+                    trust_env=False,
+                ) as session,
+            ):
+                return await self._followed(session, source)
+        except TimeoutError as error:
+            limit = self.settings.fetch_timeout_s
+            raise FetchFailed(f"it was not there after fetch_timeout_s {limit:g}") from error
+        except (ClientError, OSError, ValueError) as error:
+            if isinstance(error.__cause__ or error, PrivateAddress):
+                raise NotAllowed(self._not_public(str(error.__cause__ or error))) from error
+            raise FetchFailed(f"it cannot be fetched: {error}") from error
+
+    async def _followed(self, session: ClientSession, source: str) -> Page:
+        url = self._checked(URL(source))
+        for _ in range(REDIRECTS + 1):
+            async with session.get(url, allow_redirects=False) as answer:
+                location = answer.headers.get("Location")
+                if answer.status in _MOVED and location:
+                    url = self._checked(url.join(URL(location)))
+                    continue
+                if answer.status != 200:
+                    raise FetchFailed(f"the server answered {answer.status} {answer.reason or ''}".rstrip())
+                if answer.headers.get("Content-Encoding", "identity") != "identity":
+                    raise FetchFailed("the server packs what was asked for unpacked")
+                return Page(await self._body(answer), PurePosixPath(url.path).name, answer.content_type)
+        raise FetchFailed(f"it was moved more than {REDIRECTS} times")
+
+    async def _body(self, answer: ClientResponse) -> bytes:
+        limit = self.settings.max_document_mb * MB
+        data = bytearray()
+        async for part in answer.content.iter_any():
+            data += part
+            if len(data) > limit:
+                raise DocumentTooLarge(
+                    f"it has more than knowledge.max_document_mb {self.settings.max_document_mb:g} MB"
+                )
+        return bytes(data)
+
+    def _checked(self, url: URL) -> URL:
+        """A URL that may be asked. A name is looked at again when it is looked up, by `PublicResolver`, whose
+        addresses are the ones that are connected to."""
+        if url.scheme not in ("http", "https") or not url.host:
+            raise NotAllowed(f"{url.scheme or 'no'} is not a scheme to fetch documents by")
+        if url.user or url.password:
+            raise NotAllowed("a URL with a password is kept in the knowledge base: leave it out")
+        private = is_private(url.host) or url.host.lower().rstrip(".") == "localhost"
+        if private and not self.settings.private_addresses:
+            raise NotAllowed(self._not_public(f"it leads to {url.host}, which is not public"))
+        return url
+
+    @staticmethod
+    def _not_public(what: str) -> str:
+        return f"{what} (knowledge.private_addresses is false)"

@@ -1,0 +1,184 @@
+"""The text of a document by its kind: plain text, Markdown, HTML, PDF. For a child process: see `reader.py`.
+
+Libraries of a kind are imported when one of it comes: a child that reads text starts in 50 ms.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Literal
+
+from actors.knowledge.document import Reading, Section
+from actors.knowledge.errors import UnreadableDocument
+
+Kind = Literal["text", "markdown", "html", "pdf"]
+
+SUFFIXES: dict[str, Kind] = {
+    ".txt": "text",
+    ".text": "text",
+    ".rst": "text",
+    ".adoc": "text",
+    ".org": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+}
+"""What is taken of a folder. A file that is named itself is read as text where its suffix is another."""
+
+SAMPLE_BYTES = 65_536
+"""Looked at to guess an encoding."""
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_META = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_NO_TEXT = "script, style, noscript, template, svg, nav, header, footer, aside, form, button, iframe"
+_BLOCKS = frozenset(["p", "li", "dt", "dd", "tr", "pre", "blockquote", "div", "section", "article", "table"])
+_CELLS = frozenset(["td", "th", "br"])
+
+
+def kind_of(name: str, data: bytes, content_type: str = "") -> Kind:
+    """By what the data begins with, what a server says of it, then by the name."""
+    head = data[:1024].lstrip().lower()
+    if head.startswith(b"%pdf-"):
+        return "pdf"
+    if content_type.startswith(("text/html", "application/xhtml")):
+        return "html"
+    known = SUFFIXES.get(PurePath(name).suffix.lower())
+    if known is None and head.startswith((b"<!doctype html", b"<html")):
+        return "html"
+    return known or "text"
+
+
+def read(data: bytes, kind: Kind) -> Reading:
+    """Raises `UnreadableDocument` saying why there is no text."""
+    if not data.strip():
+        raise UnreadableDocument("it is empty")
+    reading = {"text": _text, "markdown": _markdown, "html": _html, "pdf": _pdf}[kind](data)
+    if not any(section.text.strip() for section in reading.sections):
+        hint = ": pages that are pictures would need text recognition" if kind == "pdf" else ""
+        raise UnreadableDocument(f"it holds no text{hint}")
+    return reading
+
+
+def decoded(data: bytes, declared: str = "") -> str:
+    """The text in `data`: by its byte order mark, as UTF-8, as declared, or by a guess.
+
+    Raises `UnreadableDocument` for what is no text in any encoding.
+    """
+    marked = next((name for mark, name in _BOMS if data.startswith(mark)), "")
+    for name in filter(None, (marked, "utf-8", declared)):
+        try:
+            return _sound(data.decode(name))
+        except (UnicodeDecodeError, LookupError):
+            continue
+    from charset_normalizer import from_bytes
+
+    guess = from_bytes(data[:SAMPLE_BYTES]).best()
+    if guess is None:
+        raise UnreadableDocument("it is not text in any encoding known here")
+    return _sound(data.decode(guess.encoding, errors="replace"))
+
+
+def _sound(text: str) -> str:
+    if "\0" in text:
+        raise UnreadableDocument("it is not text (it holds zero bytes)")
+    return text
+
+
+def _text(data: bytes) -> Reading:
+    return Reading("", (Section("", decoded(data)),))
+
+
+def _markdown(data: bytes) -> Reading:
+    """By its headings, which a parser tells from `#` in a program; the rest stays as it is written."""
+    from markdown_it import MarkdownIt
+
+    text = decoded(data)
+    lines = text.splitlines()
+    marks = [(0, 0, "")]
+    tokens = MarkdownIt("commonmark").parse("\n".join(lines))
+    for token, following in pairwise(tokens):
+        if token.type == "heading_open" and token.map and token.level == 0:
+            marks.append((token.map[0], token.map[1], following.content))
+    title = next((heading for _, _, heading in marks if heading), "")
+    ends = [start for start, _, _ in marks[1:]] + [len(lines)]
+    sections = [
+        Section(heading, "\n".join(lines[begin:end]).strip())
+        for (_, begin, heading), end in zip(marks, ends, strict=True)
+    ]
+    return Reading(title, tuple(section for section in sections if section.text))
+
+
+def _html(data: bytes) -> Reading:
+    """What a reader of the page sees of its body, by its headings."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    declared = _META.search(data[:4096])
+    page = LexborHTMLParser(decoded(data, declared.group(1).decode() if declared else ""))
+    found = page.css_first("title")
+    title = " ".join(found.text().split()) if found else ""
+    for node in page.css(_NO_TEXT):
+        node.decompose()
+    sections: list[Section] = []
+    heading: str = ""
+    text: list[str] = []
+    body = page.body
+    for node in body.traverse(include_text=True) if body is not None else ():
+        if node.tag in _HEADINGS:
+            sections.append(Section(heading, _plain(text)))
+            heading, text = " ".join(node.text(deep=True).split()), []
+        elif node.tag == "-text":
+            if not _inside_heading(node):
+                text.append(node.text(deep=False))
+        elif node.tag in _BLOCKS:
+            text.append("\n\n")
+        elif node.tag in _CELLS:
+            text.append(" ")
+    sections.append(Section(heading, _plain(text)))
+    return Reading(title or heading, tuple(section for section in sections if section.text))
+
+
+def _inside_heading(node: object) -> bool:
+    """Whether one of the elements around a text is a heading."""
+    parent = getattr(node, "parent", None)
+    while parent is not None:
+        if parent.tag in _HEADINGS:
+            return True
+        parent = parent.parent
+    return False
+
+
+def _plain(parts: list[str]) -> str:
+    paragraphs = "".join(parts).split("\n\n")
+    return "\n\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
+
+
+def _pdf(data: bytes) -> Reading:
+    """Page by page."""
+    from io import BytesIO
+
+    from pypdf import PdfReader
+    from pypdf.errors import PyPdfError
+
+    try:
+        document = PdfReader(BytesIO(data))
+        if document.is_encrypted and not document.decrypt(""):
+            raise UnreadableDocument("it is encrypted, and a password would be needed")
+        title = document.metadata.title if document.metadata else None
+        sections = tuple(_pages(document))
+    except PyPdfError as error:
+        raise UnreadableDocument(f"it is a damaged PDF: {error}") from error
+    return Reading(str(title or ""), sections)
+
+
+def _pages(document: object) -> Iterator[Section]:
+    for number, page in enumerate(document.pages, 1):  # type: ignore[attr-defined]
+        text = page.extract_text()
+        if text.strip():
+            yield Section(f"page {number}", text)

@@ -1,0 +1,76 @@
+"""Brings documents into the store: read, cut into passages, embedded, put."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from actors.agents.embedder import Embedder
+from actors.knowledge.chunking import Count, passages
+from actors.knowledge.document import Passage
+from actors.knowledge.reader import Reader
+from actors.knowledge.settings import KnowledgeSettings
+from actors.knowledge.sources import raw
+from actors.knowledge.store import Store, Vector
+
+TOGETHER = 32
+"""Passages between two signs of progress, and what a kill costs at most."""
+
+Status = Literal["added", "changed", "unchanged"]
+OnProgress = Callable[[int, int], None]
+"""Passages done, of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a document. `embedded` of its passages had no vector yet."""
+
+    status: Status
+    passages: int
+    embedded: int
+
+
+class Ingest:
+    """Adds one document after another."""
+
+    def __init__(
+        self, store: Store, reader: Reader, embedder: Embedder, count: Count, settings: KnowledgeSettings
+    ) -> None:
+        self.store = store
+        self.reader = reader
+        self.embedder = embedder
+        self.count = count
+        self.settings = settings
+
+    async def add(self, source: str, on_progress: OnProgress = lambda done, total: None) -> Added:
+        """Store the document at `source`, unless it is there and has not changed.
+
+        Raises a `KnowledgeError` that says why it cannot be; the store is as it was then.
+        """
+        known = self.store.find(source)
+        found = await raw(source, self.settings)
+        digest = hashlib.sha256(found.data).digest()
+        if known is not None and known.digest == digest:
+            return Added("unchanged", known.passages, 0)
+        reading = self.reader.read(found.data, found.kind)
+        cut = passages(reading, self.count)
+        embedded = await self._embed(cut, on_progress)
+        vectors = self.store.known([passage.digest for passage in cut])
+        title = " ".join((reading.title or found.name or source).split())[:200]
+        self.store.put(source, title, (digest, len(found.data)), cut, vectors)
+        return Added("added" if known is None else "changed", len(cut), embedded)
+
+    async def _embed(self, cut: list[Passage], on_progress: OnProgress) -> int:
+        """Have a vector in the store for each passage; how many were made. Each is kept as soon as it is
+        there, so that who is killed begins where it was."""
+        known = self.store.known([passage.digest for passage in cut])
+        missing = list({each.digest: each for each in cut if each.digest not in known}.values())
+        for at in range(0, len(missing), TOGETHER):
+            on_progress(len(cut) - len(missing) + at, len(cut))
+            some = missing[at : at + TOGETHER]
+            rows: list[Vector] = list(await self.embedder.vectors([each.embedded for each in some]))
+            self.store.stage({each.digest: row for each, row in zip(some, rows, strict=True)})
+        on_progress(len(cut), len(cut))
+        return len(missing)

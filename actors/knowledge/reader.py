@@ -1,0 +1,156 @@
+"""Takes the text out of documents in a process apart, so that a malicious one can do no harm here.
+
+The child reads one document after another from its stdin, and answers each with a line of JSON. It may take
+`read_memory_mb` of memory and, for each document, `read_timeout_s`; one that breaks it or holds it up costs
+that document alone, and the next gets a new child. It writes no file, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any, Self
+
+from actors.knowledge.document import Reading, Section
+from actors.knowledge.errors import DocumentTooLarge, UnreadableDocument
+from actors.knowledge.formats import Kind, read
+from actors.knowledge.settings import KnowledgeSettings
+from actors.nats_server.leash import leash_by_kernel
+
+MB = 1_000_000
+_CHUNK = 65_536
+_KILL_S = 5.0
+
+
+class Reader:
+    """Use as a context manager, from a thread that lasts: the child ends with the thread that started it."""
+
+    def __init__(self, settings: KnowledgeSettings) -> None:
+        self.settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def read(self, data: bytes, kind: Kind) -> Reading:
+        """Blocks. Raises `UnreadableDocument` for one without text, or that is too much for the child;
+        `DocumentTooLarge` for one with too much text."""
+        child = self._started()
+        assert child.stdin is not None
+        try:
+            child.stdin.write(json.dumps({"kind": kind, "bytes": len(data)}).encode() + b"\n")
+            child.stdin.write(data)
+            child.stdin.flush()
+            answer = json.loads(self._answer(child))
+        except (BrokenPipeError, EOFError) as error:
+            raise UnreadableDocument(self._why(child)) from error
+        except (UnreadableDocument, DocumentTooLarge):
+            self._end()
+            raise
+        if "error" in answer:
+            raise UnreadableDocument(answer["error"])
+        reading = Reading(answer["title"], tuple(Section(*section) for section in answer["sections"]))
+        if sum(len(section.text.encode()) for section in reading.sections) > self.settings.max_text_mb * MB:
+            raise self._too_long()
+        return reading
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+            command = [sys.executable, "-P", "-m", __name__, str(os.getpid())]
+            self._child = subprocess.Popen(
+                [*command, str(self.settings.read_memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        return self._child
+
+    def _answer(self, child: subprocess.Popen[bytes]) -> bytes:
+        """Its next line. Raises EOFError when it ends first."""
+        assert child.stdout is not None
+        limit = 2 * self.settings.max_text_mb * MB + _CHUNK  # JSON takes up to twice as much for a text
+        until = time.monotonic() + self.settings.read_timeout_s
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([child.stdout], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                raise UnreadableDocument(
+                    f"its text was not out after read_timeout_s {self.settings.read_timeout_s:g}"
+                )
+            part = os.read(child.stdout.fileno(), _CHUNK)
+            if not part:
+                raise EOFError
+            line += part
+            if len(line) > limit:
+                raise self._too_long()
+        return bytes(line)
+
+    def _too_long(self) -> DocumentTooLarge:
+        return DocumentTooLarge(f"it holds more text than max_text_mb {self.settings.max_text_mb:g}")
+
+    def _why(self, child: subprocess.Popen[bytes]) -> str:
+        """What ended the child, as it said itself."""
+        child.wait()
+        assert self._errors is not None
+        self._errors.seek(0)
+        said = self._errors.read()[-2_000:].decode(errors="replace").strip().rpartition("\n")[2]
+        code = child.returncode
+        self._end()
+        if "MemoryError" in said:
+            return f"it needs more than read_memory_mb {self.settings.read_memory_mb} to be read"
+        return f"its reader failed: {said or f'ended with {code}'}"[:300]
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait(_KILL_S)
+            for stream in (child.stdin, child.stdout, self._errors):
+                if stream is not None:
+                    with suppress(BrokenPipeError):  # what was not written yet goes with it
+                        stream.close()
+
+
+def _answer_to(data: bytes, kind: Kind) -> dict[str, Any]:
+    try:
+        reading = read(data, kind)
+    except UnreadableDocument as error:
+        return {"error": error.message}
+    sections = [(section.heading, section.text) for section in reading.sections]
+    return {"title": reading.title, "sections": sections}
+
+
+def main() -> None:
+    """The child's loop."""
+    parent, memory_mb = int(sys.argv[1]), int(sys.argv[2])
+    if sys.platform == "linux":
+        leash_by_kernel(parent)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb * MB, memory_mb * MB))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))  # its stderr is a file, and nothing else
+    logging.disable(logging.CRITICAL)  # libraries complain of each oddity of a document
+    while header := sys.stdin.buffer.readline():
+        asked = json.loads(header)
+        answer = _answer_to(sys.stdin.buffer.read(asked["bytes"]), asked["kind"])
+        line = json.dumps(answer, ensure_ascii=False).encode(errors="replace")
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The database of passages: SQLite with FTS5 for words and sqlite-vec for vectors, in one file.
+
+One file in WAL mode: a transaction is whole or not there, whatever is killed; readers go on while one writes.
+The standard library's sqlite3 cannot load extensions on every Python, so it is apsw's SQLite.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.knowledge.errors import StoreBroken, StoreFull
+from orchestration.errors import InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    import apsw
+
+VERSION = 1
+DIMENSIONS = 384
+"""Of all-MiniLM-L6-v2's vectors."""
+BUSY_MS = 30_000
+"""How long a writer waits for another one."""
+
+_TABLES = """
+CREATE TABLE about (model TEXT NOT NULL);
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY, source TEXT NOT NULL UNIQUE, title TEXT NOT NULL, digest BLOB NOT NULL,
+    bytes INTEGER NOT NULL, added_at REAL NOT NULL);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES documents, heading TEXT NOT NULL,
+    text TEXT NOT NULL, digest BLOB NOT NULL);
+CREATE INDEX passages_document ON passages (document);
+CREATE INDEX passages_digest ON passages (digest);
+CREATE TABLE staged (digest BLOB PRIMARY KEY, vector BLOB NOT NULL, at REAL NOT NULL);
+CREATE VIRTUAL TABLE words USING fts5 (
+    heading, text, content='passages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
+CREATE TRIGGER passages_in AFTER INSERT ON passages BEGIN
+    INSERT INTO words (rowid, heading, text) VALUES (new.id, new.heading, new.text);
+END;
+CREATE TRIGGER passages_out AFTER DELETE ON passages BEGIN
+    INSERT INTO words (words, rowid, heading, text) VALUES ('delete', old.id, old.heading, old.text);
+END;
+"""
+
+
+def connect(file: Path, *, write: bool) -> apsw.Connection:
+    """A connection to the database, which is made first where a writer finds none.
+
+    Raises `StoreBroken`, and `InvalidRequest` where the packages of the extra are missing.
+    """
+    try:
+        import apsw
+        import sqlite_vec  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InvalidRequest(
+            f"the knowledge base needs {error.name}: pip install 'orchestra-llm[knowledge]'"
+        ) from error
+    with explained(file):
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        mode = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READWRITE
+        connection = apsw.Connection(str(file), flags=mode)
+        connection.set_busy_timeout(BUSY_MS)
+        connection.transaction_mode = "IMMEDIATE"  # one that reads first could not wait for another writer
+        connection.enable_load_extension(True)
+        connection.load_extension(sqlite_vec.loadable_path())
+        connection.enable_load_extension(False)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "normal")  # a power cut may take the last documents, never the rest
+        if not write:
+            connection.pragma("query_only", True)
+        version = connection.pragma("user_version")
+    if version > VERSION or (version == 0 and not write):
+        connection.close()
+        raise StoreBroken(f"{file} is no knowledge base of this version of Orchestra (it has {version})")
+    return connection
+
+
+def create(connection: apsw.Connection, model: str) -> None:
+    """Make the tables where there are none yet. Call it within a transaction."""
+    if connection.pragma("user_version") == VERSION:
+        return
+    connection.execute(_TABLES)
+    connection.execute(
+        "CREATE VIRTUAL TABLE vectors USING vec0(id INTEGER PRIMARY KEY, "
+        f"embedding float[{DIMENSIONS}] distance_metric=cosine)"
+    )
+    connection.execute("INSERT INTO about VALUES (?)", (model,))
+    connection.pragma("user_version", VERSION)
+
+
+def _is_full(folder: Path) -> bool:
+    """SQLite often says no more than that a read or write failed."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free < 65_536
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    import apsw
+
+    try:
+        yield
+    except apsw.FullError as error:
+        raise StoreFull(
+            f"no room in {file}: the disk is full, or knowledge.max_store_mb is reached; what was stored "
+            "before is whole"
+        ) from error
+    except apsw.BusyError as error:
+        raise Unavailable(f"{file} was being written for more than {BUSY_MS / 1000:g} s") from error
+    except (apsw.Error, OSError) as error:
+        if _is_full(file.parent):
+            raise StoreFull(f"no room for {file}: the disk is full") from error
+        raise StoreBroken(f"the knowledge base {file} cannot be used: {error}") from error

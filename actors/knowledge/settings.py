@@ -1,0 +1,32 @@
+"""What can be set of the knowledge base."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class KnowledgeSettings(BaseModel):
+    """The documents of one data folder. Sizes are of 10^6 bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_urls: bool = False
+    """Whether documents may be fetched from the web."""
+    private_addresses: bool = False
+    """Whether a URL may lead to loopback, link-local and private addresses: to whatever is in the network."""
+    fetch_timeout_s: float = Field(default=30, gt=0, le=600)
+    """For one URL, its redirects and its body."""
+    max_document_mb: float = Field(default=32, gt=0, le=1_000)
+    """Of a file or a web page; more is refused."""
+    max_text_mb: float = Field(default=16, gt=0, le=200)
+    """Of the text in a document; more is refused."""
+    read_timeout_s: float = Field(default=60, gt=0, le=3_600)
+    """For the text of one document to be taken out; its reader is killed then."""
+    read_memory_mb: int = Field(default=1_024, ge=256)
+    """Of the process that reads documents."""
+    max_store_mb: float = Field(default=4_000, ge=1)
+    """Of the database; what does not fit is refused. A passage takes about 4 KB."""
+    passages: int = Field(default=5, ge=1, le=20)
+    """Given to the research agent for a question, at most."""
+    min_similarity: float = Field(default=0.3, ge=-1, le=1)
+    """Cosine between a question and a passage below which the passage is not given."""

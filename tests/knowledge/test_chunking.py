@@ -1,0 +1,70 @@
+"""Passages: whole for the embedding model, and nothing lost."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.knowledge.chunking import MOST_TOKENS, passages
+from actors.knowledge.document import Reading, Section
+from actors.models.tokenizer import Tokenizer
+from orchestration.sentences import sentences
+from tests.fixtures.models import minilm_folder
+
+TOKENIZER = Tokenizer.load(minilm_folder())
+
+
+def count(text: str) -> int:
+    return len(TOKENIZER.encode_sentence(text)) - 2
+
+
+words = st.text("abcdeé.!?\n日。 ", max_size=40) | st.sampled_from(["word", "x" * 700, "日本" * 200, "a.b.c"])
+texts = st.lists(words, max_size=60).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=300), texts), max_size=3))
+def test_every_word_is_in_a_passage_and_no_passage_is_longer_than_the_model_reads(
+    sections: list[tuple[str, str]],
+) -> None:
+    cut = passages(Reading("", tuple(Section(*each) for each in sections)), count)
+    for passage in cut:
+        assert count(passage.embedded) <= MOST_TOKENS
+        assert passage.text.strip()
+    kept = "".join("".join(passage.text.split()) for passage in cut)
+    for _, text in sections:
+        for word in text.split():
+            assert word in kept or len(word) > 60  # what is longer may be cut in two
+
+
+def test_a_passage_begins_with_the_end_of_the_one_before_in_whole_sentences() -> None:
+    text = " ".join(f"Sentence number {number} says something about rivers." for number in range(60))
+    cut = passages(Reading("", (Section("Rivers", text),)), count)
+    assert len(cut) > 2
+    for one, next_ in pairwise(cut):
+        repeated = sentences(next_.text)[0]
+        assert repeated in sentences(one.text)
+        assert one.text != next_.text
+
+
+def test_a_short_section_is_one_passage_under_its_heading() -> None:
+    cut = passages(Reading("", (Section("  A \n heading", "One. Two."), Section("", "Three."))), count)
+    assert [(passage.heading, passage.text) for passage in cut] == [
+        ("A heading", "One. Two."),
+        ("", "Three."),
+    ]
+
+
+def test_sentences_end_where_readers_see_their_end() -> None:
+    text = (
+        'He said "Go." Then Dr. Lee, e.g. in 3.14 s, left! J. R. Moss wrote it.\n\nNew\nlines 東京。大きい！'
+    )
+    assert sentences(text) == [
+        'He said "Go."',
+        "Then Dr. Lee, e.g. in 3.14 s, left!",
+        "J. R. Moss wrote it.",
+        "New\nlines 東京。",
+        "大きい！",
+    ]
