@@ -160,7 +160,8 @@ class Asker:
         try:
             if reply.status == "503":
                 raise BusUnavailable("no stream takes the request; were the streams declared?")
-            stored("of the request", reply)
+            if b'"error"' in reply.data:  # nothing else in it is needed
+                stored("of the request", reply)
             opened.accepted = True
         except OrchestraError as error:
             opened.refused = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from secrets import token_hex
 
@@ -107,14 +108,14 @@ class OpenStream:
         if self._gap is None:
             lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
             self._gap = loop.call_later(GAP_S, self.fail, lost)
-        elif loop.time() - self._asked_at < AGAIN_S:
+        elif time.monotonic() - self._asked_at < AGAIN_S:
             return
         self.ask_again()
 
     def ask_again(self) -> None:
         """Have all that is missing sent once more, the end included: after the connection was lost."""
         if not self._over:
-            self._asked_at = asyncio.get_running_loop().time()
+            self._asked_at = time.monotonic()
             self._ask_again(self._expected)
 
     def fail(self, error: OrchestraError) -> None:
@@ -133,11 +134,11 @@ class OpenStream:
         if quiet_s:
             if self._expected == 0 and self._gap is None and not self._handed_over:
                 return SoFar()
-            if asyncio.get_running_loop().time() - self._heard_at < quiet_s:
+            if time.monotonic() - self._heard_at < quiet_s:
                 return SoFar(alive=True)
         self.close()
         self._handed_over, self._second, self._on_first = True, "", None
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = time.monotonic()
         self._writer = token_hex(4)
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
 
@@ -164,13 +165,13 @@ class OpenStream:
 
     def _is_from_rival(self, writer: str) -> bool:
         """Whether another than the writer that counts sent it; where that one has fallen silent, fail."""
-        loop = asyncio.get_running_loop()
         if self._writer is None or self._writer == writer:
-            self._writer, self._heard_at = writer, loop.time()
+            self._writer, self._heard_at = writer, time.monotonic()
             if self._on_first is not None:
                 self._end_race(writer)
             return False
         if self._silence is None and not self._handed_over:
+            loop = asyncio.get_running_loop()
             self._silence = loop.call_later(SILENCE_S, self._check_silence)
         return True
 
@@ -181,9 +182,8 @@ class OpenStream:
             on_first(winner)
 
     def _check_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        left = self._heard_at + SILENCE_S - loop.time()
+        left = self._heard_at + SILENCE_S - time.monotonic()
         if left > 0:
-            self._silence = loop.call_later(left, self._check_silence)
+            self._silence = asyncio.get_running_loop().call_later(left, self._check_silence)
         else:
             self.fail(NodeLost("the node that wrote the answer was lost, after some of it was read"))

@@ -275,7 +275,7 @@ class Dispatcher(Actor):
                     self._withdraw(job)
                 continue
             # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
-            hurry = len(jobs) > max(1, self._ahead(self._placing.room(model)[1]) // 2)
+            hurry = len(jobs) > 1 and len(jobs) > self._ahead(self._placing.room(model)[1]) // 2
             started = self._placing.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Puller:
     def want(self, room: int) -> None:
         """Take up to `room` more messages."""
         self.room = room
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
             self.outstanding = 0  # its end was lost
         missing = room - self.outstanding

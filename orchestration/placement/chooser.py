@@ -108,6 +108,10 @@ class Chooser:
         One that had better wait is overtaken by those that need not, for as long as it gains by that. In a
         `hurry` no slot stays free: the one starts that gives up the least.
         """
+        if len(waiting) == 1 and not hurry:
+            needs, waited_s = waiting[0]
+            only = self.choose(needs, now, waited_s=waited_s)
+            return (0, only) if isinstance(only, Choice) else only
         found: Waits | None = None
         least = 0
         tried: set[Needs] = set()

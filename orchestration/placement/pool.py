@@ -42,15 +42,14 @@ class Pool:
             self._places[replica.id] = place
         self._replicas[place] = replica
         self._weights[place] = weight(replica, self.kind)
-        self.shift(replica, now)
+        self.shift(replica.id, usable=replica.usable(now), free=replica.free > 0)
 
-    def shift(self, replica: Replica, now: float) -> None:
-        """Its load or breaker changed."""
-        place = self._places.get(replica.id)
+    def shift(self, node: str, *, usable: bool, free: bool) -> None:
+        """Its load or breaker changed: whether it may be used, and has a free slot."""
+        place = self._places.get(node)
         if place is None:
             return
-        chance = self._weights[place] if replica.usable(now) else 0.0
-        free = replica.free > 0
+        chance = self._weights[place] if usable else 0.0
         self.ready.set(place, chance if free else 0.0)
         self.full.set(place, 0.0 if free else chance)
 

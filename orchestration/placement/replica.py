@@ -25,6 +25,8 @@ class Turn:
     number: int = 0
 
     def share(self, slots: int) -> int:
+        if self.dispatchers == 1:
+            return slots
         each, over = divmod(slots, self.dispatchers)
         return each + (self.number % self.dispatchers < over)
 

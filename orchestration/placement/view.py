@@ -192,10 +192,10 @@ class View:
 
     def _changed(self, replica: Replica, now: float) -> None:
         model, node = replica.card.name, replica.id
-        room = (replica.free, replica.load.info.slots) if replica.usable(now) else (0, 0)
-        self._count(model, node, room)
+        usable, free = replica.usable(now), replica.free
+        self._count(model, node, (free, replica.load.info.slots) if usable else (0, 0))
         for pool in self._of_model.get(model, NO_POOLS).values():
-            pool.shift(replica, now)
+            pool.shift(node, usable=usable, free=free > 0)
 
     def _count(self, model: str, node: str, new: tuple[int, int]) -> None:
         old = self._counted.get((model, node), (0, 0))

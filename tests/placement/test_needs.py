@@ -66,6 +66,22 @@ def test_a_query_deserves_what_its_length_and_words_say(generation: Generation, 
     assert needs_of(generation).demand is demand
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("step by step", "Prove", "PROOF", "derive", "reason", "reasoning", "analyse", "Analyze"),
+        *("tradeoff", "trade-offs", "refactor", "implement", "debug", "optimise", "optimize", "algorithm"),
+        *("design a", "plan for", "compare", "critique", "evaluate"),
+    ],
+)
+def test_each_word_of_hard_work_is_found_as_a_word_alone(words: str) -> None:
+    def demand(text: str) -> Demand:
+        return needs_of(asked(text, 20)).demand
+
+    assert demand(f"Please {words} it") is Demand.HEAVY
+    assert demand(f"Please un{words}ish it") is Demand.LIGHT
+
+
 def test_labels_and_limits_are_taken_over() -> None:
     needs = needs_of(asked("hello", 7, region="eu"))
     assert needs.labels == {("region", "eu")}
