@@ -24,7 +24,7 @@ from orchestration.errors import (
 
 CHAT = "orchestra.chat"
 DEFAULT_DEADLINE_S = 600.0
-JOBS_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 30.0
 WAY_OUT = "orchestra up, or orchestra gateway"
 
 
@@ -66,11 +66,20 @@ async def jobs_call(
 ) -> dict[str, Any]:
     """The answer of `orchestra.jobs.<verb>`. Raises the error the cluster answered, `Unavailable` when no
     gateway listens, `BusUnavailable`."""
-    subject = f"orchestra.jobs.{verb}"
+    return await _call(bus, f"orchestra.jobs.{verb}", body, headers)
+
+
+async def feedback_call(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer of `orchestra.feedback`. Raises as `jobs_call` does."""
+    return await _call(bus, "orchestra.feedback", body, None)
+
+
+async def _call(
+    bus: Bus, subject: str, body: dict[str, Any], headers: dict[str, str] | None
+) -> dict[str, Any]:
+    data = json.dumps(body).encode()
     try:
-        answer = await bus.request(
-            subject, json.dumps(body).encode(), headers=headers, timeout=JOBS_TIMEOUT_S
-        )
+        answer = await bus.request(subject, data, headers=headers, timeout=CALL_TIMEOUT_S)
     except NobodyListens as error:
         raise Unavailable(f"no gateway answers on {subject}; start one: {WAY_OUT}") from error
     if answer.header(ERROR):

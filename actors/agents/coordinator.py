@@ -22,6 +22,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import span, trace_id, traceparent
+from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect
 from orchestration.messages import ChatMessage, Ended, Run, Step
 from orchestration.patterns import COORDINATOR, Answer, Kept, Outlet, Recall, Stage, find_pattern
@@ -59,6 +60,7 @@ class Coordinator(Actor):
         roles: dict[str, Role],
         settings: AgentsSettings,
         embedder: Embedder | None = None,
+        tuner: Tuner | None = None,
     ) -> None:
         self.bus = bus
         self.asker = asker
@@ -66,6 +68,7 @@ class Coordinator(Actor):
         self.agents = {name: role.description for name, role in roles.items()}
         self.settings = settings
         self.embedder = embedder
+        self.tuner = tuner
         self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
 
     async def on_run(self, pulled: PulledRun) -> Ended:
@@ -102,15 +105,21 @@ class Coordinator(Actor):
                 models=[card for card in self.registry.cards.values() if card.kind == "chat"],
                 defaults=self.settings.patterns,
             )
+            tuning = self._tuning(stage, pulled)
             stage.steps = pulled.steps
             stage.outlet = pulled.outlet
             stage.recall = Recall(pulled.records, pulled.known)
             stage.spending.deadline_s = pulled.envelope.remaining(0) or None
             pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
+            began = time.perf_counter()
             answer = await self._perform(run, stage, pulled)
             if stage.outlet.anew:
                 await stage.note("begun anew: it does not go on from what its first coordinator had said")
             await stage.settle()
+            if tuning is not None:
+                await tuning.ended(stage, answer, time.perf_counter() - began)
+            for name, value in _choice(stage).items():
+                running.set_attribute(f"orchestra.auto.{name}", value)
             running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
         return Ended(
@@ -124,6 +133,16 @@ class Coordinator(Actor):
             notes=tuple(stage.notes),
             report=stage.report,
         )
+
+    def _tuning(self, stage: Stage, pulled: PulledRun) -> RunTuning | None:
+        """What earlier runs teach this one."""
+        if self.tuner is None:
+            return None
+        tuning = self.tuner.of(pulled.run, pulled.envelope.caller)
+        stage.advisor = tuning
+        if len(stage.models) > 1:
+            stage.weights = tuning.weights
+        return tuning
 
     @staticmethod
     async def _perform(run: Run, stage: Stage, pulled: PulledRun) -> Answer:
@@ -140,6 +159,12 @@ class Coordinator(Actor):
         if answer is None:
             raise Defect(f"pattern {run.pattern!r} ended without an answer")
         return answer
+
+
+def _choice(stage: Stage) -> dict[str, str]:
+    """What `auto` chose, as a trace tells it."""
+    chosen = stage.report.get("auto", {})
+    return {name: str(chosen[name]) for name in ("kind", "pattern", "profile") if name in chosen}
 
 
 class Reception(Specialist):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.agents.roles import RoleOverride, built_in_roles
 from actors.hands.settings import HandsSettings
+from actors.tuning.settings import AutoSettings
 from orchestration.patterns import Limits
 
 
@@ -38,6 +39,7 @@ class AgentsSettings(BaseModel):
     used then, where one serves any."""
     hands: HandsSettings = HandsSettings()
     """Of the tools that agents use."""
+    auto: AutoSettings = AutoSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}
     """Settings of patterns by their names, where a request says nothing else."""

@@ -29,6 +29,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.subjects import AgentAddress
 from actors.runtime.system import ActorRef, ActorSystem
+from actors.tuning.tuner import Tuner
 from orchestration.patterns import COORDINATOR
 
 STEPS_SERVICE = "orchestra-agents"
@@ -55,6 +56,7 @@ class Team:
         self.asker = Asker(bus)
         self.registry = Registry(bus, fallbacks)
         self.embedder = embedder
+        self.tuner = Tuner(bus, settings.auto)
         self.hands = hands or Hands(settings.hands)
         self.system = system
         self.coordinator: ActorRef | None = None
@@ -71,6 +73,7 @@ class Team:
         """Raises `BusUnavailable` when the buckets and streams are not there."""
         await self.asker.start()
         await self.registry.start()
+        await self.tuner.start()
         await self.steps.start()
         for role in self.roles.values():
             await self._spawn(role)
@@ -79,7 +82,7 @@ class Team:
         self.coordinator = await self.system.spawn(
             Coordinator,
             lambda: Coordinator(
-                self.bus, self.asker, self.registry, self.roles, self.settings, self.embedder
+                self.bus, self.asker, self.registry, self.roles, self.settings, self.embedder, self.tuner
             ),
         )
         self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs)
@@ -165,6 +168,7 @@ class Team:
         await self.hands.close()
         await self.registry.stop()
         await self.asker.stop()
+        await self.tuner.stop()
         if self.embedder is not None:
             self.embedder.close()
         return clean

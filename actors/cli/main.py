@@ -36,6 +36,7 @@ COMMANDS = {
     "status": "actors.cli.status:status",
     "jobs": "actors.cli.jobs:jobs",
     "models": "actors.cli.models:models",
+    "feedback": "actors.cli.feedback:feedback",
     "knowledge": "actors.cli.knowledge:knowledge",
     "triton": "actors.cli.triton:triton",
     "config": "actors.cli.config:config",

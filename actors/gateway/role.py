@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from actors.asker import Asker
+from actors.gateway.feedback import FeedbackFront, FeedbackService, feedback_endpoint
 from actors.gateway.gateway import Gateway
 from actors.gateway.http import GRACE_S, HttpServer
 from actors.gateway.jobs_front import JobsFront
@@ -69,8 +70,14 @@ async def run_gateway(
         stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
         for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
             await service.add(endpoint)
+        words = FeedbackFront(gateway)
+        words_ref = await system.spawn(
+            FeedbackService, lambda: FeedbackService(words), name="gateway feedback"
+        )
+        stack.push_async_callback(words_ref.cell.drain, GRACE_S)
+        await service.add(feedback_endpoint(words_ref))
         await service.start()
-        await server.start(Routes(gateway, JobsRoutes(desk)))
+        await server.start(Routes(gateway, JobsRoutes(desk), words))
         try:
             yield RunningGateway(gateway=gateway, url=server.url)
         finally:

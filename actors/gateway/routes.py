@@ -12,6 +12,8 @@ from opentelemetry.trace import SpanKind
 from actors.gateway.admission import Admission
 from actors.gateway.errors import ClientLeft, NoSuchPath, WrongMethod
 from actors.gateway.exchange import Exchange, Receive, Scope, Send
+from actors.gateway.feedback import PATH as FEEDBACK
+from actors.gateway.feedback import FeedbackFront
 from actors.gateway.gateway import Gateway
 from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.metrics import count_request
@@ -37,7 +39,7 @@ STALL_GRACE_S = 30.0
 class Routes:
     """The ASGI application."""
 
-    def __init__(self, gateway: Gateway, jobs: JobsRoutes) -> None:
+    def __init__(self, gateway: Gateway, jobs: JobsRoutes, feedback: FeedbackFront) -> None:
         self.gateway = gateway
         self.jobs = jobs
         pages = Pages(gateway)
@@ -49,6 +51,7 @@ class Routes:
             },
             "/v1/completions": {"POST": self._ask(asked_completion)},
             "/v1/embeddings": {"POST": self._ask(asked_embedding)},
+            FEEDBACK: _posting(feedback.post),
             "/v1/models": _reading(pages.models),
             "/healthz": _reading(pages.healthz),
             "/readyz": _reading(pages.readyz),
@@ -166,6 +169,10 @@ class Routes:
 def _tell_cache(exchange: Exchange, asked: Asked) -> None:
     if asked.shape.cache:
         exchange.extra.append((b"x-orchestra-cache", asked.shape.cache.encode()))
+
+
+def _posting(handler: Handler) -> dict[str, Handler]:
+    return {"POST": handler}
 
 
 def _reading(handler: Handler) -> dict[str, Handler]:

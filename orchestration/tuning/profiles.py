@@ -15,10 +15,9 @@ from orchestration.tuning.analysis import Analysis, Level
 from orchestration.tuning.features import Kind
 
 SINGLE = "single"
-LEAST_TOKENS = 64
-ROOM = 4
-"""Times the expected length that an answer may have: seven in ten expectations are right within a factor of
-2."""
+LEAST_TOKENS, ROOM = 192, 4
+"""Tokens that every answer may have, and times the expected length: an answer that is cut off is worse than a
+long one, and three in ten expectations are wrong by more than a factor of 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,77 @@
+"""What users say of answers: `POST /v1/feedback`, and `orchestra.feedback` over NATS.
+
+Both take `{"run", "score", "comment"?}`: the run as `X-Orchestra-Run` or the answer's `id` names it, and a
+score from -1 to 1, or `good` or `bad`. Over NATS who names no caller, as the command line does, may speak of
+every run, as of every job.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from actors.gateway.exchange import Exchange
+from actors.gateway.gateway import Gateway
+from actors.gateway.shape import error_json
+from actors.runtime.actor import Actor
+from actors.runtime.envelope import current
+from actors.runtime.service import Endpoint, decode_model, encode_model, invalid
+from actors.runtime.system import ActorRef
+from actors.tuning.feedback import Counted, Feedback, FeedbackDesk
+
+PATH = "/v1/feedback"
+SUBJECT = "orchestra.feedback"
+MOST_BYTES = 16_384
+
+
+class FeedbackFront:
+    """What both faces share."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.desk = FeedbackDesk(gateway.bus)
+
+    async def give(self, feedback: Feedback, caller: str) -> Counted:
+        """Count what `caller` says; '' may speak of every run. Raises what `FeedbackDesk.give` raises."""
+        callers = self.gateway.callers
+        if not caller or not callers.named:
+            return await self.desk.give(feedback)
+        mine = callers.namespace(caller)
+        return await self.desk.give(feedback, lambda other: callers.namespace(other) == mine)
+
+    async def post(self, exchange: Exchange) -> None:
+        raw = await exchange.body(MOST_BYTES, self.gateway.settings.body_timeout_s)
+        try:
+            feedback = Feedback.model_validate_json(raw)
+        except ValidationError as error:
+            raise invalid(error) from error
+        counted = await self.give(feedback, exchange.caller)
+        await exchange.answer(200, to_json(counted, exclude_none=True))
+
+
+class FeedbackService(Actor):
+    """Answers `orchestra.feedback`."""
+
+    concurrency = 64
+    mailbox_size = 1_024
+
+    def __init__(self, front: FeedbackFront) -> None:
+        self.front = front
+
+    async def on_give(self, message: Feedback) -> Counted:
+        said = current.get().caller
+        return await self.front.give(message, self.front.gateway.callers.of_nats(said) if said else "")
+
+
+def feedback_endpoint(ref: ActorRef) -> Endpoint:
+    """Shared by all gateways."""
+    return Endpoint(
+        name="feedback",
+        subject=SUBJECT,
+        ref=ref,
+        decode=decode_model(Feedback),
+        encode=encode_model,
+        encode_error=error_json,
+        queue="orchestra",
+        streams=False,
+    )

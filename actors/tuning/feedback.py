@@ -1,0 +1,130 @@
+"""What users say of answers: found, counted once, and added to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Conflict
+from actors.tuning.performed import Performed, performed_runs
+from actors.tuning.shelf import Shelf
+from orchestration.errors import BusUnavailable, OrchestraError
+from orchestration.messages import Wire
+from orchestration.tuning.records import Judged
+
+WORDS = {"good": 1.0, "bad": -1.0}
+TRIES = 10
+MAX_COMMENT = 2_000
+
+
+class NoSuchRun(OrchestraError):
+    """Nothing is known of the run: it does not exist, is another's, or ended more than a day ago."""
+
+    status = 404
+    code = "unknown_run"
+
+
+class NotEnded(OrchestraError):
+    """The run is still being performed."""
+
+    status = 409
+    code = "run_not_ended"
+
+
+class Feedback(Wire):
+    """A user's word on the answer of `run`: from -1 to 1, or good or bad."""
+
+    run: str = Field(min_length=1, max_length=200)
+    score: float = Field(ge=-1, le=1)
+    comment: str = Field(default="", max_length=MAX_COMMENT)
+
+    @field_validator("score", mode="before")
+    @classmethod
+    def _number(cls, said: object) -> object:
+        if isinstance(said, bool):
+            raise ValueError("a number from -1 to 1, or good or bad")
+        if isinstance(said, str):
+            if said not in WORDS:
+                raise ValueError("a number from -1 to 1, or good or bad")
+            return WORDS[said]
+        return said
+
+    @field_validator("run")
+    @classmethod
+    def _plain(cls, run: str) -> str:
+        return run.removeprefix("chatcmpl-")
+
+
+class Counted(Wire):
+    """What became of it. `replaced` is the score that the same run had before."""
+
+    run: str
+    score: float
+    kind: str
+    pattern: str
+    replaced: float | None = None
+    object: Literal["feedback"] = "feedback"
+
+
+class FeedbackDesk:
+    """Any number of them may work at once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._runs = performed_runs(bus)
+        self._shelf = Shelf(bus)
+
+    async def give(self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True) -> Counted:
+        """Count it; where the run had feedback before, the last counts, once. `allowed` says whether who
+        gives it may see runs of a caller.
+
+        Raises `NoSuchRun`, `NotEnded`, `BusUnavailable`.
+        """
+        for _ in range(TRIES):
+            before, revision = await self._found(feedback.run, allowed)
+            after = before.model_copy(update={"score": feedback.score, "comment": feedback.comment})
+            try:
+                await self._runs.put(feedback.run, after.encoded(), last=revision)
+            except Conflict:
+                continue
+            lesson = _lesson(before, after)
+            if lesson is not None:
+                await self._shelf.add(after.kind, [lesson])
+            return Counted(
+                run=after.run,
+                score=feedback.score,
+                kind=after.kind,
+                pattern=after.pattern,
+                replaced=before.score,
+            )
+        raise BusUnavailable(f"the feedback of run {feedback.run!r} changes faster than it can be written")
+
+    async def _found(self, run: str, allowed: Callable[[str], bool]) -> tuple[Performed, int]:
+        entry = await self._runs.get(run, sure=True)
+        if entry is None or entry.value is None:
+            raise _unknown(run)
+        try:
+            known = Performed.model_validate_json(entry.value)
+        except ValidationError as error:
+            raise _unknown(run) from error
+        if not allowed(known.caller):
+            raise _unknown(run)
+        if known.state != "ended":
+            raise NotEnded(f"run {run!r} has not ended", param="run")
+        return known, entry.revision
+
+
+def _unknown(run: str) -> NoSuchRun:
+    return NoSuchRun(
+        f"no run {run!r} is known: feedback is taken for a day, on runs of the patterns", param="run"
+    )
+
+
+def _lesson(before: Performed, after: Performed) -> Judged | None:
+    if before.score == after.score:
+        return None
+    judged = after.judged()
+    return None if judged is None else replace(judged, instead_of=before.judged())

@@ -1,0 +1,171 @@
+"""The agents' side of learning: chooses for `auto`, and gathers what runs teach."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Conflict
+from actors.tuning.performed import Performed, performed_runs
+from actors.tuning.settings import AutoSettings
+from actors.tuning.shelf import Shelf
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.messages import Run
+from orchestration.patterns import Answer, Stage
+from orchestration.patterns.conversation import last_question
+from orchestration.tuning.analysis import Analysis, analyse
+from orchestration.tuning.bandit import Chosen, best, choose
+from orchestration.tuning.features import KINDS, Kind
+from orchestration.tuning.profiles import Arm
+from orchestration.tuning.records import Judged, judged_by_itself, weights
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 2_000
+"""Lessons of a kind that wait for the bus; the oldest go."""
+
+
+class Tuner:
+    """One for the agents of a process. Nothing here fails a run: what cannot be kept is not learnt."""
+
+    def __init__(self, bus: Bus, settings: AutoSettings) -> None:
+        self.settings = settings
+        self.shelf = Shelf(bus)
+        self.runs = performed_runs(bus)
+        self._waiting: dict[Kind, deque[Judged]] = {kind: deque(maxlen=MOST_WAITING) for kind in KINDS}
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises `BusUnavailable` when the bucket is not there."""
+        await self.shelf.start()
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_for_ever())
+
+    async def stop(self) -> None:
+        """Leave what was learnt to others."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+            await self.flush()
+        await self.shelf.stop()
+
+    def of(self, run: Run, caller: str) -> RunTuning:
+        return RunTuning(self, run, caller)
+
+    def learn(self, kind: Kind, judged: Judged) -> None:
+        """Add it at the next flush."""
+        self._waiting[kind].append(judged)
+
+    async def flush(self) -> None:
+        for kind, waiting in self._waiting.items():
+            lessons = list(waiting)
+            if not lessons:
+                continue
+            waiting.clear()
+            try:
+                await self.shelf.add(kind, lessons)
+            except OrchestraError as error:
+                waiting.extendleft(reversed(lessons[-(MOST_WAITING - len(waiting)) :]))
+                log.info("%d lessons of kind %s wait: %s", len(waiting), kind, error)
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.flush_s)
+            await self.flush()
+
+
+class RunTuning:
+    """Of one run: the `Advisor` of its stage."""
+
+    def __init__(self, tuner: Tuner, run: Run, caller: str) -> None:
+        self.tuner = tuner
+        self.run = run
+        self.caller = caller
+        self._chosen: Chosen | None = None
+        self._kind: Kind | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of the question; None where nothing is asked."""
+        if self._kind is None:
+            try:
+                question = self.run.messages[last_question(self.run.messages)]
+            except InvalidRequest:
+                return None
+            self._kind = analyse(question.content).kind
+        return self._kind
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """What the word of each model is worth at this kind of question."""
+        if not self.tuner.settings.learn or self.kind is None:
+            return {}
+        return weights(self.tuner.shelf.record(self.kind))
+
+    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
+        """What was chosen for this run is written down before anything is done, so that who takes the run up
+        does the same, whatever was learnt in between."""
+        settings = self.tuner.settings
+        self._kind = analysis.kind
+        if not settings.learn:
+            return best(arms)
+        record = self.tuner.shelf.record(analysis.kind)
+        chosen = choose(arms, record, run.id, explore=settings.explore, cost_weight=settings.cost_weight)
+        self._chosen = await self._first(chosen, arms)
+        return self._chosen
+
+    async def _first(self, chosen: Chosen, arms: Sequence[Arm]) -> Chosen:
+        """The choice that was written down first."""
+        performed = self._performed(chosen.arm.pattern, chosen)
+        try:
+            await self.tuner.runs.put(self.run.id, performed.encoded(), last=0)
+        except Conflict:
+            return await self._known(arms) or chosen
+        except OrchestraError as error:
+            log.info("the choice for run %s is not kept: %s", self.run.id, error)
+        return chosen
+
+    async def _known(self, arms: Sequence[Arm]) -> Chosen | None:
+        try:
+            entry = await self.tuner.runs.get(self.run.id, sure=True)
+            known = Performed.model_validate_json(entry.value or b"") if entry is not None else None
+        except (OrchestraError, ValidationError) as error:
+            log.info("the choice for run %s cannot be read: %s", self.run.id, error)
+            return None
+        arm = next((arm for arm in arms if known is not None and arm.name == known.arm), None)
+        return Chosen(arm, known.why) if arm is not None and known is not None else None
+
+    async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
+        """Write down what the user's feedback will be about, and learn what the run itself teaches."""
+        kind = self.kind
+        if kind is None or not self.tuner.settings.learn:
+            return
+        usage = stage.usage
+        judged = judged_by_itself(
+            self._chosen.arm.name if self._chosen is not None else None,
+            stage.report,
+            tokens=usage.prompt_tokens + usage.completion_tokens,
+            seconds=seconds,
+        )
+        self.tuner.learn(kind, judged)
+        pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
+        performed = self._performed(pattern, self._chosen)
+        ended = performed.model_copy(update={"state": "ended", "models": (answer.model,)})
+        try:
+            await self.tuner.runs.put(self.run.id, ended.encoded())
+        except OrchestraError as error:
+            log.info("feedback on run %s will find nothing: %s", self.run.id, error)
+
+    def _performed(self, pattern: str, chosen: Chosen | None) -> Performed:
+        return Performed(
+            run=self.run.id,
+            caller=self.caller,
+            kind=self.kind or "factual",
+            pattern=pattern,
+            arm=chosen.arm.name if chosen is not None else "",
+            why=chosen.why if chosen is not None else "",
+        )

@@ -1,0 +1,155 @@
+"""What runs and users teach, kept in NATS: by several at once, for runs that are taken up, and off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.agents.settings import AgentsSettings
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.runtime.bus import Bus
+from actors.runtime.kv import Bucket
+from actors.tuning.feedback import Feedback, FeedbackDesk, NoSuchRun, NotEnded
+from actors.tuning.performed import Performed, performed_runs
+from actors.tuning.settings import AutoSettings
+from actors.tuning.shelf import Shelf
+from actors.tuning.tuner import Tuner
+from orchestration.tuning.analysis import analyse
+from orchestration.tuning.profiles import arms
+from orchestration.tuning.records import Judged, judged_by_user
+from tests.agents.clusters import cluster, connection
+from tests.agents.test_runs import make_run, perform
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.patterns.scripted import make_run as scripted_run
+
+HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
+PATTERNS = ("single", "ensemble", "maestro")
+
+
+@asynccontextmanager
+async def tuner(url: str, **settings: object) -> AsyncIterator[Tuner]:
+    async with connection(url, "tuner") as bus:
+        made = Tuner(bus, AutoSettings.model_validate({"flush_s": 0.05} | settings))
+        await made.start()
+        yield made
+        await made.stop()
+
+
+async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
+    nats: RunningNats, spans: InMemorySpanExporter
+) -> None:
+    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(flush_s=0.05))
+    async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
+        run = make_run(running.asker, "auto", "Write a poem about the moon")
+        _, ended, _ = await perform(running.asker, run)
+        said = ended.report["auto"]
+        assert (said["kind"], said["pattern"]) == ("creative", "single")
+        shelf = running.team.tuner.shelf
+        arm = f"{said['profile']}/single"
+        await eventually(lambda: arm in shelf.record("creative").costs)
+        known = shelf.record("creative").costs[arm]
+        assert known.runs == 1
+        assert known.tokens == ended.usage.prompt_tokens + ended.usage.completion_tokens
+    (span,) = [span for span in spans.get_finished_spans() if span.name == "invoke_agent coordinator"][-1:]
+    told = {name: span.attributes[f"orchestra.auto.{name}"] for name in ("kind", "pattern", "profile")}  # type: ignore[index]
+    assert told == {name: said[name] for name in told}
+
+
+async def test_records_of_several_coordinators_are_merged_without_losing_a_count(
+    nats: RunningNats, bus: Bus
+) -> None:
+    shelves = [Shelf(bus) for _ in range(4)]
+    lesson = Judged(arm="a/single", tokens=10, models={"m": (1, 0)})
+    await asyncio.gather(*(shelf.add("factual", [lesson]) for shelf in shelves for _ in range(10)))
+    async with connection(nats.url, "reader") as other:
+        reader = Shelf(other)
+        await reader.start()
+        record = reader.record("factual")
+        await reader.stop()
+    assert record.costs["a/single"].runs == 40
+    assert record.models["m"].good == pytest.approx((1 - 0.995**40) / 0.005)
+
+
+async def test_a_run_that_is_taken_up_keeps_its_choice_whatever_was_learnt_since(nats: RunningNats) -> None:
+    question = analyse(HARD)
+    ways = arms(question, PATTERNS)
+    run = scripted_run(HARD, id="taken.1", pattern="auto")
+    async with tuner(nats.url, explore=0) as first, tuner(nats.url, explore=0) as second:
+        chosen = await first.of(run, "alice").choose(run, question, ways)
+        against = [judged_by_user(chosen.arm.name, -1, ()) for _ in range(100)]
+        await first.shelf.add(question.kind, against)
+        await eventually(lambda: second.shelf.record(question.kind).tally(chosen.arm.name).bad > 50)
+        again = await second.of(run, "alice").choose(run, question, ways)
+        assert again == chosen
+        other = scripted_run(HARD, id="taken.2", pattern="auto")
+        fresh = await second.of(other, "alice").choose(other, question, ways)
+        assert fresh.arm != chosen.arm
+
+
+async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
+    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(learn=False))
+    async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
+        run = make_run(running.asker, "auto", "What is the capital of France?")
+        _, ended, _ = await perform(running.asker, run)
+        assert ended.report["auto"]["why"] == "the usual way; learning is off"
+        assert await performed_runs(running.bus).get(run.id) is None
+        with pytest.raises(NoSuchRun):
+            await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=1))
+
+
+async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -> None:
+    question = analyse(HARD)
+    ways = arms(question, PATTERNS)
+    async with connection(nats.url, "gone") as bus:
+        cut = Tuner(bus, AutoSettings())
+    run = scripted_run(HARD, id="cut.1", pattern="auto")
+    assert (await cut.of(run, "").choose(run, question, ways)).arm in ways
+    cut.learn("reasoning", judged_by_user("a", 1, ()))
+    await cut.flush()
+    assert len(cut._waiting["reasoning"]) == 1, "it waits for the bus to come back"
+
+
+async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
+    desk, shelf = FeedbackDesk(bus), Shelf(bus)
+    await shelf.start()
+    known = Performed(
+        run="said.1", caller="alice", kind="code", pattern="single", arm="strict/single", models=("m",)
+    )
+    await performed_runs(bus).put("said.1", known.encoded())
+    with pytest.raises(NotEnded):
+        await desk.give(Feedback(run="said.1", score=1))
+    await performed_runs(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
+
+    async def heard(good: float, bad: float) -> None:
+        def so() -> bool:
+            tally = shelf.record("code").tally("strict/single")
+            return abs(tally.good - good) < 0.1 and abs(tally.bad - bad) < 0.1
+
+        await eventually(so)
+
+    first = await desk.give(Feedback(run="said.1", score=-1, comment="no"))
+    assert (first.score, first.replaced, first.pattern, first.kind) == (-1, None, "single", "code")
+    await heard(0, 3)
+    assert (await desk.give(Feedback(run="said.1", score=1))).replaced == -1
+    await heard(3, 0)
+    await asyncio.gather(*(desk.give(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
+    await heard(3, 0)
+    assert shelf.record("code").models["m"].good == pytest.approx(1, abs=0.05)
+    for run, allowed in (("said.1", "bob"), ("never.1", "alice")):
+        with pytest.raises(NoSuchRun, match=run):
+            await desk.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
+    await shelf.stop()
+
+
+async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
+    await Bucket(bus, "tuning").put("conversation", b'{"arms": 3}')
+    shelf = Shelf(bus)
+    await shelf.add("conversation", [judged_by_user("warm/single", 1, ())])
+    await shelf.start()
+    assert shelf.record("conversation").tally("warm/single").good == 3
+    await shelf.stop()
