@@ -129,5 +129,7 @@ class Limits(BaseModel):
     """Of what was said before the question."""
     passed_tokens: int = Field(default=220, ge=16)
     """Of each answer that is passed on to other agents."""
+    material_tokens: int = Field(default=720, ge=32)
+    """Of sources that a specialist is given, all together."""
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Steps of a plan."""

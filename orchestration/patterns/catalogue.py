@@ -7,13 +7,14 @@ from orchestration.patterns.auto import auto
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.maestro import maestro
+from orchestration.patterns.research import research
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
 
 PREFIX = "orchestra/"
 
 PATTERNS: dict[str, Pattern] = {
-    each.name: each for each in (auto, ensemble, maestro, self_consistency, single)
+    each.name: each for each in (auto, ensemble, maestro, research, self_consistency, single)
 }
 
 

@@ -57,6 +57,8 @@ class Stage:
         """What the caller should know of the answer, such as that a voice is missing."""
         self.report: dict[str, Any] = {}
         """What the pattern found beside the answer, as JSON: agreement, who said what, and the like."""
+        self.numbers = 0
+        """Given to sources so far: see `orchestration.patterns.hands`."""
         self.outlet = Outlet()
         """Knows what the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""

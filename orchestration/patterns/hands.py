@@ -1,0 +1,189 @@
+"""A specialist's step with its hands: what it looks up before it answers, and what is checked afterwards.
+
+Patterns call `work` where they would call `stage.ask` for a specialist. An agent without tools, or whose
+tools fail, answers as it would with `ask`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Guide, Sampling, Tool
+from orchestration.patterns.base import Answer
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.material import Source, before, fitting
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.support import Claim, claims_of, evidence, judged
+
+KNOWLEDGE = "knowledge"
+PASSAGES = 5
+"""Asked of the knowledge base."""
+NUMBERS = 10
+"""Of sources, kept for each step, so that those of two steps at once differ, and are the same when a run is
+performed again."""
+_CITED = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What one step was given. `step` is its name."""
+
+    step: str
+    sources: tuple[Source, ...] = ()
+
+    def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+        return before(messages, self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What an answer's claims rest on."""
+
+    claims: tuple[Claim, ...]
+    wrong: tuple[int, ...]
+    """Numbers that it cites, and that no source has."""
+
+    @property
+    def unsupported(self) -> list[Claim]:
+        return [claim for claim in self.claims if not claim.supported]
+
+    def __str__(self) -> str:
+        """What a reader should know; '' where all is well."""
+        said = []
+        if self.unsupported:
+            claims = "; ".join(f"“{clip(claim.text, 40)}”" for claim in self.unsupported)
+            said.append(f"not supported by the sources: {claims}")
+        if self.wrong:
+            said.append(f"cites {', '.join(f'[{n}]' for n in self.wrong)}, which no source has")
+        return "; ".join(said)
+
+
+async def work(
+    stage: Stage,
+    agent: str,
+    messages: tuple[ChatMessage, ...],
+    *,
+    name: str,
+    sampling: Sampling | None = None,
+    guide: Guide | None = None,
+    model: str | None = None,
+    query: str = "",
+) -> Answer:
+    """The whole answer of a specialist's step, as `stage.ask` gives it, and with its errors. `query` is what
+    is looked up, the last question unless it is said.
+
+    Where there were sources, a sentence that one of them supports cites it, and what none supports is said
+    below the text, unless a guide says what the text is like.
+    """
+    material = await gathered(stage, agent, messages, name=name, query=query)
+    answer = await stage.ask(
+        agent, material.before(messages), name=name, sampling=sampling, guide=guide, model=model
+    )
+    if not material.sources or guide is not None:
+        return answer
+    check = await checked(stage, answer.text, material)
+    text = with_citations(answer.text, material, check)
+    return replace(answer, text=f"{text}\n\n({check})" if str(check) else text)
+
+
+async def gathered(
+    stage: Stage, agent: str, messages: Sequence[ChatMessage], *, name: str, query: str = ""
+) -> Material:
+    """What the agent's tools bring for a step called `name`. Sources are in the report too."""
+    first = stage.numbers + 1
+    stage.numbers += NUMBERS
+    tools = await _offered(stage, agent)
+    sources: list[Source] = []
+    if KNOWLEDGE in tools:
+        asked = query or messages[last_question(messages)].content
+        sources += await _looked_up(stage, agent, asked, name, first)
+    sources = fitting(sources, stage.limits.material_tokens)
+    if sources:
+        said = stage.report.setdefault("sources", [])
+        said.extend(_reported(source, name) for source in sources)
+        said.sort(key=lambda source: int(source["n"]))
+    return Material(name, tuple(sources))
+
+
+async def checked(stage: Stage, text: str, material: Material) -> Check:
+    """Hold an answer against its sources. What is wrong with it is in the report and an event."""
+    claims = claims_of(text)
+    held = evidence(source.text for source in material.sources)
+    texts = [*claims, *(text for _, text in held)]
+    try:
+        vectors: Mapping[str, Sequence[float]] = dict(zip(texts, await stage.embed(texts), strict=True))
+    except OrchestraError as error:
+        await stage.progress(f"{material.step}: claims are compared by their words alone: {error.message}")
+        vectors = {}
+    given = {source.n for source in material.sources}
+    wrong = tuple(sorted(n for n in cited(text) if n not in given))
+    check = Check(tuple(judged(claims, held, vectors)), wrong)
+    if check.unsupported:
+        stage.report.setdefault("unsupported", []).extend(
+            {"step": material.step, "claim": claim.text, "score": claim.score} for claim in check.unsupported
+        )
+    await stage.event(
+        "support", step=material.step, claims=len(claims), unsupported=len(check.unsupported), wrong=wrong
+    )
+    return check
+
+
+def cited(text: str) -> set[int]:
+    """The numbers of the sources that a text names."""
+    return {int(number) for match in _CITED.finditer(text) for number in match.group(1).split(",")}
+
+
+def with_citations(text: str, material: Material, check: Check) -> str:
+    """The text with a citation after each sentence that a source supports, where it has none. Small models
+    cite seldom."""
+    for claim in check.claims:
+        end = text.find(claim.text) + len(claim.text)
+        if claim.supported and end >= len(claim.text) and not _CITED.match(text[end:].lstrip()):
+            text = f"{text[:end]} [{material.sources[claim.source].n}]{text[end:]}"
+    return text
+
+
+async def _offered(stage: Stage, agent: str) -> dict[str, Tool]:
+    """The agent's tools by their names; none where it cannot be asked."""
+    try:
+        return {tool.name: tool for tool in await stage.tools(agent)}
+    except OrchestraError as error:
+        await stage.progress(f"{agent} works without tools: {error.message}")
+        return {}
+
+
+async def _looked_up(stage: Stage, agent: str, query: str, name: str, first: int) -> list[Source]:
+    """Passages of the knowledge base for `query`."""
+    arguments = {"query": clip(query, stage.limits.question_tokens), "most": PASSAGES}
+    try:
+        result = await stage.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
+    except OrchestraError as error:
+        await stage.progress(f"{name}: goes on without the knowledge base: {error.message}")
+        return []
+    passages = result.data if isinstance(result.data, list) else []
+    return [
+        Source(
+            n=n,
+            document=str(each["document"]),
+            label=" › ".join(part for part in (each["title"], each["heading"]) if part),
+            text=str(each["passage"]),
+            score=float(each["similarity"]),
+        )
+        for n, each in enumerate(passages, first)
+    ]
+
+
+def _reported(source: Source, step: str) -> dict[str, Any]:
+    return {
+        "n": source.n,
+        "document": source.document,
+        "label": source.label,
+        "passage": source.text,
+        "score": source.score,
+        "step": step,
+    }

@@ -1,0 +1,61 @@
+"""`orchestra/research`: the research agent answers from the knowledge base, with its sources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from orchestration.messages import Run
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.hands import Check, Material, checked, cited, gathered
+from orchestration.patterns.single import final_sampling
+from orchestration.patterns.stage import Stage
+
+RESEARCH = "research"
+
+
+@pattern("research")
+async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    """The research agent answers from documents and says which, and what they do not support.
+
+    Below the answer stand the sources it used and the claims that none of them supports. Without a knowledge
+    base, or a passage for the question, it answers by itself and a note says so.
+    """
+    last_question(run.messages)
+    material = await gathered(stage, RESEARCH, run.messages, name="answer")
+    if not material.sources:
+        await stage.note("no source was found for this question")
+    sampling = final_sampling(run, stage.limits)
+    messages = material.before(run.messages)
+    answer: Answer | None = None
+    async with aclosing(
+        stage.stream(RESEARCH, messages, name="answer", sampling=sampling, guide=run.guide)
+    ) as items:
+        async for item in items:
+            if isinstance(item, Answer):
+                answer = item
+            else:
+                yield item
+    assert answer is not None
+    if material.sources:
+        check = await checked(stage, answer.text, material)
+        if str(check):
+            await stage.note(str(check))
+        if run.guide is None:
+            below = _below(answer.text, material, check)
+            yield Part(text=below, tokens=0)
+            answer = replace(answer, text=answer.text + below)
+    yield answer
+
+
+def _below(text: str, material: Material, check: Check) -> str:
+    """The sources that the answer cites or that support a claim of it, else all; and what has no support."""
+    used = cited(text) | {material.sources[claim.source].n for claim in check.claims if claim.supported}
+    listed = [source for source in material.sources if source.n in used] or material.sources
+    lines = ["Sources:", *(f"[{source.n}] {source.label} ({source.document})" for source in listed)]
+    if str(check):
+        lines.append(f"({str(check)[0].upper()}{str(check)[1:]}.)")
+    return "\n\n" + "\n".join(lines)
