@@ -112,7 +112,9 @@ async def test_when_two_of_three_agree_the_third_stops_on_its_node_long_before_i
     report = ended.report["ensemble"]
     assert report["stopped_early"]
     assert report["calls_cut"] == 1
-    assert report["voices"][2] == {
+    stopped = report["voices"][2]
+    assert stopped.pop("tokens") < 10
+    assert stopped == {
         "voice": 3,
         "model": SLOW,
         "node": "",

@@ -119,7 +119,7 @@ class Minutes:
         elif voice.number in self.failures:
             said["error"] = self.failures[voice.number].code
         elif stopped:
-            said["stopped"] = True
+            said |= {"stopped": True, "tokens": self.written.get(voice.number, 0)}
         return said
 
     def _saved(self, urn: Urn, quiet: Sequence[Voice]) -> int:

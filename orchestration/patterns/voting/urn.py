@@ -59,6 +59,16 @@ class Urn:
         numbers = [number for number, answer in self._sorted() if answer.text.strip()]
         return await self._count(Kind.TEXT, [self._ballot(Kind.TEXT, number) for number in numbers])
 
+    async def alike(self, kind: Kind, one: str, other: str) -> bool:
+        """Whether two answers to the question say the same."""
+        if kind is not Kind.TEXT:
+            guide = self._stage.run.guide
+            keys = [key_of(kind, text, self.question, guide) for text in (one, other)]
+            return keys[0] == keys[1]
+        vectors = await self._embedded([one, other])
+        threshold = self._alike if vectors is not None else OVERLAP
+        return bool(likeness([one, other], vectors)[0, 1] >= threshold)
+
     def _sorted(self) -> list[tuple[int, Answer]]:
         return sorted(self.answers.items())
 

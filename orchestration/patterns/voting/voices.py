@@ -13,11 +13,13 @@ from orchestration.patterns.stage import Stage
 MOST = 16
 """Voices of one vote."""
 
+THINK = "Think step by step, in a few short sentences."
 ENDINGS = {
-    Kind.NUMBER: "Then write as the last line: The answer is NUMBER.",
-    Kind.CHOICE: "Then write as the last line: The answer is LETTER.",
+    Kind.NUMBER: "End with: The answer is NUMBER.",
+    Kind.CHOICE: "Answer with the letter of the right option and its words.",
 }
-"""How an answer has to end so that it can be counted."""
+"""How an answer has to be so that it can be counted. Small models are the worse for thinking aloud: of small
+sums and choices SmolLM2-135M has a fifth right where it is told to, and a third where it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +65,9 @@ def cast(run: Run, stage: Stage, models: Sequence[str], samples: int, temperatur
 
 
 def instructed(messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool) -> tuple[ChatMessage, ...]:
-    """The conversation with what every voice is told: to think, and how to end. The same for all voices and
-    before the conversation, so that it is read once."""
-    ending = ENDINGS.get(asked, "Then give the answer." if think else "")
-    told = "Think step by step, in a few short sentences. " if think or asked in ENDINGS else ""
-    if not told:
-        return messages
-    return (ChatMessage(role="system", content=told + ending), *messages)
+    """The conversation with what every voice is told: whether to think aloud, and how to answer. The same for
+    all voices and before the conversation, so that it is read once."""
+    told = [THINK] if think else []
+    if asked in ENDINGS:
+        told.append(ENDINGS[asked])
+    return (ChatMessage(role="system", content=" ".join(told)), *messages) if told else messages
