@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Conflict
+from actors.tuning.metrics import FEEDBACK
 from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.shelf import Shelf
 from orchestration.errors import BusUnavailable, OrchestraError
@@ -90,6 +91,7 @@ class FeedbackDesk:
                 await self._runs.put(feedback.run, after.encoded(), last=revision)
             except Conflict:
                 continue
+            FEEDBACK.labels(after.kind, after.pattern, _word(feedback.score)).inc()
             lesson = _lesson(before, after)
             if lesson is not None:
                 await self._shelf.add(after.kind, [lesson])
@@ -115,6 +117,10 @@ class FeedbackDesk:
         if known.state != "ended":
             raise NotEnded(f"run {run!r} has not ended", param="run")
         return known, entry.revision
+
+
+def _word(score: float) -> str:
+    return "good" if score > 0 else "bad" if score < 0 else "neither"
 
 
 def _unknown(run: str) -> NoSuchRun:

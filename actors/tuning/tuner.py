@@ -11,14 +11,15 @@ from pydantic import ValidationError
 
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Conflict
+from actors.tuning.metrics import CHOICES, LESSONS_LOST
 from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.settings import AutoSettings
 from actors.tuning.shelf import Shelf
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import Answer, Stage
-from orchestration.patterns.conversation import last_question
-from orchestration.tuning.analysis import Analysis, analyse
+from orchestration.patterns.auto import look
+from orchestration.tuning.analysis import Analysis, shipped
 from orchestration.tuning.bandit import Chosen, best, choose
 from orchestration.tuning.features import KINDS, Kind
 from orchestration.tuning.profiles import Arm
@@ -43,6 +44,7 @@ class Tuner:
     async def start(self) -> None:
         """Raises `BusUnavailable` when the bucket is not there."""
         await self.shelf.start()
+        await asyncio.to_thread(shipped)  # now, rather than in the way of the first run
         self._flushing = asyncio.get_running_loop().create_task(self._flush_for_ever())
 
     async def stop(self) -> None:
@@ -58,7 +60,10 @@ class Tuner:
 
     def learn(self, kind: Kind, judged: Judged) -> None:
         """Add it at the next flush."""
-        self._waiting[kind].append(judged)
+        waiting = self._waiting[kind]
+        if len(waiting) == MOST_WAITING:
+            LESSONS_LOST.inc()
+        waiting.append(judged)
 
     async def flush(self) -> None:
         for kind, waiting in self._waiting.items():
@@ -69,7 +74,9 @@ class Tuner:
             try:
                 await self.shelf.add(kind, lessons)
             except OrchestraError as error:
-                waiting.extendleft(reversed(lessons[-(MOST_WAITING - len(waiting)) :]))
+                room = MOST_WAITING - len(waiting)  # more may have come meanwhile
+                LESSONS_LOST.inc(max(0, len(lessons) - room))
+                waiting.extendleft(reversed(lessons[max(0, len(lessons) - room) :]))
                 log.info("%d lessons of kind %s wait: %s", len(waiting), kind, error)
 
     async def _flush_for_ever(self) -> None:
@@ -93,10 +100,9 @@ class RunTuning:
         """Of the question; None where nothing is asked."""
         if self._kind is None:
             try:
-                question = self.run.messages[last_question(self.run.messages)]
+                self._kind = look(self.run.messages).kind
             except InvalidRequest:
                 return None
-            self._kind = analyse(question.content).kind
         return self._kind
 
     @property
@@ -116,6 +122,7 @@ class RunTuning:
         record = self.tuner.shelf.record(analysis.kind)
         chosen = choose(arms, record, run.id, explore=settings.explore, cost_weight=settings.cost_weight)
         self._chosen = await self._first(chosen, arms)
+        CHOICES.labels(analysis.kind, self._chosen.arm.name).inc()
         return self._chosen
 
     async def _first(self, chosen: Chosen, arms: Sequence[Arm]) -> Chosen:

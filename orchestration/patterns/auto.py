@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from pydantic import Field
 
-from orchestration.messages import Run
+from orchestration.messages import ChatMessage, Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
@@ -17,6 +18,8 @@ from orchestration.tuning.bandit import Chosen, best
 from orchestration.tuning.features import Kind
 from orchestration.tuning.profiles import SINGLE, arms
 
+SURE = 0.6
+"""Of the kind of a question, so that it need not be seen with the one before it."""
 TEAM_TOKENS = 1500
 """A budget below that is best spent on one answer."""
 
@@ -35,7 +38,7 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
 
     The caller's own parameters and model go over those chosen. What was chosen, and why, is in the report.
     """
-    analysis = analyse(run.messages[last_question(run.messages)].content)
+    analysis = look(run.messages)
     known = _patterns()
     chosen = await _choose(run, stage, analysis, _allowed(run, settings, known))
     arm = chosen.arm
@@ -55,6 +58,18 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
         async for item in items:
             yield item
+
+
+def look(messages: Sequence[ChatMessage]) -> Analysis:
+    """What the last question is like. One that leans on the question before it, such as "shorter, please", is
+    of that one's kind, and as hard as it is itself. Raises `InvalidRequest` when nothing is asked."""
+    last = last_question(messages)
+    found = analyse(messages[last].content)
+    before = [each.content for each in messages[:last] if each.role == "user" and each.content.strip()]
+    if not before or (found.kind != "conversation" and found.confidence >= SURE):
+        return found
+    leaning = analyse(f"{before[-1]}\n{messages[last].content}")
+    return replace(leaning, difficulty=found.difficulty, tokens=max(found.tokens, leaning.tokens))
 
 
 def _patterns() -> dict[str, Pattern]:

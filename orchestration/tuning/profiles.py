@@ -81,10 +81,13 @@ _LESS = 0.66
 """Of the profiles that come after the first."""
 
 TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
-    "factual": {"hard": {"maestro": 0.60}},
-    "reasoning": {"medium": {"ensemble": 0.64, "maestro": 0.55}, "hard": {"maestro": 0.72, "ensemble": 0.60}},
+    "factual": {"hard": {"maestro": 0.60, "decompose": 0.55}},
+    "reasoning": {
+        "medium": {"self-consistency": 0.66, "ensemble": 0.64, "maestro": 0.55},
+        "hard": {"maestro": 0.72, "ensemble": 0.60, "debate": 0.58, "decompose": 0.58},
+    },
     "creative": {"hard": {"maestro": 0.60}},
-    "code": {"hard": {"maestro": 0.58}},
+    "code": {"hard": {"maestro": 0.58, "decompose": 0.58}},
     "conversation": {},
 }
 """The share of good answers expected of a pattern other than `single`, where one is tried at all."""

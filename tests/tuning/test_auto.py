@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
+from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
 from orchestration.patterns import Stage
 from orchestration.patterns.auto import auto
 from orchestration.tuning.analysis import Analysis
@@ -54,6 +54,29 @@ async def test_the_kind_of_a_question_decides_who_answers(text: str, kind: str, 
     assert (said["kind"], said["pattern"]) == (kind, pattern)
     assert ask.said[0].startswith(f"auto chose {pattern}")
     assert said["why"] in ask.said[0]
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ("shorter, please", "code"),
+        ("thanks a lot!", "code"),
+        ("Who wrote Don Quixote, and when?", "factual"),
+        ("Now write a limerick about it.", "creative"),
+    ],
+)
+async def test_a_question_that_leans_on_the_one_before_is_of_its_kind_and_as_hard_as_itself(
+    last: str, kind: str
+) -> None:
+    first = "Design and implement a distributed lock in Go with tests, and analyse how it fails."
+    turns = (
+        ChatMessage(role="user", content=first),
+        ChatMessage(role="assistant", content="func Lock() {}"),
+        ChatMessage(role="user", content=last),
+    )
+    assert (await told(first))[0]["difficulty"] == "hard"
+    said, _, _ = await told(messages=turns)
+    assert (said["kind"], said["difficulty"], said["pattern"]) == (kind, "easy", "single")
 
 
 async def test_parameters_go_by_the_kind_of_question() -> None:
