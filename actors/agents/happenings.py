@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Any
 
 from pydantic_core import to_json
@@ -20,6 +21,8 @@ TOGETHER_S = 0.1
 over at once costs one message."""
 MAX_BYTES = 128 * 1024
 """That wait: more go out at once, since a message has a limit."""
+KEPT_BYTES = 256 * 1024
+"""Of the events of a run: dozens of steps with their texts, and below what one message may hold."""
 ATTEMPT_SEQS = 1_000_000
 """Numbers that a coordinator has for a run, so that those of the next one are higher."""
 
@@ -27,13 +30,20 @@ ATTEMPT_SEQS = 1_000_000
 class Happenings:
     """The events of one run, numbered and published as `events.run.<id>`, one JSON object a line.
 
-    Nobody relies on them: what NATS cannot take is lost.
+    Nobody relies on them: what NATS cannot take is lost. The latest, of `KEPT_BYTES` in all, are kept for who
+    comes late.
     """
 
-    def __init__(self, bus: Bus, run_id: str, attempt: int = 1) -> None:
+    def __init__(self, bus: Bus, run_id: str, attempt: int = 1, caller: str = "") -> None:
         self.bus = bus
         self.run_id = run_id
         self.attempt = attempt
+        self.caller = caller
+        self.size = 0
+        """Bytes that are kept."""
+        self.over = False
+        """Whether the last event was told; not so where another attempt follows."""
+        self._kept: deque[tuple[int, bytes]] = deque()
         self._subject = RunAddress(run_id).events
         self._seq = (attempt - 1) * ATTEMPT_SEQS
         self._waiting: list[bytes] = []
@@ -45,6 +55,7 @@ class Happenings:
         """The next event. Values of `data` may be pydantic models."""
         self._end_said()
         self._add(kind, data)
+        self.over = kind == "ended"
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
 
@@ -62,6 +73,11 @@ class Happenings:
         self._end_said()
         self._post()
 
+    def since(self, seq: int) -> bytes:
+        """The events after number `seq`, a line each, as far as they are kept."""
+        self.flush()
+        return b"\n".join(event for number, event in self._kept if number > seq)
+
     def _post(self) -> None:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         if not waiting:
@@ -78,8 +94,12 @@ class Happenings:
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:
         head = {"run": self.run_id, "seq": self._seq, "at": round(time.time(), 3), "kind": kind}
-        self._seq += 1
         event = to_json(head | data, exclude_none=True)
+        self._kept.append((self._seq, event))
+        self.size += len(event)
+        while self.size > KEPT_BYTES:
+            self.size -= len(self._kept.popleft()[1])
+        self._seq += 1
         if self._bytes + len(event) > MAX_BYTES:
             self._post()
         self._bytes += len(event)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors.agents.chronicle import Chronicle
 from actors.agents.metrics import RUNS_AT_WORK
 from actors.agents.run_sink import JobSink, RunSink
 from actors.agents.settings import AgentsSettings
@@ -45,6 +46,7 @@ class Intake:
         self.settings = settings
         self.jobs = jobs or JobsSettings()
         self.clerk = Clerk(bus, self.jobs)
+        self.chronicle = Chronicle(bus)
         self.open: dict[str, RunSink] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
@@ -54,6 +56,7 @@ class Intake:
 
     async def start(self) -> None:
         await self._cancels.start()
+        await self.chronicle.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
         for priority in Priority:
             puller = Puller(
@@ -77,6 +80,7 @@ class Intake:
         await self._cancels.stop()
         if self._settling:
             await asyncio.wait(self._settling, timeout=2)
+        await self.chronicle.stop()
 
     def _want(self, priority: Priority) -> None:
         puller = self._pullers.get(priority)
@@ -144,11 +148,13 @@ class Intake:
     def _count(self, priority: Priority, sink: RunSink) -> None:
         sink.priority = priority
         self.open[sink.pulled.run.id] = sink
+        self.chronicle.begin(sink.pulled.happenings)
         self._at_work[priority] += 1
         RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
 
     def finished(self, sink: RunSink) -> None:
         """A sink says that its run is settled, however it went."""
+        self.chronicle.end(sink.pulled.happenings)
         if self.open.get(sink.pulled.run.id) is sink:
             del self.open[sink.pulled.run.id]
         if sink.priority is not None:

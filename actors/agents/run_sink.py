@@ -44,7 +44,7 @@ class RunSink:
         self.work: Work | None = None
         self.began = time.perf_counter()
         writer = self.make_writer(StreamAddress(run.id), so_far)
-        happenings = Happenings(delivery.bus, run.id, delivery.attempt)
+        happenings = Happenings(delivery.bus, run.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, run.id)
         self.pulled = PulledRun(run, envelope, writer, happenings, records)
         if so_far is not None:

@@ -104,12 +104,12 @@ class Exchange:
     async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
         """The complete answer."""
         self.status = status
-        length = (b"content-length", b"%d" % len(body))
+        about = [] if status == 204 else [kind, (b"content-length", b"%d" % len(body))]
         await self.send(
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [kind, length, NOT_CACHED, *self.extra, *headers],
+                "headers": [*about, NOT_CACHED, *self.extra, *headers],
             }
         )
         await self.send({"type": "http.response.body", "body": body})
@@ -163,12 +163,14 @@ class Exchange:
             }
         )
 
-    async def event(self, data: bytes) -> None:
-        """One server-sent event, written at once."""
+    async def event(self, data: bytes, head: bytes = b"") -> None:
+        """One server-sent event, written at once. `head` are lines before its data, such as its id."""
         if not self.status:
             await self.begin_stream()
         self.sent_at = time.monotonic()
-        await self.send({"type": "http.response.body", "body": b"data: %b\n\n" % data, "more_body": True})
+        await self.send(
+            {"type": "http.response.body", "body": b"%bdata: %b\n\n" % (head, data), "more_body": True}
+        )
 
     async def comment(self, text: bytes) -> None:
         """A line that clients of server-sent events ignore."""

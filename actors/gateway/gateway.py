@@ -20,7 +20,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.telemetry import trace_id
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
-from orchestration.messages import Event
+from orchestration.messages import Event, Run
 
 
 class Gateway:
@@ -37,6 +37,8 @@ class Gateway:
         self.shares = Shares(bus, self.limits)
         self.answers = Answers(asker, self.limits, self.shares, self.callers, settings)
         self.draining = False
+        self.runs: dict[str, str] = {}
+        """Runs whose answers are held here, and their callers."""
 
     @property
     def in_flight(self) -> int:
@@ -89,6 +91,8 @@ class Gateway:
     ) -> AsyncIterator[tuple[AsyncGenerator[Event, None], Callable[[], None]]]:
         """The events of an answer, which counts as at work meanwhile; call the second for each of them."""
         place = await self._enter(asked, envelope)
+        if isinstance(asked.work, Run):
+            self.runs[asked.work.id] = envelope.caller
         began = time.perf_counter()
 
         def came() -> None:
@@ -106,6 +110,7 @@ class Gateway:
                 raise
             raise self.admission.in_time(asked.work, error) from error
         finally:
+            self.runs.pop(asked.work.id, None)
             place.leave()
             IN_FLIGHT.set(self.limits.in_flight)
             WAITING.set(self.limits.waiting)

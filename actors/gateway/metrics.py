@@ -20,6 +20,7 @@ FIRST_EVENT_SECONDS = Histogram(
 )
 
 REFUSED = Counter("orchestra_gateway_refused", "Requests over a limit of the gateway's own", ["limit"])
+WATCHES = Gauge("orchestra_gateway_watches", "Streams of what happens in a run, open now")
 WAITING = Gauge("orchestra_gateway_waiting", "Requests at work whose answer has not begun")
 CACHE = Counter(
     "orchestra_gateway_cache",

@@ -16,6 +16,7 @@ from actors.gateway.jobs_front import JobsFront
 from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.jobs_service import JobsService, jobs_endpoints
 from actors.gateway.routes import Routes
+from actors.gateway.run_events import RunEvents
 from actors.gateway.service import ChatService, chat_endpoint, service_info
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
@@ -76,13 +77,16 @@ async def run_gateway(
         )
         stack.push_async_callback(words_ref.cell.drain, GRACE_S)
         await service.add(feedback_endpoint(words_ref))
+        runs = RunEvents(desk)
+        await runs.start()
         await service.start()
-        await server.start(Routes(gateway, JobsRoutes(desk), words))
+        await server.start(Routes(gateway, JobsRoutes(desk), words, runs))
         try:
             yield RunningGateway(gateway=gateway, url=server.url)
         finally:
             await service.leave()
             gateway.draining = True
+            await runs.stop()
             ending = asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s + GRACE_S))
             await asyncio.wait({ending}, timeout=settings.drain_s)
             if gateway.in_flight:

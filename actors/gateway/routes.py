@@ -19,6 +19,7 @@ from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.metrics import count_request
 from actors.gateway.pages import Pages
 from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
+from actors.gateway.run_events import RunEvents
 from actors.gateway.shape import error_json
 from actors.gateway.watch import Watch
 from actors.runtime.envelope import Envelope, new_trace
@@ -39,9 +40,12 @@ STALL_GRACE_S = 30.0
 class Routes:
     """The ASGI application."""
 
-    def __init__(self, gateway: Gateway, jobs: JobsRoutes, feedback: FeedbackFront) -> None:
+    def __init__(
+        self, gateway: Gateway, jobs: JobsRoutes, feedback: FeedbackFront, runs: RunEvents
+    ) -> None:
         self.gateway = gateway
         self.jobs = jobs
+        self.runs = runs
         pages = Pages(gateway)
         self.table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {
@@ -90,7 +94,7 @@ class Routes:
             return path, methods
         if path.startswith(MODELS) and len(path) > len(MODELS):
             return MODELS + "{model}", self.model_page
-        found = self.jobs.found(path)
+        found = self.jobs.found(path) or self.runs.found(path)
         if found is not None:
             return found
         raise NoSuchPath(f"no such path: {path}")

@@ -21,6 +21,8 @@ class GatewaySettings(BaseModel):
     """Requests at work at once, over all faces of this gateway; one more is refused with 429."""
     max_connections: int = Field(default=4096, ge=1)
     """Open HTTP connections; one more is answered 503."""
+    max_watches: int = Field(default=256, ge=1)
+    """Streams of what happens in a run, open at once; one more is refused with 429."""
     request_timeout_s: float = Field(default=600, gt=0)
     """The longest a request may take. `X-Request-Timeout` (seconds) asks for less."""
     wait_for_node_s: float = Field(default=3600, ge=0)

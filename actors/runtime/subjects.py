@@ -144,9 +144,24 @@ class RunAddress:
 
     id: str
 
+    REPLAYS = "events.replay.*.*"
+
     @property
     def events(self) -> str:
         return f"events.run.{self.id}"
+
+    @property
+    def replay(self) -> str:
+        """Where to ask for what happened before one listened; see `actors.agents.chronicle`."""
+        return f"events.replay.{self.id}"
+
+    @classmethod
+    def of_replay(cls, subject: str) -> Self:
+        """Raises ValueError for any other subject."""
+        kind, verb, asker, number = subject.split(".")
+        if (kind, verb) != ("events", "replay"):
+            raise ValueError(f"{subject!r} asks for no run")
+        return cls(f"{asker}.{number}")
 
 
 @dataclass(frozen=True, slots=True)

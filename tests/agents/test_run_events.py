@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
+from actors.node.backends.base import Output
 from actors.runtime.bus import Message
 from actors.runtime.subjects import RunAddress
 from orchestration.errors import OrchestraError
+from orchestration.messages import Generation
 from orchestration.run_events import (
     Noted,
     RunEnded,
@@ -19,8 +22,8 @@ from orchestration.run_events import (
     StepStarted,
     parse_events,
 )
-from tests.agents.clusters import Cluster, cluster
-from tests.agents.test_runs import echo, make_run, perform
+from tests.agents.clusters import Cluster, cluster, until_queued
+from tests.agents.test_runs import Planned, echo, make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
@@ -89,6 +92,36 @@ async def test_a_run_that_fails_ends_with_its_error(nats: RunningNats) -> None:
     assert isinstance(last, RunEnded)
     assert last.error is not None
     assert (last.error.code, last.error.message) == ("unknown_model", told.message)
+
+
+async def test_a_caller_that_leaves_stops_every_step_at_work(nats: RunningNats) -> None:
+    """Three at once, on the node."""
+    plan: list[dict[str, object]] = [
+        {"specialist": name, "task": "think", "stage": 1} for name in ("research", "reasoning", "code")
+    ]
+
+    class Thinks(Planned):
+        """Plans at once, and works for ever."""
+
+        async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+            async for output in super().generate(generation):
+                yield output
+                if generation.guide is None:
+                    await asyncio.Event().wait()
+
+    async with cluster(nats.url, Thinks(plan)) as running:
+        run = make_run(running.asker, "maestro")
+        async with heard(running, run.id) as messages:
+            performing = asyncio.ensure_future(perform(running.asker, run))
+            await eventually(lambda: running.node.describe().running == 3)
+            performing.cancel()
+            await asyncio.wait([performing])
+            await eventually(lambda: running.node.describe().running == 0)
+        last = messages[-1][-1]
+        assert isinstance(last, RunEnded)
+        assert last.finish_reason == "cancelled"
+        assert not running.team.asker.open_streams
+        await until_queued(running.bus, 0)
 
 
 async def test_an_answer_that_the_budgets_seconds_end_is_given_with_a_note(nats: RunningNats) -> None:

@@ -1,0 +1,126 @@
+"""`GET /v1/runs/{id}/events`: what happens in a run, as server-sent events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from actors.gateway.errors import ClientLeft
+from actors.gateway.exchange import Exchange
+from actors.gateway.jobs_front import JobsFront
+from actors.gateway.metrics import WATCHES
+from actors.gateway.watch import Watch
+from actors.jobs.records import JobStatus, is_job
+from actors.run_watch import HOLDS, WAITS, NoSuchRun, RunWatch
+from actors.runtime.bus import Message, Subscription
+from actors.runtime.envelope import CALLER
+from actors.runtime.subjects import RunAddress
+from orchestration.errors import InvalidRequest, OrchestraError, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], Awaitable[None]]
+PREFIX, SUFFIX = "/v1/runs/", "/events"
+LIMIT_S = 3_600.0
+"""The longest that one stream is open: a client goes on from the last event's id."""
+
+
+class RunEvents:
+    """Also tells other gateways which runs are held here, while no coordinator has them."""
+
+    def __init__(self, front: JobsFront) -> None:
+        self.front = front
+        self.gateway = front.gateway
+        self._open: set[RunWatch] = set()
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self.gateway.bus.subscribe(RunAddress.REPLAYS, self._asked)
+
+    async def stop(self) -> None:
+        """Nobody may watch on: call it when the gateway begins to drain."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        for watch in self._open:
+            watch.end(Unavailable("the gateway is shutting down", retry_after_s=1))
+
+    def found(self, path: str) -> tuple[str, dict[str, Handler]] | None:
+        """The route of the events of one run, and its methods."""
+        if path.startswith(PREFIX) and path.endswith(SUFFIX) and path.count("/") == 4:
+            return f"{PREFIX}{{id}}{SUFFIX}", {"GET": self.events}
+        return None
+
+    async def events(self, exchange: Exchange) -> None:
+        """From the beginning, or after the header `Last-Event-ID`; 204 where no more will come.
+
+        Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Refused`.
+        """
+        run_id = exchange.path.removeprefix(PREFIX).removesuffix(SUFFIX)
+        after = _after(exchange)
+        most = self.gateway.settings.max_watches
+        if len(self._open) >= most:
+            raise Refused(f"max_watches {most} streams of runs are open", retry_after_s=1)
+        watch = RunWatch(self.gateway.bus, run_id, after)
+        self._open.add(watch)
+        WATCHES.set(len(self._open))
+        try:
+            async with watch:
+                await self._check(watch, run_id, exchange.caller)
+                await self._stream(exchange, watch, run_id)
+        finally:
+            self._open.discard(watch)
+            WATCHES.set(len(self._open))
+
+    async def _check(self, watch: RunWatch, run_id: str, caller: str) -> None:
+        """Raises `NoSuchRun`."""
+        viewer = self.front.viewer(caller)
+        if watch.owner is None:
+            known = await self._waits(run_id, viewer)
+        else:
+            known = viewer is None or self.gateway.callers.namespace(watch.owner) == viewer
+        if not known:
+            raise NoSuchRun.of(run_id)
+
+    async def _waits(self, run_id: str, viewer: str | None = None) -> bool:
+        """Whether a coordinator is to have the run yet: it is a job that has not ended. Raises
+        `NoSuchJob`."""
+        if not is_job(run_id):
+            return False
+        job = await self.front.desk.get(run_id, viewer)
+        return not JobStatus(job["status"]).final
+
+    async def _stream(self, exchange: Exchange, watch: RunWatch, run_id: str) -> None:
+        settings = self.gateway.settings
+        async with Watch(
+            exchange, stream=True, keep_alive_s=settings.keep_alive_s, limit_s=LIMIT_S
+        ) as client:
+            async with aclosing(watch.events(lambda: self._waits(run_id))) as events:
+                async for told in events:
+                    kind = told.kind if told.kind.isprintable() else "event"
+                    await exchange.event(told.data, f"id: {told.seq}\nevent: {kind}\n".encode())
+        if client.gone:
+            raise ClientLeft("the client left before the run had ended")
+        if exchange.status:
+            await exchange.end_stream()
+        else:
+            await exchange.answer(204, b"")
+
+    def _asked(self, message: Message) -> None:
+        """Another asks for the events of a run: it waits in the queue, perhaps."""
+        caller = self.gateway.runs.get(RunAddress.of_replay(message.subject).id)
+        if caller is None:
+            return
+        try:
+            self.gateway.bus.post(message.reply, headers={CALLER: caller, HOLDS: WAITS})
+        except (OrchestraError, ValueError) as error:
+            log.debug("could not say on %s that the run waits: %s", message.subject, error)
+
+
+def _after(exchange: Exchange) -> int:
+    said = exchange.header(b"last-event-id")
+    if not said:
+        return -1
+    if not (said.isascii() and said.isdecimal() and len(said) < 16):
+        raise InvalidRequest(f"Last-Event-ID {said[:40]!r} is not the id of an event", param="Last-Event-ID")
+    return int(said)

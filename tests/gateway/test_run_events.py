@@ -1,0 +1,199 @@
+"""`/v1/runs/{id}/events`: what happens in a run, for whoever watches and whenever they come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actors.gateway.admission_settings import CallerSettings
+from actors.gateway.settings import GatewaySettings
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from tests.fixtures.cluster import Cluster, running_cluster
+
+ALICE, BOB = "alice", "bob"
+SETTINGS = GatewaySettings(
+    http="127.0.0.1:0",
+    max_watches=3,
+    callers={name: CallerSettings(key=f"key-of-{name}") for name in (ALICE, BOB)},
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """`echo` answers at once; `slow` says 20 words a second."""
+    fast = EchoSettings(models=("echo",), repeat=False)
+    slow = EchoSettings(models=("slow",), speed=20)
+    with running_cluster(
+        [("fast", EchoBackend(fast)), ("paced", EchoBackend(slow))], gateway=SETTINGS, agents=True
+    ) as c:
+        yield c
+
+
+@asynccontextmanager
+async def session_of(cluster: Cluster, caller: str) -> AsyncIterator[aiohttp.ClientSession]:
+    headers = {"authorization": f"Bearer key-of-{caller}"}
+    async with aiohttp.ClientSession(cluster.url, headers=headers) as session:
+        yield session
+
+
+@pytest.fixture
+async def http(cluster: Cluster) -> AsyncIterator[aiohttp.ClientSession]:
+    """Alice's."""
+    async with session_of(cluster, ALICE) as session:
+        yield session
+
+
+def body(pattern: str, model: str = "echo", **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Why is the sky blue?"}]
+    return {"model": f"orchestra/{pattern}", "messages": messages, "orchestra": {"model": model}} | more
+
+
+async def asked(http: aiohttp.ClientSession, said: dict[str, Any]) -> tuple[str, str]:
+    """The run's id and the whole answer."""
+    async with http.post("/v1/chat/completions", json=said) as reply:
+        found = await reply.json()
+        assert reply.status == 200, found
+        return reply.headers["x-orchestra-run"], found["choices"][0]["message"]["content"]
+
+
+async def read(reply: aiohttp.ClientResponse) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
+    """Events as a client of server-sent events has them: id, kind, data."""
+    seq, kind = -1, ""
+    async for raw in reply.content:
+        field, _, value = raw.decode().rstrip("\n").partition(": ")
+        if field == "id":
+            seq = int(value)
+        elif field == "event":
+            kind = value
+        elif field == "data":
+            yield seq, kind, json.loads(value)
+
+
+async def all_of(
+    http: aiohttp.ClientSession, run: str, last: int | None = None
+) -> list[tuple[int, str, dict[str, Any]]]:
+    headers = {} if last is None else {"last-event-id": str(last)}
+    async with http.get(f"/v1/runs/{run}/events", headers=headers) as reply:
+        assert reply.status == 200, await reply.text()
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        return [event async for event in read(reply)]
+
+
+async def test_who_comes_late_hears_all_and_who_comes_back_hears_the_rest(
+    http: aiohttp.ClientSession,
+) -> None:
+    run, text = await asked(http, body("maestro"))
+    events = await all_of(http, run)
+    assert [seq for seq, _, _ in events] == list(range(len(events)))
+    assert all(
+        data["seq"] == seq and data["kind"] == kind and data["run"] == run for seq, kind, data in events
+    )
+    kinds = [kind for _, kind, _ in events]
+    assert (kinds[0], kinds[-1]) == ("started", "ended")
+    assert "".join(data["text"] for _, kind, data in events if kind == "said") == text
+    assert await all_of(http, run, last=4) == events[5:]
+    async with http.get(f"/v1/runs/{run}/events", headers={"last-event-id": str(len(events) - 1)}) as reply:
+        assert reply.status == 204  # which tells a browser not to come again
+
+
+async def test_a_run_is_watched_while_it_goes_on_and_its_end_ends_the_stream(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    said = body("single", "slow", stream=True, max_tokens=20)
+    async with http.post("/v1/chat/completions", json=said) as answer:
+        run = answer.headers["x-orchestra-run"]
+        async with http.get(f"/v1/runs/{run}/events") as reply:
+            events = read(reply)
+            while (event := await anext(events))[1] != "said":
+                pass
+            assert cluster.running_on("paced") == 1  # in its midst
+            rest = [event async for event in events]
+        assert rest[-1][1] == "ended"
+        assert rest[-1][2]["finish_reason"] == "length"
+        text = "".join(data["text"] for _, kind, data in [event, *rest] if kind == "said")
+        assert len(text.split()) == 20
+
+
+async def test_a_caller_sees_its_own_runs_only_and_needs_a_key(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    run, _ = await asked(http, body("single"))
+    async with session_of(cluster, BOB) as bob, bob.get(f"/v1/runs/{run}/events") as reply:
+        assert reply.status == 404
+        assert (await reply.json())["error"]["code"] == "no_such_run"
+    async with aiohttp.ClientSession(cluster.url) as nobody, nobody.get(f"/v1/runs/{run}/events") as reply:
+        assert reply.status == 401
+    assert await all_of(http, run)
+
+
+@pytest.mark.parametrize(
+    "run", ["a.1", "never-seen.1", "job-000000000000000000000000", "*.*", ">", "a b.c", "x"]
+)
+async def test_a_run_that_nobody_knows_is_told_so(http: aiohttp.ClientSession, run: str) -> None:
+    async with http.get(f"/v1/runs/{run}/events") as reply:
+        error = (await reply.json())["error"]
+        assert reply.status == 404
+        assert error["param"] in ("id", None)
+
+
+async def test_a_single_generation_has_no_events(http: aiohttp.ClientSession) -> None:
+    messages = [{"role": "user", "content": "Why?"}]
+    run, _ = await asked(http, {"model": "echo", "messages": messages})
+    async with http.get(f"/v1/runs/{run}/events") as reply:
+        assert reply.status == 404
+        assert "a single generation has no events" in (await reply.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "1" * 20])
+async def test_an_id_that_is_none_of_an_event_is_refused(http: aiohttp.ClientSession, said: str) -> None:
+    async with http.get("/v1/runs/a.1/events", headers={"last-event-id": said}) as reply:
+        assert reply.status == 400
+        assert (await reply.json())["error"]["param"] == "Last-Event-ID"
+
+
+async def test_a_job_is_watched_from_before_a_coordinator_has_it(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    async with http.post("/v1/jobs", json=body("single", "slow", max_tokens=10)) as reply:
+        job = (await reply.json())["id"]
+    events = await all_of(http, job)
+    assert events[0][1] == "started"
+    assert events[-1][1] == "ended"
+    assert (await all_of(http, job)) == events
+
+
+async def test_watches_are_bounded_and_end_when_their_clients_leave(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    said = body("single", "slow", stream=True, max_tokens=2_000)
+    async with http.post("/v1/chat/completions", json=said) as answer:
+        path = f"/v1/runs/{answer.headers['x-orchestra-run']}/events"
+        watching = [await http.get(path) for _ in range(3)]
+        async with http.get(path) as reply:
+            assert reply.status == 429
+            assert "max_watches 3" in (await reply.json())["error"]["message"]
+        for reply in watching:
+            reply.close()
+        async with asyncio.timeout(10):
+            while (reply := await http.get(path)).status != 200:
+                reply.close()
+                await asyncio.sleep(0.02)
+            reply.close()
+
+
+async def test_a_run_taken_back_tells_so(cluster: Cluster, http: aiohttp.ClientSession) -> None:
+    said = body("single", "slow", stream=True, max_tokens=2_000)
+    async with http.post("/v1/chat/completions", json=said) as answer:
+        run = answer.headers["x-orchestra-run"]
+        await answer.content.readline()
+        reply = await http.get(f"/v1/runs/{run}/events")
+        answer.close()
+    events = [event async for event in read(reply)]
+    assert events[-1][1] == "ended"
+    assert events[-1][2]["finish_reason"] == "cancelled"
