@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from actors.runtime.bus import Message
 from orchestration.errors import BusUnavailable, NodeLost, OrchestraError
@@ -37,18 +36,19 @@ class InFlight:
         for call in self.on_count:
             call(node, self.counts.get(node, 0))
 
-    @contextmanager
-    def answer(self, node: str, generation: str) -> Iterator[set[asyncio.Future[Message]]]:
-        """Where the answer awaited from `node` is, to be failed by `lost` or `give_up`."""
+    def answer(self, node: str, generation: str) -> set[asyncio.Future[Message]]:
+        """Where the answer awaited from `node` is to be, until it is `answered`; `lost` and `give_up` fail
+        it there."""
         waiting: set[asyncio.Future[Message]] = set()
-        of_node = self._answers.setdefault(node, {})
-        of_node[generation] = waiting
-        try:
-            yield waiting
-        finally:
-            if of_node.get(generation) is waiting:
-                del of_node[generation]
-            if not of_node and self._answers.get(node) is of_node:
+        self._answers.setdefault(node, {})[generation] = waiting
+        return waiting
+
+    def answered(self, node: str, generation: str, waiting: set[asyncio.Future[Message]]) -> None:
+        """Nobody awaits it any more."""
+        of_node = self._answers.get(node, {})
+        if of_node.get(generation) is waiting:
+            del of_node[generation]
+            if not of_node:
                 del self._answers[node]
 
     def lost(self, node: str) -> None:

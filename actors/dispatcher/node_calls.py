@@ -80,19 +80,21 @@ class NodeCalls:
         envelope = job.envelope.under(traceparent(job.envelope.trace))
         if not all(card.loaded for card in node.models):  # it counts the swaps that another order spared
             envelope = replace(envelope, arrival=job.delivery.sequence)
+        answers = self.in_flight.answer(node.id, job.id)
         try:
-            with self.in_flight.answer(node.id, job.id) as answers:
-                message = await self.bus.request(
-                    NodeAddress(node.id).generate,
-                    body,
-                    timeout=envelope.remaining(DEFAULT_DEADLINE_S),
-                    headers=envelope.headers(),
-                    within=answers,
-                )
+            message = await self.bus.request(
+                NodeAddress(node.id).generate,
+                body,
+                timeout=envelope.remaining(DEFAULT_DEADLINE_S),
+                headers=envelope.headers(),
+                within=answers,
+            )
         except NobodyListens:
             return NobodyListens(f"node {node.id} does not answer")
         except OrchestraError as error:
             return error
+        finally:
+            self.in_flight.answered(node.id, job.id, answers)
         try:
             if not message.header(ERROR):
                 return Ended.model_validate_json(message.data)

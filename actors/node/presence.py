@@ -38,6 +38,7 @@ class Presence:
 
     async def join(self) -> None:
         """Raises `Conflict` naming the id when a live node has it."""
+        self._changed.clear()  # all there is to tell is told now
         info = self._describe()
         try:
             await self._lease.hold(self._value())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from orchestration.errors import BackendFailed
@@ -44,13 +45,13 @@ class Stalls:
 
     def begin(self, generation: str, task: asyncio.Task[object]) -> None:
         """`task` waits for its outputs from now on."""
-        self._waits[generation] = _Wait(task, asyncio.get_running_loop().time(), self.first_s)
+        self._waits[generation] = _Wait(task, time.monotonic(), self.first_s)
 
     def progress(self, generation: str) -> None:
         """The backend said something."""
         wait = self._waits.get(generation)
         if wait is not None:
-            wait.since, wait.limit_s = asyncio.get_running_loop().time(), self.limit_s
+            wait.since, wait.limit_s = time.monotonic(), self.limit_s
 
     def stalled(self, generation: str) -> bool:
         """Whether it was cancelled for its silence."""
@@ -67,11 +68,10 @@ class Stalls:
         return BackendFailed(f"{backend} stalled: no output within {limit}")
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        looked, shorter = loop.time(), min(self.limit_s, self.first_s)
+        looked, shorter = time.monotonic(), min(self.limit_s, self.first_s)
         while True:
             await asyncio.sleep(shorter / CHECKS)
-            before, looked = looked, loop.time()
+            before, looked = looked, time.monotonic()
             if looked - before > shorter / 2:
                 continue  # this process itself stood still: give the backend its time
             for wait in list(self._waits.values()):
