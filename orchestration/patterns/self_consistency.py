@@ -23,6 +23,8 @@ class SelfConsistencySettings(PatternSettings):
     """Samples at work at the same time: the fewer, the fewer are begun in vain."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     kind: Kind = Kind.AUTO
+    early: bool = True
+    """Whether it may end before all samples are taken."""
     think: bool = True
     """Whether it is told to think aloud."""
     confidence: float = Field(default=0.95, gt=0.5, le=1)
@@ -42,7 +44,11 @@ async def self_consistency(
     models = () if run.model else tuple(card.name for card in live[:1])
     voices = cast(run, stage, models, settings.samples, settings.temperature)
     rules = Rules(
-        kind=settings.kind, confidence=settings.confidence, at_once=settings.at_once, think=settings.think
+        early=settings.early,
+        kind=settings.kind,
+        confidence=settings.confidence,
+        at_once=settings.at_once,
+        think=settings.think,
     )
     async with aclosing(Vote(stage, voices, rules, "self-consistency").perform()) as items:
         async for item in items:

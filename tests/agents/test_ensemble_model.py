@@ -15,7 +15,7 @@ from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
-from orchestration.messages import ChatMessage, Chunk, Ended, Run
+from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits
 from orchestration.patterns.consensus import Kind, key_of
 from tests.agents.clusters import Cluster, cluster
@@ -80,15 +80,20 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
 async def test_a_sum_is_thought_over_several_times_and_voted_on(
     nats: RunningNats, model_folder: Path
 ) -> None:
+    question = "What is 2 + 3?"
     async with two_nodes(nats, model_folder) as running:
         text, ended = await perform(
-            running, "What is 2 + 3?", "self-consistency", settings={"samples": 5, "temperature": 0.3}
+            running,
+            question,
+            "self-consistency",
+            settings={"samples": 5, "temperature": 0.3},
+            sampling=Sampling(max_tokens=160, seed=1),
         )
     report = ended.report["self-consistency"]
     assert report["kind"] == "number"
     assert report["answer"] in text
     assert len(ended.steps) + report["calls_cut"] == 5
-    question, answers = "What is 2 + 3?", {step.name: step.text for step in ended.steps}
+    answers = {step.name: step.text for step in ended.steps}
     agreed = {
         key_of(Kind.NUMBER, answers[f"voice {voice['voice']}"], question)
         for voice in report["voices"]

@@ -139,6 +139,15 @@ async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
     assert answer.text == "7\n\nCorrection: 8"
 
 
+async def test_what_was_told_stays_where_it_is_tied() -> None:
+    ask = Paced({"voice 1": "7", "voice 2": "8"}, turns=("voice 2", "voice 1"))
+    stage = set_up(voted(samples=2), ask)
+    parts, _ = await play(ensemble, stage)
+    assert parts == ["8"]
+    assert stage.report["ensemble"]["answer"] == "8"
+    assert stage.report["ensemble"]["voices"][1]["agrees"]
+
+
 async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> None:
     turns = tuple(f"voice {number}" for number in range(1, 6))
     ask = Paced({"coordinator": "7", "voice 3": "9"}, turns=turns)

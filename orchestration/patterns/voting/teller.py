@@ -40,6 +40,16 @@ class Teller:
             async for part in parts:
                 yield part
 
+    def kept(self, tally: Tally) -> Tally:
+        """The tally where what was told stands for its party, and leads whatever that is tied with: nothing
+        is corrected without need."""
+        tied = [party for party in tally.parties if party.weight == tally.parties[0].weight]
+        told = next((party for party in tied if self._told in party.voices), None)
+        if told is None or self._told is None:
+            return tally
+        others = (party for party in tally.parties if party is not told)
+        return replace(tally, parties=(replace(told, spokesman=self._told), *others))
+
     async def last(self, tally: Tally, answers: Mapping[int, Answer]) -> AsyncGenerator[Part | Answer, None]:
         """Tell the outcome where it is not what was told; then the whole as the `Answer`."""
         leader = tally.leader

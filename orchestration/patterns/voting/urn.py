@@ -43,10 +43,15 @@ class Urn:
 
     async def tally(self) -> Tally:
         """Of what is in, whatever the order it came in."""
-        sound = {number: answer.text for number, answer in self._sorted() if not is_garbage(answer.text)}
+        guide = self._stage.run.guide
+        sound = {
+            number: answer.text
+            for number, answer in self._sorted()
+            if guide is not None or not is_garbage(answer.text)
+        }
         kind = self._kind
         if kind is Kind.AUTO:
-            kind = kind_of(self.question, list(sound.values()), self._stage.run.guide)
+            kind = kind_of(self.question, list(sound.values()), guide)
         ballots = [
             ballot
             for number in sound

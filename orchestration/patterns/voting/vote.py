@@ -71,6 +71,7 @@ class Vote:
         spoiled = tally.leader is None
         if spoiled:
             tally = await self.urn.of_spoiled()
+        tally = self.teller.kept(tally)
         await self.minutes.close(tally, self.urn, self.crowd, spoiled=spoiled)
         async with aclosing(self.teller.last(tally, self.urn.answers)) as items:
             async for item in items:
