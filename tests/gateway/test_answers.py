@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 from openai import BadRequestError, OpenAI
-from openai.types.chat import ChatCompletionUserMessageParam
+from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 
 from actors.node.backends.onnx import OnnxBackend
 from tests.fixtures.cluster import Cluster, running_cluster
@@ -160,3 +160,19 @@ def test_a_single_run_names_its_step_in_the_answer(client: OpenAI) -> None:
     assert len(orchestra["steps"]) == 1
     assert (orchestra["steps"][0]["node"], orchestra["steps"][0]["model"]) == ("onnx", CHAT)
     assert orchestra["steps"][0]["seconds"] > 0
+
+
+def test_an_ensemble_says_who_agreed_and_refuses_more_voices_than_there_may_be(client: OpenAI) -> None:
+    def ask(**settings: object) -> ChatCompletion:
+        extra = {"orchestra": {"settings": settings}}
+        return client.chat.completions.create(model="orchestra/ensemble", messages=CAPITAL, extra_body=extra)
+
+    answer = ask(temperature=0, early=False)
+    assert answer.model_extra is not None
+    report = answer.model_extra["orchestra"]["report"]["ensemble"]
+    assert answer.choices[0].message.content == report["answer"]
+    assert [voice["agrees"] for voice in report["voices"]] == [True, True, True]
+    assert report["agreement"] == 1
+    with pytest.raises(BadRequestError, match="less than or equal to 16") as caught:
+        ask(samples=17)
+    assert caught.value.param == "orchestra.settings.samples"
