@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
 from actors.node.backends.base import Backend
 from actors.node.backends.echo import EchoBackend, EchoSettings
@@ -17,7 +18,7 @@ from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits
-from orchestration.patterns.consensus import Kind, key_of
+from orchestration.patterns.consensus import ALIKE, Kind, clusters, key_of, likeness
 from tests.agents.clusters import Cluster, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder
@@ -26,6 +27,13 @@ from tests.fixtures.nats import RunningNats
 MODEL = "smollm2-135m"
 SLOW = "slow"
 SETTINGS = AgentsSettings(limits=Limits(final_tokens=48), drain_timeout_s=5)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Embedder]:
+    made = Embedder(minilm_folder())
+    yield made
+    made.close()
 
 
 @asynccontextmanager
@@ -75,6 +83,44 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
     assert report["answer"] in (step.text.strip() for step in ended.steps)
     assert len(ended.steps) == 4
     assert ended.usage.completion_tokens == sum(voice["tokens"] for voice in report["voices"])
+
+
+@pytest.mark.parametrize(
+    ("same", "others"),
+    [
+        (
+            (
+                "The capital of France is Paris.",
+                "Paris is the capital of France.",
+                "Paris",
+                "France's capital city is Paris, which lies on the Seine.",
+            ),
+            ("The capital of France is Lyon.", "It is Marseille, a city in the south."),
+        ),
+        (
+            ("Bees make honey.", "Bees produce honey from nectar.", "Honey."),
+            ("Bees do not make honey.", "Bees make paper nests."),
+        ),
+        (
+            (
+                "Leaves turn red in autumn because chlorophyll breaks down and anthocyanins become visible.",
+                "In autumn the green chlorophyll disappears and red pigments called anthocyanins show.",
+            ),
+            (
+                "Leaves turn red because the tree burns them with the heat of the sun.",
+                "The cold freezes the leaves, which makes them red.",
+            ),
+        ),
+        (("World War II ended in 1945.", "The war ended in 1945."), ("World War II ended in 1939.",)),
+    ],
+)
+async def test_the_real_embeddings_tell_answers_that_say_the_same_from_those_that_do_not(
+    same: tuple[str, ...], others: tuple[str, ...], embedder: Embedder
+) -> None:
+    alike = likeness((*same, *others), await embedder.vectors((*same, *others)))
+    first, *rest = clusters(alike, ALIKE)
+    assert first == list(range(len(same)))
+    assert all(len(group) == 1 for group in rest)
 
 
 async def test_a_sum_is_thought_over_several_times_and_voted_on(

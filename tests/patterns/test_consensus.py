@@ -208,6 +208,13 @@ def test_complete_linkage_does_not_chain() -> None:
     assert clusters(alike, 0.8) == [[0, 1], [2]]
 
 
+def test_where_no_two_texts_agree_the_one_most_like_all_others_leads() -> None:
+    alike = np.array([[1, 0.2, 0.6], [0.2, 1, 0.7], [0.6, 0.7, 1]])
+    ballots = [Ballot(voice=number, text="", weight=1) for number in (1, 2, 3)]
+    tally = count(Kind.TEXT, ballots, (), alike, 0.8)
+    assert [party.voices for party in tally.parties] == [(3,), (2,), (1,)]
+
+
 @st.composite
 def matrices(draw: st.DrawFn) -> np.ndarray:  # type: ignore[type-arg]
     size = draw(st.integers(1, 7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,9 @@ _NEGATIONS = frozenset(
 )
 
 
-def likeness(texts: Sequence[str], vectors: Sequence[Sequence[float]] | Matrix | None = None) -> Matrix:
+def likeness(
+    texts: Sequence[str], vectors: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]] | None = None
+) -> Matrix:
     """How alike each two of `texts` are: the cosine of their `vectors` (of length 1), else the share of
     content words in common (Sørensen-Dice). Embeddings are blind to what turns a statement round: where one
     of two statements denies and the other does not, or their numbers differ, they are not alike at all. A

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from orchestration.patterns.consensus.kinds import Kind
 from orchestration.patterns.consensus.likeness import Matrix, clusters, medoid
@@ -31,8 +33,8 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Parties with the leader first: more weight, then the voice that is named first. `spoiled` voices
-    answered, but not the question."""
+    """Parties with the leader first: more weight, of free texts what is most like all others, then the voice
+    that is named first. `spoiled` voices answered, but not the question."""
 
     kind: Kind
     parties: tuple[Party, ...]
@@ -69,18 +71,12 @@ def count(
             by_key.setdefault(ballot.key, []).append(at)
         groups = list(by_key.values())
     weights = [ballot.weight for ballot in ballots]
-    parties = [
-        Party(
-            voices=tuple(ballots[at].voice for at in group),
-            weight=sum(weights[at] for at in group),
-            spokesman=ballots[medoid(group, alike, weights)].voice,
-        )
-        for group in groups
-    ]
-    parties.sort(key=lambda party: (-party.weight, min(party.voices)))
-    return Tally(kind, tuple(parties), tuple(spoiled))
-
-
-def dissent(tally: Tally, texts: Mapping[int, str]) -> list[tuple[Party, str]]:
-    """The answers that the leader's is not, each with the text that stands for it."""
-    return [(party, texts[party.spokesman]) for party in tally.parties[1:]]
+    ranked: list[tuple[float, float, int, Party]] = []
+    for group in groups:
+        best = medoid(group, alike, weights)
+        weight = sum(weights[at] for at in group)
+        central = round(float(alike[best] @ np.asarray(weights)), 9) if kind is Kind.TEXT else 0.0
+        voices = tuple(ballots[at].voice for at in group)
+        ranked.append((-weight, -central, min(voices), Party(voices, weight, ballots[best].voice)))
+    ranked.sort(key=lambda each: each[:3])
+    return Tally(kind, tuple(party for *_, party in ranked), tuple(spoiled))
