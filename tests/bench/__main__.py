@@ -31,6 +31,7 @@ FIGURES = {
     "warming": "time to the first token from a cold and from a warmed model, and the share of cold starts",
     "hedging": "time to the first token with a second node for late ones and without, and what it adds",
     "keep_alive": "1,000 generations at work kept from redelivery: CPU of the dispatcher and of nats-server",
+    "ensemble": "three voices against their slowest: wall time; and the tokens that the quorum saves",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
 }

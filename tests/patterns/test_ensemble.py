@@ -109,7 +109,7 @@ async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None
     assert ask.stopped == ["voice 3"]
     report = stage.report["ensemble"]
     assert report["stopped_early"] is True
-    assert (report["calls_cut"], report["tokens_saved"]) == (1, 4)  # (6 + 7) / 2, less the 2 it wrote
+    assert (report["calls_cut"], report["tokens_saved"]) == (1, 8)  # of 6 + 7 + 2 written, two ended
     assert report["test"]["probability"] == 1
 
 

@@ -123,8 +123,18 @@ class Minutes:
         return said
 
     def _saved(self, urn: Urn, quiet: Sequence[Voice]) -> int:
-        """Tokens that the voices which were stopped, or never begun, would still have written, were they as
-        long as the mean of those that ended: an estimate."""
-        lengths = [answer.usage.completion_tokens for answer in urn.answers.values()]
-        mean = sum(lengths) / len(lengths)
-        return round(sum(max(0.0, mean - self.written.get(voice.number, 0)) for voice in quiet))
+        """Tokens that the voices which were stopped, or never begun, would still have written: an estimate.
+
+        Those that end first are the short ones, so their mean says too little. Lengths are taken to be
+        exponential, those of stopped voices known from below (Epstein and Sobel, JASA 48, 1953): the mean
+        is what all have written, by the number of those that ended; and as much is still to come of any that
+        speaks, up to its limit.
+        """
+        ended = [answer.usage.completion_tokens for answer in urn.answers.values()]
+        so_far = {voice.number: self.written.get(voice.number, 0) for voice in quiet}
+        mean = (sum(ended) + sum(so_far.values())) / len(ended)
+        left = (
+            min(mean, (voice.sampling.max_tokens or mean + so_far[voice.number]) - so_far[voice.number])
+            for voice in quiet
+        )
+        return round(sum(max(0.0, each) for each in left))
