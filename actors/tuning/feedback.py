@@ -30,7 +30,7 @@ class NoSuchRun(OrchestraError):
 
 
 class NotEnded(OrchestraError):
-    """The run is still being performed."""
+    """The run is still being performed, or came to no answer."""
 
     status = 409
     code = "run_not_ended"
@@ -115,7 +115,7 @@ class FeedbackDesk:
         if not allowed(known.caller):
             raise _unknown(run)
         if known.state != "ended":
-            raise NotEnded(f"run {run!r} has not ended", param="run")
+            raise NotEnded(f"run {run!r} has no answer yet", param="run")
         return known, entry.revision
 
 

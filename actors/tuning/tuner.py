@@ -23,7 +23,7 @@ from orchestration.tuning.analysis import Analysis, shipped
 from orchestration.tuning.bandit import Chosen, best, choose
 from orchestration.tuning.features import KINDS, Kind
 from orchestration.tuning.profiles import Arm
-from orchestration.tuning.records import Judged, judged_by_itself, weights
+from orchestration.tuning.records import Judged, judged_by_failure, judged_by_itself, weights
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,13 @@ class RunTuning:
             return None
         arm = next((arm for arm in arms if known is not None and arm.name == known.arm), None)
         return Chosen(arm, known.why) if arm is not None and known is not None else None
+
+    def failed(self, error: OrchestraError) -> None:
+        if self._chosen is None:
+            return
+        judged = judged_by_failure(self._chosen.arm.name, error)
+        if judged is not None and self.kind is not None:
+            self.tuner.learn(self.kind, judged)
 
     async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
         """Write down what the user's feedback will be about, and learn what the run itself teaches."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
@@ -55,9 +56,14 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     await stage.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
     await stage.progress(f"auto chose {arm.pattern}, {arm.profile.name}: {_looks(analysis)} ({chosen.why})")
     stage.run = _tuned(run, stage, analysis, chosen, settings)
-    async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
-        async for item in items:
-            yield item
+    try:
+        async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
+            async for item in items:
+                yield item
+    except OrchestraError as error:
+        if stage.advisor is not None:
+            stage.advisor.failed(error)
+        raise
 
 
 def look(messages: Sequence[ChatMessage]) -> Analysis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from orchestration.errors import OrchestraError
 from orchestration.messages import Run
 from orchestration.tuning.analysis import Analysis
 from orchestration.tuning.bandit import Chosen
@@ -16,3 +17,6 @@ class Advisor(Protocol):
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
         """One of `arms`; of the same run always the same, whoever performs it."""
+
+    def failed(self, error: OrchestraError) -> None:
+        """What was chosen came to nothing."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, OrchestraError
+
 KEEP = 0.995
 """Of all earlier judgements, at each new one: about the latest 200 count, so that a model that was replaced
 is judged anew (discounted Thompson sampling, Raj and Kalyani 2017, arXiv:1707.09727)."""
@@ -138,6 +140,13 @@ def judged_by_itself(arm: str | None, report: Mapping[str, Any], *, tokens: floa
     )
 
 
+def judged_by_failure(arm: str, error: OrchestraError) -> Judged | None:
+    """What an error teaches of the way to answer: nothing, where it was of machines or of the caller."""
+    if not isinstance(error, BackendFailed | InvalidGuide | ContextTooLong):
+        return None
+    return Judged(arm=arm, quality=0.0)
+
+
 def judged_by_user(arm: str | None, score: float, models: tuple[str, ...]) -> Judged:
     """What a user's `score` from -1 to 1 teaches: of the way to answer, and of the models that did."""
     quality = (score + 1) / 2
@@ -151,12 +160,17 @@ def judged_by_user(arm: str | None, score: float, models: tuple[str, ...]) -> Ju
 
 
 def critic_score(report: Mapping[str, Any]) -> float | None:
-    """The last verdict of MAESTRO's critic, from 0 to 1; None where there was none."""
+    """The last verdict of MAESTRO's critic, who gives 1 to 10 for all or for each criterion, as 0 to 1; None
+    where there was none."""
     maestro = report.get("maestro")
     verdicts = maestro.get("verdicts") if isinstance(maestro, Mapping) else None
     if not isinstance(verdicts, list) or not verdicts or not isinstance(verdicts[-1], Mapping):
         return None
     score = verdicts[-1].get("score")
+    scores = verdicts[-1].get("scores")
+    if isinstance(scores, Mapping) and scores:
+        numbers = [each for each in scores.values() if isinstance(each, int | float)]
+        score = sum(numbers) / len(numbers) if numbers else None
     return min(1.0, max(0.0, (score - 1) / 9)) if isinstance(score, int | float) else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.errors import InvalidRequest
+from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
 from orchestration.patterns import Stage
 from orchestration.patterns.auto import auto
@@ -25,10 +25,14 @@ class Advice:
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.offered: list[str] = []
+        self.failures: list[OrchestraError] = []
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
         self.offered = [arm.name for arm in arms]
         return Chosen(next(arm for arm in arms if arm.pattern == self.pattern), "as told")
+
+    def failed(self, error: OrchestraError) -> None:
+        self.failures.append(error)
 
 
 async def told(text: str = HARD, **fields: Any) -> tuple[dict[str, Any], Scripted, Stage]:
@@ -137,6 +141,16 @@ async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> Non
     assert stage.report["auto"]["pattern"] == "ensemble"
     assert stage.report["auto"]["why"] == "as told"
     assert {"strict/single", "strict/maestro", "strict/ensemble"} <= set(advice.offered)
+
+
+async def test_an_advisor_hears_that_what_it_chose_came_to_nothing() -> None:
+    advice, error = Advice("single"), BackendFailed("broken")
+    stage = Stage(make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0)
+    stage.advisor = advice
+    with pytest.raises(BackendFailed):
+        async for _ in auto(stage.run, stage):
+            pass
+    assert advice.failures == [error]
 
 
 async def test_what_was_chosen_is_told_to_programs_that_watch() -> None:

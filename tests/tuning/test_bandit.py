@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestration.errors import BackendFailed, Cancelled, InvalidRequest, NoNode
 from orchestration.tuning.analysis import analyse
 from orchestration.tuning.bandit import best, choose, cost, expected
 from orchestration.tuning.profiles import Arm, arms
@@ -21,6 +22,7 @@ from orchestration.tuning.records import (
     Record,
     Tally,
     critic_score,
+    judged_by_failure,
     judged_by_itself,
     judged_by_user,
     weights,
@@ -135,6 +137,19 @@ def test_a_critics_verdict_and_the_voices_of_an_ensemble_teach_without_any_user(
     assert record.arms == {}
     alone = {"ensemble": {"voices": voices[:2]}}
     assert weights(Record().after(judged_by_itself(None, alone, tokens=1, seconds=1))) == {}
+
+
+def test_a_verdict_of_several_criteria_counts_as_their_mean() -> None:
+    verdict = {"scores": {"right": 10, "clear": 1}}
+    assert critic_score({"maestro": {"verdicts": [verdict]}}) == pytest.approx(0.5)
+
+
+def test_a_failure_of_the_way_to_answer_counts_against_it_and_one_of_machines_does_not() -> None:
+    judged = judged_by_failure("x/maestro", BackendFailed("no form"))
+    assert judged is not None
+    assert Record().after(judged).tally("x/maestro").bad == 1
+    for error in (NoNode("gone"), Cancelled("left"), InvalidRequest("nothing asked")):
+        assert judged_by_failure("x/maestro", error) is None
 
 
 @pytest.mark.parametrize(
