@@ -26,6 +26,7 @@ from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect
 from orchestration.messages import ChatMessage, Ended, Run, Step
 from orchestration.patterns import COORDINATOR, Answer, Kept, Outlet, Recall, Stage, find_pattern
+from orchestration.tuning.durations import Durations
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,7 @@ class Coordinator(Actor):
         self.settings = settings
         self.embedder = embedder
         self.tuner = tuner
+        self.durations = Durations()
         self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
 
     async def on_run(self, pulled: PulledRun) -> Ended:
@@ -109,6 +111,7 @@ class Coordinator(Actor):
             stage.steps = pulled.steps
             stage.outlet = pulled.outlet
             stage.recall = Recall(pulled.records, pulled.known)
+            stage.durations = self.durations
             stage.spending.deadline_s = pulled.envelope.remaining(0) or None
             pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
             began = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ASCII_PER_TOKEN = 3.0
 """English runs at about 4 characters a token; code, names and digits at 2 to 3."""
 OTHER_PER_TOKEN = 0.8
@@ -26,6 +28,18 @@ def clip(text: str, tokens: int) -> str:
     tail = _fitting(text[::-1], tokens / 3)
     kept = text[len(text) - tail :] if tail else ""
     return text[:head].rstrip() + NOTE.format(len(text) - head - tail) + kept.lstrip()
+
+
+def clip_fairly(texts: Sequence[str], tokens: int) -> list[str]:
+    """Like `clip`, for texts that have about `tokens` tokens together: what short ones leave of their shares
+    goes to the others (max-min fairness)."""
+    needs = [estimate_tokens(text.strip()) for text in texts]
+    cut, left = list(texts), float(tokens)
+    for done, at in enumerate(sorted(range(len(texts)), key=needs.__getitem__)):
+        share = left / (len(texts) - done)
+        cut[at] = clip(texts[at], int(share))
+        left -= min(needs[at], share)
+    return cut
 
 
 def clip_end(text: str, tokens: int) -> str:

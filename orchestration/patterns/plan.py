@@ -8,7 +8,7 @@ held to the schema always writes a plan that can be carried out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.listed import read_list
 
 STAGES = 3
 REASON_CHARS = 160
@@ -110,7 +111,11 @@ def parse_plan(text: str, specialists: Collection[str], max_steps: int) -> Plan:
 
     Raises `InvalidPlan` when no step is left.
     """
-    reason, raw, whole = _read(text)
+    try:
+        value, raw, whole = read_list(text, "steps")
+    except ValueError as error:
+        raise InvalidPlan(str(error)) from error
+    reason = value.get("reason", "")
     mended = [] if whole else ["it was cut off"]
     kept: list[PlanStep] = []
     for item in raw:
@@ -132,33 +137,4 @@ def parse_plan(text: str, specialists: Collection[str], max_steps: int) -> Plan:
     if not kept:
         raise InvalidPlan("; ".join(mended) or "it names no step")
     kept.sort(key=lambda step: step.stage)
-    return Plan(reason.strip(), tuple(kept), "; ".join(mended))
-
-
-def _read(text: str) -> tuple[str, list[Any], bool]:
-    """Reason, raw steps, and whether the text was whole JSON."""
-    start = text.find("{")
-    if start < 0:
-        raise InvalidPlan("it is not JSON")
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
-    except (json.JSONDecodeError, RecursionError):
-        return "", list(_whole_steps(text)), False
-    steps = value.get("steps")
-    reason = value.get("reason", "")
-    return (reason if isinstance(reason, str) else ""), (steps if isinstance(steps, list) else []), True
-
-
-def _whole_steps(text: str) -> Iterator[Any]:
-    """The complete objects of the list of steps in a text that was cut off."""
-    decoder = json.JSONDecoder()
-    at = text.find("[", text.find('"steps"'))
-    while at >= 0:
-        at = text.find("{", at)
-        if at < 0:
-            return
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
-            return
-        yield value
+    return Plan(reason.strip() if isinstance(reason, str) else "", tuple(kept), "; ".join(mended))

@@ -24,6 +24,7 @@ from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
 from orchestration.tuning.advice import Advisor
+from orchestration.tuning.durations import Durations
 
 COORDINATOR = "coordinator"
 CRITIC = "critic"
@@ -66,6 +67,8 @@ class Stage:
         """Knows the steps that were done before, when a run is taken up."""
         self.advisor: Advisor | None = None
         """Knows how earlier runs went, where anybody keeps that."""
+        self.durations = Durations()
+        """Knows how long agents take for a task, from earlier runs of the process too."""
         self.spending = Spending(
             run.budget,
             clock=clock,

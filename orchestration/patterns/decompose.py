@@ -1,0 +1,109 @@
+"""`orchestra/decompose`: a question is split into a graph of subtasks, and answered from what they bring.
+
+    plan ──▶ task 1 ─┬─▶ task 3 ──▶ synthesis (streamed)
+             task 2 ─┘
+
+A subtask begins the moment its inputs are there. One that fails is tried again, then what is left is planned
+anew, once, or goes on without it. A plan that cannot be used, twice, makes it a `single`. What an answer is
+without is said in its notes and its report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from pydantic import Field
+
+from orchestration.errors import BudgetSpent
+from orchestration.messages import ChatMessage, Run
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.graph import Bounds, Crew, Graph, Order, Planner, account, partial, passed_on
+from orchestration.patterns.single import final_sampling, single
+from orchestration.patterns.stage import COORDINATOR, Stage
+
+
+class DecomposeSettings(PatternSettings):
+    """How a question is split up, and how its subtasks are done."""
+
+    max_tasks: int = Field(default=6, ge=1, le=16)
+    max_depth: int = Field(default=4, ge=1, le=16)
+    """Subtasks that wait for each other in a row."""
+    max_parallel: int = Field(default=8, ge=1, le=32)
+    """Subtasks at work at once."""
+    order: Order = "critical-path"
+    """Which begin first where not all can: those on which the longest rest hangs, by the times that were
+    measured; or those that could begin first."""
+    replan: bool = True
+    """Whether what is left is planned anew, once, when a subtask fails twice."""
+
+
+@pattern("decompose", settings=DecomposeSettings)
+async def decompose(
+    run: Run, stage: Stage, settings: DecomposeSettings
+) -> AsyncGenerator[Part | Answer, None]:
+    """Splits the question into subtasks that need each other, and does at once what can be done at once.
+
+    Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
+    """
+    talk = Conversation.of(run.messages, stage.limits)
+    bounds = Bounds(specialists=stage.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth)
+    planner = Planner(stage, talk, bounds)
+    graph = await planner.plan() if bounds.specialists else None
+    crew = await _carried_out(graph, planner, settings) if graph is not None else None
+    if crew is None or not crew.done:
+        why = "there was no usable plan" if crew is None else "no subtask could be done within the budget"
+        await stage.note(f"{why}: the coordinator answered alone")
+        ending = single.inside(run, stage)
+    else:
+        ending = _synthesis(run, stage, talk, crew)
+    async with aclosing(ending) as items:
+        async for item in items:
+            yield item
+
+
+async def _carried_out(graph: Graph, planner: Planner, settings: DecomposeSettings) -> Crew:
+    """Raises the first error when every subtask failed, unless the budget had a part in that."""
+    stage = planner.stage
+    crew = Crew(stage, planner.talk, graph, order=settings.order, max_parallel=settings.max_parallel)
+    await crew.perform(planner if settings.replan else None)
+    stage.report["decompose"] = account(crew)
+    if crew.done:
+        said = partial(crew)
+        if said:
+            await stage.note(said)
+    elif not crew.is_out_of_budget and crew.failures[0].error is not None:
+        raise crew.failures[0].error
+    return crew
+
+
+async def _synthesis(
+    run: Run, stage: Stage, talk: Conversation, crew: Crew
+) -> AsyncGenerator[Part | Answer, None]:
+    """The answer, from the results that no other subtask has seen; those themselves, where the budget does
+    not reach for it."""
+    ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
+    found = passed_on((*ends, *crew.missing), crew.tokens)
+    request = (
+        f"{talk}\n\nNotes from the team:\n{found}\n\n"
+        "Answer the question clearly and directly, using what is right in the notes."
+    )
+    messages = (*talk.system(), ChatMessage(role="user", content=request))
+    sampling = final_sampling(run, stage.limits)
+    try:
+        async with aclosing(
+            stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
+        ) as items:
+            async for item in items:
+                yield item
+    except BudgetSpent as error:
+        await stage.note(f"these are the results of the subtasks themselves: {error.message}")
+        best = ends[-1].answer
+        assert best is not None
+        text = "\n\n".join(result.text for result in ends)
+        async with aclosing(stage.say(replace(best, text=text))) as items:
+            async for item in items:
+                yield item

@@ -1,0 +1,142 @@
+"""The coordinator's plan as a graph of subtasks: what it may look like, how it is asked for and read.
+
+The schema lets a task use earlier ones only, so that a model which is held to it cannot write a cycle, use a
+task that is not there, or ask someone unknown. A model that is not held to it may; `validation` finds out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestration.messages import ChatMessage
+from orchestration.patterns.graph.task import Graph, Task
+from orchestration.patterns.graph.validation import Bounds, Draft, faults
+from orchestration.patterns.listed import read_list
+
+TASK_CHARS = 100
+MOST_INPUTS = 3
+"""Of one task, so that each still has a fair share of what can be passed on."""
+TOKENS_PER_TASK = 72
+"""Of a plan in JSON: 35 around a task of `TASK_CHARS`."""
+
+
+class InvalidGraph(ValueError):
+    """What the coordinator wrote cannot be carried out; the text says why."""
+
+
+def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
+    """The JSON schema that guides the plan; every list and text is bounded, so that it ends. Ids count from
+    `first`."""
+    ids = range(first, first + bounds.max_tasks)
+    return {
+        "type": "object",
+        "properties": {
+            "tasks": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": bounds.max_tasks,
+                "prefixItems": [_task_schema(each, sorted(bounds.known), bounds, first) for each in ids],
+            }
+        },
+        "required": ["tasks"],
+        "additionalProperties": False,
+    }
+
+
+def _task_schema(number: int, known: Sequence[int], bounds: Bounds, first: int) -> dict[str, Any]:
+    before = [*known, *(range(first, number) if bounds.max_depth > 1 else ())]
+    inputs: dict[str, Any] = {"type": "array", "maxItems": min(MOST_INPUTS, len(before))}
+    if before:
+        inputs["items"] = {"type": "integer", "enum": before}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "integer", "enum": [number]},
+            "specialist": {"type": "string", "enum": sorted(bounds.specialists)},
+            "task": {"type": "string", "minLength": 5, "maxLength": TASK_CHARS},
+            "inputs": inputs,
+        },
+        "required": ["id", "specialist", "task", "inputs"],
+        "additionalProperties": False,
+    }
+
+
+def graph_request(question: str, specialists: Mapping[str, str], bounds: Bounds) -> tuple[ChatMessage, ...]:
+    """What the coordinator is asked. The example before the question is what a small model goes by;
+    everything before the question is the same in every run, so that it is computed once."""
+    offered = "\n".join(f"- {name}: {said}" for name, said in specialists.items())
+    rules = (
+        "Split a question into subtasks; do not answer it. The specialists:\n"
+        f"{offered}\n"
+        f"Write 1 to {bounds.max_tasks} subtasks about the question, each for one specialist. Its inputs are "
+        "the ids of earlier subtasks whose results it needs: those without inputs are done at the same time. "
+        "Reply in JSON."
+    )
+    return (
+        ChatMessage(role="user", content=f"{rules}\n\nQuestion: Is tea better than coffee if I sleep badly?"),
+        ChatMessage(role="assistant", content=json.dumps({"tasks": _example(list(specialists), bounds)})),
+        ChatMessage(role="user", content=question),
+    )
+
+
+def _example(names: Sequence[str], bounds: Bounds) -> list[dict[str, object]]:
+    tasks = (
+        ("List how much caffeine tea and coffee have", ()),
+        ("Explain how caffeine affects sleep", ()),
+        ("Weigh tea against coffee for a bad sleeper", (1, 2)),
+    )
+    return [
+        {"id": number, "specialist": names[(number - 1) % len(names)], "task": task, "inputs": list(inputs)}
+        for number, (task, inputs) in enumerate(tasks, 1)
+        if number <= bounds.max_tasks and (not inputs or bounds.max_depth > 1)
+    ]
+
+
+def parse_graph(text: str, bounds: Bounds, first: int = 1) -> Graph:
+    """The plan in `text`, its tasks numbered from `first`. A text that was cut off keeps its whole tasks, and
+    of the same task given twice to the same specialist one is left; that is said in `mended`.
+
+    Raises `InvalidGraph` that says everything which is wrong.
+    """
+    try:
+        _, raw, whole = read_list(text, "tasks")
+        drafts = [Draft.model_validate(item) for item in raw]
+    except ValidationError as error:
+        at = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in at["loc"])
+        raise InvalidGraph(f"a task cannot be read: {where}: {at['msg']}") from error
+    except ValueError as error:
+        raise InvalidGraph(str(error)) from error
+    wrong = faults(drafts, bounds)
+    if wrong:
+        raise InvalidGraph("; ".join(wrong))
+    tasks, twice = _numbered(drafts, bounds, first)
+    mended = ["it was cut off"] if not whole else []
+    mended += [f"the same task was given twice to {name}" for name in twice]
+    return Graph(tuple(tasks), "; ".join(mended))
+
+
+def _numbered(drafts: Sequence[Draft], bounds: Bounds, first: int) -> tuple[list[Task], list[str]]:
+    """The tasks, each behind those it needs and else as they were written; and whose were given twice."""
+    numbers = {str(each): each for each in bounds.known}
+    given: dict[tuple[str, str], int] = {}
+    tasks: list[Task] = []
+    twice: list[str] = []
+    waiting = list(drafts)
+    while waiting:
+        draft = next(each for each in waiting if all(needed in numbers for needed in each.inputs))
+        waiting.remove(draft)
+        key = (draft.specialist.lower(), draft.task.casefold())
+        if key in given:
+            numbers[draft.id] = given[key]
+            twice.append(key[0])
+            continue
+        number = first + len(tasks)
+        inputs = tuple(sorted({numbers[needed] for needed in draft.inputs}))
+        tasks.append(Task(id=number, specialist=key[0], task=draft.task, inputs=inputs))
+        numbers[draft.id] = given[key] = number
+    return tasks, twice

@@ -1,0 +1,120 @@
+"""The coordinator's plans: the first, put right once, and another one for what is left of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
+from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.graph.plan import (
+    TOKENS_PER_TASK,
+    InvalidGraph,
+    graph_request,
+    graph_schema,
+    parse_graph,
+)
+from orchestration.patterns.graph.task import Graph, Task
+from orchestration.patterns.graph.validation import Bounds
+from orchestration.patterns.stage import COORDINATOR, Stage
+
+WRONG_TOKENS = 160
+"""Of a plan that is shown to its author again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Of one run."""
+
+    stage: Stage
+    talk: Conversation
+    bounds: Bounds
+
+    async def plan(self) -> Graph | None:
+        """None where there is none to be had. Raises what would fail any other step as well, such as
+        `NoNode`."""
+        messages = graph_request(str(self.talk), self.stage.specialists, self.bounds)
+        for attempt in (1, 2):
+            try:
+                text = await self._ask("plan" if attempt == 1 else "plan again", messages, self.bounds)
+                graph = parse_graph(text, self.bounds)
+            except (InvalidGuide, BackendFailed, BudgetSpent) as error:
+                await self.stage.progress(f"there is no plan: {error.message}")
+                return None
+            except InvalidGraph as error:
+                await self.stage.progress(f"the plan is not usable: {error}")
+                messages = (*messages, *_put_right(text, str(error)))
+                continue
+            await self._say("plan", graph)
+            return graph
+        return None
+
+    async def anew(self, graph: Graph, found: Mapping[int, str], failed: Mapping[int, str]) -> Graph | None:
+        """One more plan, for what is left: `found` are results by task, `failed` what the others failed with.
+        Its graph has the tasks that are done, and new ones. None where there is none."""
+        done = tuple(task for task in graph.tasks if task.id in found)
+        bounds = Bounds(
+            specialists=self.bounds.specialists,
+            max_tasks=len(graph.tasks) - len(done),
+            max_depth=self.bounds.max_depth,
+            known=tuple(task.id for task in done),
+        )
+        first = 1 + max(task.id for task in graph.tasks)
+        asked = graph_request(str(self.talk), self.stage.specialists, bounds)
+        messages = (*asked, *_what_is_left(graph, done, failed))
+        try:
+            text = await self._ask("plan anew", messages, bounds, first)
+            new = parse_graph(text, bounds, first)
+        except (InvalidGuide, BackendFailed, BudgetSpent, InvalidGraph) as error:
+            await self.stage.progress(f"there is no plan for what is left: {error}")
+            return None
+        await self._say("plan anew", new)
+        return Graph((*done, *new.tasks), new.mended)
+
+    async def _ask(self, name: str, messages: tuple[ChatMessage, ...], bounds: Bounds, first: int = 1) -> str:
+        tokens = max(self.stage.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)
+        answer = await self.stage.ask(
+            COORDINATOR,
+            messages,
+            name=name,
+            sampling=Sampling(
+                max_tokens=tokens,
+                seed=self.stage.run.sampling.seed,
+                temperature=None if name == "plan" else 0,
+            ),
+            guide=Guide(json_schema=graph_schema(bounds, first)),
+        )
+        return answer.text
+
+    async def _say(self, name: str, graph: Graph) -> None:
+        mended = f" (mended: {graph.mended})" if graph.mended else ""
+        await self.stage.progress(f"{name}{mended}: {graph}")
+        await self.stage.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
+
+
+def _told(task: Task) -> dict[str, object]:
+    return {"id": task.id, "specialist": task.specialist, "task": task.task, "inputs": list(task.inputs)}
+
+
+def _put_right(text: str, wrong: str) -> tuple[ChatMessage, ...]:
+    return (
+        ChatMessage(role="assistant", content=clip(text, WRONG_TOKENS) or "{}"),
+        ChatMessage(role="user", content=f"This cannot be carried out: {wrong}. Write the subtasks again."),
+    )
+
+
+def _what_is_left(graph: Graph, done: tuple[Task, ...], failed: Mapping[int, str]) -> tuple[ChatMessage, ...]:
+    tasks = [_told(task) for task in graph.tasks]
+    wrong = "; ".join(f"subtask {number} failed: {clip(why, 40)}" for number, why in failed.items())
+    results = ", ".join(str(task.id) for task in done)
+    return (
+        ChatMessage(role="assistant", content=json.dumps({"tasks": tasks})),
+        ChatMessage(
+            role="user",
+            content=f"There are results of {results}. But {wrong}. Write other subtasks for what is left; "
+            f"their inputs may be {results} too.",
+        ),
+    )
