@@ -13,7 +13,7 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
-from orchestration.patterns import Answer, Outcome, Outlet, Part, Pattern, Question, Stage
+from orchestration.patterns import Answer, Kept, Outcome, Outlet, Part, Pattern, Question, Recall, Stage
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
@@ -168,6 +168,25 @@ async def test_a_run_that_is_taken_up_goes_on_from_what_its_caller_has() -> None
         told = [item async for item in ensemble(stage.run, stage) if isinstance(item, Part)]
         new = [stage.outlet.new(part) for part in told]
         assert [part.text for part in new if part is not None] == parts
+
+
+async def test_a_run_that_is_taken_up_asks_no_voice_again_that_has_ended() -> None:
+    kept: dict[str, Kept] = {}
+
+    class Book:
+        async def keep(self, said: Kept) -> Kept:
+            return kept.setdefault(said.step.name, said)
+
+    script = {"voice 1": "7", "voice 2": "8", "voice 3": "It is 8."}
+    stage = set_up(voted(early=False), Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2")))
+    stage.recall = Recall(Book())
+    async with aclosing(ensemble(stage.run, stage)) as items:
+        assert isinstance(await anext(items), Part)  # then its coordinator dies
+    again = set_up(stage.run, ask := Scripted(script))
+    again.recall = Recall(Book(), dict(kept))
+    _, answer = await play(ensemble, again)
+    assert [question.name for question in ask.asked] == ["voice 3"]
+    assert answer.text.endswith("8")
 
 
 async def test_free_texts_agree_by_what_they_mean_and_the_medoid_speaks() -> None:

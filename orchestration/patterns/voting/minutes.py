@@ -45,7 +45,6 @@ class Minutes:
     async def counted(self, tally: Tally, urn: Urn, out: Sequence[Voice]) -> None:
         """Some have voted."""
         self.stands = tally.stands([voice.weight for voice in out])
-        votes = {number: at for at, party in enumerate(tally.parties, 1) for number in party.voices}
         await self.stage.event(
             "vote",
             answer_kind=tally.kind,
@@ -55,10 +54,11 @@ class Minutes:
             agreement=round(tally.agreement, 3),
             stands=round(self.stands, 3),
         )
-        if votes:
+        if tally.leader is not None:
+            lasting = f"; that stays the answer with probability {self.stands:.2f}" if out else ""
             await self.stage.progress(
-                f"vote: {len(votes)} of {len(self.voices)} voices, {len(tally.parties)} different answers; "
-                f"the leading one keeps its lead with probability {self.stands:.2f}"
+                f"vote: {len(tally.leader.voices)} of {len(urn.answers)} voices agree, "
+                f"{len(out)} still to come{lasting}"
             )
 
     async def close(self, tally: Tally, urn: Urn, crowd: Crowd, *, spoiled: bool) -> None:
