@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from orchestration.errors import OrchestraError
+from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
@@ -26,8 +26,8 @@ TEAM_TOKENS = 1500
 
 
 class AutoSettings(PatternSettings):
-    """`patterns` are those it may choose from besides `single`; None is all of which it knows something. Of
-    `models`, by kind of question, the first that lives is preferred."""
+    """`patterns` are those it may choose from besides `single`, also such as it knows nothing of; None is all
+    that it knows. Of `models`, by kind of question, the first that lives is preferred."""
 
     patterns: tuple[str, ...] | None = Field(default=None, max_length=32)
     models: dict[Kind, tuple[str, ...]] = Field(default_factory=dict)
@@ -41,7 +41,9 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     """
     analysis = look(run.messages)
     known = _patterns()
-    chosen = await _choose(run, stage, analysis, _allowed(run, settings, known))
+    allowed = _allowed(run, settings, known)
+    ways = arms(analysis, allowed, allowed & set(settings.patterns or ()))
+    chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
     arm = chosen.arm
     stage.report["auto"] = said = {
         "kind": analysis.kind,
@@ -81,21 +83,22 @@ def look(messages: Sequence[ChatMessage]) -> Analysis:
 def _patterns() -> dict[str, Pattern]:
     from orchestration.patterns.catalogue import PATTERNS  # which has this pattern in it
 
-    return PATTERNS
+    return {name: each for name, each in PATTERNS.items() if name != "auto"}
 
 
 def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:
     """A fixed form of answer, or a small budget, leaves a team little to add."""
+    for name in settings.patterns or ():
+        if name not in known:
+            raise InvalidRequest(
+                f"orchestra.settings.patterns: no pattern {name!r}; there are {', '.join(sorted(known))}",
+                param="orchestra.settings.patterns",
+            )
     budget = run.budget
     small = (budget.tokens is not None and budget.tokens < TEAM_TOKENS) or (budget.calls or 2) < 2
     if run.guide is not None or small:
         return {SINGLE}
-    return set(known) if settings.patterns is None else set(known) & {SINGLE, *settings.patterns}
-
-
-async def _choose(run: Run, stage: Stage, analysis: Analysis, allowed: set[str]) -> Chosen:
-    ways = arms(analysis, allowed)
-    return best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
+    return set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
 
 
 def _looks(analysis: Analysis) -> str:

@@ -93,12 +93,19 @@ TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
 """The share of good answers expected of a pattern other than `single`, where one is tried at all."""
 
 
-def arms(analysis: Analysis, patterns: Collection[str]) -> tuple[Arm, ...]:
-    """The ways to answer a question for which `patterns` can be had, the one thought best first."""
+UNKNOWN = 0.62
+"""The share expected of a pattern that somebody names and nothing is known of."""
+
+
+def arms(analysis: Analysis, patterns: Collection[str], named: Collection[str] = ()) -> tuple[Arm, ...]:
+    """The ways to answer a question for which `patterns` can be had, the one thought best first. Those
+    `named` are offered for every kind and level but small talk."""
     first, *others = PROFILES[analysis.kind]
     found = [Arm(profile=first, pattern=SINGLE, prior=_BEST)]
     found += [Arm(profile=each, pattern=SINGLE, prior=_LESS) for each in others]
-    teams = TEAMS[analysis.kind].get(analysis.level, {})
+    teams = dict(TEAMS[analysis.kind].get(analysis.level, {}))
+    if analysis.kind != "conversation":
+        teams |= {name: UNKNOWN for name in named if name not in teams and name != SINGLE}
     found += [
         Arm(profile=first, pattern=name, prior=prior) for name, prior in teams.items() if name in patterns
     ]

@@ -166,6 +166,24 @@ async def test_a_question_that_is_not_there_is_refused() -> None:
         await told("   ")
 
 
+async def test_a_pattern_that_is_named_is_offered_though_nothing_is_known_of_it() -> None:
+    advice, run = Advice("research"), make_run("Where is Machu Picchu?", settings={"patterns": ["research"]})
+    stage = Stage(run, Scripted({}), agents={}, clock=lambda: 0.0)
+    stage.advisor = advice
+    async for _ in auto(run, stage):
+        pass
+    assert stage.report["auto"]["pattern"] == "research"
+    _, ask, _ = await told("hello", settings={"patterns": ["research"]})
+    assert len(ask.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["quartet", "auto"])
+async def test_a_pattern_that_it_cannot_choose_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=name) as caught:
+        await told(settings={"patterns": [name]})
+    assert caught.value.param == "orchestra.settings.patterns"
+
+
 async def test_settings_that_name_no_kind_are_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"orchestra\.settings\.models"):
         await told(settings={"models": {"poetry": ["m"]}})

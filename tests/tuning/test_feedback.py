@@ -20,6 +20,7 @@ from actors.tuning.shelf import Shelf
 from orchestration.errors import UnknownModel
 from orchestration.tuning.features import KINDS
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.eventually import eventually
 
 PATH, CHAT = "/v1/feedback", "/v1/chat/completions"
 SETTINGS = GatewaySettings(
@@ -92,6 +93,20 @@ async def test_a_word_on_a_run_is_counted_and_another_one_replaces_it(
 async def test_a_run_of_any_pattern_takes_feedback(http: aiohttp.ClientSession) -> None:
     status, said = await give(http, {"run": await answered(http, "alice", "orchestra/maestro"), "score": 0.5})
     assert (status, said["pattern"]) == (200, "maestro")
+
+
+async def test_a_jobs_answer_takes_feedback_by_its_id(http: aiohttp.ClientSession) -> None:
+    body = {"model": "orchestra/auto", "messages": [{"role": "user", "content": "Who wrote Hamlet?"}]}
+    async with http.post("/v1/jobs", json=body, headers=bearer("alice")) as answer:
+        job = (await answer.json())["id"]
+
+    async def ended() -> bool:
+        async with http.get(f"/v1/jobs/{job}", headers=bearer("alice")) as answer:
+            return bool((await answer.json())["status"] == "succeeded")
+
+    await eventually(ended)
+    assert (await give(http, {"run": job, "score": "bad"}))[1]["kind"] == "factual"
+    assert (await give(http, {"run": job, "score": "bad"}, "bob"))[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,21 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
     await shelf.stop()
 
 
+async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> None:
+    nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("wise", "rash")]
+    settings = AgentsSettings(drain_timeout_s=5)
+    async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
+        shelf = running.team.tuner.shelf
+        await shelf.add(
+            "factual", [judged_by_user(None, 1, ("wise",)), judged_by_user(None, -1, ("rash",))] * 8
+        )
+        await eventually(lambda: shelf.record("factual").models.get("rash"))
+        run = make_run(running.asker, "ensemble", "What is the capital of France?")
+        _, ended, _ = await perform(running.asker, run)
+    weights = {voice["model"]: voice["weight"] for voice in ended.report["ensemble"]["voices"]}
+    assert weights == {"wise": 2.0, "rash": 0.5}
+
+
 async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
     await Bucket(bus, "tuning").put("conversation", b'{"arms": 3}')
     shelf = Shelf(bus)
