@@ -16,7 +16,7 @@ from orchestration.messages import ChatMessage, Guide, Sampling, Tool
 from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import last_question
-from orchestration.patterns.material import Source, before, fitting
+from orchestration.patterns.material import PLAIN, Source, before, fitting
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.support import Claim, claims_of, evidence, judged
 
@@ -38,6 +38,10 @@ class Material:
 
     def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
         return before(messages, self.sources)
+
+    def sampling(self, said: Sampling | None) -> Sampling | None:
+        """What was said, over what suits an answer from sources."""
+        return (said or Sampling()).over(PLAIN) if self.sources else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,12 @@ async def work(
     """
     material = await gathered(stage, agent, messages, name=name, query=query)
     answer = await stage.ask(
-        agent, material.before(messages), name=name, sampling=sampling, guide=guide, model=model
+        agent,
+        material.before(messages),
+        name=name,
+        sampling=material.sampling(sampling),
+        guide=guide,
+        model=model,
     )
     if not material.sources or guide is not None:
         return answer

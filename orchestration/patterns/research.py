@@ -28,7 +28,7 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     material = await gathered(stage, RESEARCH, run.messages, name="answer")
     if not material.sources:
         await stage.note("no source was found for this question")
-    sampling = final_sampling(run, stage.limits)
+    sampling = material.sampling(final_sampling(run, stage.limits))
     messages = material.before(run.messages)
     answer: Answer | None = None
     async with aclosing(

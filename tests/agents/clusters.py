@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.agents.embedder import Embedder
 from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
 from actors.agents.team import Team
@@ -15,6 +16,7 @@ from actors.asker import Asker
 from actors.declarations import shipped
 from actors.dispatcher.role import run_dispatcher
 from actors.dispatcher.settings import DispatcherSettings
+from actors.hands.hands import Hands
 from actors.node.backends.base import Backend
 from actors.node.node import Node
 from actors.node.role import run_node
@@ -57,9 +59,10 @@ async def cluster(
     *,
     others: Sequence[Backend] = (),
     embedder: Path | None = None,
+    equip: Callable[[Embedder | None], Hands] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Everything but a gateway. Each of `others` is one more node; `embedder` is the folder of a model that
-    the agents embed with."""
+    the agents embed with, and `equip` gives them their tools."""
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connection(url, "cluster"))
         await apply(bus, shipped())
@@ -70,7 +73,9 @@ async def cluster(
         ]
         await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
         team = await stack.enter_async_context(
-            run_agents(bus, settings or AgentsSettings(drain_timeout_s=5), system, embedder=embedder)
+            run_agents(
+                bus, settings or AgentsSettings(drain_timeout_s=5), system, embedder=embedder, equip=equip
+            )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))
         asker = Asker(callers)

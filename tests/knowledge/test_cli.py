@@ -19,15 +19,14 @@ from click.testing import CliRunner, Result
 from actors.agents.embedder import Embedder
 from actors.cli.knowledge import knowledge
 from actors.knowledge.errors import StoreBroken
-from actors.knowledge.ingest import TOGETHER, Added, Ingest
-from actors.knowledge.reader import Reader
+from actors.knowledge.ingest import TOGETHER, Added
 from actors.knowledge.schema import connect
-from actors.knowledge.settings import KnowledgeSettings
-from actors.knowledge.store import Store, documents, store_file
+from actors.knowledge.store import documents, store_file
 from actors.models.tokenizer import Tokenizer
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.process import orchestra
+from tests.knowledge.adding import ingest
 from tests.knowledge.documents import data_folder, encrypted, library, pdf
 
 SMALL_MB = 4
@@ -147,7 +146,7 @@ def test_a_kill_in_the_middle_leaves_the_store_whole_and_costs_a_few_passages(
     kept = staged(file)
     assert asked(file, "PRAGMA integrity_check") == "ok"
     assert documents(file) == []
-    added = asyncio.run(add_one(file, str(folder / "a-book.md"), tokenizer))
+    added = asyncio.run(add_one(data, str(folder / "a-book.md"), tokenizer))
     assert (added.passages, added.embedded) == (chapters, chapters - kept)
     assert run(data, "add", folder).stdout == f"1 unchanged, 3 added · {chapters + 5} passages\n"
     assert asked(file, "SELECT count(*) FROM vectors") == chapters + 5
@@ -155,14 +154,10 @@ def test_a_kill_in_the_middle_leaves_the_store_whole_and_costs_a_few_passages(
     assert staged(file) == 0
 
 
-async def add_one(file: Path, source: str, tokenizer: Tokenizer) -> Added:
-    settings = KnowledgeSettings()
+async def add_one(data: Path, source: str, tokenizer: Tokenizer) -> Added:
     embedder = Embedder(minilm_folder())
-    with Store(file, model="all-minilm-l6-v2", max_mb=100) as store, Reader(settings) as reader:
-        ingest = Ingest(
-            store, reader, embedder, lambda text: len(tokenizer.encode_sentence(text)) - 2, settings
-        )
-        added = await ingest.add(source)
+    async with ingest(data, embedder, tokenizer) as adding:
+        added = await adding.add(source)
     embedder.close()
     return added
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,13 @@ import pytest
 from actors.agents.embedder import Embedder
 from actors.knowledge.errors import UnreadableDocument
 from actors.knowledge.hand import KnowledgeHand
-from actors.knowledge.ingest import Ingest
-from actors.knowledge.reader import Reader
 from actors.knowledge.settings import KnowledgeSettings
-from actors.knowledge.store import Store, store_file
+from actors.knowledge.store import store_file
 from actors.models.tokenizer import Tokenizer
+from tests.knowledge.adding import ingest
 from tests.knowledge.documents import TEXTS, library
 
 SETTINGS = KnowledgeSettings()
-
-
-@asynccontextmanager
-async def ingest(data: Path, embedder: Embedder, tokenizer: Tokenizer) -> AsyncIterator[Ingest]:
-    with Store(store_file(data), model="minilm", max_mb=100) as store, Reader(SETTINGS) as reader:
-        yield Ingest(store, reader, embedder, lambda text: len(tokenizer.encode_sentence(text)) - 2, SETTINGS)
 
 
 async def found(hand: KnowledgeHand, query: str, most: int = 1) -> Sequence[dict[str, object]]:

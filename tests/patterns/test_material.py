@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import estimate_tokens
-from orchestration.patterns.material import HEAD, Source, before, fitting, quoted
+from orchestration.patterns.material import ASK, HEAD, Source, before, fitting, quoted
 
 QUESTION = ChatMessage(role="user", content="When does the harbour open?")
 BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -52,7 +52,7 @@ def test_sources_stand_before_the_question_in_the_users_message_and_nowhere_else
     assert messages[1].role == "user"
     assert messages[1].content == (
         f"{HEAD}\n\n[1] harbour.md › Hours\n> It opens at six.\n\n[2] harbour.md › Hours\n"
-        f"> Ferries go hourly.\n\n{QUESTION.content}"
+        f"> Ferries go hourly.\n\n{ASK}{QUESTION.content}"
     )
 
 
