@@ -13,7 +13,7 @@ from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
 from actors.node.backends.base import Backend
 from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.node.backends.onnx import OnnxBackend, OnnxSettings
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
@@ -38,9 +38,10 @@ def embedder() -> Iterator[Embedder]:
 
 @asynccontextmanager
 async def two_nodes(nats: RunningNats, folder: Path, *others: Backend) -> AsyncIterator[Cluster]:
-    backends = [OnnxBackend([folder]), *others]
+    """Two of the real model with two slots each, so that four voices need both."""
+    first, second = (OnnxBackend([folder], OnnxSettings(slots=2)) for _ in range(2))
     async with cluster(
-        nats.url, OnnxBackend([folder]), SETTINGS, others=backends, embedder=minilm_folder()
+        nats.url, first, SETTINGS, others=[second, *others], embedder=minilm_folder()
     ) as running:
         yield running
 
