@@ -23,7 +23,7 @@ from actors.settings import Settings, load
 from actors.up import connected
 from orchestration.errors import InvalidRequest
 
-PATTERNS = ("auto", "single", "self-consistency", "ensemble", "maestro", "decompose")
+PATTERNS = ("auto", "single", "self-consistency", "ensemble", "debate", "maestro", "decompose")
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
+from orchestration.patterns.debate import debate
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.ensemble import ensemble
@@ -15,7 +16,8 @@ from orchestration.patterns.single import single
 PREFIX = "orchestra/"
 
 PATTERNS: dict[str, Pattern] = {
-    each.name: each for each in (auto, decompose, ensemble, maestro, research, self_consistency, single)
+    each.name: each
+    for each in (auto, debate, decompose, ensemble, maestro, research, self_consistency, single)
 }
 
 

@@ -1,0 +1,84 @@
+"""`orchestra/debate`: debaters answer, criticise each other and improve, until a judge ends it.
+
+    round 1: all answer at once ──▶ round 2 … : critique, improved answer ──▶ synthesis (streamed)
+
+After multiagent debate (Du et al., "Improving Factuality and Reasoning in Language Models through Multiagent
+Debate", ICML 2024), with the critique in a guided form of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from pydantic import Field
+
+from orchestration.messages import Run
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.debating import MOST, Floor, Judge, Shown, panel
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.single import single
+from orchestration.patterns.stage import COORDINATOR, Stage
+
+
+class DebateSettings(PatternSettings):
+    """Who debates, for how long, and who judges."""
+
+    debaters: int = Field(default=3, ge=2, le=MOST)
+    rounds: int = Field(default=2, ge=1, le=5)
+    """At most, the first one of independent answers among them."""
+    roles: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=MOST
+    )
+    """In turns: names of agents, or standpoints to argue from."""
+    models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        default=(), max_length=MOST
+    )
+    """In turns. Empty: the caller's model, else all chat models that live."""
+    shown: Shown = "answers"
+    """What each sees of the others."""
+    judge: str = Field(default=COORDINATOR, min_length=1, max_length=64)
+    """The agent that writes the synthesis."""
+    agree_at: float = Field(default=1.0, gt=0.5, le=1)
+    """The share of debaters with the same position from which the debate is over."""
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    """Of debaters with the same model and role."""
+
+
+@pattern("debate", settings=DebateSettings)
+async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGenerator[Part | Answer, None]:
+    """Debaters answer, criticise each other and improve; a judge ends it and writes the synthesis.
+
+    A debater that fails or answers garbage drops out, which is said; when all fail the first error is
+    raised, and when none could be asked within the budget or makes sense, the coordinator answers alone.
+    """
+    debaters = panel(
+        run,
+        stage,
+        debaters=settings.debaters,
+        roles=settings.roles,
+        models=settings.models,
+        temperature=settings.temperature,
+    )
+    floor = Floor(stage, debaters, settings.shown)
+    judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds)
+    await stage.event("round", number=1, debaters=[str(debater) for debater in debaters])
+    await floor.open()
+    if not floor.positions:
+        if len(floor.errors) == len(debaters) and not floor.spent:
+            raise floor.errors[0]
+        await stage.note("no debater has an answer; the coordinator answers alone")
+        async with aclosing(single.inside(run, stage)) as items:
+            async for item in items:
+                yield item
+        return
+    number = 1
+    while await judge.after(number) is None:
+        number += 1
+        await stage.event("round", number=number, debaters=[str(debater) for debater in floor.debaters])
+        await floor.hold(number)
+    stage.report["debate"] = judge.report()
+    async with aclosing(judge.write()) as items:
+        async for item in items:
+            yield item

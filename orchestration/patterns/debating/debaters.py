@@ -1,0 +1,85 @@
+"""Who takes part in a debate, and what each of them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.messages import ChatMessage, Run, Sampling
+from orchestration.patterns.base import Answer
+from orchestration.patterns.debating.critique import Critique
+from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.voting import Voice, cast
+
+MOST = 6
+"""Debaters of one debate."""
+ROLES = ("reasoning", "research", COORDINATOR)
+"""Who debates where nobody says: those whose role is to be right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debater:
+    """`voice` is its number, model and weight. It speaks as `agent`; `standpoint` is what it argues for, ''
+    where it is free."""
+
+    voice: Voice
+    agent: str
+    standpoint: str = ""
+
+    @property
+    def number(self) -> int:
+        return self.voice.number
+
+    @property
+    def name(self) -> str:
+        return f"debater {self.number}"
+
+    def __str__(self) -> str:
+        model = f", {self.voice.model}" if self.voice.model else ""
+        return f"{self.name} ({self.standpoint or self.agent}{model})"
+
+    def system(self) -> tuple[ChatMessage, ...]:
+        """What it is told before every conversation."""
+        if not self.standpoint:
+            return ()
+        return (ChatMessage(role="system", content=f"Argue from this standpoint: {self.standpoint}"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A debater's answer as of one round. `changed` says that it holds something else than before, `kept`
+    that it has no new answer, and `why` is the reason of either: what it found weak in its own, or what went
+    wrong. `critique` is what it said in that round."""
+
+    answer: Answer
+    changed: bool = False
+    kept: bool = False
+    why: str = ""
+    critique: Critique | None = None
+
+
+def panel(
+    run: Run, stage: Stage, *, debaters: int, roles: Sequence[str], models: Sequence[str], temperature: float
+) -> list[Debater]:
+    """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
+    would be the same, in everything, are samples at `temperature`."""
+    names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
+    voices = cast(run, stage, models, debaters, temperature)[:MOST]
+    taken = [names[at % len(names)] for at in range(len(voices))]
+    kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
+    found = []
+    for voice, role in zip(voices, taken, strict=True):
+        said: dict[str, object] = {"max_tokens": stage.limits.specialist_tokens}
+        if run.sampling.seed is not None:
+            said["seed"] = run.sampling.seed + voice.number - 1
+        if kinds.count((voice.model, role)) > 1:
+            said["temperature"] = temperature
+        own = Voice(
+            number=voice.number,
+            model=voice.model,
+            weight=voice.weight,
+            sampling=Sampling.model_validate(said),
+        )
+        agent = role if role in stage.agents else COORDINATOR
+        found.append(Debater(voice=own, agent=agent, standpoint="" if agent == role else role))
+    return found

@@ -1,0 +1,236 @@
+"""The floor of a debate: debaters take it, round after round, until the judge ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
+from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.patterns.base import Answer
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.consensus import ALIKE, Kind, Tally, asked_kind, cut_short, is_garbage, key_of
+from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.debating.critique import (
+    Critique,
+    InvalidCritique,
+    critique_request,
+    critique_schema,
+    parse_critique,
+)
+from orchestration.patterns.debating.debaters import Debater, Position
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting.urn import Urn
+from orchestration.patterns.voting.voices import instructed
+
+Shown = Literal["answers", "answers and critique", "summary"]
+Speak = Callable[[Debater], Awaitable[Position]]
+REMARK_TOKENS = 40
+"""Of each remark that is passed on."""
+
+
+class Floor:
+    """Of one run. `debaters` are those still in; `positions` hold the last of each that had one."""
+
+    def __init__(self, stage: Stage, debaters: Sequence[Debater], shown: Shown) -> None:
+        """Raises `InvalidRequest` when nothing is asked."""
+        self.stage = stage
+        self.debaters = list(debaters)
+        self.positions: dict[int, Position] = {}
+        self.dropped: list[tuple[Debater, int, str]] = []
+        """With the round, and why."""
+        self.errors: list[OrchestraError] = []
+        self.tally = Tally(Kind.TEXT, ())
+        self.asked_forms = self.usable_forms = 0
+        self.spent = False
+        """Whether the budget did not reach for a step."""
+        self.talk = Conversation.of(stage.run.messages, stage.limits)
+        self.urn = Urn(stage, Kind.AUTO, ALIKE)
+        self._shown = shown
+
+    @property
+    def agreement(self) -> float:
+        """The share of all debaters still in, by their weight, that hold the leading position."""
+        weight = sum(debater.voice.weight for debater in self.debaters)
+        leader = self.tally.leader
+        return leader.weight / weight if leader is not None and weight else 0.0
+
+    @property
+    def changes(self) -> int:
+        """Debaters that changed their mind in the last round."""
+        return sum(position.changed for position in self.positions.values())
+
+    async def open(self) -> None:
+        """The first round: all answer at once, and see nothing of each other."""
+        replies = await self._at_once(self._answer)
+        for debater, reply in zip(list(self.debaters), replies, strict=True):
+            if isinstance(reply, OrchestraError):
+                await self._out(debater, 1, reply)
+            elif is_garbage(reply.answer.text):
+                await self._drop(debater, 1, "says nothing that makes sense")
+            else:
+                self._hold(debater, reply)
+        await self._count()
+
+    async def hold(self, number: int) -> None:
+        """A later round: each sees the others' last answers, criticises them, and improves its own."""
+        replies = await self._at_once(lambda debater: self._improve(debater, number))
+        before = {debater.number: self.positions[debater.number] for debater in self.debaters}
+        for debater, reply in zip(list(self.debaters), replies, strict=True):
+            if isinstance(reply, BudgetSpent):
+                self._hold(debater, _kept(before[debater.number], "the budget did not reach for a new one"))
+            elif isinstance(reply, OrchestraError):
+                await self._out(debater, number, reply)
+            elif not self._is_one(reply.answer):
+                kept = _kept(before[debater.number], "the new one was no answer to the question")
+                self._hold(debater, replace(kept, critique=reply.critique))
+            else:
+                self._hold(debater, reply)
+        await self._count()
+        for debater in self.debaters:
+            position, old = self.positions[debater.number], before[debater.number].answer.text
+            if position.answer.text != old:
+                same = await self.urn.alike(self.tally.kind, old, position.answer.text)
+                position = replace(position, changed=not same)
+            if not (position.changed or position.kept):
+                position = replace(position, why="")
+            self.positions[debater.number] = position
+
+    async def _at_once(self, speak: Speak) -> list[Position | OrchestraError]:
+        async def heard(debater: Debater) -> Position | OrchestraError:
+            try:
+                return await speak(debater)
+            except OrchestraError as error:
+                self.spent = self.spent or isinstance(error, BudgetSpent)
+                return error
+
+        async with asyncio.TaskGroup() as tasks:
+            speaking = [tasks.create_task(heard(debater)) for debater in self.debaters]
+        return [task.result() for task in speaking]
+
+    async def _answer(self, debater: Debater) -> Position:
+        asked = ChatMessage(role="user", content=str(self.talk))
+        return Position(answer=await self._ask(debater, asked, f"round 1 / {debater.name}"))
+
+    async def _improve(self, debater: Debater, number: int) -> Position:
+        name = f"round {number} / {debater.name}"
+        own = clip(self.positions[debater.number].answer.text, self.stage.limits.passed_tokens)
+        others = self._others(debater)
+        critique = await self._criticise(debater, own, others, name)
+        remarks = [critique.mine, critique.weaknesses] if critique is not None else []
+        said = "\n\nRemarks:\n" + "\n".join(f"- {remark}" for remark in remarks) if remarks else ""
+        asked = (
+            f"{self.talk}\n\nYour answer so far:\n{own}\n\n{others}{said}\n\n"
+            "Answer the question clearly and directly, using what is right in the answers."
+        )
+        answer = await self._ask(debater, ChatMessage(role="user", content=asked), name)
+        return Position(answer=answer, why=critique.mine if critique else "", critique=critique)
+
+    async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
+        """None where the form cannot be used: the answer does without."""
+        self.asked_forms += 1
+        sampling = Sampling(max_tokens=self.stage.limits.verdict_tokens, seed=debater.voice.sampling.seed)
+        messages = critique_request(str(self.talk), own, others)
+        try:
+            answer = await self.stage.ask(
+                debater.agent,
+                (*debater.system(), *messages),
+                name=f"{name}: critique",
+                sampling=sampling,
+                guide=Guide(json_schema=critique_schema()),
+                model=debater.voice.model,
+            )
+            critique = parse_critique(answer.text)
+        except (InvalidCritique, InvalidGuide, BackendFailed) as error:
+            await self.stage.progress(f"{name}: goes on without its critique: {error}")
+            return None
+        self.usable_forms += 1
+        return critique
+
+    async def _ask(self, debater: Debater, asked: ChatMessage, name: str) -> Answer:
+        run = self.stage.run
+        messages: tuple[ChatMessage, ...] = (*self.talk.system(), *debater.system(), asked)
+        if run.guide is None:
+            messages = instructed(messages, asked_kind(self.urn.question), think=False)
+        return await self.stage.ask(
+            debater.agent,
+            messages,
+            name=name,
+            sampling=debater.voice.sampling,
+            guide=run.guide,
+            model=debater.voice.model,
+        )
+
+    def _others(self, debater: Debater) -> str:
+        """What `debater` sees of the others, of about twice `passed_tokens`, however many they are."""
+        tokens = self.stage.limits.passed_tokens
+        if self._shown == "summary":
+            return self._summary(tokens)
+        others = [other for other in self.debaters if other.number != debater.number]
+        each = min(tokens, 2 * tokens // len(others))
+        shown = []
+        for other in others:
+            position = self.positions[other.number]
+            text = f"{other.name.capitalize()}:\n{clip(position.answer.text, each)}"
+            if self._shown == "answers and critique" and position.critique is not None:
+                text += f"\nIts criticism: {clip(position.critique.weaknesses, REMARK_TOKENS)}"
+            shown.append(text)
+        return "\n\n".join(shown)
+
+    def _summary(self, tokens: int) -> str:
+        """How many hold which position, and one text of each."""
+        parties = self.tally.parties
+        each = min(tokens, 2 * tokens // max(1, len(parties)))
+        return "\n\n".join(
+            f"{len(party.voices)} of {len(self.debaters)} debaters say:\n"
+            f"{clip(self.positions[party.spokesman].answer.text, each)}"
+            for party in parties
+        )
+
+    def _is_one(self, answer: Answer) -> bool:
+        """Whether it answers the question, as far as its kind tells."""
+        kind, guide = self.tally.kind, self.stage.run.guide
+        if is_garbage(answer.text):
+            return False
+        if kind is Kind.TEXT:
+            return True
+        whole = answer.finish_reason == "stop"
+        return not cut_short(kind, answer.text, whole=whole) and (
+            key_of(kind, answer.text, self.urn.question, guide) is not None
+        )
+
+    def _hold(self, debater: Debater, position: Position) -> None:
+        self.positions[debater.number] = position
+        self.urn.add(debater.voice, position.answer)
+
+    async def _out(self, debater: Debater, number: int, error: OrchestraError) -> None:
+        self.errors.append(error)
+        if isinstance(error, BudgetSpent):  # the stage says so itself
+            self._remove(debater, number, error.message)
+        else:
+            await self._drop(debater, number, error.message)
+
+    async def _drop(self, debater: Debater, number: int, why: str) -> None:
+        self._remove(debater, number, why)
+        await self.stage.note(f"went on without {debater}: {why}")
+
+    def _remove(self, debater: Debater, number: int, why: str) -> None:
+        self.debaters.remove(debater)
+        self.dropped.append((debater, number, why))
+
+    async def _count(self) -> None:
+        """How the positions stand."""
+        if not self.debaters:  # what was held before is the best there is
+            return
+        for debater, _, _ in self.dropped:
+            self.positions.pop(debater.number, None)
+            self.urn.answers.pop(debater.number, None)
+        self.tally = await self.urn.tally()
+        if self.tally.leader is None:
+            self.tally = await self.urn.of_spoiled()
+
+
+def _kept(position: Position, why: str) -> Position:
+    return replace(position, changed=False, kept=True, why=why, critique=None)
