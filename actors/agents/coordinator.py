@@ -86,33 +86,8 @@ class Coordinator(Actor):
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
             pulled.envelope = replace(pulled.envelope.under(trace), pattern=run.pattern)
-            colleagues = Colleagues(
-                bus=self.bus,
-                asker=self.asker,
-                registry=self.registry,
-                cluster=self.settings.cluster,
-                writer=pulled.writer,
-                happenings=pulled.happenings,
-                envelope=pulled.envelope,
-                accept_timeout_s=self.settings.accept_timeout_s,
-                hands=self.hands,
-                embedder=self.embedder,
-            )
-            stage = Stage(
-                run,
-                colleagues,
-                agents=self.agents,
-                clock=time.perf_counter,
-                limits=self.settings.limits,
-                models=[card for card in self.registry.cards.values() if card.kind == "chat"],
-                defaults=self.settings.patterns,
-            )
+            stage = self._stage(pulled)
             tuning = self._tuning(stage, pulled)
-            stage.steps = pulled.steps
-            stage.outlet = pulled.outlet
-            stage.recall = Recall(pulled.records, pulled.known)
-            stage.durations = self.durations
-            stage.spending.deadline_s = pulled.envelope.remaining(0) or None
             pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
             began = time.perf_counter()
             answer = await self._perform(run, stage, pulled)
@@ -136,6 +111,36 @@ class Coordinator(Actor):
             notes=tuple(stage.notes),
             report=stage.report,
         )
+
+    def _stage(self, pulled: PulledRun) -> Stage:
+        """Where the run is performed, with all that is known of it already."""
+        colleagues = Colleagues(
+            bus=self.bus,
+            asker=self.asker,
+            registry=self.registry,
+            cluster=self.settings.cluster,
+            writer=pulled.writer,
+            happenings=pulled.happenings,
+            envelope=pulled.envelope,
+            accept_timeout_s=self.settings.accept_timeout_s,
+            hands=self.hands,
+            embedder=self.embedder,
+        )
+        stage = Stage(
+            pulled.run,
+            colleagues,
+            agents=self.agents,
+            clock=time.perf_counter,
+            limits=self.settings.limits,
+            models=[card for card in self.registry.cards.values() if card.kind == "chat"],
+            defaults=self.settings.patterns,
+        )
+        stage.steps = pulled.steps
+        stage.outlet = pulled.outlet
+        stage.recall = Recall(pulled.records, pulled.known)
+        stage.durations = self.durations
+        stage.spending.deadline_s = pulled.envelope.remaining(0) or None
+        return stage
 
     def _tuning(self, stage: Stage, pulled: PulledRun) -> RunTuning | None:
         """What earlier runs teach this one."""

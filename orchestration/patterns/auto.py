@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from orchestration.errors import InvalidRequest, OrchestraError
-from orchestration.messages import ChatMessage, Run
+from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
@@ -25,12 +25,20 @@ TEAM_TOKENS = 1500
 """A budget below that is best spent on one answer."""
 
 
+class Parameters(Sampling):
+    """`Sampling`, with unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class AutoSettings(PatternSettings):
     """`patterns` are those it may choose from besides `single`, also such as it knows nothing of; None is all
-    that it knows. Of `models`, by kind of question, the first that lives is preferred."""
+    that it knows. By kind of question the first of `models` that lives is preferred, and `parameters` go over
+    those of the profile."""
 
     patterns: tuple[str, ...] | None = Field(default=None, max_length=32)
     models: dict[Kind, tuple[str, ...]] = Field(default_factory=dict)
+    parameters: dict[Kind, Parameters] = Field(default_factory=dict)
 
 
 @pattern("auto", settings=AutoSettings)
@@ -111,6 +119,8 @@ def _looks(analysis: Analysis) -> str:
 def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
     """The run with the parameters and the model chosen, where the caller said none."""
     profile = chosen.arm.profile.sampled(analysis, stage.limits.final_tokens)
+    if analysis.kind in settings.parameters:
+        profile = settings.parameters[analysis.kind].over(profile)
     alive = {card.name for card in stage.models}
     preferred = (name for name in settings.models.get(analysis.kind, ()) if name in alive)
     return run.model_copy(

@@ -107,6 +107,15 @@ async def test_the_callers_own_parameters_and_model_go_over_the_profile() -> Non
     assert question.model == "mine"
 
 
+async def test_parameters_of_the_settings_go_over_the_profile_and_under_the_callers() -> None:
+    settings = {"parameters": {"creative": {"temperature": 0.5, "top_p": 0.8}}}
+    _, ask, _ = await told("Write a poem about the moon", sampling=Sampling(top_p=0.6), settings=settings)
+    sampling = ask.question("answer").sampling
+    assert (sampling.temperature, sampling.top_p, sampling.presence_penalty) == (0.5, 0.6, 0.3)
+    with pytest.raises(InvalidRequest, match="warmth"):
+        await told(settings={"parameters": {"creative": {"warmth": 1}}})
+
+
 async def test_the_first_preferred_model_that_lives_answers_its_kind() -> None:
     ask = Scripted({})
     settings = {"models": {"creative": ["gone", "poet"], "code": ["coder"]}}
