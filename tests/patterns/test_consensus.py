@@ -17,6 +17,7 @@ from orchestration.patterns.consensus import (
     asked_kind,
     clusters,
     count,
+    examples_of,
     is_garbage,
     key_of,
     kind_of,
@@ -130,6 +131,23 @@ def test_programs_that_differ_in_names_and_comments_only_are_one() -> None:
     assert key_of(Kind.CODE, "int f(int x) { return x; } // C", "") == key_of(
         Kind.CODE, "int f(int x){\n return x;\n}", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "examples"),
+    [
+        (">>> f(2)\n4\n>>> f([1, 2])\n[2, 1]", [("f(2)", "4"), ("f([1, 2])", "[2, 1]")]),
+        ("assert f(2) == 4\nassert g('a(b)') == \"x\"", [("f(2)", "4"), ("g('a(b)')", "'x'")]),
+        ("So that f(2) -> 4, f(3) -> 9.", [("f(2)", "4"), ("f(3)", "9")]),
+        ("`rev('ab')` returns `'ba'`. rev('') should return ''.", [("rev('ab')", "'ba'"), ("rev('')", "''")]),
+        ("even(4) => True; even(3) => False", [("even(4)", "True"), ("even(3)", "False")]),
+        ("Write add(a, b) that returns their sum", []),
+        ("f(2)\n4, then f(__import__('os')) == 1", []),
+        ("f(" * 5_000, []),
+    ],
+)
+def test_examples_of_a_program_are_found_in_the_question(text: str, examples: list[tuple[str, str]]) -> None:
+    assert [(example.call, example.expected) for example in examples_of(text)] == examples
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
-from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling
+from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import Answer, Kept, Outcome, Outlet, Part, Pattern, Question, Recall, Stage
+from orchestration.patterns.base import Use
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
@@ -221,6 +222,82 @@ async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_
     assert [note for note in stage.notes if "compared by their words" in note] == [
         "the answers were compared by their words: no live node serves an embedding model"
     ]
+
+
+DOUBLE = "Write a Python function double(x), so that double(2) == 4 and double(0) == 0."
+
+
+@dataclass
+class Running(Paced):
+    """The code agent's tool runs the program, as Python's own `exec` does."""
+
+    async def use(self, use: Use) -> ToolResult:
+        self.used.append(use)
+        space: dict[str, Any] = {}
+        exec(use.arguments["code"], space)
+        outcomes = []
+        for example in use.arguments["examples"]:
+            value = repr(eval(example["call"], space))
+            outcomes.append({"value": value, "error": "", "passed": value == example["expected"]})
+        return ToolResult(data={"outcomes": outcomes})
+
+
+async def test_programs_that_pass_the_examples_beat_the_many_that_do_not() -> None:
+    ask = Running(
+        {
+            "voice 1": "```python\ndef double(x):\n    return x ** 2\n```",
+            "voice 2": "```python\ndef double(x):\n    return x + 1\n```",
+            "voice 3": "```python\ndef double(n):\n    return n + 1\n```",
+            "voice 4": "```python\ndef double(x):\n    return x + x\n```",
+        },
+        hands={"code": {"python": ToolResult()}},
+    )
+    _, answer = await play(ensemble, stage := set_up(voted(text=DOUBLE, samples=4, early=False), ask))
+    report = stage.report["ensemble"]
+    assert report["kind"] == "code"
+    assert report["examples_passed"] == 1
+    assert [voice["agrees"] for voice in report["voices"]] == [
+        True,
+        False,
+        False,
+        True,
+    ]  # 2 ** 2 is 4 as well
+    assert "x ** 2" in answer.text
+    assert report["dissent"][0]["voices"] == [2, 3]
+    assert [use.name for use in ask.used] == [f"voice {number} / examples" for number in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [BackendFailed("away"), ToolResult(error="off"), ToolResult(data={"outcomes": [{"value": "4"}]})],
+)
+async def test_where_a_tool_cannot_run_them_programs_agree_by_their_structure_too(
+    result: ToolResult | BackendFailed,
+) -> None:
+    ask = Scripted({"coordinator": "def double(x): return x * 2"}, hands={"code": {"python": result}})
+    _, _, stage = await perform(ensemble, voted(text=DOUBLE, early=False), ask)
+    assert stage.report["ensemble"]["agreement"] == 1
+    assert "examples_passed" not in stage.report["ensemble"]
+
+
+async def test_without_a_tool_that_runs_them_programs_agree_by_their_structure() -> None:
+    script = {"voice 1": "def double(x): return x * 2", "voice 2": "def double(n):\n  return n * 2"}
+    _, _, stage = await perform(
+        ensemble, voted(text=DOUBLE, early=False), Scripted(script | {"voice 3": "def double(x): return 4"})
+    )
+    report = stage.report["ensemble"]
+    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
+    assert "examples_passed" not in report
+
+
+async def test_a_program_that_passes_all_examples_ends_the_vote() -> None:
+    program = "def double(x): return x + x"
+    hands = {"code": {"python": ToolResult()}}
+    ask = Running({"voice 1": program}, mute={"voice 2": 0, "voice 3": 0}, hands=hands)
+    async with asyncio.timeout(5):
+        text, _, _ = await perform(ensemble, voted(text=DOUBLE), ask)
+    assert text == program
+    assert ask.stopped == ["voice 2", "voice 3"]
 
 
 async def test_weights_of_models_decide() -> None:

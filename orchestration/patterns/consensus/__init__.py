@@ -1,5 +1,7 @@
 """What several answers to one question agree on: pure functions by the kind of answer."""
 
+from orchestration.patterns.consensus.code import code_in
+from orchestration.patterns.consensus.examples import Example, examples_of
 from orchestration.patterns.consensus.kinds import Kind, asked_kind, cut_short, is_garbage, key_of, kind_of
 from orchestration.patterns.consensus.likeness import ALIKE, OVERLAP, clusters, likeness, medoid
 from orchestration.patterns.consensus.quorum import TEST, stays_ahead
@@ -10,13 +12,16 @@ __all__ = [
     "OVERLAP",
     "TEST",
     "Ballot",
+    "Example",
     "Kind",
     "Party",
     "Tally",
     "asked_kind",
     "clusters",
+    "code_in",
     "count",
     "cut_short",
+    "examples_of",
     "is_garbage",
     "key_of",
     "kind_of",

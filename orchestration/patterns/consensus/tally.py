@@ -14,27 +14,31 @@ from orchestration.patterns.consensus.quorum import stays_ahead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ballot:
-    """What one voice answered. `key` is None where it is no answer to this question, or free text."""
+    """What one voice answered. `key` is None where it is no answer to this question, or free text. `merit` is
+    the share of the question's examples that it passes, where that was tried."""
 
     voice: int
     text: str
     weight: float = 1.0
     key: str | None = None
+    merit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Voices that gave the same answer. `spokesman` is the voice whose text stands for it."""
+    """Voices that gave the same answer. `spokesman` is the voice whose text stands for it, `merit` that of
+    its ballots."""
 
     voices: tuple[int, ...]
     weight: float
     spokesman: int
+    merit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Parties with the leader first: more weight, of free texts what is most like all others, then the voice
-    that is named first. `spoiled` voices answered, but not the question."""
+    """Parties with the leader first: more merit, then more weight, of free texts what is most like all
+    others, then the voice that is named first. `spoiled` voices answered, but not the question."""
 
     kind: Kind
     parties: tuple[Party, ...]
@@ -51,9 +55,13 @@ class Tally:
         return self.parties[0].weight / cast if cast else 0.0
 
     def stands(self, out: Sequence[float]) -> float:
-        """The probability that the leader leads when the voices `out`, by their weights, have voted too."""
+        """The probability that the leader leads when the voices `out`, by their weights, have voted too. Who
+        passes all examples cannot be beaten; whoever passes some can be by any that is out."""
         if not self.parties:
             return 0.0
+        merit = self.parties[0].merit
+        if merit is not None and out:
+            return float(merit == 1)
         leader, *others = (party.weight for party in self.parties)
         return stays_ahead(leader, max(others, default=0.0), sum(others), out)
 
@@ -71,12 +79,13 @@ def count(
             by_key.setdefault(ballot.key, []).append(at)
         groups = list(by_key.values())
     weights = [ballot.weight for ballot in ballots]
-    ranked: list[tuple[float, float, int, Party]] = []
+    ranked: list[tuple[float, float, float, int, Party]] = []
     for group in groups:
         best = medoid(group, alike, weights)
         weight = sum(weights[at] for at in group)
         central = round(float(alike[best] @ np.asarray(weights)), 9) if kind is Kind.TEXT else 0.0
-        voices = tuple(ballots[at].voice for at in group)
-        ranked.append((-weight, -central, min(voices), Party(voices, weight, ballots[best].voice)))
-    ranked.sort(key=lambda each: each[:3])
+        voices, merit = tuple(ballots[at].voice for at in group), ballots[best].merit
+        party = Party(voices, weight, ballots[best].voice, merit)
+        ranked.append((-(merit or 0.0), -weight, -central, min(voices), party))
+    ranked.sort(key=lambda each: each[:4])
     return Tally(kind, tuple(party for *_, party in ranked), tuple(spoiled))

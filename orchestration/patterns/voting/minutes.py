@@ -83,7 +83,8 @@ class Minutes:
     def _report(self, tally: Tally, urn: Urn, crowd: Crowd) -> dict[str, Any]:
         leader = tally.parties[0]
         quiet = [*crowd.cut, *crowd.silent]
-        return {
+        examples = {"examples_passed": round(leader.merit, 3)} if leader.merit is not None else {}
+        return examples | {
             "kind": tally.kind,
             "answer": urn.answers[leader.spokesman].text.strip(),
             "agreement": round(tally.agreement, 3),

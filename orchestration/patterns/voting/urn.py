@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer
@@ -20,6 +21,7 @@ from orchestration.patterns.consensus import (
 from orchestration.patterns.consensus.kinds import cut_short
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting.trials import Trials
 from orchestration.patterns.voting.voices import Voice
 
 
@@ -36,6 +38,7 @@ class Urn:
         self._weights: dict[int, float] = {}
         self._vectors: dict[str, list[float]] = {}
         self._embeds = True
+        self._trials = Trials(stage, self.question)
 
     def add(self, voice: Voice, answer: Answer) -> None:
         self.answers[voice.number] = answer
@@ -57,6 +60,8 @@ class Urn:
             for number in sound
             if (ballot := self._ballot(kind, number)).key is not None or kind is Kind.TEXT
         ]
+        if kind is Kind.CODE and guide is None:
+            ballots = [await self._tried(ballot) for ballot in ballots]
         return await self._count(kind, ballots)
 
     async def of_spoiled(self) -> Tally:
@@ -83,6 +88,11 @@ class Urn:
         if kind is not Kind.TEXT and not cut_short(kind, answer.text, whole=answer.finish_reason == "stop"):
             key = key_of(kind, answer.text, self.question, guide)
         return Ballot(voice=number, text=answer.text, weight=self._weights[number], key=key)
+
+    async def _tried(self, ballot: Ballot) -> Ballot:
+        """Programs that do the same on the question's examples agree, however they are written."""
+        trial = await self._trials.of(ballot.voice, ballot.text)
+        return ballot if trial is None else replace(ballot, key=trial.key, merit=trial.merit)
 
     async def _count(self, kind: Kind, ballots: Sequence[Ballot]) -> Tally:
         texts = [ballot.text for ballot in ballots]

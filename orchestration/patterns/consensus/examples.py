@@ -1,0 +1,92 @@
+"""The examples that a question gives of what a program is to do."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+MOST = 16
+"""Examples of one question."""
+_MOST_CALLS = 64
+"""Calls in a text that are looked at."""
+
+_CALL = re.compile(r"(?<![\w.])[A-Za-z_]\w*\(")
+_GIVES = re.compile(
+    r"\s*`?\s*(?:==|=>|->|→|⇒|\n|,?\s*(?:should|must)\s+(?:return|give|be|equal)\b|,?\s*(?:returns?|gives?|equals?)\b"
+    r"|\s=)\s*`?\s*"
+)
+_MOST_CHARS = 200
+"""Of a call, and of what it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`call` is Python source, `expected` the `repr` of a literal: `Example("f([1, 2])", "[2, 1]")`."""
+
+    call: str
+    expected: str
+
+
+def examples_of(text: str) -> tuple[Example, ...]:
+    """Of doctests, `assert f(2) == 4`, `f(2) == 4`, `f(2) -> 4`, `f(2) returns 4` and the like, in their
+    order, the first `MOST`. Nothing is run: calls are parsed, and what they give has to be a literal."""
+    found: dict[str, Example] = {}
+    for match in islice(_CALL.finditer(text), _MOST_CALLS):
+        if len(found) == MOST:
+            break
+        call = _call(text[match.start() : match.start() + _MOST_CHARS])
+        if call is None:
+            continue
+        after = text[match.start() + len(call) :][: 2 * _MOST_CHARS]
+        gives = _GIVES.match(after)
+        if gives is None or ("\n" in gives[0] and not _prompted(text, match.start())):
+            continue
+        expected = _literal(after[gives.end() :].split("\n")[0][:_MOST_CHARS])
+        if expected is not None:
+            found.setdefault(call, Example(call, expected))
+    return tuple(found.values())
+
+
+def _call(text: str) -> str | None:
+    """The shortest beginning of `text` that is a call of a name, with literals only."""
+    for end in _ends(text, ")"):
+        try:
+            tree = ast.parse(text[:end], mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+            return None
+        given = [*tree.args, *(keyword.value for keyword in tree.keywords)]
+        return text[:end] if all(_value(ast.unparse(each)) is not None for each in given) else None
+    return None
+
+
+def _literal(text: str) -> str | None:
+    """The longest beginning of `text` that is a literal, as its `repr`; a sentence's `.` or `,` is none of
+    it."""
+    for end in range(len(text), 0, -1):
+        value = None if text[:end].rstrip().endswith((",", ".")) else _value(text[:end])
+        if value is not None:
+            return value
+    return None
+
+
+def _value(source: str) -> str | None:
+    try:
+        return repr(ast.literal_eval(source.strip()))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def _ends(text: str, mark: str) -> Iterator[int]:
+    """The ends of beginnings of `text` that close with `mark`."""
+    for match in re.finditer(re.escape(mark), text):
+        yield match.end()
+
+
+def _prompted(text: str, at: int) -> bool:
+    """Whether the line of `at` begins as a doctest does, whose answer is the next line."""
+    return text[:at].rpartition("\n")[2].strip().startswith(">>>")

@@ -1,0 +1,80 @@
+"""What the programs of a vote do on the examples that the question gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import Field, ValidationError
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import Wire
+from orchestration.patterns.consensus import Example, code_in, examples_of
+from orchestration.patterns.stage import Stage
+
+AGENT, TOOL = "code", "python"
+
+
+class Outcome(Wire):
+    """Of one example: the `repr` of what the call gave, or the error it raised."""
+
+    value: str | None = None
+    error: str = ""
+    passed: bool
+
+
+class Tried(Wire):
+    """What the tool answers: an outcome for each example, in their order."""
+
+    outcomes: tuple[Outcome, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """`key` is what the program did, `merit` the share of the examples that it passed."""
+
+    key: str
+    merit: float
+
+
+class Trials:
+    """Of one run. Programs are run by the code agent's tool; where it has none, or the question gives no
+    examples, nothing is tried."""
+
+    def __init__(self, stage: Stage, question: str) -> None:
+        self._stage = stage
+        self._examples: Sequence[Example] | None = None
+        self._question = question
+        self._tried: dict[int, Trial | None] = {}
+
+    async def of(self, voice: int, answer: str) -> Trial | None:
+        """What the program of a voice does; None where it was not tried."""
+        if self._examples is None:
+            self._examples = await self._offered()
+        if self._examples and voice not in self._tried:
+            self._tried[voice] = await self._try(voice, answer, self._examples)
+        return self._tried.get(voice)
+
+    async def _offered(self) -> Sequence[Example]:
+        """The examples, where there is a tool that tries them."""
+        examples = examples_of(self._question)
+        try:
+            tools = await self._stage.tools(AGENT) if examples else ()
+        except OrchestraError:
+            tools = ()
+        return examples if any(tool.name == TOOL for tool in tools) else ()
+
+    async def _try(self, voice: int, answer: str, examples: Sequence[Example]) -> Trial | None:
+        arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}
+        try:
+            result = await self._stage.use(AGENT, TOOL, arguments, name=f"voice {voice} / examples")
+            if result.error:
+                return None
+            tried = Tried.model_validate(result.data)
+        except (OrchestraError, ValidationError) as error:
+            await self._stage.progress(f"the program of voice {voice} was not tried: {error}")
+            return None
+        passed = sum(outcome.passed for outcome in tried.outcomes)
+        done = [(outcome.value, outcome.error) for outcome in tried.outcomes]
+        return Trial(json.dumps(done), passed / len(examples))
