@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actors.runtime.measures import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+
 from orchestration.patterns import PATTERNS
 
 RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from actors.runtime.measures import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
 _ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", "outcome"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from actors.runtime.measures import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["face", "route", "status"])
 IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over all faces")

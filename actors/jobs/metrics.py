@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.runtime.measures import Counter
+from prometheus_client import Counter
 
 JOBS_SUBMITTED = Counter("orchestra_jobs_submitted", "Jobs accepted", ["priority"])
 JOBS_ENDED = Counter("orchestra_jobs_ended", "Jobs settled", ["status"])

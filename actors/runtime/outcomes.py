@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from actors.runtime.measures import Counter, Histogram
+from prometheus_client import Counter, Histogram
+
 from actors.runtime.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS
 
 
