@@ -172,16 +172,10 @@ class Judge:
 
     async def _stream(self) -> AsyncGenerator[Part | Answer, None]:
         floor, run, limits = self.floor, self.stage.run, self.stage.limits
-        parties = floor.tally.parties
-        each = min(limits.passed_tokens, 3 * limits.passed_tokens // len(parties))
-        held = "\n\n".join(
-            f"{len(party.voices)} of {len(floor.debaters)} debaters say:\n"
-            f"{clip(floor.positions[party.spokesman].answer.text, each)}"
-            for party in parties
-        )
+        held = "\n".join(f"- {text}" for text in floor.summary(3 * limits.passed_tokens))
         request = (
-            f"{floor.talk}\n\nAfter a debate:\n{held}\n\n"
-            "Answer the question clearly and directly. Keep to what most say, and use of the rest only what "
+            f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n"
+            "Answer the question clearly and directly. Keep to what most hold, and use of the rest only what "
             "is right."
         )
         messages = (*floor.talk.system(), ChatMessage(role="user", content=request))
