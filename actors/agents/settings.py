@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.agents.roles import RoleOverride, built_in_roles
+from actors.hands.mcp_settings import McpServerSettings
 from actors.hands.settings import HandsSettings
 from actors.tuning.settings import AutoSettings
 from orchestration.patterns import Limits
@@ -39,6 +40,8 @@ class AgentsSettings(BaseModel):
     used then, where one serves any."""
     hands: HandsSettings = HandsSettings()
     """Of the tools that agents use."""
+    mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
+    """MCP servers by name, whose tools the agents here use."""
     auto: AutoSettings = AutoSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from actors.agents.embedder import Embedder
+from actors.hands.base import Toolbox
 from actors.hands.hands import Hands
+from actors.hands.mcp_settings import McpServerSettings
 from actors.settings import Settings
+from orchestration.errors import InvalidRequest
 
 RESEARCH = "research"
 
 
 def equip(settings: Settings, embedder: Embedder | None) -> Hands:
-    """The hands for a process of agents, to be closed at its end."""
+    """The hands for a process of agents, to be closed at its end. Raises `InvalidRequest` where a setting
+    needs an extra that is not installed."""
     hands = Hands(settings.agents.hands)
     if embedder is not None:
         from actors.knowledge.hand import KnowledgeHand
 
         hands.give_box(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
+    for name, server in settings.agents.mcp.items():
+        box = _mcp_server(name, server)
+        for role in server.roles:
+            hands.give_box(role, box)
     return hands
+
+
+def _mcp_server(name: str, settings: McpServerSettings) -> Toolbox:
+    try:
+        from actors.hands.mcp_server import McpServer
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            f"agents.mcp.{name} needs {error.name}: pip install 'orchestra-llm[mcp]'",
+            param=f"agents.mcp.{name}",
+        ) from error
+    return McpServer(name, settings)

@@ -131,5 +131,7 @@ class Limits(BaseModel):
     """Of each answer that is passed on to other agents."""
     material_tokens: int = Field(default=720, ge=32)
     """Of sources that a specialist is given, all together."""
+    tool_calls: int = Field(default=2, ge=0, le=4)
+    """Of a step's tools that an agent chooses by itself, such as those of MCP servers."""
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Steps of a plan."""

@@ -19,6 +19,7 @@ from orchestration.patterns.conversation import last_question
 from orchestration.patterns.material import PLAIN, Source, before, fitting
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.support import Claim, claims_of, evidence, judged
+from orchestration.patterns.tooling import called
 
 KNOWLEDGE = "knowledge"
 PASSAGES = 5
@@ -107,10 +108,13 @@ async def gathered(
     first = stage.numbers + 1
     stage.numbers += NUMBERS
     tools = await _offered(stage, agent)
+    asked = query or messages[last_question(messages)].content
     sources: list[Source] = []
+    chosen = [tool for tool in tools.values() if "." in tool.name]  # those of servers: <server>.<tool>
+    if chosen:
+        sources += await called(stage, agent, asked, chosen, name=name, first=first)
     if KNOWLEDGE in tools:
-        asked = query or messages[last_question(messages)].content
-        sources += await _looked_up(stage, agent, asked, name, first)
+        sources += await _looked_up(stage, agent, asked, name, first + len(sources))
     sources = fitting(sources, stage.limits.material_tokens)
     if sources:
         said = stage.report.setdefault("sources", [])

@@ -1,0 +1,146 @@
+"""Tools of a real MCP server, started over stdio by the official client."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from actors.agents.settings import AgentsSettings
+from actors.hands.equip import equip
+from actors.hands.hands import Hands
+from actors.hands.mcp_server import McpServer
+from actors.hands.mcp_settings import McpServerSettings
+from actors.hands.settings import HandsSettings
+from actors.settings import Settings, leaves
+from tests.fixtures.eventually import eventually
+
+SERVER = Path(__file__).with_name("mcp_tools.py")
+
+
+def settings(*words: str, **more: object) -> McpServerSettings:
+    said = {"command": sys.executable, "args": (str(SERVER), *words)}
+    return McpServerSettings.model_validate(said | more)
+
+
+@asynccontextmanager
+async def served(
+    server: McpServerSettings | None = None, **bounds: float
+) -> AsyncIterator[tuple[Hands, McpServer]]:
+    hands = Hands(HandsSettings.model_validate(bounds))
+    box = McpServer("shop", server or settings())
+    hands.give_box("research", box)
+    try:
+        yield hands, box
+    finally:
+        await hands.close()
+
+
+async def started(box: McpServer) -> None:
+    await eventually(box.tools, within_s=60)
+
+
+async def test_its_tools_are_named_after_the_server_and_used_with_their_arguments() -> None:
+    async with served() as (hands, box):
+        await started(box)
+        tools = {tool.name: tool for tool in await hands.tools("research")}
+        assert tools["shop.stock"].description == "How many of an item are in the warehouse."
+        assert tools["shop.stock"].parameters["required"] == ["item"]
+        result = await hands.use("research", "shop.stock", {"item": "bolts"})
+        assert result.text.startswith("There are 17 of bolts in aisle 4.")
+        total = await hands.use("research", "shop.counted", {"numbers": [1, 2, 3]})
+        assert total.data == {"result": 6}
+
+
+async def test_what_goes_wrong_in_a_tool_is_its_result_and_the_server_stays() -> None:
+    async with served(timeout_s=0.5, max_result_bytes=2_048) as (hands, box):
+        await started(box)
+        before = (await hands.use("research", "shop.who", {})).text.split()[0]
+        assert "broken" in (await hands.use("research", "shop.broken", {})).error
+        assert (
+            await hands.use("research", "shop.slow", {})
+        ).error == "shop.slow took longer than timeout_s 0.5"
+        assert (await hands.use("research", "shop.large", {})).text.endswith("bytes left out]")
+        wrong = await hands.use("research", "shop.counted", {"numbers": "many"})
+        assert wrong.error
+        assert (await hands.use("research", "shop.who", {})).text.split()[0] == before
+
+
+async def test_a_server_that_dies_is_told_and_started_again_after_a_pause() -> None:
+    async with served() as (hands, box):
+        await started(box)
+        first = (await hands.use("research", "shop.who", {})).text.split()[0]
+        result = await hands.use("research", "shop.die", {})
+        assert "lost while it worked" in result.error
+        assert await hands.tools("research") == ()
+        assert "not there" in (await box.use("shop.stock", {"item": "x"})).error
+        await started(box)
+        second = (await hands.use("research", "shop.who", {})).text.split()[0]
+        assert second != first
+    await eventually(lambda: not psutil.pid_exists(int(second)))
+
+
+async def test_a_server_that_does_not_start_offers_nothing_and_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for server in (settings("broken"), McpServerSettings(command="/nowhere/tool")):
+        async with served(server) as (hands, box):
+            assert await hands.tools("research") == ()
+            await eventually(partial(getattr, box, "_why"), within_s=30)
+            result = await box.use("shop.stock", {"item": "x"})
+            assert "the MCP server shop is not there: " in result.error
+    assert len([record for record in caplog.records if "cannot be used" in record.message]) >= 2
+
+
+async def test_a_server_that_says_nothing_is_given_up_after_its_time_to_start() -> None:
+    silent = McpServerSettings(command="sleep", args=("60",), start_timeout_s=0.2)
+    async with served(silent) as (_, box):
+        assert await box.tools() == ()
+        await eventually(lambda: "start_timeout_s 0.2" in box._why, within_s=30)
+
+
+async def test_a_server_sees_little_of_our_environment_and_only_the_tools_that_are_allowed_are_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OUR_SECRET", "x")
+    async with served(settings(env={"ITS_SECRET": "y"}, tools=("who",))) as (hands, box):
+        await started(box)
+        assert [tool.name for tool in await hands.tools("research")] == ["shop.who"]
+        assert (await hands.use("research", "shop.who", {})).text.endswith("['ITS_SECRET']")
+    assert "OUR_SECRET" in os.environ
+
+
+async def test_the_settings_give_a_servers_tools_to_the_roles_they_name(tmp_path: Path) -> None:
+    agents = AgentsSettings(mcp={"shop": settings(roles=("code", "critic"))})
+    hands = equip(Settings(data=tmp_path, agents=agents), None)
+    assert set(hands.roles) >= {"code", "critic"}
+    assert "research" not in hands.roles
+    await hands.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({}, "say either command or url"),
+        ({"command": "x", "url": "http://x"}, "say either command or url"),
+        ({"command": "x", "roles": ["wizard"]}, "no role 'wizard'"),
+    ],
+)
+def test_wrong_settings_are_refused(server: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        AgentsSettings.model_validate({"mcp": {"shop": server}})
+    with pytest.raises(ValidationError):
+        AgentsSettings.model_validate({"mcp": {"a.b": {"command": "x"}}})
+
+
+def test_keys_in_the_environment_of_a_server_are_masked_where_settings_are_shown() -> None:
+    agents = AgentsSettings(mcp={"shop": settings(env={"SHOP_API_KEY": "hush", "LANG": "C"})})
+    assert "hush" not in str(leaves(Settings(agents=agents)))
+    assert "hush" not in repr(agents)
