@@ -37,6 +37,7 @@ COMMANDS = {
     "jobs": "actors.cli.jobs:jobs",
     "models": "actors.cli.models:models",
     "feedback": "actors.cli.feedback:feedback",
+    "tuning": "actors.cli.tuning:tuning",
     "knowledge": "actors.cli.knowledge:knowledge",
     "triton": "actors.cli.triton:triton",
     "config": "actors.cli.config:config",

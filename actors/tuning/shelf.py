@@ -58,6 +58,10 @@ class Shelf:
                 return
         raise BusUnavailable(f"the record of kind {kind!r} changes faster than it can be written")
 
+    async def forget(self, kind: Kind) -> None:
+        """Begin the record anew. Raises as `add` does."""
+        await self._bucket.put(kind, Record().model_dump_json().encode())
+
     def _changed(self, value: bytes | None, subject: str) -> None:
         kind = subject.rpartition(".")[2]
         if kind in KINDS:

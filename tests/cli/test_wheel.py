@@ -65,6 +65,7 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
     find = (
         "from actors.declarations import shipped; from actors.agents.roles import load_roles; "
         "from actors.data_files import data_folder; assert (data_folder('triton_models') / 'llm').is_dir(); "
+        "from orchestration.tuning.analysis import analyse; assert analyse('hello').kind == 'conversation'; "
         "print(shipped().stream('RUNS').name, sorted(load_roles({})))"
     )
     found = subprocess.run(

@@ -95,6 +95,24 @@ async def test_a_run_of_any_pattern_takes_feedback(http: aiohttp.ClientSession) 
     assert (status, said["pattern"]) == (200, "maestro")
 
 
+async def test_what_was_learnt_is_shown_and_can_be_forgotten(
+    cluster: Cluster, http: aiohttp.ClientSession
+) -> None:
+    def shell(*words: str) -> Any:
+        return CliRunner().invoke(root, ["tuning", *words, "--nats", cluster.nats.url])
+
+    await give(http, {"run": await answered(http, "alice"), "score": 1})
+    known = json.loads((await asyncio.to_thread(shell, "show", "--json")).stdout)
+    assert known["creative"]["models"]["echo"]["good"] > 0
+    shown = (await asyncio.to_thread(shell, "show")).stdout
+    assert "/single" in shown
+    assert "echo" in shown
+    assert (await asyncio.to_thread(shell, "forget")).exit_code == USAGE
+    assert (await asyncio.to_thread(shell, "forget", "creative")).exit_code == 0
+    known = json.loads((await asyncio.to_thread(shell, "show", "--json")).stdout)
+    assert known["creative"]["arms"] == {}
+
+
 async def test_a_jobs_answer_takes_feedback_by_its_id(http: aiohttp.ClientSession) -> None:
     body = {"model": "orchestra/auto", "messages": [{"role": "user", "content": "Who wrote Hamlet?"}]}
     async with http.post("/v1/jobs", json=body, headers=bearer("alice")) as answer:

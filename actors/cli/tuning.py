@@ -1,0 +1,109 @@
+"""`orchestra tuning`: what `auto` has learnt, and how to have it forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from actors.cli.main import Reporting, common, nats_option, said
+from actors.cli.reach import nats_url_of
+from actors.cli.show import wide
+from actors.process import run
+from actors.settings import load
+from actors.tuning.shelf import Shelf
+from actors.up import connected
+from orchestration.tuning.features import KINDS, Kind
+from orchestration.tuning.records import Cost, Record, weights
+
+
+@click.group(cls=Reporting)
+def tuning() -> None:
+    """See what `auto` has learnt of ways to answer, and of models, or have it forgotten."""
+
+
+@tuning.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object by kind of question.")
+@common
+@nats_option
+def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: str | None) -> None:
+    """Show the record of each kind of question. Judgements fade as new ones come."""
+
+    async def work(shelf: Shelf) -> None:
+        records = {kind: shelf.record(kind) for kind in KINDS if kind in shelf.records}
+        if as_json:
+            click.echo(json.dumps({kind: each.model_dump() for kind, each in records.items()}, indent=2))
+        elif not records:
+            click.echo("nothing has been learnt yet")
+        else:
+            _print(records)
+
+    _reach(data, config_file, nats_url, work)
+
+
+@tuning.command()
+@click.argument("kinds", nargs=-1, type=click.Choice(KINDS))
+@click.option("--all", "everything", is_flag=True, help="Of all kinds.")
+@common
+@nats_option
+def forget(
+    kinds: tuple[Kind, ...],
+    everything: bool,
+    data: Path | None,
+    config_file: Path | None,
+    nats_url: str | None,
+) -> None:
+    """Begin the records of KINDS of question anew, as after models were replaced."""
+    if not kinds and not everything:
+        raise click.UsageError("name kinds of question, or --all")
+
+    async def work(shelf: Shelf) -> None:
+        for kind in KINDS if everything else kinds:
+            await shelf.forget(kind)
+        click.echo(f"forgotten: {', '.join(KINDS if everything else kinds)}")
+
+    _reach(data, config_file, nats_url, work)
+
+
+def _reach(
+    data: Path | None,
+    config_file: Path | None,
+    nats_url: str | None,
+    work: Callable[[Shelf], Coroutine[Any, Any, None]],
+) -> None:
+    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+
+    async def reached() -> int:
+        async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
+            shelf = Shelf(bus)
+            await shelf.start()
+            await work(shelf)
+            await shelf.stop()
+        return 0
+
+    raise SystemExit(run(reached()))
+
+
+def _print(records: dict[Kind, Record]) -> None:
+    ways = Table("kind", "profile/pattern", "judged good", "judgements", "runs", "tokens", "seconds")
+    models = Table("kind", "model", "judged good", "judgements", "its word counts")
+    for kind, record in records.items():
+        for name in sorted({*record.arms, *record.costs}):
+            tally, cost = record.tally(name), record.costs.get(name, Cost())
+            share = f"{tally.good / tally.weight:.0%}" if tally.weight else "-"
+            numbers = (f"{tally.weight:.1f}", str(cost.runs), f"{cost.tokens:.0f}", f"{cost.seconds:.1f}")
+            ways.add_row(kind, name, share, *numbers)
+        counts = weights(record)
+        for name, tally in sorted(record.models.items()):
+            share = f"{tally.good / tally.weight:.0%}" if tally.weight else "-"
+            models.add_row(kind, name, share, f"{tally.weight:.1f}", f"{counts[name]:.2f}")
+    console = wide(Console())
+    for table in (ways, models):
+        if table.row_count:
+            table.box, table.pad_edge = None, False
+            console.print(table)
