@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+from prometheus_client import REGISTRY
 
-from actors.agents.metrics import STEPS_RECORDED
 from actors.agents.step_records import BUCKET, StepRecords
 from actors.runtime.bus import Message
-from orchestration.messages import Step, Usage
+from actors.runtime.subjects import StreamAddress
+from orchestration.errors import OrchestraError
+from orchestration.messages import EVENT, Ended, Step, Usage
 from orchestration.patterns import Kept
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import Planned, echo, make_run, perform
@@ -69,25 +71,52 @@ async def test_of_two_coordinators_the_first_to_record_a_step_is_the_one_that_co
         await other.remove()
 
 
+def failed() -> float:
+    """Steps that could not be recorded, or read, in this process."""
+    return REGISTRY.get_sample_value("orchestra_steps_recorded_total", {"outcome": "failed"}) or 0.0
+
+
 @pytest.mark.parametrize("trouble", ["full", "gone"])
 async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counted(
     nats: RunningNats, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
-    failed = STEPS_RECORDED.labels("failed")
     async with cluster(nats.url, Planned(PLAN)) as running:
         if trouble == "full":
             config = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["config"]
             await api(running.bus, f"STREAM.UPDATE.KV_{BUCKET}", config | {"discard": "new", "max_bytes": 64})
         else:
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
-        before = failed.value
+        before = failed()
         with caplog.at_level(logging.WARNING, "actors.agents.step_records"):
             _, ended, _ = await perform(running.asker, make_run(running.asker, "maestro"))
         assert ended.finish_reason == "stop"
         unrecorded = len(ended.steps) - 1
-        assert failed.value == before + unrecorded
+        assert failed() == before + unrecorded
         assert len(caplog.records) == unrecorded
         assert "is not recorded" in caplog.records[0].message
         await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
         if trouble == "full":
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
+
+
+async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats: RunningNats) -> None:
+    async with cluster(nats.url, Planned(PLAN[:1])) as running:
+        research = next(ref for ref in running.team.specialists if ref.name == "agent research")
+        await research.cell.drain(1)
+        run = make_run(running.asker, "maestro")
+        heard: list[bytes] = []
+        listening = await running.asker.bus.subscribe(
+            StreamAddress(run.id).subject, lambda message: heard.append(message.data)
+        )
+        with pytest.raises(OrchestraError, match="draining"):
+            await perform(running.asker, run)
+        await listening.unsubscribe()
+        ended = EVENT.validate_json(heard[-1])
+        assert isinstance(ended, Ended)
+        assert ended.error is not None
+        assert [(step.agent, step.error is None) for step in ended.steps] == [
+            ("coordinator", True),
+            ("research", False),
+        ]
+        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        assert await stored_in(running.bus, f"KV_{BUCKET}") == 0

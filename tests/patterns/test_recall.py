@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -22,12 +23,28 @@ from orchestration.patterns import (
     Stage,
     pattern,
 )
-from orchestration.patterns.maestro import maestro
-from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, plan_json
+from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
 
-PLAN = plan_json(("research", "read", 1), ("code", "write", 2))
-SCRIPT = {"plan": PLAN, "review": '{"score": 6, "issues": []}', "synthesis": "It scatters all the light."}
+SCRIPT = {"plan": "read, then write", "code": "x = 1", "synthesis": "It scatters all the light."}
 STEPS = ["plan", "research", "code", "review", "synthesis"]
+
+
+@pattern("chain")
+async def chain(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    """Every step sees what the plan says, and the later ones all that was found."""
+    plan = await stage.ask("coordinator", run.messages, name="plan")
+    found = ""
+    for agent in ("research", "code", "critic"):
+        messages = (ChatMessage(role="user", content=f"{plan.text.split()[-1]} {found}"),)
+        name = "review" if agent == "critic" else agent
+        try:
+            found += (await stage.ask(agent, messages, name=name)).text
+        except BackendFailed as error:
+            await stage.note(f"without {agent}: {error.message}")
+    last = (ChatMessage(role="user", content=found),)
+    async with aclosing(stage.stream("coordinator", last, name="synthesis")) as items:
+        async for item in items:
+            yield item
 
 
 @dataclass
@@ -56,7 +73,7 @@ async def performed(
 
 async def test_a_step_is_recorded_before_the_pattern_goes_on_and_the_last_one_not_at_all() -> None:
     book, ask = Book(), Scripted(SCRIPT)
-    await performed(maestro, make_run(), ask, book)
+    await performed(chain, make_run(), ask, book)
     assert list(book.kept) == STEPS[:-1]
     assert [question.name for question in ask.asked] == STEPS
 
@@ -65,10 +82,10 @@ async def test_a_step_is_recorded_before_the_pattern_goes_on_and_the_last_one_no
 async def test_every_recorded_step_answers_at_once_and_the_rest_is_done(recorded: int) -> None:
     first, book = Scripted(SCRIPT), Book()
     run = make_run(budget=Budget(calls=9, tokens=9_000))
-    _, before = await performed(maestro, run, first, book)
+    _, before = await performed(chain, run, first, book)
     book.kept = {name: book.kept[name] for name in STEPS[:recorded]}
     ask = Scripted(SCRIPT)
-    text, stage = await performed(maestro, run, ask, book)
+    text, stage = await performed(chain, run, ask, book)
     assert text == SCRIPT["synthesis"]
     assert [question.name for question in ask.asked] == STEPS[recorded:]
     assert [(step.name, step.text, step.usage) for step in stage.steps] == [
@@ -84,22 +101,21 @@ async def test_every_recorded_step_answers_at_once_and_the_rest_is_done(recorded
 
 async def test_a_step_that_asks_something_else_is_done_again() -> None:
     book = Book()
-    await performed(maestro, make_run(), Scripted(SCRIPT), book)
-    other = plan_json(("research", "read", 1), ("code", "rewrite", 2))
-    step = book.kept["plan"].step.model_copy(update={"text": other})
-    book.kept["plan"] = book.kept["plan"].model_copy(update={"step": step})
+    await performed(chain, make_run(), Scripted(SCRIPT), book)
+    step = book.kept["code"].step.model_copy(update={"text": "y = 2"})
+    book.kept["code"] = book.kept["code"].model_copy(update={"step": step})
     ask = Scripted(SCRIPT)
-    await performed(maestro, make_run(), ask, book)
-    assert [question.name for question in ask.asked] == ["code", "review", "synthesis"]
+    await performed(chain, make_run(), ask, book)
+    assert [question.name for question in ask.asked] == ["review", "synthesis"]
 
 
 async def test_what_another_coordinator_recorded_first_is_what_counts() -> None:
     book = Book()
-    await performed(maestro, make_run(), Scripted(SCRIPT | {"research": "theirs"}), book)
+    await performed(chain, make_run(), Scripted(SCRIPT | {"research": "theirs"}), book)
     ask = Scripted(SCRIPT | {"research": "ours"})
     stage = Stage(make_run(), ask, agents=AGENTS, clock=counting_clock())
     stage.recall = Recall(book)  # it knows of none when it begins
-    _ = [item async for item in maestro(stage.run, stage)]
+    _ = [item async for item in chain(stage.run, stage)]
     found = next(step for step in stage.steps if step.name == "research")
     assert found.text == "theirs"
     assert "theirs" in ask.question("review").messages[-1].content
@@ -107,10 +123,10 @@ async def test_what_another_coordinator_recorded_first_is_what_counts() -> None:
 
 async def test_a_step_that_failed_is_tried_again() -> None:
     book = Book()
-    await performed(maestro, make_run(), Scripted(SCRIPT | {"code": BackendFailed("broken")}), book)
+    await performed(chain, make_run(), Scripted(SCRIPT | {"code": BackendFailed("broken")}), book)
     assert list(book.kept) == ["plan", "research", "review"]
     ask = Scripted(SCRIPT | {"code": "x = 1"})
-    _, stage = await performed(maestro, make_run(), ask, book)
+    _, stage = await performed(chain, make_run(), ask, book)
     assert [question.name for question in ask.asked] == ["code", "review", "synthesis"]
     assert not any(step.error for step in stage.steps)
 

@@ -164,25 +164,18 @@ async def test_a_question_that_is_longer_than_the_budget_is_refused_with_both_nu
         await perform(single, make_run("word " * 500, budget=Budget(tokens=100)), Scripted({}))
 
 
-@pytest.mark.parametrize(
-    ("calls", "steps"),
-    [
-        (1, ["answer"]),
-        (2, ["plan", "answer"]),
-        (3, ["plan", "research", "synthesis"]),
-        (4, ["plan", "research", "code", "synthesis"]),
-        (5, ["plan", "research", "code", "review", "synthesis"]),
-    ],
-)
-async def test_maestro_makes_do_with_the_calls_it_has(calls: int, steps: list[str]) -> None:
+@pytest.mark.parametrize("calls", range(1, 7))
+async def test_maestro_makes_do_with_the_calls_it_has(calls: int) -> None:
     plan = plan_json(("research", "read", 1), ("code", "write", 1))
-    ask = Scripted({"plan": plan, "review": '{"score": 6, "issues": []}'})
+    ask = Scripted({"plan": plan})
     text, answer, stage = await perform(maestro, make_run(budget=Budget(calls=calls)), ask)
     await stage.settle()
     assert text == answer.text != ""
-    assert [asked.name for asked in ask.asked] == steps
-    assert stage.report["budget"]["calls"] == {"used": calls, "limit": calls}
-    assert bool(stage.notes) == (calls < 5)
+    assert len(ask.asked) <= calls
+    used = stage.report["budget"]["calls"]
+    assert used == {"used": len(ask.asked), "limit": calls}
+    assert len(ask.asked) == calls or calls > 4
+    assert any("to stay within" in note for note in stage.notes) or calls > 4
 
 
 class Slow(Scripted):
