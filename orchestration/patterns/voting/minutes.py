@@ -16,6 +16,8 @@ from orchestration.patterns.voting.voices import Voice
 
 SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
+QUOTED_TOKENS = 20
+"""Of each answer that a note quotes."""
 _LACKS = {
     Kind.NUMBER: "names no number",
     Kind.CHOICE: "takes none of the options",
@@ -78,6 +80,13 @@ class Minutes:
             await self.stage.note("one voice alone could be counted: its answer was compared with no other")
         elif counted > 1 and len(tally.parties) == counted:
             await self.stage.note(f"no two of {counted} voices agree")
+        elif len(tally.parties) > 1:
+            others = "; ".join(
+                f"“{clip(urn.answers[party.spokesman].text, QUOTED_TOKENS)}”" for party in tally.parties[1:]
+            )
+            await self.stage.note(
+                f"{len(tally.parties[0].voices)} of {counted} voices agree; others: {others}"
+            )
         self.stage.report[self.title] = self._report(tally, urn, crowd)
 
     def _report(self, tally: Tally, urn: Urn, crowd: Crowd) -> dict[str, Any]:
