@@ -31,8 +31,20 @@ def parse(text: str, where: str) -> Any:
         ) from error
 
 
+def check_path(folder: Path) -> None:
+    """Raises `BadRepository` for a path in which Triton's Python backend cannot start models: it puts it in
+    quotes for a shell, and then waits for ever."""
+    if "'" in str(folder.absolute()):
+        raise BadRepository(
+            f"Triton cannot start Python models below {str(folder)!r}, which has an apostrophe in its path: "
+            "choose another folder",
+            param="repository",
+        )
+
+
 def check_place(repository: Path) -> None:
     """Raises `BadRepository`, with the way to write one, where there is no repository."""
+    check_path(repository)
     if not repository.is_dir():
         raise BadRepository(
             f"there is no model repository {str(repository)!r}; write one: "

@@ -15,7 +15,7 @@ from actors.models.catalogue import catalogue
 from actors.models.folder import storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.pull import installed
-from actors.triton.config import CONFIG, parse
+from actors.triton.config import CONFIG, check_path, parse
 from actors.triton.errors import BadRepository
 from actors.triton.recipe import Part, Wish, common_values, parts
 from orchestration.errors import InvalidRequest, UnknownModel
@@ -86,6 +86,7 @@ def installed_model(name: str, models_folder: Path) -> Path:
 
 
 def _check_place(out: Path, force: bool) -> None:
+    check_path(out)
     if out.exists() and not out.is_dir():
         raise BadRepository(f"{str(out)!r} is a file: a model repository is a folder", param="out")
     if out.is_dir() and any(out.iterdir()) and not force:

@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 
 from actors.nats_server.process import ServerProcess
 from actors.runtime.supervision import Restarts
-from actors.triton.config import check_place
+from actors.triton.config import check_path, check_place
 from actors.triton.errors import PortBusy, TritonError
 from actors.triton.files import TritonFiles
 from actors.triton.launch import HOST, Ports, choose_ports, sweep
@@ -73,6 +73,7 @@ class TritonServer:
 
     async def __aenter__(self) -> Self:
         check_place(self.settings.repository)
+        check_path(self.settings.data)
         installation = find_server()
         self.files.prepare()
         prepared = prepare(installation, self.settings.data)

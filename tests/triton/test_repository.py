@@ -150,6 +150,11 @@ def test_a_file_in_the_place_of_a_repository_is_refused(data: Path, tmp_path: Pa
         write_repository(tmp_path / "out", data / "models", [EMBEDDING], Wish())
 
 
+def test_a_place_whose_name_triton_cannot_quote_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRepository, match="apostrophe"):
+        write_repository(tmp_path / "ada's", data / "models", [EMBEDDING], Wish())
+
+
 def test_stages_share_the_layers_and_each_has_the_device_of_its_turn() -> None:
     manifest = ModelManifest.read(smollm2_folder())
     found = parts(manifest, Wish(partitions=3, device="cuda:0,cuda:1,cpu"))

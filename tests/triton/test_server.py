@@ -93,6 +93,16 @@ async def test_a_repository_that_is_not_there_is_told_with_the_way_to_write_one(
         await TritonServer(nowhere).__aenter__()
 
 
+async def test_a_folder_whose_name_triton_cannot_quote_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ada's models").mkdir()
+    odd = TritonServerSettings(data=tmp_path / "triton", repository=tmp_path / "ada's models")
+    with pytest.raises(BadRepository, match="apostrophe"):
+        await TritonServer(odd).__aenter__()
+    odd = TritonServerSettings(data=tmp_path / "ada's data", repository=tmp_path)
+    with pytest.raises(BadRepository, match="apostrophe"):
+        await TritonServer(odd).__aenter__()
+
+
 async def test_a_port_that_is_taken_is_named(settings: TritonServerSettings) -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
