@@ -117,6 +117,7 @@ class Intake:
             await asyncio.sleep(quiet_s / 3)
             await delivery.in_progress()
         sink = RunSink(self, delivery, run, envelope, so_far)
+        sink.pulled.records.used = True  # by the one before, perhaps
         if not so_far.open:
             await sink.failed(Cancelled("the caller left"))
         elif delivery.attempt > self.jobs.attempts:

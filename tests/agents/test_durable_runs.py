@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 from prometheus_client import REGISTRY
 
 from actors.agents.step_records import BUCKET, StepRecords
+from actors.asker import ID_HEADER
+from actors.declarations import shipped
 from actors.runtime.bus import Message
-from actors.runtime.subjects import StreamAddress
+from actors.runtime.jetstream import Delivery, Puller, enqueue
+from actors.runtime.provision import apply
+from actors.runtime.subjects import RunQueue, StreamAddress
 from orchestration.errors import OrchestraError
-from orchestration.messages import EVENT, Ended, Step, Usage
+from orchestration.messages import EVENT, Ended, Run, Step, Usage
 from orchestration.patterns import Kept
-from tests.agents.clusters import cluster
+from tests.agents.clusters import cluster, connection, until_queued
 from tests.agents.test_runs import Planned, echo, make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, stored_in
@@ -99,6 +104,32 @@ async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counte
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
 
 
+async def test_the_steps_of_a_run_that_nobody_wants_any_more_are_removed_by_who_takes_it_up(
+    nats: RunningNats,
+) -> None:
+    async with connection(nats.url, "dead") as bus:
+        await apply(bus, shipped())
+        run = Run(id="gone.1", pattern="single", messages=())
+        records = StepRecords(bus, run.id)
+        await records.keep(kept("for nobody"))
+        taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(run.priority), taken.set_result)
+        await puller.start()
+        puller.want(1)
+        body = run.model_dump_json(exclude_defaults=True).encode()
+        await enqueue(bus, RunQueue(run.priority, run.pattern).subject, body, {ID_HEADER: run.id})
+        delivery = await taken
+        await puller.stop()
+        await delivery.nak()
+        async with cluster(nats.url, echo()) as running:
+            await until_queued(running.bus, 0)
+            await eventually(lambda: not_recorded(records))
+
+
+async def not_recorded(records: StepRecords) -> bool:
+    return await records.known() == {}
+
+
 async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN[:1])) as running:
         research = next(ref for ref in running.team.specialists if ref.name == "agent research")
@@ -115,6 +146,7 @@ async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats
         assert isinstance(ended, Ended)
         assert ended.error is not None
         assert [(step.agent, step.error is None) for step in ended.steps] == [
+            ("coordinator", True),
             ("coordinator", True),
             ("research", False),
         ]
