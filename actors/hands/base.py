@@ -30,6 +30,11 @@ class Hand(Protocol):
 class Toolbox(Protocol):
     """Tools that somebody else defines, such as those of an MCP server; they may come and go."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether there can be tools in it. Until then others are asked, on other machines perhaps; once it
+        is, it is asked for good."""
+
     async def tools(self) -> tuple[Tool, ...]:
         """Those that can be used now: none while they are out of reach. Never raises."""
 

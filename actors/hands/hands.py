@@ -23,6 +23,10 @@ class _Held:
     def __init__(self, hand: Hand) -> None:
         self.hand = hand
 
+    @property
+    def ready(self) -> bool:
+        return True
+
     async def tools(self) -> tuple[Tool, ...]:
         return (self.hand.tool,)
 
@@ -52,6 +56,10 @@ class Hands:
     def give_box(self, role: str, box: Toolbox) -> None:
         """Let `role` use whatever is in the box. Of two tools of one name that given first counts."""
         self._boxes.setdefault(role, []).append(box)
+
+    def ready(self, role: str) -> bool:
+        """Whether `role` may have any tools here."""
+        return any(box.ready for box in self._boxes.get(role, ()))
 
     async def tools(self, role: str) -> tuple[Tool, ...]:
         """What `role` can use now."""

@@ -44,6 +44,10 @@ class McpServer:
         self._not_before = 0.0
         self._why = ""
 
+    @property
+    def ready(self) -> bool:
+        return True
+
     async def tools(self) -> tuple[Tool, ...]:
         return self._tools if await self._connected() is not None else ()
 

@@ -51,6 +51,10 @@ class KnowledgeHand:
         self._open: tuple[int, Search] | None = None
         self._told = ""
 
+    @property
+    def ready(self) -> bool:
+        return self.file.exists()
+
     async def tools(self) -> tuple[Tool, ...]:
         try:
             empty = await self._run(self._is_empty)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from actors.agents.embedder import Embedder
+from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
+from actors.agents.team import Team
+from actors.hands.client import RemoteHands
 from actors.hands.equip import equip
 from actors.models.tokenizer import Tokenizer
 from actors.node.backends.base import Output
 from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
+from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Sampling
 from orchestration.patterns import Limits
-from tests.agents.clusters import Cluster, cluster
+from tests.agents.clusters import Cluster, cluster, connection
+from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import RunningNats
 from tests.knowledge.adding import ingest
@@ -114,3 +119,32 @@ async def test_a_poisoned_document_stays_quoted_in_what_the_model_reads(
     assert "<|im_" not in user.content
     assert lines[-1].endswith("When does the pool open?")
     assert not lines[-1].startswith(">")
+
+
+async def test_agents_without_documents_leave_the_answer_to_those_that_have_some_until_they_get_their_own(
+    own_nats: RunningNats, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Two processes of agents, as on two machines: what one has, all find, whoever performs the run."""
+    empty = tmp_path / "empty"
+    async with AsyncExitStack() as stack:
+        running, _ = await stack.enter_async_context(researchers(own_nats, tmp_path / "full", tokenizer))
+        bus = await stack.enter_async_context(connection(own_nats.url, "others"))
+        equipped = partial(equip, Settings(data=empty))
+        others = await stack.enter_async_context(
+            run_agents(bus, running.team.settings, ActorSystem(), embedder=minilm_folder(), equip=equipped)
+        )
+        hands = RemoteHands(bus=bus, cluster="local", timeout_s=20)
+        for _ in range(20):
+            assert await hands.tools("research", Envelope.within(20))
+        assert len(offered(others)) == 0
+        embedder = Embedder(minilm_folder())
+        (tmp_path / "late.txt").write_text("The lift is repaired in June.")
+        async with ingest(empty, embedder, tokenizer) as adding:
+            await adding.add(str(tmp_path / "late.txt"))
+        embedder.close()
+        await eventually(lambda: len(offered(others)) == 2, within_s=30)
+
+
+def offered(team: Team) -> list[str]:
+    """The endpoints of tools that a process listens on."""
+    return [each.name for each, _ in team.steps._endpoints if each.name.startswith(("tools-", "use-"))]

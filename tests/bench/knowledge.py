@@ -1,0 +1,157 @@
+"""Knowledge base: 10,000 passages of real text added, searched, and held against an exact search.
+
+The text is the documentation in the docstrings of the standard library and of the packages installed here.
+The rate at which documents are added is held against what the embedding model alone takes for a sample of
+the passages. Searches are timed as the research agent makes them, apart from embedding the question. What
+is found by meaning is held against the ten nearest of all vectors, compared one by one in numpy.
+
+    python -m tests.bench knowledge
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import statistics
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.agents.embedder import Embedder
+from actors.knowledge.ingest import TOGETHER
+from actors.knowledge.schema import connect
+from actors.knowledge.search import Search
+from actors.knowledge.store import Vector, store_file
+from actors.models.tokenizer import Tokenizer
+from tests.fixtures.models import minilm_folder
+from tests.knowledge.adding import ingest
+
+PASSAGES = 10_000
+DOCUMENT_CHARACTERS = 40_000
+SAMPLE = 512
+"""Passages for which the model alone is timed."""
+QUESTIONS = 200
+RECALL_AT = 10
+SEARCH_LIMIT_MS = 50.0
+"""At the 99th percentile, of the search alone."""
+
+
+def docstrings() -> Iterator[str]:
+    """Those of modules, classes and functions that are about a passage long, each below its name."""
+    folders = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
+    seen: set[str] = set()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            try:
+                tree = ast.parse(file.read_text("utf-8"))
+            except (SyntaxError, ValueError, OSError, RecursionError):
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    text = ast.get_docstring(node) or ""
+                    if 120 < len(text) < 500 and text not in seen:
+                        seen.add(text)
+                        yield f"## {file.stem}.{getattr(node, 'name', '')}\n\n{text}\n\n"
+
+
+def written(folder: Path) -> list[Path]:
+    """Documents with enough text for more than `PASSAGES` passages."""
+    files: list[Path] = []
+    gathered: list[str] = []
+    for passages, text in enumerate(docstrings(), 1):
+        gathered.append(text)
+        if sum(map(len, gathered)) > DOCUMENT_CHARACTERS:
+            files.append(folder / f"doc-{len(files):04}.md")
+            files[-1].write_text("".join(gathered), "utf-8", errors="replace")
+            gathered = []
+        if passages > PASSAGES:
+            break
+    return files
+
+
+async def measure(data: Path) -> bool:
+    tokenizer = Tokenizer.load(minilm_folder())
+    embedder = Embedder(minilm_folder())
+    files = written(data)
+    await embedder.vectors(["warm"])
+    stored = 0
+    began = time.perf_counter()
+    async with ingest(data, embedder, tokenizer) as adding:
+        for file in files:
+            stored += (await adding.add(str(file))).passages
+            if stored >= PASSAGES:
+                break
+    seconds = time.perf_counter() - began
+    texts, vectors = all_of(store_file(data))
+    alone = await embedding_alone(texts)
+    rate, ratio = stored / seconds, stored / seconds / alone
+    print(f"added       {stored:,} passages in {seconds:.0f} s: {rate:.0f}/s, {ratio:.0%} of the model alone")
+    print(f"            database {store_file(data).stat().st_size / stored:,.0f} bytes a passage")
+    ok = await searches(data, embedder, texts, vectors)
+    embedder.close()
+    return ok
+
+
+def all_of(file: Path) -> tuple[list[str], Vector]:
+    connection: Any = connect(file, write=False)
+    rows = connection.execute(
+        "SELECT heading, text, embedding FROM passages JOIN vectors USING (id) ORDER BY id"
+    ).fetchall()
+    connection.close()
+    texts = [f"{heading}\n{text}" if heading else str(text) for heading, text, _ in rows]
+    return texts, np.stack([np.frombuffer(vector, np.float32) for _, _, vector in rows])
+
+
+async def embedding_alone(texts: list[str]) -> float:
+    """Passages a second that the model takes in, in the groups that they are added in."""
+    fresh = Embedder(minilm_folder())
+    await fresh.vectors(["warm"])
+    sample = texts[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
+    began = time.perf_counter()
+    for at in range(0, len(sample), TOGETHER):
+        await fresh.vectors(sample[at : at + TOGETHER])
+    seconds = time.perf_counter() - began
+    fresh.close()
+    return len(sample) / seconds
+
+
+async def searches(data: Path, embedder: Embedder, texts: list[str], vectors: Vector) -> bool:
+    """Questions made of the first sentences of passages."""
+    step = max(1, len(texts) // QUESTIONS)
+    questions = [" ".join(text.split()[1:13]) for text in texts[::step]][:QUESTIONS]
+    search = Search(store_file(data))
+    embeds, finds, recalls, homes = [], [], [], []
+    for number, question in enumerate(questions):
+        began = time.perf_counter()
+        (vector,) = await embedder.vectors([question])
+        embedded = time.perf_counter()
+        found = search.find(question, vector, RECALL_AT)
+        ended = time.perf_counter()
+        embeds.append(1_000 * (embedded - began))
+        finds.append(1_000 * (ended - embedded))
+        exact = np.argsort(-(vectors @ vector), kind="stable")[:RECALL_AT]
+        near = [id for id, _ in search._by_meaning(vector)[:RECALL_AT]]
+        recalls.append(len({texts[id - 1] for id in near} & {texts[at] for at in exact}) / RECALL_AT)
+        homes.append(any(texts[number * step].endswith(each.text) for each in found))
+    search.close()
+    p99 = float(np.percentile(finds, 99))
+    print(f"searched    p50 {statistics.median(finds):.1f} ms, p99 {p99:.1f} ms (limit {SEARCH_LIMIT_MS:g})")
+    print(f"            and to embed the question p50 {statistics.median(embeds):.1f} ms")
+    print(f"recall@{RECALL_AT}   {statistics.mean(recalls):.3f} of the exact ten by meaning")
+    print(f"hybrid      the passage that a question is made of is found: {statistics.mean(homes):.0%}")
+    return p99 <= SEARCH_LIMIT_MS
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as data:
+        return 0 if asyncio.run(measure(Path(data))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
