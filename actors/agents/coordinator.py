@@ -25,7 +25,7 @@ from actors.runtime.telemetry import span, trace_id, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect
 from orchestration.messages import ChatMessage, Ended, Run, Step
-from orchestration.patterns import COORDINATOR, Answer, Kept, Outlet, Recall, Stage, find_pattern
+from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Recall, Stage
 from orchestration.tuning.durations import Durations
 
 
@@ -62,6 +62,7 @@ class Coordinator(Actor):
         settings: AgentsSettings,
         embedder: Embedder | None = None,
         tuner: Tuner | None = None,
+        catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
         self.asker = asker
@@ -70,6 +71,7 @@ class Coordinator(Actor):
         self.settings = settings
         self.embedder = embedder
         self.tuner = tuner
+        self.catalogue = catalogue
         self.durations = Durations()
         self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
 
@@ -135,6 +137,7 @@ class Coordinator(Actor):
             models=[card for card in self.registry.cards.values() if card.kind == "chat"],
             defaults=self.settings.patterns,
         )
+        stage.patterns = self.catalogue
         stage.steps = pulled.steps
         stage.outlet = pulled.outlet
         stage.recall = Recall(pulled.records, pulled.known)
@@ -152,10 +155,9 @@ class Coordinator(Actor):
             stage.weights = tuning.weights
         return tuning
 
-    @staticmethod
-    async def _perform(run: Run, stage: Stage, pulled: PulledRun) -> Answer:
+    async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:
         answer: Answer | None = None
-        async with aclosing(find_pattern(run.pattern)(run, stage)) as items:
+        async with aclosing(self.catalogue.find(run.pattern)(run, stage)) as items:
             async for item in items:
                 if isinstance(item, Answer):
                     answer = item

@@ -31,6 +31,7 @@ from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorRef
 from orchestration.errors import Cancelled, Defect, OrchestraError
 from orchestration.messages import Ended, Priority, Run
+from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,18 @@ class Intake:
     """Feeds the coordinator `ref`."""
 
     def __init__(
-        self, bus: Bus, ref: ActorRef, settings: AgentsSettings, jobs: JobsSettings | None = None
+        self,
+        bus: Bus,
+        ref: ActorRef,
+        settings: AgentsSettings,
+        jobs: JobsSettings | None = None,
+        catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
         self.ref = ref
         self.settings = settings
         self.jobs = jobs or JobsSettings()
+        self.catalogue = catalogue
         self.clerk = Clerk(bus, self.jobs)
         self.chronicle = Chronicle(bus)
         self.open: dict[str, RunSink] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Container
 
-from orchestration.patterns import PATTERNS
+from prometheus_client import Counter, Gauge, Histogram
 
 RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])
 RUN_SECONDS = Histogram(
@@ -23,6 +23,6 @@ STEPS_RECORDED = Counter(
 STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])
 
 
-def pattern_label(name: str) -> str:
+def pattern_label(name: str, known: Container[str]) -> str:
     """A pattern's name; what callers make up counts as one, so that they cannot grow the metrics."""
-    return name if name in PATTERNS else "unknown"
+    return name if name in known else "unknown"

@@ -15,6 +15,7 @@ from actors.jobs.settings import JobsSettings
 from actors.registry import NO_FALLBACKS, Fallbacks
 from actors.runtime.bus import Bus
 from actors.runtime.system import ActorSystem
+from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +29,17 @@ async def run_agents(
     fallbacks: Fallbacks = NO_FALLBACKS,
     embedder: Path | None = None,
     equip: Callable[[Embedder | None], Hands] | None = None,
+    catalogue: Catalogue = BUILT_IN,
 ) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
     the dispatcher's; `embedder` is the folder of an embedding model to run in this process, which `equip`
-    gives the agents here their hands with.
+    gives the agents here their hands with; `catalogue` has the patterns that they perform.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
     own = Embedder(embedder) if embedder is not None else None
     hands = equip(own) if equip is not None else None
-    team = Team(bus, settings, system, jobs, fallbacks, own, hands)
+    team = Team(bus, settings, system, jobs, fallbacks, own, hands, catalogue)
     try:
         await team.start()
         yield team

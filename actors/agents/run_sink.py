@@ -104,7 +104,7 @@ class RunSink:
         )
 
     def _count(self, outcome: str) -> None:
-        pattern = pattern_label(self.pulled.run.pattern)
+        pattern = pattern_label(self.pulled.run.pattern, self.intake.catalogue)
         RUNS.labels(pattern, outcome).inc()
         RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
 

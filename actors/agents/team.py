@@ -30,12 +30,10 @@ from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.subjects import AgentAddress
 from actors.runtime.system import ActorRef, ActorSystem
 from actors.tuning.tuner import Tuner
-from orchestration.patterns import COORDINATOR
+from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
 
 STEPS_SERVICE = "orchestra-agents"
 """The service of the `ask` endpoints, one for each role."""
-READY_POLL_S = 2.0
-"""Between two looks whether there are tools now, such as documents that were added."""
 
 
 class Team:
@@ -50,6 +48,7 @@ class Team:
         fallbacks: Fallbacks = NO_FALLBACKS,
         embedder: Embedder | None = None,
         hands: Hands | None = None,
+        catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
         self.settings = settings
@@ -60,11 +59,11 @@ class Team:
         self.embedder = embedder
         self.tuner = Tuner(bus, settings.auto)
         self.hands = hands or Hands(settings.hands)
+        self.catalogue = catalogue
         self.system = system
         self.coordinator: ActorRef | None = None
         self.specialists: list[ActorRef] = []
         self.benches: list[ActorRef] = []
-        self._offers: list[asyncio.Task[None]] = []
         self.intake: Intake | None = None
         self.steps = Service(
             bus,
@@ -85,10 +84,17 @@ class Team:
         self.coordinator = await self.system.spawn(
             Coordinator,
             lambda: Coordinator(
-                self.bus, self.asker, self.registry, self.roles, self.settings, self.embedder, self.tuner
+                self.bus,
+                self.asker,
+                self.registry,
+                self.roles,
+                self.settings,
+                self.embedder,
+                self.tuner,
+                self.catalogue,
             ),
         )
-        self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs)
+        self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs, self.catalogue)
         await self.intake.start()
         await self.bus.flush()
 
@@ -146,16 +152,6 @@ class Team:
 
         ref: ActorRef = await self.system.spawn(Workbench, make, name=f"hands of {role.name}")
         self.benches.append(ref)
-        if self.hands.ready(role.name):
-            await self._offer(role, ref)
-        else:
-            self._offers.append(asyncio.get_running_loop().create_task(self._offer(role, ref)))
-
-    async def _offer(self, role: Role, ref: ActorRef) -> None:
-        """Listen for those who use the role's tools, as soon as there can be any: nobody who has none should
-        answer for one who has."""
-        while not self.hands.ready(role.name):  # noqa: ASYNC110 - a file tells nobody that it has come
-            await asyncio.sleep(READY_POLL_S)
         for endpoint in endpoints(AgentAddress(self.settings.cluster, role.name), ref, SERVICE):
             await self.steps.add(endpoint)
 
@@ -175,8 +171,6 @@ class Team:
             clean = await self.coordinator.cell.drain(self._left(end))
         if self.intake is not None:
             await self.intake.stop()
-        for offer in self._offers:
-            offer.cancel()
         await self.steps.leave()
         for ref in (*self.specialists, *self.benches):
             clean = await ref.cell.drain(self._left(end)) and clean

@@ -10,7 +10,7 @@ from typing import Literal
 from actors.registry import Registry
 from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
 from orchestration.messages import Generation, ModelCard, NodeInfo, Run
-from orchestration.patterns.catalogue import PATTERNS, pattern_name, virtual_models
+from orchestration.patterns import BUILT_IN, Catalogue, Pattern, pattern_name
 
 WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
 Kind = Literal["chat", "embedding"]
@@ -19,10 +19,10 @@ Kind = Literal["chat", "embedding"]
 class Admission:
     """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
 
-    def __init__(self, registry: Registry, wait_for_node_s: float) -> None:
+    def __init__(self, registry: Registry, wait_for_node_s: float, catalogue: Catalogue = BUILT_IN) -> None:
         self.registry = registry
+        self.catalogue = catalogue
         self.wait_for_node_s = wait_for_node_s
-        self.virtual = virtual_models()
         self._view: dict[str, NodeInfo] | None = None
         self._cards: dict[str, ModelCard] = {}
 
@@ -34,12 +34,10 @@ class Admission:
             self._cards = self.registry.cards
         return self._cards
 
-    def pattern(self, model: str) -> str | None:
+    def pattern(self, model: str) -> Pattern | None:
         """The pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
-        pattern = pattern_name(model)
-        if pattern is not None and pattern not in PATTERNS:
-            raise UnknownModel.of(model, self.known())
-        return pattern
+        name = pattern_name(model)
+        return None if name is None else self.catalogue.find(name, self.cards)
 
     def need_node(self) -> None:
         """Raises `NoNode` when no node is alive at all, nor was lately."""
@@ -80,4 +78,4 @@ class Admission:
 
     def known(self) -> list[str]:
         """Every name that can be asked for now."""
-        return [*self.cards, *self.virtual]
+        return [*self.cards, *self.catalogue.virtual_models]

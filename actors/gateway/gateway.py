@@ -21,17 +21,25 @@ from actors.runtime.telemetry import trace_id
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.messages import Event, Run
+from orchestration.patterns import BUILT_IN, Catalogue
 
 
 class Gateway:
     """Start `asker` and `registry` before use."""
 
-    def __init__(self, bus: Bus, asker: Asker, registry: Registry, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        asker: Asker,
+        registry: Registry,
+        settings: GatewaySettings,
+        catalogue: Catalogue = BUILT_IN,
+    ) -> None:
         self.bus = bus
         self.asker = asker
         self.registry = registry
         self.settings = settings
-        self.admission = Admission(registry, settings.wait_for_node_s)
+        self.admission = Admission(registry, settings.wait_for_node_s, catalogue)
         self.callers = Callers(settings.callers)
         self.limits = limits_of(settings)
         self.shares = Shares(bus, self.limits)

@@ -11,7 +11,7 @@ from actors.gateway.exchange import Exchange
 from actors.gateway.gateway import Gateway
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard
-from orchestration.patterns.catalogue import pattern_name
+from orchestration.patterns import pattern_name
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 METRICS = (b"content-type", CONTENT_TYPE_LATEST.encode())
@@ -44,7 +44,7 @@ class Pages:
         cards = self.gateway.admission.cards
         entries = [self._real(card) for _, card in sorted(cards.items())]
         if cards:
-            entries += [self._virtual(name) for name in self.gateway.admission.virtual]
+            entries += [self._virtual(name) for name in self.gateway.admission.catalogue.virtual_models]
         await exchange.answer(200, to_json({"object": "list", "data": entries}))
 
     async def model(self, exchange: Exchange) -> None:
@@ -54,7 +54,7 @@ class Pages:
         card = admission.cards.get(name)
         if card is not None:
             await exchange.answer(200, to_json(self._real(card)))
-        elif name in admission.virtual:
+        elif name in admission.catalogue.virtual_models:
             await exchange.answer(200, to_json(self._virtual(name)))
         else:
             raise UnknownModel.of(name, admission.known())

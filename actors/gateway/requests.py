@@ -18,7 +18,6 @@ from actors.gateway.shape import Shape
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Generation, Guide, Priority, Run, Sampling
-from orchestration.patterns import PATTERNS
 
 B = TypeVar("B", bound=Body)
 
@@ -68,10 +67,10 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         extension = body.orchestra or Extension()
         if extension.model is not None:
             admission.need_model(extension.model, "chat", param="orchestra.model")
-        PATTERNS[pattern].set(extension.settings)
+        pattern.set(extension.settings)
         work = Run(
             id=work_id,
-            pattern=pattern,
+            pattern=pattern.name,
             messages=body.messages,
             model=extension.model,
             settings=extension.settings,

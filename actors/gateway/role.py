@@ -24,6 +24,7 @@ from actors.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.runtime.bus import Bus
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
+from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +45,17 @@ async def run_gateway(
     http: HttpServer | None = None,
     jobs: JobsSettings | None = None,
     fallbacks: Fallbacks = NO_FALLBACKS,
+    catalogue: Catalogue = BUILT_IN,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
 
     Raises `HttpPortBusy` before anything else is started. A caller that starts more than a gateway makes
-    `http` (an `HttpServer`) first, so that a busy port ends it at once. `fallbacks` are the dispatcher's.
+    `http` (an `HttpServer`) first, so that a busy port ends it at once. `fallbacks` are the dispatcher's,
+    `catalogue` the agents'.
     """
     server = http or HttpServer(settings)
     registry, asker = Registry(bus, fallbacks), Asker(bus)
-    gateway = Gateway(bus, asker, registry, settings)
+    gateway = Gateway(bus, asker, registry, settings, catalogue)
     service = Service(bus, service_info(bus))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)

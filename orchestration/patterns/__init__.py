@@ -2,11 +2,12 @@
 
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
 from orchestration.patterns.catalogue import (
-    PATTERNS,
+    BUILT_IN,
     PREFIX,
-    find_pattern,
+    BrokenPlugin,
+    Catalogue,
+    NameTaken,
     pattern_name,
-    virtual_models,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.outlet import Outlet
@@ -14,14 +15,17 @@ from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 
 __all__ = [
+    "BUILT_IN",
     "COORDINATOR",
     "CRITIC",
-    "PATTERNS",
     "PREFIX",
     "Answer",
     "Ask",
+    "BrokenPlugin",
+    "Catalogue",
     "Kept",
     "Limits",
+    "NameTaken",
     "Outcome",
     "Outlet",
     "Part",
@@ -31,8 +35,6 @@ __all__ = [
     "Recall",
     "Stage",
     "Use",
-    "find_pattern",
     "pattern",
     "pattern_name",
-    "virtual_models",
 ]

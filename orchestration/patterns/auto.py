@@ -12,7 +12,7 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
-from orchestration.patterns.definition import Pattern, PatternSettings, pattern
+from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.stage import Stage
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
@@ -48,7 +48,7 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     The caller's own parameters and model go over those chosen. What was chosen, and why, is in the report.
     """
     analysis = look(run.messages)
-    known = _patterns()
+    known = {name: each for name, each in stage.patterns.items() if name != "auto"}
     allowed = _allowed(run, settings, known)
     ways = arms(analysis, allowed, allowed & set(settings.patterns or ()))
     chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
@@ -86,12 +86,6 @@ def look(messages: Sequence[ChatMessage]) -> Analysis:
         return found
     leaning = analyse(f"{before[-1]}\n{messages[last].content}")
     return replace(leaning, difficulty=found.difficulty, tokens=max(found.tokens, leaning.tokens))
-
-
-def _patterns() -> dict[str, Pattern]:
-    from orchestration.patterns.catalogue import PATTERNS  # which has this pattern in it
-
-    return {name: each for name, each in PATTERNS.items() if name != "auto"}
 
 
 def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:

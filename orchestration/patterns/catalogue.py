@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
 from orchestration.patterns.debate import debate
@@ -14,11 +18,7 @@ from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
 
 PREFIX = "orchestra/"
-
-PATTERNS: dict[str, Pattern] = {
-    each.name: each
-    for each in (auto, debate, decompose, ensemble, maestro, research, self_consistency, single)
-}
+OURS = "built-in"
 
 
 def pattern_name(model: str) -> str | None:
@@ -26,14 +26,77 @@ def pattern_name(model: str) -> str | None:
     return model[len(PREFIX) :] if model.startswith(PREFIX) else None
 
 
-def virtual_models() -> list[str]:
-    """The names a caller may use in place of a model's."""
-    return [PREFIX + name for name in sorted(PATTERNS)]
+class NameTaken(ValueError):
+    """Another pattern has the name already."""
 
 
-def find_pattern(name: str) -> Pattern:
-    """Raises `UnknownModel` naming the known ones."""
-    pattern = PATTERNS.get(name)
-    if pattern is None:
-        raise UnknownModel.of(PREFIX + name, virtual_models())
-    return pattern
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """What should have brought patterns, and cannot be used. `names` are those that they were to have, as far
+    as that can be known."""
+
+    names: tuple[str, ...]
+    origin: str
+    reason: str
+
+
+class Catalogue(Mapping[str, Pattern]):
+    """The patterns that a process knows, in the order of their names. It never changes: `plus` and `without`
+    make another one.
+
+    `broken` are the plug-ins that cannot be used."""
+
+    def __init__(
+        self,
+        patterns: Iterable[Pattern] = (),
+        origins: Mapping[str, str] | None = None,
+        broken: Iterable[BrokenPlugin] = (),
+    ) -> None:
+        """`origins` says where each comes from, by its name, where that is not Orchestra itself."""
+        self._patterns = {each.name: each for each in sorted(patterns, key=lambda each: each.name)}
+        self._origins = dict(origins or {})
+        self.broken = tuple(broken)
+        self.virtual_models = tuple(PREFIX + name for name in self._patterns)
+        """The names that a caller may use in place of a model's."""
+
+    def __getitem__(self, name: str) -> Pattern:
+        return self._patterns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._patterns)
+
+    def __len__(self) -> int:
+        return len(self._patterns)
+
+    def origin(self, name: str) -> str:
+        """Where the pattern comes from."""
+        return self._origins.get(name, OURS)
+
+    def find(self, name: str, also: Iterable[str] = ()) -> Pattern:
+        """Raises `UnknownModel` saying why it cannot be used, or naming what can be asked for: patterns, and
+        the models `also`."""
+        found = self._patterns.get(name)
+        if found is not None:
+            return found
+        for broken in self.broken:
+            if name in broken.names:
+                raise UnknownModel(
+                    f"pattern {name!r} of {broken.origin} cannot be used: {broken.reason}", param="model"
+                )
+        raise UnknownModel.of(PREFIX + name, [*also, *self.virtual_models])
+
+    def plus(self, pattern: Pattern, origin: str) -> Self:
+        """With one more. Raises `NameTaken`."""
+        if pattern.name in self._patterns:
+            by = self.origin(pattern.name)
+            whose = "a pattern of Orchestra's own" if by == OURS else f"the one of {by}"
+            raise NameTaken(f"the name {pattern.name!r} is taken by {whose}")
+        origins = self._origins | {pattern.name: origin}
+        return type(self)((*self._patterns.values(), pattern), origins, self.broken)
+
+    def without(self, broken: BrokenPlugin) -> Self:
+        """The same patterns, and the reason why others are not among them."""
+        return type(self)(self._patterns.values(), self._origins, (*self.broken, broken))
+
+
+BUILT_IN = Catalogue((auto, debate, decompose, ensemble, maestro, research, self_consistency, single))

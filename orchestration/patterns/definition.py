@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from inspect import getdoc
+from inspect import getdoc, isasyncgenfunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -51,6 +51,18 @@ class Pattern:
     settings: type[PatternSettings]
     perform: Callable[[Run, Stage, Any], Performed]
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` saying what is wrong with it."""
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a pattern's name is of small letters, digits and -, not {self.name!r}")
+        if not (isinstance(self.settings, type) and issubclass(self.settings, PatternSettings)):
+            raise ValueError(f"the settings of pattern {self.name!r} are no subclass of PatternSettings")
+        needed = [name for name, field in self.settings.model_fields.items() if field.is_required()]
+        if needed:
+            raise ValueError(f"settings of pattern {self.name!r} without a default: {', '.join(needed)}")
+        if not isasyncgenfunction(self.perform):
+            raise ValueError(f"pattern {self.name!r} is no async function that yields Parts and its Answer")
+
     def __call__(self, run: Run, stage: Stage) -> Performed:
         """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
         return self.perform(run, stage, self.set(stage.defaults.get(self.name, {}), run.settings))
@@ -79,9 +91,8 @@ class Pattern:
 def pattern(
     name: str, settings: type[S] | type[PatternSettings] = PatternSettings
 ) -> Callable[[Callable[[Run, Stage, S], Performed]], Pattern]:
-    """Make a pattern of the function below. The first line of its docstring says what it does."""
-    if not NAME.fullmatch(name):
-        raise ValueError(f"a pattern's name is of small letters, digits and -, not {name!r}")
+    """Make a pattern of the function below. The first line of its docstring says what it does. Raises
+    `ValueError` for what can be none."""
 
     def made(perform: Callable[[Run, Stage, S], Performed]) -> Pattern:
         says = (getdoc(perform) or "").split("\n")[0].rstrip(".")

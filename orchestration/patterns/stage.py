@@ -20,6 +20,7 @@ from orchestration.messages import (
     Usage,
 )
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
+from orchestration.patterns.definition import Pattern
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
@@ -65,6 +66,8 @@ class Stage:
         passed on to the caller goes on from there."""
         self.recall = Recall()
         """Knows the steps that were done before, when a run is taken up."""
+        self.patterns: Mapping[str, Pattern] = {}
+        """Those that the process knows, by their names, for one that leaves the work to another."""
         self.advisor: Advisor | None = None
         """Knows how earlier runs went, where anybody keeps that."""
         self.durations = Durations()

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
-from orchestration.patterns import Answer, Limits, Outcome, Part, Pattern, Question, Stage, Use
+from orchestration.patterns import BUILT_IN, Answer, Limits, Outcome, Part, Pattern, Question, Stage, Use
 
 AGENTS = {
     "coordinator": "plans",
@@ -131,6 +131,7 @@ async def perform(
 ) -> tuple[str, Answer, Stage]:
     """The text the caller sees, the last answer, and the stage with its steps."""
     stage = Stage(run, ask, agents=agents, clock=counting_clock(), limits=limits, models=models)
+    stage.patterns = BUILT_IN
     text: list[str] = []
     answer: Answer | None = None
     async with aclosing(pattern(run, stage)) as items:

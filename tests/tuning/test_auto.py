@@ -9,7 +9,7 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
-from orchestration.patterns import Stage
+from orchestration.patterns import BUILT_IN, Stage
 from orchestration.patterns.auto import auto
 from orchestration.tuning.analysis import Analysis
 from orchestration.tuning.bandit import Chosen
@@ -144,6 +144,7 @@ async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> Non
     advice = Advice("ensemble")
     ask = Scripted({})
     stage = Stage(make_run(HARD), ask, agents={}, clock=lambda: 0.0)
+    stage.patterns = BUILT_IN
     stage.advisor = advice
     async for _ in auto(stage.run, stage):
         pass
@@ -155,6 +156,7 @@ async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> Non
 async def test_an_advisor_hears_that_what_it_chose_came_to_nothing() -> None:
     advice, error = Advice("single"), BackendFailed("broken")
     stage = Stage(make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0)
+    stage.patterns = BUILT_IN
     stage.advisor = advice
     with pytest.raises(BackendFailed):
         async for _ in auto(stage.run, stage):
@@ -178,6 +180,7 @@ async def test_a_question_that_is_not_there_is_refused() -> None:
 async def test_a_pattern_that_is_named_is_offered_though_nothing_is_known_of_it() -> None:
     advice, run = Advice("research"), make_run("Where is Machu Picchu?", settings={"patterns": ["research"]})
     stage = Stage(run, Scripted({}), agents={}, clock=lambda: 0.0)
+    stage.patterns = BUILT_IN
     stage.advisor = advice
     async for _ in auto(run, stage):
         pass
