@@ -34,6 +34,8 @@ from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
 
 STEPS_SERVICE = "orchestra-agents"
 """The service of the `ask` endpoints, one for each role."""
+READY_POLL_S = 2.0
+"""Between two looks whether there are tools now, such as documents that were added."""
 
 
 class Team:
@@ -64,6 +66,7 @@ class Team:
         self.coordinator: ActorRef | None = None
         self.specialists: list[ActorRef] = []
         self.benches: list[ActorRef] = []
+        self._offers: list[asyncio.Task[None]] = []
         self.intake: Intake | None = None
         self.steps = Service(
             bus,
@@ -152,6 +155,16 @@ class Team:
 
         ref: ActorRef = await self.system.spawn(Workbench, make, name=f"hands of {role.name}")
         self.benches.append(ref)
+        if self.hands.ready(role.name):
+            await self._offer(role, ref)
+        else:
+            self._offers.append(asyncio.get_running_loop().create_task(self._offer(role, ref)))
+
+    async def _offer(self, role: Role, ref: ActorRef) -> None:
+        """Listen for those who use the role's tools, as soon as there can be any: nobody who has none should
+        answer for one who has."""
+        while not self.hands.ready(role.name):  # noqa: ASYNC110 - a file tells nobody that it has come
+            await asyncio.sleep(READY_POLL_S)
         for endpoint in endpoints(AgentAddress(self.settings.cluster, role.name), ref, SERVICE):
             await self.steps.add(endpoint)
 
@@ -171,6 +184,8 @@ class Team:
             clean = await self.coordinator.cell.drain(self._left(end))
         if self.intake is not None:
             await self.intake.stop()
+        for offer in self._offers:
+            offer.cancel()
         await self.steps.leave()
         for ref in (*self.specialists, *self.benches):
             clean = await ref.cell.drain(self._left(end)) and clean
