@@ -1,22 +1,30 @@
-"""The analysis of a query: accuracy against a rule on keywords, time against its limit and against MiniLM."""
+"""The analysis of a query: accuracy against a rule on keywords, time against its limit and against MiniLM;
+and how soon `auto` learns which way to answer users like, in a simulation."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from actors.models.tokenizer import Tokenizer
 from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
 from actors.node.engine.settings import OnnxSettings
 from orchestration.tuning.analysis import analyse
+from orchestration.tuning.bandit import best, choose
 from orchestration.tuning.features import KINDS
+from orchestration.tuning.profiles import Arm, arms
+from orchestration.tuning.records import Record, judged_by_user
 from tests.fixtures.models import minilm_folder
 from tests.tuning.keywords import keyword_kind
 from tests.tuning.train import queries
 
 LIMIT_MS = 2.0
+HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
+PATTERNS = ("single", "maestro", "ensemble", "debate", "decompose")
 
 
 def times(call: Callable[[str], object], texts: Iterable[str]) -> tuple[float, float]:
@@ -66,6 +74,33 @@ def speed() -> None:
     print(f"limit {LIMIT_MS:g} ms")
 
 
+def learning() -> None:
+    """Users like each way to answer a hard question with a chance of its own, and each run gets a word."""
+    ways = arms(analyse(HARD), PATTERNS)
+    chances = dict(zip((way.name for way in ways), (0.3, 0.75, 0.5, 0.45, 0.4, 0.2), strict=False))
+    marks = (50, 200, 1000)
+    print(f"\n{'share of good answers after':32}" + "".join(f"{count:>10} runs" for count in marks))
+    print(f"{'the best way always':32}" + f"{max(chances.values()):15.2f}" * len(marks))
+    print(f"{'the way thought best always':32}" + f"{chances[best(ways).arm.name]:15.2f}" * len(marks))
+    print(f"{'any way':32}" + f"{statistics.mean(chances.values()):15.2f}" * len(marks))
+    rounds = [_liked(ways, chances, seed, max(marks)) for seed in range(10)]
+    learnt = [statistics.mean(statistics.mean(each[:count]) for each in rounds) for count in marks]
+    print(f"{'auto, all runs so far':32}" + "".join(f"{share:15.2f}" for share in learnt))
+    late = statistics.mean(statistics.mean(each[-200:]) for each in rounds)
+    print(f"{'auto, the last 200':32}{late:45.2f}")
+
+
+def _liked(ways: Sequence[Arm], chances: Mapping[str, float], seed: int, runs: int) -> list[float]:
+    """The chance of the way that each run took."""
+    users, record, taken = np.random.default_rng(seed), Record(), []
+    for number in range(runs):
+        way = choose(ways, record, f"{seed}.{number}", cost_weight=0).arm.name
+        taken.append(chances[way])
+        record = record.after(judged_by_user(way, 1 if users.random() < chances[way] else -1, ()))
+    return taken
+
+
 if __name__ == "__main__":
     accuracy()
     speed()
+    learning()
