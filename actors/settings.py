@@ -22,11 +22,13 @@ from pydantic_settings import (
 
 from actors.agents.settings import AgentsSettings
 from actors.dispatcher.settings import DispatcherSettings
+from actors.evaluation.settings import EvaluationSettings
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
 from actors.knowledge.settings import KnowledgeSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
+from actors.patterns.settings import PatternsSettings
 from actors.runtime.bus import BusSettings
 from actors.runtime.telemetry import TelemetrySettings
 from actors.triton.settings import TritonServerSettings
@@ -57,6 +59,8 @@ class Settings(BaseSettings):
     agents: AgentsSettings = AgentsSettings()
     jobs: JobsSettings = JobsSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    patterns: PatternsSettings = PatternsSettings()
     node: NodeSettings = NodeSettings()
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)

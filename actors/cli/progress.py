@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -93,3 +95,31 @@ class StageBars:
                 self._bars.update(task.id, total=1, completed=1)
             elif not task.finished:
                 self._bars.update(task.id, completed=task.total)
+
+
+class CountBar:
+    """A bar on stderr for things that are counted, with the time that is left."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self._bar = Progress(
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(what, total=total, completed=done)
+
+    def __enter__(self) -> CountBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self) -> None:
+        """One more."""
+        self._bar.advance(self._task)

@@ -1,0 +1,247 @@
+"""`orchestra eval`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from actors.cli.main import FAILED, common, nats_option, said
+from actors.cli.progress import CountBar, pull_embedder, pulled
+from actors.cli.reach import nats_url_of
+from actors.cli.show import wide
+from actors.evaluation.dataset import Dataset, read_jsonl
+from actors.evaluation.outcome import Outcome
+from actors.evaluation.runner import Runner
+from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parsed_settings
+from actors.evaluation.store import opened
+from actors.evaluation.table import table
+from actors.evaluation.tasks import make_task
+from actors.models.pull import ready
+from actors.process import run
+from actors.runtime.bus import Bus
+from actors.settings import Settings, load
+from actors.up import connected, run_up
+from orchestration.errors import InvalidRequest
+from orchestration.patterns.definition import NAME
+
+STOPPED = 130
+"""The exit code after Ctrl-C."""
+ANY_PORT = "127.0.0.1:0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one command does. `models` are folders of what a cluster of its own serves; None is another's."""
+
+    settings: Settings
+    dataset: Dataset
+    spec: Spec
+    patterns: tuple[str, ...]
+    folder: Path
+    resume: bool
+    concurrency: int
+    timeout_s: float
+    models: tuple[Path, ...] | None
+    as_json: bool
+
+
+def conditions(command: Any) -> Any:
+    """The options that say what is compared."""
+    for option in (
+        click.option("--seed", type=int, default=0, show_default=True, help="Of tasks, samples, statistics."),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+        click.option(
+            "--temperature",
+            type=click.FloatRange(0, 2),
+            default=0,
+            show_default=True,
+            help="Where a pattern says no other.",
+        ),
+        click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]"),
+        click.option(
+            "--set",
+            "pattern_settings",
+            multiple=True,
+            metavar="PATTERN.FIELD=VALUE",
+            help="A setting of a pattern; repeat for more.",
+        ),
+        click.option(
+            "--task",
+            "task_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of the task, such as max_terms=3; repeat for more.",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(min=1), help="Questions. [default: all of a file, 50 of a task]"
+        ),
+        click.option(
+            "--budget",
+            type=click.IntRange(min=1),
+            default=1000,
+            show_default=True,
+            metavar="TOKENS",
+            help="What a pattern may read and write for one question.",
+        ),
+        click.option(
+            "--patterns", default=",".join(PATTERNS), show_default=True, metavar="NAME,…", help="Who answers."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("eval")
+@click.argument("dataset", metavar="FILE.jsonl|TASK")
+@conditions
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=2,
+    show_default=True,
+    help="Questions at once; the more, the longer each takes.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=600,
+    show_default=True,
+    help="Seconds for a question.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for results.jsonl, report.json and plot.png. [default: eval-<dataset>]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the results there; what failed is asked again.")
+@click.option("--up", is_flag=True, help="Start a cluster for it in this process, as `orchestra up` does.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report instead of the table.")
+@common
+@nats_option
+def evaluate(**options: Any) -> None:
+    """Measure patterns on questions with known answers, all under the same budget of tokens.
+
+    A file has lines of JSON, {"question", "answer", "kind", "id"}; kind is exact, number, choice, contains or
+    regex, and may be left out like the id. A task is one of reasoning-gym's, such as chain_sum.
+
+    The baseline is self-consistency: the same tokens spent on asking again and counting. Each pattern is
+    shown against it, with what it gains or loses.
+    """
+    plan = _plan(options)
+    try:
+        raise SystemExit(run(_evaluate(plan)))
+    except KeyboardInterrupt:
+        click.echo(f"stopped; what was answered is kept in {plan.folder}: go on with --resume", err=True)
+        raise SystemExit(STOPPED) from None
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    up = options["up"]
+    if up and options["nats_url"]:
+        raise InvalidRequest("--up starts a cluster of its own and --nats uses another: choose one")
+    patterns = _patterns(options["patterns"])
+    dataset = _dataset(options)
+    settings, _ = load(
+        said(
+            data=options["data"],
+            nats__url=options["nats_url"],
+            gateway__http=ANY_PORT if up else None,
+            models=(options["model"],) if up and options["model"] else None,
+        ),
+        options["config_file"],
+    )
+    spec = Spec.of(
+        dataset,
+        budget=options["budget"],
+        model=options["model"],
+        temperature=options["temperature"],
+        max_tokens=options["max_tokens"],
+        seed=options["seed"],
+        settings=parsed_settings(options["pattern_settings"], patterns),
+    )
+    models = None
+    if up:
+        models = tuple(pulled(name, settings.models_folder) for name in settings.models)
+        pull_embedder(settings)
+    return Plan(
+        settings=settings,
+        dataset=dataset,
+        spec=spec,
+        patterns=patterns,
+        folder=options["out"] or Path(f"eval-{dataset.name}"),
+        resume=options["resume"],
+        concurrency=options["concurrency"],
+        timeout_s=options["timeout"],
+        models=models,
+        as_json=options["as_json"],
+    )
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(f"--patterns: {name!r} is no name of a pattern")
+    if not names:
+        raise InvalidRequest("--patterns names none")
+    return names
+
+
+def _dataset(options: dict[str, Any]) -> Dataset:
+    name, task_options = options["dataset"], options["task_options"]
+    if Path(name).suffix or "/" in name or Path(name).exists():
+        if task_options:
+            raise InvalidRequest(f"--task does not go with a file, such as {name}")
+        return read_jsonl(Path(name), options["limit"])
+    said = {}
+    for text in task_options:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InvalidRequest(f"--task takes KEY=VALUE, not {text!r}")
+        said[key] = json_or_text(value)
+    return make_task(name, size=options["limit"], seed=options["seed"], options=said)
+
+
+async def _evaluate(plan: Plan) -> int:
+    total = len(plan.dataset.questions) * len(plan.patterns)
+    with opened(plan.folder, plan.spec, resume=plan.resume) as results:
+        done = sum(result.error is None for result in results.of(plan.patterns))
+        async with _cluster(plan) as bus:
+            with CountBar("answers", total, done) as bar:
+                runner = Runner(
+                    bus=bus,
+                    spec=plan.spec,
+                    results=results,
+                    settings=plan.settings.evaluation,
+                    timeout_s=plan.timeout_s,
+                    told=lambda result: bar.advance(),
+                )
+                await runner.run(plan.dataset, plan.patterns, plan.concurrency)
+        outcome = Outcome.of(plan.spec, results.of(plan.patterns), plan.settings.evaluation.prices)
+    if plan.as_json:
+        click.echo(json.dumps(outcome.report(), ensure_ascii=False, indent=2))
+    else:
+        wide(Console()).print(table(plan.spec, outcome.standings))
+    for line in outcome.write(plan.folder):
+        click.echo(line, err=True)
+    return FAILED if all(sum(each.failures.values()) == each.questions for each in outcome.standings) else 0
+
+
+@asynccontextmanager
+async def _cluster(plan: Plan) -> AsyncIterator[Bus]:
+    """A connection to the cluster that is there, or to one of its own."""
+    if plan.models is None:
+        async with connected(plan.settings, nats_url_of(plan.settings), "orchestra-eval") as bus:
+            yield bus
+        return
+    embedder = ready(plan.settings.agents.embedder, plan.settings.models_folder)
+    async with run_up(plan.settings, plan.models, embedder) as running:
+        async with connected(plan.settings, running.nats_url, "orchestra-eval") as bus:
+            yield bus

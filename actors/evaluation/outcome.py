@@ -1,0 +1,63 @@
+"""What an evaluation comes to, and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from actors.evaluation.errors import ExtraMissing, ResultsStorage
+from actors.evaluation.plot import plot
+from actors.evaluation.spec import BASELINE, Spec
+from orchestration.evaluation.result import Result
+from orchestration.evaluation.standings import Price, Standing, standings
+from orchestration.evaluation.statistics import LEVEL
+
+REPORT, PLOT = "report.json", "plot.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`standings`, the best first."""
+
+    spec: Spec
+    standings: Sequence[Standing]
+
+    @classmethod
+    def of(cls, spec: Spec, results: Collection[Result], prices: Mapping[str, Price]) -> Self:
+        return cls(spec, standings(results, baseline=BASELINE, prices=prices, seed=spec.seed))
+
+    def report(self) -> dict[str, Any]:
+        """As JSON. Shares and differences are from 0 to 1, `cost` is that of 1,000 questions."""
+        return {
+            "spec": self.spec.model_dump(),
+            "baseline": BASELINE,
+            "level": LEVEL,
+            "patterns": [self._row(each) for each in self.standings],
+        }
+
+    def write(self, folder: Path) -> list[str]:
+        """The report and the plot, and lines that say where they are, what failed and what is missing. Raises
+        `ResultsStorage`."""
+        try:
+            (folder / REPORT).write_text(json.dumps(self.report(), ensure_ascii=False, indent=2) + "\n")
+            try:
+                plot(self.spec, self.standings, folder / PLOT)
+                said = [f"written: {folder / REPORT}, {folder / PLOT}"]
+            except ExtraMissing as error:
+                said = [f"written: {folder / REPORT}", error.message]
+        except OSError as error:
+            raise ResultsStorage(f"cannot write {error.filename or folder}: {error.strerror}") from error
+        failed = sum(sum(each.failures.values()) for each in self.standings)
+        if failed:
+            said.append(f"{failed} questions failed and count as wrong; --resume asks them again")
+        return said
+
+    def _row(self, standing: Standing) -> dict[str, Any]:
+        said = asdict(standing)
+        said["budget_share"] = standing.tokens.mean / self.spec.budget
+        if standing.against is not None:
+            said["against"]["verdict"] = standing.against.verdict
+        return said

@@ -1,0 +1,172 @@
+"""Asks a cluster every question by every pattern, some at once, and records what comes of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.client import chat
+from actors.evaluation.dataset import Dataset, Question
+from actors.evaluation.settings import EvaluationSettings
+from actors.evaluation.spec import Spec
+from actors.evaluation.store import Results
+from actors.runtime.bus import Bus
+from actors.runtime.envelope import Envelope
+from orchestration.errors import (
+    BusUnavailable,
+    InvalidRequest,
+    OrchestraError,
+    Refused,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.evaluation.result import Result
+from orchestration.messages import Usage
+from orchestration.retries import RetryPolicy
+
+_OURS = ("model", "orchestra", "seed", "temperature", "max_tokens")
+"""Fields of a request that are the same for all questions: one that is refused is refused for all."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """One answer as it came."""
+
+    began: float
+    first_token_s: float | None = None
+    text: list[str] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, chunk: dict[str, Any]) -> None:
+        """One chunk of the chat API."""
+        extra = chunk.get("orchestra") or {}
+        if "steps" in extra:
+            self.said = extra
+        self.usage = chunk.get("usage") or self.usage
+        for choice in chunk.get("choices", ()):
+            text = choice.get("delta", {}).get("content") or ""
+            if text and self.first_token_s is None:
+                self.first_token_s = time.monotonic() - self.began
+            self.text.append(text)
+
+    @property
+    def tokens(self) -> int:
+        """The run's account has those of steps that were stopped, too, where it was cut or counted."""
+        counted = self.said.get("report", {}).get("budget", {}).get("tokens", {}).get("used", 0)
+        return max(int(counted), int(self.usage.get("total_tokens", 0)))
+
+    @property
+    def models(self) -> dict[str, Usage]:
+        """The usage of steps that ended."""
+        found: dict[str, Usage] = {}
+        for step in self.said.get("steps", ()):
+            if step.get("model"):
+                used = Usage.model_validate(step.get("usage", {}))
+                found[step["model"]] = found.get(step["model"], Usage()) + used
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """`timeout_s` is for one attempt at one question. `told` hears each result."""
+
+    bus: Bus
+    spec: Spec
+    results: Results
+    settings: EvaluationSettings
+    timeout_s: float
+    told: Callable[[Result], None]
+
+    async def run(self, dataset: Dataset, patterns: Sequence[str], concurrency: int) -> None:
+        """Ask what was not answered yet, each question by one pattern after the other: whatever is there when
+        it is stopped can be compared.
+
+        Raises the error of what would fail for all questions: a pattern, a model or a setting that the
+        cluster does not take, a cluster that is gone. Other errors are results.
+        """
+        waiting = self._waiting(dataset, patterns)
+
+        async def work() -> None:
+            for pattern, question in waiting:
+                result = await self._asked(pattern, question)
+                self.results.add(result)
+                self.told(result)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(concurrency):
+                    tasks.create_task(work())
+        except* OrchestraError as group:
+            raise _first(group) from None
+
+    def _waiting(self, dataset: Dataset, patterns: Sequence[str]) -> Iterator[tuple[str, Question]]:
+        for question in dataset.questions:
+            for pattern in patterns:
+                if not self.results.is_answered(pattern, question.id):
+                    yield pattern, question
+
+    async def _asked(self, pattern: str, question: Question) -> Result:
+        policy = RetryPolicy(attempts=self.settings.attempts, longest_s=self.settings.longest_pause_s)
+        for attempt in range(1, policy.attempts + 1):
+            try:
+                heard = await self._attempt(pattern, question)
+            except OrchestraError as error:
+                refused = isinstance(error, Refused | Unavailable)
+                if refused and attempt < policy.attempts:
+                    pause_s = max(policy.pause_s(attempt), error.retry_after_s or 0.0)
+                    await asyncio.sleep(min(pause_s, policy.longest_s))
+                    continue
+                if _concerns_all(error):
+                    raise
+                return Result(pattern=pattern, question=question.id, attempts=attempt, error=error.body())
+            return self._judged(pattern, question, heard, attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, pattern: str, question: Question) -> tuple[Heard, float]:
+        heard = Heard(time.monotonic())
+        envelope = Envelope.within(self.timeout_s)
+        async with aclosing(chat(self.bus, self.spec.body(pattern, question), envelope)) as chunks:
+            async for chunk in chunks:
+                heard.take(chunk)
+        return heard, time.monotonic() - heard.began
+
+    def _judged(
+        self, pattern: str, question: Question, answered: tuple[Heard, float], attempts: int
+    ) -> Result:
+        heard, seconds = answered
+        text = "".join(heard.text)
+        judged = question.judge(text)
+        return Result(
+            pattern=pattern,
+            question=question.id,
+            text=text,
+            answer=judged.answer,
+            score=judged.score,
+            tokens=heard.tokens,
+            calls=sum(1 for step in heard.said.get("steps", ()) if not step.get("tool")),
+            seconds=round(seconds, 3),
+            first_token_s=None if heard.first_token_s is None else round(heard.first_token_s, 3),
+            attempts=attempts,
+            run=heard.said.get("run", ""),
+            notes=tuple(heard.said.get("notes", ())),
+            models=heard.models,
+        )
+
+
+def _concerns_all(error: OrchestraError) -> bool:
+    if isinstance(error, InvalidRequest):
+        return (error.param or "").split(".")[0] in _OURS
+    return isinstance(error, UnknownModel | BusUnavailable) or type(error) is Unavailable
+
+
+def _first(group: BaseExceptionGroup[OrchestraError]) -> OrchestraError:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, OrchestraError)
+    return found

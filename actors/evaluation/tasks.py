@@ -1,0 +1,72 @@
+"""Questions that `reasoning-gym` makes, as many as are wanted, each with its own scorer."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, Judged, Question
+from actors.evaluation.errors import BadDataset, ExtraMissing
+from orchestration.evaluation.forms import Form, asked, named, taken
+from orchestration.patterns.consensus.numbers import whole_number
+
+SIZE = 50
+"""Questions, where nobody says how many."""
+_RUNS_ANSWERS = re.compile(r"(?<!literal_)\b(?:eval|exec|parse_expr|sympify)\(\s*answer\b")
+"""sympy's `parse_expr` is an `eval` as well."""
+
+
+def make_task(
+    name: str, *, size: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> Dataset:
+    """`size` questions of a task. `options` are fields of its configuration.
+
+    Raises `ExtraMissing`, and `BadDataset` for a task or an option that is not known and for a task whose
+    scorer would run what a model answers as Python code.
+    """
+    try:
+        from reasoning_gym.factory import DATASETS, create_dataset
+    except ImportError as error:
+        raise ExtraMissing.of(f"a reasoning-gym task ({name})", "reasoning-gym") from error
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, n=5, cutoff=0.4) or sorted(DATASETS)[:8]
+        raise BadDataset(
+            f"{name!r} is neither a file nor one of {len(DATASETS)} reasoning-gym tasks; near it: "
+            f"{', '.join(near)}"
+        )
+    if _RUNS_ANSWERS.search(inspect.getsource(DATASETS[name][0])):
+        raise BadDataset(
+            f"task {name}: its scorer runs answers as Python code, and no model is to be trusted so"
+        )
+    said = {"size": size or SIZE, "seed": seed} | dict(options or {})
+    if not 0 < said["size"] <= MAX_QUESTIONS:
+        raise BadDataset(f"{said['size']} questions: 1 to {MAX_QUESTIONS} are made")
+    try:
+        made = create_dataset(name, **said)
+        entries = [made[number] for number in range(said["size"])]
+    except (TypeError, ValueError, AssertionError, IndexError, KeyError) as error:
+        known = ", ".join(sorted(set(inspect.signature(DATASETS[name][1]).parameters) - {"size", "seed"}))
+        raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
+    numeric = all(whole_number(str(entry["answer"])) is not None for entry in entries)
+    form = Form.NUMBER if numeric else Form.EXACT
+    questions = [
+        Question(
+            id=str(number),
+            text=asked(entry["question"], form),
+            right=str(entry["answer"]),
+            form=form,
+            judge=partial(_judge, made, entry, form),
+        )
+        for number, entry in enumerate(entries)
+    ]
+    return Dataset(name=name, questions=questions)
+
+
+def _judge(made: Any, entry: dict[str, Any], form: Form, text: str) -> Judged:
+    answer = taken(form, text, entry["question"]) if form is Form.NUMBER else named(text)
+    score = float(made.score_answer(answer, entry)) if answer else 0.0
+    return Judged(answer or None, min(1.0, max(0.0, score)))

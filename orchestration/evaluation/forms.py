@@ -1,0 +1,100 @@
+"""The forms an answer can have: how it is asked for, taken out of a text, and told right from wrong.
+
+The same for whoever answers, so that nobody wins by how the answer is written.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from orchestration.patterns.consensus import Kind, key_of
+from orchestration.patterns.consensus.choices import options_of
+from orchestration.patterns.consensus.final import exact, final_answer
+
+
+class Form(StrEnum):
+    """What is compared of an answer."""
+
+    EXACT = "exact"
+    """The text, but for case, articles, punctuation and emphasis."""
+    NUMBER = "number"
+    """Its value."""
+    CHOICE = "choice"
+    """Which of the options in the question it takes."""
+    CONTAINS = "contains"
+    """Whether what is right stands somewhere in it, as whole words."""
+    REGEX = "regex"
+    """Whether an expression is found in it."""
+
+
+_KINDS = {Form.EXACT: Kind.EXACT, Form.NUMBER: Kind.NUMBER, Form.CHOICE: Kind.CHOICE}
+_ENDINGS = {
+    Form.EXACT: "End with: The answer is …",
+    Form.NUMBER: "End with the number: The answer is …",
+    Form.CHOICE: "End with the letter: The answer is …",
+}
+
+
+def kind_of_vote(form: Form) -> Kind:
+    """How a vote compares such answers."""
+    return _KINDS.get(form, Kind.AUTO)
+
+
+def asked(question: str, form: Form) -> str:
+    """The question with what says how its answer has to end."""
+    ending = _ENDINGS.get(form)
+    return f"{question.rstrip()}\n\n{ending}" if ending else question
+
+
+def form_of(question: str, answer: str | float) -> Form:
+    """Where nobody says it: a number's is `NUMBER`, that of an option's letter `CHOICE`, else `EXACT`."""
+    if not isinstance(answer, str):
+        return Form.NUMBER
+    options = options_of(question)
+    return Form.CHOICE if answer.strip().upper() in {each.upper() for each in options} else Form.EXACT
+
+
+def taken(form: Form, text: str, question: str) -> str | None:
+    """The answer that `text` comes to: what it has in a box, or after its last `the answer is`, else its last
+    number, the option it takes, or all of it. None where it gives none."""
+    if form in (Form.CONTAINS, Form.REGEX):
+        return text.strip() or None
+    return key_of(_KINDS[form], text, question)
+
+
+def right_answer(form: Form, answer: str, question: str) -> str:
+    """What `is_right` compares with. Raises `ValueError` saying why there is no such answer."""
+    if form is Form.REGEX:
+        try:
+            re.compile(answer)
+        except re.error as error:
+            raise ValueError(f"{answer!r} is no regular expression: {error}") from error
+        return answer
+    found = exact(answer) if form is Form.CONTAINS else taken(form, answer, question)
+    if found is None:
+        lacks = {Form.NUMBER: "is no number", Form.CHOICE: "is none of the options in the question"}
+        raise ValueError(f"{answer!r} {lacks.get(form, 'says nothing')}")
+    return found
+
+
+def is_right(form: Form, answer: str | None, right: str) -> bool:
+    """`answer` is what `taken` gave, `right` what `right_answer` gave."""
+    if answer is None:
+        return False
+    if form is Form.REGEX:
+        return re.search(right, answer) is not None
+    if form is Form.CONTAINS:
+        whole = f" {exact(answer) or ''} "
+        return f" {right} " in whole or f" {right} " in f" {_plain(answer)} "
+    return answer == right
+
+
+def named(text: str) -> str:
+    """What `text` names as its answer, else all of it: for those who compare by themselves."""
+    return final_answer(text) or text.strip()
+
+
+def _plain(text: str) -> str:
+    """The words of a whole text, of which `exact` takes what it names as its answer alone."""
+    return " ".join(re.findall(r"[\w.%+/-]*\w", text.casefold()))

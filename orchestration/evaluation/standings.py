@@ -1,0 +1,132 @@
+"""How patterns stand after they were asked the same questions: what each got right and what that cost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestration.evaluation.result import Result
+from orchestration.evaluation.statistics import Difference, Interval, difference, mean_interval
+
+
+class Price(BaseModel):
+    """What a model takes for a million tokens that it reads, and that it writes, in any currency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(default=0.0, ge=0)
+    output: float = Field(default=0.0, ge=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Of a figure over the questions that were answered."""
+
+    mean: float = 0.0
+    median: float = 0.0
+    p95: float = 0.0
+    most: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Of one pattern. A question that failed counts as wrong, and has no tokens and seconds.
+
+    `against` compares it with the baseline on the questions that both were asked; None for the baseline, and
+    where there is none. `cost` is that of 1,000 questions, None where a model has no price. `noted` are
+    answers that came with a note, such as that the budget cut something.
+    """
+
+    pattern: str
+    questions: int
+    right: int
+    accuracy: Interval
+    score: float
+    against: Difference | None
+    tokens: Spread
+    calls: float
+    seconds: Spread
+    first_token_s: float | None
+    cost: float | None
+    failures: Mapping[str, int]
+    """By the error's code."""
+    noted: int
+    repeated: int
+    """Questions that were asked more than once, since they were refused at first."""
+
+
+def standings(
+    results: Collection[Result], *, baseline: str, prices: Mapping[str, Price], seed: int = 0
+) -> list[Standing]:
+    """The best first; of equals, the one that used fewer tokens."""
+    by_pattern: dict[str, dict[str, Result]] = {}
+    for result in results:
+        by_pattern.setdefault(result.pattern, {})[result.question] = result
+    measure = by_pattern.get(baseline, {})
+    made = [
+        _standing(pattern, asked, {} if pattern == baseline else measure, prices, seed)
+        for pattern, asked in by_pattern.items()
+    ]
+    return sorted(made, key=lambda each: (-each.accuracy.mean, each.tokens.mean, each.pattern))
+
+
+def _standing(
+    pattern: str,
+    asked: Mapping[str, Result],
+    measure: Mapping[str, Result],
+    prices: Mapping[str, Price],
+    seed: int,
+) -> Standing:
+    answered = [result for result in asked.values() if result.error is None]
+    failures: dict[str, int] = {}
+    for result in asked.values():
+        if result.error is not None:
+            failures[result.error.code] = failures.get(result.error.code, 0) + 1
+    right = [float(result.right) for result in asked.values()]
+    firsts = [result.first_token_s for result in answered if result.first_token_s is not None]
+    return Standing(
+        pattern=pattern,
+        questions=len(asked),
+        right=round(sum(right)),
+        accuracy=mean_interval(right, seed=seed),
+        score=sum(result.score for result in answered) / len(asked),
+        against=_against(asked, measure, seed),
+        tokens=_spread([result.tokens for result in answered]),
+        calls=_spread([result.calls for result in answered]).mean,
+        seconds=_spread([result.seconds for result in answered]),
+        first_token_s=_spread(firsts).median if firsts else None,
+        cost=_cost(answered, prices),
+        failures=failures,
+        noted=sum(bool(result.notes) for result in answered),
+        repeated=sum(result.attempts > 1 for result in asked.values()),
+    )
+
+
+def _against(asked: Mapping[str, Result], measure: Mapping[str, Result], seed: int) -> Difference | None:
+    both = [question for question in asked if question in measure]
+    if not both:
+        return None
+    ours = [float(asked[question].right) for question in both]
+    theirs = [float(measure[question].right) for question in both]
+    return difference(ours, theirs, seed=seed)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    if not values:
+        return Spread()
+    median, p95 = np.quantile(values, (0.5, 0.95))
+    return Spread(mean=float(np.mean(values)), median=float(median), p95=float(p95), most=float(max(values)))
+
+
+def _cost(answered: Sequence[Result], prices: Mapping[str, Price]) -> float | None:
+    total = 0.0
+    for result in answered:
+        for model, usage in result.models.items():
+            price = prices.get(model)
+            if price is None:
+                return None
+            total += usage.prompt_tokens * price.input + usage.completion_tokens * price.output
+    return total / 1e6 * 1000 / len(answered) if answered else None
