@@ -83,6 +83,14 @@ def _inputs_of(inputs: Any) -> Any:
     return texts
 
 
+def _limits_of(budget: Any) -> Any:
+    """A limit that is misspelt would be none."""
+    unknown = sorted(set(budget) - set(Budget.model_fields)) if isinstance(budget, dict) else []
+    if unknown:
+        raise ValueError(f"a budget has {', '.join(Budget.model_fields)}, and not {unknown[0][:40]!r}")
+    return budget
+
+
 def _refused(why: str) -> BeforeValidator:
     """A field that may be there but must say nothing."""
 
@@ -119,7 +127,7 @@ class Extension(Body):
     """What the nodes that work on it must have."""
     settings: dict[str, Any] = {}
     """For a pattern: its settings."""
-    budget: Budget = Budget()
+    budget: Annotated[Budget, BeforeValidator(_limits_of)] = Budget()
     """For a pattern: what all its steps together may use."""
 
 

@@ -50,6 +50,9 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         ({"regex": ""}, "regex", "empty"),
         ({"model": "echo-embed"}, "model", "/v1/embeddings"),
         ({"orchestra": {"priority": "vip"}}, "orchestra.priority", "interactive"),
+        ({"orchestra": {"budget": {"tokens": 0}}}, "orchestra.budget.tokens", "greater than or equal to 1"),
+        ({"orchestra": {"budget": {"seconds": -1}}}, "orchestra.budget.seconds", "greater than 0"),
+        ({"orchestra": {"budget": {"token": 9}}}, "orchestra.budget", "tokens, seconds, calls"),
     ],
 )
 async def test_a_wrong_chat_gets_400_with_its_field(
