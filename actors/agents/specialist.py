@@ -65,3 +65,12 @@ class Specialist(Agent):
         subject = GenerationQueue(generation.priority, generation.model).subject
         await enqueue(self.bus, subject, generation.model_dump_json(exclude_defaults=True).encode(), headers)
         return AgentAsked(model=generation.model)
+
+
+class Researcher(Specialist):
+    """A specialist with documents: a prompt becomes a run of `research`, which looks things up first and
+    names its sources. Its steps of other runs it does like all."""
+
+    def work(self, prompt: Prompt) -> Run:
+        said = (ChatMessage(role="user", content=prompt.text),)
+        return Run(id=self.asker.new_id(), pattern="research", messages=said)

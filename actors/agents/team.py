@@ -19,7 +19,7 @@ from actors.agents.protocol import (
 )
 from actors.agents.roles import Role, load_roles
 from actors.agents.settings import AgentsSettings
-from actors.agents.specialist import Specialist
+from actors.agents.specialist import Researcher, Specialist
 from actors.asker import Asker
 from actors.hands.bench import Workbench, endpoints
 from actors.hands.hands import Hands
@@ -32,6 +32,7 @@ from actors.runtime.system import ActorRef, ActorSystem
 from actors.tuning.tuner import Tuner
 from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
 
+RESEARCH = "research"
 STEPS_SERVICE = "orchestra-agents"
 """The service of the `ask` endpoints, one for each role."""
 READY_POLL_S = 2.0
@@ -106,7 +107,9 @@ class Team:
         address = AgentAddress(cluster, role.name)
         service = Service(self.bus, service_info(cluster, role.name, role.description))
         identity = AgentIdentity(address=address, instance=service.id, heartbeat_s=self.settings.heartbeat_s)
-        kind = Reception if role.name == COORDINATOR else Specialist
+        kind: type[Specialist] = Reception if role.name == COORDINATOR else Specialist
+        if role.name == RESEARCH and role.name in self.hands.roles:
+            kind = Researcher
 
         def make() -> Specialist:
             return kind(role, self.bus, self.asker, self.registry, identity)

@@ -56,21 +56,22 @@ class Ingest:
             return Added("unchanged", known.passages, 0)
         reading = self.reader.read(found.data, found.kind)
         cut = passages(reading, self.count)
-        embedded = await self._embed(cut, on_progress)
-        vectors = self.store.known([passage.digest for passage in cut])
+        vectors, embedded = await self._embed(cut, on_progress)
         title = " ".join((reading.title or found.name or source).split())[:200]
         self.store.put(source, title, (digest, len(found.data)), cut, vectors)
         return Added("added" if known is None else "changed", len(cut), embedded)
 
-    async def _embed(self, cut: list[Passage], on_progress: OnProgress) -> int:
-        """Have a vector in the store for each passage; how many were made. Each is kept as soon as it is
-        there, so that who is killed begins where it was."""
+    async def _embed(self, cut: list[Passage], on_progress: OnProgress) -> tuple[dict[bytes, Vector], int]:
+        """A vector for each passage's digest, and how many had to be made. Each is kept in the store as soon
+        as it is there, so that who is killed begins where it was."""
         known = self.store.known([passage.digest for passage in cut])
         missing = list({each.digest: each for each in cut if each.digest not in known}.values())
         for at in range(0, len(missing), TOGETHER):
             on_progress(len(cut) - len(missing) + at, len(cut))
             some = missing[at : at + TOGETHER]
             rows: list[Vector] = list(await self.embedder.vectors([each.embedded for each in some]))
-            self.store.stage({each.digest: row for each, row in zip(some, rows, strict=True)})
+            made = {each.digest: row for each, row in zip(some, rows, strict=True)}
+            self.store.stage(made)
+            known |= made
         on_progress(len(cut), len(cut))
-        return len(missing)
+        return known, len(missing)

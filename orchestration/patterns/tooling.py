@@ -57,7 +57,7 @@ async def called(
 async def _chosen(
     stage: Stage, agent: str, task: str, tools: Sequence[Tool], found: Sequence[Source], name: str
 ) -> Tool | None:
-    offered = "\n".join(f"- {tool.name}: {clip(tool.description, DESCRIPTION_TOKENS)}" for tool in tools)
+    offered = "\n".join(f"- {tool.name}: {_says(tool)}" for tool in tools)
     request = (
         f"Tools:\n{offered}\n- {NONE}: no tool helps, or what was found is enough\n\n"
         f"{_so_far(found)}Task: {clip(task, TASK_TOKENS)}\n\nWhich tool do you use? Reply in JSON."
@@ -75,10 +75,15 @@ async def _arguments(
         return {}
     described = clip(json.dumps(tool.parameters["properties"], ensure_ascii=False), TASK_TOKENS)
     request = (
-        f"Tool {tool.name}: {clip(tool.description, DESCRIPTION_TOKENS)}\nIts arguments: {described}\n\n"
+        f"Tool {tool.name}: {_says(tool)}\nIts arguments: {described}\n\n"
         f"{_so_far(found)}Task: {clip(task, TASK_TOKENS)}\n\nWrite the arguments for the task in JSON."
     )
     return await _guided(stage, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
+
+
+def _says(tool: Tool) -> str:
+    """What a tool says of itself, on one line among ours."""
+    return clip(" ".join(tool.description.split()), DESCRIPTION_TOKENS)
 
 
 def _so_far(found: Sequence[Source]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from actors.agents.embedder import Embedder
 from actors.knowledge.errors import UnreadableDocument
 from actors.knowledge.hand import KnowledgeHand
 from actors.knowledge.settings import KnowledgeSettings
-from actors.knowledge.store import store_file
+from actors.knowledge.store import documents, store_file
 from actors.models.tokenizer import Tokenizer
 from tests.knowledge.adding import ingest
 from tests.knowledge.documents import TEXTS, library
@@ -116,6 +117,23 @@ async def test_what_has_not_changed_is_not_embedded_again_and_of_a_change_only_w
         copy.write_text(file.read_text())
         twin = await adding.add(str(copy))
         assert (twin.status, twin.embedded) == ("added", 0)
+
+
+async def test_two_who_add_the_same_documents_at_once_store_each_of_them_once(
+    tmp_path: Path, embedder: Embedder, tokenizer: Tokenizer
+) -> None:
+    folder = library(tmp_path / "docs")
+    files = [str(folder / name) for name in TEXTS]
+
+    async def add_all() -> None:
+        async with ingest(tmp_path, embedder, tokenizer) as adding:
+            for file in files:
+                await adding.add(file)
+
+    await asyncio.gather(add_all(), add_all(), add_all())
+    stored = documents(store_file(tmp_path))
+    assert [each.source for each in stored] == sorted(files)
+    assert sum(each.passages for each in stored) == 5
 
 
 async def test_a_document_that_became_unreadable_stays_as_it_was(

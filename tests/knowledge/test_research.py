@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from synadia_ai.agents import ResponseChunk
+
 from actors.agents.embedder import Embedder
 from actors.agents.role import run_agents
 from actors.agents.settings import AgentsSettings
@@ -22,6 +24,7 @@ from actors.settings import Settings
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Sampling
 from orchestration.patterns import Limits
 from tests.agents.clusters import Cluster, cluster, connection
+from tests.agents.test_protocol import agents_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import RunningNats
@@ -100,6 +103,10 @@ async def test_the_answer_comes_from_the_documents_and_names_them(
         _, ended = await ask(running, "Who was the first person on the moon?")
         assert "no source was found for this question" in ended.notes
         assert "sources" not in ended.report
+        async with agents_of(own_nats.url) as (_, found):  # who prompts the agent itself gets no less
+            said = [item async for item in found["research"].prompt("Where do the two hives stand?")]
+        text = "".join(item.text for item in said if isinstance(item, ResponseChunk))
+        assert "Sources:\n[1] The roof garden › Bees" in text
 
 
 async def test_a_poisoned_document_stays_quoted_in_what_the_model_reads(
