@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestration.messages import Guide
@@ -186,6 +186,7 @@ def test_nonsense_is_told_from_answers() -> None:
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(Kind))
+@example("# nothing but a comment", "", Kind.CODE)
 @settings(max_examples=150)
 def test_any_text_has_a_key_or_none_and_the_same_one_again(answer: str, question: str, kind: Kind) -> None:
     first = key_of(kind, answer, question)

@@ -27,7 +27,7 @@ def code_key(text: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in strings
             tree = ast.parse(code)
-        return ast.unparse(_Canonical().visit(tree))
+        return ast.unparse(_Canonical().visit(tree)) or None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "".join(_COMMENT.sub("", code).split()) or None
 
