@@ -15,6 +15,7 @@ from actors.gateway.admission_settings import CallerLimits, LimitsSettings
 from actors.gateway.settings import GatewaySettings
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.nats import RunningNats
 
 ONE_AT_ONCE = GatewaySettings(
     http="127.0.0.1:0", limits=LimitsSettings(per_caller=CallerLimits(requests_in_flight=1))
@@ -73,6 +74,18 @@ def test_a_budget_too_small_for_a_pattern_is_a_failure_that_is_counted_and_asked
     assert len(kept(tmp_path)) == 4
 
 
+def test_costs_follow_from_the_prices_in_the_settings(
+    cluster: Cluster, questions: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "orchestra.toml"
+    settings.write_text('[evaluation.prices."echo"]\ninput = 1000\noutput = 0\n')
+    words = ("--patterns", "single", "--concurrency", "1", "--limit", "1", "--json")
+    result = evaluate(cluster, questions, tmp_path, *words, "--config", str(settings))
+    assert result.exit_code == 0, result.output
+    read = kept(tmp_path)[0]["models"]["echo"]["prompt_tokens"]
+    assert json.loads(result.stdout)["patterns"][0]["cost"] == pytest.approx(read)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -93,7 +106,7 @@ def test_what_the_cluster_would_refuse_for_every_question_ends_it_in_one_line(
     result = evaluate(cluster, questions, tmp_path / "out", *words)
     assert result.exit_code == 2
     assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()[-1:]) == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("orchestra: ")
 
 
 def test_an_unknown_task_and_a_broken_file_are_told_before_a_cluster_is_looked_for(tmp_path: Path) -> None:
@@ -107,6 +120,18 @@ def test_an_unknown_task_and_a_broken_file_are_told_before_a_cluster_is_looked_f
         result = CliRunner().invoke(root, ["eval", dataset, "--data", str(tmp_path / "data")])
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_a_cluster_that_is_gone_ends_it_after_the_last_attempt(
+    nats_server: RunningNats, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_EVALUATION__ATTEMPTS", "2")
+    monkeypatch.setenv("ORCHESTRA_EVALUATION__LONGEST_PAUSE_S", "0.01")
+    words = ["eval", str(questions), "--nats", nats_server.url, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(root, words)
+    assert result.exit_code == 3
+    assert "no gateway answers on orchestra.chat" in result.stderr
+    assert kept(tmp_path / "out") == []
 
 
 def test_without_a_cluster_it_says_how_to_start_one(questions: Path, tmp_path: Path) -> None:
