@@ -120,7 +120,8 @@ class Limits(BaseModel):
 
     plan_tokens: int = Field(default=320, ge=64)
     specialist_tokens: int = Field(default=192, ge=16)
-    verdict_tokens: int = Field(default=160, ge=32)
+    verdict_tokens: int = Field(default=224, ge=32)
+    """Of a verdict, an analysis or a critique, which are guided and end by themselves."""
     final_tokens: int = Field(default=384, ge=16)
     """Of the answer, where the caller did not say `max_tokens`."""
     question_tokens: int = Field(default=512, ge=32)

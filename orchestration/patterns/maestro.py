@@ -1,81 +1,130 @@
 """`orchestra/maestro`: the coordinator plans, specialists work, the critic reviews, one answer comes out.
 
-    plan ──▶ stage 1: specialists in parallel ──▶ stage 2 … ──▶ review ──▶ synthesis (streamed)
+    analysis ──▶ plan ──▶ stage 1: specialists in parallel ──▶ stage 2 … ──▶ review ──▶ synthesis (streamed)
+                               ▲                                               │
+                               └────── those concerned revise, until it passes ┘
 
 A specialist that fails leaves the others at work; only when all fail does the run. A plan that cannot be
-used, twice, makes it a `single`. A critic that fails is left out. All of it is said in the progress.
+used, twice, makes it a `single`. An analysis or a critic that fails is left out. All of it is said in the
+progress.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from itertools import count
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
+from pydantic import Field
+
+from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
 from orchestration.messages import ChatMessage, Guide, Run, Sampling
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.clipping import clip
+from orchestration.patterns.brief import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
+from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.plan import InvalidPlan, Plan, PlanStep, parse_plan, plan_request, plan_schema
+from orchestration.patterns.plan import InvalidPlan, Plan, parse_plan, plan_request, plan_schema
+from orchestration.patterns.review import Review
 from orchestration.patterns.single import final_sampling, single
+from orchestration.patterns.specialists import Finding, Specialists
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
-from orchestration.patterns.verdict import InvalidVerdict, Verdict, parse_verdict, verdict_schema
+from orchestration.patterns.verdict import Verdict
+
+ANALYSED_CALLS = 6
+ANALYSED_TOKENS = 3000
+"""A budget below these is better spent on the specialists than on an analysis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one specialist brought; `error` is set when it failed."""
+class MaestroSettings(PatternSettings):
+    """How much is done before and after the specialists' work."""
 
-    step: PlanStep
-    text: str = ""
-    error: OrchestraError | None = None
+    specialists: int | None = Field(default=None, ge=1, le=8)
+    """Steps of the plan at most; None for the deployment's `limits.max_specialists`."""
+    analysis: bool = True
+    """Whether the question is analysed before the plan: what is asked, and the criteria of the verdict."""
+    critic: bool = True
+    revisions: int = Field(default=1, ge=0, le=3)
+    """Rounds in which those concerned fix what the critic says they must."""
+    pass_at: float = Field(default=6.0, ge=1, le=10)
+    """The mean score from which a verdict can pass."""
 
 
-@pattern("maestro")
-async def maestro(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
-    """Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail."""
+@pattern("maestro", settings=MaestroSettings)
+async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGenerator[Part | Answer, None]:
+    """The coordinator plans, specialists work, the critic has them revise, and one text comes out of it.
+
+    Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
+    """
     talk = Conversation.of(run.messages, stage.limits)
-    plan = await _plan(talk, run, stage)
-    findings = await _consult(plan, talk, stage) if plan is not None else []
-    if not any(finding.text for finding in findings):
+    brief = await _analyse(talk, run, stage) if settings.analysis else Brief()
+    question = f"{talk}{brief}"
+    plan = await _plan(question, run, stage, settings.specialists or stage.limits.max_specialists)
+    team = Specialists(stage, plan, question) if plan is not None else None
+    findings = await team.consult() if team is not None else []
+    if plan is None or team is None or not any(finding.text for finding in findings):
         why = "no usable plan" if plan is None else "no specialist could be asked"
         await stage.progress(f"{why}; the coordinator answers alone")
         async with aclosing(single.inside(run, stage)) as items:
             async for item in items:
                 yield item
         return
-    verdict = await _review(talk, findings, run, stage)
-    messages = (*talk.system(), _synthesis(talk, findings, verdict))
+    review = Review(stage, brief, question, pass_at=settings.pass_at, revisions=settings.revisions)
+    if settings.critic and CRITIC in stage.agents:
+        findings = await review.hold(findings, team)
+    messages = (*talk.system(), _synthesis(question, findings, review.verdict))
     sampling = final_sampling(run, stage.limits)
     async with aclosing(
         stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
     ) as items:
         async for item in items:
+            if isinstance(item, Answer):
+                stage.report["maestro"] = {
+                    "asked": brief.asked,
+                    "criteria": list(brief.criteria),
+                    "plan": _reported(plan, findings),
+                    "verdicts": review.verdicts,
+                    "revisions": review.revisions,
+                    "contributions": contributions(item.text, findings),
+                }
             yield item
 
 
 def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sampling:
     """Of a step inside: of what the caller said only the seed counts."""
-    said: dict[str, object] = {"max_tokens": max_tokens}
-    if run.sampling.seed is not None:
-        said["seed"] = run.sampling.seed
-    if temperature is not None:
-        said["temperature"] = temperature
-    return Sampling.model_validate(said)
+    return Sampling(max_tokens=max_tokens, seed=run.sampling.seed, temperature=temperature)
 
 
-async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
+async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
+    """What is asked; the criteria of any answer where that cannot be said, or the budget is small."""
+    budget = run.budget
+    if (budget.calls or ANALYSED_CALLS) < ANALYSED_CALLS or (
+        budget.tokens or ANALYSED_TOKENS
+    ) < ANALYSED_TOKENS:
+        return Brief()
+    try:
+        answer = await stage.ask(
+            COORDINATOR,
+            brief_request(str(talk)),
+            name="analysis",
+            sampling=_sampling(run, stage.limits.verdict_tokens),
+            guide=Guide(json_schema=brief_schema()),
+        )
+        brief = parse_brief(answer.text)
+    except (InvalidGuide, BackendFailed, BudgetSpent, InvalidBrief) as error:
+        await stage.progress(f"goes on without an analysis: {error}")
+        return Brief()
+    await stage.progress(f"analysis: {brief.asked} A good answer: {'; '.join(brief.criteria)}")
+    return brief
+
+
+async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None:
     """The coordinator's plan, asked for at most twice; None when there is none to be had.
 
     Raises what would fail any other step as well, such as `NoNode`.
     """
     known, limits = stage.specialists, stage.limits
-    guide = Guide(json_schema=plan_schema(known, limits.max_specialists))
-    messages = plan_request(str(talk), known, limits.max_specialists)
+    guide = Guide(json_schema=plan_schema(known, most))
+    messages = plan_request(question, known, most)
     for attempt in (1, 2):
         try:
             answer = await stage.ask(
@@ -85,7 +134,7 @@ async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
                 sampling=_sampling(run, limits.plan_tokens, 0.0 if attempt == 2 else None),
                 guide=guide,
             )
-            plan = parse_plan(answer.text, known, limits.max_specialists)
+            plan = parse_plan(answer.text, known, most)
         except (InvalidGuide, BackendFailed, BudgetSpent) as error:
             await stage.progress(f"there is no plan: {error.message}")
             return None
@@ -94,100 +143,34 @@ async def _plan(talk: Conversation, run: Run, stage: Stage) -> Plan | None:
             continue
         mended = f" (mended: {plan.repaired})" if plan.repaired else ""
         await stage.progress(f"plan{mended}: {plan}")
+        await stage.event(
+            "plan", reason=plan.reason, steps=[step.model_dump() for step in plan.steps], mended=plan.repaired
+        )
         return plan
     return None
 
 
-async def _consult(plan: Plan, talk: Conversation, stage: Stage) -> list[Finding]:
-    """All findings in the plan's order. Raises the first error when every specialist failed, unless the
-    budget had a part in that."""
-    findings: list[Finding] = []
-    names = {step.specialist: _names(step.specialist) for step in plan.steps}
-    for number, group in enumerate(plan.stages(), 1):
-        who = ", ".join(step.specialist for step in group)
-        await stage.progress(f"stage {number} of {len(plan.stages())}: {who}")
-        before = tuple(findings)
-        async with asyncio.TaskGroup() as tasks:
-            working = [
-                tasks.create_task(_specialist(step, next(names[step.specialist]), talk, before, stage))
-                for step in group
-            ]
-        findings.extend(task.result() for task in working)
-    failed = [finding.error for finding in findings if finding.error is not None]
-    if len(failed) == len(findings) and not any(isinstance(error, BudgetSpent) for error in failed):
-        raise failed[0]
-    if failed:
-        await stage.progress(f"goes on without {len(failed)} of {len(findings)} specialists")
-    return findings
+def _reported(plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:
+    return {
+        "reason": plan.reason,
+        "mended": plan.repaired,
+        "steps": [
+            {"step": finding.name, **finding.step.model_dump()}
+            | ({"error": finding.error.code} if finding.error is not None else {})
+            for finding in findings
+        ],
+    }
 
 
-def _names(specialist: str) -> Iterator[str]:
-    """Names of a specialist's steps in one run: `code`, `code 2`, …"""
-    yield specialist
-    for number in count(2):
-        yield f"{specialist} {number}"
-
-
-async def _specialist(
-    step: PlanStep, name: str, talk: Conversation, before: Sequence[Finding], stage: Stage
-) -> Finding:
-    found = _found(before, stage.limits.passed_tokens)
-    earlier = f"\n\nWhat others found so far:\n{found}" if found else ""
-    request = f"{talk}{earlier}\n\nYour task: {step.task}\nAnswer your task only, briefly."
-    try:
-        answer = await stage.ask(
-            step.specialist,
-            (ChatMessage(role="user", content=request),),
-            name=name,
-            sampling=_sampling(stage.run, stage.limits.specialist_tokens),
-        )
-    except OrchestraError as error:
-        return Finding(step, error=error)
-    return Finding(step, clip(answer.text, stage.limits.passed_tokens))
-
-
-def _found(findings: Sequence[Finding], tokens: int) -> str:
-    return "\n\n".join(
-        f"{finding.step.specialist} ({finding.step.task}):\n{clip(finding.text, tokens)}"
-        for finding in findings
-        if finding.text
-    )
-
-
-async def _review(talk: Conversation, findings: Sequence[Finding], run: Run, stage: Stage) -> Verdict | None:
-    """The critic's verdict, or None when there is no critic or it failed."""
-    if CRITIC not in stage.agents:
-        return None
-    found = _found(findings, stage.limits.passed_tokens)
-    request = (
-        f"{talk}\n\nThe specialists' answers:\n{found}\n\n"
-        "Review them. Reply in JSON: a score from 1 (useless) to 10 (nothing to add), then the issues."
-    )
-    try:
-        answer = await stage.ask(
-            CRITIC,
-            (ChatMessage(role="user", content=request),),
-            name="review",
-            sampling=_sampling(run, stage.limits.verdict_tokens),
-            guide=Guide(json_schema=verdict_schema()),
-        )
-        verdict = parse_verdict(answer.text)
-    except (OrchestraError, InvalidVerdict) as error:
-        await stage.progress(f"goes on without the critic's review: {error}")
-        return None
-    await stage.progress(f"review: {verdict}")
-    return verdict
-
-
-def _synthesis(talk: Conversation, findings: Sequence[Finding], verdict: Verdict | None) -> ChatMessage:
+def _synthesis(question: str, findings: Sequence[Finding], verdict: Verdict | None) -> ChatMessage:
     found = "\n\n".join(f"{finding.step.specialist}:\n{finding.text}" for finding in findings if finding.text)
     critic = ""
-    if verdict is not None and verdict.issues:
-        critic = "\n\nThe critic's remarks:\n" + "\n".join(f"- {issue}" for issue in verdict.issues)
+    if verdict is not None and verdict.must_fix:
+        critic = "\n\nThe critic's remarks:\n" + "\n".join(f"- {fix.what}" for fix in verdict.must_fix)
     return ChatMessage(
         role="user",
         content=(
-            f"{talk}\n\nNotes from the team:\n{found}{critic}\n\n"
+            f"{question}\n\nNotes from the team:\n{found}{critic}\n\n"
             "Answer the question clearly and directly, using what is right in the notes."
         ),
     )

@@ -2,51 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-ISSUES = 3
-ISSUE_CHARS = 120
+from orchestration.messages import ChatMessage
+
+FIXES = 3
+FIX_CHARS = 90
+
+_RULES = (
+    "Review what specialists found for a question. Reply in JSON: what each must fix, a score from 1 "
+    "(useless) to 10 (nothing to add) for each criterion, and whether the work can pass or must fail."
+)
+_FOUND = (
+    "Question: Is tea better than coffee if I sleep badly?\n\n"
+    "research (List how much caffeine tea and coffee have):\nTea has about half the caffeine of coffee.\n\n"
+    "reasoning (Explain how caffeine affects sleep):\nBoth are drinks."
+)
+_VERDICT = {
+    "must_fix": [{"who": "reasoning", "what": "Explain what caffeine does to sleep"}],
+    "scores": {"compares their caffeine": 8, "says what it does to sleep": 2},
+    "verdict": "fail",
+}
 
 
 class InvalidVerdict(ValueError):
     """What the critic wrote is no verdict."""
 
 
-class Verdict(BaseModel):
-    """`score` from 1 (useless) to 10 (nothing to add), and what is wrong or missing."""
+class Fix(BaseModel):
+    """What one step has to do better."""
 
     model_config = ConfigDict(frozen=True)
 
-    score: int = Field(ge=1, le=10)
-    issues: tuple[str, ...] = ()
+    who: str
+    what: str = Field(min_length=1)
+
+
+class Verdict(BaseModel):
+    """Scores from 1 (useless) to 10 (nothing to add) by criterion, what must be fixed, and the critic's own
+    word on whether that passes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: dict[str, Annotated[int, Field(ge=1, le=10)]] = Field(min_length=1)
+    must_fix: tuple[Fix, ...] = ()
+    verdict: Literal["pass", "fail"]
+
+    @property
+    def score(self) -> float:
+        """The mean over the criteria."""
+        return round(fmean(self.scores.values()), 1)
+
+    def passes(self, pass_at: float) -> bool:
+        """Both the critic's word and the scores have to be good enough."""
+        return self.verdict == "pass" and self.score >= pass_at
 
     def __str__(self) -> str:
-        said = "; ".join(self.issues) or "nothing to add"
-        return f"{self.score}/10: {said}"
+        marks = ", ".join(f"{name} {score}" for name, score in self.scores.items())
+        fixes = "; ".join(f"{fix.who}: {fix.what}" for fix in self.must_fix) or "nothing"
+        return f"{self.verdict}, {self.score:g} of 10 ({marks}); to fix: {fixes}"
 
 
-def verdict_schema() -> dict[str, Any]:
-    """The JSON schema that guides the verdict; bounded, so that it ends."""
+def verdict_schema(criteria: Sequence[str], steps: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema that guides the verdict on `steps`; bounded: about 180 tokens at most."""
+    fix = {
+        "type": "object",
+        "properties": {
+            "who": {"type": "string", "enum": list(steps)},
+            "what": {"type": "string", "minLength": 5, "maxLength": FIX_CHARS},
+        },
+        "required": ["who", "what"],
+        "additionalProperties": False,
+    }
+    scores = {
+        "type": "object",
+        "properties": {name: {"type": "integer", "enum": list(range(1, 11))} for name in criteria},
+        "required": list(criteria),
+        "additionalProperties": False,
+    }
     return {
         "type": "object",
         "properties": {
-            "score": {"type": "integer", "enum": list(range(1, 11))},
-            "issues": {
-                "type": "array",
-                "maxItems": ISSUES,
-                "items": {"type": "string", "minLength": 5, "maxLength": ISSUE_CHARS},
-            },
+            "must_fix": {"type": "array", "maxItems": FIXES, "items": fix},
+            "scores": scores,
+            "verdict": {"type": "string", "enum": ["pass", "fail"]},
         },
-        "required": ["score", "issues"],
+        "required": ["must_fix", "scores", "verdict"],
         "additionalProperties": False,
     }
 
 
-def parse_verdict(text: str) -> Verdict:
-    """Raises `InvalidVerdict`."""
+def verdict_request(question: str, found: str, criteria: Sequence[str]) -> tuple[ChatMessage, ...]:
+    """What the critic is asked; the beginning is the same each time, so that it is read once."""
+    return (
+        ChatMessage(role="user", content=f"{_RULES}\n\n{_FOUND}"),
+        ChatMessage(role="assistant", content=json.dumps(_VERDICT)),
+        ChatMessage(role="user", content=f"{question}\n\n{found}\n\nCriteria: {'; '.join(criteria)}"),
+    )
+
+
+def parse_verdict(text: str, steps: Sequence[str]) -> Verdict:
+    """The verdict, without what is to be fixed by others than `steps`, or twice. Raises `InvalidVerdict`."""
     try:
-        return Verdict.model_validate_json(text)
+        verdict = Verdict.model_validate_json(text)
     except ValidationError as error:
         raise InvalidVerdict(error.errors(include_url=False)[0]["msg"]) from error
+    fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in steps))
+    return verdict.model_copy(update={"must_fix": fixes})

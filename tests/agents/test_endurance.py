@@ -104,7 +104,7 @@ async def test_the_steps_service_shows_what_each_role_did(nats: RunningNats) -> 
         reply = await running.asker.bus.request(f"$SRV.STATS.{STEPS_SERVICE}")
         asked = {each["name"]: each["num_requests"] for each in json.loads(reply.data)["endpoints"]}
         assert set(asked) == {f"ask-{name}" for name in running.team.roles}
-        assert asked["ask-coordinator"] == 2
+        assert asked["ask-coordinator"] == 3
         assert asked["ask-critic"] == 1
         info = json.loads((await running.asker.bus.request(f"$SRV.INFO.{STEPS_SERVICE}")).data)
         assert {each["queue_group"] for each in info["endpoints"]} == {"agents"}

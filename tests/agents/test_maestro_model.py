@@ -14,6 +14,7 @@ from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Progress, Run
 from orchestration.patterns import Limits
+from orchestration.patterns.brief import parse_brief
 from orchestration.patterns.plan import parse_plan
 from orchestration.patterns.verdict import parse_verdict
 from tests.agents.clusters import Cluster, cluster
@@ -43,11 +44,12 @@ async def team(nats: RunningNats, folder: Path) -> AsyncIterator[Cluster]:
         yield running
 
 
-async def perform(running: Cluster, question: str) -> Ended:
+async def perform(running: Cluster, question: str, **settings: object) -> Ended:
     run = Run(
         id=running.asker.new_id(),
         pattern="maestro",
         messages=(ChatMessage(role="user", content=question),),
+        settings=settings,
     )
     text: list[str] = []
     async with aclosing(running.asker.stream(run, Envelope.within(110))) as events:
@@ -64,7 +66,9 @@ async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(
     nats: RunningNats, model_folder: Path
 ) -> None:
     async with team(nats, model_folder) as running:
-        ends = await asyncio.gather(*(perform(running, question) for question in QUESTIONS))
+        ends = await asyncio.gather(
+            *(perform(running, question, analysis=False, critic=False) for question in QUESTIONS)
+        )
     for ended in ends:
         by_name = {step.name: step for step in ended.steps}
         assert "plan again" not in by_name
@@ -72,11 +76,40 @@ async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(
         assert "cut off" not in plan.repaired
         assert not any(step.error for step in ended.steps)
         assert {step.specialist for step in plan.steps} <= {step.agent for step in ended.steps}
-        assert 1 <= parse_verdict(by_name["review"].text).score <= 10
         assert ended.steps[-1].name == "synthesis"
         assert ended.steps[-1].text.strip()
         assert all(step.model == "smollm2-135m" and step.node == running.node.id for step in ended.steps)
         assert ended.usage.completion_tokens == sum(step.usage.completion_tokens for step in ended.steps)
+
+
+async def test_the_whole_workflow_runs_over_two_nodes_and_its_report_is_complete(
+    nats: RunningNats, model_folder: Path
+) -> None:
+    settings = AgentsSettings(limits=BRIEF, drain_timeout_s=5)
+    nodes = [OnnxBackend([model_folder]) for _ in range(2)]
+    async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
+        ends = await asyncio.gather(
+            *(perform(running, question, specialists=2, pass_at=10) for question in QUESTIONS[:2])
+        )
+        names = {node.id for node in running.nodes}
+    assert {step.node for ended in ends for step in ended.steps} == names
+    for ended in ends:
+        by_name = {step.name: step for step in ended.steps}
+        report = ended.report["maestro"]
+        assert parse_brief(by_name["analysis"].text).asked == report["asked"]
+        found = [step["step"] for step in report["plan"]["steps"]]
+        verdict = parse_verdict(by_name["review"].text, found)
+        assert tuple(verdict.scores) == tuple(report["criteria"])
+        assert report["verdicts"][0]["score"] == verdict.score
+        assert not report["verdicts"][0]["passes"]
+        revised = {step.name for step in ended.steps if "revision" in step.name}
+        assert revised == {f"{fix.who}, revision 1" for fix in verdict.must_fix}
+        assert revised == {f"{each['step']}, revision 1" for each in report["revisions"]}
+        assert ("review 2" in by_name) == bool(revised)
+        assert [each["step"] for each in report["contributions"]] == found
+        assert ended.steps[-1].name == "synthesis"
+        assert ended.steps[-1].text.strip()
+        assert not any(step.error for step in ended.steps)
 
 
 @pytest.mark.parametrize("moment", ["plan", "answer"])

@@ -69,16 +69,17 @@ def panel(
     kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
     found = []
     for voice, role in zip(voices, taken, strict=True):
-        said: dict[str, object] = {"max_tokens": stage.limits.specialist_tokens}
-        if run.sampling.seed is not None:
-            said["seed"] = run.sampling.seed + voice.number - 1
-        if kinds.count((voice.model, role)) > 1:
-            said["temperature"] = temperature
+        seed = run.sampling.seed
+        again = kinds.count((voice.model, role)) > 1
         own = Voice(
             number=voice.number,
             model=voice.model,
             weight=voice.weight,
-            sampling=Sampling.model_validate(said),
+            sampling=Sampling(
+                max_tokens=stage.limits.specialist_tokens,
+                seed=None if seed is None else seed + voice.number - 1,
+                temperature=temperature if again else None,
+            ),
         )
         agent = role if role in stage.agents else COORDINATOR
         found.append(Debater(voice=own, agent=agent, standpoint="" if agent == role else role))

@@ -1,0 +1,139 @@
+"""The specialists of a plan at work: in parallel and in sequence, and once more with what must be fixed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestration.errors import BudgetSpent, OrchestraError
+from orchestration.messages import ChatMessage, Sampling
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.hands import work
+from orchestration.patterns.plan import Plan, PlanStep
+from orchestration.patterns.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one specialist brought in the step called `name`; `error` is set when it failed. `revision` is the
+    round that it is from, 0 for the first."""
+
+    step: PlanStep
+    name: str
+    text: str = ""
+    error: OrchestraError | None = None
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.step.task}):\n{self.text}"
+
+
+class Specialists:
+    """Of one run. `question` is what all of them see."""
+
+    def __init__(self, stage: Stage, plan: Plan, question: str) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._question = question
+
+    async def consult(self) -> list[Finding]:
+        """All findings in the plan's order. Raises the first error when every specialist failed, unless the
+        budget had a part in that."""
+        findings: list[Finding] = []
+        names = _names(self._plan)
+        stages = self._plan.stages()
+        for number, group in enumerate(stages, 1):
+            who = ", ".join(step.specialist for step in group)
+            await self._stage.progress(f"stage {number} of {len(stages)}: {who}")
+            before = tuple(findings)
+            async with asyncio.TaskGroup() as tasks:
+                working = [
+                    tasks.create_task(self._found(Finding(step, names[len(before) + at]), before))
+                    for at, step in enumerate(group)
+                ]
+            findings.extend(task.result() for task in working)
+        failed = [finding.error for finding in findings if finding.error is not None]
+        if len(failed) == len(findings) and not any(isinstance(error, BudgetSpent) for error in failed):
+            raise failed[0]
+        if failed:
+            await self._stage.progress(f"goes on without {len(failed)} of {len(findings)} specialists")
+        return findings
+
+    async def revise(
+        self, findings: Sequence[Finding], fixes: Mapping[str, Sequence[str]], number: int
+    ) -> list[Finding]:
+        """The findings with those revised that have to fix something, by the names of their steps. They work
+        in the order of the plan, and see what is revised before them; one that fails leaves its finding as
+        it is."""
+        revised = list(findings)
+        at = 0
+        for group in self._plan.stages():
+            ours = range(at, at + len(group))
+            before = tuple(revised[:at])
+            async with asyncio.TaskGroup() as tasks:
+                working = {
+                    index: tasks.create_task(
+                        self._revised(findings[index], fixes[findings[index].name], before, number)
+                    )
+                    for index in ours
+                    if findings[index].name in fixes
+                }
+            for index, task in working.items():
+                revised[index] = task.result()
+            at += len(group)
+        return revised
+
+    async def _found(self, finding: Finding, before: Sequence[Finding]) -> Finding:
+        request = f"{self._before(finding, before)}\nAnswer your task only, briefly."
+        try:
+            text = await self._work(finding, finding.name, request)
+        except OrchestraError as error:
+            return replace(finding, error=error)
+        return replace(finding, text=text)
+
+    async def _revised(
+        self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
+    ) -> Finding:
+        must = "\n".join(f"- {fix}" for fix in fixes)
+        request = (
+            f"{self._before(finding, before)}\n\nYour answer so far:\n{finding.text}\n\n"
+            f"It must be improved:\n{must}\n\nAnswer your task again, improved and briefly."
+        )
+        name = f"{finding.name}, revision {number}"
+        try:
+            text = await self._work(finding, name, request)
+        except OrchestraError as error:
+            await self._stage.progress(f"{name}: the answer stays as it was: {error.message}")
+            return finding
+        return replace(finding, text=text, revision=number)
+
+    def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
+        found = "\n\n".join(str(each) for each in before if each.text)
+        earlier = f"\n\nWhat others found so far:\n{found}" if found else ""
+        return f"{self._question}{earlier}\n\nYour task: {finding.step.task}"
+
+    async def _work(self, finding: Finding, name: str, request: str) -> str:
+        answer = await work(
+            self._stage,
+            finding.step.specialist,
+            (ChatMessage(role="user", content=request),),
+            name=name,
+            sampling=Sampling(
+                max_tokens=self._stage.limits.specialist_tokens, seed=self._stage.run.sampling.seed
+            ),
+            query=finding.step.task,
+        )
+        return clip(answer.text, self._stage.limits.passed_tokens)
+
+
+def _names(plan: Plan) -> list[str]:
+    """Names of the plan's steps: a specialist's are `code`, `code 2`, …"""
+    seen: Counter[str] = Counter()
+    names = []
+    for step in plan.steps:
+        seen[step.specialist] += 1
+        times = seen[step.specialist]
+        names.append(step.specialist if times == 1 else f"{step.specialist} {times}")
+    return names
