@@ -145,10 +145,10 @@ async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats
         ended = EVENT.validate_json(heard[-1])
         assert isinstance(ended, Ended)
         assert ended.error is not None
-        assert [(step.agent, step.error is None) for step in ended.steps] == [
-            ("coordinator", True),
-            ("coordinator", True),
-            ("research", False),
-        ]
+        *done, last = ended.steps
+        assert last.agent == "research"
+        assert last.error is not None
+        assert done
+        assert not any(step.error for step in done)
         await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
         assert await stored_in(running.bus, f"KV_{BUCKET}") == 0
