@@ -28,6 +28,7 @@ from actors.jobs.settings import JobsSettings
 from actors.knowledge.settings import KnowledgeSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
+from actors.patterns.settings import PatternsSettings
 from actors.runtime.bus import BusSettings
 from actors.runtime.telemetry import TelemetrySettings
 from actors.triton.settings import TritonServerSettings
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     jobs: JobsSettings = JobsSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    patterns: PatternsSettings = PatternsSettings()
     node: NodeSettings = NodeSettings()
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)

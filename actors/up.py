@@ -56,8 +56,10 @@ async def run_up(
     from actors.gateway.role import run_gateway
     from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
+    from actors.patterns.plugins import load_catalogue
 
     http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
+    catalogue = load_catalogue(settings.patterns)
     async with AsyncExitStack() as stack:
         watches: list[Callable[[], Awaitable[None]]] = []
         url, server = settings.nats.url, None
@@ -89,10 +91,19 @@ async def run_up(
                 settings.dispatcher.fallbacks,
                 embedder,
                 partial(equip, settings),
+                catalogue,
             )
         )
         gateway = await stack.enter_async_context(
-            run_gateway(bus, settings.gateway, system, http, settings.jobs, settings.dispatcher.fallbacks)
+            run_gateway(
+                bus,
+                settings.gateway,
+                system,
+                http,
+                settings.jobs,
+                settings.dispatcher.fallbacks,
+                catalogue,
+            )
         )
         yield Up(url, gateway.url, models, tuple(watches))
 

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from actors.cli.main import common, nats_option, said
+from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.client import chat as ask_cluster
 from actors.process import run
@@ -22,8 +23,7 @@ from actors.runtime.telemetry import trace_id
 from actors.settings import Settings, load
 from actors.up import connected
 from orchestration.errors import InvalidRequest
-
-PATTERNS = ("auto", "single", "self-consistency", "ensemble", "debate", "maestro", "decompose")
+from orchestration.patterns import PREFIX
 
 
 @dataclass(slots=True)
@@ -43,14 +43,7 @@ def asking(command: Any) -> Any:
             "--timeout", type=click.FloatRange(min=0.1), default=600, show_default=True, help="Seconds."
         ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
-        click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]"),
-        click.option(
-            "--pattern",
-            type=click.Choice(PATTERNS),
-            default="auto",
-            show_default=True,
-            help="Who answers, and how.",
-        ),
+        pattern_options,
     ):
         command = option(command)
     return common(nats_option(command))
@@ -58,7 +51,7 @@ def asking(command: Any) -> Any:
 
 @click.command()
 @click.argument("question")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: answer, run, steps, trace.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: answer, run, steps, notes, report.")
 @asking
 def ask(question: str, as_json: bool, **options: Any) -> None:
     """Ask the cluster. The answer streams to stdout, progress to stderr. QUESTION `-` reads stdin."""
@@ -79,12 +72,12 @@ def chat(**options: Any) -> None:
 
 def _prepared(options: dict[str, Any]) -> tuple[Settings, dict[str, Any], float]:
     settings, _ = load(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
-    pattern, model = options["pattern"], options["model"]
-    body: dict[str, Any] = {"model": f"orchestra/{pattern}", "stream_options": {"include_usage": True}}
-    if model is not None:
-        body["orchestra"] = {"model": model}
-        if pattern == "single":
-            body["model"] = model
+    pattern, said_of_run = options["pattern"], orchestra_of(options)
+    body: dict[str, Any] = {"model": PREFIX + pattern, "stream_options": {"include_usage": True}}
+    if pattern == "single" and set(said_of_run) == {"model"}:
+        body["model"] = options["model"]  # one generation, without a run around it
+    elif said_of_run:
+        body["orchestra"] = said_of_run
     if options["max_tokens"] is not None:
         body["max_tokens"] = options["max_tokens"]
     return settings, body, options["timeout"]
@@ -110,6 +103,8 @@ def _report(answer: Answer, model: str, trace: str) -> dict[str, Any]:
         "model": answer.last.get("model") or model,
         "node": answer.last.get("node", ""),
         "steps": answer.last.get("steps", []),
+        "notes": answer.last.get("notes", []),
+        "report": answer.last.get("report", {}),
         "usage": answer.usage,
         "trace_id": answer.last.get("trace_id") or trace_id(trace),
     }

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.ask import PATTERNS
 from actors.cli.main import FAILED, Reporting, common, nats_option, said
+from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
 from actors.client import jobs_call
@@ -23,6 +23,7 @@ from actors.runtime.bus import Bus
 from actors.settings import load
 from actors.up import connected
 from orchestration.errors import InvalidRequest
+from orchestration.patterns import PREFIX
 
 Work = Callable[[Bus], Coroutine[Any, Any, int]]
 LISTED = 20
@@ -53,8 +54,7 @@ def jobs() -> None:
 
 @jobs.command()
 @click.argument("question")
-@click.option("--pattern", type=click.Choice(PATTERNS), default="auto", show_default=True)
-@click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]")
+@pattern_options
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.")
 @click.option("--priority", type=click.Choice(("standard", "batch")), default="standard", show_default=True)
 @click.option("--key", default="", metavar="TEXT", help="Idempotency key: the same key gives the same job.")
@@ -85,14 +85,11 @@ def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) 
 
 
 def _body(text: str, options: dict[str, Any]) -> dict[str, Any]:
-    pattern, model = options["pattern"], options["model"]
     body: dict[str, Any] = {
-        "model": f"orchestra/{pattern}",
+        "model": PREFIX + options["pattern"],
         "messages": [{"role": "user", "content": text}],
-        "orchestra": {"priority": options["priority"]},
+        "orchestra": {"priority": options["priority"]} | orchestra_of(options),
     }
-    if model is not None:
-        body["orchestra"]["model"] = model
     for name in ("max_tokens", "webhook"):
         if options[name] is not None:
             body[name] = options[name]

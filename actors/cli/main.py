@@ -36,6 +36,7 @@ COMMANDS = {
     "status": "actors.cli.status:status",
     "jobs": "actors.cli.jobs:jobs",
     "models": "actors.cli.models:models",
+    "patterns": "actors.cli.patterns:patterns",
     "eval": "actors.cli.evaluate:evaluate",
     "feedback": "actors.cli.feedback:feedback",
     "tuning": "actors.cli.tuning:tuning",

@@ -136,6 +136,7 @@ async def agents(
     from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
     from actors.models.pull import ready
+    from actors.patterns.plugins import load_catalogue
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
     embedder = ready(settings.agents.embedder, settings.models_folder)
@@ -148,6 +149,7 @@ async def agents(
             settings.dispatcher.fallbacks,
             embedder,
             partial(equip, settings),
+            load_catalogue(settings.patterns),
         )
     )
     return f"agents of cluster {settings.agents.cluster} are here", []
@@ -174,9 +176,18 @@ async def gateway(
 ) -> tuple[str, list[Watch]]:
     """Serve the OpenAI API and the NATS service `orchestra`."""
     from actors.gateway.role import run_gateway
+    from actors.patterns.plugins import load_catalogue
 
     running = await stack.enter_async_context(
-        run_gateway(bus, settings.gateway, system, None, settings.jobs, settings.dispatcher.fallbacks)
+        run_gateway(
+            bus,
+            settings.gateway,
+            system,
+            None,
+            settings.jobs,
+            settings.dispatcher.fallbacks,
+            load_catalogue(settings.patterns),
+        )
     )
     return f"gateway is at {running.url}", []
 

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from actors.gateway.exchange import Exchange
 from actors.gateway.gateway import Gateway
+from actors.patterns.shown import shown
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard
 from orchestration.patterns import pattern_name
@@ -21,6 +22,7 @@ POST /v1/chat/completions   answers of a model, or of a pattern: model "orchestr
 POST /v1/completions        plain text, continued
 POST /v1/embeddings         vectors
 GET  /v1/models             what can be asked for now
+GET  /v1/patterns           the patterns, with their settings
 POST /v1/jobs               a chat to be answered later: GET /v1/jobs/ID, DELETE to take it back
 GET  /healthz               200 while this process runs
 GET  /readyz                200 while it can answer, else 503 saying what is missing
@@ -39,6 +41,7 @@ class Pages:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        self._patterns = to_json(shown(gateway.admission.catalogue))
 
     async def models(self, exchange: Exchange) -> None:
         cards = self.gateway.admission.cards
@@ -58,6 +61,9 @@ class Pages:
             await exchange.answer(200, to_json(self._virtual(name)))
         else:
             raise UnknownModel.of(name, admission.known())
+
+    async def patterns(self, exchange: Exchange) -> None:
+        await exchange.answer(200, self._patterns)
 
     async def healthz(self, exchange: Exchange) -> None:
         await exchange.answer(200, b'{"status":"ok"}')

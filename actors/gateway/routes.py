@@ -40,9 +40,7 @@ STALL_GRACE_S = 30.0
 class Routes:
     """The ASGI application."""
 
-    def __init__(
-        self, gateway: Gateway, jobs: JobsRoutes, feedback: FeedbackFront, runs: RunEvents
-    ) -> None:
+    def __init__(self, gateway: Gateway, jobs: JobsRoutes, feedback: FeedbackFront, runs: RunEvents) -> None:
         self.gateway = gateway
         self.jobs = jobs
         self.runs = runs
@@ -57,6 +55,7 @@ class Routes:
             "/v1/embeddings": {"POST": self._ask(asked_embedding)},
             FEEDBACK: _posting(feedback.post),
             "/v1/models": _reading(pages.models),
+            "/v1/patterns": _reading(pages.patterns),
             "/healthz": _reading(pages.healthz),
             "/readyz": _reading(pages.readyz),
             "/metrics": _reading(pages.metrics),

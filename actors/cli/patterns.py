@@ -1,0 +1,119 @@
+"""`orchestra patterns`: which there are, what can be set of them, and whether one's own works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actors.cli.main import Reporting, common, said
+from actors.cli.pattern_options import settings_of, settings_option
+from actors.patterns.plugins import at, load_catalogue, with_plugins
+from actors.patterns.rehearsal import rehearse
+from actors.patterns.shown import shown
+from actors.settings import load
+from orchestration.errors import InvalidRequest
+from orchestration.patterns import BUILT_IN, Catalogue, Pattern
+
+QUESTION = "Why is the sky blue?"
+
+
+@click.group(cls=Reporting)
+def patterns() -> None:
+    """Show the patterns that answer, or try one of your own without a model."""
+
+
+@patterns.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, as GET /v1/patterns has it.")
+@common
+def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
+    """List the patterns that these settings give: what each does, where it comes from, what can be set."""
+    catalogue = _catalogue(config_file, data)
+    if as_json:
+        click.echo(json.dumps(shown(catalogue), ensure_ascii=False, indent=2))
+        return
+    for name, pattern in catalogue.items():
+        click.echo(f"{click.style(name, bold=True)}  {pattern.says}  ({catalogue.origin(name)})")
+        for line in settings_shown(pattern):
+            click.echo(f"    {line}")
+    for broken in catalogue.broken:
+        names = ", ".join(broken.names) or "no pattern"
+        click.echo(f"{click.style(names, fg='red')}  cannot be used: {broken.reason}  ({broken.origin})")
+
+
+@patterns.command()
+@click.argument("pattern", metavar="PATH|NAME")
+@click.option("--question", default=QUESTION, show_default=True)
+@settings_option
+@common
+def check(
+    pattern: str, question: str, config_file: Path | None, data: Path | None, settings: tuple[str, ...]
+) -> None:
+    """Perform a pattern without a model, and show its steps: of a file that has some, or one by its name.
+
+    Every step is answered at once, with what it was asked. Exit code 5 says that the pattern does not keep to
+    the rules, 2 that it cannot be loaded.
+    """
+    if pattern.endswith(".py") or "/" in pattern:
+        catalogue = with_plugins(BUILT_IN, at(Path(pattern)))
+        names = [name for name in catalogue if name not in BUILT_IN]
+        for broken in catalogue.broken:
+            raise InvalidRequest(f"{broken.origin}: {broken.reason}")
+    else:
+        catalogue = _catalogue(config_file, data)
+        names = [catalogue.find(pattern).name]
+    for name in names:
+        done = asyncio.run(rehearse(catalogue, name, question, settings_of(settings)))
+        click.echo(f"{click.style(name, bold=True)}  {catalogue[name].says}")
+        for step in done.steps:
+            outcome = (
+                f"failed: {step.error.message}" if step.error is not None else f"{len(step.text)} letters"
+            )
+            click.echo(f"    {step.name}: {step.agent}, {outcome}")
+        for note in done.notes:
+            click.echo(f"    note: {note}")
+        click.echo(f"    answer: {len(done.text)} letters; report: {', '.join(done.report) or 'none'}")
+
+
+def _catalogue(config_file: Path | None, data: Path | None) -> Catalogue:
+    return load_catalogue(load(said(data=data), config_file)[0].patterns)
+
+
+def settings_shown(pattern: Pattern) -> list[str]:
+    """A line for each setting: name, default, type and bounds."""
+    schema = pattern.settings.model_json_schema()
+    return [_line(name, said, schema) for name, said in schema.get("properties", {}).items()]
+
+
+def _line(name: str, said: dict[str, Any], schema: dict[str, Any]) -> str:
+    default = f" = {json.dumps(said['default'], ensure_ascii=False)}" if "default" in said else ""
+    return f"{name}{default}  {_kind(said, schema)}{_bounds(said)}"
+
+
+def _kind(said: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in said:
+        return _kind(schema["$defs"][said["$ref"].rsplit("/", 1)[-1]], schema)
+    if "anyOf" in said:
+        return " or ".join(_kind(each, schema) for each in said["anyOf"])
+    if "enum" in said:
+        return " | ".join(str(each) for each in said["enum"])
+    if said.get("type") == "array":
+        return f"array of {_kind(said.get('items', {}), schema)}"
+    return str(said.get("type", "anything"))
+
+
+def _bounds(said: dict[str, Any]) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+        "minLength": "letters at least",
+        "maxLength": "letters at most",
+        "maxItems": "items at most",
+    }
+    found = [f"{word} {said[key]}" for key, word in words.items() if key in said]
+    return f", {', '.join(found)}" if found else ""

@@ -1,0 +1,157 @@
+"""Finds the patterns that users bring, and adds them to Orchestra's own.
+
+Agents perform patterns and gateways check their settings, so both load them, by the same settings: pydantic
+models with validators of their own cannot be told over a bus, and a request with a wrong setting is refused
+before it is queued.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+
+import orchestration
+from actors.patterns.settings import PatternsSettings
+from orchestration.patterns import BUILT_IN, BrokenPlugin, Catalogue, NameTaken, Pattern
+
+log = logging.getLogger(__name__)
+
+GROUP = "orchestra.patterns"
+"""Of entry points; the value of one is `module:attribute`, its name that of the pattern."""
+REASON_CHARACTERS = 400
+_OURS = (str(Path(orchestration.__file__).parent), str(Path(__file__).parents[1]))
+_DECORATOR = re.compile(r"@pattern\(\s*(?:name\s*=\s*)?[\"']([^\"'\n]{1,64})[\"']")
+
+
+class Unusable(ValueError):
+    """A plug-in that can be imported, and is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What brings patterns, under these `names` as far as that is known before it is loaded. `load` may raise
+    anything."""
+
+    names: tuple[str, ...]
+    origin: str
+    load: Callable[[], list[Pattern]]
+
+
+def load_catalogue(settings: PatternsSettings) -> Catalogue:
+    """All patterns: Orchestra's own, those of installed packages, and those at the settings' paths.
+
+    A plug-in that cannot be used is left out, and warned of with the reason, which who asks for it gets too.
+    """
+    catalogue = with_plugins(BUILT_IN, chain(installed(), *(at(path) for path in settings.paths)))
+    for broken in catalogue.broken:
+        log.warning("no pattern from %s: %s", broken.origin, broken.reason)
+    return catalogue
+
+
+def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
+    """With what the plug-ins bring, and the reasons of those that bring nothing."""
+    for plugin in plugins:
+        try:
+            found = plugin.load()
+            for each in found:
+                each.settings.model_json_schema()  # is shown to whoever asks for the patterns
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is code of others, and may raise anything
+            catalogue = catalogue.without(BrokenPlugin(plugin.names, plugin.origin, _reason(error)))
+            continue
+        for each in found:
+            try:
+                catalogue = catalogue.plus(each, plugin.origin)
+            except NameTaken as error:
+                catalogue = catalogue.without(BrokenPlugin((each.name,), plugin.origin, str(error)))
+    return catalogue
+
+
+def installed() -> Iterator[Plugin]:
+    """One for each entry point of the packages that are installed."""
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+        yield Plugin((point.name,), f"package {package}", partial(_of_entry_point, point))
+
+
+def at(path: Path) -> Iterator[Plugin]:
+    """One for a file, or one for each file in a folder whose name does not begin with `_`."""
+    path = path.expanduser().absolute()
+    files = sorted(path.glob("[!_]*.py")) if path.is_dir() else [path]
+    if not files:
+        yield Plugin((), str(path), partial(_nothing, "the folder has no .py file"))
+    for file in files:
+        yield Plugin(_named_in(file), str(file), partial(_of_file, file))
+
+
+def _nothing(why: str) -> list[Pattern]:
+    raise Unusable(why)
+
+
+def _named_in(file: Path) -> tuple[str, ...]:
+    """The names of the patterns in a file that may not even be Python."""
+    try:
+        found = tuple(_DECORATOR.findall(file.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        found = ()
+    return found or (file.stem.replace("_", "-"),)
+
+
+def _of_entry_point(point: EntryPoint) -> list[Pattern]:
+    found = point.load()
+    if not isinstance(found, Pattern):
+        raise Unusable(f"{point.value} is no pattern but {type(found).__name__}: see @pattern")
+    if found.name != point.name:
+        raise Unusable(f"the entry point is {point.name!r}, and its pattern {found.name!r}")
+    return [found]
+
+
+def _of_file(file: Path) -> list[Pattern]:
+    if not file.is_file():
+        raise Unusable("there is no such file")
+    module = _imported(file)
+    found = {id(each): each for each in vars(module).values() if isinstance(each, Pattern)}
+    own = [each for each in found.values() if each.perform.__module__ == module.__name__]
+    if not own:
+        raise Unusable("the file has no pattern: see @pattern")
+    return own
+
+
+def _imported(file: Path) -> ModuleType:
+    """Raises what the file raises."""
+    name = f"orchestra_pattern_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise Unusable("the file is no Python file: its name does not end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where annotations are looked up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what is wrong, and in which line of whose file."""
+    said = " ".join(str(error).split())[:REASON_CHARACTERS]
+    if isinstance(error, Unusable):
+        return said
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, SyntaxError):  # says the place itself
+        return what
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<", *_OURS)) and "importlib" not in frame.filename:
+            return f"{what} ({frame.filename}, line {frame.lineno})"
+    return what

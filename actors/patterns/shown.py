@@ -1,0 +1,26 @@
+"""The catalogue of patterns as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestration.patterns import PREFIX, Catalogue
+
+
+def shown(catalogue: Catalogue) -> dict[str, Any]:
+    """`settings` are the JSON schema of what the request's `orchestra.settings` may hold."""
+    data = [
+        {
+            "id": name,
+            "object": "pattern",
+            "model": PREFIX + name,
+            "says": pattern.says,
+            "origin": catalogue.origin(name),
+            "settings": pattern.settings.model_json_schema(),
+        }
+        for name, pattern in catalogue.items()
+    ]
+    broken = [
+        {"names": each.names, "origin": each.origin, "reason": each.reason} for each in catalogue.broken
+    ]
+    return {"object": "list", "data": data, "broken": broken}
