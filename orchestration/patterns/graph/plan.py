@@ -48,6 +48,7 @@ def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
 
 
 def _task_schema(number: int, known: Sequence[int], bounds: Bounds, first: int) -> dict[str, Any]:
+    """The inputs come before the words: of five plans of SmolLM2-135M three have any then, else none."""
     before = [*known, *(range(first, number) if bounds.max_depth > 1 else ())]
     inputs: dict[str, Any] = {"type": "array", "maxItems": min(MOST_INPUTS, len(before))}
     if before:
@@ -56,11 +57,11 @@ def _task_schema(number: int, known: Sequence[int], bounds: Bounds, first: int) 
         "type": "object",
         "properties": {
             "id": {"type": "integer", "enum": [number]},
+            "inputs": inputs,
             "specialist": {"type": "string", "enum": sorted(bounds.specialists)},
             "task": {"type": "string", "minLength": 5, "maxLength": TASK_CHARS},
-            "inputs": inputs,
         },
-        "required": ["id", "specialist", "task", "inputs"],
+        "required": ["id", "inputs", "specialist", "task"],
         "additionalProperties": False,
     }
 
@@ -90,7 +91,7 @@ def _example(names: Sequence[str], bounds: Bounds) -> list[dict[str, object]]:
         ("Weigh tea against coffee for a bad sleeper", (1, 2)),
     )
     return [
-        {"id": number, "specialist": names[(number - 1) % len(names)], "task": task, "inputs": list(inputs)}
+        {"id": number, "inputs": list(inputs), "specialist": names[(number - 1) % len(names)], "task": task}
         for number, (task, inputs) in enumerate(tasks, 1)
         if number <= bounds.max_tasks and (not inputs or bounds.max_depth > 1)
     ]

@@ -96,7 +96,7 @@ class Planner:
 
 
 def _told(task: Task) -> dict[str, object]:
-    return {"id": task.id, "specialist": task.specialist, "task": task.task, "inputs": list(task.inputs)}
+    return {"id": task.id, "inputs": list(task.inputs), "specialist": task.specialist, "task": task.task}
 
 
 def _put_right(text: str, wrong: str) -> tuple[ChatMessage, ...]:
