@@ -18,6 +18,18 @@ SIZE = 50
 """Questions, where nobody says how many."""
 _RUNS_ANSWERS = re.compile(r"(?<!literal_)\b(?:eval|exec|parse_expr|sympify)\(\s*answer\b")
 """sympy's `parse_expr` is an `eval` as well."""
+_SENTENCES = re.compile(r"\n|[.!?](?:\s|$)")
+"""An answer of several of them, whose form the task tells by itself."""
+_BAFFLED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What scorers raise on answers of a form that they do not expect."""
 
 
 def make_task(
@@ -51,22 +63,26 @@ def make_task(
     except (TypeError, ValueError, AssertionError, IndexError, KeyError) as error:
         known = ", ".join(sorted(set(inspect.signature(DATASETS[name][1]).parameters) - {"size", "seed"}))
         raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
-    numeric = all(whole_number(str(entry["answer"])) is not None for entry in entries)
-    form = Form.NUMBER if numeric else Form.EXACT
+    rights = [str(entry["answer"]) for entry in entries]
+    form = Form.NUMBER if all(whole_number(right) is not None for right in rights) else Form.EXACT
+    long = form is Form.EXACT and any(_SENTENCES.search(right) for right in rights)
     questions = [
         Question(
             id=str(number),
-            text=asked(entry["question"], form),
-            right=str(entry["answer"]),
+            text=entry["question"] if long else asked(entry["question"], form),
+            right=right,
             form=form,
-            judge=partial(_judge, made, entry, form),
+            judge=partial(_judge, made, entry, form, long),
         )
-        for number, entry in enumerate(entries)
+        for number, (entry, right) in enumerate(zip(entries, rights, strict=True))
     ]
     return Dataset(name=name, questions=questions)
 
 
-def _judge(made: Any, entry: dict[str, Any], form: Form, text: str) -> Judged:
-    answer = taken(form, text, entry["question"]) if form is Form.NUMBER else named(text)
-    score = float(made.score_answer(answer, entry)) if answer else 0.0
+def _judge(made: Any, entry: dict[str, Any], form: Form, long: bool, text: str) -> Judged:
+    answer = taken(form, text, entry["question"]) if form is Form.NUMBER else named(text, long=long)
+    try:
+        score = float(made.score_answer(answer, entry)) if answer else 0.0
+    except _BAFFLED:
+        score = 0.0
     return Judged(answer or None, min(1.0, max(0.0, score)))

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from orchestration.patterns.consensus import Kind, key_of
 from orchestration.patterns.consensus.choices import options_of
-from orchestration.patterns.consensus.final import exact, final_answer
+from orchestration.patterns.consensus.final import exact, final_answer, final_lines
 
 
 class Form(StrEnum):
@@ -90,9 +90,10 @@ def is_right(form: Form, answer: str | None, right: str) -> bool:
     return answer == right
 
 
-def named(text: str) -> str:
-    """What `text` names as its answer, else all of it: for those who compare by themselves."""
-    return final_answer(text) or text.strip()
+def named(text: str, *, long: bool = False) -> str:
+    """What `text` names as its answer, else all of it: for those who compare by themselves. A `long` answer
+    may be of several sentences or lines, and goes on to the end."""
+    return (final_lines(text) if long else final_answer(text)) or text.strip()
 
 
 def _plain(text: str) -> str:

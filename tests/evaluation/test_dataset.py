@@ -111,6 +111,20 @@ def test_a_task_that_cannot_be_had_is_refused_with_the_reason(
         make_task(name, size=None, options=options)
 
 
+def test_an_answer_of_several_lines_is_taken_whole() -> None:
+    question = make_task("rotate_matrix", size=1).questions[0]
+    assert "\n" in question.right
+    assert question.judge(question.right).score == 1
+    assert question.judge(f"Let me turn it. The answer is\n{question.right}\n").score == 1
+    assert question.judge("1 2\n3 4").score < 1
+
+
+def test_an_answer_that_baffles_the_scorer_is_wrong() -> None:
+    question = make_task("prime_factorization", size=1).questions[0]
+    assert question.judge("The answer is: two and three").score == 0
+    assert question.judge(f"The answer is {question.right}").score == 1
+
+
 def test_without_the_extra_a_task_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(ExtraMissing, match=r"needs reasoning-gym: pip install 'orchestra-llm\[eval\]'"):

@@ -28,11 +28,13 @@ def final_answer(text: str) -> str | None:
     boxed = _last_boxed(text)
     if boxed is not None:
         return boxed
-    for match in reversed(list(_MARKER.finditer(text))):
-        said = _SENTENCE_END.split(text[match.end() :].strip(), maxsplit=1)[0].strip()
-        if said:
-            return said
-    return None
+    rest = _after_marker(text)
+    return None if rest is None else _SENTENCE_END.split(rest, maxsplit=1)[0].strip()
+
+
+def final_lines(text: str) -> str | None:
+    """The same for an answer that may be of several sentences or lines: all that follows."""
+    return _last_boxed(text) or _after_marker(text)
 
 
 def exact(text: str) -> str | None:
@@ -52,6 +54,14 @@ def exact(text: str) -> str | None:
 def is_short(text: str) -> bool:
     """Whether what a text names as its answer can be compared as it is."""
     return len((final_answer(text) or text).split()) <= SHORT_WORDS
+
+
+def _after_marker(text: str) -> str | None:
+    for match in reversed(list(_MARKER.finditer(text))):
+        rest = text[match.end() :].strip()
+        if _SENTENCE_END.split(rest, maxsplit=1)[0].strip():
+            return rest
+    return None
 
 
 def _last_boxed(text: str) -> str | None:
