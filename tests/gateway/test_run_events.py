@@ -197,3 +197,20 @@ async def test_a_run_taken_back_tells_so(cluster: Cluster, http: aiohttp.ClientS
     events = [event async for event in read(reply)]
     assert events[-1][1] == "ended"
     assert events[-1][2]["finish_reason"] == "cancelled"
+
+
+async def test_who_watches_does_not_hold_up_a_gateway_that_leaves() -> None:
+    slow = EchoBackend(EchoSettings(models=("slow",), speed=20))
+    anyone = GatewaySettings(http="127.0.0.1:0", drain_s=60)
+    with running_cluster([("paced", slow)], gateway=anyone, agents=True) as cluster:
+        async with aiohttp.ClientSession(cluster.url) as http:
+            async with http.post("/v1/jobs", json=body("single", "slow", max_tokens=2_000)) as reply:
+                job = (await reply.json())["id"]
+            async with http.get(f"/v1/runs/{job}/events") as reply:
+                events = read(reply)
+                assert (await anext(events))[1] == "started"
+                cluster.stop_gateway()
+                async with asyncio.timeout(10):
+                    said = [data async for _, _, data in events]
+        assert said[-1]["error"]["message"] == "the gateway is shutting down"
+        cluster.call(cluster.bus.publish(f"cancel.{job}"))
