@@ -150,6 +150,29 @@ async def test_a_single_generation_has_no_events(http: aiohttp.ClientSession) ->
         assert "a single generation has no events" in (await reply.json())["error"]["message"]
 
 
+async def test_an_answer_says_what_its_budget_cut_and_what_it_used(http: aiohttp.ClientSession) -> None:
+    said = body("maestro")
+    said["orchestra"]["budget"] = {"calls": 2, "tokens": 4_000}
+    async with http.post("/v1/chat/completions", json=said) as reply:
+        found = await reply.json()
+    used = found["orchestra"]["report"]["budget"]
+    assert used["calls"] == {"used": 2, "limit": 2}
+    assert used["tokens"] == {"used": found["usage"]["total_tokens"], "limit": 4_000}
+    assert used["left_out"]
+    assert any(
+        note.startswith("to stay within 4000 tokens, 2 calls: ") for note in found["orchestra"]["notes"]
+    )
+
+
+async def test_a_budget_that_is_too_small_for_any_answer_says_so(http: aiohttp.ClientSession) -> None:
+    said = body("single")
+    said["orchestra"]["budget"] = {"tokens": 10}
+    async with http.post("/v1/chat/completions", json=said) as reply:
+        error = (await reply.json())["error"]
+    assert (reply.status, error["code"]) == (429, "budget_spent")
+    assert "of a budget of 10 tokens 0 are used" in error["message"]
+
+
 @pytest.mark.parametrize("said", ["soon", "-1", "1" * 20])
 async def test_an_id_that_is_none_of_an_event_is_refused(http: aiohttp.ClientSession, said: str) -> None:
     async with http.get("/v1/runs/a.1/events", headers={"last-event-id": said}) as reply:
