@@ -95,7 +95,14 @@ async def _synthesis(
     sampling = final_sampling(run, stage.limits)
     try:
         async with aclosing(
-            stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
+            stage.stream(
+                COORDINATOR,
+                messages,
+                name="synthesis",
+                sampling=sampling,
+                guide=run.guide,
+                after=crew.steps_of(result.task.id for result in ends),
+            )
         ) as items:
             async for item in items:
                 yield item

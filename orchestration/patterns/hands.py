@@ -101,12 +101,17 @@ async def work(
     return replace(answer, text=f"{text}\n\n({check})" if str(check) else text)
 
 
+def numbered(stage: Stage, name: str) -> int:
+    """What the sources of a step are numbered from. A pattern whose steps may begin in any order asks for all
+    of them beforehand, so that they are numbered alike when the run is performed again."""
+    return stage.numbers.setdefault(name, NUMBERS * len(stage.numbers) + 1)
+
+
 async def gathered(
     stage: Stage, agent: str, messages: Sequence[ChatMessage], *, name: str, query: str = ""
 ) -> Material:
     """What the agent's tools bring for a step called `name`. Sources are in the report too."""
-    first = stage.numbers + 1
-    stage.numbers += NUMBERS
+    first = numbered(stage, name)
     tools = await _offered(stage, agent)
     asked = query or messages[last_question(messages)].content
     sources: list[Source] = []

@@ -59,8 +59,10 @@ class Stage:
         """What the caller should know of the answer, such as that a voice is missing."""
         self.report: dict[str, Any] = {}
         """What the pattern found beside the answer, as JSON: agreement, who said what, and the like."""
-        self.numbers = 0
-        """Given to sources so far: see `orchestration.patterns.hands`."""
+        self.numbers: dict[str, int] = {}
+        """By step: what its sources are numbered from. See `orchestration.patterns.hands`."""
+        self.builds_on: dict[str, tuple[str, ...]] = {}
+        """By step: those that it builds on, where a pattern knows that beforehand; see `after` in `ask`."""
         self.outlet = Outlet()
         """Knows what the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""
@@ -274,6 +276,7 @@ class Stage:
         if not self._at_work and self._ended:
             self._before, self._ended = tuple(self._ended), []
         self._at_work += 1
+        after = self.builds_on.get(question.name) if after is None else after
         await self.event(
             "step_started",
             step=question.name,

@@ -8,16 +8,20 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidRequest, NoNode, OrchestraError
-from orchestration.messages import Budget, ChatMessage, Guide, Sampling
+from orchestration.messages import Budget, ChatMessage, Guide, Sampling, ToolResult
 from orchestration.patterns import Answer, Limits, Outcome, Part, Question, Stage
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.graph.plan import graph_schema
 from orchestration.patterns.graph.validation import Bounds
+from orchestration.patterns.hands import NUMBERS
 from tests.patterns.graphs import edges_json, graph_json
 from tests.patterns.scripted import AGENTS, SPECIALISTS, Reply, Scripted, counting_clock, make_run, perform
+from tests.patterns.test_recall import Book, performed
 
 DIAMOND = graph_json(
     (1, "research", "read", []),
@@ -104,6 +108,56 @@ async def test_programs_hear_the_plan_and_how_every_task_goes() -> None:
     assert told[:2] == [(1, "working"), (1, "done")]
     assert told[-2:] == [(4, "working"), (4, "done")]
     assert len(told) == 8
+
+
+async def test_programs_hear_on_which_steps_each_step_builds() -> None:
+    ask = Scripted({"plan": DIAMOND, "task 3": BackendFailed("broken"), "task 3 again": "picture C"})
+    await perform(decompose, make_run(), ask)
+    assert {data["step"]: set(data["after"]) for data in events(ask, "step_started")} == {
+        "plan": set(),
+        "task 1": {"plan"},
+        "task 2": {"task 1"},
+        "task 3": {"task 1"},
+        "task 3 again": {"task 3"},
+        "task 4": {"task 2", "task 3 again"},
+        "synthesis": {"task 4"},
+    }
+
+
+FOUND = ToolResult(
+    data=[
+        {
+            "passage": "The sky scatters blue light.",
+            "document": "sky.md",
+            "title": "Sky",
+            "heading": "",
+            "similarity": 0.9,
+        }
+    ]
+)
+
+
+@settings(max_examples=32)
+@given(st.sets(st.sampled_from(["plan", "task 2", "task 3", "task 4", "task 5"])))
+async def test_a_run_that_is_taken_up_asks_for_no_step_again_in_whatever_order_they_begin(
+    lost: set[str],
+) -> None:
+    """The sources of a step are numbered alike too, though others begin before it."""
+    plan = edges_json({1: [], 2: [], 3: [2], 4: [3], 5: [1, 4]})
+    script = {"plan": plan, **{f"task {each}": f"fact {each}" for each in range(1, 6)}}
+    run, book = make_run(settings={"max_parallel": 1, "order": "ready"}), Book()
+    first = Scripted(script, hands={"research": {"knowledge": FOUND}})
+    before, _ = await performed(decompose, run, first, book)
+    book.kept = {name: kept for name, kept in book.kept.items() if name not in lost}
+    ask = Scripted(script, hands={"research": {"knowledge": FOUND}})
+    again = run.model_copy(update={"settings": {"max_parallel": 1}})
+    after, stage = await performed(decompose, again, ask, book)
+    assert before == after
+    assert {question.name for question in ask.asked} == {*lost, "synthesis"}
+    assert ask.used == []
+    numbers = [source["n"] for source in stage.report["sources"]]
+    assert len(set(numbers)) == 5
+    assert max(numbers) == 4 * NUMBERS + 1
 
 
 @pytest.mark.parametrize(

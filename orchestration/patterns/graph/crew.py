@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestration.errors import BackendFailed, BudgetSpent, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import Answer
@@ -11,7 +13,7 @@ from orchestration.patterns.graph.planner import Planner
 from orchestration.patterns.graph.results import Result, State, passed_on, step_name, title
 from orchestration.patterns.graph.schedule import Order, Schedule
 from orchestration.patterns.graph.task import Graph, Task
-from orchestration.patterns.hands import work
+from orchestration.patterns.hands import numbered, work
 from orchestration.patterns.stage import Stage
 
 
@@ -47,6 +49,10 @@ class Crew:
     def missing(self) -> list[Result]:
         """Tasks of the plan that brought nothing."""
         return [self.results[task.id] for task in self.graph.tasks if not self.results[task.id].text]
+
+    def steps_of(self, tasks: Iterable[int]) -> list[str]:
+        """The names of the steps that brought the results of these."""
+        return [self.results[each].step for each in tasks if self.results[each].text]
 
     async def perform(self, planner: Planner | None) -> None:
         """All tasks that can be done. Where some fail, `planner` makes another plan, once, for what is left;
@@ -84,11 +90,10 @@ class Crew:
 
     def _scheduled(self, graph: Graph) -> Schedule:
         done = {result.task.id for result in self.done}
-        self.results |= {
-            task.id: Result(task, expected_s=self._expected(task))
-            for task in graph.tasks
-            if task.id not in done
-        }
+        new = [task for task in graph.tasks if task.id not in done]
+        self.results |= {task.id: Result(task, expected_s=self._expected(task)) for task in new}
+        for name in [step_name(task, attempt) for attempt in (1, 2) for task in new]:
+            numbered(self.stage, name)
         return Schedule(graph, self._expected, order=self._order, done=done)
 
     def _expected(self, task: Task) -> float:
@@ -123,12 +128,15 @@ class Crew:
         task, run = result.task, self.stage.run
         inputs = passed_on((self.results[each] for each in task.inputs), self.tokens)
         earlier = f"\n\nWhat others found so far:\n{inputs}" if inputs else ""
+        name = step_name(task, result.attempts)
+        before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
+        self.stage.builds_on[name] = tuple(before or [self.graph.step])
         request = f"{self.talk}{earlier}\n\nYour task: {task.task}\nAnswer your task only, briefly."
         answer = await work(
             self.stage,
             task.specialist,
             (ChatMessage(role="user", content=request),),
-            name=step_name(task, result.attempts),
+            name=name,
             sampling=Sampling(max_tokens=self.stage.limits.specialist_tokens, seed=run.sampling.seed),
             query=task.task,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
 from orchestration.messages import ChatMessage, Guide, Sampling
@@ -38,8 +38,9 @@ class Planner:
         `NoNode`."""
         messages = graph_request(str(self.talk), self.stage.specialists, self.bounds)
         for attempt in (1, 2):
+            name = "plan" if attempt == 1 else "plan again"
             try:
-                text = await self._ask("plan" if attempt == 1 else "plan again", messages, self.bounds)
+                text = await self._ask(name, messages, self.bounds)
                 graph = parse_graph(text, self.bounds)
             except (InvalidGuide, BackendFailed, BudgetSpent) as error:
                 await self.stage.progress(f"there is no plan: {error.message}")
@@ -48,8 +49,8 @@ class Planner:
                 await self.stage.progress(f"the plan is not usable: {error}")
                 messages = (*messages, *_put_right(text, str(error)))
                 continue
-            await self._say("plan", graph)
-            return graph
+            await self._say(name, graph)
+            return replace(graph, step=name)
         return None
 
     async def anew(self, graph: Graph, found: Mapping[int, str], failed: Mapping[int, str]) -> Graph | None:
@@ -72,7 +73,7 @@ class Planner:
             await self.stage.progress(f"there is no plan for what is left: {error}")
             return None
         await self._say("plan anew", new)
-        return Graph((*done, *new.tasks), new.mended)
+        return Graph((*done, *new.tasks), new.mended, "plan anew")
 
     async def _ask(self, name: str, messages: tuple[ChatMessage, ...], bounds: Bounds, first: int = 1) -> str:
         tokens = max(self.stage.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)

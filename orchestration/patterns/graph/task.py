@@ -22,10 +22,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Tasks, each behind those it needs. `mended` says what was put right in the plan, '' if nothing was."""
+    """Tasks, each behind those it needs. `mended` says what was put right in the plan, '' if nothing was, and
+    `step` is the name of the one that wrote it."""
 
     tasks: tuple[Task, ...]
     mended: str = ""
+    step: str = ""
     followers: Mapping[int, tuple[int, ...]] = field(init=False)
     """By task: those that need its result."""
 
