@@ -269,7 +269,7 @@ async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> N
     assert stage.notes == ["task 2 (code: write) failed, and what was left was planned anew"]
 
 
-@pytest.mark.parametrize("anew", ["garbage", BackendFailed("no"), edges_json({5: [2]}), None])
+@pytest.mark.parametrize("anew", ["garbage", NoNode("no"), edges_json({5: [2]}), None])
 async def test_without_another_plan_those_that_need_what_failed_are_told_and_the_answer_is_partial(
     anew: str | OrchestraError | None,
 ) -> None:
@@ -400,7 +400,8 @@ async def test_every_step_stays_within_a_small_context_however_much_is_said() ->
     fan = edges_json({1: [], 2: [], 3: [], 4: [1, 2, 3], 5: [], 6: [5]})
     said: dict[str, Reply] = {f"task {each}": long for each in range(1, 5)}
     failing: dict[str, Reply] = {f"task 5{again}": BackendFailed(long) for again in ("", " again")}
-    ask = Scripted({"plan": long, "plan again": fan, **said, **failing})
+    wild = edges_json({each: [each + 50] for each in range(60)}, who="wizard")
+    ask = Scripted({"plan": wild, "plan again": fan, **said, **failing})
     _, _, stage = await perform(decompose, make_run(long), ask, limits=limits)
     assert "plan anew" in names(stage)
     for question in ask.asked:

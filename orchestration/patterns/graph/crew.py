@@ -72,7 +72,7 @@ class Crew:
             await self._turn(self.results[task.id], "left out")
 
     async def _plan_anew(self, planner: Planner) -> None:
-        found = {result.task.id: result.text for result in self.done}
+        found = [result.task.id for result in self.done]
         failed = {
             result.task.id: result.error.message for result in self.failures if result.error is not None
         }

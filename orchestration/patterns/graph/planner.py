@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
+from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import Conversation
@@ -22,7 +22,7 @@ from orchestration.patterns.graph.validation import Bounds
 from orchestration.patterns.stage import COORDINATOR, Stage
 
 WRONG_TOKENS = 160
-"""Of a plan that is shown to its author again."""
+"""Of a plan that is shown to its author again, and of what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,15 @@ class Planner:
                 return None
             except InvalidGraph as error:
                 await self.stage.progress(f"the plan is not usable: {error}")
-                messages = (*messages, *_put_right(text, str(error)))
+                messages = (*messages, *_put_right(text, clip(str(error), WRONG_TOKENS)))
                 continue
             await self._say(name, graph)
             return replace(graph, step=name)
         return None
 
-    async def anew(self, graph: Graph, found: Mapping[int, str], failed: Mapping[int, str]) -> Graph | None:
-        """One more plan, for what is left: `found` are results by task, `failed` what the others failed with.
-        Its graph has the tasks that are done, and new ones. None where there is none."""
+    async def anew(self, graph: Graph, found: Collection[int], failed: Mapping[int, str]) -> Graph | None:
+        """One more plan, for what is left: there are results of the tasks `found`, and those in `failed`
+        ended so. Its graph has the tasks that are done, and new ones. None where there is none."""
         done = tuple(task for task in graph.tasks if task.id in found)
         bounds = Bounds(
             specialists=self.bounds.specialists,
@@ -69,7 +69,7 @@ class Planner:
         try:
             text = await self._ask("plan anew", messages, bounds, first)
             new = parse_graph(text, bounds, first)
-        except (InvalidGuide, BackendFailed, BudgetSpent, InvalidGraph) as error:
+        except (OrchestraError, InvalidGraph) as error:
             await self.stage.progress(f"there is no plan for what is left: {error}")
             return None
         await self._say("plan anew", new)
