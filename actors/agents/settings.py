@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.agents.roles import RoleOverride, built_in_roles
 from actors.hands.mcp_settings import McpServerSettings
+from actors.hands.sandbox.settings import SandboxSettings
 from actors.hands.settings import HandsSettings
 from actors.tuning.settings import AutoSettings
 from orchestration.patterns import Limits
@@ -42,6 +43,8 @@ class AgentsSettings(BaseModel):
     """Of the tools that agents use."""
     mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
     """MCP servers by name, whose tools the agents here use."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """Where the code agent runs programs."""
     auto: AutoSettings = AutoSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}

@@ -6,10 +6,12 @@ from actors.agents.embedder import Embedder
 from actors.hands.base import Toolbox
 from actors.hands.hands import Hands
 from actors.hands.mcp_settings import McpServerSettings
+from actors.hands.python import PythonHand
 from actors.settings import Settings
 from orchestration.errors import InvalidRequest
 
 RESEARCH = "research"
+CODE = "code"
 
 
 def equip(settings: Settings, embedder: Embedder | None) -> Hands:
@@ -20,6 +22,8 @@ def equip(settings: Settings, embedder: Embedder | None) -> Hands:
         from actors.knowledge.hand import KnowledgeHand
 
         hands.give_box(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
+    if settings.agents.sandbox.enabled:
+        hands.give(CODE, PythonHand(settings.agents.sandbox))
     for name, server in settings.agents.mcp.items():
         box = _mcp_server(name, server)
         for role in server.roles:

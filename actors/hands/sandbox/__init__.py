@@ -1,0 +1,3 @@
+"""Where programs of a model are run: a process that can reach nothing."""
+
+from __future__ import annotations

@@ -1,0 +1,24 @@
+"""What can be set of the sandbox."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SandboxSettings(BaseModel):
+    """Off unless it is switched on: no program that a model wrote is run then."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = False
+    wall_s: float = Field(default=5, gt=0, le=60)
+    """From its start to its end, whatever it does."""
+    cpu_s: int = Field(default=4, ge=1, le=60)
+    memory_mb: int = Field(default=256, ge=64, le=16_384)
+    """Of address space."""
+    files_mb: int = Field(default=8, ge=1, le=1_024)
+    """Of all the files in its own folder, which are held in memory beside `memory_mb`."""
+    output_bytes: int = Field(default=16_384, ge=256, le=262_144)
+    """That it prints."""
+    at_once: int = Field(default=2, ge=1, le=64)
+    """Programs that run at once in this process; others wait."""
