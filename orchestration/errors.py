@@ -10,7 +10,7 @@
     │   ├── QueueFull                 429  queue_full            yes
     │   ├── NodeBusy                  429  node_busy             yes, on another node
     │   └── MailboxFull               429  mailbox_full          yes
-    ├── BudgetSpent                   429  budget_spent          no
+    ├── BudgetSpent                   402  budget_spent          no
     ├── Cancelled                     499  cancelled             no
     ├── BackendFailed                 502  backend_failed        yes, on another node
     ├── Unavailable                   503  unavailable           yes
@@ -140,7 +140,7 @@ class BudgetSpent(OrchestraError):
     """A run has used up what it may: a step of it was not begun, or cut off. Patterns end with what they
     have."""
 
-    status = 429
+    status = 402  # not 429, which clients try again
     code = "budget_spent"
 
 
