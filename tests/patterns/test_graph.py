@@ -213,6 +213,9 @@ def test_the_schema_lets_a_task_use_earlier_ones_only_and_bounds_everything(dept
         allowed = [2, *range(4, number)] if depth > 1 else [2]
         assert said["inputs"]["items"]["enum"] == allowed
         assert said["inputs"]["maxItems"] == min(MOST_INPUTS, len(allowed))
+    beyond = listed["items"]["properties"]  # for servers that know no prefixItems
+    assert beyond["id"]["enum"] == [4, 5, 6, 7, 8]
+    assert beyond["inputs"]["maxItems"] <= MOST_INPUTS
     first = graph_schema(BOUNDS)["properties"]["tasks"]["prefixItems"][0]["properties"]["inputs"]
     assert first == {"type": "array", "maxItems": 0}
 

@@ -30,8 +30,10 @@ class InvalidGraph(ValueError):
 
 def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
     """The JSON schema that guides the plan; every list and text is bounded, so that it ends. Ids count from
-    `first`."""
-    ids = range(first, first + bounds.max_tasks)
+    `first`. `items` is for servers that know no `prefixItems`: what they let through is found by `faults`."""
+    ids = list(range(first, first + bounds.max_tasks))
+    known = sorted(bounds.known)
+    in_order = [_task_schema([each], [*known, *range(first, each)], bounds) for each in ids]
     return {
         "type": "object",
         "properties": {
@@ -39,7 +41,8 @@ def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
                 "type": "array",
                 "minItems": 1,
                 "maxItems": bounds.max_tasks,
-                "prefixItems": [_task_schema(each, sorted(bounds.known), bounds, first) for each in ids],
+                "prefixItems": in_order,
+                "items": _task_schema(ids, [*known, *ids], bounds),
             }
         },
         "required": ["tasks"],
@@ -47,16 +50,16 @@ def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
     }
 
 
-def _task_schema(number: int, known: Sequence[int], bounds: Bounds, first: int) -> dict[str, Any]:
+def _task_schema(ids: list[int], before: list[int], bounds: Bounds) -> dict[str, Any]:
     """The inputs come before the words: of five plans of SmolLM2-135M three have any then, else none."""
-    before = [*known, *(range(first, number) if bounds.max_depth > 1 else ())]
-    inputs: dict[str, Any] = {"type": "array", "maxItems": min(MOST_INPUTS, len(before))}
-    if before:
-        inputs["items"] = {"type": "integer", "enum": before}
+    allowed = before if bounds.max_depth > 1 else sorted(bounds.known)
+    inputs: dict[str, Any] = {"type": "array", "maxItems": min(MOST_INPUTS, len(allowed))}
+    if allowed:
+        inputs["items"] = {"type": "integer", "enum": allowed}
     return {
         "type": "object",
         "properties": {
-            "id": {"type": "integer", "enum": [number]},
+            "id": {"type": "integer", "enum": ids},
             "inputs": inputs,
             "specialist": {"type": "string", "enum": sorted(bounds.specialists)},
             "task": {"type": "string", "minLength": 5, "maxLength": TASK_CHARS},
