@@ -24,6 +24,7 @@ FIGURES = {
     "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",
     "placement_nodes": "p50 and p99 against simpler policies on four real nodes of different speed",
     "path": "the path without HTTP, with echo: requests a second and time by part",
+    "durable_runs": "runs with recorded steps and events against runs without: CPU, p50, messages",
     "analysis": "the analysis of a query: accuracy against keywords, time against its limit and MiniLM",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",
