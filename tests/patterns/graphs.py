@@ -6,11 +6,15 @@ import heapq
 import json
 from collections.abc import Mapping, Sequence
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from orchestration.patterns.graph import Graph, Order, Task
 from orchestration.patterns.graph.schedule import Schedule
 from tests.patterns.scripted import SPECIALISTS
+
+unhurried = settings(deadline=None)
+"""For properties: a machine that is busy fails none."""
 
 Written = tuple[object, str, str, Sequence[object]]
 """Id, specialist, task and inputs."""

@@ -137,7 +137,7 @@ FOUND = ToolResult(
 )
 
 
-@settings(max_examples=32)
+@settings(max_examples=32, deadline=None)
 @given(st.sets(st.sampled_from(["plan", "task 2", "task 3", "task 4", "task 5"])))
 async def test_a_run_that_is_taken_up_asks_for_no_step_again_in_whatever_order_they_begin(
     lost: set[str],

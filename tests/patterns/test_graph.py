@@ -27,7 +27,16 @@ from orchestration.patterns.graph.plan import (
 from orchestration.patterns.graph.schedule import Schedule, critical_path
 from orchestration.patterns.graph.validation import depths, find_cycle
 from orchestration.tuning.durations import KEEP, MOST, PRIOR_S, Durations
-from tests.patterns.graphs import acyclic, edges_json, graph_json, graph_of, makespan, simulated, wirings
+from tests.patterns.graphs import (
+    acyclic,
+    edges_json,
+    graph_json,
+    graph_of,
+    makespan,
+    simulated,
+    unhurried,
+    wirings,
+)
 from tests.patterns.scripted import AGENTS, SPECIALISTS
 
 BOUNDS = Bounds(specialists=SPECIALISTS, max_tasks=12, max_depth=12)
@@ -44,6 +53,7 @@ def is_cyclic(edges: dict[int, list[int]]) -> bool:
     return bool(walks.any())
 
 
+@unhurried
 @given(wirings())
 def test_every_cycle_is_found_and_named(edges: dict[int, list[int]]) -> None:
     if not is_cyclic(edges):
@@ -59,6 +69,7 @@ def test_every_cycle_is_found_and_named(edges: dict[int, list[int]]) -> None:
         assert int(needed) in edges[int(task)]
 
 
+@unhurried
 @given(acyclic(), st.data())
 def test_every_input_that_is_not_there_is_named(edges: dict[int, list[int]], data: st.DataObject) -> None:
     missing = data.draw(st.integers(100, 200))
@@ -68,6 +79,7 @@ def test_every_input_that_is_not_there_is_named(edges: dict[int, list[int]], dat
         parse_graph(edges_json(edges), BOUNDS)
 
 
+@unhurried
 @given(acyclic(), st.randoms())
 def test_tasks_written_in_any_order_under_any_names_are_numbered_behind_what_they_need(
     edges: dict[int, list[int]], lot: random.Random
@@ -85,6 +97,7 @@ def test_tasks_written_in_any_order_under_any_names_are_numbered_behind_what_the
         assert {by_id[needed].task for needed in task.inputs} == wanted
 
 
+@unhurried
 @given(acyclic())
 def test_a_plan_in_order_keeps_its_numbers(edges: dict[int, list[int]]) -> None:
     graph = parse_graph(edges_json(edges), BOUNDS)
@@ -98,6 +111,7 @@ def longest_row(edges: dict[int, list[int]], task: int) -> int:
     return 1 + max((longest_row(edges, needed) for needed in edges[task]), default=0)
 
 
+@unhurried
 @given(acyclic(), st.integers(1, 6))
 def test_depth_is_the_longest_row_of_tasks_that_wait_for_each_other(
     edges: dict[int, list[int]], most: int
@@ -147,6 +161,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         assert said in str(caught.value)
 
 
+@unhurried
 @given(acyclic(), st.data())
 def test_a_plan_cut_off_anywhere_keeps_its_whole_tasks_or_is_refused(
     edges: dict[int, list[int]], data: st.DataObject
@@ -165,6 +180,7 @@ anything = st.recursive(
 )
 
 
+@unhurried
 @given(st.text() | anything.map(lambda value: json.dumps({"tasks": value})))
 def test_any_text_is_a_plan_or_refused(text: str) -> None:
     try:
@@ -232,6 +248,7 @@ def test_the_example_in_the_request_is_itself_a_valid_plan(tasks: int, depth: in
         assert not graph.mended
 
 
+@unhurried
 @given(acyclic(), st.data(), st.integers(1, 5), st.sampled_from(["critical-path", "ready"]))
 def test_no_task_runs_before_its_inputs_all_run_once_and_no_more_at_once_than_may(
     edges: dict[int, list[int]], data: st.DataObject, workers: int, order: str
@@ -245,6 +262,7 @@ def test_no_task_runs_before_its_inputs_all_run_once_and_no_more_at_once_than_ma
         assert sum(start <= began < end for start, end in times.values()) <= workers
 
 
+@unhurried
 @given(acyclic(), st.data())
 def test_with_room_for_all_the_wall_time_is_the_critical_path(
     edges: dict[int, list[int]], data: st.DataObject
@@ -258,6 +276,7 @@ def test_with_room_for_all_the_wall_time_is_the_critical_path(
     assert all(before in edges[after] for before, after in pairwise(path))
 
 
+@unhurried
 @given(acyclic(), st.data(), st.integers(1, 4))
 def test_no_schedule_is_longer_than_grahams_bound(
     edges: dict[int, list[int]], data: st.DataObject, workers: int
@@ -389,6 +408,7 @@ def test_durations_of_many_models_stay_bounded_and_the_latest_are_kept() -> None
     assert durations.expected("code", "m0") == durations.expected("code")
 
 
+@unhurried
 @given(st.lists(st.text(max_size=400), max_size=6), st.integers(0, 120))
 def test_texts_clipped_fairly_fit_together_and_short_ones_stay_whole(texts: list[str], tokens: int) -> None:
     cut = clip_fairly(texts, tokens)
