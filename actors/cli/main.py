@@ -14,6 +14,7 @@ import click
 
 from actors import __version__
 from orchestration.errors import (
+    BudgetSpent,
     BusUnavailable,
     InvalidRequest,
     NoNode,
@@ -104,7 +105,7 @@ def exit_code(error: OrchestraError) -> int:
     """The exit code that tells this kind of error apart."""
     if isinstance(error, InvalidRequest | UnknownModel):
         return USAGE
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | BudgetSpent):
         return REFUSED
     if isinstance(error, NoNode):
         return FAILED
