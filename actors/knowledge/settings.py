@@ -28,5 +28,6 @@ class KnowledgeSettings(BaseModel):
     """Of the database; what does not fit is refused. A passage takes about 4 KB."""
     passages: int = Field(default=5, ge=1, le=20)
     """Given to the research agent for a question, at most."""
-    min_similarity: float = Field(default=0.3, ge=-1, le=1)
-    """Cosine between a question and a passage below which the passage is not given."""
+    min_similarity: float = Field(default=0.25, ge=-1, le=1)
+    """Cosine between a question and a passage below which the passage is not given. Short passages that
+    answer a question lie at 0.34 to 0.84; the nearest to a question about something else at 0.08 to 0.2."""

@@ -57,4 +57,6 @@ def die() -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["broken"]:
         sys.exit("no configuration")
+    if sys.argv[1:2] == ["http"]:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
     server.run()

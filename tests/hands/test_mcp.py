@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from actors.hands.mcp_settings import McpServerSettings
 from actors.hands.settings import HandsSettings
 from actors.settings import Settings, leaves
 from tests.fixtures.eventually import eventually
+from tests.fixtures.machines import free_ports
 
 SERVER = Path(__file__).with_name("mcp_tools.py")
 
@@ -71,6 +73,21 @@ async def test_what_goes_wrong_in_a_tool_is_its_result_and_the_server_stays() ->
         wrong = await hands.use("research", "shop.counted", {"numbers": "many"})
         assert wrong.error
         assert (await hands.use("research", "shop.who", {})).text.split()[0] == before
+
+
+async def test_a_server_elsewhere_is_reached_by_its_url_once_it_is_there() -> None:
+    (port,) = free_ports(1)
+    async with served(McpServerSettings(url=f"http://127.0.0.1:{port}/mcp")) as (hands, box):
+        assert await hands.tools("research") == ()
+        process = await asyncio.create_subprocess_exec(sys.executable, str(SERVER), "http", str(port))
+        try:
+            await started(box)
+            assert (await hands.use("research", "shop.counted", {"numbers": [4, 5]})).text == "9"
+        finally:
+            process.kill()
+            await process.wait()
+        result = await hands.use("research", "shop.counted", {"numbers": [4, 5]})
+        assert "lost while it worked" in result.error
 
 
 async def test_a_server_that_dies_is_told_and_started_again_after_a_pause() -> None:
