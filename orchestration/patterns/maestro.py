@@ -39,7 +39,7 @@ class MaestroSettings(PatternSettings):
     """How much is done before and after the specialists' work."""
 
     specialists: int | None = Field(default=None, ge=1, le=8)
-    """Steps of the plan at most; None for the deployment's `limits.max_specialists`."""
+    """Steps of the plan at most, within the deployment's `limits.max_specialists`."""
     analysis: bool = True
     """Whether the question is analysed before the plan: what is asked, and the criteria of the verdict."""
     critic: bool = True
@@ -58,7 +58,8 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     talk = Conversation.of(run.messages, stage.limits)
     brief = await _analyse(talk, run, stage) if settings.analysis else Brief()
     question = f"{talk}{brief}"
-    plan = await _plan(question, run, stage, settings.specialists or stage.limits.max_specialists)
+    most = stage.limits.max_specialists
+    plan = await _plan(question, run, stage, min(settings.specialists or most, most))
     team = Specialists(stage, plan, question) if plan is not None else None
     findings = await team.consult() if team is not None else []
     if plan is None or team is None or not any(finding.text for finding in findings):

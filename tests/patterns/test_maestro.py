@@ -433,6 +433,14 @@ async def test_analysis_and_critic_can_be_left_out_and_the_plan_bounded() -> Non
     ]
 
 
+async def test_a_caller_gets_no_more_specialists_than_the_deployment_lets() -> None:
+    plan = plan_json(*((name, "work", 1) for name in ("research", "code", "creative")))
+    ask = Scripted({"plan": plan, "review": VERDICT})
+    run = make_run(settings={"specialists": 8})
+    _, _, stage = await perform(maestro, run, ask, limits=Limits(max_specialists=2))
+    assert len(stage.report["maestro"]["plan"]["steps"]) == 2
+
+
 async def test_plan_and_verdicts_are_events_of_the_run() -> None:
     ask = Scripted(teamed(review=VERDICT))
     await perform(maestro, make_run(), ask)
