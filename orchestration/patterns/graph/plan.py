@@ -51,7 +51,7 @@ def graph_schema(bounds: Bounds, first: int = 1) -> dict[str, Any]:
 
 
 def _task_schema(ids: list[int], before: list[int], bounds: Bounds) -> dict[str, Any]:
-    """The inputs come before the words: of five plans of SmolLM2-135M three have any then, else none."""
+    """The inputs come before the words: of twenty plans of SmolLM2-135M 13 have any then, and else 1."""
     allowed = before if bounds.max_depth > 1 else sorted(bounds.known)
     inputs: dict[str, Any] = {"type": "array", "maxItems": min(MOST_INPUTS, len(allowed))}
     if allowed:
