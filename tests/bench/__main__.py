@@ -34,6 +34,7 @@ FIGURES = {
     "keep_alive": "1,000 generations at work kept from redelivery: CPU of the dispatcher and of nats-server",
     "ensemble": "three voices against their slowest: wall time; and the tokens that the quorum saves",
     "first_token": "time to the first token and to the end of each pattern on the real model",
+    "decompose": "eight subtasks against their critical path; that first against what is ready first",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
     "knowledge": "10,000 passages added and searched: rate, p99, and recall against an exact search",
     "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
