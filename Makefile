@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: up install test check bench format clean help
+.PHONY: up install test check bench eval format clean help
 
 up: $(VENV)/base.stamp ## install what is missing, fetch the default model, start everything here
 	@$(BIN)/orchestra up $(ARGS)
@@ -24,6 +24,15 @@ check: $(VENV)/dev.stamp ## lint, format, types, imports
 
 bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path actors" for some of them)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+EVAL_CLUSTER ?= --up
+EVAL = $(BIN)/orchestra eval --limit 20 --budget 1500 --max-tokens 64 --concurrency 4 \
+	--set self-consistency.think=false --resume $(EVAL_CLUSTER) $(ARGS)
+
+eval: $(VENV)/dev.stamp ## patterns against self-consistency on three tasks; when stopped, goes on in ./eval-*
+	@$(EVAL) chain_sum --task min_terms=2 --task max_terms=2 --task max_digits=1
+	@$(EVAL) letter_counting --task min_words=1 --task max_words=3
+	@$(EVAL) syllogism
 
 format: $(VENV)/dev.stamp ## mend what ruff can mend
 	@$(BIN)/ruff check --fix
