@@ -1,17 +1,19 @@
-"""Graphs of subtasks for tests, as a model writes them and as they are carried out."""
+"""Graphs of subtasks for tests, as a model writes them and as they are carried out, and what is told then."""
 
 from __future__ import annotations
 
 import heapq
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from orchestration.patterns import Stage
 from orchestration.patterns.graph import Graph, Order, Task
 from orchestration.patterns.graph.schedule import Schedule
-from tests.patterns.scripted import SPECIALISTS
+from tests.patterns.scripted import SPECIALISTS, Scripted
 
 unhurried = settings(deadline=None)
 """For properties: a machine that is busy fails none."""
@@ -29,6 +31,15 @@ def graph_json(*tasks: Written) -> str:
             ]
         }
     )
+
+
+DIAMOND = graph_json(
+    (1, "research", "read", []),
+    (2, "code", "write", [1]),
+    (3, "creative", "draw", [1]),
+    (4, "reasoning", "weigh", [2, 3]),
+)
+"""A beginning, two branches and an end."""
 
 
 def edges_json(edges: Mapping[int, Sequence[int]], who: str = "research") -> str:
@@ -63,9 +74,6 @@ def acyclic(draw: st.DrawFn, most: int = 12) -> dict[int, list[int]]:
     }
 
 
-specialists = st.sampled_from(SPECIALISTS)
-
-
 def simulated(
     graph: Graph,
     seconds: Mapping[int, float],
@@ -90,3 +98,11 @@ def simulated(
 
 def makespan(times: Mapping[int, tuple[float, float]]) -> float:
     return max(end for _, end in times.values())
+
+
+def names(stage: Stage) -> list[str]:
+    return [step.name for step in stage.steps]
+
+
+def events(ask: Scripted, kind: str) -> list[dict[str, Any]]:
+    return [data for each, data in ask.happened if each == kind]
