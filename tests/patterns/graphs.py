@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestration.patterns import Stage
 from orchestration.patterns.graph import Graph, Order, Task
 from orchestration.patterns.graph.schedule import Schedule
-from tests.patterns.scripted import SPECIALISTS, Scripted
+from tests.patterns.scripted import Scripted
 
 unhurried = settings(deadline=None)
 """For properties: a machine that is busy fails none."""
