@@ -33,7 +33,7 @@ async def test_debaters_on_both_nodes_fill_in_their_forms_and_the_report_has_eve
     async with cluster(
         nats.url, backends[0], BRIEF, others=backends[1:], embedder=minilm_folder()
     ) as running:
-        settings = {"agree_at": 1, "rounds": 2, "roles": ["reasoning", "research"]}
+        settings = {"debaters": 2, "rounds": 2, "roles": ["reasoning"], "temperature": 1.5}
         ends = await asyncio.gather(
             *(perform(running, question, "debate", settings=settings) for question in QUESTIONS)
         )
@@ -47,11 +47,11 @@ async def test_debaters_on_both_nodes_fill_in_their_forms_and_the_report_has_eve
         assert not any(step.error for step in ended.steps)
         assert report["dropped"] == []
         for told in report["rounds"]:
-            assert [position["debater"] for position in told["positions"]] == [1, 2, 3]
+            assert [position["debater"] for position in told["positions"]] == [1, 2]
             assert all(position["model"] == MODEL and position["answer"] for position in told["positions"])
         seen |= {position["node"] for told in report["rounds"] for position in told["positions"]}
         forms = [step.text for step in ended.steps if step.name.endswith("critique")]
-        assert len(forms) == report["critiques"]["asked"] == 3 * (len(report["rounds"]) - 1)
+        assert len(forms) == report["critiques"]["asked"] == 2 * (len(report["rounds"]) - 1)
         for position in report["rounds"][-1]["positions"]:
             if "critique" in position:
                 assert parse_critique(next(form for form in forms if position["critique"]["mine"] in form))
@@ -89,7 +89,8 @@ async def test_a_model_that_is_not_there_is_a_debater_less_and_more_than_six_are
     async with two_nodes(nats, model_folder) as running:
         settings = {"models": [MODEL, "ghost", MODEL], "rounds": 1}
         text, ended = await perform(running, "What is the capital of France?", "debate", settings=settings)
-        assert "Paris" in text
+        assert text.strip()
+        assert [each["debater"] for each in ended.report["debate"]["dropped"]] == [2]
         assert any("without debater 2 (research, ghost): no model 'ghost'" in note for note in ended.notes)
         with pytest.raises(
             InvalidRequest, match=r"orchestra\.settings\.debaters: .* less than or equal to 6"
