@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.agents.embedder import Embedder
 from actors.hands.base import Toolbox
+from actors.hands.calculator import CalculatorHand
 from actors.hands.hands import Hands
 from actors.hands.mcp_settings import McpServerSettings
 from actors.hands.python import PythonHand
@@ -12,6 +13,7 @@ from orchestration.errors import InvalidRequest
 
 RESEARCH = "research"
 CODE = "code"
+REASONING = "reasoning"
 
 
 def equip(settings: Settings, embedder: Embedder | None) -> Hands:
@@ -22,6 +24,7 @@ def equip(settings: Settings, embedder: Embedder | None) -> Hands:
         from actors.knowledge.hand import KnowledgeHand
 
         hands.give_box(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
+    hands.give(REASONING, CalculatorHand())
     if settings.agents.sandbox.enabled:
         hands.give(CODE, PythonHand(settings.agents.sandbox))
     for name, server in settings.agents.mcp.items():

@@ -8,6 +8,7 @@ from typing import Self
 
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
+from orchestration.patterns.checked import code, reasoning
 from orchestration.patterns.debate import debate
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.definition import Pattern
@@ -99,4 +100,6 @@ class Catalogue(Mapping[str, Pattern]):
         return type(self)(self._patterns.values(), self._origins, (*self.broken, broken))
 
 
-BUILT_IN = Catalogue((auto, debate, decompose, ensemble, maestro, research, self_consistency, single))
+BUILT_IN = Catalogue(
+    (auto, code, debate, decompose, ensemble, maestro, reasoning, research, self_consistency, single)
+)

@@ -17,6 +17,7 @@ from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.material import PLAIN, Source, before, fitting
+from orchestration.patterns.mending import mended
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.support import Claim, claims_of, evidence, judged
 from orchestration.patterns.tooling import called
@@ -82,8 +83,9 @@ async def work(
     """The whole answer of a specialist's step, as `stage.ask` gives it, and with its errors. `query` is what
     is looked up, the last question unless it is said.
 
-    Where there were sources, a sentence that one of them supports cites it, and what none supports is said
-    below the text, unless a guide says what the text is like.
+    Programs of the agent `code` are tried and sums of `reasoning` checked: see `mending`. Where there were
+    sources, a sentence that one of them supports cites it, and what none supports is said below the text.
+    Nothing is done to a text of which a guide says what it is like.
     """
     material = await gathered(stage, agent, messages, name=name, query=query)
     answer = await stage.ask(
@@ -94,7 +96,10 @@ async def work(
         guide=guide,
         model=model,
     )
-    if not material.sources or guide is not None:
+    if guide is not None:
+        return answer
+    answer = await mended(stage, agent, messages, answer, name=name, sampling=sampling, model=model)
+    if not material.sources:
         return answer
     check = await checked(stage, answer.text, material)
     text = with_citations(answer.text, material, check)

@@ -7,23 +7,29 @@ import ctypes
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from actors.hands.calculator import CalculatorHand
 from actors.hands.equip import equip
 from actors.hands.python import PythonHand, passed
 from actors.hands.sandbox import walls
 from actors.hands.sandbox.sandbox import Outcome, Ran, Sandbox
 from actors.hands.sandbox.settings import SandboxSettings
 from actors.settings import Settings
+from orchestration.messages import ToolResult
+from orchestration.patterns import Use
+from orchestration.patterns.checked import code
 from tests.fixtures.eventually import eventually
+from tests.patterns.scripted import Scripted, make_run, perform
 
 GENEROUS = SandboxSettings(enabled=True, wall_s=20, cpu_s=10, memory_mb=128, files_mb=1, output_bytes=2_000)
 
 
-async def ran(code: str, *calls: str, **limits: float) -> Ran:
-    return await Sandbox(GENEROUS.model_copy(update=limits)).run(code, calls)
+async def ran(program: str, *calls: str, **limits: float) -> Ran:
+    return await Sandbox(GENEROUS.model_copy(update=limits)).run(program, calls)
 
 
 async def test_each_example_has_its_value_or_its_error_and_whether_it_passed() -> None:
@@ -44,15 +50,15 @@ async def test_each_example_has_its_value_or_its_error_and_whether_it_passed() -
 
 
 async def test_a_program_that_does_not_parse_or_breaks_fails_every_example_and_says_why() -> None:
-    for code, error in (("def f(:", "SyntaxError"), ("import sys\nsys.exit('no')", "SystemExit: no")):
-        result = await ran(code, "f(1)", "f(2)")
+    for program, error in (("def f(:", "SyntaxError"), ("import sys\nsys.exit('no')", "SystemExit: no")):
+        result = await ran(program, "f(1)", "f(2)")
         assert result.error.startswith(error)
         assert [each.error for each in result.outcomes] == [result.error] * 2
 
 
 async def test_examples_before_the_one_that_ends_the_process_keep_their_values() -> None:
-    code = "import os\ndef f(n):\n    return n if n < 2 else os._exit(7)"
-    result = await ran(code, "f(1)", "f(2)", "f(3)")
+    program = "import os\ndef f(n):\n    return n if n < 2 else os._exit(7)"
+    result = await ran(program, "f(1)", "f(2)", "f(3)")
     assert [each.value for each in result.outcomes] == ["1", None, None]
     assert result.outcomes[1].error == result.error == "ended itself with code 7"
 
@@ -146,10 +152,10 @@ async def test_secrets_of_the_environment_and_our_packages_are_out_of_sight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ORCHESTRA_SECRET", "hunter2")
-    code = "import os\ndef env(path):\n    return open(path).read()\ndef ours():\n    import actors"
+    program = "import os\ndef env(path):\n    return open(path).read()\ndef ours():\n    import actors"
     parent = os.getpid()
     result = await ran(
-        code,
+        program,
         "'ORCHESTRA_SECRET' in os.environ",
         f"env('/proc/{parent}/environ')",
         "env('/proc/self/environ')",
@@ -187,8 +193,11 @@ async def test_a_use_that_is_cancelled_ends_the_program() -> None:
     task = asyncio.create_task(ran("import time\ntime.sleep(600)"))
 
     def there() -> bool:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        return any(b"actors.hands.sandbox" in Path(f"/proc/{each}/cmdline").read_bytes() for each in children)
+        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            with suppress(OSError):  # it may end meanwhile
+                if b"actors.hands.sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return True
+        return False
 
     async def started() -> bool:
         return there()
@@ -237,3 +246,30 @@ def test_a_value_passes_when_it_is_the_same_or_an_equal_literal() -> None:
         ("<object>", "1", False),
     ):
         assert passed(Outcome(value=value), expected) is same, value
+
+
+class Trying(Scripted):
+    """The agent's words are scripted, its sandbox is real."""
+
+    async def use(self, use: Use) -> ToolResult:
+        return await PythonHand(GENEROUS).use(dict(use.arguments))
+
+
+async def test_a_wrong_program_goes_back_with_what_it_really_gave() -> None:
+    wrong = "```python\ndef double(x):\n    return x ** 2 if x else 1 / x\n```"
+    right = "```python\ndef double(x):\n    return 2 * x\n```"
+    ask = Trying({"answer": wrong, "answer: repair": right}, hands={"code": {"python": ToolResult()}})
+    question = "Write double.\n>>> double(3)\n6\n>>> double(0)\n0"
+    text, _, stage = await perform(code, make_run(question), ask)
+    assert text == right
+    told = ask.question("answer: repair").messages[-1].content
+    assert "double(3) should give 6, and gives 9" in told
+    assert "double(0) should give 0, and fails: ZeroDivisionError" in told
+    assert stage.report["code"][0]["passed"] == 2
+
+
+async def test_the_reasoning_agent_has_a_calculator() -> None:
+    hand = CalculatorHand()
+    assert (await hand.use({"expression": "15% of 80"})).data == {"value": "12"}
+    assert (await hand.use({"expression": "1 / 0"})).error == "a division by zero has no value"
+    assert (await hand.use({"sum": "1"})).error.startswith("expression: ")

@@ -97,16 +97,7 @@ class Sandbox:
         return json.dumps(job).encode()
 
     async def _performed(self, job: bytes, calls: int) -> tuple[_Heard, int]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", "-B", "-X", "utf8", "-c", _START, str(os.getpid())),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
+        process = await self._started()
         heard = _Heard()
         try:
             async with asyncio.timeout(self.settings.wall_s):
@@ -117,6 +108,25 @@ class Sandbox:
             return heard, 0
         finally:
             await _end(process)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", "-B", "-X", "utf8", "-c", _START, str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:  # it may be there already
+            await _end(await starting)
+            raise
 
     async def _heard(
         self, process: asyncio.subprocess.Process, job: bytes, heard: _Heard, calls: int

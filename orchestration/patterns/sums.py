@@ -1,0 +1,182 @@
+"""The sums in a text, such as `12 × 3 + 4 = 36 + 4 = 41`: held against the calculator, and put right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
+
+MOST = 32
+"""Sums of one text that are looked at."""
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_TOKEN = re.compile(
+    rf"(?P<token>{_NUMBER}|[-+−–*×·÷/^()%$€£√]|\bsqrt\b|(?<=[\d)%])[ \t]?[xX](?=[ \t]?[\d($€£])|\bof\b)"
+    r"|(?P<equals>=)|(?P<space>[ \t]+)"
+)
+_STATED = re.compile(rf"^(?P<before>\s*\**\s*[$€£]?)(?P<number>[-−]?(?:{_NUMBER}))(?P<after>\s*%?\s*\**\s*)$")
+_FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_COMPUTES = re.compile(r"[+*×·÷/^√xX%]|sqrt|\bof\b|[\d)%]\s*[-−–]")
+_OFF = re.compile(rf"[-+−–]\s*(?:{_NUMBER})\s*%")
+"""Of what are these percent? People differ."""
+_REMAINDER = re.compile(
+    r"\s*,?\s*(?:and |with )?(?:an? |the )?(?:remainder|rem\b|r\b|modulo|mod\b)|\s*\((?:mod|rem)",
+    re.IGNORECASE,
+)
+_LOOSE = Fraction(1, 100)
+"""How far a step of a sum with rounded decimals may be off, relative to its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What was wrong: `sum` gives `right`, and the text had `wrong`."""
+
+    sum: str
+    wrong: str
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.sum} = {self.right}, not {self.wrong}"
+
+
+def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
+    """The text with the right results in place of wrong ones. What is in code, has variables or cannot be
+    read is left alone."""
+    made: list[str] = []
+    found: list[Correction] = []
+    done = 0
+    for start, end in _chains(text):
+        put = _checked(text[start:end])
+        if put is None:
+            continue
+        chain, correction = put
+        made += [text[done:start], chain]
+        found.append(correction)
+        done = end
+    return "".join([*made, text[done:]]), tuple(found)
+
+
+def _chains(text: str) -> Iterator[tuple[int, int]]:
+    """Where runs of numbers, signs and `=` begin and end that may be sums."""
+    code = [match.span() for match in _FENCE.finditer(text)]
+    place, count = 0, 0
+    while count < MOST:
+        start = end = place
+        equals = False
+        while (match := _TOKEN.match(text, end)) is not None:
+            if match.lastgroup == "space" and start == end:
+                start = match.end()
+            equals = equals or match.lastgroup == "equals"
+            end = match.end()
+        if end == place:
+            after = _TOKEN.search(text, place)
+            if after is None:
+                return
+            place = after.start()
+            continue
+        place = end
+        if equals and not any(begin <= start < stop for begin, stop in code):
+            end = start + len(text[start:end].rstrip())
+            if not _touched(text, start, end):
+                count += 1
+                yield start, end
+
+
+def _touched(text: str, start: int, end: int) -> bool:
+    """Whether what stands around a sum changes what it says: names, and divisions with a remainder."""
+    before, after = text[:start][-1:], text[end:]
+    return before.isalnum() or before in {"_", "."} or after[:1].isalpha() or bool(_REMAINDER.match(after))
+
+
+def _checked(chain: str) -> tuple[str, Correction] | None:
+    """The chain put right and what was wrong with it; None where nothing was, or nothing can be said."""
+    parts = chain.split("=")
+    if not parts[0].strip():  # `x = 3 + 4 = 7`: what was before is no number
+        head, parts = parts[0] + "=", parts[1:]
+    else:
+        head = ""
+    if len(parts) < 2 or not _begins(parts[0]) or not _COMPUTES.search(parts[0]):
+        return None
+    if _OFF.search(chain):
+        return None
+    try:
+        values = [_evaluated(part) for part in parts]
+    except NotArithmetic:
+        return None
+    right, near = values[0], values[0]
+    for index in range(1, len(parts)):
+        stated = _STATED.match(parts[index])
+        if stated is None:
+            if not _COMPUTES.search(parts[index].strip(" \t*-−–")):
+                return None
+            if not _close(values[index], near, loose="." in chain):
+                return _put(head, parts, index, right)
+            near = values[index]
+        elif not any(_agrees(stated, value) for value in (right, near)):
+            return _put(head, parts, index, right)
+    return None
+
+
+def _begins(part: str) -> bool:
+    """Whether a sum begins here: before a sign stands something that we cannot read."""
+    return part.lstrip()[:1] not in set("+*×·÷/^%)xX-−–") and not part.lstrip().startswith("of")
+
+
+def _evaluated(part: str) -> Fraction:
+    stated = _STATED.match(part)
+    return evaluate(stated["number"] if stated else part)
+
+
+def _put(head: str, parts: list[str], index: int, right: Fraction) -> tuple[str, Correction] | None:
+    """The chain up to `index` with the right value there. What comes after was made from the wrong one."""
+    wrong = parts[index].strip()
+    before = "=".join(parts[:index])
+    stated = _STATED.match(parts[index])
+    if stated is None:
+        stated = _STATED.match(parts[-1])
+        if stated is None:
+            return None
+    value = right
+    if "%" in stated["after"]:
+        if abs(right) > 1:
+            return None  # of a hundred, or of one?
+        value = right * 100
+    number = _like(value, stated["number"], parts[0])
+    lead = re.match(r"\s*", parts[index])
+    trail = re.search(r"\s*$", parts[-1])
+    assert lead is not None
+    assert trail is not None
+    said = f"{stated['before'].strip()}{number}{stated['after'].strip()}"
+    chain = f"{head}{before}={lead[0]}{said}{trail[0]}"
+    return chain, Correction(sum=parts[0].strip(), wrong=wrong, right=said.strip("*"))
+
+
+def _like(value: Fraction, number: str, first: str) -> str:
+    """`value` as the wrong number was written: with so many decimals where it has no end, in groups of
+    three."""
+    places = max(2, len(number.partition(".")[2]))
+    text = shown(value)
+    if len(text.partition(".")[2]) > places:
+        scaled = floor(abs(value) * 10**places + Fraction(1, 2))
+        text = ("-" if value < 0 else "") + shown(Fraction(scaled, 10**places))
+    if "," in number or "," in first:
+        whole, point, decimals = text.partition(".")
+        text = f"{int(whole):,}{point}{decimals}"
+    return text
+
+
+def _agrees(stated: re.Match[str], value: Fraction) -> bool:
+    """Whether a stated number is `value`, rounded or cut off at its last decimal; whole numbers are exact."""
+    said, places = evaluate(stated["number"]), len(stated["number"].partition(".")[2])
+    last = Fraction(1, 10**places) if places else Fraction(0)
+    return any(
+        abs(said - each) <= last / 2 or (said * each >= 0 and 0 < abs(each) - abs(said) < last)
+        for each in ([value, value * 100] if "%" in stated["after"] else [value])
+    )
+
+
+def _close(value: Fraction, wanted: Fraction, *, loose: bool) -> bool:
+    return value == wanted or (loose and abs(value - wanted) <= _LOOSE * abs(wanted))
