@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from actors.cli.live import LiveDisplay, PlainDisplay
 from actors.cli.main import common, nats_option, said
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
@@ -43,6 +45,9 @@ def asking(command: Any) -> Any:
             "--timeout", type=click.FloatRange(min=0.1), default=600, show_default=True, help="Seconds."
         ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+        click.option(
+            "--plain", is_flag=True, help="Progress line by line on a terminal too, not as a live tree."
+        ),
         pattern_options,
     ):
         command = option(command)
@@ -59,7 +64,8 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
     if not text.strip():
         raise InvalidRequest("the question is empty")
     settings, body, timeout = _prepared(options)
-    raise SystemExit(run(_ask(settings, body | {"messages": [_user(text)]}, timeout, as_json)))
+    body["messages"] = [_user(text)]
+    raise SystemExit(run(_ask(settings, body, timeout, as_json=as_json, plain=options["plain"])))
 
 
 @click.command()
@@ -67,7 +73,7 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
 def chat(**options: Any) -> None:
     """Talk to the cluster, turn by turn. An empty line or Ctrl-D ends it."""
     settings, body, timeout = _prepared(options)
-    raise SystemExit(run(_chat(settings, body, timeout)))
+    raise SystemExit(run(_chat(settings, body, timeout, plain=options["plain"])))
 
 
 def _prepared(options: dict[str, Any]) -> tuple[Settings, dict[str, Any], float]:
@@ -87,10 +93,18 @@ def _user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-async def _ask(settings: Settings, body: dict[str, Any], timeout: float, as_json: bool) -> int:
+async def _ask(
+    settings: Settings, body: dict[str, Any], timeout: float, *, as_json: bool, plain: bool
+) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-ask") as bus:
         trace = new_trace()
-        answer = await _answered(bus, body, Envelope.within(timeout, trace=trace), quiet=as_json)
+        envelope = Envelope.within(timeout, trace=trace)
+        if as_json:
+            answer = Answer()
+            async for _ in _texts(bus, body, envelope, answer):
+                pass
+        else:
+            answer = await _shown(bus, body, envelope, plain=plain)
     if as_json:
         click.echo(json.dumps(_report(answer, body["model"], trace), ensure_ascii=False, indent=2))
     return 0
@@ -110,7 +124,7 @@ def _report(answer: Answer, model: str, trace: str) -> dict[str, Any]:
     }
 
 
-async def _chat(settings: Settings, body: dict[str, Any], timeout: float) -> int:
+async def _chat(settings: Settings, body: dict[str, Any], timeout: float, *, plain: bool) -> int:
     messages: list[dict[str, str]] = []
     async with connected(settings, nats_url_of(settings), "orchestra-chat") as bus:
         while True:
@@ -118,9 +132,8 @@ async def _chat(settings: Settings, body: dict[str, Any], timeout: float) -> int
             if not line:
                 return 0
             messages.append(_user(line))
-            answer = await _answered(
-                bus, body | {"messages": messages}, Envelope.within(timeout), quiet=False
-            )
+            asked = body | {"messages": messages}
+            answer = await _shown(bus, asked, Envelope.within(timeout), plain=plain)
             messages.append({"role": "assistant", "content": "".join(answer.text)})
 
 
@@ -131,24 +144,44 @@ def _read_line() -> str:
         return ""
 
 
-async def _answered(bus: Bus, body: dict[str, Any], envelope: Envelope, *, quiet: bool) -> Answer:
-    """Stream one answer; stdout gets its text and stderr its progress unless `quiet`."""
+async def _shown(bus: Bus, body: dict[str, Any], envelope: Envelope, *, plain: bool) -> Answer:
+    """Stream one answer: its text to stdout, what happens to stderr."""
     answer = Answer()
+    async with _display(bus, body, plain=plain) as display:
+        async with aclosing(_texts(bus, body, envelope, answer, display)) as texts:
+            async for text in texts:
+                await display.answering()
+                click.echo(text, nl=False)
+        click.echo()
+    display.ended(answer.last.get("notes", []))
+    return answer
+
+
+def _display(bus: Bus, body: dict[str, Any], *, plain: bool) -> PlainDisplay:
+    """A tree where stderr is a terminal and the answer is a run's."""
     console = Console(stderr=True, highlight=False)
+    changes_in_place = console.is_terminal and not console.is_dumb_terminal
+    if changes_in_place and not plain and body["model"].startswith(PREFIX):
+        return LiveDisplay(console, bus, shared=sys.stdout.isatty())
+    return PlainDisplay(console)
+
+
+async def _texts(
+    bus: Bus, body: dict[str, Any], envelope: Envelope, answer: Answer, display: PlainDisplay | None = None
+) -> AsyncGenerator[str, None]:
+    """The texts of an answer as they come. Fills `answer`, and has `display` show the rest."""
     async with aclosing(ask_cluster(bus, body, envelope)) as chunks:
         async for chunk in chunks:
             answer.run = answer.run or str(chunk.get("id", "")).removeprefix("chatcmpl-")
             extra = chunk.get("orchestra") or {}
-            if "progress" in extra and not quiet:
-                console.print(f"· {extra['progress']}", style="dim", markup=False)
+            if display is not None:
+                display.follow(answer.run)
+                if "progress" in extra:
+                    display.progress(extra["progress"])
             answer.last |= {k: v for k, v in extra.items() if k not in ("progress", "step")}
             answer.usage = chunk.get("usage") or answer.usage
             for choice in chunk.get("choices", ()):
                 text = choice.get("delta", {}).get("content") or ""
                 if text:
                     answer.text.append(text)
-                    if not quiet:
-                        click.echo(text, nl=False)
-    if not quiet:
-        click.echo()
-    return answer
+                    yield text

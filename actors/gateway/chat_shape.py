@@ -33,6 +33,10 @@ class ChatShape(TextShape):
         self._head = head[:-1]
         self._role = b'"role":"assistant",'
 
+    def opening(self) -> tuple[bytes, ...]:
+        named = to_json({"run": self.work_id})
+        return (b'%b},"logprobs":null,"finish_reason":null}],"orchestra":%b}' % (self._open, named),)
+
     def piece(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
             role, self._role = self._role, b""

@@ -1,9 +1,10 @@
 """The NATS face: service `orchestra`, endpoint `orchestra.chat`.
 
 A request's body is that of `POST /v1/chat/completions`. The answer is one message with the completion;
-with `"stream": true` it is one message for each chunk and an empty message at the end. An error carries
-the headers `Nats-Service-Error` and `Nats-Service-Error-Code` (the HTTP status) and OpenAI's error body;
-in a stream the empty message follows it, as it does where the body cannot be read at all.
+with `"stream": true` it is one message for each chunk and an empty message at the end. A run's first chunk
+says nothing but its name, so that it can be watched from its beginning. An error carries the headers
+`Nats-Service-Error` and `Nats-Service-Error-Code` (the HTTP status) and OpenAI's error body; in a stream the
+empty message follows it, as it does where the body cannot be read at all.
 
 The header `Orchestra-Caller` names who asks, for limits and kept answers; without it that is `anonymous`.
 
@@ -34,6 +35,7 @@ from actors.runtime.service import Endpoint, ServiceInfo
 from actors.runtime.system import ActorRef
 from actors.runtime.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
+from orchestration.messages import Run
 
 SUBJECT = "orchestra.chat"
 CANCEL = "orchestra.chat.cancel"
@@ -85,6 +87,9 @@ class ChatService(Actor):
         """The chunks."""
         asked, envelope = self._admit(message.body)
         with self._work(asked, message.key):
+            if isinstance(asked.work, Run):
+                for piece in asked.shape.opening():
+                    yield piece
             async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
                 async for piece in pieces:
                     yield piece

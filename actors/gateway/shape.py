@@ -26,6 +26,10 @@ class Shape(ABC):
     """Whether it was kept (hit), shared with a generation at work (shared), or made now (miss); '' for an
     answer that is not kept."""
 
+    def opening(self) -> tuple[bytes, ...]:
+        """What to send before the first event, to who cannot learn from headers what the work is called."""
+        return ()
+
     @abstractmethod
     def piece(self, event: Event) -> tuple[bytes, ...]:
         """What to send for one event of a stream, often one object, sometimes none."""

@@ -1,0 +1,129 @@
+"""`orchestra ask` on a terminal: the run as it happens, beside the answer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from actors.client import chat
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.runtime.envelope import Envelope
+from tests.fixtures.cluster import Cluster, running_cluster
+
+ROWS, COLUMNS = 50, 120
+QUESTION = "The number is 7"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    nodes = [(name, EchoBackend(EchoSettings(models=("echo",), repeat=False))) for name in ("one", "two")]
+    with running_cluster(nodes, agents=True) as running:
+        yield running
+
+
+def ask(cluster: Cluster, *words: str, shared: bool, term: str = "xterm-256color") -> tuple[str, str, int]:
+    """What the terminal gets, what stdout gets where that is a pipe, and the exit code."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "actors.cli", "ask", QUESTION, "--nats", cluster.nats.url, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs if shared else subprocess.PIPE,
+        stderr=theirs,
+        env=os.environ | {"TERM": term},
+    )
+    os.close(theirs)
+    with process, os.fdopen(ours, "rb", buffering=0) as terminal:
+        shown = bytearray()
+        try:
+            while piece := terminal.read(65_536):
+                shown += piece
+        except OSError:  # Linux's way to say that nobody has the other end any more
+            pass
+        piped = process.stdout.read().decode() if process.stdout is not None else ""
+        return shown.decode(), piped, process.wait(30)
+
+
+def screen(written: str) -> list[str]:
+    """The lines that a terminal shows after all that was written."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\r":
+            column = 0
+        elif not part.startswith("\x1b"):
+            lines[row] = lines[row].ljust(column)[:column] + part + lines[row][column + len(part) :]
+            column += len(part)
+        elif part.endswith("A"):
+            row = max(0, row - int(part[2:-1] or 1))
+        elif part.endswith("K"):
+            lines[row] = ""
+    return [line.rstrip() for line in lines]
+
+
+def test_a_debate_is_drawn_while_the_answer_goes_to_its_pipe(cluster: Cluster) -> None:
+    written, piped, code = ask(cluster, "--pattern", "debate", "--set", "rounds=2", shared=False)
+    assert code == 0, written
+    assert piped == f"Question: {QUESTION}\n"
+    shown = screen(written)
+    assert re.fullmatch(r"debate · run \S+ · \d+\.\d s · \d+ tokens read, \d+ written", shown[0]), shown
+    assert shown[1] == "└── round 1 · 3 debaters"
+    steps = [line for line in shown if "✓ round 1 / debater" in line]
+    assert len(steps) == 3
+    assert all(re.search(r"echo @ (one|two) · \d+\.\d s · 5 tokens", line) for line in steps)
+    assert sum("holds: Question: The number is 7" in line for line in shown) == 3
+    assert any("1, 2, 3 · agreement 1.00 · over: agreement" in line for line in shown)
+
+
+def test_on_one_terminal_the_tree_stands_still_above_the_answer(cluster: Cluster) -> None:
+    written, _, code = ask(cluster, "--pattern", "maestro", "--budget-calls", "3", shared=True)
+    assert code == 0, written
+    shown = screen(written)
+    tree = [index for index, line in enumerate(shown) if line.startswith(("maestro · run", "├──", "└──"))]
+    answer = next(index for index, line in enumerate(shown) if line.startswith(f"Question: {QUESTION}"))
+    assert max(tree) < answer
+    assert any("✓ plan · coordinator" in line for line in shown)
+    assert shown[-3].startswith("· synthesis: coordinator took ")
+    assert shown[-2:] == ["note: to stay within 3 calls: without review", ""]
+    assert "\x1b[33mnote: " in written
+
+
+@pytest.mark.parametrize(("words", "term"), [(("--plain",), "xterm"), ((), "dumb")])
+def test_who_wants_lines_gets_lines(cluster: Cluster, words: tuple[str, ...], term: str) -> None:
+    written, _, code = ask(cluster, "--pattern", "ensemble", *words, shared=True, term=term)
+    assert code == 0, written
+    assert "· voice 1: coordinator took " in written
+    assert "\x1b[1A" not in written
+    assert "├──" not in written
+
+
+def test_a_failure_leaves_the_terminal_as_it_was(cluster: Cluster) -> None:
+    written, _, code = ask(cluster, "--pattern", "debate", "--set", "judge=nobody", shared=True)
+    assert code == 2
+    assert "no agent 'nobody'" in written
+    assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") > -1, "the cursor is hidden"
+
+
+def test_a_runs_first_chunk_names_it_so_that_it_can_be_watched_from_its_beginning(cluster: Cluster) -> None:
+    async def chunks() -> list[dict[str, Any]]:
+        messages = [{"role": "user", "content": QUESTION}]
+        body = {"model": "orchestra/maestro", "messages": messages}
+        return [chunk async for chunk in chat(cluster.bus, body, Envelope.within(30))]
+
+    first, *others = cluster.call(chunks())
+    assert first["choices"][0]["delta"] == {}
+    assert first["id"] == f"chatcmpl-{first['orchestra']['run']}"
+    assert first["orchestra"] == {"run": others[-1]["orchestra"]["run"]}
+    assert any("progress" in chunk["orchestra"] for chunk in others if "orchestra" in chunk)
