@@ -68,7 +68,10 @@ class Search:
 
     def _by_words(self, text: str) -> list[int]:
         """BM25 over passages that have any of the words; rare words count most."""
-        words = dict.fromkeys(word.lower() for word in _WORD.findall(text))
+        said = _WORD.findall(text)
+        # Short words are in every passage, and each has to be scored; codes and abbreviations are not.
+        rare = [word for word in said if len(word) > 3 or word.isupper() or not word.isalpha()]
+        words = dict.fromkeys(word.lower() for word in rare or said)
         asked = " OR ".join(f'"{word}"' for word in list(words)[:MOST_WORDS])
         if not asked:
             return []

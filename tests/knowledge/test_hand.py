@@ -35,7 +35,7 @@ async def test_a_question_finds_its_passage_by_meaning_and_a_code_by_its_word(
             await adding.add(str(folder / name))
     hand = KnowledgeHand(tmp_path, embedder, SETTINGS)
     for query, name, word in (
-        ("How long can I wait before I send a bike back?", "refunds.md", "30 days"),
+        ("How many days do I have to return a bike?", "refunds.md", "30 days"),
         ("When do vegetables get watered?", "garden.html", "before nine"),
         ("What does E4711 mean?", "network.txt", "certificate"),
     ):

@@ -153,5 +153,6 @@ async def test_agents_without_documents_leave_the_answer_to_those_that_have_some
 
 
 def offered(team: Team) -> list[str]:
-    """The endpoints of tools that a process listens on."""
-    return [each.name for each, _ in team.steps._endpoints if each.name.startswith(("tools-", "use-"))]
+    """The endpoints of the research agent's tools that a process listens on."""
+    wanted = ("tools-research", "use-research")
+    return [each.name for each, _ in team.steps._endpoints if each.name in wanted]
