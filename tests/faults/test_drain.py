@@ -19,9 +19,9 @@ async def drain(fleet: Fleet, name: str) -> tuple[int, str]:
         return code, command.said
 
 
-@pytest.mark.parametrize("timeout_s", ["30", "0.2"])
+@pytest.mark.parametrize(("timeout_s", "repeats"), [("30", 40), ("0.2", 200)])
 async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
-    fleet: Fleet, stage: Stage, timeout_s: str
+    fleet: Fleet, stage: Stage, timeout_s: str, repeats: int
 ) -> None:
     leaver = await fleet.start(
         "leaver",
@@ -30,7 +30,7 @@ async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
     )
     dispatcher = await stage.dispatcher(sees=1)
     words = "this goes on for a while"
-    asked = [asyncio.ensure_future(stage.ask(stage.generation(words, tokens=240))) for _ in range(20)]
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(words, tokens=6 * repeats))) for _ in range(20)]
     await eventually(lambda: dispatcher.registry.nodes["leaver"].running == 20)
     await fleet.node("stays", "--serve", stage.model)
     code, said = await drain(fleet, "leaver")
@@ -38,7 +38,7 @@ async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
     assert "has left" in said
     assert await asyncio.to_thread(leaver.wait) == 0
     answers = await asyncio.gather(*asked)
-    assert [text for text, _ in answers] == [" ".join([words] * 40)] * 20
+    assert [text for text, _ in answers] == [" ".join([words] * repeats)] * 20
     assert {ended.node for _, ended in answers} == {"leaver" if timeout_s == "30" else "stays"}
     await stage.settled(dispatcher)
 
