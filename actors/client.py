@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestration.errors import (
 )
 
 CHAT = "orchestra.chat"
+CANCEL = f"{CHAT}.cancel"
 DEFAULT_DEADLINE_S = 600.0
 CALL_TIMEOUT_S = 30.0
 WAY_OUT = "orchestra up, or orchestra gateway"
@@ -32,13 +34,15 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     """Send a body of /v1/chat/completions and yield its chunks as the OpenAI API has them.
 
     Raises the error the cluster answered, `Unavailable` when no gateway listens, `BusUnavailable` when
-    NATS goes. Closing the iterator cancels the request: the gateway notices that nobody listens.
+    NATS goes. Closing the iterator cancels the request: it is taken back by its name, where a chunk has said
+    that, and the gateway notices with the next one that nobody listens.
     """
     arrived: asyncio.Queue[Message | None] = asyncio.Queue()
     lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
     inbox = f"{bus.inbox}.chat.{token_hex(4)}"
     subscription = await bus.subscribe(inbox, arrived.put_nowait)
     bus.on_disconnect.append(lost)
+    open_id = ""
     try:
         data = json.dumps(body | {"stream": True}).encode()
         await bus.publish(CHAT, data, reply=inbox, headers=envelope.headers() or None)
@@ -50,14 +54,21 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
             if message.status == "503":
                 raise Unavailable(f"no gateway answers on {CHAT}; start one: {WAY_OUT}")
             if message.header(ERROR):
+                open_id = ""
                 raise _error(message)
             if not message.data:
+                open_id = ""
                 return
-            yield json.loads(message.data)
+            chunk = json.loads(message.data)
+            open_id = chunk.get("id", "")
+            yield chunk
     except TimeoutError as error:
         raise DeadlineExceeded("no complete answer in time") from error
     finally:
         bus.on_disconnect.remove(lost)
+        if open_id:
+            with suppress(OrchestraError):  # without NATS nobody can be told
+                bus.post(CANCEL, open_id.encode())
         await subscription.unsubscribe()
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from actors.client import chat
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import Envelope
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.eventually import eventually
 
 ROWS, COLUMNS = 50, 120
 QUESTION = "The number is 7"
@@ -27,6 +29,7 @@ QUESTION = "The number is 7"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     nodes = [(name, EchoBackend(EchoSettings(models=("echo",), repeat=False))) for name in ("one", "two")]
+    nodes.append(("paced", EchoBackend(EchoSettings(models=("slow",), speed=2))))
     with running_cluster(nodes, agents=True) as running:
         yield running
 
@@ -36,7 +39,20 @@ def ask(cluster: Cluster, *words: str, shared: bool, term: str = "xterm-256color
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "actors.cli", "ask", QUESTION, "--nats", cluster.nats.url, *words],
+        [
+            sys.executable,
+            "-m",
+            "actors.cli",
+            "ask",
+            QUESTION,
+            "--nats",
+            cluster.nats.url,
+            "--timeout",
+            "60",
+            "--model",
+            "echo",
+            *words,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=theirs if shared else subprocess.PIPE,
         stderr=theirs,
@@ -119,7 +135,7 @@ def test_a_failure_leaves_the_terminal_as_it_was(cluster: Cluster) -> None:
 def test_a_runs_first_chunk_names_it_so_that_it_can_be_watched_from_its_beginning(cluster: Cluster) -> None:
     async def chunks() -> list[dict[str, Any]]:
         messages = [{"role": "user", "content": QUESTION}]
-        body = {"model": "orchestra/maestro", "messages": messages}
+        body = {"model": "orchestra/maestro", "messages": messages, "orchestra": {"model": "echo"}}
         return [chunk async for chunk in chat(cluster.bus, body, Envelope.within(30))]
 
     first, *others = cluster.call(chunks())
@@ -127,3 +143,15 @@ def test_a_runs_first_chunk_names_it_so_that_it_can_be_watched_from_its_beginnin
     assert first["id"] == f"chatcmpl-{first['orchestra']['run']}"
     assert first["orchestra"] == {"run": others[-1]["orchestra"]["run"]}
     assert any("progress" in chunk["orchestra"] for chunk in others if "orchestra" in chunk)
+
+
+def test_who_leaves_stops_a_run_that_says_nothing_for_long(cluster: Cluster) -> None:
+    async def leave() -> None:
+        messages = [{"role": "user", "content": QUESTION}]
+        body = {"model": "orchestra/ensemble", "messages": messages, "orchestra": {"model": "slow"}}
+        async with aclosing(chat(cluster.bus, body, Envelope.within(60))) as chunks:
+            await anext(chunks)
+            await eventually(lambda: cluster.running_on("paced") == 3)
+
+    cluster.call(leave())
+    cluster.wait(lambda: cluster.running_on("paced") == 0)

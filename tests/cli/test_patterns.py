@@ -102,6 +102,8 @@ def test_a_pattern_from_a_path_answers_with_its_settings(served: Served) -> None
     assert answer["choices"][0]["message"]["content"] == "Make one answer of these drafts:\n\nRain\n\nRain"
     assert [step["name"] for step in answer["orchestra"]["steps"]][-1] == "answer"
     assert answer["orchestra"]["report"] == {"drafts": ["Rain", "Rain"]}
+    with urllib.request.urlopen(f"{served.http}/metrics", timeout=30) as metrics:
+        assert b'orchestra_runs_total{outcome="ok",pattern="drafts"} ' in metrics.read()
 
 
 def test_a_pattern_of_an_installed_package_needs_no_settings(served: Served) -> None:
