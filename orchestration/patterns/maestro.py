@@ -72,11 +72,7 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     review = Review(stage, brief, question, pass_at=settings.pass_at, revisions=settings.revisions)
     if settings.critic and CRITIC in stage.agents:
         findings = await review.hold(findings, team)
-    messages = (*talk.system(), _synthesis(question, findings, review.verdict))
-    sampling = final_sampling(run, stage.limits)
-    async with aclosing(
-        stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
-    ) as items:
+    async with aclosing(_told(run, stage, talk, question, findings, review.verdict)) as items:
         async for item in items:
             if isinstance(item, Answer):
                 stage.report["maestro"] = {
@@ -88,6 +84,41 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
                     "contributions": contributions(item.text, findings),
                 }
             yield item
+
+
+async def _told(
+    run: Run,
+    stage: Stage,
+    talk: Conversation,
+    question: str,
+    findings: Sequence[Finding],
+    verdict: Verdict | None,
+) -> AsyncGenerator[Part | Answer, None]:
+    """The synthesis; where the budget does not reach for it, what the last specialist found, who has seen
+    what the others did."""
+    messages = (*talk.system(), _synthesis(question, findings, verdict))
+    sampling = final_sampling(run, stage.limits)
+    try:
+        async with aclosing(
+            stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
+        ) as items:
+            async for item in items:
+                yield item
+    except BudgetSpent as error:
+        best = [finding for finding in findings if finding.text][-1]
+        await stage.note(f"this is what {best.name} found: {error.message}")
+        done = {step.name: step for step in stage.steps}[best.name]
+        answer = Answer(
+            text=best.text,
+            finish_reason=done.finish_reason,
+            usage=done.usage,
+            node=done.node,
+            model=done.model,
+            seconds=done.seconds,
+        )
+        async with aclosing(stage.say(answer)) as items:
+            async for item in items:
+                yield item
 
 
 def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sampling:

@@ -1,4 +1,4 @@
-"""`orchestra/self-consistency`: one model thinks several times; what it says most often is the answer."""
+"""`orchestra/self-consistency`: one model answers several times; what it says most often is the answer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SelfConsistencySettings(PatternSettings):
     kind: Kind = Kind.AUTO
     early: bool = True
     """Whether it may end before all samples are taken."""
-    think: bool = True
-    """Whether it is told to think aloud."""
+    think: bool = False
+    """Whether it is told to think aloud, as large models should be."""
     confidence: float = Field(default=0.95, gt=0.5, le=1)
     """The probability that the leader keeps its lead, from which no more samples are taken."""
 
@@ -35,7 +35,7 @@ class SelfConsistencySettings(PatternSettings):
 async def self_consistency(
     run: Run, stage: Stage, settings: SelfConsistencySettings
 ) -> AsyncGenerator[Part | Answer, None]:
-    """One model answers several times, thinking aloud; the answer it reaches most often is taken.
+    """One model answers several times; the answer it reaches most often is taken.
 
     Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
     on until that is spent or all samples are taken.

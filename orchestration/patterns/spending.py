@@ -69,7 +69,7 @@ class Spending:
     def begin(self, question: Question, *, last: bool) -> Grant:
         """What the step may use. Raises `BudgetSpent` naming the limit where it is not worth beginning."""
         keeps = self.keeps and not last
-        prompt = self._estimate(question.messages) + self._around.get(question.agent, ROLE_TOKENS)
+        prompt = self.prompt_tokens(question.messages, question.agent)
         try:
             self._one_call(question.name, keeps)
             seconds = self._seconds_for(question.name, keeps)
@@ -81,6 +81,18 @@ class Spending:
         held = prompt + (max_tokens or 0)
         self._held += held
         return Grant(max_tokens, seconds, held, prompt)
+
+    def prompt_tokens(self, messages: Sequence[ChatMessage], agent: str) -> int:
+        """About how many an agent reads that is asked this, rather too many than too few."""
+        return self._estimate(messages) + self._around.get(agent, ROLE_TOKENS)
+
+    def affords(self, steps: int, messages: Sequence[ChatMessage], agent: str, max_tokens: int) -> bool:
+        """Whether so many equal steps may be at work at once, and no others, each writing all it may."""
+        limit = self.budget.tokens
+        if limit is None:
+            return True
+        each = self.prompt_tokens(messages, agent) + max_tokens
+        return self.tokens + steps * each <= limit - self._kept_tokens(self.keeps)
 
     def seconds_for(self, name: str) -> float | None:
         """How long the use of a tool may take, which costs no tokens and is no call; None where nothing
@@ -165,7 +177,7 @@ class Spending:
         if limit is None:
             return wanted
         wanted = wanted or self._final_tokens
-        kept = min(2 * self._final_tokens, limit // 2) if keeps else 0
+        kept = self._kept_tokens(keeps)
         left = limit - self.tokens - self._held - kept - prompt
         least = min(wanted, LEAST_TOKENS)
         if question.guide is not None and keeps:  # half of a JSON text is none
@@ -179,6 +191,11 @@ class Spending:
         if left < wanted:
             self.shortened.append(question.name)
         return min(wanted, left)
+
+    def _kept_tokens(self, keeps: bool) -> int:
+        """For the last step, of a budget of tokens."""
+        limit = self.budget.tokens
+        return min(2 * self._final_tokens, limit // 2) if keeps and limit is not None else 0
 
     def _seconds_for(self, name: str, keeps: bool) -> float | None:
         """The deadline ends the last step by itself, with an error: half an answer nobody asked for."""

@@ -431,10 +431,11 @@ async def test_a_synthesis_that_fails_leaves_what_most_say() -> None:
     assert "no synthesis: broken" in stage.notes
 
 
-async def test_self_consistency_samples_one_model_that_thinks_aloud() -> None:
+async def test_self_consistency_samples_one_model_that_may_be_told_to_think_aloud() -> None:
     cards = [ModelCard(name="small", parameters=1), ModelCard(name="big", parameters=9)]
     ask = Scripted({"coordinator": ["3 and 4 make 7. The answer is 7."]})
-    text, _, stage = await perform(self_consistency, make_run(SUM), ask, models=cards)
+    run = make_run(SUM, settings={"think": True})
+    text, _, stage = await perform(self_consistency, run, ask, models=cards)
     assert text == "3 and 4 make 7. The answer is 7."
     assert {question.model for question in ask.asked} == {"big"}
     assert all(question.sampling.temperature == 0.7 for question in ask.asked)
@@ -442,6 +443,13 @@ async def test_self_consistency_samples_one_model_that_thinks_aloud() -> None:
     assert "Think step by step" in told
     assert "The answer is NUMBER" in told
     assert stage.report["self-consistency"]["agreement"] == 1
+
+
+async def test_a_question_that_says_itself_how_to_answer_is_left_as_it_is() -> None:
+    for said, told in ((SUM, True), (f"{SUM} Answer with the number only.", False)):
+        ask = Scripted({"coordinator": ["7"]})
+        await perform(self_consistency, make_run(said), ask)
+        assert (ask.asked[0].messages[0].role == "system") == told
 
 
 async def test_self_consistency_begins_no_sample_that_is_not_needed() -> None:
@@ -470,3 +478,11 @@ async def test_within_few_tokens_samples_follow_one_another() -> None:
     assert ask.most_open <= 2
     assert len(ask.asked) == 8
     assert stage.spending.tokens <= 700
+
+
+async def test_no_sample_is_lost_because_others_hold_the_budget_for_a_while() -> None:
+    ask = Scripted({f"voice {number}": str(number) for number in range(1, 9)})
+    run = make_run(SUM, settings={"samples": 8}, budget=Budget(tokens=500), sampling=Sampling(max_tokens=64))
+    _, _, stage = await perform(self_consistency, run, ask)
+    assert len(ask.asked) == 8
+    assert not stage.spending.left_out

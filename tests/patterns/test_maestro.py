@@ -8,7 +8,14 @@ from contextlib import aclosing
 
 import pytest
 
-from orchestration.errors import BackendFailed, InvalidRequest, NobodyListens, NoNode, OrchestraError
+from orchestration.errors import (
+    BackendFailed,
+    BudgetSpent,
+    InvalidRequest,
+    NobodyListens,
+    NoNode,
+    OrchestraError,
+)
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Sampling
 from orchestration.patterns import Answer, Limits, Stage
 from orchestration.patterns.clipping import estimate_tokens
@@ -398,6 +405,14 @@ async def test_revisions_end_where_the_budget_does(calls: int, last: str) -> Non
     await stage.settle()
     assert text
     assert [question.name for question in ask.asked][-2:] == [last, "synthesis"]
+
+
+async def test_where_the_budget_does_not_reach_for_a_synthesis_the_last_finding_is_the_answer() -> None:
+    ask = Scripted(teamed(review=VERDICT, code="print(1)", synthesis=BudgetSpent("nothing is left")))
+    text, answer, stage = await perform(maestro, make_run(), ask)
+    assert text == answer.text == "print(1)"
+    assert any("what code found: nothing is left" in note for note in stage.notes)
+    assert stage.report["maestro"]["plan"]["steps"]
 
 
 async def test_who_contributed_what_is_told_by_the_words_of_the_answer() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.consensus import Kind
+from orchestration.patterns.conversation import last_question
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
 
@@ -20,6 +22,12 @@ ENDINGS = {
 }
 """How an answer has to be so that it can be counted. Small models are the worse for thinking aloud: of small
 sums and choices SmolLM2-135M has a fifth right where it is told to, and a third where it is not."""
+
+_SAYS_HOW = re.compile(
+    r"\b(?:answer|reply|respond|write|give|state|end|finish|output)\b[^.?!\n]{0,40}\b(?:with|only|just|as|in|by)\b",
+    re.IGNORECASE,
+)
+"""A question that says itself how to answer: told twice and differently, small models guess."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,6 @@ def instructed(messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool) -
     """The conversation with what every voice is told: whether to think aloud, and how to answer. The same for
     all voices and before the conversation, so that it is read once."""
     told = [THINK] if think else []
-    if asked in ENDINGS:
+    if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question(messages)].content):
         told.append(ENDINGS[asked])
     return (ChatMessage(role="system", content=" ".join(told)), *messages) if told else messages

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.consensus import Kind, Tally, asked_kind
 from orchestration.patterns.stage import COORDINATOR, Stage
 from orchestration.patterns.voting.crowd import Crowd, Heard
@@ -94,12 +93,8 @@ class Vote:
     def _affords(self, voices: int) -> bool:
         """Whether so many may write as much as they may within what is left of the tokens. One after another,
         more of them come to speak, since what one leaves is the next one's."""
-        limit = self.stage.run.budget.tokens
-        if limit is None:
-            return True
-        prompt = sum(estimate_tokens(message.content) for message in self.messages)
-        each = prompt + (self.stage.run.sampling.max_tokens or self.stage.limits.final_tokens)
-        return voices * each <= limit - self.stage.spending.tokens
+        most = self.stage.run.sampling.max_tokens or self.stage.limits.final_tokens
+        return self.stage.spending.affords(voices, self.messages, COORDINATOR, most)
 
     async def _count(self, heard: Sequence[Heard]) -> Tally:
         for voice, said in heard:
