@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 from rich.console import Console
@@ -183,6 +183,7 @@ KINDS = ("round", "position", "judged", "vote", "plan", "task", "verdict", "choi
 FIELDS = st.sampled_from(("number", "parties", "tasks", "steps", "must_fix", "round", "debaters", "score"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.dictionaries(FIELDS, JSON)), max_size=5))
 def test_whatever_a_pattern_tells_can_be_drawn(told: list[Told]) -> None:
     kinds = [kind for kind, _ in told if kind == "mine"]
