@@ -12,6 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from orchestration.errors import ErrorBody
+from orchestration.tools import Tool as Tool
+from orchestration.tools import ToolCall as ToolCall
+from orchestration.tools import ToolOffer as ToolOffer
+from orchestration.tools import ToolResult as ToolResult
 
 
 class Wire(BaseModel):
@@ -29,11 +33,16 @@ class Priority(StrEnum):
 
 
 class ChatMessage(Wire):
-    """One turn of a conversation. Content is text; other kinds of content are refused at the gateway."""
+    """One turn of a conversation. Content is text; other kinds of content are refused at the gateway.
+
+    An assistant may call tools; a message of role `tool` answers the call of that id.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
+    tool_calls: tuple[ToolCall, ...] = ()
     content: str
     name: str | None = None
+    tool_call_id: str | None = None
 
 
 class Sampling(Wire):
@@ -90,6 +99,7 @@ class Generation(Wire):
     inputs: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     guide: Guide | None = None
+    offer: ToolOffer | None = None
     priority: Priority = Priority.INTERACTIVE
     prefix: str = ""
     prefix_tokens: int = Field(default=0, ge=0)
@@ -186,24 +196,7 @@ class TokenLogprob(Wire):
     top_logprobs: tuple[TopLogprob, ...] = ()
 
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
-
-
-class Tool(Wire):
-    """What an agent can use: `parameters` is the JSON schema of its arguments, an object."""
-
-    name: str = Field(min_length=1, max_length=128)
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-
-
-class ToolResult(Wire):
-    """What came of using a tool: `text` for a model, `data` (JSON) for programs. `error` says why it did not
-    work, for both; it is '' when it did."""
-
-    text: str = ""
-    data: Any = None
-    error: str = ""
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 
 
 class Step(Wire):
@@ -253,7 +246,8 @@ class Progress(Wire):
 class Ended(Wire):
     """The last event of a stream, always sent, whatever happened. `writing_s` are the seconds since the first
     one, by whoever wrote both. `notes` and `report` are of a run: what the caller should know of the answer,
-    and what the pattern found beside it."""
+    and what the pattern found beside it. `calls` come whole and only here, so that a generation which moves
+    to another node writes them anew."""
 
     type: Literal["ended"] = "ended"
     seq: int
@@ -267,6 +261,7 @@ class Ended(Wire):
     writing_s: float = 0.0
     notes: tuple[str, ...] = ()
     report: dict[str, Any] = {}
+    calls: tuple[ToolCall, ...] = ()
 
 
 Event = Annotated[Chunk | Vectors | Progress | Ended, Field(discriminator="type")]

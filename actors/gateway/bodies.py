@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from actors.gateway.guides import ResponseFormat
+from actors.gateway.tool_bodies import Calls, Choice, Tools, check_answers
 from orchestration.messages import Budget, ChatMessage, Priority, Sampling
 
 MAX_STOPS = 4
@@ -31,10 +40,12 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-def _text_of(content: Any) -> Any:
-    """A message's content as one text; text parts are joined."""
+def _text_of(content: Any, info: ValidationInfo) -> Any:
+    """A message's content as one text; text parts are joined. Where there are tool calls it need not be."""
     if isinstance(content, str):
         return content
+    if content is None and info.data.get("tool_calls"):
+        return ""
     if content is None:
         raise ValueError("content is needed, as text or a list of text parts")
     if not isinstance(content, list):
@@ -105,8 +116,13 @@ class Turn(ChatMessage):
     """One message of a conversation; it is what travels on, so a chat is validated once."""
 
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
-    content: Annotated[str, BeforeValidator(_text_of)]
-    tool_calls: Annotated[None, _refused("tool calls are not supported yet")] = None
+    tool_calls: Calls = ()
+    content: Annotated[str, BeforeValidator(_text_of)] = Field(default=None, validate_default=True)
+
+
+def _answering(messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    check_answers(messages)
+    return messages
 
 
 class StreamOptions(Body):
@@ -196,12 +212,14 @@ class SamplingBody(Body):
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
-    messages: tuple[Turn, ...] = Field(min_length=1)
+    messages: Annotated[tuple[Turn, ...], AfterValidator(_answering)] = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: Annotated[None, _refused("tools are not supported yet")] = None
-    functions: Annotated[None, _refused("functions are not supported yet")] = None
+    tools: Tools | None = None
+    tool_choice: Choice = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[None, _refused("functions are not supported: use tools")] = None
     audio: Annotated[None, _refused("audio is not supported")] = None
 
     def sampling(self) -> Sampling:

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.gateway.shape import Event, TextShape, finish_reason, usage_of
-from orchestration.messages import Chunk, Ended, Progress, TokenLogprob
+from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall
 
 
 class ChatShape(TextShape):
     """The prefix of a chunk is built once, so a token costs one small JSON string.
 
     Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
-    clients read as "nothing new".
+    clients read as "nothing new". Tool calls come whole, in the last chunk of a stream.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class ChatShape(TextShape):
     def _last(self, ended: Ended) -> tuple[bytes, ...]:
         reason = to_json(finish_reason(ended))
         role = b'"role":"assistant","content":""' if self._role else b""
+        if ended.calls:
+            calls = [{"index": index} | shaped_call(call) for index, call in enumerate(ended.calls)]
+            role = role.replace(b'""', b"null") + b"," * bool(role) + b'"tool_calls":' + to_json(calls)
         last = b'%b%b},"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
             self._open,
             role,
@@ -70,9 +73,13 @@ class ChatShape(TextShape):
 
     def whole(self) -> bytes:
         ended = self.end()
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.texts), "refusal": None}
+        if ended.calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [shaped_call(call) for call in ended.calls]
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": "".join(self.texts), "refusal": None},
+            "message": message,
             "logprobs": chat_logprobs(self.token_logprobs) if self.logprobs else None,
             "finish_reason": finish_reason(ended),
         }
@@ -92,3 +99,12 @@ class ChatShape(TextShape):
 def chat_logprobs(tokens: tuple[TokenLogprob, ...] | list[TokenLogprob]) -> dict[str, Any]:
     """OpenAI's `logprobs` of a chat choice; the tokens already have its fields."""
     return {"content": tokens, "refusal": None}
+
+
+def shaped_call(call: ToolCall) -> dict[str, Any]:
+    """OpenAI's shape of a tool call."""
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }

@@ -165,5 +165,6 @@ def event_bytes(event: Event) -> int:
     if isinstance(event, Vectors):
         return _EVENT_BYTES + sum(map(len, event.vectors))
     if isinstance(event, Ended):
-        return _EVENT_BYTES + sum(_EVENT_BYTES + len(step.text) for step in event.steps)
+        calls = sum(_EVENT_BYTES + len(call.arguments) for call in event.calls)
+        return _EVENT_BYTES + calls + sum(_EVENT_BYTES + len(step.text) for step in event.steps)
     return _EVENT_BYTES

@@ -113,7 +113,7 @@ def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
             kept.append(event.model_copy(update={"seq": len(kept)}))
         elif isinstance(event, Ended):
             failed = event.error is not None or any(step.error is not None for step in event.steps)
-            if failed or event.finish_reason not in ("stop", "length"):
+            if failed or event.finish_reason not in ("stop", "length", "tool_calls"):
                 return None
             if texts:
                 text = "".join(texts)

@@ -15,6 +15,7 @@ from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
 from actors.gateway.guides import guide_of
 from actors.gateway.shape import Shape
+from actors.gateway.tool_bodies import offer_of
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Generation, Guide, Priority, Run, Sampling
@@ -59,9 +60,12 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     said = _said(body)
     pattern = admission.pattern(body.model)
     work: Generation | Run
+    offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
     if pattern is None:
         admission.need_model(body.model, "chat")
-        work = Generation(id=work_id, model=body.model, messages=body.messages, **said)
+        work = Generation(id=work_id, model=body.model, messages=body.messages, offer=offer, **said)
+    elif offer is not None:
+        raise InvalidRequest(f"tools: {body.model} calls no tools of yours; name a model", param="tools")
     else:
         admission.need_node()
         extension = body.orchestra or Extension()

@@ -26,6 +26,7 @@ from actors.runtime.subjects import NodeAddress, StreamAddress
 from orchestration.errors import (
     BackendFailed,
     Cancelled,
+    InvalidRequest,
     NodeBusy,
     OrchestraError,
     Stopped,
@@ -221,7 +222,8 @@ class Node(Actor):
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
-        return await writer.end(self._ended(finish.reason, usage=finish.usage, model=generation.model))
+        ended = self._ended(finish.reason, usage=finish.usage, model=generation.model)
+        return await writer.end(ended.model_copy(update={"calls": finish.calls}) if finish.calls else ended)
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
@@ -231,6 +233,8 @@ class Node(Actor):
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
+        if generation.offer is not None and not self.backend.calls_tools:
+            raise InvalidRequest(f"the {self.backend.name} backend calls no tools", param="tools")
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
         async with aclosing(generating) as outputs:
             async for output in outputs:

@@ -13,6 +13,14 @@ from tests.fixtures.cluster import Cluster
 HI = [{"role": "user", "content": "hi"}]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 CHAT = "/v1/chat/completions"
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+LARGE = {"type": "function", "function": {"name": "f", "description": "x" * 200_000}}
+NAMED = {"type": "function", "function": {"name": "g"}}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def assistant(call: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "assistant", "tool_calls": [call]}]}
 
 
 async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, Any], CIMultiDictProxy[str]]:
@@ -30,7 +38,7 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         ({"messages": None}, "messages", "valid"),
         ({"messages": "hi"}, "messages", "valid"),
         ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages.0.role", "user"),
-        ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "required"),
+        ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "needed"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "needed"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "list of text parts"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "'image_url'"),
@@ -42,7 +50,30 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "up to 4"),
         ({"stop": [""]}, "stop", "empty"),
         ({"logprobs": True, "top_logprobs": 99}, "top_logprobs", "20"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "not supported yet"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "echo backend calls no"),
+        ({"model": "orchestra/single", "tools": TOOLS}, "tools", "name a model"),
+        ({"tools": TOOLS * 2}, "tools", "same name"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "pattern"),
+        ({"tools": [{"type": "retrieval"}]}, "tools.0.type", "function"),
+        ({"tools": [*(TOOLS * 129)]}, "tools", "128"),
+        ({"tools": [LARGE]}, "tools", "exceed"),
+        ({"tools": TOOLS, "tool_choice": "maybe"}, "tool_choice", "required"),
+        ({"tools": TOOLS, "tool_choice": ["f"]}, "tool_choice", "required"),
+        ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice", "no tool 'g'"),
+        ({"tool_choice": "required"}, "tool_choice", "needs tools"),
+        ({"functions": [{"name": "f"}]}, "functions", "use tools"),
+        (
+            {"messages": [{"role": "user", "content": "", "tool_calls": [CALL]}]},
+            "messages.0.tool_calls",
+            "assistant",
+        ),
+        (assistant({"id": "1"}), "messages.0.tool_calls", "call 0"),
+        (assistant({"function": {}}), "messages.0.tool_calls.0.id", "string"),
+        (
+            {"messages": [{"role": "tool", "content": "4", "tool_call_id": "1"}]},
+            "messages",
+            "no call before it",
+        ),
         ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "needed"),

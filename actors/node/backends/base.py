@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from orchestration.errors import InvalidRequest
-from orchestration.messages import FinishReason, Generation, Hardware, ModelCard, TokenLogprob, Usage
+from orchestration.messages import (
+    FinishReason,
+    Generation,
+    Hardware,
+    ModelCard,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,7 @@ class Finish:
 
     reason: FinishReason
     usage: Usage
+    calls: tuple[ToolCall, ...] = ()
 
 
 Output = Piece | Embeddings | Finish
@@ -43,6 +52,8 @@ class Backend(ABC):
 
     name: str
     """The word of `orchestra node --backend`."""
+    calls_tools = False
+    """Whether it takes generations with an `offer` of tools."""
 
     @abstractmethod
     async def start(self, memory_bytes: int = 0) -> None:

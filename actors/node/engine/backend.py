@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from actors.node.backends.base import Backend, Finish, Output
+from actors.node.engine.calling import about_tools, as_call, guided
 from actors.node.engine.job import ChatJob, EmbeddingJob, Sink
 from actors.node.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
 from actors.node.engine.memory import give_back
@@ -25,6 +26,7 @@ from orchestration.admission import Residency
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
+    InvalidGuide,
     InvalidRequest,
     OrchestraError,
     Unavailable,
@@ -43,6 +45,7 @@ class EngineBackend(Backend):
     """Serves model folders (see `actors.models.manifest`), each by an engine with a thread of its own."""
 
     name = "engine"
+    calls_tools = True
 
     def __init__(self, folders: Sequence[Path], settings: EngineSettings, runtime: Runtime) -> None:
         self._folders = tuple(folders)
@@ -148,7 +151,8 @@ class EngineBackend(Backend):
                     model.engine.submit(job)
                 else:
                     model.engine.submit(await self._embedding_job(model, generation, sink))
-                async for item in _received(sink):
+                received = _received(sink)
+                async for item in received if generation.offer is None else as_call(received):
                     yield item
             finally:
                 sink.cancelled = True
@@ -157,9 +161,13 @@ class EngineBackend(Backend):
     async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
         if generation.kind == "embedding":
             raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
-        if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
-            return self._prepared(model, generation, sink)
-        return await self._aside(lambda: self._prepared(model, generation, sink))
+        ready = guided(generation)
+        if ready.guide is None and _chars(ready) <= _INLINE_CHARS:
+            return self._prepared(model, ready, sink)
+        try:
+            return await self._aside(lambda: self._prepared(model, ready, sink))
+        except InvalidGuide as error:
+            raise (error if ready.offer is None else about_tools(error)) from error
 
     def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
         """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""

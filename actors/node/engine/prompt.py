@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from actors.models.chat_template import ChatTemplate
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import Tokenizer
+from actors.node.engine.calling import spoken
 from orchestration.errors import ContextTooLong, InvalidRequest
 from orchestration.messages import Generation
 
@@ -53,7 +54,7 @@ class PromptBuilder:
                 param="model",
             )
         ids: list[int] = []
-        for segment in self._template.render(generation.messages, add_generation_prompt=True):
+        for segment in self._template.render([*map(spoken, generation.messages)], add_generation_prompt=True):
             ids += self._tokenizer.encode(segment.text, specials=segment.trusted)
         bos = self._manifest.bos_token_id
         if self._manifest.add_bos and bos is not None and ids[:1] != [bos]:

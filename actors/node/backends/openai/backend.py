@@ -32,6 +32,7 @@ class OpenAIBackend(Backend):
     """Serves the models of one upstream. `start` reads the key and the upstream's list of models."""
 
     name = "openai"
+    calls_tools = True
 
     def __init__(self, settings: OpenAISettings) -> None:
         self._settings = settings

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 from actors.node.backends.base import Finish, Piece
+from actors.node.backends.openai.calls import Calls
 from actors.node.backends.openai.failures import Upstream, event_failure
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
@@ -24,7 +25,7 @@ class AnswerReader:
     that other events carry. `started` says whether any piece came yet.
     """
 
-    __slots__ = ("_generation", "_reason", "_tokens", "_upstream", "_usage", "started")
+    __slots__ = ("_calls", "_generation", "_reason", "_tokens", "_upstream", "_usage", "started")
 
     def __init__(self, upstream: Upstream, generation: Generation) -> None:
         self._upstream = upstream
@@ -32,6 +33,7 @@ class AnswerReader:
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
         self._tokens = 0
+        self._calls = Calls()
         self.started = False
 
     @property
@@ -86,7 +88,10 @@ class AnswerReader:
                     "completion_tokens": usage.completion_tokens + begun,
                 }
             )
-        return Finish(reason=reason, usage=usage)
+        calls = self._calls.whole()
+        if calls and reason == "stop":  # some servers say so of calls, too
+            reason = "tool_calls"
+        return Finish(reason=reason, usage=usage, calls=calls)
 
     def _choice(self, choice: dict[str, Any]) -> Piece | None:
         if choice.get("index"):  # only one answer was asked for
@@ -99,13 +104,29 @@ class AnswerReader:
             raise TypeError("text that is not a string")
         logprobs = choice.get("logprobs")
         tokens = read_logprobs(logprobs) if logprobs else None
-        if not text and not tokens and not delta.get("reasoning_content") and not delta.get("reasoning"):
+        called = self._called(delta.get("tool_calls"))
+        if (
+            not text
+            and not tokens
+            and not called
+            and not delta.get("reasoning_content")
+            and not delta.get("reasoning")
+        ):
             return None
         # A thought is not shown, yet it is a token: an empty piece tells the node that the model works.
         count = len(tokens) if tokens else 1
         self._tokens += count
         self.started = True
+        if called and not text:  # no part of a text that another node may have to go on with
+            return Piece(text="", tokens=0)
         return Piece(text=text, tokens=count, logprobs=tokens or None)
+
+    def _called(self, deltas: Any) -> bool:
+        """Keep parts of tool calls. What nobody offered is not passed on."""
+        if not deltas or self._generation.offer is None:
+            return False
+        self._calls.take(deltas)
+        return True
 
     def _malformed(self, what: str, data: bytes) -> BackendFailed:
         snippet = self._upstream.shorten(data[:_SNIPPET].decode("utf-8", "replace"))

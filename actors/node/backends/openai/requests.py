@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.node.backends.openai.settings import OpenAISettings
 from orchestration.errors import InvalidGuide, Unavailable
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
@@ -32,6 +32,8 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
     _sampling(body, generation.sampling, chat, settings)
     if generation.prefix:
         _go_on(body, generation, settings)
+    if generation.offer is not None:
+        _offer(body, generation.offer)
     if generation.guide is not None:
         _guide(
             body, generation.guide, "response_format" if chat else settings.completion_schema_field, settings
@@ -48,10 +50,38 @@ def _dump(body: dict[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _message(message: ChatMessage) -> dict[str, str]:
-    if message.name is None:
-        return {"role": message.role, "content": message.content}
-    return {"role": message.role, "content": message.content, "name": message.name}
+def _message(message: ChatMessage) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        said["content"] = message.content or None
+        said["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.name is not None:
+        said["name"] = message.name
+    if message.tool_call_id is not None:
+        said["tool_call_id"] = message.tool_call_id
+    return said
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _offer(body: dict[str, Any], offer: ToolOffer) -> None:
+    body["tools"] = [
+        {
+            "type": "function",
+            "function": tool.model_dump(include={"name", "description", "parameters"})
+            | ({} if tool.strict is None else {"strict": tool.strict}),
+        }
+        for tool in offer.tools
+    ]
+    if offer.choice == "named":
+        body["tool_choice"] = {"type": "function", "function": {"name": offer.name}}
+    else:
+        body["tool_choice"] = offer.choice
+    if offer.parallel is not None:
+        body["parallel_tool_calls"] = offer.parallel
 
 
 def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: OpenAISettings) -> None:

@@ -1,0 +1,112 @@
+"""`tools` and what belongs to them in a chat body, checked and made into what travels on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import to_json
+
+from orchestration.errors import InvalidRequest
+from orchestration.messages import ChatMessage, Tool, ToolCall, ToolOffer
+
+MOST_TOOLS = 128
+MOST_BYTES = 131_072
+"""Of all tools of a request as JSON."""
+_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+
+
+class FunctionBody(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(pattern=_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolBody(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: Literal["function"]
+    function: FunctionBody
+
+
+def _choice_of(choice: Any) -> Any:
+    """As the word, or as `{"name": …}` of a function."""
+    if choice is None or choice in ("none", "auto", "required"):
+        return choice
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or choice.get("type") != "function":
+        raise ValueError(
+            'tool_choice is "none", "auto", "required" or {"type": "function", "function": {"name": …}}'
+        )
+    return {"name": name}
+
+
+def _calls_of(calls: Any, info: ValidationInfo) -> Any:
+    """The tool calls of an assistant's message."""
+    if not calls:
+        return ()
+    if info.data.get("role") != "assistant":
+        raise ValueError("only a message of the assistant has tool_calls")
+    if not isinstance(calls, list) or len(calls) > MOST_TOOLS:
+        raise ValueError(f"tool_calls is a list of up to {MOST_TOOLS}")
+    made = []
+    for number, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or call.get("type", "function") != "function":
+            raise ValueError(f"tool call {number} is no call of a function")
+        made.append(
+            {"id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
+        )
+    return made
+
+
+Tools = Annotated[tuple[ToolBody, ...], Field(max_length=MOST_TOOLS)]
+Choice = Annotated[str | dict[str, str] | None, BeforeValidator(_choice_of)]
+Calls = Annotated[tuple[ToolCall, ...], BeforeValidator(_calls_of)]
+
+
+def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | None) -> ToolOffer | None:
+    """What the model may call; None where it may call nothing. Raises `InvalidRequest`."""
+    if not tools:
+        if choice not in (None, "none", "auto"):
+            raise InvalidRequest("tool_choice: needs tools to choose from", param="tool_choice")
+        return None
+    size = len(to_json(tools))
+    if size > MOST_BYTES:
+        raise InvalidRequest(f"tools: {size} bytes exceed {MOST_BYTES}", param="tools")
+    names = [tool.function.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidRequest("tools: two functions have the same name", param="tools")
+    offered = tuple(_tool(tool.function) for tool in tools)
+    if choice == "none":
+        return None
+    if isinstance(choice, dict):
+        if choice["name"] not in names:
+            raise InvalidRequest(
+                f"tool_choice: no tool {choice['name'][:64]!r} is offered", param="tool_choice"
+            )
+        return ToolOffer(tools=offered, choice="named", name=choice["name"], parallel=parallel)
+    return ToolOffer(tools=offered, choice="required" if choice == "required" else "auto", parallel=parallel)
+
+
+def check_answers(messages: Sequence[ChatMessage]) -> None:
+    """Every message of role `tool` answers a call that the assistant made before it. Raises `ValueError`."""
+    made: set[str] = set()
+    for number, message in enumerate(messages):
+        made.update(call.id for call in message.tool_calls)
+        if message.role == "tool" and message.tool_call_id not in made:
+            said = json.dumps(message.tool_call_id)[:80]
+            raise ValueError(f"message {number}: tool_call_id {said} names no call before it")
+
+
+def _tool(function: FunctionBody) -> Tool:
+    said: dict[str, Any] = {"name": function.name, "description": function.description or ""}
+    if function.parameters is not None:
+        said["parameters"] = function.parameters
+    return Tool(**said, strict=function.strict)

@@ -1,0 +1,124 @@
+"""Tool calls of a local model: a generation that must call something is guided to write the call as JSON.
+
+A model's own way to decide whether to call (`auto`) is a matter of its training and template, so it is
+refused here: the caller says `required`, or which function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from secrets import token_hex
+from typing import Any
+
+from actors.node.backends.base import Finish, Output, Piece
+from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
+from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
+
+_SHARED = frozenset(("$defs", "definitions"))
+_CLOSED = {"additionalProperties": False}
+
+
+def guided(generation: Generation) -> Generation:
+    """The generation that writes the call. Raises `InvalidRequest` for an offer that cannot be taken here."""
+    offer = generation.offer
+    if offer is None:
+        return generation
+    if offer.choice == "auto":
+        raise InvalidRequest(
+            'this model does not choose tools itself: tool_choice must be "required", a function or "none"',
+            param="tool_choice",
+        )
+    if generation.guide is not None:
+        raise InvalidRequest(
+            "response_format: a call has the form of its function's parameters", param="response_format"
+        )
+    schema = _schema(offer.chosen)
+    return generation.model_copy(
+        update={
+            "messages": _told(generation.messages, offer),
+            "guide": Guide(json_schema=schema),
+            "prefix": "",  # a call that another node began comes anew: nobody has read any of it
+            "prefix_tokens": 0,
+        }
+    )
+
+
+def about_tools(error: InvalidGuide) -> InvalidRequest:
+    """What is wrong with a guide that was made of functions."""
+    return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
+
+
+async def as_call(outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
+    """What a guided generation wrote, as the call at its end; before it, empty pieces that show that the
+    model works. Where the text was cut off, what there is of the arguments is passed on."""
+    text: list[str] = []
+    async for output in outputs:
+        if isinstance(output, Piece):
+            text.append(output.text)
+            yield Piece(text="", tokens=0)
+        elif isinstance(output, Finish):
+            call = call_in("".join(text), whole=output.reason == "stop")
+            reason = "tool_calls" if output.reason == "stop" else output.reason
+            yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else ())
+        else:
+            yield output
+
+
+def call_in(text: str, *, whole: bool) -> ToolCall | None:
+    """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none."""
+    name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
+    if whole:
+        try:
+            said = json.loads(text)
+            name, arguments = said["name"], json.dumps(said["arguments"], ensure_ascii=False)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BackendFailed("the model wrote a tool call that cannot be read") from error
+    elif not begun:
+        return None
+    return ToolCall(id=f"call_{token_hex(12)}", name=name, arguments=arguments)
+
+
+def spoken(message: ChatMessage) -> ChatMessage:
+    """A message as text, calls and all, for templates that know of none."""
+    if not message.tool_calls:
+        return message
+    calls = [
+        f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}' for call in message.tool_calls
+    ]
+    return ChatMessage(
+        role=message.role, content="\n".join(filter(None, (message.content, *calls))), name=message.name
+    )
+
+
+def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Of a call of any of them. What parameters refer to by `#/$defs/…` moves to the root with them."""
+    forms: list[dict[str, Any]] = []
+    shared: dict[str, dict[str, Any]] = {}
+    for tool in tools:
+        parameters = dict(tool.parameters)
+        for name in _SHARED & parameters.keys():
+            defined = parameters.pop(name)
+            before = shared.setdefault(name, {})
+            if any(before.get(key, value) != value for key, value in defined.items()):
+                raise InvalidRequest(f"two functions have different {name} of one name", param="tools")
+            before |= defined
+        properties = {"name": {"const": tool.name}, "arguments": parameters}
+        forms.append({"type": "object", "properties": properties, "required": [*properties], **_CLOSED})
+    return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | shared
+
+
+def _told(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
+    """With the functions in the system message, which is made where there is none."""
+    functions = "\n".join(
+        json.dumps(tool.model_dump(include={"name", "description", "parameters"}), ensure_ascii=False)
+        for tool in offer.chosen
+    )
+    told = (
+        f"You call functions. These are there:\n{functions}\n\n"
+        'Reply with one call as JSON: {"name": the function, "arguments": its arguments}'
+    )
+    if messages and messages[0].role == "system":
+        first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{told}"})
+        return (first, *messages[1:])
+    return (ChatMessage(role="system", content=told), *messages)

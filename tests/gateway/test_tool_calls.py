@@ -1,0 +1,112 @@
+"""Tool calls by OpenAI's own client: of the local model, and of an upstream that speaks the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import BadRequestError, OpenAI
+
+from actors.node.backends.onnx import OnnxBackend
+from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from orchestration.admission import fingerprint
+from orchestration.messages import ChatMessage, Generation, Tool, ToolOffer
+from tests.fixtures.cluster import running_cluster
+from tests.fixtures.models import smollm2_folder
+
+MODEL = "smollm2-135m"
+TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "the weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 24}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}
+QUESTION: Any = {"role": "user", "content": "How is the weather in Paris?"}
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[str, OpenAI]]:
+    """`local` asks the model itself; `far` asks an Orchestra whose node hands on to that one."""
+    with running_cluster([("onnx", OnnxBackend([smollm2_folder()]))]) as near:
+        upstream = OpenAIBackend(OpenAISettings(base_url=near.base_url, models={MODEL: MODEL}))
+        with (
+            running_cluster([("openai", upstream)]) as far,
+            OpenAI(base_url=near.base_url, api_key="none", max_retries=0) as local_client,
+            OpenAI(base_url=far.base_url, api_key="none", max_retries=0) as far_client,
+        ):
+            yield {"local": local_client, "far": far_client}
+
+
+@pytest.mark.parametrize("where", ["local", "far"])
+def test_a_function_is_called_and_its_result_is_read(clients: dict[str, OpenAI], where: str) -> None:
+    client = clients[where]
+    asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 80, "tools": [TOOL]}
+    answer = client.chat.completions.create(
+        messages=[QUESTION], tool_choice=NAMED, parallel_tool_calls=False, **asked
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    call = (choice.message.tool_calls or [])[0]
+    assert call.type == "function"
+    assert call.function.name == "get_weather"
+    assert "Paris" in json.loads(call.function.arguments)["city"]
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "It snows in Paris, at -3 C."}
+    said: Any = choice.message.model_dump(exclude_none=True, include={"role", "tool_calls"})
+    final = client.chat.completions.create(messages=[QUESTION, said, result], tool_choice="none", **asked)
+    assert final.choices[0].finish_reason in ("stop", "length")
+    assert final.choices[0].message.tool_calls is None
+    assert final.choices[0].message.content
+
+
+@pytest.mark.parametrize("where", ["local", "far"])
+def test_a_stream_gives_the_same_call_in_its_deltas(clients: dict[str, OpenAI], where: str) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 80, "messages": [QUESTION]}
+    asked |= {"tools": [TOOL], "tool_choice": "required"}
+    whole = clients[where].chat.completions.create(**asked)
+    call = (whole.choices[0].message.tool_calls or [])[0]
+    assert call.type == "function"
+    chunks = list(clients[where].chat.completions.create(stream=True, **asked))
+    deltas = [delta for chunk in chunks for delta in chunk.choices[0].delta.tool_calls or ()]
+    assert {delta.index for delta in deltas} == {0}
+    assert deltas[0].id
+    assert deltas[0].function is not None
+    assert deltas[0].function.name == "get_weather"
+    arguments = "".join(delta.function.arguments or "" for delta in deltas if delta.function)
+    assert json.loads(arguments) == json.loads(call.function.arguments)
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "tool_calls"
+    assert not "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+@pytest.mark.parametrize("where", ["local", "far"])
+def test_what_the_model_cannot_do_is_a_400_that_names_the_field(
+    clients: dict[str, OpenAI], where: str
+) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        clients[where].chat.completions.create(model=MODEL, messages=[QUESTION], tools=[TOOL])
+    assert "does not choose tools itself" in str(caught.value)
+
+
+def test_answers_are_kept_apart_by_what_was_offered_and_what_had_to_be_called() -> None:
+    plain = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),))
+    tool, other = Tool(name="f"), Tool(name="g")
+    offers = (
+        None,
+        ToolOffer(tools=(tool,)),
+        ToolOffer(tools=(other,)),
+        ToolOffer(tools=(tool,), choice="required"),
+        ToolOffer(tools=(tool,), choice="named", name="f"),
+        ToolOffer(tools=(tool,), parallel=False),
+    )
+    keys = {fingerprint(plain.model_copy(update={"offer": offer}), "n") for offer in offers}
+    assert len(keys) == len(offers)

@@ -1,0 +1,109 @@
+"""Tool calls that the real model is guided to write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from actors.node.backends.onnx import OnnxBackend
+from actors.node.engine.calling import call_in, spoken
+from orchestration.errors import BackendFailed, InvalidRequest
+from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
+from tests.node.onnx.asking import ask, chat
+
+UNIT = {"type": "object", "properties": {"unit": {"$ref": "#/$defs/unit"}}, "required": ["unit"]}
+WEATHER = Tool(
+    name="get_weather",
+    description="the weather in a city",
+    parameters={
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 24},
+            "days": {"type": "integer", "maximum": 9},
+        },
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+)
+CLOCK = Tool(name="get_time", parameters={**UNIT, "$defs": {"unit": {"enum": ["hours", "seconds"]}}})
+
+
+def offering(*tools: Tool, text: str = "How is the weather in Paris?", **offer: Any) -> Generation:
+    generation = chat(text, max_tokens=80)
+    return generation.model_copy(update={"offer": ToolOffer(tools=tools, **offer)})
+
+
+async def test_a_named_function_is_called_with_arguments_of_its_schema(backend: OnnxBackend) -> None:
+    answer = await ask(backend, offering(WEATHER, CLOCK, choice="named", name="get_weather"))
+    assert answer.text == ""
+    assert answer.finish.reason == "tool_calls"
+    (call,) = answer.finish.calls
+    assert call.name == "get_weather"
+    assert call.id.startswith("call_")
+    arguments = json.loads(call.arguments)
+    assert "Paris" in arguments["city"]
+    assert isinstance(arguments["days"], int)
+    assert answer.finish.usage.completion_tokens > 5
+
+
+async def test_any_function_is_called_when_one_is_required_and_shared_definitions_hold(
+    backend: OnnxBackend,
+) -> None:
+    answer = await ask(backend, offering(WEATHER, CLOCK, choice="required"))
+    assert answer.finish.calls[0].name in ("get_weather", "get_time")
+    answer = await ask(backend, offering(CLOCK, choice="required", text="What is the time?"))
+    assert json.loads(answer.finish.calls[0].arguments)["unit"] in ("hours", "seconds")
+
+
+async def test_a_call_that_another_node_began_is_written_anew(backend: OnnxBackend) -> None:
+    offer = offering(WEATHER, choice="required")
+    whole = await ask(backend, offer)
+    moved = await ask(backend, offer.model_copy(update={"prefix_tokens": 3, "first_seq": 2}))
+    assert moved.finish.calls[0].arguments == whole.finish.calls[0].arguments
+
+
+async def test_a_call_that_is_cut_off_says_so_and_passes_on_what_there_is(backend: OnnxBackend) -> None:
+    generation = offering(WEATHER, choice="required")
+    sampling = generation.sampling.model_copy(update={"max_tokens": 16})
+    answer = await ask(backend, generation.model_copy(update={"sampling": sampling}))
+    assert answer.finish.reason == "length"
+    assert [call.name for call in answer.finish.calls] == ["get_weather"]
+    assert call_in('{"name": "get_wea', whole=False) is None
+
+
+async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: OnnxBackend) -> None:
+    guided = offering(WEATHER, choice="required").model_copy(update={"guide": Guide(regex="a")})
+    wrong = Tool(name="f", parameters={"type": "object", "properties": {"x": {"type": "wizard"}}})
+    other = Tool(name="g", parameters={**UNIT, "$defs": {"unit": {"enum": ["days"]}}})
+    for generation, param in (
+        (offering(WEATHER), "tool_choice"),
+        (guided, "response_format"),
+        (offering(wrong, choice="required"), "tools"),
+        (offering(CLOCK, other, choice="required"), "tools"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            await ask(backend, generation)
+        assert caught.value.param == param
+
+
+async def test_the_model_reads_its_calls_and_what_came_of_them(backend: OnnxBackend) -> None:
+    call = ToolCall(id="c1", name="get_capital", arguments='{"country": "Atlantis"}')
+    generation = chat("What is the capital of Atlantis?", max_tokens=2)
+    said = ChatMessage(role="assistant", content="", tool_calls=(call,))
+    result = ChatMessage(role="tool", content="Poseidonia", tool_call_id="c1")
+
+    async def read(*messages: ChatMessage) -> int:
+        both = (*generation.messages, *messages)
+        answer = await ask(backend, generation.model_copy(update={"messages": both}))
+        return answer.finish.usage.prompt_tokens
+
+    without = said.model_copy(update={"tool_calls": ()})
+    assert await read(said, result) > await read(without, result) > await read(without)
+    assert spoken(said).content == '{"name": "get_capital", "arguments": {"country": "Atlantis"}}'
+
+
+def test_a_whole_call_that_cannot_be_read_is_the_backends_fault() -> None:
+    with pytest.raises(BackendFailed):
+        call_in('{"name": "f"}', whole=True)
