@@ -26,7 +26,7 @@ def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
         return _foreign(model, generation)
     inputs = [_bytes("sampling_parameters", json.dumps(_sampling(generation)))]
     if generation.kind == "chat":
-        messages = [message.model_dump(exclude_none=True) for message in generation.messages]
+        messages = [message.model_dump(exclude_defaults=True) for message in generation.messages]
         inputs.append(_bytes("messages", json.dumps(messages, ensure_ascii=False)))
     else:
         inputs.append(_bytes("text_input", generation.prompt))

@@ -1,0 +1,52 @@
+"""A run whose code agent has a sandbox, over NATS. The node echoes, so that the program is the question's."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+from actors.agents.settings import AgentsSettings
+from actors.hands.equip import equip
+from actors.hands.sandbox.settings import SandboxSettings
+from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.runtime.envelope import Envelope
+from actors.settings import Settings
+from orchestration.messages import ChatMessage, Ended, Run
+from tests.agents.clusters import cluster
+from tests.fixtures.nats import RunningNats
+
+QUESTION = """Say this program again.
+>>> double(4)
+8
+>>> double(3)
+6
+```python
+def double(x):
+    return x + 4
+```"""
+
+
+async def test_a_program_of_a_run_is_tried_with_the_examples_of_its_question(
+    own_nats: RunningNats, tmp_path: Path
+) -> None:
+    sandbox = SandboxSettings(enabled=True, wall_s=20, cpu_s=10)
+    agents = AgentsSettings(embedder="", sandbox=sandbox, drain_timeout_s=5)
+    hands = partial(equip, Settings(data=tmp_path, agents=agents))
+    backend = EchoBackend(EchoSettings(repeat=False))
+    async with cluster(own_nats.url, backend, agents, equip=hands) as running:
+        run = Run(
+            id=running.asker.new_id(),
+            pattern="code",
+            messages=(ChatMessage(role="user", content=QUESTION),),
+        )
+        ended: Ended | None = None
+        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+            async for event in events:
+                if isinstance(event, Ended):
+                    ended = event
+    assert ended is not None
+    (report,) = ended.report["code"]
+    assert (report["examples"], report["passed"], report["repaired"]) == (2, 1, False)
+    assert report["failures"] == ["double(3) should give 6, and gives 7"]
+    assert [step.tool for step in ended.steps if step.tool] == ["python"]
