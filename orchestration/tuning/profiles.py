@@ -83,14 +83,18 @@ _LESS = 0.66
 TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
     "factual": {"hard": {"maestro": 0.60, "decompose": 0.55}},
     "reasoning": {
-        "medium": {"self-consistency": 0.66, "ensemble": 0.64, "maestro": 0.55},
-        "hard": {"maestro": 0.72, "ensemble": 0.60, "debate": 0.58, "decompose": 0.58},
+        "medium": {"self-consistency": 0.64, "ensemble": 0.64, "maestro": 0.55},
+        "hard": {"maestro": 0.62, "ensemble": 0.64, "debate": 0.64, "decompose": 0.55},
     },
     "creative": {"hard": {"maestro": 0.60}},
     "code": {"hard": {"maestro": 0.58, "decompose": 0.58}},
     "conversation": {},
 }
-"""The share of good answers expected of a pattern other than `single`, where one is tried at all."""
+"""The share of good answers expected of a pattern other than `single`, where one is tried at all.
+
+None begins above one model: by `make eval`, with SmolLM2-135M, no pattern was shown to be right more often
+than a single answer at a twentieth of the tokens. What is tried now and then, and what users and critics say
+of it, decides with other models."""
 
 
 UNKNOWN = 0.62

@@ -50,7 +50,7 @@ async def told(text: str = HARD, **fields: Any) -> tuple[dict[str, Any], Scripte
         ("Write a python function that sorts a list", "code", "single"),
         ("Schreibe ein Gedicht über den Mond", "creative", "single"),
         ("What is 12 * 14?", "reasoning", "single"),
-        (HARD, "reasoning", "maestro"),
+        (HARD, "reasoning", "single"),
     ],
 )
 async def test_the_kind_of_a_question_decides_who_answers(text: str, kind: str, pattern: str) -> None:

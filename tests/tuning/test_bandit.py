@@ -63,11 +63,11 @@ def test_before_anything_is_judged_the_priors_decide_nearly_always_and_say_so() 
 
 
 def test_judgements_turn_a_prior_that_was_wrong() -> None:
-    assert best(ARMS).arm.pattern == "maestro"
+    assert best(ARMS).arm.pattern == "single"
     record = taught(Record(), lambda arm: 0.9 if arm.pattern == "ensemble" else 0.2, 250)
     taken = shares(record)
     assert taken["ensemble"] > 85
-    assert expected(arm_of("maestro"), record.tally(arm_of("maestro").name)) < 0.6
+    assert expected(arm_of("single"), record.tally(arm_of("single").name)) < 0.6
 
 
 def test_a_way_that_was_good_and_no_longer_is_loses_its_place() -> None:
