@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, Judged, Question
 from actors.evaluation.errors import BadDataset, ExtraMissing
-from orchestration.evaluation.forms import Form, asked, named, taken
+from orchestration.evaluation.forms import Form, asked, named, one_of, taken
 from orchestration.patterns.consensus.numbers import whole_number
 
 SIZE = 50
 """Questions, where nobody says how many."""
+MOST_OPTIONS = 6
+"""Words that all answers of a task are among, for it to be a choice between them."""
 _RUNS_ANSWERS = re.compile(r"(?<!literal_)\b(?:eval|exec|parse_expr|sympify)\(\s*answer\b")
 """sympy's `parse_expr` is an `eval` as well."""
 _SENTENCES = re.compile(r"\n|[.!?](?:\s|$)")
@@ -65,6 +67,7 @@ def make_task(
         raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
     rights = [str(entry["answer"]) for entry in entries]
     form = Form.NUMBER if all(whole_number(right) is not None for right in rights) else Form.EXACT
+    few = set(rights) if len(set(rights)) <= MOST_OPTIONS and all(map(str.isalpha, rights)) else set()
     long = form is Form.EXACT and any(_SENTENCES.search(right) for right in rights)
     questions = [
         Question(
@@ -72,15 +75,21 @@ def make_task(
             text=entry["question"] if long else asked(entry["question"], form),
             right=right,
             form=form,
-            judge=partial(_judge, made, entry, form, long),
+            judge=partial(_judge, made, entry, form, long, few),
         )
         for number, (entry, right) in enumerate(zip(entries, rights, strict=True))
     ]
     return Dataset(name=name, questions=questions)
 
 
-def _judge(made: Any, entry: dict[str, Any], form: Form, long: bool, text: str) -> Judged:
+def _judge(
+    made: Any, entry: dict[str, Any], form: Form, long: bool, few: Collection[str], text: str
+) -> Judged:
+    """`few` are the words that all answers of the task are among, such as Yes and No; '"No." it does not' is
+    one of them."""
     answer = taken(form, text, entry["question"]) if form is Form.NUMBER else named(text, long=long)
+    if answer and few:
+        answer = one_of(few, answer) or answer
     try:
         score = float(made.score_answer(answer, entry)) if answer else 0.0
     except _BAFFLED:

@@ -6,6 +6,7 @@ The same for whoever answers, so that nobody wins by how the answer is written.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from enum import StrEnum
 
 from orchestration.patterns.consensus import Kind, key_of
@@ -94,6 +95,13 @@ def named(text: str, *, long: bool = False) -> str:
     """What `text` names as its answer, else all of it: for those who compare by themselves. A `long` answer
     may be of several sentences or lines, and goes on to the end."""
     return (final_lines(text) if long else final_answer(text)) or text.strip()
+
+
+def one_of(options: Collection[str], text: str) -> str | None:
+    """The first of the `options`, each one word, that `text` has, as it is spelt there."""
+    spelt = {option.casefold(): option for option in options}
+    said = (spelt.get(word) for word in re.findall(r"\w+", text.casefold()))
+    return next((option for option in said if option is not None), None)
 
 
 def _plain(text: str) -> str:

@@ -94,6 +94,16 @@ def test_a_task_is_the_same_for_the_same_seed_and_scores_with_its_own_scorer() -
 
 
 @pytest.mark.parametrize(
+    "text", ["{}", "The answer is {}.", '"{}."', "{}, it does.\n\nReasoning: 1.", "{upper}"]
+)
+def test_where_all_answers_are_among_a_few_words_the_first_of_them_counts(text: str) -> None:
+    for question in make_task("syllogism", size=20, seed=0).questions:
+        wrong = {"Yes": "No", "No": "Yes"}[question.right]
+        assert question.judge(text.format(question.right, upper=question.right.upper())).score == 1
+        assert question.judge(text.format(wrong, upper=wrong.upper())).score == 0
+
+
+@pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
         ("chainsum", {}, "near it: chain_sum"),
