@@ -26,8 +26,8 @@ bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path acto
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 EVAL_CLUSTER ?= --up
-EVAL = $(BIN)/orchestra eval --limit 20 --budget 1500 --max-tokens 64 --concurrency 4 \
-	--set self-consistency.think=false --resume $(EVAL_CLUSTER) $(ARGS)
+EVAL = $(BIN)/orchestra eval --limit 20 --budget 1500 --max-tokens 64 --concurrency 4 --resume \
+	$(EVAL_CLUSTER) $(ARGS)
 
 eval: $(VENV)/dev.stamp ## patterns against self-consistency on three tasks; when stopped, goes on in ./eval-*
 	@$(EVAL) chain_sum --task min_terms=2 --task max_terms=2 --task max_digits=1
