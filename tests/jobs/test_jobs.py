@@ -36,7 +36,7 @@ def test_a_job_of_a_pattern_has_all_its_steps(client: JobsClient) -> None:
     job = client.ended(client.submit(body).body["id"])
     assert job["status"] == "succeeded"
     names = [step["name"] for step in job["result"]["orchestra"]["steps"]]
-    assert (names[0], names[-1]) == ("plan", "synthesis")
+    assert (names[0], names[-1]) == ("analysis", "synthesis")
 
 
 def test_the_same_key_gives_the_same_job_and_another_body_under_it_is_refused(client: JobsClient) -> None:
