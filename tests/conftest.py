@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
@@ -14,6 +15,13 @@ from tests.fixtures.spans import spans
 from tests.fixtures.triton import own_triton, triton_server
 
 __all__ = ["nats_server", "own_nats", "own_triton", "spans", "triton_server"]
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore SIGINT, and so would every process that
+    they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
