@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from actors.node.node import Node
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
 from actors.runtime.subjects import RunQueue
 from actors.runtime.system import ActorSystem
+from orchestration.messages import Chunk, Ended, Run
 from tests.fixtures.eventually import eventually
 
 
@@ -82,6 +84,18 @@ async def cluster(
         await asker.start()
         stack.push_async_callback(asker.stop)
         yield Cluster(url, bus, system, asker, nodes[0], team, nodes)
+
+
+async def answered(asker: Asker, run: Run, within_s: float) -> tuple[str, Ended]:
+    """The whole text of a run, and its end. Raises the error that it ends with."""
+    text: list[str] = []
+    async with aclosing(asker.stream(run, Envelope.within(within_s))) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                text.append(event.text)
+            elif isinstance(event, Ended):
+                return "".join(text), event
+    raise AssertionError("the stream ended without an end")
 
 
 async def queued_runs(bus: Bus) -> int:

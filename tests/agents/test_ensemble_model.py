@@ -19,7 +19,7 @@ from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits
 from orchestration.patterns.consensus import ALIKE, Kind, clusters, key_of, likeness
-from tests.agents.clusters import Cluster, cluster
+from tests.agents.clusters import Cluster, answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.nats import RunningNats
@@ -57,14 +57,7 @@ async def perform(
         settings=settings,
         **said,
     )
-    text: list[str] = []
-    async with aclosing(running.asker.stream(run, Envelope.within(110))) as events:
-        async for event in events:
-            if isinstance(event, Chunk):
-                text.append(event.text)
-            elif isinstance(event, Ended):
-                return "".join(text), event
-    raise AssertionError("the stream ended without an end")
+    return await answered(running.asker, run, 110)
 
 
 async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(

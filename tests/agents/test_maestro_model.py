@@ -17,7 +17,7 @@ from orchestration.patterns import Limits
 from orchestration.patterns.brief import parse_brief
 from orchestration.patterns.plan import parse_plan
 from orchestration.patterns.verdict import parse_verdict
-from tests.agents.clusters import Cluster, cluster
+from tests.agents.clusters import Cluster, answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
@@ -51,15 +51,9 @@ async def perform(running: Cluster, question: str, **settings: object) -> Ended:
         messages=(ChatMessage(role="user", content=question),),
         settings=settings,
     )
-    text: list[str] = []
-    async with aclosing(running.asker.stream(run, Envelope.within(110))) as events:
-        async for event in events:
-            if isinstance(event, Chunk):
-                text.append(event.text)
-            elif isinstance(event, Ended):
-                assert "".join(text) == event.steps[-1].text
-                return event
-    raise AssertionError("the stream ended without an end")
+    text, ended = await answered(running.asker, run, 110)
+    assert text == ended.steps[-1].text
+    return ended
 
 
 async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from actors.runtime.provision import apply
 from orchestration.errors import DeadlineExceeded, QueueFull, Unavailable
 from tests.cluster.asking import UNSERVED, connect
 from tests.fixtures.eventually import eventually
+from tests.fixtures.small_disk import small_disk
 
 SMALL_MB = 24
 
@@ -27,15 +24,8 @@ SMALL_MB = 24
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of `SMALL_MB` MB in all."""
-    if os.geteuid() != 0 or not sys.platform.startswith("linux") or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MB}m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a file system")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", SMALL_MB) as disk:
+        yield disk
 
 
 async def put(bus: Bus, stored: dict[int, int], number: int) -> bool:

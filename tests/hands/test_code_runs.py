@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +9,9 @@ from actors.agents.settings import AgentsSettings
 from actors.hands.equip import equip
 from actors.hands.sandbox.settings import SandboxSettings
 from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.envelope import Envelope
 from actors.settings import Settings
-from orchestration.messages import ChatMessage, Ended, Run
-from tests.agents.clusters import cluster
+from orchestration.messages import ChatMessage, Run
+from tests.agents.clusters import answered, cluster
 from tests.fixtures.nats import RunningNats
 
 QUESTION = """Say this program again.
@@ -40,12 +38,7 @@ async def test_a_program_of_a_run_is_tried_with_the_examples_of_its_question(
             pattern="code",
             messages=(ChatMessage(role="user", content=QUESTION),),
         )
-        ended: Ended | None = None
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
-            async for event in events:
-                if isinstance(event, Ended):
-                    ended = event
-    assert ended is not None
+        _, ended = await answered(running.asker, run, 60)
     (report,) = ended.report["code"]
     assert (report["examples"], report["passed"], report["repaired"]) == (2, 1, False)
     assert report["failures"] == ["double(3) should give 6, and gives 7"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from actors.agents.settings import AgentsSettings
 from actors.hands.equip import equip
 from actors.hands.mcp_settings import McpServerSettings
 from actors.node.backends.onnx import OnnxBackend
-from actors.runtime.envelope import Envelope
 from actors.settings import Settings
-from orchestration.messages import ChatMessage, Ended, Run, Sampling
+from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns import Limits
-from tests.agents.clusters import cluster
+from tests.agents.clusters import answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.nats import RunningNats
@@ -40,12 +38,7 @@ async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit
             messages=(ChatMessage(role="user", content="How many bolts are in the warehouse?"),),
             sampling=Sampling(temperature=0),
         )
-        ended: Ended | None = None
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
-            async for event in events:
-                if isinstance(event, Ended):
-                    ended = event
-    assert ended is not None
+        _, ended = await answered(running.asker, run, 60)
     steps = {step.name: step for step in ended.steps}
     assert json.loads(steps["answer: choice 1"].text) == {"tool": "shop.stock"}
     item = json.loads(steps["answer: arguments 1"].text)["item"]

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from actors.models.tokenizer import Tokenizer
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.process import orchestra
+from tests.fixtures.small_disk import small_disk
 from tests.knowledge.adding import ingest
 from tests.knowledge.documents import data_folder, encrypted, library, pdf
 
@@ -165,15 +164,8 @@ async def add_one(data: Path, source: str, tokenizer: Tokenizer) -> Added:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of `SMALL_MB` MB in all."""
-    if os.geteuid() != 0 or not sys.platform.startswith("linux") or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MB}m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a file system")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", SMALL_MB) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_told_and_what_was_stored_is_whole(disk: Path, tmp_path: Path) -> None:

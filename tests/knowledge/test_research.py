@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
-from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Sampling
+from orchestration.messages import ChatMessage, Ended, Generation, Run, Sampling
 from orchestration.patterns import Limits
-from tests.agents.clusters import Cluster, cluster, connection
+from tests.agents.clusters import Cluster, answered, cluster, connection
 from tests.agents.test_protocol import agents_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder, smollm2_folder
@@ -77,14 +77,7 @@ async def ask(running: Cluster, question: str) -> tuple[str, Ended]:
         messages=(ChatMessage(role="user", content=question),),
         sampling=Sampling(temperature=0, max_tokens=48),
     )
-    text: list[str] = []
-    async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
-        async for event in events:
-            if isinstance(event, Chunk):
-                text.append(event.text)
-            elif isinstance(event, Ended):
-                return "".join(text), event
-    raise AssertionError("the stream ended without an end")
+    return await answered(running.asker, run, 60)
 
 
 async def test_the_answer_comes_from_the_documents_and_names_them(

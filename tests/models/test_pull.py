@@ -22,6 +22,7 @@ from actors.models.folder import verify
 from actors.models.gguf_import import import_gguf
 from actors.models.pull import ensure, installed
 from orchestration.errors import InvalidRequest, UnknownModel
+from tests.fixtures.small_disk import small_disk
 from tests.models.tiny_gguf import Tiny, write
 
 ROOT = Path(__file__).parents[2]
@@ -188,27 +189,19 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(tmp_path: Path
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs to mount a small file system, which only root can")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 1) as folder:
+        yield folder
 
 
-def test_a_full_disk_is_said_before_the_download_and_during_the_import(
-    tmp_path: Path, small_disk: Path
-) -> None:
+def test_a_full_disk_is_said_before_the_download_and_during_the_import(tmp_path: Path, disk: Path) -> None:
     with pytest.raises(ModelStorage, match=r"needs 339 MB .* and 1 MB are free"):
-        ensure(NAME, small_disk)
+        ensure(NAME, disk)
     file = write(tmp_path / "tiny.gguf", Tiny())
     assert file.stat().st_size > 2_000_000
     with pytest.raises(ModelStorage, match="is full; free some space"):
-        import_gguf(file, "tiny", small_disk / "tiny")
-    assert [path.name for path in small_disk.iterdir() if "tiny" in path.name] == [".tiny.lock"]
+        import_gguf(file, "tiny", disk / "tiny")
+    assert [path.name for path in disk.iterdir() if "tiny" in path.name] == [".tiny.lock"]
 
 
 @pytest.mark.parametrize(
