@@ -16,14 +16,14 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from orchestration.errors import BudgetSpent
-from orchestration.messages import ChatMessage, Run
+from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.graph import Bounds, Crew, Graph, Order, Planner, account, partial, passed_on
-from orchestration.patterns.single import final_sampling, single
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.single import single
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.synthesis import synthesis
 
 
 class DecomposeSettings(PatternSettings):
@@ -59,7 +59,7 @@ async def decompose(
         await stage.note(f"{why}: the coordinator answered alone")
         ending = single.inside(run, stage)
     else:
-        ending = _synthesis(run, stage, talk, crew)
+        ending = _synthesis(stage, talk, crew)
     async with aclosing(ending) as items:
         async for item in items:
             yield item
@@ -80,37 +80,17 @@ async def _carried_out(graph: Graph, planner: Planner, settings: DecomposeSettin
     return crew
 
 
-async def _synthesis(
-    run: Run, stage: Stage, talk: Conversation, crew: Crew
-) -> AsyncGenerator[Part | Answer, None]:
+def _synthesis(stage: Stage, talk: Conversation, crew: Crew) -> AsyncGenerator[Part | Answer, None]:
     """The answer, from the results that no other subtask has seen; those themselves, where the budget does
     not reach for it."""
     ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
-    found = passed_on((*ends, *crew.missing), crew.tokens)
-    request = (
-        f"{talk}\n\nNotes from the team:\n{found}\n\n"
-        "Answer the question clearly and directly, using what is right in the notes."
-    )
-    messages = (*talk.system(), ChatMessage(role="user", content=request))
-    sampling = final_sampling(run, stage.limits)
-    try:
-        async with aclosing(
-            stage.stream(
-                COORDINATOR,
-                messages,
-                name="synthesis",
-                sampling=sampling,
-                guide=run.guide,
-                after=crew.steps_of(result.task.id for result in ends),
-            )
-        ) as items:
-            async for item in items:
-                yield item
-    except BudgetSpent as error:
-        await stage.note(f"these are the results of the subtasks themselves: {error.message}")
+
+    def instead() -> tuple[str, Answer]:
         best = ends[-1].answer
         assert best is not None
         text = "\n\n".join(result.text for result in ends)
-        async with aclosing(stage.say(replace(best, text=text))) as items:
-            async for item in items:
-                yield item
+        return "these are the results of the subtasks themselves", replace(best, text=text)
+
+    found = passed_on((*ends, *crew.missing), crew.tokens)
+    after = crew.steps_of(result.task.id for result in ends)
+    return synthesis(stage, talk, found, question=str(talk), instead=instead, after=after)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
-from orchestration.messages import ChatMessage, Guide, Run, Sampling
+from orchestration.messages import Guide, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.brief import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
 from orchestration.patterns.contributions import contributions
@@ -25,9 +26,10 @@ from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.plan import InvalidPlan, Plan, parse_plan, plan_request, plan_schema
 from orchestration.patterns.review import Review
-from orchestration.patterns.single import final_sampling, single
+from orchestration.patterns.single import single
 from orchestration.patterns.specialists import Finding, Specialists
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
+from orchestration.patterns.synthesis import synthesis
 from orchestration.patterns.verdict import Verdict
 
 ANALYSED_CALLS = 6
@@ -72,7 +74,9 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     review = Review(stage, brief, question, pass_at=settings.pass_at, revisions=settings.revisions)
     if settings.critic and CRITIC in stage.agents:
         findings = await review.hold(findings, team)
-    async with aclosing(_told(run, stage, talk, question, findings, review.verdict)) as items:
+    notes = _notes(findings, review.verdict)
+    instead = partial(_last_found, stage, findings)
+    async with aclosing(synthesis(stage, talk, notes, question=question, instead=instead)) as items:
         async for item in items:
             if isinstance(item, Answer):
                 stage.report["maestro"] = {
@@ -86,39 +90,19 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
             yield item
 
 
-async def _told(
-    run: Run,
-    stage: Stage,
-    talk: Conversation,
-    question: str,
-    findings: Sequence[Finding],
-    verdict: Verdict | None,
-) -> AsyncGenerator[Part | Answer, None]:
-    """The synthesis; where the budget does not reach for it, what the last specialist found, who has seen
-    what the others did."""
-    messages = (*talk.system(), _synthesis(question, findings, verdict))
-    sampling = final_sampling(run, stage.limits)
-    try:
-        async with aclosing(
-            stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide)
-        ) as items:
-            async for item in items:
-                yield item
-    except BudgetSpent as error:
-        best = [finding for finding in findings if finding.text][-1]
-        await stage.note(f"this is what {best.name} found: {error.message}")
-        done = {step.name: step for step in stage.steps}[best.name]
-        answer = Answer(
-            text=best.text,
-            finish_reason=done.finish_reason,
-            usage=done.usage,
-            node=done.node,
-            model=done.model,
-            seconds=done.seconds,
-        )
-        async with aclosing(stage.say(answer)) as items:
-            async for item in items:
-                yield item
+def _last_found(stage: Stage, findings: Sequence[Finding]) -> tuple[str, Answer]:
+    """What the last specialist found, who has seen what the others did."""
+    best = [finding for finding in findings if finding.text][-1]
+    done = {step.name: step for step in stage.steps}[best.name]
+    answer = Answer(
+        text=best.text,
+        finish_reason=done.finish_reason,
+        usage=done.usage,
+        node=done.node,
+        model=done.model,
+        seconds=done.seconds,
+    )
+    return f"this is what {best.name} found", answer
 
 
 def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sampling:
@@ -194,15 +178,8 @@ def _reported(plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:
     }
 
 
-def _synthesis(question: str, findings: Sequence[Finding], verdict: Verdict | None) -> ChatMessage:
+def _notes(findings: Sequence[Finding], verdict: Verdict | None) -> str:
     found = "\n\n".join(f"{finding.step.specialist}:\n{finding.text}" for finding in findings if finding.text)
-    critic = ""
-    if verdict is not None and verdict.must_fix:
-        critic = "\n\nThe critic's remarks:\n" + "\n".join(f"- {fix.what}" for fix in verdict.must_fix)
-    return ChatMessage(
-        role="user",
-        content=(
-            f"{question}\n\nNotes from the team:\n{found}{critic}\n\n"
-            "Answer the question clearly and directly, using what is right in the notes."
-        ),
-    )
+    if verdict is None or not verdict.must_fix:
+        return found
+    return f"{found}\n\nThe critic's remarks:\n" + "\n".join(f"- {fix.what}" for fix in verdict.must_fix)
