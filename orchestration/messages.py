@@ -72,12 +72,16 @@ class Sampling(Wire):
 class Guide(Wire):
     """What the text must conform to: a JSON schema or a regular expression, exactly one of them.
 
-    `schema_` of `{}` means any JSON object-or-value ("json_object" of the OpenAI API uses
-    `{"type": "object"}`).
+    `json_schema` of `{}` means any JSON value ("json_object" of the OpenAI API uses `{"type": "object"}`).
+    `name`, `description` and `strict` are what the caller gave beside the schema, for upstreams; without a
+    `name` the schema is Orchestra's own.
     """
 
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
 
 
 class Generation(Wire):
@@ -107,6 +111,8 @@ class Generation(Wire):
     writer: str = ""
     labels: dict[str, str] = {}
     """What the node must have: see `orchestration.placement.needs`."""
+    extra: dict[str, Any] = {}
+    """Fields of the caller's body that Orchestra does not use. An upstream gets them as they came."""
 
 
 class Resume(Wire):
@@ -156,6 +162,8 @@ class Run(Wire):
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = {}
     """What the nodes of every step must have."""
+    extra: dict[str, Any] = {}
+    """Of the generation of every step: see `Generation.extra`."""
     settings: dict[str, Any] = {}
     """Of the pattern, which knows and checks them."""
     budget: Budget = Budget()

@@ -72,6 +72,7 @@ class Colleagues:
             model=question.model,
             priority=question.priority,
             labels=question.labels,
+            extra=question.extra,
             prefix=question.prefix,
             prefix_tokens=question.prefix_tokens,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class AskAgent(Wire):
     model: str | None = None
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = Field(default_factory=dict)
+    extra: dict[str, Any] = Field(default_factory=dict)
     prefix: str = ""
     prefix_tokens: int = Field(default=0, ge=0)
 

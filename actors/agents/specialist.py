@@ -47,6 +47,7 @@ class Specialist(Agent):
             guide=ask.guide,
             priority=ask.priority,
             labels=ask.labels,
+            extra=ask.extra,
             prefix=ask.prefix,
             prefix_tokens=ask.prefix_tokens,
         )

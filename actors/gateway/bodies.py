@@ -1,4 +1,5 @@
-"""The request bodies of the OpenAI API, as far as Orchestra takes them. Unknown fields are ignored.
+"""The request bodies of the OpenAI API, as far as Orchestra takes them. Fields that it does not use are kept
+beside them as `extra`, for upstreams.
 
 Ranges of sampling parameters are not repeated here: `orchestration.messages.Sampling` has them under the
 same names.
@@ -17,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import from_json, to_json
 
 from actors.gateway.guides import ResponseFormat
 from actors.gateway.tool_bodies import Calls, Choice, Tools, check_answers
@@ -24,6 +26,8 @@ from orchestration.messages import Budget, ChatMessage, Priority, Sampling
 
 MAX_STOPS = 4
 MAX_INPUTS = 2048
+MAX_EXTRA_BYTES = 131_072
+"""Of the fields that Orchestra does not use, together, as JSON."""
 NOTHING_SAID = Sampling()
 _SAID = (
     "temperature",
@@ -38,6 +42,31 @@ _SAID = (
 
 class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class WorkBody(Body):
+    """A body that asks for work. What an upstream may know and Orchestra does not is kept as it came."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The fields that are none of this body's own."""
+        return self.model_extra or {}
+
+    @model_validator(mode="after")
+    def _extra_is_bounded(self) -> Self:
+        if not self.model_extra:
+            return self
+        data = to_json(self.model_extra)
+        what = f"the fields that are passed on to an upstream ({', '.join(sorted(self.model_extra))[:200]})"
+        if len(data) > MAX_EXTRA_BYTES:
+            raise ValueError(f"{what} have {len(data)} bytes, and up to {MAX_EXTRA_BYTES} are taken")
+        try:
+            from_json(b"[[%b]]" % data)  # on their way they lie deeper than in this body
+        except ValueError:
+            raise ValueError(f"{what} are nested too deeply") from None
+        return self
 
 
 def _text_of(content: Any, info: ValidationInfo) -> Any:
@@ -164,7 +193,7 @@ class CacheAsked(Body):
         return self
 
 
-class SamplingBody(Body):
+class SamplingBody(WorkBody):
     """What chats and completions share."""
 
     model: str = Field(min_length=1)
@@ -251,7 +280,7 @@ class CompletionBody(SamplingBody):
         return Sampling.model_validate(values) if values else NOTHING_SAID
 
 
-class EmbeddingBody(Body):
+class EmbeddingBody(WorkBody):
     """`POST /v1/embeddings`."""
 
     model: str = Field(min_length=1)

@@ -11,10 +11,14 @@ from orchestration.messages import Guide
 
 
 class JsonSchemaFormat(BaseModel):
-    """The `json_schema` object of a `response_format`; its name and strictness change nothing here."""
+    """The `json_schema` object of a `response_format`. Its name, description and strictness are for
+    upstreams: a local model is always held to the schema."""
 
     model_config = ConfigDict(frozen=True)
 
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
     schema_: dict[str, Any] = Field(alias="schema")
 
 
@@ -44,4 +48,10 @@ def guide_of(response_format: ResponseFormat | None, regex: str | None) -> Guide
         raise InvalidRequest(
             "response_format.json_schema: needed with type json_schema", param="response_format.json_schema"
         )
-    return Guide(json_schema=response_format.json_schema.schema_)
+    said = response_format.json_schema
+    return Guide(
+        json_schema=said.schema_,
+        name=said.name or "answer",
+        description=said.description or "",
+        strict=said.strict,
+    )

@@ -125,4 +125,5 @@ def _as_run(work: Generation | Run) -> Run:
         sampling=work.sampling,
         guide=work.guide,
         labels=work.labels,
+        extra=work.extra,
     )

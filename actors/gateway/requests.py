@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from pydantic import ValidationError
 
@@ -40,6 +40,7 @@ class _Said(TypedDict):
     guide: Guide | None
     priority: Priority
     labels: dict[str, str]
+    extra: dict[str, Any]
 
 
 def parse_chat(raw: bytes) -> ChatBody:
@@ -101,7 +102,7 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     if admission.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
     admission.need_model(body.model, "embedding")
-    work = Generation(id=work_id, kind="embedding", model=body.model, inputs=body.input)
+    work = Generation(id=work_id, kind="embedding", model=body.model, inputs=body.input, extra=body.extra)
     shape = EmbeddingShape(body.model, len(body.input), base64=body.encoding_format == "base64")
     return Asked(work=work, shape=shape, stream=False, cache=body.cache)
 
@@ -112,7 +113,7 @@ def _said(body: ChatBody | CompletionBody) -> _Said:
     except ValidationError as error:
         raise invalid(error) from error
     guide = guide_of(body.response_format, body.regex if body.regex is not None else body.guided_regex)
-    return _Said(sampling=sampling, guide=guide, priority=body.priority, labels=body.labels)
+    return _Said(sampling=sampling, guide=guide, priority=body.priority, labels=body.labels, extra=body.extra)
 
 
 def _asked(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,6 +67,7 @@ class Question:
     model: str | None
     priority: Priority
     labels: dict[str, str]
+    extra: dict[str, Any] = field(default_factory=dict)
     prefix: str = ""
     prefix_tokens: int = 0
     seconds: float | None = None

@@ -58,6 +58,7 @@ def fingerprint(asked: Question | Use) -> str:
         said += [asked.tool, asked.arguments]
     else:
         said += [asked.messages, asked.sampling, asked.guide, asked.model, asked.labels]
+        said += [asked.extra] if asked.extra else []
     return hashlib.sha256(to_json(said)).hexdigest()
 
 

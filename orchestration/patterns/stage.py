@@ -213,6 +213,7 @@ class Stage:
             model=model or self.run.model,
             priority=self.run.priority,
             labels=self.run.labels,
+            extra=self.run.extra,
         )
 
     async def _perform(

@@ -106,8 +106,34 @@ def test_guides_go_where_the_upstream_takes_them() -> None:
         _body(completion)
 
 
+def test_a_callers_schema_is_sent_with_the_name_and_strictness_that_it_came_with() -> None:
+    schema = {"type": "object"}
+    asked = CHAT.model_copy(update={"guide": Guide(json_schema=schema, name="person", strict=False)})
+    assert _body(asked)["response_format"]["json_schema"] == {
+        "name": "person",
+        "schema": schema,
+        "strict": False,
+    }
+    told = Guide(json_schema=schema, name="person", description="of somebody")
+    assert _body(CHAT.model_copy(update={"guide": told}))["response_format"]["json_schema"] == {
+        "name": "person",
+        "description": "of somebody",
+        "schema": schema,
+    }
+
+
+def test_fields_that_are_not_ours_are_sent_as_they_came_and_replace_none_of_ours() -> None:
+    extra = {"metadata": {"a": "b"}, "min_p": 0.1, "stream": False, "structured_outputs": {"backend": "x"}}
+    asked = CHAT.model_copy(update={"extra": extra, "guide": Guide(regex="a")})
+    body = _body(asked, regex_field="structured_outputs.regex")
+    assert (body["metadata"], body["min_p"], body["stream"]) == ({"a": "b"}, 0.1, True)
+    assert body["structured_outputs"] == {"backend": "x", "regex": "a"}
+    assert extra["structured_outputs"] == {"backend": "x"}
+
+
 def test_embeddings_are_asked_for_in_base64() -> None:
-    assert json.loads(embedding_body(("a", "b"), "up")) == {
+    assert json.loads(embedding_body(("a", "b"), "up", {"user": "u", "model": "x"})) == {
+        "user": "u",
         "model": "up",
         "input": ["a", "b"],
         "encoding_format": "base64",

@@ -132,7 +132,9 @@ class OpenAIBackend(Backend):
         size = self._settings.embedding_batch
         for index in range(0, len(generation.inputs), size):
             inputs = generation.inputs[index : index + size]
-            answer = await connection.post(self._embedding_url, embedding_body(inputs, name), generation)
+            answer = await connection.post(
+                self._embedding_url, embedding_body(inputs, name, generation.extra), generation
+            )
             try:
                 body = await answer.whole()
             finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.node.backends.openai.settings import OpenAISettings
@@ -20,7 +20,7 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
     with: another node may.
     """
     chat = generation.kind == "chat"
-    body: dict[str, Any] = {
+    body: dict[str, Any] = generation.extra | {
         "model": upstream,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -41,9 +41,9 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
     return _dump(body)
 
 
-def embedding_body(inputs: Sequence[str], upstream: str) -> bytes:
+def embedding_body(inputs: Sequence[str], upstream: str, extra: Mapping[str, Any]) -> bytes:
     """The JSON body of `/embeddings`. Base64 is asked for: parsing floats is what would cost time."""
-    return _dump({"model": upstream, "input": list(inputs), "encoding_format": "base64"})
+    return _dump({**extra, "model": upstream, "input": list(inputs), "encoding_format": "base64"})
 
 
 def _dump(body: dict[str, Any]) -> bytes:
@@ -129,7 +129,7 @@ def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, setting
                 param="guide",
             )
         bare = schema_field != "response_format"
-        _put(body, schema_field, guide.json_schema if bare else _response_format(guide.json_schema, settings))
+        _put(body, schema_field, guide.json_schema if bare else _response_format(guide, settings))
     elif guide.regex is not None:
         if settings.regex_field is None:
             raise InvalidGuide(
@@ -139,10 +139,16 @@ def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, setting
         _put(body, settings.regex_field, guide.regex)
 
 
-def _response_format(schema: dict[str, Any], settings: OpenAISettings) -> dict[str, Any]:
-    if schema == {"type": "object"}:
+def _response_format(guide: Guide, settings: OpenAISettings) -> dict[str, Any]:
+    """A caller's schema as it came. A schema of Orchestra's own is as strict as the settings say."""
+    if guide.json_schema == {"type": "object"} and not guide.name:
         return {"type": "json_object"}
-    named = {"name": "answer", "schema": schema, "strict": settings.strict_json_schema}
+    strict = guide.strict if guide.name else settings.strict_json_schema
+    named: dict[str, Any] = {"name": guide.name or "answer", "schema": guide.json_schema}
+    if guide.description:
+        named["description"] = guide.description
+    if strict is not None:
+        named["strict"] = strict
     return {"type": "json_schema", "json_schema": named}
 
 
@@ -150,5 +156,7 @@ def _put(body: dict[str, Any], dotted: str, value: Any) -> None:
     """Set the field of `body` that `dotted` names, the objects around it made if they are not there."""
     *outer, last = dotted.split(".")
     for name in outer:
-        body = body.setdefault(name, {})
+        there = body.get(name)
+        body[name] = dict(there) if isinstance(there, dict) else {}  # the caller's own is left as it is
+        body = body[name]
     body[last] = value

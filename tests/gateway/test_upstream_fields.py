@@ -1,0 +1,76 @@
+"""What a caller says that Orchestra does not use: an upstream gets it as it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from actors.gateway.bodies import MAX_EXTRA_BYTES
+from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
+from tests.fixtures.upstream import MODEL
+
+FOREIGN: dict[str, Any] = {
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"enable_thinking": False},
+    "min_p": 0.05,
+    "user": "u-1",
+    "metadata": {"a": "b"},
+    "service_tier": "flex",
+    "store": False,
+    "made_up": [1, None, {"deep": 1.5}],
+}
+OURS: dict[str, Any] = {"orchestra": {"priority": "batch"}, "cache": {"no_store": True}, "n": 1}
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+
+
+@pytest.fixture(scope="module")
+def before() -> Iterator[Before]:
+    with cluster_before(stream(*WHOLE, DONE), agents=True) as running:
+        yield running
+
+
+def ask(before: Before, path: str = "chat/completions", **fields: Any) -> httpx.Response:
+    before.answers(*WHOLE, DONE)
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]} | fields
+    return httpx.post(f"{before.cluster.base_url}/{path}", json=body, timeout=30)
+
+
+def test_fields_that_the_gateway_does_not_use_reach_the_upstream_as_they_came(before: Before) -> None:
+    answer = ask(before, **FOREIGN, **OURS)
+    assert answer.status_code == 200, answer.text
+    assert {name: before.body.get(name) for name in FOREIGN} == FOREIGN
+    assert not OURS.keys() & before.body.keys()
+    answer = ask(before, "completions", prompt="Hi", min_p=0.05)
+    assert answer.status_code == 200, answer.text
+    assert before.body["min_p"] == 0.05
+
+
+def test_a_patterns_steps_carry_them_too(before: Before) -> None:
+    answer = ask(before, model="orchestra/single", reasoning_effort="low")
+    assert answer.status_code == 200, answer.text
+    assert before.body["reasoning_effort"] == "low"
+
+
+def test_a_schema_keeps_its_name_and_its_strictness(before: Before) -> None:
+    given = {"name": "person", "strict": False, "schema": SCHEMA}
+    ask(before, response_format={"type": "json_schema", "json_schema": given})
+    assert before.body["response_format"] == {"type": "json_schema", "json_schema": given}
+
+
+def test_fields_beyond_the_limit_are_refused_by_name(before: Before) -> None:
+    answer = ask(before, prediction={"content": "x" * MAX_EXTRA_BYTES})
+    assert answer.status_code == 400
+    assert "prediction" in answer.text
+    assert str(MAX_EXTRA_BYTES) in answer.text
+
+
+def test_a_field_that_is_nested_deeply_breaks_nothing(before: Before) -> None:
+    nested = json.loads("[" * 150 + "]" * 150)
+    assert ask(before, made_up=nested).status_code == 200
+    assert before.body["made_up"] == nested
+    answer = ask(before, made_up=json.loads("[" * 199 + "]" * 199))  # the deepest that JSON is read
+    assert (answer.status_code, "made_up" in answer.text) == (400, True)
