@@ -15,14 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationInfo,
     model_validator,
 )
 from pydantic_core import from_json, to_json
 
 from actors.gateway.guides import ResponseFormat
-from actors.gateway.tool_bodies import Calls, Choice, Tools, check_answers
-from orchestration.messages import Budget, ChatMessage, Priority, Sampling
+from actors.gateway.tool_bodies import Choice, Tools
+from actors.gateway.turns import Turns
+from orchestration.messages import Budget, Priority, Sampling
 
 MAX_STOPS = 4
 MAX_INPUTS = 2048
@@ -67,30 +67,6 @@ class WorkBody(Body):
         except ValueError:
             raise ValueError(f"{what} are nested too deeply") from None
         return self
-
-
-def _text_of(content: Any, info: ValidationInfo) -> Any:
-    """A message's content as one text; text parts are joined. Where there are tool calls it need not be."""
-    if isinstance(content, str):
-        return content
-    if content is None and info.data.get("tool_calls"):
-        return ""
-    if content is None:
-        raise ValueError("content is needed, as text or a list of text parts")
-    if not isinstance(content, list):
-        raise ValueError("content must be text or a list of text parts")
-    texts: list[str] = []
-    for number, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        text = part.get("text") if kind == "text" else None
-        if not isinstance(text, str):
-            raise ValueError(f"part {number} of the content has type {kind!r}; only text parts are supported")
-        texts.append(text)
-    return "".join(texts)
-
-
-def _role_of(role: Any) -> Any:
-    return "system" if role == "developer" else role
 
 
 def _stops_of(stop: Any) -> Any:
@@ -139,19 +115,6 @@ def _refused(why: str) -> BeforeValidator:
             raise ValueError(why)
 
     return BeforeValidator(check)
-
-
-class Turn(ChatMessage):
-    """One message of a conversation; it is what travels on, so a chat is validated once."""
-
-    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
-    tool_calls: Calls = ()
-    content: Annotated[str, BeforeValidator(_text_of)] = Field(default=None, validate_default=True)
-
-
-def _answering(messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    check_answers(messages)
-    return messages
 
 
 class StreamOptions(Body):
@@ -241,7 +204,7 @@ class SamplingBody(WorkBody):
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[tuple[Turn, ...], AfterValidator(_answering)] = Field(min_length=1)
+    messages: Turns = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None

@@ -1,0 +1,107 @@
+"""The messages of a chat body, as what travels on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from actors.gateway.tool_bodies import Calls, check_answers
+from orchestration.messages import ChatMessage
+
+_TEXT_PARTS = ("text", "refusal")
+"""Kinds of content parts; the field with the text has the same name."""
+
+
+def _text_of(content: Any, info: ValidationInfo) -> Any:
+    """A message's content as one text; text parts are joined.
+
+    The assistant's may be missing or null: beside tool calls, after a refusal, where a stream was cut.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None and info.data.get("role") == "assistant":
+        return ""
+    if content is None:
+        raise ValueError("content is needed, as text or a list of text parts")
+    if not isinstance(content, list):
+        raise ValueError("content must be text or a list of text parts")
+    texts: list[str] = []
+    for number, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        text = part.get(kind) if kind in _TEXT_PARTS else None
+        if not isinstance(text, str):
+            raise ValueError(f"part {number} of the content has type {kind!r}; only text parts are supported")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _role_of(role: Any) -> Any:
+    return "system" if role == "developer" else role
+
+
+class Turn(ChatMessage):
+    """One message of a conversation; it is what travels on, so a chat is validated once."""
+
+    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
+    tool_calls: Calls = ()
+    content: Annotated[str, BeforeValidator(_text_of)] = Field(default=None, validate_default=True)
+
+
+def _modern(messages: Any) -> Any:
+    """In today's form of OpenAI's API: a refusal becomes the text of its message, a `function_call` becomes
+    a tool call, and a message of role `function` answers it."""
+    if not isinstance(messages, list):
+        return messages
+    turns: list[Any] = []
+    open_calls: list[tuple[str, str]] = []
+    """(name, id) of calls made by `function_call` and not answered yet."""
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict):
+            turns.append(message)
+        elif message.get("role") == "assistant":
+            turns.append(_of_assistant(message, f"call_{number}", open_calls))
+        elif message.get("role") == "function":
+            turns += _of_function(message, f"call_{number}", open_calls)
+        else:
+            turns.append(message)
+    return turns
+
+
+def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]) -> dict[str, Any]:
+    if message.get("content") is None and isinstance(message.get("refusal"), str):
+        message = message | {"content": message["refusal"]}
+    call = message.get("function_call")
+    if call is None or message.get("tool_calls"):
+        return message
+    name = call.get("name") if isinstance(call, dict) else None
+    if isinstance(name, str):
+        open_calls.append((name, call_id))
+    return message | {"tool_calls": [{"id": call_id, "type": "function", "function": call}]}
+
+
+def _of_function(
+    message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """The message, and the call that it answers where the conversation does not have it."""
+    name = message.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("a message of role function needs the name of the function")
+    made: list[dict[str, Any]] = []
+    found = next((known for known in open_calls if known[0] == name), None)
+    if found is None:
+        found = name, call_id
+        call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
+        made.append({"role": "assistant", "tool_calls": [call]})
+    else:
+        open_calls.remove(found)
+    content = "" if message.get("content") is None else message["content"]
+    return [*made, {"role": "tool", "tool_call_id": found[1], "content": content}]
+
+
+def _answering(messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    check_answers(messages)
+    return messages
+
+
+Turns = Annotated[tuple[Turn, ...], BeforeValidator(_modern), AfterValidator(_answering)]

@@ -1,0 +1,75 @@
+"""Messages as stored conversations have them: without content, refused, or in OpenAI's older form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from pydantic_core import to_json
+
+from actors.gateway.requests import parse_chat
+from orchestration.errors import InvalidRequest
+from orchestration.messages import ChatMessage
+
+HI: dict[str, Any] = {"role": "user", "content": "Hi"}
+CALLED: dict[str, Any] = {
+    "role": "assistant",
+    "content": None,
+    "function_call": {"name": "add", "arguments": '{"a": 1}'},
+}
+
+
+def read(*messages: dict[str, Any]) -> tuple[ChatMessage, ...]:
+    return parse_chat(to_json({"model": "m", "messages": messages})).messages
+
+
+@pytest.mark.parametrize(
+    ("turn", "text"),
+    [
+        ({}, ""),
+        ({"content": None}, ""),
+        ({"content": []}, ""),
+        ({"content": None, "tool_calls": []}, ""),
+        ({"content": None, "tool_calls": None, "function_call": None, "audio": None}, ""),
+        ({"content": None, "refusal": "I will not."}, "I will not."),
+        ({"refusal": None}, ""),
+        ({"content": "Said.", "refusal": "I will not."}, "Said."),
+        ({"content": [{"type": "refusal", "refusal": "I will not."}]}, "I will not."),
+    ],
+)
+def test_a_turn_of_the_assistant_needs_no_content(turn: dict[str, Any], text: str) -> None:
+    assert read(HI, {"role": "assistant"} | turn, HI)[1].content == text
+
+
+def test_a_stored_conversation_with_an_empty_turn_is_answered(client: OpenAI) -> None:
+    messages: Any = [HI, {"role": "assistant", "content": None}, {"role": "user", "content": "Go"}]
+    answer = client.chat.completions.create(model="echo", messages=messages)
+    assert answer.choices[0].message.content == "Go"
+
+
+def test_a_function_call_and_its_answer_are_read_as_a_tool_call_and_its_answer() -> None:
+    _, call, answer, _ = read(HI, CALLED, {"role": "function", "name": "add", "content": "1"}, HI)
+    assert [(made.name, made.arguments) for made in call.tool_calls] == [("add", '{"a": 1}')]
+    assert (answer.role, answer.content, answer.tool_call_id) == ("tool", "1", call.tool_calls[0].id)
+
+
+def test_two_calls_of_one_function_are_answered_in_their_order() -> None:
+    answered = {"role": "function", "name": "add", "content": None}
+    turns = read(CALLED, CALLED, answered, answered)
+    assert [turn.tool_call_id for turn in turns[2:]] == [turns[0].tool_calls[0].id, turns[1].tool_calls[0].id]
+    assert turns[2].content == ""
+
+
+def test_a_function_message_without_its_call_gets_one() -> None:
+    _, call, answer = read(HI, {"role": "function", "name": "add", "content": "1"})
+    assert (call.role, call.tool_calls[0].name, answer.tool_call_id) == (
+        "assistant",
+        "add",
+        call.tool_calls[0].id,
+    )
+
+
+def test_a_function_call_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="tool_calls"):
+        read(HI, CALLED | {"function_call": {"name": "add"}})
