@@ -2,7 +2,7 @@
 
     OrchestraError                 status  code                  retryable
     ├── InvalidRequest                400  invalid_request       no
-    │   ├── ContextTooLong            400  context_too_long      no
+    │   ├── ContextTooLong            400  context_length_exceeded, as OpenAI says; no
     │   └── InvalidGuide              400  invalid_guide         no
     ├── UnknownModel                  404  unknown_model         no
     ├── PayloadTooLarge               413  payload_too_large     no
@@ -81,7 +81,7 @@ class InvalidRequest(OrchestraError):
 class ContextTooLong(InvalidRequest):
     """The prompt and the asked-for tokens do not fit the model's context."""
 
-    code = "context_too_long"
+    code = "context_length_exceeded"
 
     @classmethod
     def of(cls, model: str, tokens: int, limit: int) -> ContextTooLong:

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import from_json, to_json
@@ -92,8 +93,13 @@ def _prompt_of(prompt: Any) -> Any:
 
 def _inputs_of(inputs: Any) -> Any:
     texts = [inputs] if isinstance(inputs, str) else inputs
+    if isinstance(texts, list) and texts and isinstance(texts[0], int | list):
+        raise ValueError(
+            "input must be a text or a list of texts; token ids are not supported, as they are of another "
+            "vocabulary: have the client send texts (LangChain: check_embedding_ctx_length=False)"
+        )
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError("input must be a text or a list of texts; token ids are not supported")
+        raise ValueError("input must be a text or a list of texts")
     if len(texts) > MAX_INPUTS:
         raise ValueError(f"input has {len(texts)} texts; up to {MAX_INPUTS} are taken at once")
     return texts
@@ -119,6 +125,12 @@ def _refused(why: str) -> BeforeValidator:
 
 class StreamOptions(Body):
     include_usage: bool | None = None
+
+
+def _streamed(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+    if options is not None and options.model_fields_set and not info.data.get("stream"):
+        raise ValueError("stream_options is only allowed when stream is true")
+    return options
 
 
 LabelText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -161,7 +173,7 @@ class SamplingBody(WorkBody):
 
     model: str = Field(min_length=1)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: Annotated[StreamOptions | None, AfterValidator(_streamed)] = None
     n: Annotated[int | None, AfterValidator(_one_answer)] = None
     temperature: float | None = None
     top_p: float | None = None
@@ -250,6 +262,5 @@ class EmbeddingBody(WorkBody):
     input: Annotated[tuple[str, ...], BeforeValidator(_inputs_of)]
     encoding_format: Literal["float", "base64"] | None = None
     cache: CacheAsked | None = None
-    dimensions: Annotated[
-        None, _refused("dimensions is not supported: vectors have the model's own length")
-    ] = None
+    dimensions: int | None = Field(default=None, ge=1)
+    """Of each vector. A local model's are as long as they are; an upstream may be able to shorten its own."""

@@ -13,7 +13,8 @@ from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCal
 class ChatShape(TextShape):
     """The prefix of a chunk is built once, so a token costs one small JSON string.
 
-    Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
+    The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
+    from it. Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
     clients read as "nothing new". Tool calls come whole, in the last chunk of a stream.
     """
 
@@ -34,8 +35,7 @@ class ChatShape(TextShape):
         self._role = b'"role":"assistant",'
 
     def opening(self) -> tuple[bytes, ...]:
-        named = to_json({"run": self.work_id})
-        return (b'%b},"logprobs":null,"finish_reason":null}],"orchestra":%b}' % (self._open, named),)
+        return (self._about({"run": self.work_id}),)
 
     def piece(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
@@ -50,10 +50,19 @@ class ChatShape(TextShape):
             said: dict[str, Any] = {"progress": event.text}
             if event.step is not None:
                 said["step"] = event.step.model_dump(mode="json", exclude_none=True)
-            return (b'%b},"finish_reason":null}],"orchestra":%b}' % (self._open, to_json(said)),)
+            return (self._about(said),)
         if isinstance(event, Ended):
             return self._last(event)
         return ()
+
+    def _about(self, said: dict[str, Any]) -> bytes:
+        """A chunk that says nothing of the answer."""
+        role, self._role = (b'"role":"assistant","content":""' if self._role else b""), b""
+        return b'%b%b},"logprobs":null,"finish_reason":null}],"orchestra":%b}' % (
+            self._open,
+            role,
+            to_json(said),
+        )
 
     def _last(self, ended: Ended) -> tuple[bytes, ...]:
         reason = to_json(finish_reason(ended))

@@ -11,7 +11,8 @@ from orchestration.messages import Chunk, Ended, TokenLogprob
 
 
 class CompletionShape(TextShape):
-    """Offsets of log probabilities count characters of the answer, from its start."""
+    """Offsets of log probabilities count characters of the answer, from its start. The token that was
+    sampled is among the likeliest even where it is none of them, as in OpenAI's API."""
 
     def __init__(
         self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
@@ -59,6 +60,9 @@ class CompletionShape(TextShape):
         return {
             "tokens": [token.token for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [{top.token: top.logprob for top in token.top_logprobs} for token in tokens],
+            "top_logprobs": [
+                {top.token: top.logprob for top in token.top_logprobs} | {token.token: token.logprob}
+                for token in tokens
+            ],
             "text_offset": offsets,
         }

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from actors.gateway.shape import Event, Shape, usage_of
-from orchestration.errors import BackendFailed
+from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import Ended, Usage, Vectors
 
 
@@ -19,9 +19,11 @@ class EmbeddingShape(Shape):
     tenth of a second.
     """
 
-    def __init__(self, model: str, inputs: int, *, base64: bool) -> None:
+    def __init__(self, model: str, inputs: int, *, base64: bool, dimensions: int | None = None) -> None:
+        """Vectors of another length than `dimensions` are refused: nothing here shortens them."""
         self.model = model
         self.base64 = base64
+        self.dimensions = dimensions
         self.encoded: list[bytes | None] = [None] * inputs
         self.usage = Usage()
 
@@ -37,6 +39,11 @@ class EmbeddingShape(Shape):
             self.usage = event.usage
 
     def _entry(self, index: int, vector: str) -> bytes:
+        if self.dimensions is not None and (length := len(b64.b64decode(vector)) // 4) != self.dimensions:
+            raise InvalidRequest(
+                f"dimensions is {self.dimensions}; model {self.model!r} makes vectors of {length} numbers",
+                param="dimensions",
+            )
         shown = vector if self.base64 else np.frombuffer(b64.b64decode(vector), "<f4").tolist()
         return to_json({"object": "embedding", "index": index, "embedding": shown})
 

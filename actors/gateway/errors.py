@@ -5,7 +5,8 @@ OrchestraError             status  code
 │   ├── UnknownCaller         401  invalid_api_key
 │   ├── NoSuchPath            404  not_found
 │   ├── WrongMethod           405  method_not_allowed
-│   └── SlowBody              408  slow_body
+│   ├── SlowBody              408  slow_body
+│   └── UnknownEncoding       415  unknown_encoding
 ├── Cancelled
 │   └── ClientLeft            499  cancelled           nobody is there to be told
 └── Unavailable
@@ -45,6 +46,13 @@ class SlowBody(InvalidRequest):
 
     status = 408
     code = "slow_body"
+
+
+class UnknownEncoding(InvalidRequest):
+    """The body is compressed."""
+
+    status = 415
+    code = "unknown_encoding"
 
 
 class ClientLeft(Cancelled):

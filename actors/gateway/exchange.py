@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from secrets import token_hex
 from typing import Any
 
-from actors.gateway.errors import ClientLeft, SlowBody, UnknownCaller, WrongMethod
+from actors.gateway.errors import ClientLeft, SlowBody, UnknownCaller, UnknownEncoding, WrongMethod
 from actors.gateway.shape import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
@@ -25,11 +27,14 @@ NOT_BUFFERED: Header = (b"x-accel-buffering", b"no")
 CLOSE: Header = (b"connection", b"close")
 LINGER_BYTES = 32 * 2**20
 LINGER_S = 2.0
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 
 
 class Exchange:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
-    with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody."""
+    with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
+    `request_id` is the caller's own where it sent one of up to 128 plain characters; it names nothing here.
+    """
 
     __slots__ = (
         "caller",
@@ -38,6 +43,7 @@ class Exchange:
         "method",
         "path",
         "receive",
+        "request_id",
         "scope",
         "send",
         "sent_at",
@@ -52,7 +58,9 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.extra: list[Header] = []
+        said = self.headers.get(b"x-request-id", b"")
+        self.request_id = said if _REQUEST_ID.fullmatch(said) else b"req_%b" % token_hex(16).encode()
+        self.extra: list[Header] = [(b"x-request-id", self.request_id)]
         self.caller = ""
         self.status = 0
         self.streaming = False
@@ -64,7 +72,7 @@ class Exchange:
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
         """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
-        after `timeout_s` seconds, `ClientLeft`.
+        after `timeout_s` seconds, `UnknownEncoding` for one that is compressed, `ClientLeft`.
 
         One bare timer: `asyncio.timeout` costs three times as much, on every request.
         """
@@ -76,13 +84,20 @@ class Exchange:
         late: list[bool] = []
         timer = asyncio.get_running_loop().call_later(timeout_s, _interrupt, task, late)
         try:
-            return await self._read(limit)
+            body = await self._read(limit)
         except asyncio.CancelledError:
             if late and task.uncancel() == 0:
                 raise SlowBody(f"the request's body did not arrive within {timeout_s:g} s") from None
             raise
         finally:
             timer.cancel()
+        encoding = self.header(b"content-encoding").strip()
+        if encoding.lower() not in ("", "identity"):
+            raise UnknownEncoding(
+                f"Content-Encoding {encoding[:40]!r} is not supported: send the body as it is, uncompressed",
+                param="Content-Encoding",
+            )
+        return body
 
     async def _read(self, limit: int) -> bytes:
         parts: list[bytes] = []

@@ -29,9 +29,9 @@ GET  /readyz                200 while it can answer, else 503 saying what is mis
 GET  /metrics               for Prometheus
 
 Request headers: Authorization: Bearer KEY (where callers are set), X-Request-Timeout (seconds), traceparent.
-Every answer names its run in X-Orchestra-Run. Where answers are kept (temperature 0, a seed, embeddings),
-X-Orchestra-Cache says hit, shared or miss; the body may say "cache": {"ttl": SECONDS, "force": true} or
-{"no_store": true}.
+Every answer has an X-Request-Id, the caller's own where it sent one, and names its run in X-Orchestra-Run.
+Where answers are kept (temperature 0, a seed, embeddings), X-Orchestra-Cache says hit, shared or miss; the
+body may say "cache": {"ttl": SECONDS, "force": true} or {"no_store": true}.
 The same chats over NATS: request orchestra.chat with the body of /v1/chat/completions.
 """
 

@@ -102,8 +102,13 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     if admission.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
     admission.need_model(body.model, "embedding")
-    work = Generation(id=work_id, kind="embedding", model=body.model, inputs=body.input, extra=body.extra)
-    shape = EmbeddingShape(body.model, len(body.input), base64=body.encoding_format == "base64")
+    dimensions = {} if body.dimensions is None else {"dimensions": body.dimensions}
+    work = Generation(
+        id=work_id, kind="embedding", model=body.model, inputs=body.input, extra=body.extra | dimensions
+    )
+    shape = EmbeddingShape(
+        body.model, len(body.input), base64=body.encoding_format == "base64", dimensions=body.dimensions
+    )
     return Asked(work=work, shape=shape, stream=False, cache=body.cache)
 
 

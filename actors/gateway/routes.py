@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[None]]
 Parse = Callable[[bytes, str, Admission], Asked]
 MODELS = "/v1/models/"
-OPEN = frozenset({"/", "/healthz", "/readyz", "/metrics", "/v1/models", MODELS + "{model}"})
+LISTS = frozenset({"/v1/models", MODELS + "{model}"})
+"""Open routes where a key, if one is shown, must be right: clients list the models to check it."""
+OPEN = LISTS | {"/", "/healthz", "/readyz", "/metrics"}
 """Routes that need no key where callers are named. Whatever is not here needs one."""
 STALL_GRACE_S = 30.0
 """Beyond the deadline, for a client that reads its answer slowly."""
@@ -74,15 +76,16 @@ class Routes:
             if handler is None:
                 allowed = ", ".join(methods)
                 raise WrongMethod(f"{exchange.path} takes {allowed}, not {exchange.method}", allowed=allowed)
-            if route not in OPEN:
-                exchange.caller = self.gateway.callers.of_http(exchange.header(b"authorization"))
+            key = exchange.header(b"authorization")
+            if route not in OPEN or (key and route in LISTS):
+                exchange.caller = self.gateway.callers.of_http(key)
             await handler(exchange)
         except ClientLeft:
             exchange.status = ClientLeft.status
         except OrchestraError as error:
             await self._failed(exchange, error)
         except Exception as error:  # the worker loop of HTTP: a crash becomes a 500
-            log.error("a request to %s crashed", route, exc_info=error)
+            log.error("request %s to %s crashed", exchange.request_id.decode(), route, exc_info=error)
             await self._failed(exchange, Defect("the gateway failed on this request; its log says why"))
         finally:
             count_request("http", route, exchange.status or ClientLeft.status)

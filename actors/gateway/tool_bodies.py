@@ -72,10 +72,11 @@ Calls = Annotated[tuple[ToolCall, ...], BeforeValidator(_calls_of)]
 
 
 def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | None) -> ToolOffer | None:
-    """What the model may call; None where it may call nothing. Raises `InvalidRequest`."""
+    """What the model may call; None where it may call nothing, whatever `choice` says then.
+
+    Raises `InvalidRequest`.
+    """
     if not tools:
-        if choice not in (None, "none", "auto"):
-            raise InvalidRequest("tool_choice: needs tools to choose from", param="tool_choice")
         return None
     size = len(to_json(tools))
     if size > MOST_BYTES:

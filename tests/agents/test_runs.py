@@ -190,7 +190,7 @@ async def test_a_role_with_an_override_speaks_with_it(nats: RunningNats) -> None
         _, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
         review = next(step for step in ended.steps if step.name == "review")
         assert review.error is not None
-        assert review.error.code == "context_too_long"
+        assert review.error.code == "context_length_exceeded"
         assert any("goes on without the critic" in said.text for said in progress)
 
 

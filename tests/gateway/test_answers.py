@@ -109,7 +109,7 @@ def test_the_templates_own_control_tokens_stay_text(client: OpenAI) -> None:
 def test_a_context_that_is_too_long_is_refused_with_both_numbers(client: OpenAI) -> None:
     with pytest.raises(BadRequestError, match=r"\d+ tokens.*8192 tokens") as caught:
         client.chat.completions.create(model=CHAT, messages=[{"role": "user", "content": "word " * 9000}])
-    assert caught.value.code == "context_too_long"
+    assert caught.value.code == "context_length_exceeded"
 
 
 def test_embeddings_of_like_texts_are_alike(client: OpenAI) -> None:

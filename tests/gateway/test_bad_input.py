@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}
 CHAT = "/v1/chat/completions"
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 LARGE = {"type": "function", "function": {"name": "f", "description": "x" * 200_000}}
+USAGE = {"include_usage": False}
 NAMED = {"type": "function", "function": {"name": "g"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -45,6 +48,8 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "list of text parts"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "'image_url'"),
         ({"n": 2}, "n", "one answer"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when stream"),
+        ({"stream": False, "stream_options": {"include_usage": None}}, "stream_options", "stream is true"),
         ({"temperature": 9}, "temperature", "less than or equal to 2"),
         ({"temperature": "hot"}, "temperature", "number"),
         ({"top_p": 0}, "top_p", "greater than 0"),
@@ -62,7 +67,7 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         ({"tools": TOOLS, "tool_choice": "maybe"}, "tool_choice", "required"),
         ({"tools": TOOLS, "tool_choice": ["f"]}, "tool_choice", "required"),
         ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice", "no tool 'g'"),
-        ({"tool_choice": "required"}, "tool_choice", "needs tools"),
+        ({"tool_choice": "maybe"}, "tool_choice", "required"),
         ({"functions": [{"name": "f"}]}, "functions", "use tools"),
         (
             {"messages": [{"role": "user", "content": "", "tool_calls": [CALL]}]},
@@ -116,7 +121,12 @@ async def test_a_body_that_is_no_json_object_gets_400(cluster: Cluster, body: by
         ("/v1/embeddings", {"model": "echo-embed", "input": []}, "input"),
         ("/v1/embeddings", {"model": "echo-embed", "input": [[1, 2]]}, "input"),
         ("/v1/embeddings", {"model": "echo-embed", "input": ["a"] * 2049}, "input"),
-        ("/v1/embeddings", {"model": "echo-embed", "input": "a", "dimensions": 8}, "dimensions"),
+        ("/v1/embeddings", {"model": "echo-embed", "input": "a", "dimensions": 0}, "dimensions"),
+        (
+            "/v1/completions",
+            {"model": "echo", "prompt": "a", "stream_options": {"include_usage": False}},
+            "stream_options",
+        ),
         ("/v1/embeddings", {"model": "echo", "input": "a"}, "model"),
         ("/v1/embeddings", {"model": "orchestra/single", "input": "a"}, "model"),
     ],
@@ -134,6 +144,47 @@ async def test_unknown_fields_and_nulls_are_ignored(cluster: Cluster) -> None:
     async with aiohttp.ClientSession() as session, session.post(cluster.url + CHAT, json=body) as answer:
         assert answer.status == 200
         assert (await answer.json())["choices"][0]["message"]["content"] == "hi"
+
+
+@pytest.mark.parametrize("choice", ["none", "auto", "required", NAMED])
+async def test_a_tool_choice_without_tools_is_ignored(cluster: Cluster, choice: Any) -> None:
+    for tools in ({}, {"tools": None}, {"tools": []}):
+        body = {"model": "echo", "messages": HI, "tool_choice": choice, **tools}
+        async with aiohttp.ClientSession() as session, session.post(cluster.url + CHAT, json=body) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+async def test_the_own_length_of_an_embedding_model_is_taken_and_others_are_told_it(cluster: Cluster) -> None:
+    body = {"model": "echo-embed", "input": "a", "dimensions": 384}
+    path = "/v1/embeddings"
+    async with aiohttp.ClientSession() as session:
+        for form in ("float", "base64"):
+            async with session.post(cluster.url + path, json=body | {"encoding_format": form}) as answer:
+                assert answer.status == 200, await answer.text()
+    status, error, _ = await post(cluster, path, json=body | {"dimensions": 256})
+    assert (status, error["param"]) == (400, "dimensions")
+    assert "vectors of 384 numbers" in error["message"]
+
+
+@pytest.mark.parametrize("ids", [[1, 2], [[1, 2], [3]]])
+async def test_token_ids_to_embed_name_the_clients_setting(cluster: Cluster, ids: Any) -> None:
+    status, error, _ = await post(cluster, "/v1/embeddings", json={"model": "echo-embed", "input": ids})
+    assert (status, error["param"]) == (400, "input")
+    assert "check_embedding_ctx_length=False" in error["message"]
+
+
+async def test_a_compressed_body_is_refused_with_its_encoding(cluster: Cluster) -> None:
+    data = gzip.compress(json.dumps({"model": "echo", "messages": HI}).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    for path in (CHAT, "/v1/jobs"):
+        status, error, _ = await post(cluster, path, data=data, headers=headers)
+        assert (status, error["code"], "'gzip'" in error["message"]) == (415, "unknown_encoding", True)
+    plain = json.dumps({"model": "echo", "messages": HI}).encode()
+    async with (
+        aiohttp.ClientSession(cluster.url) as session,
+        session.post(CHAT, data=plain, headers=headers | {"Content-Encoding": "Identity"}) as answer,
+    ):
+        assert answer.status == 200
 
 
 async def test_an_invalid_schema_is_refused_by_the_node_with_400(cluster: Cluster) -> None:

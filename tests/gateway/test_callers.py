@@ -106,6 +106,15 @@ async def test_a_known_key_is_answered_and_pages_that_only_read_need_none(
         assert answer.status == 401
 
 
+async def test_a_wrong_key_is_refused_where_models_are_listed_too(http: aiohttp.ClientSession) -> None:
+    for page in ("/v1/models", "/v1/models/echo"):
+        for key, wanted in (("key-of-alice", 200), ("wrong", 401)):
+            async with http.get(page, headers={"Authorization": f"Bearer {key}"}) as answer:
+                assert answer.status == wanted, page
+    async with http.get("/healthz", headers={"Authorization": "Bearer wrong"}) as answer:
+        assert answer.status == 200
+
+
 async def test_the_same_idempotency_key_of_two_callers_is_two_jobs(http: aiohttp.ClientSession) -> None:
     jobs = []
     for name in ("alice", "bob", "alice"):

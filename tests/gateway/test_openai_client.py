@@ -205,4 +205,4 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers_even_when
     for stream in (False, True):
         with pytest.raises(BadRequestError, match=r"3000 tokens.*2000 tokens") as caught:
             client.chat.completions.create(model="echo", messages=said("word " * 3000), stream=stream)
-        assert caught.value.code == "context_too_long"
+        assert caught.value.code == "context_length_exceeded"

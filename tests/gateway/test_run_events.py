@@ -237,3 +237,11 @@ async def test_who_watches_does_not_hold_up_a_gateway_that_leaves() -> None:
                     said = [data async for _, _, data in events]
         assert said[-1]["error"]["message"] == "the gateway is shutting down"
         cluster.call(cluster.bus.publish(f"cancel.{job}"))
+
+
+async def test_a_runs_stream_begins_with_the_role(http: aiohttp.ClientSession) -> None:
+    async with http.post("/v1/chat/completions", json=body("auto", stream=True)) as reply:
+        lines = [line async for line in reply.content if line.startswith(b"data: {")]
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert not any("role" in delta for delta in deltas[1:])

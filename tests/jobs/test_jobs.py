@@ -72,7 +72,7 @@ def test_a_job_that_has_ended_is_not_taken_back(client: JobsClient) -> None:
 
 def test_an_error_that_would_come_again_is_the_end_of_a_job(client: JobsClient) -> None:
     job = client.ended(client.submit(chat("word " * 20_000)).body["id"])
-    assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "context_too_long", 1)
+    assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "context_length_exceeded", 1)
 
 
 def test_jobs_are_listed_latest_first_a_page_at_a_time(client: JobsClient) -> None:

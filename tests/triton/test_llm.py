@@ -168,7 +168,7 @@ async def test_a_client_that_leaves_frees_its_slot(
         ),
         ({"text": "a", "temperature": 5}, "invalid_request: sampling.temperature: "),
         ({"text": "a", "guide": {"regex": "("}}, "invalid_guide: "),
-        ({"text": "word " * 9000}, "context_too_long: the prompt has 90"),
+        ({"text": "word " * 9000}, "context_length_exceeded: the prompt has 90"),
     ],
 )
 async def test_what_cannot_be_answered_is_refused_by_code(

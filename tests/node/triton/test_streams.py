@@ -79,7 +79,7 @@ async def test_the_deadline_of_the_caller_ends_an_answer(backend: TritonBackend,
 @pytest.mark.parametrize(
     ("script", "kind", "words"),
     [
-        ("fail context_too_long: 9000 tokens are too many", ContextTooLong, "9000 tokens"),
+        ("fail context_length_exceeded: 9000 tokens are too many", ContextTooLong, "9000 tokens"),
         ("fail CUDA error: out of memory", BackendFailed, "is out of memory"),
         ("fail RuntimeError: no", BackendFailed, "RuntimeError: no"),
         ("odd usage", BackendFailed, "a usage"),

@@ -75,5 +75,7 @@ async def test_texts_of_different_lengths_sent_at_once_are_batched_and_none_chan
 
 
 async def test_a_text_too_long_is_refused_with_both_numbers(client: InferenceServerClient) -> None:
-    with pytest.raises(InferenceServerException, match=r"context_too_long: .* 602 tokens.* of 512 tokens"):
+    with pytest.raises(
+        InferenceServerException, match=r"context_length_exceeded: .* 602 tokens.* of 512 tokens"
+    ):
         await client.infer(EMBEDDER, text_input("word " * 600))

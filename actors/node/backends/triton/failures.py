@@ -1,7 +1,7 @@
 """What Triton says of a failure, in the words of `orchestration.errors`.
 
 Texts and codes are those of tritonserver 2.51. In a stream an error is an item without a code; a model of
-ours begins its text with the code of an error of Orchestra: `context_too_long: the prompt has …`.
+ours begins its text with the code of an error of Orchestra: `context_length_exceeded: the prompt has …`.
 """
 
 from __future__ import annotations

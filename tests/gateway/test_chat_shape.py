@@ -1,0 +1,54 @@
+"""The first chunk of a chat's stream, whatever comes first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from actors.gateway.chat_shape import ChatShape
+from actors.gateway.completion_shape import CompletionShape
+from orchestration.messages import Chunk, Ended, Event, Progress, TokenLogprob, ToolCall, TopLogprob
+
+PROGRESS = Progress(seq=0, text="analysing")
+TEXT = Chunk(seq=0, text="Hi")
+ENDED = Ended(seq=0, finish_reason="stop")
+CALLED = ENDED.model_copy(update={"calls": (ToolCall(id="1", name="f", arguments="{}"),)})
+EMPTY: dict[str, Any] = {"role": "assistant", "content": ""}
+
+
+def deltas(events: list[Event], *, opened: bool) -> list[dict[str, Any]]:
+    shape = ChatShape("a.1", "m", 0, include_usage=False, logprobs=False)
+    pieces = [*shape.opening()] if opened else []
+    pieces += [piece for event in events for piece in shape.piece(event)]
+    return [json.loads(piece)["choices"][0]["delta"] for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("events", "opened", "first"),
+    [
+        ([PROGRESS, PROGRESS, TEXT, ENDED], False, EMPTY),
+        ([TEXT, PROGRESS, ENDED], False, {"role": "assistant", "content": "Hi"}),
+        ([PROGRESS, ENDED], True, EMPTY),
+        ([PROGRESS, CALLED], False, EMPTY),
+        ([ENDED], False, EMPTY),
+    ],
+)
+def test_the_first_chunk_has_the_role_and_no_other_has(
+    events: list[Event], opened: bool, first: dict[str, Any]
+) -> None:
+    found = deltas(events, opened=opened)
+    assert found[0] == first
+    assert not any("role" in delta for delta in found[1:])
+
+
+def test_the_sampled_token_is_among_the_top_of_a_completion_even_if_it_is_none_of_them() -> None:
+    shape = CompletionShape("a.1", "m", 0, include_usage=False, logprobs=True)
+    likely = TopLogprob(token=" the", logprob=-0.1)
+    drawn = TokenLogprob(token=" a", logprob=-3.0, top_logprobs=(likely,))
+    bare = TokenLogprob(token=" b", logprob=-2.0)
+    shape.add(Chunk(seq=0, text=" a b", logprobs=(drawn, bare)))
+    shape.add(ENDED)
+    logprobs = json.loads(shape.whole())["choices"][0]["logprobs"]
+    assert logprobs["top_logprobs"] == [{" the": -0.1, " a": -3.0}, {" b": -2.0}]
