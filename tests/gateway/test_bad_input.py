@@ -148,7 +148,8 @@ async def test_unknown_fields_and_nulls_are_ignored(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("choice", ["none", "auto", "required", NAMED])
 async def test_a_tool_choice_without_tools_is_ignored(cluster: Cluster, choice: Any) -> None:
-    for tools in ({}, {"tools": None}, {"tools": []}):
+    without: tuple[dict[str, Any], ...] = ({}, {"tools": None}, {"tools": []})
+    for tools in without:
         body = {"model": "echo", "messages": HI, "tool_choice": choice, **tools}
         async with aiohttp.ClientSession() as session, session.post(cluster.url + CHAT, json=body) as answer:
             assert answer.status == 200, await answer.text()
