@@ -97,6 +97,158 @@ def test_a_server_that_streams_nothing_or_names_no_reason_is_understood() -> Non
     assert finish.calls[0].id.startswith("call_")
 
 
+PARIS, ROME = '{"city": "Paris"}', '{"city": "Rome"}'
+
+
+def part(arguments: Any = None, name: str | None = None, **fields: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return fields | {"function": {key: value for key, value in function.items() if value is not None}}
+
+
+def a(arguments: Any, **fields: Any) -> dict[str, Any]:
+    return part(arguments, "f", id="a", **fields)
+
+
+def b(arguments: Any, **fields: Any) -> dict[str, Any]:
+    return part(arguments, "f", id="b", **fields)
+
+
+TWO_CALLS: dict[str, list[list[dict[str, Any]]]] = {
+    "no index": [[a(PARIS)], [b(ROME)]],
+    "null for an index": [[a(PARIS, index=None)], [b(ROME, index=None)]],
+    "always index 0": [[a(PARIS, index=0)], [b(ROME, index=0)]],
+    "an index that is a text": [
+        [a(PARIS[:5], index="0")],
+        [b(ROME[:5], index="1")],
+        [part(PARIS[5:], index="0"), part(ROME[5:], index="1")],
+    ],
+    "whole, in one event, without an index": [[a(PARIS), b(ROME)]],
+    "an id with every part": [
+        [a(PARIS[:5], index=0)],
+        [a(PARIS[5:], index=0)],
+        [b(ROME[:5], index=1)],
+        [b(ROME[5:], index=1)],
+    ],
+    "only an id with every part": [
+        [a(PARIS[:5])],
+        [part(PARIS[5:], id="a")],
+        [b(ROME[:5])],
+        [part(ROME[5:], id="b")],
+    ],
+    "an empty id after the first": [
+        [a("", index=0)],
+        [part(PARIS, id="", index=0)],
+        [b("", index=0)],
+        [part(ROME, id="", index=0)],
+    ],
+    "nothing after the first but arguments": [
+        [a("")],
+        [part(PARIS[:3])],
+        [part(PARIS[3:])],
+        [b("")],
+        [part(ROME)],
+    ],
+    "a null id and name after the first": [
+        [a(PARIS[:3], index=0)],
+        [{"index": 0, "id": None, "function": {"name": None, "arguments": PARIS[3:]}}],
+        [b(ROME, index=1)],
+    ],
+    "by turns, by their index": [
+        [a("", index=0)],
+        [b("", index=1)],
+        [part(PARIS[:5], index=0)],
+        [part(ROME[:5], index=1)],
+        [part(PARIS[5:], index=0)],
+        [part(ROME[5:], index=1)],
+    ],
+    "by turns, by their id, all with 0": [
+        [a(PARIS[:5], index=0)],
+        [b(ROME[:5], index=0)],
+        [part(PARIS[5:], index=0, id="a")],
+        [part(ROME[5:], index=0, id="b")],
+    ],
+    "by turns, by their place": [
+        [a(""), b("")],
+        [part(PARIS[:5]), part(ROME[:5])],
+        [part(PARIS[5:]), part(ROME[5:])],
+    ],
+    "arguments as an object": [[a(json.loads(PARIS), index=0)], [b(json.loads(ROME), index=1)]],
+    "an empty object first": [
+        [a({}, index=0)],
+        [part(PARIS, index=0)],
+        [b({}, index=1)],
+        [part(ROME, index=1)],
+    ],
+    "said once more at the end": [[a(PARIS)], [b(ROME)], [a(PARIS), b(ROME)]],
+    "an id that comes late": [
+        [part("", "f", index=0)],
+        [part(PARIS, index=0, id="a")],
+        [part(ROME, "f", index=1)],
+        [part("", index=1, id="b")],
+    ],
+    "numbers that begin elsewhere and come the other way round": [[b(ROME, index=7)], [a(PARIS, index=3)]],
+}
+
+
+@pytest.mark.parametrize("events", TWO_CALLS.values(), ids=TWO_CALLS)
+def test_two_calls_stay_two_however_their_parts_are_numbered(events: list[list[dict[str, Any]]]) -> None:
+    _, finish = read(*(delta(*parts) for parts in events), {"index": 0, "delta": {}, "finish_reason": "stop"})
+    assert finish.calls == (
+        ToolCall(id="a", name="f", arguments=PARIS),
+        ToolCall(id="b", name="f", arguments=ROME),
+    )
+    assert finish.reason == "tool_calls"
+
+
+NO_IDS: dict[str, list[list[dict[str, Any]]]] = {
+    "whole, in two events": [[part(PARIS, "f")], [part(ROME, "f")]],
+    "whole, in one event, all with 0": [[part(PARIS, "f", index=0), part(ROME, "f", index=0)]],
+    "objects": [[part(json.loads(PARIS), "f")], [part(json.loads(ROME), "f")]],
+    "the name with every part": [
+        [part(PARIS[:5], "f")],
+        [part(PARIS[5:], "f")],
+        [part(ROME[:5], "f")],
+        [part(ROME[5:], "f")],
+    ],
+    "one id for both": [[part(PARIS, "f", id="x", index=0)], [part(ROME, "f", id="x", index=1)]],
+    "one id for both and no index": [[part(PARIS, "f", id="x")], [part(ROME, "f", id="x")]],
+}
+
+
+@pytest.mark.parametrize("events", NO_IDS.values(), ids=NO_IDS)
+def test_calls_without_ids_of_their_own_get_some(events: list[list[dict[str, Any]]]) -> None:
+    _, finish = read(*(delta(*parts) for parts in events))
+    assert [(call.name, call.arguments) for call in finish.calls] == [("f", PARIS), ("f", ROME)]
+    ids = [call.id for call in finish.calls]
+    assert all(ids)
+    assert len(set(ids)) == 2
+
+
+def test_another_functions_name_begins_another_call() -> None:
+    _, finish = read(delta(part("", "f", index=0)), delta(part("", "g", index=0)), delta(part(ROME, index=0)))
+    assert [(call.name, call.arguments) for call in finish.calls] == [("f", "{}"), ("g", ROME)]
+
+
+def test_a_call_in_the_words_of_old_is_a_tool_call() -> None:
+    _, finish = read(
+        {"index": 0, "delta": {"content": None, "function_call": {"name": "f", "arguments": ""}}},
+        {"index": 0, "delta": {"function_call": {"arguments": PARIS}}},
+        {"index": 0, "delta": {}, "finish_reason": "function_call"},
+    )
+    assert finish.reason == "tool_calls"
+    assert [(call.name, call.arguments, bool(call.id)) for call in finish.calls] == [("f", PARIS, True)]
+
+
+def test_a_call_that_was_cut_off_keeps_what_came_of_it() -> None:
+    _, finish = read(
+        delta(a(PARIS[:5], index=0)),
+        delta(b("", index=1)),
+        {"index": 0, "delta": {}, "finish_reason": "length"},
+    )
+    assert finish.reason == "length"
+    assert [call.arguments for call in finish.calls] == [PARIS[:5], ""]
+
+
 def test_calls_that_nobody_offered_are_not_passed_on() -> None:
     alone = CHAT.model_copy(update={"offer": None})
     _, finish = read(
@@ -115,9 +267,12 @@ def test_calls_that_nobody_offered_are_not_passed_on() -> None:
         [5],
         [{"index": -1}],
         [{"index": 128}],
-        [{"index": "0"}],
+        [{"index": "first"}],
+        [{"index": True}],
+        [{"index": 0, "id": "c", "function": "f"}],
         [{"index": 0, "function": {"arguments": 5}}],
         [{"index": 0, "function": {"arguments": "x" * 300_000}}],
+        [{"id": str(number), "function": {"name": "f"}} for number in range(129)],
     ],
 )
 def test_calls_that_cannot_be_read_or_never_end_are_the_upstreams_fault(calls: Any) -> None:

@@ -88,7 +88,7 @@ class AnswerReader:
                     "completion_tokens": usage.completion_tokens + begun,
                 }
             )
-        calls = self._calls.whole()
+        calls = self._calls.whole(cut=reason == "length")
         if calls and reason == "stop":  # some servers say so of calls, too
             reason = "tool_calls"
         return Finish(reason=reason, usage=usage, calls=calls)
@@ -104,7 +104,7 @@ class AnswerReader:
             raise TypeError("text that is not a string")
         logprobs = choice.get("logprobs")
         tokens = read_logprobs(logprobs) if logprobs else None
-        called = self._called(delta.get("tool_calls"))
+        called = self._called(delta)
         if (
             not text
             and not tokens
@@ -121,8 +121,11 @@ class AnswerReader:
             return Piece(text="", tokens=0)
         return Piece(text=text, tokens=count, logprobs=tokens or None)
 
-    def _called(self, deltas: Any) -> bool:
+    def _called(self, delta: dict[str, Any]) -> bool:
         """Keep parts of tool calls. What nobody offered is not passed on."""
+        deltas, old = delta.get("tool_calls"), delta.get("function_call")
+        if not deltas and old:  # the API's way before it had tools: one call, which has no id
+            deltas = [{"function": old}]
         if not deltas or self._generation.offer is None:
             return False
         self._calls.take(deltas)
