@@ -9,14 +9,18 @@
     ├── Refused                       429  refused               yes, after a while
     │   ├── QueueFull                 429  queue_full            yes
     │   ├── NodeBusy                  429  node_busy             yes, on another node
+    │   ├── RateLimited               429  rate_limit_exceeded   yes, on another node or after a while
     │   └── MailboxFull               429  mailbox_full          yes
     ├── BudgetSpent                   402  budget_spent          no
     ├── Cancelled                     499  cancelled             no
     ├── BackendFailed                 502  backend_failed        yes, on another node
+    │   └── NoOutput                  502  no_output             yes, on another node
     ├── Unavailable                   503  unavailable           yes
     │   ├── NoNode                    503  no_node               yes
     │   ├── NodeLost                  503  node_lost             yes, on another node
     │   ├── NobodyListens             503  nobody_listens        yes
+    │   ├── ServerBusy                503  server_busy           yes, on another node or after a while
+    │   ├── CannotContinue            503  cannot_continue       yes, on another node
     │   ├── Stopped                   503  stopped               yes, elsewhere
     │   └── BusUnavailable            503  bus_unavailable       yes
     ├── DeadlineExceeded              504  deadline_exceeded     no
@@ -132,6 +136,13 @@ class NodeBusy(Refused):
     code = "node_busy"
 
 
+class RateLimited(Refused):
+    """The server behind a node refuses more of this model for now. `retry_after_s` is the wait that it asked
+    for; None where it named none."""
+
+    code = "rate_limit_exceeded"
+
+
 class MailboxFull(Refused):
     code = "mailbox_full"
 
@@ -159,6 +170,12 @@ class BackendFailed(OrchestraError):
     retryable = True
 
 
+class NoOutput(BackendFailed):
+    """The backend took the generation and then gave no output, or no more, for too long."""
+
+    code = "no_output"
+
+
 class Unavailable(OrchestraError):
     status = 503
     code = "unavailable"
@@ -183,6 +200,18 @@ class NobodyListens(Unavailable):
     code = "nobody_listens"
 
 
+class ServerBusy(Unavailable):
+    """The server behind a node is overloaded and asked to be left alone, as in `RateLimited`."""
+
+    code = "server_busy"
+
+
+class CannotContinue(Unavailable):
+    """This node cannot go on with an answer that another node began; it may be well otherwise."""
+
+    code = "cannot_continue"
+
+
 class Stopped(Unavailable):
     """Whoever worked on it was stopped before it finished."""
 
@@ -202,6 +231,10 @@ class DeadlineExceeded(OrchestraError):
 
 class Defect(OrchestraError):
     """Something that should not happen: a defect of Orchestra, not of the request."""
+
+
+SERVER_LIMITS = (RateLimited, ServerBusy)
+"""A server asks to be left alone for a while: nothing is wrong with the request or with the node."""
 
 
 def _classes(root: type[OrchestraError]) -> dict[str, type[OrchestraError]]:

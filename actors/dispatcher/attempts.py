@@ -13,17 +13,20 @@ from actors.dispatcher.placing import Placing
 from actors.dispatcher.settings import DispatcherSettings
 from actors.runtime.bus import Bus
 from orchestration.errors import (
+    SERVER_LIMITS,
     BusUnavailable,
     NobodyListens,
     NodeBusy,
     NodeLost,
     OrchestraError,
+    RateLimited,
+    ServerBusy,
     Stopped,
 )
 from orchestration.messages import NodeInfo
 from orchestration.placement.retry_budget import RetryBudget
 
-_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped)
+_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped, *SERVER_LIMITS)
 """Errors that say nothing against the generation: it waits for a node, until its deadline."""
 
 
@@ -70,7 +73,7 @@ class Attempts:
             return False
         if isinstance(error, NodeBusy | NobodyListens):
             return True
-        if not isinstance(error, BusUnavailable):
+        if not isinstance(error, BusUnavailable | RateLimited | ServerBusy):
             job.moves += 1
             if job.moves >= self.settings.attempts:
                 return False

@@ -15,7 +15,7 @@ from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.hedges import Hedges
 from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import FallBack, Job, Place, Settle, TakeUp
+from actors.dispatcher.job import FallBack, Job, Place, Refuse, Settle, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
 from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.peers import Peers
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 LOOKED_AT = 16
 """Waiting generations of a model, one of which may overtake those before it."""
+LIMITED_AHEAD = 1024
+"""Generations of each model that are pulled while all its servers ask to be left alone."""
 ROUND_S = 0.005
 """Between two looks at every model's room: a finished generation makes room for other models too."""
 
@@ -161,8 +163,10 @@ class Dispatcher(Actor):
         What is less urgent does not count, or a backlog of batch work would get as much as one of
         interactive work. One of each waits here all the same, for its turn.
         """
-        free, slots = self._placing.room(self._fallbacks.stand_in(model))
-        ahead = self._ahead(slots)
+        served = self._fallbacks.stand_in(model)
+        free, slots = self._placing.room(served)
+        # Who cannot wait for servers that ask to be left alone hears so only here.
+        ahead = LIMITED_AHEAD if self._placing.limited(served) else self._ahead(slots)
         of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
         return [
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
@@ -207,6 +211,7 @@ class Dispatcher(Actor):
             return
         self._attempts.budget.deposit()
         self._tally.count(job.queue.model, job.envelope)
+        job.refusals_before = self._placing.refusals(job.queue.model)
         self._wait(job)
 
     async def on_take_up(self, message: TakeUp) -> None:
@@ -234,6 +239,7 @@ class Dispatcher(Actor):
         job.cancelled = job.cancelled or not so_far.open
         if so_far.writer:
             job.body = handover.continued(job.delivery.message.data, so_far, job.queue.model)
+        job.refusals_before = self._placing.refusals(job.queue.model)
         self._wait(job)
 
     def _wait(self, job: Job) -> None:
@@ -274,6 +280,8 @@ class Dispatcher(Actor):
                 for job in unwanted:
                     self._withdraw(job)
                 continue
+            if self._refused(jobs):
+                continue
             # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
             hurry = len(jobs) > 1 and len(jobs) > self._ahead(self._placing.room(model)[1]) // 2
             started = self._placing.start_one(jobs, hurry=hurry)
@@ -289,6 +297,15 @@ class Dispatcher(Actor):
                 self._withdraw(jobs[0])
         WAITING.set(len(self._waiting))
 
+    def _refused(self, jobs: list[Job]) -> bool:
+        """End the wait of those that servers asking to be left alone will not answer in time."""
+        refused = [(job, error) for job in jobs if (error := self._placing.refusal(job)) is not None]
+        for job, error in refused:
+            self._waiting.remove(job)
+            job.stop_timer()
+            self.me.tell(Refuse(job, error), _trace_only(job))
+        return bool(refused)
+
     def _start(self, job: Job, node: NodeInfo) -> None:
         self._waiting.remove(job)
         job.stop_timer()
@@ -299,7 +316,17 @@ class Dispatcher(Actor):
         """Put it among those that wait for the next of its models, or again for its own."""
         job = message.job
         await self._fallbacks.take(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
+        job.refusals_before = self._placing.refusals(job.queue.model)
         self._wait(job)
+
+    async def on_refuse(self, message: Refuse) -> None:
+        """Let the next of its models answer, or tell its asker what the servers said."""
+        job = message.job
+        if await self._fallbacks.take(job, message.error, waits=False):
+            job.refusals_before = self._placing.refusals(job.queue.model)
+            self._wait(job)
+        elif not job.settled:
+            await self._settle(job, message.error)
 
     async def on_settle(self, message: Settle) -> None:
         """End a generation that runs nowhere."""

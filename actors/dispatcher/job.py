@@ -34,6 +34,8 @@ class Job:
     """What the next node gets instead of the message's body: it goes on from a prefix."""
     moves: int = 0
     """Nodes lost or failed under it."""
+    refusals_before: int = 0
+    """Refusals by servers of its model when it began to wait for that."""
     fallbacks: int = 0
     """Models passed by or tried instead of the one that was asked for."""
     timer: asyncio.TimerHandle | None = None
@@ -86,6 +88,14 @@ class FallBack:
     """Have another model answer `job`: no node of its own is there."""
 
     job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End `job`, or have another model answer it: the servers of its own ask to be left alone."""
+
+    job: Job
+    error: OrchestraError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Container, Sequence
 
@@ -15,11 +16,14 @@ from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.waiting import Waiting as Lines
 from actors.registry import Registry
 from orchestration.errors import (
+    SERVER_LIMITS,
     BackendFailed,
     BusUnavailable,
+    CannotContinue,
     DeadlineExceeded,
     Defect,
     NodeBusy,
+    NoOutput,
     OrchestraError,
     Stopped,
     Unavailable,
@@ -48,7 +52,7 @@ class Outrun(OrchestraError):
 REFUSED_S = 0.1
 """A node that was full against its report is taken for full for so long, unless it reports before."""
 NOBODY: frozenset[str] = frozenset()
-_NOT_ITS_FAULT = (Stopped, BusUnavailable)
+_NOT_ITS_FAULT = (Stopped, BusUnavailable, CannotContinue)
 _ITS_FAULT = (BackendFailed, Unavailable, Defect)
 
 
@@ -182,7 +186,25 @@ class Placing:
             self.chooser.view.refused(node, now)
             asyncio.get_running_loop().call_later(REFUSED_S, self._ask_again, node, job.queue.model)
         needs = needs_of(job)
+        if isinstance(error, SERVER_LIMITS):
+            self.chooser.limited(needs.model, node, error, now, probe=probe)
+            return
         self.chooser.ended(needs.model, node, self._outcome(needs, node, error, seconds), now, probe=probe)
+
+    def refusals(self, model: str) -> int:
+        """How often servers of `model` asked to be left alone until now; for `refusal`."""
+        return self.chooser.refusals.get(model, 0)
+
+    def refusal(self, job: Job) -> OrchestraError | None:
+        """What to tell a generation that waits in vain for servers that ask to be left alone."""
+        if job.queue.model not in self.chooser.refusals:
+            return None
+        left_s = job.envelope.deadline - time.time() if job.envelope.deadline else math.inf
+        return self.chooser.refusal(needs_of(job), time.monotonic(), left_s=left_s, since=job.refusals_before)
+
+    def limited(self, model: str) -> bool:
+        """Whether all servers of `model` ask to be left alone now."""
+        return self.chooser.all_limited(model, time.monotonic())
 
     def offer_again(self, model: str) -> None:
         """A slot became free while the generation that had it goes on elsewhere."""
@@ -202,6 +224,8 @@ class Placing:
             return self.chooser.outcome(needs, node, seconds)
         if isinstance(error, Outrun):
             return Outcome.SLOW
+        if isinstance(error, NoOutput):
+            return Outcome.HUNG
         if isinstance(error, _NOT_ITS_FAULT):
             return Outcome.UNTOLD
         if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry

@@ -4,6 +4,10 @@
        ▲                                             ▲                             │
        └───────────────the probe went well───────────┼──────────the probe failed───┘
 
+One call opens it at once where more are pointless: a call without any output, or one whose server asks to be
+left alone, for as long as that asks. A server that answered others just before has a limit and no outage:
+then the breaker closes again without a probe.
+
 Half-open lets a single call through. It trips however few nodes there are: what waits for a node that
 recovers is better off in the queue than in the next failure. After Nygard, "Release It!", chapter 5; the
 jitter of the dwell keeps many dispatchers from probing at the same moment.
@@ -11,6 +15,7 @@ jitter of the dwell keeps many dispatchers from probing at the same moment.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import StrEnum
 from random import Random
@@ -38,6 +43,11 @@ class BreakerSettings(BaseModel):
     dwell_s: float = Field(default=1, gt=0)
     """Open for so long at first; twice as long after each failed probe."""
     max_dwell_s: float = Field(default=30, gt=0)
+    max_hold_s: float = Field(default=300, gt=0)
+    """A server that asks to be left alone for longer is tried again after this time."""
+    max_refusals: int = Field(default=4, ge=1)
+    """Times in a row that servers may ask to be left alone while one generation waits for them, for each
+    node, before its caller is told."""
     jitter: float = Field(default=0.25, ge=0, lt=1)
     """A dwell is drawn from this share below to this share above."""
 
@@ -48,8 +58,16 @@ class Outcome(StrEnum):
     WELL = "well"
     SLOW = "slow"
     FAILED = "failed"
+    HUNG = "hung"
+    """No output came in time."""
+    LIMITED = "limited"
+    """Its server asked to be left alone."""
     UNTOLD = "untold"
     """The caller's own doing, or a node that was merely busy: says nothing."""
+
+
+_OPENS_AT_ONCE = (Outcome.HUNG, Outcome.LIMITED)
+_BAD = (Outcome.FAILED, Outcome.SLOW, *_OPENS_AT_ONCE)
 
 
 class State(StrEnum):
@@ -69,39 +87,57 @@ class Breaker:
         self._draw = draw
         self._dwell = settings.dwell_s
         self._calls: deque[tuple[float, Outcome]] = deque(maxlen=settings.window_calls)
+        self._well_at = -math.inf
+        self._unprobed = False
+        """Whether it closes by itself when the dwell is over."""
 
     def state(self, now: float) -> State:
-        if not self.until:
+        if not self.until or (self._unprobed and now >= self.until):
             return State.CLOSED
         return State.OPEN if now < self.until else State.HALF_OPEN
 
     def allows(self, now: float) -> bool:
         """Whether one more call may go there."""
-        return not self.until or (now >= self.until and not self.probing)
+        return not self.until or (now >= self.until and (self._unprobed or not self.probing))
 
     def begin(self, now: float) -> bool:
         """A call that `allows` let through begins; True when it is the probe. Give that to `end`."""
-        if not self.until:
+        if self.state(now) is State.CLOSED:
+            self.until, self._unprobed = 0.0, False
             return False
         self.probing = True
         return True
 
-    def end(self, outcome: Outcome, now: float, *, probe: bool) -> None:
-        """The call ended."""
+    def end(self, outcome: Outcome, now: float, *, probe: bool, hold_s: float = 0.0) -> bool:
+        """The call ended; True where that opened it. With `LIMITED` it stays open for `hold_s` at least."""
+        if outcome is Outcome.WELL:
+            self._well_at = now
         if probe:
             self.probing = False
-            if outcome is Outcome.FAILED or outcome is Outcome.SLOW:
+            if outcome in _BAD:
                 self._dwell = min(self._dwell * 2, self.settings.max_dwell_s)
-                self._open(now)
+                self._open(now, hold_s)
             elif outcome is Outcome.WELL:
                 self.until, self._dwell = 0.0, self.settings.dwell_s
                 self._calls.clear()
-            return
-        if self.until or outcome is Outcome.UNTOLD:  # begun before it tripped: only the probe decides
-            return
+            return outcome in _BAD
+        if self.state(now) is not State.CLOSED:  # begun before it tripped: only the probe decides
+            if hold_s:
+                self.until = max(self.until, now + min(hold_s, self.settings.max_hold_s))
+            return False
+        if outcome in _OPENS_AT_ONCE:
+            lately = now - self._well_at < self.settings.window_s
+            self._unprobed = outcome is Outcome.LIMITED and lately
+            self._open(now, hold_s)
+            return True
+        if outcome is Outcome.UNTOLD:
+            return False
         self._calls.append((now, outcome))
-        if outcome is not Outcome.WELL and self._too_many(now):
-            self._open(now)
+        if outcome is Outcome.WELL or not self._too_many(now):
+            return False
+        self._unprobed = False
+        self._open(now)
+        return True
 
     def _too_many(self, now: float) -> bool:
         since = now - self.settings.window_s
@@ -113,7 +149,8 @@ class Breaker:
             recent
         ) or failed + slow >= self.settings.slow_share * len(recent)
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float, hold_s: float = 0.0) -> None:
         jitter = self.settings.jitter
-        self.until = now + self._dwell * self._draw.uniform(1 - jitter, 1 + jitter)
+        dwell_s = self._dwell * self._draw.uniform(1 - jitter, 1 + jitter)
+        self.until = now + max(dwell_s, min(hold_s, self.settings.max_hold_s))
         self._calls.clear()

@@ -18,8 +18,10 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
+from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
 from orchestration.placement.breaker import BreakerSettings, Outcome
+from orchestration.placement.limit import MARGIN_S, Limit
 from orchestration.placement.needs import Needs
 from orchestration.placement.pool import Pool
 from orchestration.placement.replica import Replica
@@ -63,6 +65,9 @@ class Chooser:
         self.random = random or Random()
         self.settings = settings or BreakerSettings()
         self.view = View(self.settings, self.random)
+        self.refusals: dict[str, int] = {}
+        """By model, how often a server that was tried again asked to be left alone. Grows to the number of
+        models that ever were."""
 
     def choose(
         self,
@@ -155,10 +160,64 @@ class Chooser:
         replica = self.view.replicas.get(model, {}).get(node)
         if replica is None:
             return
+        if outcome is Outcome.WELL:
+            replica.limit = None
+        self._end(replica, outcome, now, probe, 0.0)
+
+    def limited(
+        self, model: str, node: str, error: OrchestraError, now: float, *, probe: bool = False
+    ) -> None:
+        """The server behind `node` refused a generation: it asks to be left alone with this model."""
+        replica = self.view.replicas.get(model, {}).get(node)
+        if replica is None:
+            return
+        hold_s = error.retry_after_s or 0.0
+        before = replica.limit
+        if self._end(replica, Outcome.LIMITED, now, probe, hold_s):
+            self.refusals[model] = self.refusals.get(model, 0) + 1
+        # The later of two concurrent refusals may name the shorter wait.
+        until = max(now + hold_s, replica.breaker.until, before.until if before is not None else 0.0)
+        replica.limit = Limit(error, until)
+
+    def _end(self, replica: Replica, outcome: Outcome, now: float, probe: bool, hold_s: float) -> bool:
         before = replica.breaker.until
-        replica.breaker.end(outcome, now, probe=probe)
+        opened = replica.breaker.end(outcome, now, probe=probe, hold_s=hold_s)
         if probe or replica.breaker.until != before:
             self.view.breaker_changed(replica, now)
+        return opened
+
+    def limits(self, needs: Needs, now: float) -> list[Limit]:
+        """What the servers of all replicas that may run this ask for now; nothing where one of them may be
+        used, now or when it has room."""
+        if needs.model not in self.refusals:
+            return []
+        found: list[Limit] = []
+        for replica in self.view.replicas.get(needs.model, {}).values():
+            if replica.misfit(needs):
+                continue
+            if replica.limit is None or replica.limit.until <= now:
+                return []
+            found.append(replica.limit)
+        return found
+
+    def all_limited(self, model: str, now: float) -> bool:
+        """Whether the servers of all replicas ask to be left alone now."""
+        if model not in self.refusals:
+            return False
+        replicas = self.view.replicas.get(model, {}).values()
+        return bool(replicas) and all(each.limit is not None and each.limit.until > now for each in replicas)
+
+    def refusal(self, needs: Needs, now: float, *, left_s: float, since: int) -> OrchestraError | None:
+        """What to tell a generation that waits for servers which all ask to be left alone: for longer than
+        the `left_s` seconds to its deadline, or too often since `refusals` of its model was `since`."""
+        limits = self.limits(needs, now)
+        if not limits:
+            return None
+        soonest = min(limits, key=lambda limit: limit.until)
+        often = self.refusals[needs.model] - since >= self.settings.max_refusals * len(limits)
+        if often or soonest.until - now > left_s - MARGIN_S:
+            return soonest.refusal(now)
+        return None
 
     def outcome(self, needs: Needs, node: str, seconds: float) -> Outcome:
         """Whether a call that took `seconds` was slow, were its answer as long as it may be."""

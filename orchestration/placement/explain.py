@@ -91,6 +91,8 @@ def left_out(replica: Replica, needs: Needs, now: float) -> str:
     if load.silent:
         return "it does not answer"
     breaker = replica.breaker
+    if breaker.state(now) is State.OPEN and replica.limit is not None:
+        return f"its server asked to be left alone: not tried for {breaker.until - now:.1f} s more"
     if breaker.state(now) is State.OPEN:
         return f"it kept failing: not tried for {breaker.until - now:.1f} s more"
     if not breaker.allows(now):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from orchestration.messages import ModelCard, ModelRates, NodeInfo
 from orchestration.placement.breaker import Breaker
+from orchestration.placement.limit import Limit
 from orchestration.placement.needs import TENANT, Needs
 from orchestration.placement.rates import believed
 
@@ -93,6 +94,8 @@ class Replica:
     breaker: Breaker
     barred: bool = False
     """The node's memory is kept for other models now."""
+    limit: Limit | None = None
+    """What its server asked for last, unless it has answered since."""
     rates: ModelRates = field(init=False)
     labels: dict[str, str] = field(init=False)
     tenants: frozenset[str] = field(init=False)

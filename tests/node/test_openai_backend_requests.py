@@ -18,9 +18,10 @@ from orchestration.errors import (
     ContextTooLong,
     InvalidGuide,
     InvalidRequest,
-    NodeBusy,
     OrchestraError,
     PayloadTooLarge,
+    RateLimited,
+    ServerBusy,
     Unavailable,
     UnknownModel,
 )
@@ -188,9 +189,10 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
         (404, {"message": "nope", "code": "model_not_found"}, UnknownModel, "for model 'm'"),
         (404, {"message": "no such page"}, BackendFailed, "no such page"),
         (413, {"message": "big"}, PayloadTooLarge, "big"),
-        (429, {"message": "slow down"}, NodeBusy, "slow down"),
+        (429, {"message": "slow down"}, RateLimited, "slow down"),
         (500, {"message": "x" * 9999}, BackendFailed, "x…$"),
         (503, {"message": "loading"}, Unavailable, "loading"),
+        (529, {"message": "overloaded"}, ServerBusy, "overloaded"),
         (302, {}, BackendFailed, "302"),
     ],
 )
@@ -223,7 +225,16 @@ def test_a_refused_schema_is_an_invalid_guide() -> None:
 
 def test_an_error_in_a_stream_counts_by_its_code() -> None:
     assert type(event_failure(UPSTREAM, {"code": 400, "message": "x"})) is InvalidRequest
-    assert type(event_failure(UPSTREAM, {"code": "429", "message": "x"})) is NodeBusy
+    for error in (
+        {"code": 429},
+        {"code": "429"},
+        {"code": "rate_limit_exceeded"},
+        {"code": None, "type": "rate_limit_error"},
+        {"code": 429, "status": "RESOURCE_EXHAUSTED"},
+    ):
+        assert type(event_failure(UPSTREAM, error | {"message": "x"})) is RateLimited
+    assert type(event_failure(UPSTREAM, {"type": "overloaded_error"})) is ServerBusy
+    assert event_failure(UPSTREAM, {"code": 429, "retry_after": 3}).retry_after_s == 3
     assert type(event_failure(UPSTREAM, "boom")) is BackendFailed
 
 
@@ -231,33 +242,66 @@ def test_the_key_is_in_no_repr() -> None:
     assert "sk-secret" not in repr(UPSTREAM)
 
 
-def test_retry_after_is_read_in_all_its_shapes() -> None:
+def test_the_wait_that_an_upstream_asks_for_is_read_in_all_its_shapes() -> None:
     now = 1_000_000_000.0
-    assert retry_after_s({"Retry-After": "7"}, now) == 7
-    assert retry_after_s({"retry-after-ms": "1500", "Retry-After": "2"}, now) == 1.5
-    assert retry_after_s({"Retry-After": formatdate(now + 30, usegmt=True)}, now) == pytest.approx(30)
-    assert retry_after_s({"Retry-After": formatdate(now - 30, usegmt=True)}, now) == 0
-    for value in ("soon", "nan", "inf", "1e300", ""):
+    for headers, seconds in (
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after-ms": "1500", "Retry-After": "2"}, 1.5),
+        ({"Retry-After": formatdate(now + 30, usegmt=True)}, 30),
+        ({"Retry-After": formatdate(now - 30, usegmt=True)}, 0),
+        ({"Retry-After": formatdate(now + 30), "Date": formatdate(now + 20)}, 10),
+        ({"Retry-After": "1m30s"}, 90),
+        ({"Retry-After": "-5"}, 0),
+        ({"Retry-After": "1e300"}, 1e9),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1e9),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, 0.02),
+    ):
+        assert retry_after_s(headers, now) == pytest.approx(seconds)
+    for value in ("soon", "nan", "inf", "", "Fri, 99 Foo 2026", "5 apples"):
         assert retry_after_s({"Retry-After": value}, now) is None
+    assert (
+        retry_after_s({"x-ratelimit-remaining-tokens": "9", "x-ratelimit-reset-tokens": "6m0s"}, now) is None
+    )
     assert retry_after_s({}, now) is None
 
 
-def test_holding_off_ends_at_its_moment() -> None:
+def test_a_wait_named_in_words_counts_too() -> None:
+    said = b'{"error": {"message": "Limit reached. Please try again in 1m2.5s. Visit us."}}'
+    assert failure(UPSTREAM, 429, said).retry_after_s == 62.5
+
+
+def test_holding_off_from_a_model_ends_at_its_moment_and_leaves_its_neighbours_alone() -> None:
     now = 100.0
-    hold_off = HoldOff("host", 60, clock=lambda: now)
-    hold_off.check()
-    hold_off.begin(429, 10)
-    hold_off.begin(503, 5)  # a shorter wish changes nothing
+    hold_off = HoldOff(60, clock=lambda: now)
+    hold_off.begin("m", RateLimited("slow down", retry_after_s=10))
+    hold_off.begin("m", ServerBusy("busy", retry_after_s=5))  # a shorter wish changes nothing
+    hold_off.check("other")
     now = 104.0
-    with pytest.raises(NodeBusy) as caught:
-        hold_off.check()
+    with pytest.raises(RateLimited, match="slow down") as caught:
+        hold_off.check("m")
     assert caught.value.retry_after_s == 6
     now = 110.0
-    hold_off.check()
-    hold_off.begin(503, 1e6)
-    with pytest.raises(Unavailable) as refused:
-        hold_off.check()
-    assert refused.value.retry_after_s == 60
+    hold_off.check("m")
+    hold_off.begin("m", ServerBusy("busy", retry_after_s=1e6))
+    with pytest.raises(ServerBusy) as refused:
+        hold_off.check("m")
+    assert refused.value.retry_after_s == 1e6
+    now = 170.0  # yet not longer than it may be held
+    hold_off.check("m")
+
+
+def test_a_server_that_refuses_several_models_and_answers_none_is_held_off_as_a_whole() -> None:
+    now = 100.0
+    hold_off = HoldOff(60, clock=lambda: now)
+    for name in "abc":
+        hold_off.check("d")
+        hold_off.begin(name, RateLimited(f"no {name}", retry_after_s=20))
+    with pytest.raises(RateLimited):
+        hold_off.check("d")
+    now = 101.0
+    hold_off.answered()
+    hold_off.check("d")
 
 
 BEGUN = {"prefix": "Once upon", "prefix_tokens": 2}

@@ -130,3 +130,33 @@ def test_whatever_happens_at_most_one_probe_is_out_and_an_open_one_lets_in_again
             out = False
         else:
             assert now < breaker.until <= now + SETTINGS.max_dwell_s * (1 + SETTINGS.jitter)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.HUNG, Outcome.LIMITED])
+def test_a_hung_call_and_a_servers_limit_open_it_at_once_and_longer_each_time(outcome: Outcome) -> None:
+    breaker, now = Breaker(SETTINGS, Random(1)), 0.0
+    for dwell in (1, 2, 4, 8, 8):
+        assert breaker.end(outcome, now, probe=breaker.begin(now))
+        assert dwell * 0.75 <= breaker.until - now <= dwell * 1.25
+        assert not breaker.allows(breaker.until - 0.01)
+        now = breaker.until
+        assert breaker.state(now) is State.HALF_OPEN
+
+
+def test_it_stays_open_for_as_long_as_a_server_asks_up_to_a_limit() -> None:
+    breaker = Breaker(SETTINGS, Random(1))
+    breaker.end(Outcome.LIMITED, 0.0, probe=False, hold_s=40)
+    assert 40 <= breaker.until <= 42
+    breaker.end(Outcome.LIMITED, 1.0, probe=False, hold_s=50)  # of a call that was begun before
+    assert breaker.until == 51
+    breaker.end(Outcome.LIMITED, 1.0, probe=False, hold_s=1e9)
+    assert breaker.until == 1 + SETTINGS.max_hold_s
+
+
+def test_after_a_limit_of_a_server_that_answers_others_no_probe_is_needed() -> None:
+    breaker = Breaker(SETTINGS, Random(1))
+    breaker.end(Outcome.WELL, 0.0, probe=False)
+    breaker.end(Outcome.LIMITED, 1.0, probe=False)
+    assert not breaker.allows(1.5)
+    assert [breaker.begin(3.0) for _ in range(3)] == [False] * 3
+    assert breaker.state(3.0) is State.CLOSED

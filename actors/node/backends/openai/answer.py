@@ -8,7 +8,7 @@ import time
 from aiohttp import ClientError, ClientResponse
 
 from actors.node.backends.openai.failures import Upstream, failure
-from actors.node.backends.openai.hold_off import HoldOff, retry_after_s
+from actors.node.backends.openai.hold_off import retry_after_s
 from actors.node.backends.openai.settings import OpenAISettings
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation
@@ -46,16 +46,12 @@ class Answer:
         """False for one JSON object; a server that says nothing is believed to stream."""
         return not self._response.headers.get("Content-Type", "").startswith("application/json")
 
-    async def check(self, generation: Generation | None, hold_off: HoldOff) -> None:
-        """Raises what `failure` makes of a status that is no success, and begins to hold off if asked."""
+    async def check(self, generation: Generation | None) -> None:
+        """Raises what `failure` makes of a status that is no success."""
         status = self._response.status
         if 200 <= status < 300:
             return
-        wait_s = None
-        if status in (429, 503):
-            wait_s = retry_after_s(self._response.headers, time.time())
-            if wait_s:
-                hold_off.begin(status, wait_s)
+        wait_s = retry_after_s(self._response.headers, time.time())
         body = b""
         try:
             async with asyncio.timeout(_ERROR_TIMEOUT_S):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import psutil
 from yarl import URL
@@ -15,12 +16,13 @@ from yarl import URL
 from actors.node.backends.base import Backend, Embeddings, Finish, Output
 from actors.node.backends.openai.connection import Connection
 from actors.node.backends.openai.failures import Upstream
+from actors.node.backends.openai.hold_off import HoldOff
 from actors.node.backends.openai.models import cards, listed
 from actors.node.backends.openai.reader import AnswerReader, read_embeddings
 from actors.node.backends.openai.requests import embedding_body, generation_body
 from actors.node.backends.openai.settings import OpenAISettings
 from actors.node.backends.openai.sse import SseParser
-from orchestration.errors import BackendFailed, UnknownModel
+from orchestration.errors import SERVER_LIMITS, BackendFailed, UnknownModel
 from orchestration.messages import Generation, Hardware, ModelCard, Usage
 
 _DONE = b"[DONE]"
@@ -42,6 +44,7 @@ class OpenAIBackend(Backend):
         self._models_url = URL(f"{settings.base_url}/models")
         self._served: dict[str, tuple[str, ModelCard]] = {}
         self._connection: Connection | None = None
+        self._hold_off = HoldOff(settings.max_hold_off_s)
 
     def __repr__(self) -> str:
         return f"OpenAIBackend(base_url={self._settings.base_url!r}, models={sorted(self._served)})"
@@ -87,10 +90,16 @@ class OpenAIBackend(Backend):
     def slots(self) -> int:
         return self._settings.slots
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
-        if generation.kind == "embedding":
-            return self._embed(generation)
-        return self._stream(generation)
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        outputs = self._embed(generation) if generation.kind == "embedding" else self._stream(generation)
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        except SERVER_LIMITS as error:
+            self._hold_off.begin(generation.model, error)
+            raise
+        self._hold_off.answered()
 
     async def _stream(self, generation: Generation) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)
@@ -155,7 +164,7 @@ class OpenAIBackend(Backend):
         served = self._served.get(generation.model)
         if served is None:
             raise UnknownModel.of(generation.model, list(self._served))
-        self._connection.hold_off.check()
+        self._hold_off.check(generation.model)
         return self._connection, served[0]
 
 

@@ -1,4 +1,4 @@
-"""The connections to one upstream: a bounded pool, and the moment until which it must be left alone."""
+"""The connections to one upstream, a bounded pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from yarl import URL
 
 from actors.node.backends.openai.answer import Answer
 from actors.node.backends.openai.failures import Upstream
-from actors.node.backends.openai.hold_off import HoldOff
 from actors.node.backends.openai.settings import OpenAISettings
 from orchestration.errors import BackendFailed, Unavailable
 from orchestration.messages import Generation
@@ -34,7 +33,6 @@ class Connection:
 
     def __init__(self, settings: OpenAISettings, upstream: Upstream) -> None:
         self.upstream = upstream
-        self.hold_off = HoldOff(settings.host, settings.max_hold_off_s)
         self._settings = settings
         headers = {
             "Content-Type": "application/json",
@@ -61,7 +59,7 @@ class Connection:
         try:
             if answer.status in (404, 405, 501):
                 return None
-            await answer.check(None, self.hold_off)
+            await answer.check(None)
             return await answer.whole()
         finally:
             answer.close()
@@ -74,7 +72,7 @@ class Connection:
         """
         answer = await self._send("POST", url, body)
         try:
-            await answer.check(generation, self.hold_off)
+            await answer.check(generation)
         except BaseException:
             answer.close()
             raise

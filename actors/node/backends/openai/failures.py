@@ -6,14 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from actors.node.backends.openai.hold_off import asked_in_words
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
     InvalidGuide,
     InvalidRequest,
-    NodeBusy,
     OrchestraError,
     PayloadTooLarge,
+    RateLimited,
+    ServerBusy,
     Unavailable,
     UnknownModel,
 )
@@ -21,6 +23,21 @@ from orchestration.messages import Generation
 
 _MAX_TEXT = 300
 _CONTEXT_SIGNS = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context size")
+OVERLOADED = 529
+"""The status that Anthropic and those who speak like it use where others say 503."""
+_WORDS = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "rate_limit": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "overloaded_error": OVERLOADED,
+    "overloaded": OVERLOADED,
+    "server_overloaded": OVERLOADED,
+    "engine_overloaded": OVERLOADED,
+}
 _GUIDE_SIGNS = ("schema", "grammar", "response_format", "guided", "structured", "regex")
 
 
@@ -63,9 +80,11 @@ def failure(
         )
         return BackendFailed(f"{said} (key from {where})" if upstream.api_key_env else f"{said} ({where})")
     if status == 429:
-        return NodeBusy(said, retry_after_s=retry_after_s)
+        return RateLimited(said, retry_after_s=retry_after_s or asked_in_words(text))
+    if status == OVERLOADED or (status == 503 and retry_after_s is not None):
+        return ServerBusy(said, retry_after_s=retry_after_s)
     if status == 503:
-        return Unavailable(said, retry_after_s=retry_after_s)
+        return Unavailable(said)
     if status == 413:
         return PayloadTooLarge(said)
     if status == 404 and generation is not None and _about_model(detail, text):
@@ -76,12 +95,25 @@ def failure(
 
 
 def event_failure(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
-    """The error for an error object inside a stream. Its `code` counts if it is an HTTP status."""
-    code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, str) and code.isdecimal():
-        code = int(code)
-    status = code if isinstance(code, int) and 400 <= code <= 599 else 502
-    return failure(upstream, status, json.dumps({"error": error}).encode(), generation=generation)
+    """The error for an error object inside a stream. Its `code`, `status` or `type` says what HTTP status it
+    stands for, as that number or as a word of OpenAI, Anthropic or Google."""
+    said = [_field(error, name) for name in ("code", "status", "status_code", "type")]
+    status = next((status for each in said if (status := _status(each))), 502)
+    answer = json.dumps({"error": error}).encode()
+    return failure(
+        upstream, status, answer, generation=generation, retry_after_s=_seconds(_field(error, "retry_after"))
+    )
+
+
+def _status(said: Any) -> int:
+    """The HTTP status that a code means, 0 for none."""
+    if isinstance(said, str):
+        said = int(said) if said.isdecimal() and len(said) == 3 else _WORDS.get(said.lower(), 0)
+    return said if isinstance(said, int) and 400 <= said <= 599 else 0
+
+
+def _seconds(said: Any) -> float | None:
+    return float(said) if isinstance(said, int | float) and 0 <= said < 1e9 else None
 
 
 def _bad_request(said: str, detail: Any, generation: Generation | None) -> OrchestraError:

@@ -52,8 +52,9 @@ class AnswerReader:
             raise self._malformed("an event that is not JSON", data) from error
         if not isinstance(event, dict):
             raise self._malformed("an event that is not a JSON object", data)
-        if event.get("error"):
-            raise event_failure(self._upstream, event["error"], self._generation)
+        failed = event if event.get("object") == "error" else event.get("error")
+        if failed:
+            raise event_failure(self._upstream, failed, self._generation)
         if event.get("usage"):
             self._usage = read_usage(event["usage"])
         choices = event.get("choices")
