@@ -22,6 +22,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import stored
 from actors.runtime.streams import RETIRED
 from actors.runtime.subjects import GenerationQueue, RunQueue, StreamAddress
+from actors.runtime.withdrawals import Withdrawals
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
@@ -63,6 +64,7 @@ class Asker:
         self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscriptions: list[Subscription] = []
         self._outage: asyncio.TimerHandle | None = None
+        self._withdrawals = Withdrawals(bus)
 
     async def start(self) -> None:
         self._subscriptions = [
@@ -81,6 +83,7 @@ class Asker:
             self.bus.on_reconnect.remove(self._reconnected)
         if self._outage is not None:
             self._outage.cancel()
+        await self._withdrawals.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
 
@@ -135,6 +138,8 @@ class Asker:
             self._open.pop(work_id, None)
             if not ended and not opened.refused:
                 self._cancel(work_id)
+                if opened.queued:
+                    self._withdrawals.add(opened.receipt)
 
     async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
         headers = envelope.headers()
@@ -162,7 +167,7 @@ class Asker:
                 raise BusUnavailable("no stream takes the request; were the streams declared?")
             if b'"error"' in reply.data:  # nothing else in it is needed
                 stored("of the request", reply)
-            opened.accepted = True
+            opened.accepted, opened.receipt = True, reply.data
         except OrchestraError as error:
             opened.refused = True
             opened.fail(error)
@@ -217,6 +222,7 @@ class Asker:
             self._outage = None
         for _ in range(len(self._orphans)):
             self._cancel(self._orphans.popleft())
+        self._withdrawals.resume()
         self._catch_up()
         # Once more for writers that come back a moment later.
         asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)

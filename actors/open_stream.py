@@ -51,6 +51,8 @@ class OpenStream:
         """By the queue: there is nothing to cancel."""
         self.accepted = False
         """By the queue, or by a node that writes: it survives the loss of a connection."""
+        self.receipt = b""
+        """The queue's acknowledgement."""
         self.acceptance: asyncio.TimerHandle | None = None
         """Runs when it should be accepted."""
         self._expected = 0
@@ -65,6 +67,11 @@ class OpenStream:
         self._silence: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
+
+    @property
+    def queued(self) -> bool:
+        """Whether it may be in its queue still: nobody has written any of it."""
+        return bool(self.receipt) and self._writer is None
 
     def put(self, message: Message) -> bool:
         """Take an event; False when its writer was given up, and should stop."""

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.agents.chronicle import Chronicle
-from actors.agents.metrics import RUNS_AT_WORK
+from actors.agents.metrics import RUNS, RUNS_AT_WORK, pattern_label
 from actors.agents.run_sink import JobSink, RunSink
 from actors.agents.settings import AgentsSettings
 from actors.asker import ID_HEADER
@@ -99,7 +99,7 @@ class Intake:
         try:
             run = Run.model_validate_json(delivery.message.data)
         except ValidationError as error:
-            self._later(self._refuse(delivery, run_id, invalid(error)))
+            self._later(priority, self._refuse(delivery, run_id, invalid(error)))
             return
         present = self.open.get(run.id)
         if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
@@ -108,8 +108,10 @@ class Intake:
         envelope = Envelope.from_headers(delivery.message.headers)
         if is_job(run.id):
             self._pulled_job(priority, delivery, run, envelope)
-        elif delivery.attempt > 1 and run.id not in self._cancels:
-            self._later(self._take_up(priority, delivery, run, envelope))
+        elif run.id in self._cancels:
+            self._drop(delivery, run)
+        elif delivery.attempt > 1:
+            self._later(priority, self._take_up(priority, delivery, run, envelope))
         else:
             self._begin(priority, RunSink(self, delivery, run, envelope))
 
@@ -138,18 +140,27 @@ class Intake:
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
         sink = JobSink(self, delivery, run, timed)
         self._count(priority, sink)
-        self._later(sink.begin())
+        self._later(priority, sink.begin())
+
+    def _drop(self, delivery: Delivery, run: Run) -> None:
+        """Acknowledge a run that was cancelled before it began, at once: others may wait behind hundreds."""
+        self._cancels.forget(run.id)
+        RUNS.labels(pattern_label(run.pattern, self.catalogue), Cancelled.code).inc()
+        try:
+            delivery.settle(b"+ACK")
+        except OrchestraError as error:
+            log.debug("cancelled run %s comes again: %s", run.id, error)
 
     def _begin(self, priority: Priority, sink: RunSink) -> None:
         if sink.pulled.run.id in self._cancels:
-            self._later(sink.failed(Cancelled("the caller left")))
+            self._later(priority, sink.failed(Cancelled("the caller left")))
             return
         try:
             sink.work = self.ref.deliver(sink.pulled, sink, sink.pulled.envelope)
         except OrchestraError as error:
             log.warning("run %s goes back to the queue: %s", sink.pulled.run.id, error)
             sink.pulled.writer.close()
-            self._later(sink.delivery.nak(1))
+            self._later(priority, sink.delivery.nak(1))
             return
         self._count(priority, sink)
 
@@ -188,17 +199,20 @@ class Intake:
         await bury_delivery(sink.delivery, error)
         await sink.failed(error)
 
-    def _later(self, settle: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(settle))
+    def _later(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(priority, settle))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    @staticmethod
-    async def _settle(settle: Coroutine[Any, Any, None]) -> None:
+    async def _settle(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
         try:
             await settle
         except OrchestraError as error:
             log.warning("a run could not be settled, and will be delivered again: %s", error)
+        except Exception:  # the one that began it is long gone: nobody else would say so
+            log.exception("a run could not be settled, and will be delivered again")
+        finally:
+            self._want(priority)
 
     def _cancel(self, run_id: str) -> bool:
         sink = self.open.get(run_id)

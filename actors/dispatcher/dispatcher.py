@@ -15,7 +15,7 @@ from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.hedges import Hedges
 from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import FallBack, Job, Place, Refuse, Settle, TakeUp
+from actors.dispatcher.job import FallBack, Job, Place, Refuse, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
 from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.peers import Peers
@@ -204,9 +204,11 @@ class Dispatcher(Actor):
             present.delivery = delivery
             return
         self._jobs[job.id] = job
-        if job.id in self._cancels:
-            job.cancelled = True
-        if delivery.attempt > 1 and not job.cancelled:
+        job.cancelled = job.id in self._cancels
+        if job.cancelled or job.expired:  # in bulk: its place in the queue and here is free at once
+            self._end_unplaced(job)
+            return
+        if delivery.attempt > 1:
             self.me.tell(TakeUp(job), _trace_only(job))
             return
         self._attempts.budget.deposit()
@@ -222,7 +224,7 @@ class Dispatcher(Actor):
         """
         job = message.job
         if job.delivery.attempt > self.settings.deliveries:
-            await self._settle(job, await handover.given_up(job))
+            self._settle(job, await handover.given_up(job))
             return
         try:
             so_far = await how_far(self.bus, job.id, quiet_s=self.settings.takeover_quiet_s)
@@ -258,12 +260,16 @@ class Dispatcher(Actor):
             job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
 
     def _withdraw(self, job: Job) -> None:
-        """Settle a job that is on no node and that nobody wants any more."""
+        """Settle a job that is on no node and that nobody wants any more; another may come in its place."""
         job.stop_timer()
         self._waiting.remove(job)
         if job.settled:
             return
-        job.settled = True
+        self._end_unplaced(job)
+        if not self._leaving:
+            self._queues.ask_for(job.queue.model, self._room)
+
+    def _end_unplaced(self, job: Job) -> None:
         error: OrchestraError
         if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
@@ -271,7 +277,7 @@ class Dispatcher(Actor):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
             error = NoNode(f"no live node serves {job.queue.model!r}{self._placing.wanted(job)}")
-        self.me.tell(Settle(job, error), _trace_only(job))
+        self._settle(job, error)
 
     def _place(self, model: str) -> None:
         """Start waiting generations of `model` while a node has room; settle those nobody wants."""
@@ -326,11 +332,8 @@ class Dispatcher(Actor):
             job.refusals_before = self._placing.refusals(job.queue.model)
             self._wait(job)
         elif not job.settled:
-            await self._settle(job, message.error)
-
-    async def on_settle(self, message: Settle) -> None:
-        """End a generation that runs nowhere."""
-        await self._settle(message.job, message.error)
+            self._settle(job, message.error)
+            self._room_again(job.queue.model)
 
     async def on_place(self, message: Place) -> None:
         """Send the generation to its node, on to the next one when that fails or dies, and settle."""
@@ -340,7 +343,7 @@ class Dispatcher(Actor):
             error, waits = await self._attempts.run(job, message.node)
         except asyncio.CancelledError:
             self._calls.stop(job)
-            await self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
+            self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
             return
         if await self._fallbacks.take(job, error, waits=waits):
             self._wait(job)
@@ -350,7 +353,7 @@ class Dispatcher(Actor):
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._wait, job)
             return
-        await self._settle(job, error)
+        self._settle(job, error)
         self._room_again(job.queue.model)
 
     def _room_again(self, model: str) -> None:
@@ -361,7 +364,7 @@ class Dispatcher(Actor):
         if self._queues.models > 1:
             self._view_changed.set()
 
-    async def _settle(self, job: Job, error: OrchestraError | None) -> None:
+    def _settle(self, job: Job, error: OrchestraError | None) -> None:
         """Tell the asker of an error nobody else has told it, and acknowledge the message."""
         job.settled = True
         job.stop_timer()

@@ -103,11 +103,3 @@ class TakeUp:
     """Find out what has become of `job`, which another dispatcher had before."""
 
     job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """End `job` without running it."""
-
-    job: Job
-    error: OrchestraError

@@ -18,7 +18,7 @@ from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobStatus
 from actors.jobs.stored import StoredMessage
 from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import TRACE
-from actors.runtime.jetstream import Delivery, enqueue
+from actors.runtime.jetstream import Delivery, delete, enqueue
 from actors.runtime.subjects import encode_token
 from actors.runtime.telemetry import trace_id
 from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
@@ -143,7 +143,7 @@ class Graveyard:
 
     async def drop(self, number: int) -> None:
         """Raises `NoSuchJob`."""
-        if not await stored.delete(self.bus, STREAM, number):
+        if not await delete(self.bus, STREAM, number):
             raise NoSuchJob(f"no dead letter {number}")
 
     async def retry(self, number: int) -> str:
@@ -167,7 +167,7 @@ class Graveyard:
         if letter.message.header(TRACE):
             headers[TRACE] = letter.message.header(TRACE)
         await enqueue(self.bus, letter.subject, letter.message.data, headers)
-        await stored.delete(self.bus, STREAM, number)
+        await delete(self.bus, STREAM, number)
         return letter.id
 
     @staticmethod

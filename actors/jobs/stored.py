@@ -91,13 +91,6 @@ async def at(bus: Bus, stream: str, sequence: int) -> StoredMessage | None:
     return None if message.status else StoredMessage(sequence, message)
 
 
-async def delete(bus: Bus, stream: str, sequence: int) -> bool:
-    """Remove one message; whether it was there."""
-    body = json.dumps({"seq": sequence, "no_erase": True}).encode()
-    answer = json.loads((await bus.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", body)).data)
-    return bool(answer.get("success"))
-
-
 async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMessage]:
     """Messages with sequences from `start` up to, not including, `end`: one request, many replies."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

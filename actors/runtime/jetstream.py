@@ -27,6 +27,9 @@ WRONG_LAST_SEQUENCE = {10071, 10164}
 PULL_EXPIRES_S = 10.0
 """A server that dies takes the requests with it that it had: then they are made anew 5 s after this."""
 REFUSED_PAUSE_S = 0.5
+MAX_EXTRA = 64
+"""Messages asked for beyond the room while what comes takes up none, as after hundreds of callers have left:
+one at a time would be a round trip each. So many too many may come where wanted work lies behind them."""
 
 
 async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, timeout: float = 5) -> int:
@@ -51,12 +54,21 @@ def stored(subject: str, reply: Message) -> int:
     raise Defect(f"JetStream refused {subject}: {problem.get('description', problem)}")
 
 
+async def delete(bus: Bus, stream: str, sequence: int) -> bool:
+    """Remove one message; whether it was there."""
+    body = json.dumps({"seq": sequence, "no_erase": True}).encode()
+    answer = json.loads((await bus.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", body)).data)
+    return bool(answer.get("success"))
+
+
 @dataclass(slots=True)
 class Delivery:
     """One pulled message and the ways to settle it."""
 
     bus: Bus
     message: Message
+    over: bool = False
+    """Whether it is off the queue."""
 
     @property
     def attempt(self) -> int:
@@ -77,6 +89,7 @@ class Delivery:
     def settle(self, verb: bytes) -> None:
         """Say `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""
         self.bus.post(self.message.reply, verb)
+        self.over = self.over or verb.startswith((b"+ACK", b"+TERM"))
 
     async def ack(self) -> None:
         self.settle(b"+ACK")
@@ -99,8 +112,10 @@ class Puller:
     """Pulls from one durable consumer as much as `want` allows.
 
     `outstanding` is what the server was asked for and has not sent. Call `want` whenever the room
-    changes; each delivery takes up room by itself, and a puller asks anew on its own only for room that is
-    left when a request ends, so that no more comes than was wanted.
+    changes. Each delivery takes up room by itself, unless `deliver` has taken it off the queue when it
+    returns: then the puller asks for the next at once, and for more at a time the more such come. Else it
+    asks anew on its own only for room that is left when a request ends, so that no more comes than was
+    wanted.
 
     `missing` is set when the server knows no such consumer: it was deleted, or its stream was. Make it
     again and call `want`.
@@ -114,6 +129,8 @@ class Puller:
         self.outstanding = 0
         self.room = 0
         self.missing = False
+        self._extra = 0
+        """Deliveries in a row that took up no room."""
         self._subscription: Subscription | None = None
         self._asked_at = 0.0
         self._again: asyncio.TimerHandle | None = None
@@ -140,8 +157,9 @@ class Puller:
         now = time.monotonic()
         if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
             self.outstanding = 0  # its end was lost
-        missing = room - self.outstanding
-        if missing > 0 and missing * 2 >= room and self._again is None and not self._stopping:
+        wanted = room + self._extra if room else 0
+        missing = wanted - self.outstanding
+        if missing > 0 and missing * 2 >= wanted and self._again is None and not self._stopping:
             self._ask(missing, now)
 
     def _ask(self, batch: int, now: float) -> None:
@@ -158,12 +176,7 @@ class Puller:
         if not status:
             self.missing = False
             self.outstanding = max(0, self.outstanding - 1)
-            self.room = max(0, self.room - 1)
-            if self._stopping:
-                with suppress(BusUnavailable):  # it comes back after its ack_wait
-                    Delivery(self.bus, message).settle(b"-NAK")
-            else:
-                self.deliver(Delivery(self.bus, message))
+            self._taken(Delivery(self.bus, message))
         elif status == "408":  # the request ended; what it still asked for is in the header
             pending = message.header("Nats-Pending-Messages")
             self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
@@ -174,6 +187,19 @@ class Puller:
             self.missing = status == "503" or "deleted" in description.lower()
             log.debug("pull on %s: %s %s", self.subject, status, description)
             self._pause()
+
+    def _taken(self, delivery: Delivery) -> None:
+        if self._stopping:
+            with suppress(BusUnavailable):  # it comes back after its ack_wait
+                delivery.settle(b"-NAK")
+            return
+        self.room = max(0, self.room - 1)
+        self.deliver(delivery)
+        if delivery.over:
+            self._extra = min(MAX_EXTRA, self._extra + 1)
+            self.want(self.room + 1)
+        else:
+            self._extra = 0
 
     def _pause(self) -> None:
         """Ask again after a while: the server refused, and would refuse again at once."""
@@ -189,4 +215,4 @@ class Puller:
         self.want(self.room)
 
 
-__all__ = ["WRONG_LAST_SEQUENCE", "Delivery", "Puller", "enqueue", "stored"]
+__all__ = ["WRONG_LAST_SEQUENCE", "Delivery", "Puller", "delete", "enqueue", "stored"]

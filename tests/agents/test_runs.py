@@ -227,6 +227,31 @@ async def test_a_run_taken_back_while_it_waits_is_never_performed(nats: RunningN
         assert running.node.describe().running == 0
 
 
+@pytest.mark.parametrize("deleted", [True, False], ids=["by who left", "by the coordinator"])
+async def test_callers_that_leave_make_room_for_the_next_run_at_once(
+    nats: RunningNats, deleted: bool
+) -> None:
+    settings = AgentsSettings(concurrency=1, drain_timeout_s=5, keep_alive_s=3600)
+    async with cluster(nats.url, echo(speed=20.0), settings) as running:
+        if not deleted:
+            running.asker._withdrawals.add = lambda receipt: None  # type: ignore[method-assign]
+        long = make_run(running.asker, "single", "word " * 1_000)
+        first = asyncio.ensure_future(perform(running.asker, long))
+        await eventually(lambda: running.node.describe().running == 1)
+        others = [
+            asyncio.ensure_future(perform(running.asker, make_run(running.asker, "single")))
+            for _ in range(100)
+        ]
+        await until_queued(running.bus, 101)
+        for other in others:
+            other.cancel()
+        if deleted:
+            await until_queued(running.bus, 1)
+        first.cancel()
+        text, _, _ = await perform(running.asker, make_run(running.asker, "single", "the next"))
+        assert text == "the next"
+
+
 async def test_a_deadline_reaches_the_node_and_ends_the_run(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(first_token_s=3600.0)) as running:
         with pytest.raises(DeadlineExceeded):

@@ -28,6 +28,7 @@ FIGURES = {
     "analysis": "the analysis of a query: accuracy against keywords, time against its limit and MiniLM",
     "cache": "a kept answer against one that has to be made: requests a second and p99",
     "failover": "a killed node: time until its stream goes on; a client that leaves: time until the stop",
+    "left_callers": "200 to 5,000 callers that leave: how long the next one waits",
     "grouping": "two to four models on a node that holds one: swaps and time, by turns and as they arrive",
     "warming": "time to the first token from a cold and from a warmed model, and the share of cold starts",
     "hedging": "time to the first token with a second node for late ones and without, and what it adds",

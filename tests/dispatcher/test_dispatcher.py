@@ -8,13 +8,12 @@ from prometheus_client import REGISTRY
 
 from actors.asker import ID_HEADER
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.dispatcher.job import Settle
+from actors.dispatcher.job import TakeUp
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import enqueue
 from actors.runtime.subjects import GenerationQueue
 from orchestration.errors import (
     BackendFailed,
-    Cancelled,
     DeadlineExceeded,
     InvalidRequest,
     NoNode,
@@ -173,7 +172,7 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     first = await stage.dispatcher()
     asked = asyncio.ensure_future(stage.ask(stage.generation("before", tokens=25)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    first.me.tell(Settle(None, Cancelled("a defect")))  # type: ignore[arg-type]
+    first.me.tell(TakeUp(None))  # type: ignore[arg-type]
     await eventually(lambda: first.me.cell.actor is not first and first.me.cell.state == "running")
     second = first.me.cell.actor
     assert isinstance(second, Dispatcher)
@@ -233,6 +232,82 @@ async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: S
     await eventually(lambda: len(dispatcher._waiting) == 1 and len(dispatcher._jobs) == 2, within_s=0.5)
     await asyncio.gather(busy, first)
     await stage.settled(dispatcher)
+
+
+async def leave_behind(stage: Stage, count: int, first: asyncio.Future[tuple[str, Ended]]) -> None:
+    """So many ask after the first, and leave when all are in the queue."""
+    asked = [asyncio.ensure_future(stage.ask(stage.generation())) for _ in range(count)]
+
+    async def queued() -> bool:
+        return await stage.queued() == count + 1
+
+    await eventually(queued)
+    assert not first.done()
+    for each in asked:
+        each.cancel()
+    await asyncio.wait(asked)
+
+
+async def test_callers_that_leave_leave_nothing_in_the_queue_while_all_nodes_are_busy(stage: Stage) -> None:
+    await stage.node(slots=1, speed=5)
+    dispatcher = await stage.dispatcher()
+    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
+    await leave_behind(stage, 300, busy)
+
+    async def only_the_first() -> bool:
+        return await stage.queued() == 1
+
+    await eventually(only_the_first)
+    busy.cancel()
+    await stage.settled(dispatcher)
+
+
+async def test_callers_that_leave_make_room_for_the_next_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.asker._withdrawals, "add", lambda receipt: None)  # as after the asker's death
+    await stage.node(slots=1, speed=5)
+    dispatcher = await stage.dispatcher()
+    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    for loop in dispatcher._loops:  # what is looked after from time to time would come too late
+        loop.cancel()
+    await leave_behind(stage, 300, busy)
+    busy.cancel()
+    text, _ = await stage.ask(stage.generation("the next"))
+    assert text == "the next"
+    await stage.settled(dispatcher)
+
+
+async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.asker, "_cancel", lambda work_id: None)  # as of a gateway that was killed
+    monkeypatch.setattr(stage.asker._withdrawals, "add", lambda receipt: None)
+    asked = [asyncio.ensure_future(stage.ask(stage.generation(), within_s=0.2)) for _ in range(100)]
+    await asyncio.wait(asked)
+    assert all(isinstance(each.exception(), DeadlineExceeded) for each in asked)
+    await stage.node(slots=1)
+    dispatcher = await stage.dispatcher()
+    text, _ = await stage.ask(stage.generation("the next"))
+    assert text == "the next"
+    await stage.settled(dispatcher)
+
+
+async def test_callers_that_leave_a_model_that_nobody_serves_leave_no_queue_behind(stage: Stage) -> None:
+    asked = [asyncio.ensure_future(stage.ask(stage.generation())) for _ in range(50)]
+
+    async def queued() -> bool:
+        return await stage.queued() == 50
+
+    await eventually(queued)
+    for each in asked:
+        each.cancel()
+
+    async def empty() -> bool:
+        return not await stage.queued()
+
+    await eventually(empty)
 
 
 async def test_a_generation_cancelled_at_work_stops_on_its_node(stage: Stage) -> None:

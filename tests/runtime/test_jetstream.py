@@ -60,6 +60,29 @@ async def test_no_more_is_delivered_than_was_wanted(bus: Bus, queue: str) -> Non
     await puller.stop()
 
 
+async def test_what_is_acknowledged_as_it_comes_takes_no_room_and_hundreds_go_in_few_requests(
+    bus: Bus, queue: str
+) -> None:
+    asked: list[bytes] = []
+    await bus.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{queue}.c", lambda message: asked.append(message.data))
+    got: list[bytes] = []
+
+    def drop_all_but_the_last(delivery: Delivery) -> None:
+        got.append(delivery.message.data)
+        if delivery.message.data != b"299":
+            delivery.settle(b"+ACK")
+
+    puller = Puller(bus, queue, "c", drop_all_but_the_last)
+    await puller.start()
+    await fill(bus, queue, 300)
+    puller.want(1)
+    await eventually(lambda: b"299" in got)
+    assert len(got) == 300
+    assert len(asked) < 30
+    assert puller.room == 0
+    await puller.stop()
+
+
 async def test_wanting_the_same_again_asks_for_nothing_more(bus: Bus, queue: str) -> None:
     got: list[Delivery] = []
     puller = Puller(bus, queue, "c", got.append)
