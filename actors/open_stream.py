@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from secrets import token_hex
@@ -10,12 +11,9 @@ from secrets import token_hex
 from pydantic import ValidationError
 
 from actors.runtime.message import Message
-from actors.runtime.streams import WRITER
+from actors.runtime.streams import OUT_OF_BAND, WRITER
 from orchestration.errors import Defect, NodeLost, OrchestraError, Unavailable
 from orchestration.messages import EVENT, Chunk, Ended, Progress, SoFar, Vectors
-
-OUT_OF_BAND = -1
-"""The `seq` of an end that does not come from who wrote the stream, but from who watched over it."""
 
 MAX_BUFFERED = 16_384
 """Events that may wait for a slow reader of one stream: more than a model's longest answer."""
@@ -63,7 +61,7 @@ class OpenStream:
         self._second = ""
         self._on_first: Callable[[str], None] | None = None
         self._over = False
-        self._heard_at = 0.0
+        self._heard_at = -math.inf
         self._silence: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
@@ -85,6 +83,8 @@ class OpenStream:
         writer = message.header(WRITER)
         if self._second and writer == self._second and isinstance(event, Ended) and event.error is not None:
             return True  # it cannot do it at all, which the first one may
+        if event.seq == OUT_OF_BAND and isinstance(event, Chunk):
+            return self._is_alive(writer)
         if event.seq != OUT_OF_BAND and self._is_from_rival(writer):
             return not self._handed_over
         if self._over or (event.seq < self._expected and not isinstance(event, Ended)):
@@ -133,16 +133,16 @@ class OpenStream:
     def hand_over(self, quiet_s: float) -> SoFar:
         """What was read so far, and the writer that may go on.
 
-        With `quiet_s` above 0 a writer heard of within that time is left alone, and one that has written
-        nothing yet keeps its chance: it and the next one are rivals.
+        With `quiet_s` above 0 a writer heard of within that time is left alone, and one that was not heard of
+        at all keeps its chance: it and the next one are rivals.
         """
         if self._over:
             return SoFar(open=False)
         if quiet_s:
-            if self._expected == 0 and self._gap is None and not self._handed_over:
-                return SoFar()
             if time.monotonic() - self._heard_at < quiet_s:
                 return SoFar(alive=True)
+            if self._expected == 0 and self._gap is None and not self._handed_over:
+                return SoFar()
         self.close()
         self._handed_over, self._second, self._on_first = True, "", None
         self._heard_at = time.monotonic()
@@ -169,6 +169,14 @@ class OpenStream:
             if timer is not None:
                 timer.cancel()
         self._silence = self._gap = None
+
+    def _is_alive(self, writer: str) -> bool:
+        """Note a sign of life; False where it comes from a writer that was given up."""
+        if self._writer is None or self._writer == writer:
+            self.accepted = True
+            self._heard_at = time.monotonic()
+            return True
+        return not self._handed_over
 
     def _is_from_rival(self, writer: str) -> bool:
         """Whether another than the writer that counts sent it; where that one has fallen silent, fail."""

@@ -11,11 +11,10 @@ from actors import asker as asker_module
 from actors import open_stream
 from actors.asker import Asker
 from actors.declarations import shipped
-from actors.open_stream import OUT_OF_BAND
 from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.provision import apply
-from actors.runtime.streams import StreamWriter
+from actors.runtime.streams import OUT_OF_BAND, StreamWriter
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import (
     BackendFailed,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from actors.asker import Asker
+from actors.runtime import streams
 from actors.runtime.envelope import Envelope
-from actors.runtime.streams import RETIRED
+from actors.runtime.streams import RETIRED, StreamWriter
+from actors.runtime.subjects import StreamAddress
 from orchestration.messages import Resume, SoFar
 from tests.fixtures.eventually import eventually
 from tests.fixtures.reading import END, Reading, asker, chunks
@@ -69,6 +73,26 @@ async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
     assert (await resume(asker, reading, quiet_s=60)).alive
     await reading.write(END.model_copy(update={"seq": 1}))
     await reading.task
+
+
+async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ALIVE_S", 0.0)
+    reading = Reading(asker)
+    await eventually(lambda: asker.open_streams)
+    writer = StreamWriter(asker.bus, StreamAddress(reading.id), lambda: None)
+    await writer.piece("", 1)
+
+    async def known() -> bool:
+        return (await resume(asker, reading, quiet_s=60)).alive
+
+    await eventually(known)
+    await writer.piece("a", 1)
+    writer.alive()
+    await writer.end(END)
+    assert (await reading.task).seq == 1
+    assert reading.text == "a"
 
 
 async def resume(asker: Asker, reading: Reading, quiet_s: float = 0) -> SoFar:

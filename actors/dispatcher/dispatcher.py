@@ -27,13 +27,13 @@ from actors.dispatcher.tally import Tally
 from actors.dispatcher.waiting import Waiting
 from actors.dispatcher.warmer import Warmer
 from actors.how_far import how_far
-from actors.open_stream import OUT_OF_BAND
 from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
 from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
+from actors.runtime.streams import OUT_OF_BAND
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import (
     BusUnavailable,

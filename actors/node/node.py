@@ -10,7 +10,7 @@ from contextlib import aclosing
 from secrets import token_hex
 from typing import cast
 
-from actors.node.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.node.backends.base import Backend, Embeddings, Finish, KeepAlive, Output, Piece
 from actors.node.memory import ModelMemory
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
 from actors.node.presence import Presence
@@ -241,6 +241,10 @@ class Node(Actor):
                 if isinstance(output, Finish):
                     self._measure(generation, output.usage, began, first, others)
                     return output
+                if isinstance(output, KeepAlive):
+                    self._stalls.alive(generation.id)
+                    writer.alive()
+                    continue
                 if first is None:
                     first = time.perf_counter()
                 self._stalls.progress(generation.id)

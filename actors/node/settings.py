@@ -27,7 +27,8 @@ class NodeSettings(BaseModel):
     """Until the first output of a backend, a long prompt and its own queue included. A generation without one
     goes elsewhere."""
     stall_s: float = Field(default=20, gt=0)
-    """Between two outputs of a backend, once it has begun. A generation silent for longer goes elsewhere."""
+    """Between two signs of life of a backend, once it has begun: outputs, or any byte from an upstream. A
+    generation silent for longer goes elsewhere."""
 
     def named(self, backend: str) -> str:
         host = platform.node().split(".")[0] or "host"

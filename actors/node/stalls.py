@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from orchestration.errors import BackendFailed
+from orchestration.errors import NoOutput
 
 CHECKS = 4
 """Looks at all generations within the shorter limit: a stall is found at most a quarter of it late."""
@@ -26,8 +26,9 @@ class Stalls:
     """Cancels the task of a generation whose backend said nothing for `first_s` seconds, or nothing more for
     `limit_s`.
 
-    The first output has far more time: a long prompt, or a full waiting room, is no stall. One task looks
-    at all generations, because a timer for each output would cost more than it.
+    The first output has far more time: a long prompt, or a full waiting room, is no stall. A sign that the
+    backend is `alive` counts like an output. One task looks at all generations, because a timer for each
+    output would cost more than it.
     """
 
     def __init__(self, limit_s: float, first_s: float) -> None:
@@ -53,6 +54,12 @@ class Stalls:
         if wait is not None:
             wait.since, wait.limit_s = time.monotonic(), self.limit_s
 
+    def alive(self, generation: str) -> None:
+        """The backend works on it, and has said nothing yet."""
+        wait = self._waits.get(generation)
+        if wait is not None:
+            wait.since = time.monotonic()
+
     def stalled(self, generation: str) -> bool:
         """Whether it was cancelled for its silence."""
         wait = self._waits.get(generation)
@@ -61,11 +68,11 @@ class Stalls:
     def forget(self, generation: str) -> None:
         self._waits.pop(generation, None)
 
-    def error(self, generation: str, backend: str) -> BackendFailed:
+    def error(self, generation: str, backend: str) -> NoOutput:
         """What is to be told of one that `stalled`."""
         first = self._waits[generation].limit_s == self.first_s
         limit = f"first_output_s {self.first_s:g}" if first else f"stall_s {self.limit_s:g}"
-        return BackendFailed(f"{backend} stalled: no output within {limit}")
+        return NoOutput(f"{backend} stalled: no output within {limit}")
 
     async def _watch(self) -> None:
         looked, shorter = time.monotonic(), min(self.limit_s, self.first_s)

@@ -6,6 +6,7 @@ The reading end is `actors.asker`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +16,18 @@ from actors.runtime.subjects import StreamAddress
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, Vectors
 
+log = logging.getLogger(__name__)
+
 FAST_CHUNK_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
 ABSENT_S = 1.0
 """A reader may be away for so long, as when the server dies that it was connected to."""
+ALIVE_S = 1.0
+"""How often a writer with nothing to say lets its reader know that it lives."""
+OUT_OF_BAND = -1
+"""The `seq` of what is no part of the numbered events: a sign of life of who writes, or an end by who watched
+over it."""
+_ALIVE = Chunk(seq=OUT_OF_BAND, text="", tokens=0).model_dump_json().encode()
 WRITER = "Orchestra-Writer"
 """Names who writes, where a stream is written a second time; see `OpenStream`."""
 RETIRED = b"retired"
@@ -52,6 +61,7 @@ class StreamWriter:
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
+        self._alive_at = time.monotonic()
         self._asked_at = -math.inf
         self._doubt: asyncio.TimerHandle | None = None
         self._began_at = 0.0
@@ -83,6 +93,7 @@ class StreamWriter:
             raise self._failure
         self._tokens += tokens
         if not text and not logprobs:
+            self.alive()
             return
         self._text.append(text)
         if logprobs:
@@ -117,7 +128,7 @@ class StreamWriter:
             logprobs=tuple(self._logprobs) or None,
         )
         self._text, self._tokens, self._logprobs = [], 0, []
-        self._sent_at = time.monotonic()
+        self._sent_at = self._alive_at = time.monotonic()
         return chunk
 
     async def flush(self) -> None:
@@ -129,6 +140,17 @@ class StreamWriter:
     def flush_now(self) -> None:
         """The same without waiting, for a writer that leaves the stream to another."""
         self._flush_late()
+
+    def alive(self) -> None:
+        """Let the reader know that the answer is being worked on, where it has heard nothing for a while."""
+        now = time.monotonic()
+        if now - self._alive_at < ALIVE_S or self._closed:
+            return
+        self._alive_at = now
+        try:
+            self.bus.post(self.subject, _ALIVE, reply=self._probe, headers=self._headers)
+        except OrchestraError as error:
+            log.debug("the reader of %s cannot hear that its writer is alive: %s", self.subject, error)
 
     async def vectors(self, index: int, vectors: tuple[str, ...]) -> None:
         await self._send(Vectors(seq=self._next(), index=index, vectors=vectors))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +15,7 @@ from tests.fixtures.scripted import hang, once, stream
 from tests.fixtures.stage import Stage
 from tests.fixtures.upstream import (
     MODEL,
+    STREAM_END,
     STREAM_HEAD,
     Cut,
     Request,
@@ -38,14 +38,6 @@ async def cut(request: Request) -> AsyncIterator[bytes]:
     raise Cut
 
 
-async def drip(request: Request) -> AsyncIterator[bytes]:
-    """A byte at a time, and never an end."""
-    yield STREAM_HEAD
-    for byte in itertools.cycle(b"".join(BEGUN[:1]) + b": comment\n\n"):
-        yield chunk(bytes([byte]))
-        await asyncio.sleep(0.01)
-
-
 def stalls(request: Request) -> AsyncIterator[bytes]:
     return hang(STREAM_HEAD + b"".join(chunk(each) for each in BEGUN))
 
@@ -58,7 +50,6 @@ FAULTS: dict[str, Script] = {
     "cuts the stream": cut,
     "sends what is not JSON": stream(*BEGUN, event(b'{"choices": [')),
     "sends an empty choice": stream(event({"choices": [{}]}), event(b"[DONE]")),
-    "drips": drip,
 }
 
 
@@ -81,4 +72,23 @@ async def test_every_request_is_answered_though_one_backend(stage: Stage, fault:
             assert [text for text, _ in answers] == [WORDS] * 40
             assert {ended.node for _, ended in answers} == {good.id}
             assert upstream.requests
+            await stage.settled(dispatcher)
+
+
+async def test_comments_keep_an_answer_alive_that_has_no_text_for_longer_than_a_stall(stage: Stage) -> None:
+    async def pings(request: Request) -> AsyncIterator[bytes]:
+        yield STREAM_HEAD
+        for text in (event(delta("one")), event(delta(" two")), event(delta(None, "stop"))):
+            for _ in range(12):
+                yield chunk(b": ping\n\n")
+                await asyncio.sleep(0.05)  # longer than the limit in all: the quiet is what is tested
+            yield chunk(text)
+        yield STREAM_END
+
+    async with faulty_upstream(pings) as upstream:
+        backend = OpenAIBackend(OpenAISettings(base_url=upstream.base_url, models={stage.model: MODEL}))
+        settings = NodeSettings(id="pings", stall_s=0.4, first_output_s=0.4)
+        async with run_node(stage.bus, backend, settings, ActorSystem()):
+            dispatcher = await stage.dispatcher(sees=1)
+            assert (await stage.ask(stage.generation(WORDS)))[0] == "one two"
             await stage.settled(dispatcher)

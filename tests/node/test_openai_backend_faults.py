@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.node.backends.base import Piece
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.node.backends.openai import OpenAIBackend, OpenAISettings, answer
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,
@@ -20,6 +20,7 @@ from orchestration.errors import (
 )
 from tests.fixtures.scripted import CHAT, DONE, WHOLE, backend_before, hang, once, stream, whole
 from tests.fixtures.upstream import (
+    STREAM_END,
     STREAM_HEAD,
     USAGE,
     Cut,
@@ -112,14 +113,26 @@ async def test_silence_before_the_first_byte_has_its_own_limit() -> None:
     await _fails(BackendFailed, "first_byte_timeout_s 0.1", lambda _: hang(b""), first_byte_timeout_s=0.1)
 
 
-async def test_pings_do_not_prolong_the_wait_for_the_first_text() -> None:
+@pytest.mark.parametrize("ping", [b": ping\n\n", b":", event(delta(None))])
+async def test_any_byte_before_or_between_texts_is_life(ping: bytes) -> None:
     async def script(request: Request) -> AsyncIterator[bytes]:
         yield STREAM_HEAD
-        while True:
-            yield chunk(b": ping\n\n") + chunk(event(delta(None)))
-            await asyncio.sleep(0.005)
+        for text in WHOLE[:2]:
+            for _ in range(12):
+                yield chunk(ping)
+                await asyncio.sleep(0.05)  # longer than the limit in all: the quiet is what is tested
+            yield chunk(b"\n\n" + text)
+        yield chunk(b"".join([*WHOLE[2:], DONE])) + STREAM_END
 
-    await _fails(BackendFailed, "first_byte_timeout_s 0.1", script, first_byte_timeout_s=0.1)
+    async with backend_before(script, first_byte_timeout_s=0.4, chunk_timeout_s=0.4) as (backend, _):
+        assert (await whole(backend))[0] == "Hello there"
+
+
+async def test_silence_after_the_whole_answer_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_TAIL_TIMEOUT_S", 0.05)
+    said = STREAM_HEAD + chunk(event(delta("Hello there")) + event(delta(None, "stop")))
+    async with backend_before(lambda _: hang(said)) as (backend, _):
+        assert (await whole(backend))[0] == "Hello there"
 
 
 async def test_a_stall_in_the_middle_has_its_own_limit() -> None:

@@ -44,7 +44,13 @@ class Finish:
     calls: tuple[ToolCall, ...] = ()
 
 
-Output = Piece | Embeddings | Finish
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """The model's side is at work, and has nothing to show yet."""
+
+
+KEEP_ALIVE = KeepAlive()
+Output = Piece | Embeddings | KeepAlive | Finish
 
 
 class Backend(ABC):
@@ -110,7 +116,7 @@ class Backend(ABC):
 
     @abstractmethod
     def generate(self, generation: Generation) -> AsyncIterator[Output]:
-        """Run one generation: `Piece`s (or `Embeddings`), then one `Finish`.
+        """Run one generation: `Piece`s (or `Embeddings`), then one `Finish`; `KeepAlive`s anywhere before.
 
         An async generator: closing it, or cancelling the task that iterates it, stops the model at its
         next token. Raises `InvalidRequest` and its children for a request that cannot run, and

@@ -10,23 +10,26 @@ from aiohttp import ClientError, ClientResponse
 from actors.node.backends.openai.failures import Upstream, failure
 from actors.node.backends.openai.hold_off import retry_after_s
 from actors.node.backends.openai.settings import OpenAISettings
-from orchestration.errors import BackendFailed
+from orchestration.errors import BackendFailed, NoOutput
 from orchestration.messages import Generation
 
 _ERROR_BYTES = 64 << 10
 """Of an error's body: enough for any message."""
 _ERROR_TIMEOUT_S = 5.0
 _DRAIN_TIMEOUT_S = 0.25
+_TAIL_TIMEOUT_S = 5.0
+"""Between bytes once the answer is whole, for its usage."""
 
 
 class Answer:
     """Status, then blocks. `close` gives the connection back, or cuts it if the answer was not read out.
 
-    Until text flows, everything must happen before `deadline` (event loop time); from then on each event
-    has `chunk_timeout_s`. The time that the reader of the pieces takes is not counted.
+    The first byte must come before `deadline` (event loop time). Until text flows each further one has
+    `first_byte_timeout_s`, and from then on `chunk_timeout_s`. The time that the reader of the pieces takes
+    is not counted.
     """
 
-    __slots__ = ("_deadline", "_flows", "_response", "_settings", "_upstream")
+    __slots__ = ("_deadline", "_response", "_settings", "_upstream", "flows")
 
     def __init__(
         self, response: ClientResponse, settings: OpenAISettings, upstream: Upstream, deadline: float
@@ -35,7 +38,8 @@ class Answer:
         self._settings = settings
         self._upstream = upstream
         self._deadline: float | None = deadline
-        self._flows = False
+        self.flows = False
+        """Whether text came; to be set by who reads it."""
 
     @property
     def status(self) -> int:
@@ -80,10 +84,12 @@ class Answer:
 
         With `ended` the answer itself is whole, and silence or a cut is just the end.
         """
-        if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + self._settings.chunk_timeout_s
+        deadline, self._deadline = self._deadline, None
+        limit = _TAIL_TIMEOUT_S if ended else self._limit_s
+        if deadline is None and limit is not None:
+            deadline = asyncio.get_running_loop().time() + limit
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(deadline):
                 return await self._response.content.readany()
         except TimeoutError as error:
             if ended:
@@ -94,11 +100,9 @@ class Answer:
                 return b""
             raise BackendFailed(f"{self._upstream.host} cut the answer before its end") from error
 
-    def progress(self, *, flows: bool) -> None:
-        """An event came. Once text flows, the next one has `chunk_timeout_s` from when it is waited for."""
-        if flows:
-            self._flows = True
-            self._deadline = None
+    @property
+    def _limit_s(self) -> float | None:
+        return self._settings.chunk_timeout_s if self.flows else self._settings.first_byte_timeout_s
 
     async def drain(self) -> None:
         """Read what follows the end marker, so that the connection can serve the next request."""
@@ -116,9 +120,5 @@ class Answer:
         self._response.close()
 
     def _late(self) -> BackendFailed:
-        settings = self._settings
-        if self._flows:
-            limit = settings.chunk_timeout_s
-            return BackendFailed(f"{self._upstream.host} stalled: no event within chunk_timeout_s {limit:g}")
-        limit = settings.first_byte_timeout_s
-        return BackendFailed(f"{self._upstream.host} sent no text within first_byte_timeout_s {limit:g}")
+        name = "chunk_timeout_s" if self.flows else "first_byte_timeout_s"
+        return NoOutput(f"{self._upstream.host} stalled: not a byte within {name} {self._limit_s:g}")

@@ -13,7 +13,7 @@ from contextlib import aclosing
 import psutil
 from yarl import URL
 
-from actors.node.backends.base import Backend, Embeddings, Finish, Output
+from actors.node.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output
 from actors.node.backends.openai.connection import Connection
 from actors.node.backends.openai.failures import Upstream
 from actors.node.backends.openai.hold_off import HoldOff
@@ -118,18 +118,20 @@ class OpenAIBackend(Backend):
             done = False
             while not done:
                 block = await answer.block(ended=reader.ended)
-                events = parser.feed(block) if block else parser.flush()
-                for data in events:
+                shown = False
+                for data in parser.feed(block) if block else parser.flush():
                     if data == _DONE:
                         done = True
                         break
                     piece = reader.take(data)
                     if piece is not None:
+                        shown = True
                         yield piece
-                if events:
-                    answer.progress(flows=reader.started)
                 if not block:
                     break
+                answer.flows = reader.started
+                if not shown:
+                    yield KEEP_ALIVE
             await answer.drain()
             yield reader.finish(done=done)
         finally:

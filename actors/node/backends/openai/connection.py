@@ -20,7 +20,7 @@ from yarl import URL
 from actors.node.backends.openai.answer import Answer
 from actors.node.backends.openai.failures import Upstream
 from actors.node.backends.openai.settings import OpenAISettings
-from orchestration.errors import BackendFailed, Unavailable
+from orchestration.errors import BackendFailed, NoOutput, Unavailable
 from orchestration.messages import Generation
 
 _KEEPALIVE_S = 15.0
@@ -93,7 +93,7 @@ class Connection:
                 raise Unavailable(f"{url} gave no connection within connect_timeout_s {limit:g}") from error
             except TimeoutError as error:
                 limit = settings.first_byte_timeout_s
-                raise BackendFailed(
+                raise NoOutput(
                     f"{settings.host} sent nothing within first_byte_timeout_s {limit:g}"
                 ) from error
             except ClientConnectorError as error:

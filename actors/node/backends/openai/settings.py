@@ -33,9 +33,11 @@ class OpenAISettings(BaseModel):
     connect_timeout_s: Seconds = 5.0
     """For a connection, the wait for a free one of the pool included."""
     first_byte_timeout_s: Seconds = 120.0
-    """From the request to the first text: prefill of a long prompt counts here."""
-    chunk_timeout_s: Seconds = 30.0
-    """Between two events of a stream once text flows. Comments (keep-alives) are no events."""
+    """From the request to the first byte of its answer, and between bytes until text flows: prefill of a long
+    prompt counts here."""
+    chunk_timeout_s: Seconds | None = None
+    """Without any byte once text flows; comments (keep-alives) are bytes too. None leaves it to the node's
+    `stall_s`."""
     max_hold_off_s: Seconds = 300.0
     """A Retry-After beyond this holds generations off only so long."""
 
