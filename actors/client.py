@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import Envelope
-from actors.runtime.service import ERROR, ERROR_CODE
+from actors.runtime.message import ERROR, ERROR_CODE
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,

@@ -7,11 +7,14 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
 
+from actors.client_settings import ClientSettings
+from actors.runtime.bus import Bus
 from actors.runtime.telemetry import TelemetrySettings
 from orchestration.errors import OrchestraError
 
@@ -42,6 +45,21 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     """Run `main` on uvloop; its result is the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
+
+
+@asynccontextmanager
+async def connected(settings: ClientSettings, url: str, name: str) -> AsyncIterator[Bus]:
+    """A bus to the NATS server at `url`, closed at the end."""
+    bus = await Bus.connect(settings.nats.model_copy(update={"url": url}), name=name)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def ignore_hangup() -> None:
+    """Go on when the terminal closes: what serves others does not end with the shell that started it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.agents.embedder import Embedder
 from actors.declarations import shipped
 from actors.dispatcher.role import run_dispatcher
+from actors.gateway.http import HttpServer
 from actors.membership import is_surplus, membership
-from actors.nats_server import EmbeddedNats, NatsServerSettings
+from actors.nats_server import EmbeddedNats, NatsServerSettings, PortBusy
+from actors.nats_server.lock import refuse_in_use
 from actors.node.backends.choose import onnx_backend
 from actors.node.role import run_node
-from actors.process import ends
-from actors.runtime.bus import Bus
+from actors.process import connected, ends
 from actors.runtime.provision import apply_when_ready
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
@@ -43,22 +45,25 @@ class Up:
 
 @asynccontextmanager
 async def run_up(
-    settings: Settings, folders: Sequence[Path], embedder: Path | None = None
+    settings: Settings,
+    folders: Sequence[Path],
+    embedder: Embedder | None = None,
+    http: HttpServer | None = None,
 ) -> AsyncIterator[Up]:
     """Everything, until the block ends; then drained from the front: gateway, agents, dispatcher, node.
 
-    `folders` are the models to serve; none means no node. `embedder` is the agents' own. Raises
+    `folders` are the models to serve; none means no node. `embedder` is the agents' own; `http` holds
+    the HTTP port already. Raises
     `OrchestraError`s that say what is in the way: a busy port, a data folder that is in use or cannot be
     written, a model that is corrupt.
     """
     from actors.agents.role import run_agents
-    from actors.gateway.http import HttpServer
     from actors.gateway.role import run_gateway
     from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
     from actors.patterns.plugins import load_catalogue
 
-    http = HttpServer(settings.gateway)  # takes its port now, so that a busy one ends it at once
+    http = http or HttpServer(settings.gateway)
     catalogue = load_catalogue(settings.patterns)
     async with AsyncExitStack() as stack:
         watches: list[Callable[[], Awaitable[None]]] = []
@@ -108,14 +113,18 @@ async def run_up(
         yield Up(url, gateway.url, models, tuple(watches))
 
 
-@asynccontextmanager
-async def connected(settings: Settings, url: str, name: str) -> AsyncIterator[Bus]:
-    """A bus to the NATS server at `url`, closed at the end."""
-    bus = await Bus.connect(settings.nats.model_copy(update={"url": url}), name=name)
-    try:
-        yield bus
-    finally:
-        await bus.close()
+def refuse_to_start(settings: Settings) -> None:
+    """Raise what would end `run_up` anyway and can be seen before models are fetched: `DataFolderInUse`, or
+    `PortBusy` for the port of NATS."""
+    if settings.nats.url:
+        return
+    refuse_in_use(settings.folder)
+    server = settings.nats_server
+    if server.port > 0 and not _is_free(server.host, server.port):
+        raise PortBusy(
+            f"port {server.port} on {server.host} is already in use (nats_server.port): stop what listens "
+            f"there, choose another port, or join it with --nats nats://{server.host}:{server.port}"
+        )
 
 
 async def _server(settings: Settings) -> EmbeddedNats:

@@ -6,12 +6,12 @@ The envelope (deadline, trace, caller) travels apart, in the headers: see `actor
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from orchestration.errors import ErrorBody
+from orchestration.priority import Priority as Priority
 from orchestration.tools import Tool as Tool
 from orchestration.tools import ToolCall as ToolCall
 from orchestration.tools import ToolOffer as ToolOffer
@@ -22,14 +22,6 @@ class Wire(BaseModel):
     """Base of all messages: frozen, and unknown fields are ignored so that versions can differ."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class Priority(StrEnum):
-    """The three queues of waiting work, most urgent first."""
-
-    INTERACTIVE = "interactive"
-    STANDARD = "standard"
-    BATCH = "batch"
 
 
 class ChatMessage(Wire):

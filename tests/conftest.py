@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
@@ -18,10 +21,17 @@ __all__ = ["nats_server", "own_nats", "own_triton", "spans", "triton_server"]
 
 
 def pytest_configure() -> None:
-    """A shell that starts the tests in the background has them ignore SIGINT, and so would every process that
+    """Keep what the commands note for each other apart from what runs on this machine beside the tests.
+
+    A shell that starts the tests in the background has them ignore SIGINT, and so would every process that
     they start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="orchestra-tests-state-")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

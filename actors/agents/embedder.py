@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from actors.models.folder import verify
 from actors.models.manifest import ModelManifest
+from actors.models.pull import ready
 from actors.models.tokenizer import Tokenizer
 from orchestration.errors import NoNode, OrchestraError
 
@@ -35,10 +37,17 @@ Vector = NDArray[np.float32]
 
 class Embedder:
     """The sentence encoder of one model folder, on a thread of its own; loaded when first asked, which takes
-    0.3 s and 90 MB. A text longer than the model's context is cut there. Call `close` at the end."""
+    0.3 s and 90 MB. A text longer than the model's context is cut there. Call `close` at the end.
 
-    def __init__(self, folder: Path) -> None:
+    Where the folder is not there yet, the first text has `pull` bring it, in the background: until then
+    `vectors` raises `NoNode`.
+    """
+
+    def __init__(self, folder: Path, pull: Callable[[], object] | None = None) -> None:
         self.folder = folder
+        self._pull = pull
+        self._pulling: threading.Thread | None = None
+        self._pull_failure = ""
         self._kept: OrderedDict[str, Vector] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
         self._model: tuple[ModelManifest, Tokenizer, OnnxEncoder] | None = None
@@ -85,6 +94,7 @@ class Embedder:
         if self._broken:
             raise NoNode(self._broken)
         if self._model is None:
+            self._require_folder()
             # Here: onnxruntime takes 0.2 s and 20 MB, which agents that embed nothing never need.
             from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
             from actors.node.engine.settings import OnnxSettings
@@ -98,3 +108,24 @@ class Embedder:
                 log.warning("%s", self._broken)
                 raise NoNode(self._broken) from error
         return self._model
+
+    def _require_folder(self) -> None:
+        """Raises `NoNode` while the model is not there, and has it pulled."""
+        if self._pull is None or ready(self.folder.name, self.folder.parent) is not None:
+            return
+        if self._pull_failure:
+            raise NoNode(self._pull_failure)
+        if self._pulling is None:
+            log.warning("fetching the agents' own embedding model %s (agents.embedder)", self.folder.name)
+            # No pool's thread: the process must not wait for a download when it ends.
+            self._pulling = threading.Thread(target=self._pull_model, name="embedder-pull", daemon=True)
+            self._pulling.start()
+        raise NoNode(f"the agents' own embedding model {self.folder.name} is being fetched")
+
+    def _pull_model(self) -> None:
+        assert self._pull is not None
+        try:
+            self._pull()
+        except OrchestraError as error:
+            self._pull_failure = f"the agents' own embedding model cannot be fetched: {error.message}"
+            log.warning("the agents go on without it (agents.embedder): %s", self._pull_failure)

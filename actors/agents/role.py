@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
@@ -27,19 +26,18 @@ async def run_agents(
     system: ActorSystem,
     jobs: JobsSettings | None = None,
     fallbacks: Fallbacks = NO_FALLBACKS,
-    embedder: Path | None = None,
+    embedder: Embedder | None = None,
     equip: Callable[[Embedder | None], Hands] | None = None,
     catalogue: Catalogue = BUILT_IN,
 ) -> AsyncIterator[Team]:
     """All agents on `bus` until the block ends; then drained, for `drain_timeout_s` at most. `fallbacks` are
-    the dispatcher's; `embedder` is the folder of an embedding model to run in this process, which `equip`
-    gives the agents here their hands with; `catalogue` has the patterns that they perform.
+    the dispatcher's; `embedder` is the embedding model of this process, closed at the end, with which
+    `equip` makes the tools of the agents here; `catalogue` has the patterns that they perform.
 
     Streams and buckets must be declared. Raises `InvalidRequest` for settings of roles that are wrong.
     """
-    own = Embedder(embedder) if embedder is not None else None
-    hands = equip(own) if equip is not None else None
-    team = Team(bus, settings, system, jobs, fallbacks, own, hands, catalogue)
+    hands = equip(embedder) if equip is not None else None
+    team = Team(bus, settings, system, jobs, fallbacks, embedder, hands, catalogue)
     try:
         await team.start()
         yield team

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.console import Console
 
-from actors.cli.live import LiveDisplay, PlainDisplay
+from actors.cli.display import PlainDisplay, display_for
 from actors.cli.main import common, nats_option, said
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.client import chat as ask_cluster
-from actors.process import run
+from actors.client_settings import ClientSettings, load_client
+from actors.process import connected, run
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.telemetry import trace_id
-from actors.settings import Settings, load
-from actors.up import connected
-from orchestration.errors import InvalidRequest
-from orchestration.patterns import PREFIX
+from orchestration.errors import InvalidRequest, UnknownModel
+from orchestration.virtual_models import PATTERN_PREFIX
 
 
 @dataclass(slots=True)
@@ -65,7 +63,8 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
         raise InvalidRequest("the question is empty")
     settings, body, timeout = _prepared(options)
     body["messages"] = [_user(text)]
-    raise SystemExit(run(_ask(settings, body, timeout, as_json=as_json, plain=options["plain"])))
+    with _plugins_explained(options):
+        raise SystemExit(run(_ask(settings, body, timeout, as_json=as_json, plain=options["plain"])))
 
 
 @click.command()
@@ -73,13 +72,35 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
 def chat(**options: Any) -> None:
     """Talk to the cluster, turn by turn. An empty line or Ctrl-D ends it."""
     settings, body, timeout = _prepared(options)
-    raise SystemExit(run(_chat(settings, body, timeout, plain=options["plain"])))
+    with _plugins_explained(options):
+        raise SystemExit(run(_chat(settings, body, timeout, plain=options["plain"])))
 
 
-def _prepared(options: dict[str, Any]) -> tuple[Settings, dict[str, Any], float]:
-    settings, _ = load(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
+@contextmanager
+def _plugins_explained(options: dict[str, Any]) -> Iterator[None]:
+    """Where the cluster does not know a plug-in's pattern that the settings here name, say what to do."""
+    try:
+        yield
+    except UnknownModel as error:
+        from actors.patterns.plugins import load_catalogue
+        from actors.settings import load
+        from orchestration.patterns import BUILT_IN
+
+        name = options["pattern"]
+        local = load_catalogue(load({}, options["config_file"])[0].patterns)
+        if name in BUILT_IN or name not in local or PATTERN_PREFIX + name not in error.message:
+            raise
+        raise UnknownModel(
+            f"the cluster does not know the pattern {name!r} of {local.origin(name)}: plug-ins are loaded at "
+            "the start, so restart `orchestra up` (or the agents and gateways)",
+            param="model",
+        ) from error
+
+
+def _prepared(options: dict[str, Any]) -> tuple[ClientSettings, dict[str, Any], float]:
+    settings = load_client(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
     pattern, said_of_run = options["pattern"], orchestra_of(options)
-    body: dict[str, Any] = {"model": PREFIX + pattern, "stream_options": {"include_usage": True}}
+    body: dict[str, Any] = {"model": PATTERN_PREFIX + pattern, "stream_options": {"include_usage": True}}
     if pattern == "single" and set(said_of_run) == {"model"}:
         body["model"] = options["model"]  # one generation, without a run around it
     elif said_of_run:
@@ -94,7 +115,7 @@ def _user(text: str) -> dict[str, str]:
 
 
 async def _ask(
-    settings: Settings, body: dict[str, Any], timeout: float, *, as_json: bool, plain: bool
+    settings: ClientSettings, body: dict[str, Any], timeout: float, *, as_json: bool, plain: bool
 ) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-ask") as bus:
         trace = new_trace()
@@ -124,7 +145,7 @@ def _report(answer: Answer, model: str, trace: str) -> dict[str, Any]:
     }
 
 
-async def _chat(settings: Settings, body: dict[str, Any], timeout: float, *, plain: bool) -> int:
+async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, *, plain: bool) -> int:
     messages: list[dict[str, str]] = []
     async with connected(settings, nats_url_of(settings), "orchestra-chat") as bus:
         while True:
@@ -133,7 +154,7 @@ async def _chat(settings: Settings, body: dict[str, Any], timeout: float, *, pla
                 return 0
             messages.append(_user(line))
             asked = body | {"messages": messages}
-            answer = await _shown(bus, asked, Envelope.within(timeout), plain=plain)
+            answer = await _shown(bus, asked, Envelope.within(timeout), plain=plain, closing_lines=False)
             messages.append({"role": "assistant", "content": "".join(answer.text)})
 
 
@@ -144,26 +165,17 @@ def _read_line() -> str:
         return ""
 
 
-async def _shown(bus: Bus, body: dict[str, Any], envelope: Envelope, *, plain: bool) -> Answer:
+async def _shown(
+    bus: Bus, body: dict[str, Any], envelope: Envelope, *, plain: bool, closing_lines: bool = True
+) -> Answer:
     """Stream one answer: its text to stdout, what happens to stderr."""
     answer = Answer()
-    async with _display(bus, body, plain=plain) as display:
+    async with display_for(bus, body["model"], plain=plain, closing_lines=closing_lines) as display:
         async with aclosing(_texts(bus, body, envelope, answer, display)) as texts:
             async for text in texts:
-                await display.answering()
-                click.echo(text, nl=False)
-        click.echo()
+                await display.answer(text)
     display.ended(answer.last.get("notes", []))
     return answer
-
-
-def _display(bus: Bus, body: dict[str, Any], *, plain: bool) -> PlainDisplay:
-    """A tree where stderr is a terminal and the answer is a run's."""
-    console = Console(stderr=True, highlight=False)
-    changes_in_place = console.is_terminal and not console.is_dumb_terminal
-    if changes_in_place and not plain and body["model"].startswith(PREFIX):
-        return LiveDisplay(console, bus, shared=sys.stdout.isatty())
-    return PlainDisplay(console)
 
 
 async def _texts(

@@ -9,12 +9,11 @@ import click
 
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
-from actors.process import run
+from actors.client_settings import ClientSettings, load_client
+from actors.process import connected, run
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.subjects import NodeAddress
-from actors.settings import Settings, load
-from actors.up import connected
 from orchestration.errors import NobodyListens, NoNode
 
 
@@ -27,11 +26,11 @@ def drain(config_file: Path | None, data: Path | None, nats_url: str | None, nod
 
     Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
     """
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_drain(settings, node_id)))
 
 
-async def _drain(settings: Settings, node_id: str) -> int:
+async def _drain(settings: ClientSettings, node_id: str) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-drain") as bus:
         registry = Registry(bus)
         gone = asyncio.Event()

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from actors.cli.main import FAILED, common, nats_option, said
-from actors.cli.progress import CountBar, pull_embedder, pulled
+from actors.cli.progress import CountBar, agents_embedder, pulled
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
 from actors.evaluation.dataset import Dataset, read_jsonl
@@ -23,11 +23,10 @@ from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parsed_settings
 from actors.evaluation.store import opened
 from actors.evaluation.table import table
 from actors.evaluation.tasks import make_task
-from actors.models.pull import ready
-from actors.process import run
+from actors.process import connected, run
 from actors.runtime.bus import Bus
 from actors.settings import Settings, load
-from actors.up import connected, run_up
+from actors.up import run_up
 from orchestration.errors import InvalidRequest
 from orchestration.patterns.definition import NAME
 
@@ -169,7 +168,6 @@ def _plan(options: dict[str, Any]) -> Plan:
     models = None
     if up:
         models = tuple(pulled(name, settings.models_folder) for name in settings.models)
-        pull_embedder(settings)
     return Plan(
         settings=settings,
         dataset=dataset,
@@ -241,7 +239,6 @@ async def _cluster(plan: Plan) -> AsyncIterator[Bus]:
         async with connected(plan.settings, nats_url_of(plan.settings), "orchestra-eval") as bus:
             yield bus
         return
-    embedder = ready(plan.settings.agents.embedder, plan.settings.models_folder)
-    async with run_up(plan.settings, plan.models, embedder) as running:
+    async with run_up(plan.settings, plan.models, agents_embedder(plan.settings)) as running:
         async with connected(plan.settings, running.nats_url, "orchestra-eval") as bus:
             yield bus

@@ -9,10 +9,9 @@ import click
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.client import feedback_call
-from actors.process import run
-from actors.settings import Settings, load
+from actors.client_settings import ClientSettings, load_client
+from actors.process import connected, run
 from actors.tuning.feedback import WORDS
-from actors.up import connected
 from orchestration.errors import InvalidRequest
 
 
@@ -35,7 +34,7 @@ def feedback(
     `orchestra ask --json` and the header X-Orchestra-Run name the run. Of several words on a run the last
     counts. A number below 0 comes after `--`.
     """
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_give(settings, {"run": run_id, "score": _score(score), "comment": comment})))
 
 
@@ -48,7 +47,7 @@ def _score(text: str) -> str | float:
         raise InvalidRequest(f"score {text!r} is not good, bad, or a number from -1 to 1") from error
 
 
-async def _give(settings: Settings, body: dict[str, object]) -> int:
+async def _give(settings: ClientSettings, body: dict[str, object]) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-feedback") as bus:
         counted = await feedback_call(bus, body)
     instead = f", instead of {counted['replaced']:g}" if counted.get("replaced") is not None else ""

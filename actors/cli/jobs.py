@@ -16,14 +16,13 @@ from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
 from actors.client import jobs_call
+from actors.client_settings import load_client
 from actors.jobs.dead import Graveyard
 from actors.jobs.follow import follow
-from actors.process import run
+from actors.process import connected, run
 from actors.runtime.bus import Bus
-from actors.settings import load
-from actors.up import connected
 from orchestration.errors import InvalidRequest
-from orchestration.patterns import PREFIX
+from orchestration.virtual_models import PATTERN_PREFIX
 
 Work = Callable[[Bus], Coroutine[Any, Any, int]]
 LISTED = 20
@@ -34,7 +33,7 @@ def _reaching(command: Any) -> Any:
 
 
 def _run(options: dict[str, Any], work: Work) -> None:
-    settings, _ = load(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
+    settings = load_client(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
 
     async def reach() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-jobs") as bus:
@@ -86,7 +85,7 @@ def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) 
 
 def _body(text: str, options: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "model": PREFIX + options["pattern"],
+        "model": PATTERN_PREFIX + options["pattern"],
         "messages": [{"role": "user", "content": text}],
         "orchestra": {"priority": options["priority"]} | orchestra_of(options),
     }

@@ -1,4 +1,4 @@
-"""What is shown on stderr while a question is answered."""
+"""The answer and its run on a terminal: formatted, and drawn while it happens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from actors.cli.display import PlainDisplay
+from actors.cli.markdown import MarkdownWriter
 from actors.cli.picture import draw
 from actors.run_watch import RunWatch
 from actors.runtime.bus import Bus
@@ -21,66 +23,57 @@ from orchestration.errors import OrchestraError
 from orchestration.run_events import RunEvent, parse_events
 
 FRAMES_PER_S = 8.0
-MOST_EVENTS = 2_000
-"""That are drawn; of a longer run the latest."""
-MOST_LINES = 8
-"""Of progress, where a run's events are not to be had."""
-SAID_S = 1.0
-"""Waited for the event of the answer's first text, before which all that led to it is told."""
+MAX_EVENTS = 2_000
+"""Events that are drawn; of a longer run the latest."""
+MAX_LINES = 8
+"""Lines of progress shown where a run's events cannot be had."""
+FIRST_TEXT_S = 1.0
+"""How long to wait for the event of the answer's first text; all that led to it comes before."""
 END_S, NOTHING_S = 5.0, 1.0
-"""Waited for a run's last events, which come a moment after its answer; and where none came so far, as of an
-answer that was kept, for any."""
+"""How long to wait for a run's last events, which come a moment after its answer; and for any event at all
+where none came so far, as with a cached answer."""
 
 
-class PlainDisplay:
-    """A line of progress after another. Use it in an `async with` block, as its subclass."""
+class MarkdownDisplay(PlainDisplay):
+    """The answer as formatted Markdown; progress in lines."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    async def __aenter__(self) -> Self:
-        return self
+    def __init__(self, *, closing_lines: bool = True) -> None:
+        super().__init__(closing_lines=closing_lines)
+        self._writer = MarkdownWriter(Console())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The answer is there, or failed."""
+        self._writer.close()
 
-    def follow(self, run_id: str) -> None:
-        """The run's id is known now. Harmless to call again."""
-
-    def progress(self, text: str) -> None:
-        self.console.print(f"· {text}", style="dim", markup=False)
-
-    async def answering(self) -> None:
-        """The answer's next text is about to go to stdout."""
-
-    def ended(self, notes: list[str]) -> None:
-        """The answer is complete; what the caller should know of it. Call it after the block."""
-        for note in notes:
-            self.console.print(f"note: {note}", style="yellow", markup=False)
+    async def answer(self, text: str) -> None:
+        self._answering = True
+        self._writer.write(text)
 
 
 class LiveDisplay(PlainDisplay):
-    """The run as a tree that changes in place. Where stdout is the same terminal (`shared`), it stands still
-    once the answer comes, and what happens then is told below the answer."""
+    """The run as a tree that changes in place.
 
-    def __init__(self, console: Console, bus: Bus, *, shared: bool) -> None:
-        super().__init__(console)
+    Where stdout is the same terminal (`shared`), the tree ends once the answer comes, which is formatted
+    below it; what happens then follows the answer. Without closing lines the tree goes when the answer comes.
+    """
+
+    def __init__(self, bus: Bus, *, shared: bool, closing_lines: bool = True) -> None:
+        super().__init__(closing_lines=closing_lines)
         self._bus = bus
-        self._shared = shared
-        self._events: deque[RunEvent] = deque(maxlen=MOST_EVENTS)
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._writer = MarkdownWriter(Console()) if shared else None
+        self._events: deque[RunEvent] = deque(maxlen=MAX_EVENTS)
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._watching: asyncio.Task[None] | None = None
         self._live = Live(
-            console=console,
+            console=Console(stderr=True, highlight=False),
             get_renderable=self._drawn,
             refresh_per_second=FRAMES_PER_S,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=shared and not closing_lines,
         )
-        self._still = False
-        self._said = asyncio.Event()
+        self._first_text = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._live.start()
@@ -90,37 +83,46 @@ class LiveDisplay(PlainDisplay):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._watching is not None:
-            if kind is None:
+            if kind is None and not self._live_ended:
                 await asyncio.wait({self._watching}, timeout=END_S if self._events else NOTHING_S)
             self._watching.cancel()
             await asyncio.wait({self._watching})
         self._live.stop()
+        if self._writer is not None:
+            self._writer.close()
+        else:
+            await super().__aexit__(kind, error, trace)
+
+    @property
+    def _live_ended(self) -> bool:
+        """Whether the answer stands below the tree, which takes no more events then."""
+        return self._answering and self._writer is not None
 
     def follow(self, run_id: str) -> None:
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch(run_id))
 
     def progress(self, text: str) -> None:
-        self._lines.append(text)
+        if self._live_ended:
+            self._held.append(text)
+        else:
+            self._lines.append(text)
 
-    async def answering(self) -> None:
-        if self._shared and not self._still:
-            self._still = True
+    async def answer(self, text: str) -> None:
+        if self._writer is None:
+            await super().answer(text)
+            return
+        if not self._answering:
             if self._watching is not None:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(SAID_S):
-                        await self._said.wait()
+                    async with asyncio.timeout(FIRST_TEXT_S):
+                        await self._first_text.wait()
+            self._answering = True
             self._live.stop()
-            self._lines.clear()
-
-    def ended(self, notes: list[str]) -> None:
-        for line in self._lines if self._still else ():
-            if line not in notes:
-                super().progress(line)
-        super().ended(notes)
+        self._writer.write(text)
 
     async def _watch(self, run_id: str) -> None:
-        """Hear what happens, from the run's beginning. Whatever goes wrong leaves the lines of progress."""
+        """Follow the run's events from its beginning. Whatever fails leaves the lines of progress."""
 
         async def waits() -> bool:
             return True  # the answer itself says when it is over
@@ -133,11 +135,11 @@ class LiveDisplay(PlainDisplay):
                     except ValidationError:  # of a pattern that tells an event of ours in another form
                         continue
                     if told.kind == "said":
-                        self._said.set()
+                        self._first_text.set()
         except OrchestraError as error:
             self._lines.append(f"what happens in the run cannot be shown: {error.message}")
 
     def _drawn(self) -> RenderableType:
         if self._events:
-            return draw(tuple(self._events), time.time())
+            return draw(tuple(self._events), time.time(), answering=self._answering)
         return Text("\n".join(f"· {line}" for line in self._lines), style="dim")

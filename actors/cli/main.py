@@ -8,42 +8,44 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from actors import __version__
-from orchestration.errors import (
-    BudgetSpent,
-    BusUnavailable,
-    InvalidRequest,
-    NoNode,
-    OrchestraError,
-    Refused,
-    Unavailable,
-    UnknownModel,
-)
+if TYPE_CHECKING:
+    from orchestration.errors import OrchestraError
 
 USAGE, UNREACHABLE, REFUSED, FAILED = 2, 3, 4, 5
 
+
+class Place(NamedTuple):
+    """Where a command is, and its line in the list of commands, so that the list needs no import."""
+
+    module: str
+    name: str
+    summary: str
+
+
 COMMANDS = {
-    "up": "actors.cli.up:up",
-    "node": "actors.cli.roles:node",
-    "agents": "actors.cli.roles:agents",
-    "dispatcher": "actors.cli.roles:dispatcher",
-    "gateway": "actors.cli.roles:gateway",
-    "ask": "actors.cli.ask:ask",
-    "chat": "actors.cli.ask:chat",
-    "status": "actors.cli.status:status",
-    "jobs": "actors.cli.jobs:jobs",
-    "models": "actors.cli.models:models",
-    "patterns": "actors.cli.patterns:patterns",
-    "eval": "actors.cli.evaluate:evaluate",
-    "feedback": "actors.cli.feedback:feedback",
-    "tuning": "actors.cli.tuning:tuning",
-    "knowledge": "actors.cli.knowledge:knowledge",
-    "triton": "actors.cli.triton:triton",
-    "config": "actors.cli.config:config",
+    "up": Place("actors.cli.up", "up", "Start everything on this machine."),
+    "node": Place(
+        "actors.cli.roles", "node", "Serve models to a cluster from this machine, or drain a node."
+    ),
+    "agents": Place("actors.cli.roles", "agents", "Run the coordinator and the specialists."),
+    "dispatcher": Place("actors.cli.roles", "dispatcher", "Place waiting generations on nodes."),
+    "gateway": Place("actors.cli.roles", "gateway", "Serve the OpenAI API and the NATS service `orchestra`."),
+    "ask": Place("actors.cli.ask", "ask", "Ask the cluster."),
+    "chat": Place("actors.cli.ask", "chat", "Talk to the cluster, turn by turn."),
+    "status": Place("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
+    "jobs": Place("actors.cli.jobs", "jobs", "Submit work and fetch its answer later."),
+    "models": Place("actors.cli.models", "models", "Pull, import, list, load and unload models."),
+    "patterns": Place("actors.cli.patterns", "patterns", "List the patterns, or try one of your own."),
+    "eval": Place("actors.cli.evaluate", "evaluate", "Measure patterns on questions with known answers."),
+    "feedback": Place("actors.cli.feedback", "feedback", "Rate the answer of a run."),
+    "tuning": Place("actors.cli.tuning", "tuning", "Show or forget what `auto` has learnt."),
+    "knowledge": Place("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
+    "triton": Place("actors.cli.triton", "triton", "Write and check Triton model repositories."),
+    "config": Place("actors.cli.config", "config", "Show every setting in force and its source."),
 }
 
 
@@ -68,7 +70,11 @@ class Reporting(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except OrchestraError as error:
+        except Exception as error:
+            from orchestration.errors import OrchestraError  # here: pydantic takes longer than a help text
+
+            if not isinstance(error, OrchestraError):
+                raise
             raise Failed(error) from error
 
 
@@ -82,13 +88,31 @@ class Lazy(Reporting):
         place = COMMANDS.get(cmd_name)
         if place is None:
             return None
-        module, _, name = place.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = getattr(importlib.import_module(place.module), place.name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from actors import __version__
+
+        click.echo(f"orchestra, version {__version__}")
+        context.exit()
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="orchestra")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def root() -> None:
     """Turn the machines you have into one LLM cluster, and ask it.
 
@@ -103,6 +127,16 @@ def main() -> None:
 
 def exit_code(error: OrchestraError) -> int:
     """The exit code that tells this kind of error apart."""
+    from orchestration.errors import (
+        BudgetSpent,
+        BusUnavailable,
+        InvalidRequest,
+        NoNode,
+        Refused,
+        Unavailable,
+        UnknownModel,
+    )
+
     if isinstance(error, InvalidRequest | UnknownModel):
         return USAGE
     if isinstance(error, Refused | BudgetSpent):

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import Reporting, common, said
+from actors.cli.main import Reporting, common, nats_option, said
+from actors.cli.model_rows import model_rows
 from actors.cli.progress import StageBars
+from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
 from actors.cli.show import wide
+from actors.cli.status import nodes_of
+from actors.client_settings import ClientSettings, load_client
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
 from actors.models.pull import ensure, installed
-from actors.settings import load
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+from actors.process import connected
+from orchestration.errors import BusUnavailable
+from orchestration.messages import NodeInfo
 
 
 def _folder(data: Path | None, config_file: Path | None) -> Path:
-    return load(said(data=data), config_file)[0].models_folder
+    return load_client(said(data=data), config_file).models_folder
 
 
 @click.group(cls=Reporting)
@@ -74,18 +78,34 @@ def import_(file: Path, name: str, data: Path | None, config_file: Path | None) 
 
 
 @models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, an object for each model.")
+@nats_option
 @common
-def list_(data: Path | None, config_file: Path | None) -> None:
-    """Show the models that are installed, and those that can be pulled by name."""
-    table = Table("name", "kind", "size", "weights", "licence", "source", box=None, pad_edge=False)
-    known = dict(catalogue())
-    for model in installed(_folder(data, config_file)):
-        card = model.manifest
-        known.pop(card.name, None)
-        table.add_row(
-            card.name, card.kind, _size(model.bytes), card.weights, card.license or "?", card.source
-        )
-    for name, entry in known.items():
-        size = f"{_size(entry.download_bytes)} to pull"
-        table.add_row(name, entry.kind, size, "-", entry.license, entry.files["weights"].source)
+def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_json: bool) -> None:
+    """Show the models: what nodes serve and hold in memory now, what is installed, what can be pulled."""
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    nodes = _nodes(settings, required=bool(nats_url))
+    rows = model_rows(installed(settings.models_folder), catalogue(), nodes)
+    if as_json:
+        click.echo(json.dumps([row.as_json() for row in rows], ensure_ascii=False, indent=2))
+        return
+    heads = ("name", "kind", "context", "served by", "size", "weights", "licence", "source")
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row.cells())
     wide(Console()).print(table)
+
+
+def _nodes(settings: ClientSettings, *, required: bool) -> list[NodeInfo] | None:
+    """The nodes of the cluster; None where there is none, unless it is `required`."""
+
+    async def ask() -> list[NodeInfo]:
+        async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:
+            return await nodes_of(bus)
+
+    try:
+        return asyncio.run(ask())
+    except BusUnavailable:
+        if required:
+            raise
+        return None

@@ -76,6 +76,12 @@ def check(
         for note in done.notes:
             click.echo(f"    note: {note}")
         click.echo(f"    answer: {len(done.text)} letters; report: {', '.join(done.report) or 'none'}")
+    if pattern.endswith(".py"):
+        click.echo(
+            f'To use it, put [patterns] paths = ["{Path(pattern).absolute()}"] into orchestra.toml and '
+            "restart `orchestra up`, which loads plug-ins at its start.",
+            err=True,
+        )
 
 
 def _catalogue(config_file: Path | None, data: Path | None) -> Catalogue:

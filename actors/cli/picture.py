@@ -21,13 +21,18 @@ STATES = {"working": "cyan", "done": "green", "failed": "red", "replaced": "dim"
 _TASK = re.compile(r"task (\d+)\b")
 
 
-def draw(events: Sequence[RunEvent], now: float) -> RenderableType:
-    """What has happened until `now` (Unix time, seconds), in the order in which it began."""
+def draw(events: Sequence[RunEvent], now: float, *, answering: bool = False) -> RenderableType:
+    """What has happened until `now` (Unix time, seconds), in the order in which it began.
+
+    `answering`: the picture is the last, and the answer is written below it: steps at work show no time.
+    """
     picture = _Picture(now)
     for event in events:
         if isinstance(event, Started):
             picture = _Picture(now)  # another coordinator tells it over
         picture.add(event)
+    if answering:
+        picture.leave()
     return picture.tree
 
 
@@ -40,7 +45,7 @@ class _Picture:
         self._branch = self.tree
         self._rounds: dict[str, Tree] = {}
         self._tasks: dict[str, tuple[Tree, dict[str, Any]]] = {}
-        self._running: dict[str, tuple[Tree, float]] = {}
+        self._running: dict[str, tuple[Tree, StepStarted]] = {}
         self._vote: Tree | None = None
         self._title = ""
         self._began = now
@@ -93,10 +98,16 @@ class _Picture:
         seconds = max(0.0, self._now - event.at)
         about = [event.step, event.agent, event.model, f"{seconds:.1f} s"]
         label = Text.assemble(("◌ ", "cyan"), _clean(" · ".join(part for part in about if part)))
-        self._running[event.step] = (self._place(event.step).add(label), event.at)
+        self._running[event.step] = (self._place(event.step).add(label), event)
+
+    def leave(self) -> None:
+        """Show the steps at work as what goes on while the answer is written."""
+        for node, step in self._running.values():
+            about = " · ".join(part for part in (step.step, step.agent, step.model) if part)
+            node.label = Text.assemble(("→ ", "cyan"), _clean(f"{about} · goes on below"))
 
     def _end(self, event: StepEnded) -> None:
-        node, _ = self._running.pop(event.step.name, (None, 0.0))
+        node, _ = self._running.pop(event.step.name, (None, None))
         if node is None:
             node = self._place(event.step.name).add("")
         node.label = _of_step(event.step, recorded=event.recorded)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from types import TracebackType
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,32 +22,39 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from actors.agents.embedder import Embedder
+from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
 from actors.models.pull import ensure, ready
 from actors.settings import Settings
-from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
 
 
 def pulled(source: str, models_folder: Path) -> Path:
-    """The folder of the model, pulled and imported first where it is not there yet."""
+    """The folder of the model, pulled and imported first where it is not there yet; a line says so."""
+    entry = catalogue().get(source)
+    if entry is not None and ready(source, models_folder) is None:
+        size = f"{entry.download_bytes / 1e6:.0f} MB"
+        click.echo(f"fetching {source} once: {size}, {entry.license}, into {models_folder}", err=True)
     with StageBars() as bars:
         return ensure(source, models_folder, bars)
 
 
-def pull_embedder(settings: Settings) -> None:
-    """Pull the agents' own embedding model where it is not there yet. They do without one: where it cannot be
-    had, a warning says why."""
-    name = settings.agents.embedder
-    if not name or ready(name, settings.models_folder) is not None:
-        return
-    try:
-        pulled(name, settings.models_folder)
-    except OrchestraError as error:
+def agents_embedder(settings: Settings) -> Embedder | None:
+    """The agents' own embedding model, pulled when they first embed something; None where none is set."""
+    name, models_folder = settings.agents.embedder, settings.models_folder
+    if not name:
+        return None
+    if name not in catalogue() and ready(name, models_folder) is None:
         log.warning(
-            "the agents go on without an embedding model of their own (agents.embedder): %s", error.message
+            "the agents go on without an embedding model of their own: agents.embedder %r is not installed, "
+            "and these can be pulled: %s",
+            name,
+            ", ".join(known for known, entry in catalogue().items() if entry.kind == "embedding"),
         )
+        return None
+    return Embedder(models_folder / name, lambda: ensure(name, models_folder))
 
 
 class BytesColumn(DownloadColumn):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from actors.nats_server import running
-from actors.settings import Settings
+from actors.client_settings import ClientSettings
+from actors.nats_server.lock import running
 from orchestration.errors import BusUnavailable
 
 
-def nats_url_of(settings: Settings) -> str:
+def nats_url_of(settings: ClientSettings) -> str:
     """Raises `BusUnavailable` saying how to name or start a cluster."""
     if settings.nats.url:
         return settings.nats.url

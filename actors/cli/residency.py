@@ -11,13 +11,12 @@ import click
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.cli.status import nodes_of
-from actors.process import run
+from actors.client_settings import ClientSettings, load_client
+from actors.process import connected, run
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
 from actors.runtime.subjects import NodeAddress
-from actors.settings import Settings, load
-from actors.up import connected
 from orchestration.errors import ErrorBody, NobodyListens, NoNode, OrchestraError, UnknownModel, from_body
 from orchestration.messages import LoadModel, Residence, UnloadModel, Wire
 
@@ -72,11 +71,13 @@ def _everywhere(
     data: Path | None,
     nats_url: str | None,
 ) -> None:
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_ask_all(settings, name, node_id, wanted, timeout_s)))
 
 
-async def _ask_all(settings: Settings, name: str, node_id: str | None, wanted: Wire, timeout_s: float) -> int:
+async def _ask_all(
+    settings: ClientSettings, name: str, node_id: str | None, wanted: Wire, timeout_s: float
+) -> int:
     """One after another. Raises the first error once all were asked, after a line for each."""
     failed: OrchestraError | None = None
     async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:

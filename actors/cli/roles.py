@@ -16,13 +16,12 @@ from actors.cli.reach import nats_url_of
 from actors.declarations import shipped
 from actors.node.backends.base import Backend
 from actors.node.backends.choose import BACKENDS, Serve, echo_backend, onnx_backend, openai_backend
-from actors.process import configure_logging, ends, run, stop_on_signals, until
+from actors.process import configure_logging, connected, ends, ignore_hangup, run, stop_on_signals, until
 from actors.runtime.bus import Bus
 from actors.runtime.provision import apply_when_ready
 from actors.runtime.system import ActorSystem
 from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
-from actors.up import connected
 from orchestration.errors import InvalidRequest
 
 Watch = Callable[[], Awaitable[object]]
@@ -101,17 +100,14 @@ def node(
 node.add_command(drain)
 
 
-def role(
-    *options: Callable[[Any], Any], before: Callable[[Settings], None] = lambda _: None
-) -> Callable[[Enter], click.Command]:
+def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
     """A command of how a role is entered: its name and docstring are the command's. An option is named as
-    the setting it says, with `__` for the dot. `before` it serves, something may take its time."""
+    the setting it says, with `__` for the dot."""
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
             settings, _ = load(said(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
-            before(settings)
             _serve(settings, enter)
 
         for option in (*reversed(options), nats_option, common):
@@ -121,25 +117,18 @@ def role(
     return command
 
 
-def _with_embedder(settings: Settings) -> None:
-    from actors.cli.progress import pull_embedder
-
-    pull_embedder(settings)
-
-
-@role(before=_with_embedder)
+@role()
 async def agents(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
     from actors.agents.role import run_agents
+    from actors.cli.progress import agents_embedder
     from actors.hands.equip import equip
     from actors.jobs.role import run_webhooks
-    from actors.models.pull import ready
     from actors.patterns.plugins import load_catalogue
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
-    embedder = ready(settings.agents.embedder, settings.models_folder)
     await stack.enter_async_context(
         run_agents(
             bus,
@@ -147,7 +136,7 @@ async def agents(
             system,
             settings.jobs,
             settings.dispatcher.fallbacks,
-            embedder,
+            agents_embedder(settings),
             partial(equip, settings),
             load_catalogue(settings.patterns),
         )
@@ -247,6 +236,7 @@ def _backend(
 
 
 def _serve(settings: Settings, enter: Enter) -> None:
+    ignore_hangup()
     provider = start_tracing(settings.telemetry)
     try:
         raise SystemExit(run(_run(settings, enter)))

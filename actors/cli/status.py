@@ -18,12 +18,11 @@ from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.servers import servers_of
 from actors.cli.show import wide
-from actors.process import run
+from actors.client_settings import ClientSettings, load_client
+from actors.process import connected, run
 from actors.registry import BUCKET
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket
-from actors.settings import Settings, load
-from actors.up import connected
 from orchestration.messages import NodeInfo
 from orchestration.placement import Needs
 
@@ -48,7 +47,7 @@ def status(
     labels: tuple[str, ...],
 ) -> None:
     """Show who is alive: nodes with their models and load, agents, gateways, nats-servers, and the queues."""
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
     if model is None:
         raise SystemExit(run(_status(settings, as_json)))
     needs = Needs(model=model, labels=frozenset(_label(text) for text in labels))
@@ -62,13 +61,13 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-async def _explain(settings: Settings, needs: Needs, as_json: bool) -> int:
+async def _explain(settings: ClientSettings, needs: Needs, as_json: bool) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
         show(await explanations(bus, needs, await nodes_of(bus)), as_json)
     return 0
 
 
-async def _status(settings: Settings, as_json: bool) -> int:
+async def _status(settings: ClientSettings, as_json: bool) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
         nodes = await nodes_of(bus)
         services = await _services(bus)

@@ -14,10 +14,9 @@ from rich.table import Table
 from actors.cli.main import Reporting, common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
-from actors.process import run
-from actors.settings import load
+from actors.client_settings import load_client
+from actors.process import connected, run
 from actors.tuning.shelf import Shelf
-from actors.up import connected
 from orchestration.tuning.features import KINDS, Kind
 from orchestration.tuning.records import Cost, Record, weights
 
@@ -76,7 +75,7 @@ def _reach(
     nats_url: str | None,
     work: Callable[[Shelf], Coroutine[Any, Any, None]],
 ) -> None:
-    settings, _ = load(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(said(data=data, nats__url=nats_url), config_file)
 
     async def reached() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from actors.cli.main import common, said
-from actors.cli.progress import pull_embedder, pulled
-from actors.models.pull import ready
-from actors.process import configure_logging, run, stop_on_signals, until
+from actors.cli.progress import agents_embedder, pulled
+from actors.data_folders import noted
+from actors.gateway.http import HttpServer
+from actors.process import configure_logging, ignore_hangup, run, stop_on_signals, until
 from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
-from actors.up import run_up
+from actors.up import refuse_to_start, run_up
 from orchestration.errors import InvalidRequest
 
 
@@ -52,24 +53,27 @@ def up(
     settings, _ = load(
         said(data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models),
         config_file,
+        find_running=False,
     )
     configure_logging(settings.telemetry)
+    ignore_hangup()
+    refuse_to_start(settings)
+    http_server = HttpServer(settings.gateway)  # takes its port before anything is fetched
     names = () if no_model else settings.models
     folders = [pulled(name, settings.models_folder) for name in names]
-    pull_embedder(settings)
-    embedder = ready(settings.agents.embedder, settings.models_folder)
     provider = start_tracing(settings.telemetry)
     try:
-        raise SystemExit(run(_up(settings, folders, embedder)))
+        raise SystemExit(run(_up(settings, folders, http_server)))
     finally:
         if provider is not None:
             provider.shutdown()
 
 
-async def _up(settings: Settings, folders: list[Path], embedder: Path | None) -> int:
+async def _up(settings: Settings, folders: list[Path], http_server: HttpServer) -> int:
     stop = stop_on_signals()
-    async with run_up(settings, folders, embedder) as running:
+    async with run_up(settings, folders, agents_embedder(settings), http_server) as running:
         serving = ", ".join(running.models) or "no model here"
-        click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")
-        await until(stop, *running.watches)
+        with noted(settings.folder):
+            click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")
+            await until(stop, *running.watches)
     return 0

@@ -10,7 +10,8 @@ from typing import Literal
 from actors.registry import Registry
 from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
 from orchestration.messages import Generation, ModelCard, NodeInfo, Run
-from orchestration.patterns import BUILT_IN, Catalogue, Pattern, pattern_name
+from orchestration.patterns import BUILT_IN, Catalogue, Pattern
+from orchestration.virtual_models import pattern_name
 
 WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
 Kind = Literal["chat", "embedding"]

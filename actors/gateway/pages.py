@@ -12,7 +12,7 @@ from actors.gateway.gateway import Gateway
 from actors.patterns.shown import shown
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard
-from orchestration.patterns import pattern_name
+from orchestration.virtual_models import pattern_name
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 METRICS = (b"content-type", CONTENT_TYPE_LATEST.encode())

@@ -80,6 +80,12 @@ class DataLock:
             self._fd = -1
 
 
+def refuse_in_use(data: Path) -> None:
+    """Raise `DataFolderInUse` where a server holds the data folder now."""
+    if running(data) is not None:
+        raise DataFolderInUse(_in_use(ServerFiles(data).lock))
+
+
 def running(data: Path) -> dict[str, Any] | None:
     """Facts (`pid`, `url`, `server_pid`) about the server that holds this data folder now, or None."""
     path = ServerFiles(data).lock

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestration.patterns import PREFIX, Catalogue
+from orchestration.patterns import Catalogue
+from orchestration.virtual_models import PATTERN_PREFIX
 
 
 def shown(catalogue: Catalogue) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def shown(catalogue: Catalogue) -> dict[str, Any]:
         {
             "id": name,
             "object": "pattern",
-            "model": PREFIX + name,
+            "model": PATTERN_PREFIX + name,
             "says": pattern.says,
             "origin": catalogue.origin(name),
             "settings": pattern.settings.model_json_schema(),

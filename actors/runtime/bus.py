@@ -15,11 +15,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
-
+from actors.runtime.absent import absent
 from actors.runtime.bus_settings import BusSettings
 from actors.runtime.handlers import Direct, Handler, Handlers, Subscription
 from actors.runtime.message import Headers, Message, decode_headers
@@ -29,6 +25,13 @@ from actors.runtime.sent import AGAIN, Sent
 from actors.runtime.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
 from orchestration.errors import BusUnavailable, NobodyListens, PayloadTooLarge
 
+with absent("aiohttp"):  # nats-py wants it for WebSockets alone; importing it takes 0.1 s of every command
+    import nats.errors
+    from nats.aio import transport
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription as NatsSubscription
+
 __all__ = ["Bus", "BusSettings", "Handler", "Headers", "Message", "Subscription"]
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,15 @@ _SENDING = (Client.CONNECTED, Client.DRAINING_SUBS)
 _MAX_SUBJECTS = 2048
 """Characters of subject and reply together: the server cuts off a client whose line passes 4 KB."""
 _FLUSH_S = 5.0
+
+
+def _allow_websockets() -> None:
+    """Give nats-py the modules that it was imported without."""
+    import aiohttp
+    import multidict
+
+    transport.aiohttp = aiohttp  # type: ignore[attr-defined]
+    transport.multidict = multidict  # type: ignore[attr-defined]
 
 
 class _Client(Client):
@@ -136,6 +148,8 @@ class Bus:
     @classmethod
     async def connect(cls, settings: BusSettings, *, name: str) -> Bus:
         """Connect once. Raises `BusUnavailable` naming the URL when nobody answers there."""
+        if "ws://" in settings.url or "wss://" in settings.url:
+            _allow_websockets()
         client = _Client()
         inbox = f"_INBOX.{token_hex(8)}"
         bus = cls(client, settings, name, Replies(inbox), Handlers(name))

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 Headers = dict[str, str]
 
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+"""Headers of an answer that is an error, as NATS services name them."""
+
 _VERSION = "NATS/1.0"
 _BREAKS = str.maketrans({"\r": " ", "\n": " "})
 _KEY = re.compile(r"[!-9;-~]+")

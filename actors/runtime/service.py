@@ -29,14 +29,14 @@ from pydantic import BaseModel, ValidationError
 from actors.runtime.actor import handlers
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
+from actors.runtime.message import ERROR as ERROR
+from actors.runtime.message import ERROR_CODE as ERROR_CODE
 from actors.runtime.system import ActorRef
 from actors.runtime.work import Work
 from orchestration.errors import Defect, InvalidRequest, OrchestraError, PayloadTooLarge
 
 log = logging.getLogger(__name__)
 
-ERROR = "Nats-Service-Error"
-ERROR_CODE = "Nats-Service-Error-Code"
 RETRY_AFTER = "Retry-After"
 """Seconds, as in HTTP."""
 

@@ -3,11 +3,9 @@
 from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
 from orchestration.patterns.catalogue import (
     BUILT_IN,
-    PREFIX,
     BrokenPlugin,
     Catalogue,
     NameTaken,
-    pattern_name,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.outlet import Outlet
@@ -18,7 +16,6 @@ __all__ = [
     "BUILT_IN",
     "COORDINATOR",
     "CRITIC",
-    "PREFIX",
     "Answer",
     "Ask",
     "BrokenPlugin",
@@ -36,5 +33,4 @@ __all__ = [
     "Stage",
     "Use",
     "pattern",
-    "pattern_name",
 ]

@@ -17,14 +17,9 @@ from orchestration.patterns.maestro import maestro
 from orchestration.patterns.research import research
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
+from orchestration.virtual_models import PATTERN_PREFIX
 
-PREFIX = "orchestra/"
 OURS = "built-in"
-
-
-def pattern_name(model: str) -> str | None:
-    """The pattern that a virtual model's name stands for, known or not; None for a real model's name."""
-    return model[len(PREFIX) :] if model.startswith(PREFIX) else None
 
 
 class NameTaken(ValueError):
@@ -57,7 +52,7 @@ class Catalogue(Mapping[str, Pattern]):
         self._patterns = {each.name: each for each in sorted(patterns, key=lambda each: each.name)}
         self._origins = dict(origins or {})
         self.broken = tuple(broken)
-        self.virtual_models = tuple(PREFIX + name for name in self._patterns)
+        self.virtual_models = tuple(PATTERN_PREFIX + name for name in self._patterns)
         """The names that a caller may use in place of a model's."""
 
     def __getitem__(self, name: str) -> Pattern:
@@ -84,7 +79,7 @@ class Catalogue(Mapping[str, Pattern]):
                 raise UnknownModel(
                     f"pattern {name!r} of {broken.origin} cannot be used: {broken.reason}", param="model"
                 )
-        raise UnknownModel.of(PREFIX + name, [*also, *self.virtual_models])
+        raise UnknownModel.of(PATTERN_PREFIX + name, [*also, *self.virtual_models])
 
     def plus(self, pattern: Pattern, origin: str) -> Self:
         """With one more. Raises `NameTaken`."""

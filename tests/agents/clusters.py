@@ -76,7 +76,11 @@ async def cluster(
         await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
         team = await stack.enter_async_context(
             run_agents(
-                bus, settings or AgentsSettings(drain_timeout_s=5), system, embedder=embedder, equip=equip
+                bus,
+                settings or AgentsSettings(drain_timeout_s=5),
+                system,
+                embedder=Embedder(embedder) if embedder else None,
+                equip=equip,
             )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))

@@ -24,6 +24,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import NoNode
 from tests.agents.clusters import Cluster, cluster, connection
+from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import orchestra
@@ -129,7 +130,52 @@ async def test_agents_start_without_a_model_that_cannot_be_had_and_warn(
     with orchestra(*words, ORCHESTRA_AGENTS__EMBEDDER="no-such-model") as process:
         await asyncio.to_thread(process.wait_for, "agents of cluster local are here")
     assert "WARNING" in process.said
-    assert "go on without an embedding model of their own (agents.embedder): no model" in process.said
+    assert "agents.embedder 'no-such-model' is not installed" in process.said
+    assert "all-minilm-l6-v2" in process.said
+
+
+async def test_a_model_is_fetched_when_something_is_first_embedded(tmp_path: Path) -> None:
+    pulls: list[Path] = []
+
+    def pull() -> None:
+        pulls.append(tmp_path)
+        (tmp_path / minilm_folder().name).symlink_to(minilm_folder())
+
+    embedder = Embedder(tmp_path / minilm_folder().name, pull)
+    try:
+        assert not pulls
+        with pytest.raises(NoNode, match="is being fetched"):
+            await embedder.vectors([CAT])
+
+        async def embedded() -> bool:
+            try:
+                return len(await embedder.vectors([CAT])) == 1
+            except NoNode:
+                return False
+
+        await eventually(embedded)
+        assert len(pulls) == 1
+    finally:
+        embedder.close()
+
+
+async def test_a_model_that_cannot_be_fetched_is_told_with_the_reason(tmp_path: Path) -> None:
+    def pull() -> None:
+        raise NoNode("the index does not answer")
+
+    embedder = Embedder(tmp_path / "all-minilm-l6-v2", pull)
+    try:
+        with pytest.raises(NoNode, match="is being fetched"):
+            await embedder.vectors([CAT])
+
+        async def told() -> bool:
+            with pytest.raises(NoNode) as refusal:
+                await embedder.vectors([CAT])
+            return "the index does not answer" in refusal.value.message
+
+        await eventually(told)
+    finally:
+        embedder.close()
 
 
 async def test_agents_find_the_model_in_their_data_folder_and_say_nothing(

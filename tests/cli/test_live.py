@@ -34,7 +34,9 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-def ask(cluster: Cluster, *words: str, shared: bool, term: str = "xterm-256color") -> tuple[str, str, int]:
+def ask(
+    cluster: Cluster, *words: str, shared: bool, term: str = "xterm-256color", question: str = QUESTION
+) -> tuple[str, str, int]:
     """What the terminal gets, what stdout gets where that is a pipe, and the exit code."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -44,7 +46,7 @@ def ask(cluster: Cluster, *words: str, shared: bool, term: str = "xterm-256color
             "-m",
             "actors.cli",
             "ask",
-            QUESTION,
+            question,
             "--nats",
             cluster.nats.url,
             "--timeout",
@@ -108,12 +110,59 @@ def test_on_one_terminal_the_tree_stands_still_above_the_answer(cluster: Cluster
     assert code == 0, written
     shown = screen(written)
     tree = [index for index, line in enumerate(shown) if line.startswith(("maestro · run", "├──", "└──"))]
+    assert not any("◌" in line for line in shown), "a step that is at work for ever"
     answer = next(index for index, line in enumerate(shown) if line.startswith(f"Question: {QUESTION}"))
     assert max(tree) < answer
     assert any("✓ plan · coordinator" in line for line in shown)
     assert shown[-3].startswith("· synthesis: coordinator took ")
     assert shown[-2:] == ["note: to stay within 3 calls: without review", ""]
     assert "\x1b[33mnote: " in written
+
+
+def test_on_a_terminal_markdown_is_formatted_and_wrapped_between_words(cluster: Cluster) -> None:
+    words = " ".join(["understanding"] * 20)
+    question = f"Some **strong** words:\n\n- first {words}\n- second\n\n```\na = 1\n\nb = 2\n```"
+    written, _, code = ask(cluster, "--pattern", "single", "--model", "echo", shared=True, question=question)
+    assert code == 0, written
+    shown = screen(re.sub(r"\x1b\[[0-9;]*m", "", written))
+    assert any("Some strong words:" in line for line in shown), shown
+    assert any(line.lstrip().startswith("• first understanding") for line in shown)
+    assert all(
+        part in {"understanding", "•", "first"}
+        for line in shown
+        if "underst" in line
+        for part in line.split()
+    )
+    assert not any("```" in line for line in shown)
+    assert any("a = 1" in line for line in shown)
+
+
+def test_a_chat_leaves_its_answers_and_no_trees(cluster: Cluster) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    words = ["chat", "--nats", cluster.nats.url, "--model", "echo", "--pattern", "auto"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "actors.cli", *words],
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    assert process.stdin is not None
+    process.stdin.write(b"The number is 7\nThe number is 8\n\n")
+    process.stdin.close()
+    shown = bytearray()
+    with process, os.fdopen(ours, "rb", buffering=0) as terminal:
+        try:
+            while piece := terminal.read(65_536):
+                shown += piece
+        except OSError:  # Linux's way to say that nobody has the other end any more
+            pass
+        assert process.wait(30) == 0, shown.decode()
+    lines = [line for line in screen(re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())) if line]
+    assert not any(line.startswith(("├──", "└──", "auto ·")) for line in lines), lines
+    assert any("The number is 8" in line for line in lines)
 
 
 @pytest.mark.parametrize(("words", "term"), [(("--plain",), "xterm"), ((), "dumb")])

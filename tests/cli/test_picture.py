@@ -72,6 +72,15 @@ def test_steps_show_who_does_them_where_and_how_long_it_takes() -> None:
     ]
 
 
+def test_under_an_answer_that_is_written_a_step_at_work_shows_no_time() -> None:
+    console = Console(file=io.StringIO(), record=True, width=140)
+    run = [("started", {"pattern": "maestro"}), begun("synthesis", "coordinator", model="m"), ended("plan")]
+    console.print(draw(events(*run), 200.0, answering=True))
+    shown = [line.strip("│├└─ ") for line in console.export_text().splitlines()]
+    assert shown[1] == "→ synthesis · coordinator · m · goes on below"
+    assert shown[2].startswith("✓ plan")
+
+
 def test_a_debate_shows_its_rounds_with_positions_and_changes_of_mind() -> None:
     position = {"round": 1, "debater": 1, "role": "code", "answer": "7", "changed": False}
     changed = position | {"round": 2, "answer": "8", "changed": True}

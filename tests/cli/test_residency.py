@@ -50,6 +50,20 @@ def test_a_model_is_loaded_by_name_and_another_leaves_for_it(node: str) -> None:
     assert say(node, "models", "unload", B).stdout == f"{B} is unloaded already on node {NODE}\n"
 
 
+def test_the_list_says_who_serves_a_model_and_what_is_in_memory(node: str) -> None:
+    assert say(node, "models", "load", A).exit_code == 0
+    rows = {row["name"]: row for row in json.loads(say(node, "models", "list", "--json").stdout)}
+    assert rows[A]["nodes"] == {NODE: True}
+    assert rows[B]["nodes"] == {NODE: False}
+    assert rows[A]["backends"] == ["echo"]
+    assert rows["smollm2-135m"]["nodes"] == {}
+    table = say(node, "models", "list").stdout.splitlines()
+    assert "served by" in table[0]
+    assert "context" in table[0]
+    assert any(line.startswith(B) and f"{NODE} (not loaded)" in line for line in table)
+    assert any(line.startswith("all-minilm-l6-v2") for line in table)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

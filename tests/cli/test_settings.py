@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from actors.cli.main import root, said
-from actors.settings import CONFIG_VARIABLE, leaves, load
+from actors.settings import leaves, load
+from actors.settings_layers import CONFIG_VARIABLE
 from orchestration.errors import InvalidRequest
 
 
@@ -55,6 +56,37 @@ def test_a_wrong_file_is_refused_naming_the_setting_and_the_file(
         load()
     assert complaint in refusal.value.message
     assert "orchestra.toml" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "known"),
+    [
+        ("[gatway]\nhttp = 1\n", "did you mean 'gateway'?", "dispatcher"),
+        ("[gateway]\nhtpp = 1\n", "did you mean 'http'?", "max_in_flight"),
+        ("[agents.auto]\nlern = false\n", "did you mean 'learn'?", "cost_weight"),
+        ('[agents.mcp.files]\ncomand = "x"\n', "did you mean 'command'?", "roles"),
+        ("modles = ['x']\n", "did you mean 'models'?", "gateway"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_known_ones(
+    tmp_path: Path, text: str, hint: str, known: str
+) -> None:
+    (tmp_path / "orchestra.toml").write_text(text)
+    with pytest.raises(InvalidRequest) as refusal:
+        load()
+    assert hint in refusal.value.message
+    assert known in refusal.value.message
+    assert "orchestra.toml" in refusal.value.message
+
+
+def test_the_environment_takes_lists_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRA_MODELS", '["one", "two"]')
+    monkeypatch.setenv("ORCHESTRA_GATEWAY__HTTP", "[::1]:8080")
+    monkeypatch.setenv("ORCHESTRA_ONNX__THREADS", "3")
+    settings, _ = load()
+    assert settings.models == ("one", "two")
+    assert settings.gateway.http == "[::1]:8080"
+    assert settings.onnx == {"threads": "3"}
 
 
 def test_a_variable_that_sets_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,9 @@ def urls(line: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "actors.cli", *words]
-    environment = os.environ | NO_EMBEDDER
+    environment = os.environ | NO_EMBEDDER | more
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
@@ -70,6 +70,69 @@ def test_a_busy_http_port_is_named_before_anything_else_starts(tmp_path: Path) -
     assert "--http" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "nats").exists()
+
+
+def test_a_busy_port_is_told_before_a_model_is_fetched(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        http = run("up", "--data", str(tmp_path), "--http", f"127.0.0.1:{port}")
+        nats = run("up", "--data", str(tmp_path), "--http", HTTP, ORCHESTRA_NATS_SERVER__PORT=str(port))
+    for refused in (http, nats):
+        assert refused.returncode not in (0, 2)
+        assert str(port) in refused.stderr
+        assert "fetching" not in refused.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_other_commands_find_the_data_folder_of_an_up_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("status").returncode == 3
+    with up(tmp_path / "one") as one:
+        one.wait_for("Orchestra is ready")
+        assert run("status", "--json").returncode == 0
+        shown = json.loads(run("config", "--json").stdout)["data"]
+        assert shown == {"value": str(tmp_path / "one"), "source": "the running `orchestra up`"}
+        with up(tmp_path / "two") as two:
+            two.wait_for("Orchestra is ready")
+            unclear = run("status")
+            assert unclear.returncode == 2
+            assert all(str(tmp_path / name) in unclear.stderr for name in ("one", "two"))
+            assert run("status", "--data", str(tmp_path / "two")).returncode == 0
+            os.kill(two.pid, signal.SIGKILL)
+            two.wait()
+        # The nats-server of the one that was killed holds the folder for a moment longer.
+        assert any(run("status").returncode == 0 for _ in range(20))
+    assert run("status").returncode == 3
+
+
+def test_up_goes_on_when_its_terminal_closes(tmp_path: Path) -> None:
+    with up(tmp_path) as process:
+        http, _ = urls(process.wait_for("Orchestra is ready"))
+        process.send(signal.SIGHUP)
+        for _ in range(3):
+            with urllib.request.urlopen(f"{http}/healthz", timeout=10) as answer:
+                assert answer.status == 200
+        process.send(signal.SIGINT)
+        assert process.wait() == 0
+
+
+def test_where_output_is_no_terminal_the_answer_has_lines_of_its_own(tmp_path: Path) -> None:
+    with up(tmp_path) as process:
+        _, nats = urls(process.wait_for("Orchestra is ready"))
+        with orchestra("node", "--backend", "echo", "--nats", nats) as node:
+            node.wait_for("serves echo")
+            words = ("ask", "one two", "--pattern", "auto", "--model", "echo", "--data", str(tmp_path))
+            with orchestra(*words) as asked:
+                asked.wait_for("· answer: ")
+                assert asked.wait() == 0
+    lines = asked.said.splitlines()
+    assert lines[-2].endswith("one two")
+    assert "·" not in lines[-2]
 
 
 def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

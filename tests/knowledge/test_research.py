@@ -131,7 +131,9 @@ async def test_agents_without_documents_leave_the_answer_to_those_that_have_some
         bus = await stack.enter_async_context(connection(own_nats.url, "others"))
         equipped = partial(equip, Settings(data=empty))
         others = await stack.enter_async_context(
-            run_agents(bus, running.team.settings, ActorSystem(), embedder=minilm_folder(), equip=equipped)
+            run_agents(
+                bus, running.team.settings, ActorSystem(), embedder=Embedder(minilm_folder()), equip=equipped
+            )
         )
         hands = RemoteHands(bus=bus, cluster="local", timeout_s=20)
         for _ in range(20):

@@ -23,10 +23,10 @@ from orchestration.patterns import (
     PatternSettings,
     Stage,
     pattern,
-    pattern_name,
 )
 from orchestration.patterns.clipping import clip, clip_end, estimate_tokens
 from orchestration.patterns.single import single
+from orchestration.virtual_models import pattern_name
 from tests.patterns.scripted import Scripted, make_run, perform
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from actors.node.backends.base import Backend
+from actors.settings_layers import explained
 from actors.triton.errors import ExtraMissing
 from orchestration.errors import InvalidRequest
 
@@ -77,8 +78,4 @@ def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(
-            f"setting {section}.{where}: {first['msg']}", param=f"{section}.{where}"
-        ) from error
+        raise explained(error, kind, prefix=section) from error

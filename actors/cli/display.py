@@ -1,0 +1,78 @@
+"""What `orchestra ask` and `orchestra chat` show: the answer on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from orchestration.virtual_models import PATTERN_PREFIX
+
+if TYPE_CHECKING:
+    from actors.runtime.bus import Bus
+
+
+class PlainDisplay:
+    """Lines of progress, then the answer as it comes. Use it in an `async with` block, as its subclasses.
+
+    Progress that comes while the answer is written is shown after it, so that no line mixes both.
+    """
+
+    def __init__(self, *, closing_lines: bool = True) -> None:
+        """`closing_lines`: whether progress made during the answer is shown after it."""
+        self._closing_lines = closing_lines
+        self._held: list[str] = []
+        self._answering = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the answer's last line."""
+        if self._answering or kind is None:
+            click.echo()
+
+    def follow(self, run_id: str) -> None:
+        """Take the run's id, once it is known. Harmless to call again."""
+
+    def progress(self, text: str) -> None:
+        """Show a line of progress."""
+        if self._answering:
+            self._held.append(text)
+        else:
+            _line(text)
+
+    async def answer(self, text: str) -> None:
+        """Write the answer's next text."""
+        self._answering = True
+        click.echo(text, nl=False)
+
+    def ended(self, notes: list[str]) -> None:
+        """Show what the caller should know of the complete answer. Call it after the block."""
+        for line in self._held if self._closing_lines else ():
+            if line not in notes:
+                _line(line)
+        for note in notes:
+            click.secho(f"note: {note}", fg="yellow", err=True)
+
+
+def display_for(bus: Bus, model: str, *, plain: bool, closing_lines: bool = True) -> PlainDisplay:
+    """The display that fits the terminal: formatted where stdout or stderr is one, else plain lines."""
+    dumb = os.environ.get("TERM", "dumb").lower() in ("dumb", "unknown")
+    drawn = sys.stderr.isatty() and model.startswith(PATTERN_PREFIX)
+    if plain or dumb or not (drawn or sys.stdout.isatty()):
+        return PlainDisplay(closing_lines=closing_lines)
+    from actors.cli.live import LiveDisplay, MarkdownDisplay  # here: rich takes longer than plain lines
+
+    if drawn:
+        return LiveDisplay(bus, shared=sys.stdout.isatty(), closing_lines=closing_lines)
+    return MarkdownDisplay(closing_lines=closing_lines)
+
+
+def _line(text: str) -> None:
+    click.secho(f"· {text}", dim=True, err=True)
