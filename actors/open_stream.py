@@ -55,6 +55,10 @@ class OpenStream:
         """Runs when it should be accepted."""
         self._expected = 0
         self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._again = ""
+        self._thought_again = 0
+        self._begun = False
         self._tokens = 0
         self._writer: str | None = None
         self._handed_over = False
@@ -104,10 +108,25 @@ class OpenStream:
         else:
             self._expected += 1
             if isinstance(event, Chunk):
+                event = self._unread(event)
                 self._text.append(event.text)
+                self._reasoning.append(event.reasoning)
                 self._tokens += event.tokens
             self.arrived.put_nowait(event)
         return True
+
+    def _unread(self, chunk: Chunk) -> Chunk:
+        """The chunk without the reasoning that was read of an earlier writer: the next one thinks anew. What
+        differs is read all the same, unless the answer's text has begun."""
+        left = len(self._again) - self._thought_again
+        if not chunk.reasoning or not left:
+            return chunk
+        new = ""
+        if not self._begun:
+            same = self._again.startswith(chunk.reasoning[:left], self._thought_again)
+            new = chunk.reasoning[left if same else 0 :]
+            self._thought_again += min(left, len(chunk.reasoning)) if same else left
+        return chunk.model_copy(update={"reasoning": new})
 
     def _lost(self, before: int) -> None:
         """Events up to that number are missing: have them sent again, and give up where they do not come."""
@@ -147,6 +166,8 @@ class OpenStream:
         self._handed_over, self._second, self._on_first = True, "", None
         self._heard_at = time.monotonic()
         self._writer = token_hex(4)
+        self._again, self._thought_again = "".join(self._reasoning), 0
+        self._begun = any(self._text)
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
 
     def race(self, on_first: Callable[[str], None]) -> SoFar:

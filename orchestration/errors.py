@@ -14,7 +14,8 @@
     ├── BudgetSpent                   402  budget_spent          no
     ├── Cancelled                     499  cancelled             no
     ├── BackendFailed                 502  backend_failed        yes, on another node
-    │   └── NoOutput                  502  no_output             yes, on another node
+    │   ├── NoOutput                  502  no_output             yes, on another node
+    │   └── ContentFiltered           400  content_filter        no
     ├── Unavailable                   503  unavailable           yes
     │   ├── NoNode                    503  no_node               yes
     │   ├── NodeLost                  503  node_lost             yes, on another node
@@ -174,6 +175,14 @@ class NoOutput(BackendFailed):
     """The backend took the generation and then gave no output, or no more, for too long."""
 
     code = "no_output"
+
+
+class ContentFiltered(BackendFailed):
+    """A filter of the provider cut the answer off. Asked again, it would again."""
+
+    status = 400
+    code = "content_filter"
+    retryable = False
 
 
 class Unavailable(OrchestraError):

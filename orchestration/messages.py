@@ -35,6 +35,8 @@ class ChatMessage(Wire):
     content: str
     name: str | None = None
     tool_call_id: str | None = None
+    reasoning: str = ""
+    """What the assistant thought before its answer, where the caller sends that back: for upstreams."""
 
 
 class Sampling(Wire):
@@ -162,7 +164,8 @@ class Run(Wire):
 
 
 class Usage(Wire):
-    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix.
+    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix, and
+    `reasoning_tokens` of those written are no part of the answer's text.
 
     `estimated` marks counts of chunks: the model's side reported no tokens.
     """
@@ -170,6 +173,7 @@ class Usage(Wire):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
@@ -177,6 +181,7 @@ class Usage(Wire):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             estimated=self.estimated or other.estimated,
         )
 
@@ -196,7 +201,8 @@ class TokenLogprob(Wire):
     top_logprobs: tuple[TopLogprob, ...] = ()
 
 
-FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
+"""With `length` and `content_filter` the text is cut off."""
 
 
 class Step(Wire):
@@ -216,13 +222,15 @@ class Step(Wire):
 
 
 class Chunk(Wire):
-    """A piece of streamed answer. `seq` counts up from 0 without a gap within a stream."""
+    """A piece of streamed answer. `seq` counts up from 0 without a gap within a stream. `reasoning` is what
+    the model thinks beside its answer; it comes before `text`."""
 
     type: Literal["chunk"] = "chunk"
     seq: int
     text: str
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
 
 
 class Vectors(Wire):
@@ -247,7 +255,7 @@ class Ended(Wire):
     """The last event of a stream, always sent, whatever happened. `writing_s` are the seconds since the first
     one, by whoever wrote both. `notes` and `report` are of a run: what the caller should know of the answer,
     and what the pattern found beside it. `calls` come whole and only here, so that a generation which moves
-    to another node writes them anew."""
+    to another node writes them anew; so does a `refusal`, the model's own words for not answering."""
 
     type: Literal["ended"] = "ended"
     seq: int
@@ -262,6 +270,7 @@ class Ended(Wire):
     notes: tuple[str, ...] = ()
     report: dict[str, Any] = {}
     calls: tuple[ToolCall, ...] = ()
+    refusal: str = ""
 
 
 Event = Annotated[Chunk | Vectors | Progress | Ended, Field(discriminator="type")]

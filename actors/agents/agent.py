@@ -76,7 +76,7 @@ class Agent(Actor):
             envelope = envelope.under(traceparent(envelope.trace))
             async with aclosing(self.asker.stream(work, envelope)) as events:
                 async for event in events:
-                    if isinstance(event, Chunk):
+                    if isinstance(event, Chunk) and event.text:
                         yield PromptChunk(type="response", data=event.text)
                     elif isinstance(event, Progress):
                         yield PromptChunk(type="progress", data=event.text)

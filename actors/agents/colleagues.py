@@ -93,11 +93,18 @@ class Colleagues:
             async with aclosing(self.asker.follow(ask.id, envelope, send)) as events:
                 async for event in events:
                     if isinstance(event, Chunk):
-                        yield Part(text=event.text, tokens=event.tokens, logprobs=event.logprobs)
+                        yield Part(
+                            text=event.text,
+                            tokens=event.tokens,
+                            logprobs=event.logprobs,
+                            reasoning=event.reasoning,
+                        )
                     elif isinstance(event, Ended):
                         running.set_attribute("gen_ai.request.model", event.model)
                         running.set_attribute("gen_ai.usage.input_tokens", event.usage.prompt_tokens)
                         running.set_attribute("gen_ai.usage.output_tokens", event.usage.completion_tokens)
+                        if event.refusal:  # to a pattern, a text like any
+                            yield Part(text=event.refusal, tokens=0)
                         yield Outcome(
                             finish_reason=event.finish_reason,
                             usage=event.usage,

@@ -165,7 +165,7 @@ class Coordinator(Actor):
                     pulled.happenings.said(item.text)
                     new = stage.outlet.new(item)
                     if new is not None:
-                        await pulled.writer.piece(new.text, new.tokens, new.logprobs)
+                        await pulled.writer.piece(new.text, new.tokens, new.logprobs, new.reasoning)
         if answer is None:
             raise Defect(f"pattern {run.pattern!r} ended without an answer")
         return answer

@@ -12,12 +12,18 @@ from orchestration.messages import TokenLogprob
 
 
 class Recorder(StreamWriter):
-    """`draft` has the text and the log probabilities of all pieces."""
+    """`draft` has the text, the reasoning and the log probabilities of all pieces."""
 
     def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         super().__init__(bus, address, on_gone)
         self.draft = Draft()
 
-    async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
-        self.draft.add(text, logprobs)
-        await super().piece(text, tokens, logprobs)
+    async def piece(
+        self,
+        text: str,
+        tokens: int,
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+        reasoning: str = "",
+    ) -> None:
+        self.draft.add(text, logprobs, reasoning)
+        await super().piece(text, tokens, logprobs, reasoning)

@@ -193,7 +193,8 @@ async def _texts(
             answer.last |= {k: v for k, v in extra.items() if k not in ("progress", "step")}
             answer.usage = chunk.get("usage") or answer.usage
             for choice in chunk.get("choices", ()):
-                text = choice.get("delta", {}).get("content") or ""
+                delta = choice.get("delta", {})
+                text = delta.get("content") or delta.get("refusal") or ""
                 if text:
                     answer.text.append(text)
                     yield text

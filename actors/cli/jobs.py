@@ -128,7 +128,8 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
     if as_json:
         _show(job)
     elif succeeded:
-        click.echo(job["result"]["choices"][0]["message"]["content"])
+        message = job["result"]["choices"][0]["message"]
+        click.echo(message["content"] or message["refusal"] or "")
     else:
         error = job["error"] or {"message": ""}
         click.echo(f"orchestra: {job_id} is {job['status']}: {error['message']}", err=True)

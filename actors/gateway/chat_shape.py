@@ -15,7 +15,8 @@ class ChatShape(TextShape):
 
     The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
     from it. Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
-    clients read as "nothing new". Tool calls come whole, in the last chunk of a stream.
+    clients read as "nothing new". Tool calls and a refusal come whole, in the last chunk of a stream.
+    Reasoning has both names that clients know, `reasoning_content` and `reasoning`.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class ChatShape(TextShape):
     def piece(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
             role, self._role = self._role, b""
-            text = to_json(event.text)
+            text = b'"content":%b' % to_json(event.text)
+            if event.reasoning:
+                before = text + b"," if role or event.text else b""
+                thought = to_json(event.reasoning)
+                text = b'%b"reasoning_content":%b,"reasoning":%b' % (before, thought, thought)
             logprobs = to_json(chat_logprobs(event.logprobs)) if event.logprobs else b"null"
-            return (
-                b'%b%b"content":%b},"logprobs":%b,"finish_reason":null}]}'
-                % (self._open, role, text, logprobs),
-            )
+            return (b'%b%b%b},"logprobs":%b,"finish_reason":null}]}' % (self._open, role, text, logprobs),)
         if isinstance(event, Progress):
             said: dict[str, Any] = {"progress": event.text}
             if event.step is not None:
@@ -66,13 +68,18 @@ class ChatShape(TextShape):
 
     def _last(self, ended: Ended) -> tuple[bytes, ...]:
         reason = to_json(finish_reason(ended))
-        role = b'"role":"assistant","content":""' if self._role else b""
+        delta: dict[str, Any] = {}
+        if self._role:
+            delta = {"role": "assistant", "content": None if ended.calls or ended.refusal else ""}
+        if ended.refusal:
+            delta["refusal"] = ended.refusal
         if ended.calls:
-            calls = [{"index": index} | shaped_call(call) for index, call in enumerate(ended.calls)]
-            role = role.replace(b'""', b"null") + b"," * bool(role) + b'"tool_calls":' + to_json(calls)
-        last = b'%b%b},"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
-            self._open,
-            role,
+            delta["tool_calls"] = [
+                {"index": index} | shaped_call(call) for index, call in enumerate(ended.calls)
+            ]
+        last = b'%b%b,"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
+            self._open[:-1],
+            to_json(delta),
             reason,
             to_json(self.orchestra(ended)),
         )
@@ -82,9 +89,16 @@ class ChatShape(TextShape):
 
     def whole(self) -> bytes:
         ended = self.end()
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.texts), "refusal": None}
+        text, reasoning = "".join(self.texts), "".join(self.reasoning)
+        says_it_otherwise = bool(ended.calls or ended.refusal or reasoning)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if says_it_otherwise and not text else text,
+            "refusal": ended.refusal or None,
+        }
+        if reasoning:
+            message |= {"reasoning_content": reasoning, "reasoning": reasoning}
         if ended.calls:
-            message["content"] = message["content"] or None
             message["tool_calls"] = [shaped_call(call) for call in ended.calls]
         choice = {
             "index": 0,

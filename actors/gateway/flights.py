@@ -161,7 +161,7 @@ def event_bytes(event: Event) -> int:
     if isinstance(event, Chunk):
         tokens = event.logprobs or ()
         entries = sum(1 + len(token.top_logprobs) for token in tokens)
-        return _EVENT_BYTES + len(event.text) + _LOGPROB_BYTES * entries
+        return _EVENT_BYTES + len(event.text) + len(event.reasoning) + _LOGPROB_BYTES * entries
     if isinstance(event, Vectors):
         return _EVENT_BYTES + sum(map(len, event.vectors))
     if isinstance(event, Ended):

@@ -101,12 +101,14 @@ def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
     for a reason outside of it, or a run with a failed step, would be better if it were asked for again.
     """
     texts: list[str] = []
+    reasoning: list[str] = []
     tokens = 0
     logprobs: list[TokenLogprob] = []
     kept: list[Event] = []
     for event in events:
         if isinstance(event, Chunk):
             texts.append(event.text)
+            reasoning.append(event.reasoning)
             tokens += event.tokens
             logprobs += event.logprobs or ()
         elif isinstance(event, Vectors):
@@ -116,8 +118,15 @@ def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
             if failed or event.finish_reason not in ("stop", "length", "tool_calls"):
                 return None
             if texts:
-                text = "".join(texts)
-                kept.append(Chunk(seq=len(kept), text=text, tokens=tokens, logprobs=tuple(logprobs) or None))
+                kept.append(
+                    Chunk(
+                        seq=len(kept),
+                        text="".join(texts),
+                        tokens=tokens,
+                        logprobs=tuple(logprobs) or None,
+                        reasoning="".join(reasoning),
+                    )
+                )
             kept.append(event.model_copy(update={"seq": len(kept), "trace_id": ""}))
             return tuple(kept)
     return None

@@ -55,12 +55,14 @@ class TextShape(Shape):
         self.include_usage = include_usage
         self.logprobs = logprobs
         self.texts: list[str] = []
+        self.reasoning: list[str] = []
         self.token_logprobs: list[TokenLogprob] = []
         self.ended: Ended | None = None
 
     def add(self, event: Event) -> None:
         if isinstance(event, Chunk):
             self.texts.append(event.text)
+            self.reasoning.append(event.reasoning)
             if event.logprobs:
                 self.token_logprobs.extend(event.logprobs)
         elif isinstance(event, Ended):
@@ -105,6 +107,8 @@ def usage_of(usage: Usage, *, text: bool = True) -> dict[str, Any]:
     if text:
         shaped["completion_tokens"] = usage.completion_tokens
         shaped["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        if usage.reasoning_tokens:
+            shaped["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     if usage.estimated:
         shaped["estimated"] = True
     return shaped

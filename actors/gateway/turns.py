@@ -40,12 +40,17 @@ def _role_of(role: Any) -> Any:
     return "system" if role == "developer" else role
 
 
+def _reasoning_of(reasoning: Any) -> Any:
+    return reasoning if isinstance(reasoning, str) else ""
+
+
 class Turn(ChatMessage):
     """One message of a conversation; it is what travels on, so a chat is validated once."""
 
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
     tool_calls: Calls = ()
     content: Annotated[str, BeforeValidator(_text_of)] = Field(default=None, validate_default=True)
+    reasoning: Annotated[str, BeforeValidator(_reasoning_of)] = ""
 
 
 def _modern(messages: Any) -> Any:
@@ -69,6 +74,8 @@ def _modern(messages: Any) -> Any:
 
 
 def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]) -> dict[str, Any]:
+    if message.get("reasoning_content"):
+        message = message | {"reasoning": message["reasoning_content"]}
     if message.get("content") is None and isinstance(message.get("refusal"), str):
         message = message | {"content": message["refusal"]}
     call = message.get("function_call")

@@ -27,9 +27,11 @@ class Draft:
 
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
 
-    def add(self, text: str, logprobs: tuple[TokenLogprob, ...] | None) -> None:
+    def add(self, text: str, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str) -> None:
         self.texts.append(text)
+        self.reasoning.append(reasoning)
         if logprobs:
             self.logprobs.extend(logprobs)
 
@@ -148,12 +150,14 @@ def _failed(ended: Ended, error: OrchestraError) -> Ended:
 
 
 def _result(record: JobRecord, status: JobStatus, ended: Ended, draft: Draft | None = None) -> JobResult:
+    draft = draft or Draft()
     return JobResult(
         id=record.id,
         round=record.round,
         status=status,
-        text="" if draft is None else "".join(draft.texts),
-        logprobs=tuple(draft.logprobs) or None if draft is not None else None,
+        text="".join(draft.texts),
+        logprobs=tuple(draft.logprobs) or None,
+        reasoning="".join(draft.reasoning),
         ended=ended,
         finished_at=time.time(),
     )

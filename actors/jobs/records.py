@@ -70,6 +70,7 @@ class JobResult(Wire):
     status: JobStatus
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
     ended: Ended
     finished_at: float
 

@@ -45,7 +45,7 @@ def whole(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
             include_usage=False,
             logprobs=result.logprobs is not None,
         )
-        shape.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs))
+        shape.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
         shape.add(result.ended)
         shown["result"] = from_json(shape.whole())
     return shown

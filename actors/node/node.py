@@ -223,7 +223,9 @@ class Node(Actor):
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
         ended = self._ended(finish.reason, usage=finish.usage, model=generation.model)
-        return await writer.end(ended.model_copy(update={"calls": finish.calls}) if finish.calls else ended)
+        if finish.calls or finish.refusal:
+            ended = ended.model_copy(update={"calls": finish.calls, "refusal": finish.refusal})
+        return await writer.end(ended)
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
@@ -249,7 +251,7 @@ class Node(Actor):
                     first = time.perf_counter()
                 self._stalls.progress(generation.id)
                 if isinstance(output, Piece):
-                    await writer.piece(output.text, output.tokens, output.logprobs)
+                    await writer.piece(output.text, output.tokens, output.logprobs, output.reasoning)
                 elif isinstance(output, Embeddings):
                     await writer.vectors(output.index, output.vectors)
         raise BackendFailed(f"{self.backend.name} ended without a finish")

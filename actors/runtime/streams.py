@@ -58,6 +58,7 @@ class StreamWriter:
         self._headers = {WRITER: writer} if writer else None
         self._tail = bus.sent.open(address, first_seq, self._probe, self._headers)
         self._text: list[str] = []
+        self._reasoning: list[str] = []
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
@@ -87,15 +88,26 @@ class StreamWriter:
         self._asked_at = time.monotonic()
         self.bus.sent.again(self._tail, self._tail.events[-1])
 
-    async def piece(self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None = None) -> None:
-        """Add text. The first piece goes out at once, later ones at most every 20 ms."""
+    async def piece(
+        self,
+        text: str,
+        tokens: int,
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+        reasoning: str = "",
+    ) -> None:
+        """Add text or reasoning. The first piece goes out at once, later ones at most every 20 ms."""
         if self._failure is not None:
             raise self._failure
+        if reasoning and self._text:
+            await self.flush()  # in an event the reasoning comes first
         self._tokens += tokens
-        if not text and not logprobs:
+        if not text and not logprobs and not reasoning:
             self.alive()
             return
-        self._text.append(text)
+        if text or logprobs:
+            self._text.append(text)
+        if reasoning:
+            self._reasoning.append(reasoning)
         if logprobs:
             self._logprobs.extend(logprobs)
         now = time.monotonic()
@@ -119,15 +131,16 @@ class StreamWriter:
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
-        if not self._text:
+        if not self._text and not self._reasoning:
             return None
         chunk = Chunk(
             seq=self._next(),
             text="".join(self._text),
             tokens=self._tokens,
             logprobs=tuple(self._logprobs) or None,
+            reasoning="".join(self._reasoning),
         )
-        self._text, self._tokens, self._logprobs = [], 0, []
+        self._text, self._reasoning, self._tokens, self._logprobs = [], [], 0, []
         self._sent_at = self._alive_at = time.monotonic()
         return chunk
 

@@ -24,11 +24,13 @@ from orchestration.messages import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Text of one or more tokens, as it comes."""
+    """Text of one or more tokens, as it comes. `reasoning` is what the model thinks beside it: the caller of
+    the run may see it, and no other step does."""
 
     text: str
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from orchestration.errors import BudgetSpent, DeadlineExceeded, Defect, OrchestraError
+from orchestration.errors import BudgetSpent, ContentFiltered, DeadlineExceeded, Defect, OrchestraError
 from orchestration.messages import (
     ChatMessage,
     Guide,
@@ -116,7 +116,7 @@ class Stage:
         before this one and all at work beside it began. `heard` is told each part as it comes.
 
         Raises the step's error, which is recorded too; `BudgetSpent` where the run's budget does not reach
-        for it, or ended it."""
+        for it, or ended it; `ContentFiltered` where the answer is not whole for that reason."""
         answer: Answer | None = None
         question = self._question(agent, messages, name, sampling, guide, model)
         async with aclosing(self._perform(question, after, last=False)) as items:
@@ -246,6 +246,8 @@ class Stage:
                         yield item
             if outcome is None:
                 raise Defect(f"step {question.name!r} of {question.agent} ended without an outcome")
+            if outcome.finish_reason == "content_filter" and not last:  # no whole answer to go on with
+                raise ContentFiltered(f"a content filter cut the answer of model {outcome.model!r} off")
         except OrchestraError as error:
             late = isinstance(error, DeadlineExceeded) and self.spending.ran_out(grant, began)
             if not (late and last and tokens):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
 from tests.fixtures.upstream import MODEL, event
+from tests.jobs.client import JobsClient, chat
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -46,6 +47,87 @@ def streamed(before: Before, *events: bytes, **fields: Any) -> list[dict[str, An
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
     return [json.loads(line)["choices"][0] for line in lines[:-1]]
+
+
+THOUGHT = [
+    delta(reasoning_content="6 times "),
+    delta(reasoning_content="7"),
+    delta(content="42"),
+    delta("stop"),
+]
+
+
+def test_reasoning_is_passed_on_whole_and_streamed(before: Before) -> None:
+    message = whole(before, *THOUGHT)["message"]
+    assert (message["content"], message["reasoning_content"], message["reasoning"]) == (
+        "42",
+        "6 times 7",
+        "6 times 7",
+    )
+    deltas = [chunk["delta"] for chunk in streamed(before, *THOUGHT)]
+    assert deltas[0]["role"] == "assistant"
+    assert "".join(part.get("reasoning_content", "") for part in deltas) == "6 times 7"
+    assert "".join(part.get("reasoning", "") for part in deltas) == "6 times 7"
+    assert "".join(part.get("content") or "" for part in deltas) == "42"
+
+
+def test_an_answer_of_reasoning_alone_is_no_empty_text(before: Before) -> None:
+    choice = whole(before, delta(reasoning="6 times"), delta("length"))
+    assert choice["message"]["content"] is None
+    assert choice["message"]["reasoning_content"] == "6 times"
+    assert choice["finish_reason"] == "length"
+
+
+def test_a_runs_last_step_and_a_job_keep_their_reasoning(before: Before) -> None:
+    message = whole(before, *THOUGHT, model="orchestra/single")["message"]
+    assert (message["content"], message["reasoning_content"]) == ("42", "6 times 7")
+    client = JobsClient(before.cluster.url)
+    job = client.ended(client.submit(chat("Hi", model=MODEL)).body["id"])
+    message = job["result"]["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("42", "6 times 7")
+
+
+def test_a_kept_answer_keeps_its_reasoning(before: Before) -> None:
+    first = post(before, *THOUGHT, temperature=0)
+    again = post(before, delta(content="another"), delta("stop"), temperature=0)
+    assert again.headers["x-orchestra-cache"] == "hit"
+    assert again.json()["choices"] == first.json()["choices"]
+
+
+def test_reasoning_that_comes_back_with_a_turn_goes_to_the_upstream(before: Before) -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "6 times 7?"},
+        {"role": "assistant", "content": "42", "reasoning_content": "easy", "reasoning": "easy"},
+        {"role": "assistant", "content": "it is", "reasoning": "sure"},
+        {"role": "assistant", "content": "yes", "reasoning_content": None, "reasoning": {"effort": "low"}},
+        {"role": "user", "content": "Sure?", "reasoning": None},
+    ]
+    whole(before, delta(content="yes"), delta("stop"), messages=turns)
+    assert [turn.get("reasoning_content") for turn in before.body["messages"]] == [
+        None,
+        "easy",
+        "sure",
+        None,
+        None,
+    ]
+
+
+def test_a_filtered_answer_says_so(before: Before) -> None:
+    events = [delta(content="I"), delta("content_filter")]
+    assert whole(before, *events)["finish_reason"] == "content_filter"
+    assert streamed(before, *events)[-1]["finish_reason"] == "content_filter"
+    assert whole(before, *events, model="orchestra/single")["finish_reason"] == "content_filter"
+    answer = post(before, *events, model="orchestra/self-consistency")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_filter")
+
+
+def test_a_refusal_is_passed_on_whole_and_streamed(before: Before) -> None:
+    events = [delta(refusal="I will "), delta(refusal="not."), delta("stop")]
+    message = whole(before, *events)["message"]
+    assert (message["content"], message["refusal"]) == (None, "I will not.")
+    deltas = [chunk["delta"] for chunk in streamed(before, *events)]
+    assert "".join(part.get("refusal") or "" for part in deltas) == "I will not."
+    assert whole(before, *events, model="orchestra/single")["message"]["content"] == "I will not."
 
 
 def test_two_calls_that_came_with_one_number_leave_with_their_own(before: Before) -> None:

@@ -82,6 +82,67 @@ async def test_a_stream_without_its_end_marker_is_whole_if_the_finish_reason_cam
         assert (await whole(backend))[0] == "Hello there"
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("stop", "stop"),
+        ("eos", "stop"),
+        ("whatever", "stop"),
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("content_filter", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("tool_calls", "stop"),  # of which none came
+    ],
+)
+async def test_a_finish_reason_is_read_in_the_words_of_several_providers(said: str, meant: str) -> None:
+    async with backend_before(stream(event(delta("I")), event(delta(None, said)), DONE)) as (backend, _):
+        assert (await whole(backend))[1].reason == meant
+
+
+async def test_an_answer_that_ends_with_an_error_for_a_reason_is_none() -> None:
+    async with backend_before(stream(event(delta("I")), event(delta(None, "error")), DONE)) as (backend, _):
+        with pytest.raises(BackendFailed, match="finish_reason error"):
+            await whole(backend)
+
+
+def _delta(**fields: object) -> bytes:
+    return event({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
+
+
+MISTRALS = [{"type": "thinking", "thinking": [{"type": "text", "text": "6 times"}]}]
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {"reasoning_content": "6 times", "content": None},
+        {"reasoning": "6 times", "content": ""},
+        {"reasoning_content": "6 times", "reasoning": "6 times"},
+        {"reasoning_content": None, "reasoning": "6 times"},
+        {"content": MISTRALS},
+    ],
+)
+async def test_reasoning_is_read_under_each_of_its_names(thought: dict[str, object]) -> None:
+    told = {"prompt_tokens": 2, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 1}}
+    usage = event({"choices": [], "usage": told})
+    script = stream(_delta(**thought), _delta(content=[{"type": "text", "text": "42"}]), usage, DONE)
+    async with backend_before(script) as (backend, _):
+        outputs = [output async for output in backend.generate(CHAT)]
+    assert outputs == [
+        Piece(text="", reasoning="6 times"),
+        Piece(text="42"),
+        Finish(reason="stop", usage=Usage(prompt_tokens=2, completion_tokens=2, reasoning_tokens=1)),
+    ]
+
+
+async def test_a_refusal_in_parts_is_whole_at_the_end() -> None:
+    script = stream(_delta(refusal="I will"), _delta(refusal=" not."), event(delta(None, "stop")), DONE)
+    async with backend_before(script) as (backend, _):
+        text, finish = await whole(backend)
+    assert (text, finish.refusal, finish.reason) == ("", "I will not.", "stop")
+
+
 async def test_empty_choices_comments_and_thoughts_add_no_text() -> None:
     thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}]}
     other = {"choices": [{"index": 1, "delta": {"content": "not asked for"}}]}

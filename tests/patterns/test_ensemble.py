@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -93,6 +93,24 @@ async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
     assert json.loads(json.dumps(stage.report)) == stage.report
     assert [kind for kind, _ in ask.happened].count("vote") >= 1
     assert stage.notes == ["2 of 3 voices agree; others: “The answer is 8.”"]
+
+
+class Filtered(Scripted):
+    """The lines that begin with “I” are what a filter left of them."""
+
+    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        async with aclosing(super().generate(question)) as items:
+            async for item in items:
+                filtered = isinstance(item, Outcome) and self._line(question).startswith("I")
+                yield replace(item, finish_reason="content_filter") if filtered else item  # type: ignore[arg-type]
+
+
+async def test_an_answer_that_a_filter_cut_off_has_no_vote() -> None:
+    run = voted(early=False)
+    ask = Filtered({"voice 1": "I", "voice 2": "I", "voice 3": "bees make honey"})
+    text, _answer, stage = await perform(ensemble, run, ask)
+    assert text == "bees make honey"
+    assert [step.error.code for step in stage.steps if step.error] == ["content_filter"] * 2
 
 
 async def test_voices_speak_at_once() -> None:

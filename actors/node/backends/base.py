@@ -20,11 +20,13 @@ from orchestration.messages import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Text of one or more tokens. `text` is whole UTF-8 and may be empty while a character is open."""
+    """Text of one or more tokens. `text` is whole UTF-8 and may be empty while a character is open.
+    `reasoning` is what the model thinks beside its answer."""
 
     text: str
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Finish:
     reason: FinishReason
     usage: Usage
     calls: tuple[ToolCall, ...] = ()
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import struct
 from typing import Any
 
 from actors.node.backends.base import Finish, Piece
-from actors.node.backends.openai.calls import Calls
+from actors.node.backends.openai.calls import MOST_CHARACTERS, Calls
 from actors.node.backends.openai.failures import Upstream, event_failure
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
 
+_LOG = logging.getLogger(__name__)
 _SNIPPET = 80
+_REASONS: dict[str, FinishReason] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "safety", "sensitive", "refusal", "recitation"),
+        "content_filter",
+    ),
+}
+"""The words of OpenAI, and those that other providers let through."""
+_FAILED = frozenset(
+    ("error", "abort", "aborted", "cancelled", "insufficient_system_resource", "network_error")
+)
 _DECODE = json.JSONDecoder().raw_decode
 """`json.loads` without its guess at the encoding: 2 of its 5 µs for an event."""
 
@@ -25,7 +40,17 @@ class AnswerReader:
     that other events carry. `started` says whether any piece came yet.
     """
 
-    __slots__ = ("_calls", "_generation", "_reason", "_tokens", "_upstream", "_usage", "started")
+    __slots__ = (
+        "_calls",
+        "_generation",
+        "_reason",
+        "_refusal",
+        "_refused",
+        "_tokens",
+        "_upstream",
+        "_usage",
+        "started",
+    )
 
     def __init__(self, upstream: Upstream, generation: Generation) -> None:
         self._upstream = upstream
@@ -34,6 +59,8 @@ class AnswerReader:
         self._usage: Usage | None = None
         self._tokens = 0
         self._calls = Calls()
+        self._refusal: list[str] = []
+        self._refused = 0
         self.started = False
 
     @property
@@ -89,38 +116,35 @@ class AnswerReader:
                     "completion_tokens": usage.completion_tokens + begun,
                 }
             )
-        calls = self._calls.whole(cut=reason == "length")
-        if calls and reason == "stop":  # some servers say so of calls, too
-            reason = "tool_calls"
-        return Finish(reason=reason, usage=usage, calls=calls)
+        calls = self._calls.whole(cut=reason in ("length", "content_filter"))
+        if reason in ("stop", "tool_calls"):  # some servers say stop of calls, and calls may not be asked for
+            reason = "tool_calls" if calls else "stop"
+        return Finish(reason=reason, usage=usage, calls=calls, refusal="".join(self._refusal))
 
     def _choice(self, choice: dict[str, Any]) -> Piece | None:
         if choice.get("index"):  # only one answer was asked for
             return None
         if choice.get("finish_reason"):
-            self._reason = "length" if choice["finish_reason"] == "length" else "stop"
+            self._reason = finish_reason(self._upstream, choice["finish_reason"])
         delta = choice.get("delta") or choice.get("message") or choice
-        text = delta.get("content") or choice.get("text") or ""
-        if not isinstance(text, str):
-            raise TypeError("text that is not a string")
+        text, reasoning = read_content(delta.get("content") or choice.get("text") or "")
+        reasoning = reasoning or _first_text(delta, "reasoning_content", "reasoning")
+        refusal = _first_text(delta, "refusal")
+        if refusal:
+            self._refuse(refusal)
         logprobs = choice.get("logprobs")
         tokens = read_logprobs(logprobs) if logprobs else None
         called = self._called(delta)
-        if (
-            not text
-            and not tokens
-            and not called
-            and not delta.get("reasoning_content")
-            and not delta.get("reasoning")
-        ):
+        if not (text or reasoning or refusal or tokens or called):
             return None
-        # A thought is not shown, yet it is a token: an empty piece tells the node that the model works.
         count = len(tokens) if tokens else 1
         self._tokens += count
         self.started = True
-        if called and not text:  # no part of a text that another node may have to go on with
+        if (
+            called and not text and not reasoning
+        ):  # no part of a text that another node may have to go on with
             return Piece(text="", tokens=0)
-        return Piece(text=text, tokens=count, logprobs=tokens or None)
+        return Piece(text=text, tokens=count, logprobs=tokens or None, reasoning=reasoning)
 
     def _called(self, delta: dict[str, Any]) -> bool:
         """Keep parts of tool calls. What nobody offered is not passed on."""
@@ -131,6 +155,12 @@ class AnswerReader:
             return False
         self._calls.take(deltas)
         return True
+
+    def _refuse(self, text: str) -> None:
+        self._refusal.append(text)
+        self._refused += len(text)
+        if self._refused > MOST_CHARACTERS:
+            raise ValueError(f"a refusal of more than {MOST_CHARACTERS} characters")
 
     def _malformed(self, what: str, data: bytes) -> BackendFailed:
         snippet = self._upstream.shorten(data[:_SNIPPET].decode("utf-8", "replace"))
@@ -145,11 +175,50 @@ def read_usage(usage: Any) -> Usage:
         return value if isinstance(value, int) and value > 0 else 0
 
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    written = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     return Usage(
         prompt_tokens=count(usage, "prompt_tokens"),
         completion_tokens=count(usage, "completion_tokens"),
         cached_tokens=count(details, "cached_tokens"),
+        reasoning_tokens=count(written, "reasoning_tokens"),
     )
+
+
+def finish_reason(upstream: Upstream, said: Any) -> FinishReason:
+    """Why the answer ended, in OpenAI's words; a word that nobody knows is a stop.
+
+    Raises `BackendFailed` for one that says that the answer is not whole though no limit was reached.
+    """
+    word = str(said).lower()
+    if word in _FAILED:
+        raise BackendFailed(f"{upstream.host} ended the answer before its end: finish_reason {word}")
+    known = _REASONS.get(word)
+    if known is None:
+        _LOG.info("%s gave the finish_reason %.40r, taken for stop", upstream.host, said)
+    return known or "stop"
+
+
+def read_content(content: Any) -> tuple[str, str]:
+    """Text and reasoning of a content, which some servers send as a list of parts.
+
+    Raises `TypeError` for what is neither a text nor such a list.
+    """
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        raise TypeError("text that is not a string")
+    text, reasoning = "", ""
+    for part in content:
+        if part.get("type") == "thinking":
+            thought = part.get("thinking") or ""
+            reasoning += thought if isinstance(thought, str) else read_content(thought)[0]
+        else:
+            text += part.get("text") or ""
+    return text, reasoning
+
+
+def _first_text(delta: dict[str, Any], *names: str) -> str:
+    return next((said for name in names if (said := delta.get(name)) and isinstance(said, str)), "")
 
 
 def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:

@@ -55,6 +55,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.tool_calls:
         said["content"] = message.content or None
         said["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.reasoning:
+        said["reasoning_content"] = message.reasoning
     if message.name is not None:
         said["name"] = message.name
     if message.tool_call_id is not None:

@@ -1,0 +1,66 @@
+"""What is read of a stream that another node goes on with."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.open_stream import OpenStream
+from actors.runtime.message import Message
+from actors.runtime.streams import WRITER
+from orchestration.messages import Chunk
+
+
+class Reader:
+    def __init__(self) -> None:
+        self.stream = OpenStream(lambda _: None)
+        self.writer = ""
+        self.seq = 0
+
+    def write(self, reasoning: str = "", text: str = "") -> None:
+        chunk = Chunk(seq=self.seq, text=text, reasoning=reasoning)
+        headers = {WRITER: self.writer} if self.writer else None
+        self.stream.put(Message("stream.a.1", "probe", chunk.model_dump_json().encode(), headers))
+        self.seq += 1
+
+    def move(self) -> None:
+        self.writer = self.stream.hand_over(0).writer
+
+    def read(self) -> tuple[str, str]:
+        """Reasoning and text."""
+        arrived = self.stream.arrived
+        chunks = [arrived.get_nowait() for _ in range(arrived.qsize())]
+        read = [chunk for chunk in chunks if isinstance(chunk, Chunk)]
+        return "".join(chunk.reasoning for chunk in read), "".join(chunk.text for chunk in read)
+
+
+@pytest.fixture
+async def reader() -> Reader:
+    return Reader()
+
+
+async def test_a_node_that_thinks_anew_is_read_from_where_the_first_was_lost(reader: Reader) -> None:
+    reader.write("six ")
+    reader.write("times seven")
+    reader.move()
+    for part in ("six t", "imes seven is", " more"):
+        reader.write(part)
+    reader.write(text="42")
+    assert reader.read() == ("six times seven is more", "42")
+
+
+async def test_other_thoughts_are_read_from_where_they_differ(reader: Reader) -> None:
+    reader.write("six times")
+    reader.move()
+    reader.write("six ")
+    reader.write("plus")
+    reader.write(" one", text="7")
+    assert reader.read() == ("six timesplus one", "7")
+
+
+async def test_once_text_was_read_a_node_that_goes_on_thinks_for_itself(reader: Reader) -> None:
+    reader.write("six")
+    reader.write(text="4")
+    reader.move()
+    reader.write("six and more")
+    reader.write(text="2")
+    assert reader.read() == ("six", "42")
