@@ -22,6 +22,24 @@ class Corked(asyncio.Transport):
         self._loop = loop
         self._held: list[bytes] = []
         self._size = 0
+        self._handed = 0
+        self._paused = False
+        self._choked = False
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the socket has not taken."""
+        return self._size + self.transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the socket took since the beginning."""
+        return self._handed - self.transport.get_write_buffer_size()
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read now."""
+        return self._paused or self._choked
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self._held:
@@ -35,7 +53,9 @@ class Corked(asyncio.Transport):
         """Hand over what is held."""
         if not self._held:
             return
-        held, self._held, self._size = self._held, [], 0
+        held, self._held = self._held, []
+        self._handed += self._size
+        self._size = 0
         if not self.transport.is_closing():
             self.transport.write(held[0] if len(held) == 1 else b"".join(held))
 
@@ -53,8 +73,28 @@ class Corked(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.transport.get_extra_info(name, default)
 
+    def write_eof(self) -> None:
+        self.flush()
+        self.transport.write_eof()
+
     def pause_reading(self) -> None:
-        self.transport.pause_reading()
+        self._paused = True
+        self._read_or_not()
 
     def resume_reading(self) -> None:
-        self.transport.resume_reading()
+        self._paused = False
+        self._read_or_not()
+
+    def choke(self, choked: bool) -> None:
+        """Read nothing, or as the protocol wants: for who stands before it."""
+        if choked is not self._choked:
+            self._choked = choked
+            self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()

@@ -6,10 +6,14 @@ OrchestraError             status  code
 │   ├── NoSuchPath            404  not_found
 │   ├── WrongMethod           405  method_not_allowed
 │   ├── SlowBody              408  slow_body
-│   └── UnknownEncoding       415  unknown_encoding
+│   ├── SlowHead              408  slow_head
+│   ├── RequestLineTooLong    414  request_line_too_long
+│   ├── UnknownEncoding       415  unknown_encoding
+│   └── HeadTooLarge          431  head_too_large
 ├── Cancelled
 │   └── ClientLeft            499  cancelled           nobody is there to be told
 └── Unavailable
+    ├── TooManyConnections    503  too_many_connections
     └── HttpPortBusy          503  http_port_busy      waiting will not help
 """
 
@@ -53,6 +57,31 @@ class UnknownEncoding(InvalidRequest):
 
     status = 415
     code = "unknown_encoding"
+
+
+class SlowHead(InvalidRequest):
+    """The client did not finish the head of its request in time."""
+
+    status = 408
+    code = "slow_head"
+
+
+class RequestLineTooLong(InvalidRequest):
+    status = 414
+    code = "request_line_too_long"
+
+
+class HeadTooLarge(InvalidRequest):
+    """The headers are too many or too long."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class TooManyConnections(Unavailable):
+    """Of one client, or in all."""
+
+    code = "too_many_connections"
 
 
 class ClientLeft(Cancelled):

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from actors.gateway.corked import Corked
+from actors.gateway.connection import Config
+from actors.gateway.connections import Connections
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.routes import Routes
 from actors.gateway.settings import GatewaySettings, split_address
@@ -42,20 +42,6 @@ def bind(address: str) -> socket.socket:
     return bound
 
 
-class _Protocol(HttpToolsProtocol):
-    """Closes a connection that never asks like one that is idle between requests."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Corked(transport, self.loop))
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
-
-
 class _Server(uvicorn.Server):
     """Signals belong to the process that embeds this server; `listening` is set once it accepts."""
 
@@ -79,6 +65,7 @@ class HttpServer:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.socket = bind(settings.http)
+        self.connections = Connections(settings)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -91,21 +78,22 @@ class HttpServer:
     async def start(self, routes: Routes) -> None:
         """Begin to accept."""
         settings = self.settings
-        config = uvicorn.Config(
+        config = Config(
             routes,
-            http=_Protocol,
+            self.connections,
             ws="none",
             lifespan="off",
             interface="asgi3",
             log_config=None,
+            log_level="error",  # what a client does wrong it is told, and counted
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=settings.max_connections,
             timeout_keep_alive=settings.idle_connection_s,
             timeout_graceful_shutdown=math.ceil(settings.drain_s) + GRACE_S,
         )
         self._server = _Server(config)
+        self.connections.start()
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([self.socket]))
         listening = asyncio.get_running_loop().create_task(self._server.listening.wait())
         await asyncio.wait({self._serving, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +108,7 @@ class HttpServer:
             return
         self._server.should_exit = True
         await self._serving
+        self.connections.stop()
         tasks = self._server.server_state.tasks
         if tasks:  # cancelled by uvicorn; they still have to say so to the bus
             await asyncio.wait(tasks, timeout=2)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["face", "route", "status"])
+CONNECTIONS = Gauge("orchestra_gateway_connections", "HTTP connections open now")
 IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over all faces")
 ANSWER_SECONDS = Histogram(
     "orchestra_gateway_answer_seconds",

@@ -20,7 +20,27 @@ class GatewaySettings(BaseModel):
     max_in_flight: int = Field(default=1024, ge=1)
     """Requests at work at once, over all faces of this gateway; one more is refused with 429."""
     max_connections: int = Field(default=4096, ge=1)
-    """Open HTTP connections; one more is answered 503."""
+    """Open HTTP connections. One more closes the one that is idle for longest; where none is, it is answered
+    503."""
+    max_connections_per_address: int = Field(default=1024, ge=1)
+    """Open HTTP connections from one IPv4 address or one /64 of IPv6; one more is answered 503. Behind a
+    proxy all clients have the proxy's address."""
+    max_request_line_bytes: int = Field(default=16 * 1024, ge=256)
+    """A longer path with its query is refused with 414."""
+    max_header_bytes: int = Field(default=64 * 1024, ge=1024)
+    """Longer request headers, together or one of them, are refused with 431."""
+    max_headers: int = Field(default=100, ge=8)
+    """More request headers are refused with 431."""
+    max_pipelined: int = Field(default=8, ge=0)
+    """Requests that may wait on a connection behind the one that is answered; no more is read meanwhile, but
+    for 4 KB."""
+    head_timeout_s: float = Field(default=10, gt=0)
+    """How long a client may take to send the head of a request, from its first byte; then 408."""
+    send_timeout_s: float = Field(default=10, gt=0)
+    """A stream ends when the client leaves `stream_buffer_bytes` unread for so long; a connection of which no
+    byte is taken for three times as long is cut."""
+    stream_buffer_bytes: int = Field(default=256 * 1024, ge=16 * 1024)
+    """Bytes of an answer that may wait in this process for a client that reads slowly."""
     max_watches: int = Field(default=256, ge=1)
     """Streams of what happens in a run, open at once; one more is refused with 429."""
     request_timeout_s: float = Field(default=600, gt=0)
@@ -33,7 +53,7 @@ class GatewaySettings(BaseModel):
     keep_alive_s: float = Field(default=15, gt=0)
     """A stream that is silent for this long gets a comment, so that no proxy gives it up."""
     idle_connection_s: int = Field(default=65, ge=1)
-    """A connection without a request is closed after this."""
+    """A connection without a request is closed after so long."""
     drain_s: float = Field(default=20, ge=0)
     """How long requests in flight may go on after the gateway was told to stop."""
     limits: LimitsSettings = LimitsSettings()
