@@ -64,15 +64,19 @@ class Sampling(Wire):
 
 
 class Guide(Wire):
-    """What the text must conform to: a JSON schema or a regular expression, exactly one of them.
+    """What the text must conform to: a JSON schema, a regular expression, one of the texts of `choice`, or a
+    grammar (Lark's form, or llama.cpp's GBNF), exactly one of them.
 
     `json_schema` of `{}` means any JSON value ("json_object" of the OpenAI API uses `{"type": "object"}`).
     `name`, `description` and `strict` are what the caller gave beside the schema, for upstreams; without a
-    `name` the schema is Orchestra's own.
+    `name` the schema is Orchestra's own. `field` is where the caller said it, '' for Orchestra itself.
     """
 
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
+    choice: tuple[str, ...] | None = None
+    grammar: str | None = None
+    field: str = ""
     name: str = ""
     description: str = ""
     strict: bool | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from actors.gateway.fields import UPSTREAM, Upstreams
 from actors.registry import Registry
 from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
 from orchestration.messages import Generation, ModelCard, NodeInfo, Run
@@ -66,6 +67,19 @@ class Admission:
         error = UnknownModel.of(model, self.known())
         error.param = param
         raise error
+
+    def upstreams(self, model: str | None) -> Upstreams:
+        """Which of the nodes that may answer for `model`, or with None for any chat, have an upstream."""
+        if model is None:
+            chats = {card.name for card in self.cards.values() if card.kind == "chat"}
+            nodes = [node for node in self.registry.nodes.values() if any(map(node.serves, chats))]
+        else:
+            card = self.registry.card(model)
+            nodes = [] if card is None else self.registry.serving(card.name)
+        having = [node for node in nodes if node.backend == UPSTREAM["backend"]]
+        if nodes and len(having) == len(nodes):
+            return Upstreams.ALL
+        return Upstreams.SOME if model is not None and (having or not nodes) else Upstreams.NONE
 
     def in_time(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
         """What to say of work of which nothing came until its deadline: perhaps no node did."""

@@ -7,6 +7,7 @@ same names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
-from actors.gateway.guides import ResponseFormat
+from actors.gateway.guides import GuideFields
 from actors.gateway.tool_bodies import Choice, Tools
 from actors.gateway.turns import Turns
 from orchestration.messages import Budget, Priority, Sampling
@@ -30,6 +31,7 @@ MAX_INPUTS = 2048
 MAX_EXTRA_BYTES = 131_072
 """Of the fields that Orchestra does not use, together, as JSON."""
 NOTHING_SAID = Sampling()
+NOTHING_ALIASED: Mapping[str, Any] = {}
 _SAID = (
     "temperature",
     "top_p",
@@ -77,12 +79,6 @@ def _stops_of(stop: Any) -> Any:
     return stops
 
 
-def _one_answer(n: int | None) -> int | None:
-    if n is not None and n != 1:
-        raise ValueError(f"n is {n}; only one answer per request is supported")
-    return n
-
-
 def _prompt_of(prompt: Any) -> Any:
     if isinstance(prompt, list):
         if len(prompt) != 1 or not isinstance(prompt[0], str):
@@ -111,16 +107,6 @@ def _limits_of(budget: Any) -> Any:
     if unknown:
         raise ValueError(f"a budget has {', '.join(Budget.model_fields)}, and not {unknown[0][:40]!r}")
     return budget
-
-
-def _refused(why: str) -> BeforeValidator:
-    """A field that may be there but must say nothing."""
-
-    def check(value: Any) -> None:
-        if value:
-            raise ValueError(why)
-
-    return BeforeValidator(check)
 
 
 class StreamOptions(Body):
@@ -168,13 +154,12 @@ class CacheAsked(Body):
         return self
 
 
-class SamplingBody(WorkBody):
+class SamplingBody(WorkBody, GuideFields):
     """What chats and completions share."""
 
     model: str = Field(min_length=1)
     stream: bool | None = None
     stream_options: Annotated[StreamOptions | None, AfterValidator(_streamed)] = None
-    n: Annotated[int | None, AfterValidator(_one_answer)] = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -184,10 +169,6 @@ class SamplingBody(WorkBody):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: Annotated[None, _refused("logit_bias is not supported")] = None
-    response_format: ResponseFormat | None = None
-    regex: str | None = None
-    guided_regex: str | None = None
     cache: CacheAsked | None = None
     orchestra: Extension | None = None
 
@@ -223,12 +204,11 @@ class ChatBody(SamplingBody):
     tools: Tools | None = None
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
-    functions: Annotated[None, _refused("functions are not supported: use tools")] = None
-    audio: Annotated[None, _refused("audio is not supported")] = None
 
-    def sampling(self) -> Sampling:
-        """Raises pydantic's `ValidationError` naming the field out of range."""
-        values = self.said()
+    def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
+        """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
+        range."""
+        values = {**aliased, **self.said()}
         if self.max_completion_tokens is not None:
             values["max_tokens"] = self.max_completion_tokens
         if self.logprobs:
@@ -242,13 +222,11 @@ class CompletionBody(SamplingBody):
 
     prompt: Annotated[str, BeforeValidator(_prompt_of)]
     logprobs: int | None = None
-    echo: Annotated[None, _refused("echo is not supported")] = None
-    suffix: Annotated[None, _refused("suffix is not supported")] = None
-    best_of: int | None = Field(default=None, le=1)
 
-    def sampling(self) -> Sampling:
-        """Raises pydantic's `ValidationError` naming the field out of range."""
-        values = self.said()
+    def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
+        """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
+        range."""
+        values = {**aliased, **self.said()}
         if self.logprobs is not None:
             values["logprobs"] = True
             values["top_logprobs"] = self.logprobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64 as b64
+from typing import Any
 
 import numpy as np
 from pydantic_core import to_json
@@ -53,7 +54,10 @@ class EmbeddingShape(Shape):
             if entry is None:
                 raise BackendFailed(f"the node sent no vector for input {index}")
             entries.append(entry)
-        orchestra = b',"orchestra":%b' % to_json({"cache": self.cache}) if self.cache else b""
+        said: dict[str, Any] = {"cache": self.cache} if self.cache else {}
+        if self.notes:
+            said["notes"] = self.notes
+        orchestra = b',"orchestra":%b' % to_json(said) if said else b""
         return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (
             b",".join(entries),
             to_json(self.model),

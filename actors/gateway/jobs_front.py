@@ -83,7 +83,7 @@ class JobsFront:
             raise InvalidRequest(
                 f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
             )
-        body = parse(JobBody, raw)
+        body = parse(JobBody, raw, self.gateway.admission)
         if body.stream:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)

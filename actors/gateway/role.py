@@ -67,7 +67,7 @@ async def run_gateway(
         await gateway.start()
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
         stack.push_async_callback(chat.cell.drain, 0)
-        await service.add(chat_endpoint(chat, settings.max_body_bytes))
+        await service.add(chat_endpoint(chat, gateway.admission, settings.max_body_bytes))
         desk = JobsFront(gateway, jobs or JobsSettings())
         stack.push_async_callback(desk.charges.stop)
         jobs_ref = await system.spawn(JobsService, lambda: JobsService(desk), name="gateway jobs")

@@ -50,7 +50,7 @@ class Routes:
         self.table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {
                 "POST": self._ask(
-                    lambda raw, work_id, admission: asked_chat(parse_chat(raw), work_id, admission)
+                    lambda raw, work_id, known: asked_chat(parse_chat(raw, known), work_id, known)
                 )
             },
             "/v1/completions": {"POST": self._ask(asked_completion)},

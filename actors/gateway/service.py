@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import __version__
+from actors.gateway.admission import Admission
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
@@ -149,13 +150,13 @@ def service_info(bus: Bus) -> ServiceInfo:
     )
 
 
-def chat_endpoint(ref: ActorRef, max_body_bytes: int) -> Endpoint:
+def chat_endpoint(ref: ActorRef, admission: Admission, max_body_bytes: int) -> Endpoint:
     """`orchestra.chat`, shared by all gateways."""
 
     def decode(message: Message) -> AskWhole | AskStream:
         if len(message.data) > max_body_bytes:
             raise PayloadTooLarge.of(len(message.data), max_body_bytes)
-        body = parse_chat(message.data)
+        body = parse_chat(message.data, admission)
         kind = AskStream if body.stream else AskWhole
         return kind(body=body, key=message.header(CANCEL_KEY))
 

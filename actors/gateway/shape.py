@@ -25,6 +25,8 @@ class Shape(ABC):
     cache: str = ""
     """Whether it was kept (hit), shared with a generation at work (shared), or made now (miss); '' for an
     answer that is not kept."""
+    notes: tuple[str, ...] = ()
+    """What the gateway has to tell of the request, beside what the work tells of its answer."""
 
     def opening(self) -> tuple[bytes, ...]:
         """What to send before the first event, to who cannot learn from headers what the work is called."""
@@ -82,8 +84,8 @@ class TextShape(Shape):
             "trace_id": ended.trace_id or self.trace_id,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
-        if ended.notes:
-            said["notes"] = ended.notes
+        if self.notes or ended.notes:
+            said["notes"] = [*self.notes, *ended.notes]
         if ended.report:
             said["report"] = ended.report
         return said | {"cache": self.cache} if self.cache else said

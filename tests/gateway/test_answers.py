@@ -66,6 +66,72 @@ def test_a_regular_expression_holds(client: OpenAI) -> None:
     assert re.fullmatch("[A-Z][a-z]{2,9}!", answer.choices[0].message.content or "")
 
 
+CITY = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+CITY_OBJECT = re.escape('{"city": "') + "(Paris|Rome)" + re.escape('"}')
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"guided_regex": "[A-Z]{3}!"}, "[A-Z]{3}!"),
+        ({"guided_choice": ["oui, monsieur", 'non "jamais"\n']}, 'oui, monsieur|non "jamais"\n'),
+        ({"guided_json": CITY}, CITY_OBJECT),
+        ({"guided_json": json.dumps(CITY)}, CITY_OBJECT),
+        ({"guided_grammar": 'root ::= "x" [0-9]+ "!"?\n'}, r"x\d+!?"),
+        ({"grammar": 'start: "<" WORD ">"\nWORD: /[a-z]{2,5}/\n'}, "<[a-z]{2,5}>"),
+        ({"json_schema": CITY}, CITY_OBJECT),
+        ({"structured_outputs": {"json": CITY, "disable_any_whitespace": True}}, CITY_OBJECT),
+        ({"structured_outputs": {"regex": "[ab]{4}"}}, "[ab]{4}"),
+        ({"structured_outputs": {"choice": ["yes", "no"], "regex": None}}, "yes|no"),
+        ({"structured_outputs": {"grammar": 'root ::= "a" | "b"'}}, "a|b"),
+        ({"response_format": {"type": "json_object", "schema": CITY}}, CITY_OBJECT),
+        ({"response_format": {"type": "json_schema", "schema": CITY}}, CITY_OBJECT),
+        ({"guided_json": CITY, "json_schema": CITY, "grammar": "", "guided_choice": None}, CITY_OBJECT),
+    ],
+)
+def test_an_answer_is_guided_by_every_name_that_other_servers_have(
+    client: OpenAI, said: dict[str, object], wanted: str
+) -> None:
+    asked = {"model": CHAT, "temperature": 0, "max_tokens": 40}
+    chat = client.chat.completions.create(messages=CAPITAL, extra_body=asked | said, model=CHAT)
+    assert re.fullmatch(wanted, chat.choices[0].message.content or ""), chat
+    text = client.completions.create(prompt="The capital is", extra_body=asked | said, model=CHAT)
+    assert re.fullmatch(wanted, text.choices[0].text), text
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": ["a", ""]}, "guided_choice"),
+        ({"guided_choice": ["a"] * 1025}, "guided_choice"),
+        ({"guided_choice": "yes"}, "guided_choice"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": [1]}, "guided_json"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_grammar": "x" * 65_537}, "guided_grammar"),
+        ({"grammar": 'root ::= "a"\n' * 513}, "grammar"),
+        ({"structured_outputs": {"whitespace_pattern": " "}}, "structured_outputs.whitespace_pattern"),
+        ({"structured_outputs": {"json": "1"}}, "structured_outputs.json"),
+        ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice"),
+        ({"response_format": {"type": "json_object"}, "guided_choice": ["a"]}, "response_format"),
+    ],
+)
+def test_a_guide_that_cannot_be_is_refused_by_the_callers_own_field(
+    client: OpenAI, said: dict[str, object], param: str
+) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        client.chat.completions.create(model=CHAT, messages=CAPITAL, extra_body=said)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("grammar", ["root ::= (", "root ::= other", "start: [", "(" * 5_000, 'a ::= "b"'])
+def test_a_grammar_that_is_none_is_refused(client: OpenAI, grammar: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        client.chat.completions.create(model=CHAT, messages=CAPITAL, extra_body={"grammar": grammar})
+    assert caught.value.code == "invalid_guide"
+
+
 @pytest.mark.parametrize("extra", [{"regex": "("}, {"response_format": None}])
 def test_a_broken_guide_is_refused(client: OpenAI, extra: dict[str, object]) -> None:
     if "response_format" in extra:

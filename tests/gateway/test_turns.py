@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
-from pydantic_core import to_json
+from pydantic import ValidationError
 
-from actors.gateway.requests import parse_chat
-from orchestration.errors import InvalidRequest
+from actors.gateway.bodies import ChatBody
 from orchestration.messages import ChatMessage
 
 HI: dict[str, Any] = {"role": "user", "content": "Hi"}
@@ -21,7 +20,7 @@ CALLED: dict[str, Any] = {
 
 
 def read(*messages: dict[str, Any]) -> tuple[ChatMessage, ...]:
-    return parse_chat(to_json({"model": "m", "messages": messages})).messages
+    return ChatBody.model_validate({"model": "m", "messages": [*messages]}).messages
 
 
 @pytest.mark.parametrize(
@@ -71,5 +70,5 @@ def test_a_function_message_without_its_call_gets_one() -> None:
 
 
 def test_a_function_call_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="tool_calls"):
+    with pytest.raises(ValidationError, match="tool_calls"):
         read(HI, CALLED | {"function_call": {"name": "add"}})

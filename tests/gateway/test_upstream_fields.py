@@ -74,3 +74,30 @@ def test_a_field_that_is_nested_deeply_breaks_nothing(before: Before) -> None:
     assert before.body["made_up"] == nested
     answer = ask(before, made_up=json.loads("[" * 199 + "]" * 199))  # the deepest that JSON is read
     assert (answer.status_code, "made_up" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"guided_choice": ["yes", "no"]},
+        {"guided_grammar": 'root ::= "a"'},
+        {"grammar": 'root ::= "a"'},
+        {"guided_regex": "[ab]"},
+        {"structured_outputs": {"choice": ["yes", "no"]}},
+        {"structured_outputs": {"json": SCHEMA, "structural_tag": "{}"}},
+    ],
+)
+def test_a_guide_of_another_servers_name_reaches_the_upstream_as_it_came(
+    before: Before, said: dict[str, Any]
+) -> None:
+    answer = ask(before, **said)
+    assert answer.status_code == 200, answer.text
+    assert {name: before.body.get(name) for name in said} == said
+
+
+def test_a_schema_reaches_the_upstream_in_openais_form(before: Before) -> None:
+    for said in ({"guided_json": SCHEMA}, {"json_schema": SCHEMA}, {"structured_outputs": {"json": SCHEMA}}):
+        assert ask(before, **said).status_code == 200
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+        assert before.body["response_format"] == form
+        assert not said.keys() & before.body.keys()

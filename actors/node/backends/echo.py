@@ -32,6 +32,7 @@ from orchestration.errors import (
 from orchestration.messages import (
     FinishReason,
     Generation,
+    Guide,
     Hardware,
     ModelCard,
     Sampling,
@@ -195,9 +196,7 @@ class EchoBackend(Backend):
         limit = min(room, sampling.max_tokens or room)
         source = _said_last(generation)
         if generation.guide is not None:
-            if generation.guide.json_schema is None:
-                raise InvalidGuide("echo cannot follow a regular expression", param="guide")
-            source, repeat = instance_text(generation.guide.json_schema), False
+            source, repeat = _guided(generation.guide), False
         else:
             repeat = settings.repeat and sampling.max_tokens is not None
         words = _WORD.findall(source) or [source.strip() or "…"]
@@ -211,6 +210,15 @@ class EchoBackend(Backend):
     def _embed(self, index: int, inputs: tuple[str, ...]) -> Embeddings:
         vectors = tuple(_vector(text, self._settings.dimensions) for text in inputs)
         return Embeddings(index=index, vectors=vectors)
+
+
+def _guided(guide: Guide) -> str:
+    """The first choice, or a small instance of the schema."""
+    if guide.choice:
+        return guide.choice[0]
+    if guide.json_schema is None:
+        raise InvalidGuide("echo cannot follow a regular expression or a grammar", param="guide")
+    return instance_text(guide.json_schema)
 
 
 def _said_last(generation: Generation) -> str:

@@ -1,4 +1,4 @@
-"""Generations that conform to a JSON schema or a regular expression, by llguidance."""
+"""Generations that conform to a JSON schema, a regular expression, a choice or a grammar, by llguidance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer, grammar_from
 from numpy.typing import NDArray
 
 from orchestration.errors import InvalidGuide
@@ -17,6 +17,8 @@ from orchestration.messages import Guide
 
 _JSON_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """One way to lay JSON out: a small model that may choose whitespace can go on with it for ever."""
+
+_PARTS = ("json_schema", "regex", "choice", "grammar")
 
 _KEPT = 64
 """Compiled guides that are kept; a role's schema comes again with each of its steps."""
@@ -87,11 +89,17 @@ class GuideCompiler:
 
 
 def _grammar(guide: Guide) -> str:
-    if (guide.json_schema is None) == (guide.regex is None):
-        raise InvalidGuide("a guide needs exactly one of json_schema and regex", param="guide")
+    said = [part for part in _PARTS if getattr(guide, part) is not None]
+    if len(said) != 1:
+        raise InvalidGuide(f"a guide needs exactly one of {', '.join(_PARTS)}", param="guide")
     if guide.regex is not None:
         return LLMatcher.grammar_from_regex(guide.regex)
+    if guide.choice is not None:
+        return grammar_from("choice", json.dumps(guide.choice))
     try:
+        if guide.grammar is not None:
+            return grammar_from("grammar", guide.grammar)
         return LLMatcher.grammar_from_json_schema(json.dumps(guide.json_schema), overrides=_JSON_STYLE)
     except ValueError as error:
-        raise InvalidGuide(f"the JSON schema cannot be used: {error}", param="guide") from error
+        what = "JSON schema" if guide.grammar is None else "grammar"
+        raise InvalidGuide(f"the {what} cannot be used: {error}", param="guide") from error

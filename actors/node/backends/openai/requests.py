@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from actors.node.backends.openai.settings import OpenAISettings
 from orchestration.errors import InvalidGuide, Unavailable
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
 
+_OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
+"""Fields that this kind of upstream is not expected to know, or gets anyway."""
 _SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
 
@@ -124,7 +127,11 @@ def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISetting
 
 
 def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, settings: OpenAISettings) -> None:
+    """Where the settings say; what they do not say, where the caller said it, if that is a field of vLLM's or
+    llama.cpp's."""
+    as_it_came = None if guide.field in _OUR_GUIDES else guide.field
     if guide.json_schema is not None:
+        schema_field = schema_field or as_it_came
         if schema_field is None:
             raise InvalidGuide(
                 f"{settings.host} takes no JSON schema for a completion (completion_schema_field is not set)",
@@ -132,13 +139,20 @@ def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, setting
             )
         bare = schema_field != "response_format"
         _put(body, schema_field, guide.json_schema if bare else _response_format(guide, settings))
-    elif guide.regex is not None:
-        if settings.regex_field is None:
+    elif guide.grammar is not None:
+        if as_it_came is None:
+            raise InvalidGuide(f"{settings.host} takes no grammar as a guide", param="guide")
+        _put(body, as_it_came, guide.grammar)
+    elif guide.choice is not None and settings.regex_field is None and as_it_came is not None:
+        _put(body, as_it_came, list(guide.choice))
+    else:
+        field = settings.regex_field or as_it_came
+        if field is None:
             raise InvalidGuide(
                 f"{settings.host} takes no regular expression as a guide (regex_field is not set)",
                 param="guide",
             )
-        _put(body, settings.regex_field, guide.regex)
+        _put(body, field, guide.regex or "|".join(map(re.escape, guide.choice or ())))
 
 
 def _response_format(guide: Guide, settings: OpenAISettings) -> dict[str, Any]:

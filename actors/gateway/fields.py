@@ -1,0 +1,214 @@
+"""What becomes of the fields that a body has beside Orchestra's own: the lists of OpenAI, vLLM and llama.cpp.
+
+A field that changes the answer is never ignored in silence. A model behind an upstream gets every field as it
+came. A local model gets none: it refuses by name those that would change its answer (`SHAPING`), unless their
+value changes nothing, and those that no answer here can hold are refused for every model (`REFUSED`). Those
+that change nothing (`HARMLESS`) and those that nobody knows are left out; the answer names the latter in its
+notes.
+
+A field that local models learn becomes one of the body (`actors.gateway.bodies`) and leaves these lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any
+
+from orchestration.errors import InvalidRequest
+
+UPSTREAM = {"backend": "openai"}
+"""The label that every node with an upstream has: see `orchestration.placement`."""
+LIKENESS = 0.8
+"""From which on, of 1, an unknown field is taken for a misspelt one."""
+MAX_NAMED = 20
+"""Unknown fields that a note names, each by up to 60 characters."""
+
+_OPENAI = """user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_options
+    prompt_cache_retention prediction"""
+_VLLM = """include_reasoning truncation_side media_io_kwargs mm_processor_kwargs priority request_id
+    session_id return_token_offsets return_mm_kwargs cache_salt stream_interval guided_decoding_backend
+    routed_experts_prompt_start"""
+_LLAMA = """cache_prompt id_slot slot_id n_cache_reuse n_keep n_discard timings_per_token return_progress
+    sse_ping_interval backend_sampling parse_tool_calls reasoning_format dynatemp_exponent dry_base
+    dry_allowed_length dry_penalty_last_n dry_sequence_breakers xtc_threshold mirostat_tau mirostat_eta
+    adaptive_decay reasoning_budget_start_tag reasoning_budget_end_tag reasoning_budget_message
+    reasoning_budget_arm_immediately speculative.n_min speculative.n_max speculative.p_min speculative.type
+    speculative.ngram_size_n speculative.ngram_size_m speculative.ngram_m_hits"""
+HARMLESS = frozenset(f"{_OPENAI} {_VLLM} {_LLAMA}".split())
+"""Fields that change no answer: who asks, where and how it is computed, and how others work that are refused
+themselves."""
+
+SHAPING: Mapping[str, tuple[Any, ...]] = {
+    # OpenAI
+    "reasoning_effort": ("none", "default"),
+    "verbosity": ("medium",),
+    "modalities": (["text"],),
+    "web_search_options": (),
+    "moderation": (),
+    "logit_bias": ({}, []),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    # vLLM
+    "thinking_token_budget": (-1,),
+    "use_beam_search": (False,),
+    "min_p": (0,),
+    "watermarking": (False,),
+    "length_penalty": (1,),
+    "early_stopping": (False,),
+    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "truncate_prompt_tokens": (),
+    "logprob_token_ids": ([],),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "add_special_tokens": (False, True),  # the model says which of them is right
+    "documents": ([],),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "guided_whitespace_pattern": (),
+    "logits_processors": ([],),
+    "prompt_embeds": ([],),
+    "return_tokens_as_token_ids": (False,),
+    "kv_transfer_params": ({},),
+    "ec_transfer_params": ({},),
+    "vllm_xargs": ({},),
+    "repetition_detection": (),
+    # vLLM and llama.cpp, embeddings
+    "normalize": (True,),
+    "use_activation": (True,),
+    "embed_dtype": ("float32",),
+    "endianness": ("native", "little"),
+    "embd_normalize": (2,),
+    # llama.cpp
+    "dynatemp_range": (0,),
+    "typical_p": (1,),
+    "top_n_sigma": (-1, 0),
+    "xtc_probability": (0,),
+    "repeat_last_n": (-1,),
+    "dry_multiplier": (0,),
+    "mirostat": (0,),
+    "adaptive_target": (-1,),
+    "min_keep": (0,),
+    "n_indent": (0,),
+    "n_probs": (0,),
+    "post_sampling_probs": (False,),
+    "samplers": (),
+    "t_max_predict_ms": (0, -1),
+    "lora": ([],),
+    "grammar_lazy": (False,),
+    "grammar_triggers": ([],),
+    "preserved_tokens": ([],),
+    "chat_format": (0,),
+    "chat_parser": ("",),
+    "thinking_forced_open": (False,),
+    "reasoning_budget_tokens": (-1,),
+    "reasoning_in_content": (False,),
+    # what others know who speak the API
+    "enable_thinking": (False,),
+    "thinking": ({"type": "disabled"},),
+    "reasoning": ({},),
+    "top_a": (0,),
+    "random_seed": (),
+    "safe_prompt": (False,),
+    "max_new_tokens": (),
+    "input_type": (),
+}
+"""Fields that an upstream may know and a local model does not, with the values that change nothing."""
+
+REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "functions": ("functions are not supported: use tools", ([],)),
+    "function_call": ("functions are not supported: use tool_choice", ("none", "auto")),
+    "audio": ("audio is not supported: answers are text", ({},)),
+    "n": ("only one answer per request is supported", (1,)),
+    "n_cmpl": ("only one answer per request is supported", (1,)),
+    "prompt_logprobs": ("the log probabilities of a prompt are not supported", (0,)),
+    "return_token_ids": ("token ids are not supported: answers are text", (False,)),
+    "return_tokens": ("token ids are not supported: answers are text", (False,)),
+    "return_prompt_text": ("the rendered prompt is not told", (False,)),
+    "response_fields": ("the fields of an answer are not chosen", ([],)),
+}
+"""Fields that no answer of Orchestra can hold, whoever makes it: why, and the values that change nothing."""
+
+ALIASES: Mapping[str, str] = {"repeat_penalty": "repetition_penalty", "n_predict": "max_tokens"}
+"""llama.cpp's names of what local models know by another."""
+_UNLIMITED = ("n_predict", -1)
+
+
+class Upstreams(StrEnum):
+    """Which of the nodes that may answer hand on to an upstream. `SOME` also where nobody can say now."""
+
+    NONE = "none"
+    SOME = "some"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """The fields of one body, sorted out: `extra` travels with the work, `labels` keep it from nodes that
+    would ignore them, `sampling` was said by another server's names, `notes` are for the caller."""
+
+    extra: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+NO_FIELDS = Fields()
+
+
+def sorted_out(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, own: Iterable[str]) -> Fields:
+    """`own` are the names of the body's own fields. Raises `InvalidRequest` naming a field that would have to
+    be ignored."""
+    for name in extra.keys() & REFUSED.keys():
+        why, neutral = REFUSED[name]
+        if not _is_one_of(extra[name], neutral):
+            raise InvalidRequest(f"{name}: {why}", param=name)
+    carried = {name: value for name, value in extra.items() if name not in REFUSED}
+    if upstreams is not Upstreams.NONE:
+        telling = any(_tells(name, value) for name, value in carried.items())
+        return Fields(extra=carried, labels=UPSTREAM if telling else {})
+    said = {ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _said(name, carried)}
+    for name, value in carried.items():
+        if name in SHAPING and not _is_one_of(value, SHAPING[name]):
+            raise InvalidRequest(
+                f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
+            )
+    unknown = [name for name, value in carried.items() if value is not None and not _is_known(name)]
+    for name in unknown:
+        meant = get_close_matches(name, own, 1, LIKENESS)
+        if meant:
+            raise InvalidRequest(f"{name[:60]}: no such field; {meant[0]!r} is one", param=name[:60])
+    return Fields(sampling=said, notes=(_ignored(unknown),) if unknown else ())
+
+
+def _tells(name: str, value: Any) -> bool:
+    """Whether a node without an upstream would ignore what it says."""
+    return name not in HARMLESS and not _is_one_of(value, SHAPING.get(name, ()))
+
+
+def _said(name: str, carried: Mapping[str, Any]) -> bool:
+    return carried[name] is not None and (name, carried[name]) != _UNLIMITED
+
+
+def _is_known(name: str) -> bool:
+    return name in HARMLESS or name in SHAPING or name in ALIASES
+
+
+def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
+    return value is None or value in neutral
+
+
+def _ignored(names: list[str]) -> str:
+    shown = ", ".join(name[:60] for name in names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"ignored, as nobody here knows them: {shown}{more}"
