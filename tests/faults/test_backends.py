@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from actors.node.backends.onnx import OnnxBackend, OnnxSettings
 from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
+from tests.fixtures.eventually import eventually
+from tests.fixtures.models import smollm2_folder
 from tests.fixtures.scripted import hang, once, stream
 from tests.fixtures.stage import Stage
 from tests.fixtures.upstream import (
@@ -18,6 +22,7 @@ from tests.fixtures.upstream import (
     STREAM_END,
     STREAM_HEAD,
     Cut,
+    FaultyUpstream,
     Request,
     Script,
     chunk,
@@ -92,3 +97,55 @@ async def test_comments_keep_an_answer_alive_that_has_no_text_for_longer_than_a_
             dispatcher = await stage.dispatcher(sees=1)
             assert (await stage.ask(stage.generation(WORDS)))[0] == "one two"
             await stage.settled(dispatcher)
+
+
+@asynccontextmanager
+async def upstream_node(
+    stage: Stage, name: str, script: Script, model: str = ""
+) -> AsyncIterator[FaultyUpstream]:
+    """A node of 16 slots before an upstream that answers by `script`."""
+    async with faulty_upstream(script) as upstream:
+        names = {model or stage.model: MODEL}
+        backend = OpenAIBackend(OpenAISettings(base_url=upstream.base_url, models=names, slots=16))
+        settings = NodeSettings(id=f"{name}-{stage.model[-8:]}", stall_s=0.5)
+        async with run_node(stage.bus, backend, settings, ActorSystem()):
+            yield upstream
+
+
+@pytest.mark.parametrize("fault", ["stalls in the middle", "cuts the stream", "sends what is not JSON"])
+async def test_streams_that_break_after_their_first_text_go_on_at_another_upstream(
+    stage: Stage, fault: str
+) -> None:
+    whole = stream(*BEGUN, event(delta(" three")), event(delta(" four")), event(delta(None, "stop")))
+    async with upstream_node(stage, "bad", FAULTS[fault]) as bad, upstream_node(stage, "good", whole):
+        dispatcher = await stage.dispatcher(sees=2)
+        answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(16)))
+        assert [text for text, _ in answers] == [WORDS] * 16
+        assert {ended.node.split("-")[0] for _, ended in answers} == {"good"}
+        assert bad.requests
+        await stage.settled(dispatcher)
+
+
+async def test_a_stream_that_an_upstream_broke_goes_on_at_an_onnx_node(stage: Stage) -> None:
+    begun = "The capital of France is the city of"
+    broken = stream(*(event(delta(f"{word} ")) for word in begun.split()), event(b"garbage"))
+    model = "smollm2-135m"
+    onnx = OnnxBackend([smollm2_folder()], OnnxSettings(slots=1))
+    settings = NodeSettings(id=f"onnx-{stage.model[-8:]}")
+    async with (
+        upstream_node(stage, "bad", broken, model) as bad,
+        run_node(stage.bus, onnx, settings, ActorSystem()),
+    ):
+        dispatcher = await stage.dispatcher(sees=0)
+        await eventually(lambda: len(dispatcher.registry.serving(model)) == 2)
+        question = stage.generation("Which city is the capital of France?", tokens=16)
+        asked = [question.model_copy(update={"model": model, "id": stage.asker.new_id()}) for _ in range(4)]
+        answers = await asyncio.gather(*map(stage.ask, asked))
+        assert bad.requests
+        moved = [(text, ended) for text, ended in answers if text.startswith(begun)]
+        assert moved
+        for text, ended in moved:
+            assert "Paris" in text
+            assert ended.node == settings.id
+            assert ended.usage.completion_tokens <= 16
+        await stage.settled(dispatcher)

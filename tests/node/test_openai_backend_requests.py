@@ -308,28 +308,25 @@ BEGUN = {"prefix": "Once upon", "prefix_tokens": 2}
 
 
 @pytest.mark.parametrize(
-    ("continues", "fields"),
-    [
-        ("trailing_message", {}),
-        ("continue_final_message", {"continue_final_message": True, "add_generation_prompt": False}),
-    ],
+    ("told", "fields"),
+    [(False, {}), (True, {"continue_final_message": True, "add_generation_prompt": False})],
 )
-def test_a_chat_goes_on_from_an_assistants_message_at_its_end(continues: str, fields: dict[str, Any]) -> None:
+def test_a_chat_goes_on_from_an_assistants_message_at_its_end(told: bool, fields: dict[str, Any]) -> None:
     asked = CHAT.model_copy(update=BEGUN | {"sampling": Sampling(max_tokens=10)})
-    body = _body(asked, continues=continues)
+    body = json.loads(generation_body(asked, "up", _settings(), told=told))
     assert body["messages"][-1] == {"role": "assistant", "content": "Once upon"}
     assert body["max_tokens"] == 8
     assert {name: body[name] for name in fields} == fields
+    assert told or "continue_final_message" not in body
+
+
+def test_a_callers_own_prefill_comes_before_the_text_so_far() -> None:
+    messages = (*CHAT.messages, ChatMessage(role="assistant", content="It was: "))
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    body = _body(CHAT.model_copy(update=BEGUN | {"messages": messages, "extra": extra}))
+    assert body["messages"][-1] == {"role": "assistant", "content": "It was: Once upon"}
 
 
 def test_a_completion_goes_on_after_its_prompt_and_prefix() -> None:
     asked = Generation(id="a.1", model="m", kind="completion", prompt="Tell: ", **BEGUN)
     assert _body(asked)["prompt"] == "Tell: Once upon"
-
-
-@pytest.mark.parametrize("guide", [None, Guide(regex="a+")])
-def test_what_an_upstream_cannot_go_on_with_is_left_to_another_node(guide: Guide | None) -> None:
-    asked = CHAT.model_copy(update=BEGUN | {"guide": guide})
-    continues = "no" if guide is None else "trailing_message"
-    with pytest.raises(Unavailable, match="cannot go on"):
-        _body(asked, continues=continues, regex_field="guided_regex")

@@ -6,6 +6,7 @@ aiohttp because httpx costs seven times the CPU per request at 32 at once (2.2 m
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,8 +14,9 @@ from contextlib import aclosing
 import psutil
 from yarl import URL
 
-from actors.node.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output
+from actors.node.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output, Piece
 from actors.node.backends.openai.connection import Connection
+from actors.node.backends.openai.continuation import Mismatch, Prefill, Seam, Way, detect, request, ways
 from actors.node.backends.openai.failures import Upstream
 from actors.node.backends.openai.hold_off import HoldOff
 from actors.node.backends.openai.models import cards, listed
@@ -22,8 +24,17 @@ from actors.node.backends.openai.reader import AnswerReader, read_embeddings
 from actors.node.backends.openai.requests import embedding_body, generation_body
 from actors.node.backends.openai.settings import OpenAISettings
 from actors.node.backends.openai.sse import SseParser
-from orchestration.errors import SERVER_LIMITS, BackendFailed, UnknownModel
+from orchestration.errors import (
+    SERVER_LIMITS,
+    BackendFailed,
+    CannotContinue,
+    ContextTooLong,
+    InvalidRequest,
+    UnknownModel,
+)
 from orchestration.messages import Generation, Hardware, ModelCard, Usage
+
+log = logging.getLogger(__name__)
 
 _DONE = b"[DONE]"
 _PARSE_IN_THREAD_BYTES = 1 << 18
@@ -43,6 +54,7 @@ class OpenAIBackend(Backend):
         self._embedding_url = URL(f"{settings.base_url}/embeddings")
         self._models_url = URL(f"{settings.base_url}/models")
         self._served: dict[str, tuple[str, ModelCard]] = {}
+        self._prefills: dict[str, Prefill] = {}
         self._connection: Connection | None = None
         self._hold_off = HoldOff(settings.max_hold_off_s)
 
@@ -63,6 +75,10 @@ class OpenAIBackend(Backend):
             answer = await connection.get_or_none(self._models_url)
             entries = None if answer is None else listed(answer, str(self._models_url))
             self._served = cards(settings, entries, str(self._models_url))
+            self._prefills = {
+                served: detect((entries or {}).get(name, {}), settings)
+                for served, (name, _) in self._served.items()
+            }
         except BaseException:
             await connection.close()
             raise
@@ -101,13 +117,51 @@ class OpenAIBackend(Backend):
             raise
         self._hold_off.answered()
 
-    async def _stream(self, generation: Generation) -> AsyncGenerator[Output, None]:
+    def _stream(self, generation: Generation) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)
+        if generation.prefix:
+            return self._go_on(connection, name, generation)
+        return self._read(connection, generation, generation_body(generation, name, self._settings))
+
+    async def _go_on(
+        self, connection: Connection, name: str, generation: Generation
+    ) -> AsyncGenerator[Output, None]:
+        """Take up what another node began, in the first way that works. Raises `CannotContinue`."""
+        prefill = self._prefills.get(generation.model, "no")
+        for way in ways(generation, prefill):
+            asked = request(generation, way)
+            told = way is Way.PREFILL and prefill == "continue_final_message"
+            body = generation_body(asked, name, self._settings, told=told)
+            seam = Seam(generation, way)
+            outputs = self._read(connection, asked, body)
+            shown = False
+            try:
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        if isinstance(output, Finish) and (rest := seam.rest()) is not None:
+                            yield rest
+                        passed = seam.take(output)
+                        shown = shown or isinstance(passed, Piece)
+                        yield passed
+                return
+            except Mismatch:
+                log.info("%s writes another answer to %s than was begun", self._settings.host, generation.id)
+            except InvalidRequest as error:
+                if shown or way is Way.AGAIN or isinstance(error, ContextTooLong):
+                    raise
+                if way is Way.PREFILL:
+                    self._prefills[generation.model] = "no"
+                log.info("%s does not continue a message: %s", self._settings.host, error.message)
+        raise CannotContinue(f"{self._settings.host} cannot go on with the answer that another node began")
+
+    async def _read(
+        self, connection: Connection, generation: Generation, body: bytes
+    ) -> AsyncGenerator[Output, None]:
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
         reader = AnswerReader(connection.upstream, generation)
         parser = SseParser(settings.max_line_bytes)
-        answer = await connection.post(url, generation_body(generation, name, settings), generation)
+        answer = await connection.post(url, body, generation)
         try:
             if not answer.streamed:  # a server that cannot stream answers at once
                 piece = reader.take(await answer.whole())

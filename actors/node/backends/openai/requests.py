@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.node.backends.openai.settings import OpenAISettings
-from orchestration.errors import InvalidGuide, Unavailable
+from orchestration.errors import InvalidGuide
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
 
 _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
@@ -16,11 +16,13 @@ _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
 _SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
 
-def generation_body(generation: Generation, upstream: str, settings: OpenAISettings) -> bytes:
-    """The JSON body of a streamed `/chat/completions` or `/completions`.
+def generation_body(
+    generation: Generation, upstream: str, settings: OpenAISettings, *, told: bool = False
+) -> bytes:
+    """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
 
-    Raises `InvalidGuide`, and `Unavailable` for an answer begun elsewhere that this upstream cannot go on
-    with: another node may.
+    `told` says that the server needs the fields by which it continues an assistant's message. Raises
+    `InvalidGuide`.
     """
     chat = generation.kind == "chat"
     body: dict[str, Any] = generation.extra | {
@@ -34,7 +36,7 @@ def generation_body(generation: Generation, upstream: str, settings: OpenAISetti
         body["prompt"] = generation.prompt
     _sampling(body, generation.sampling, chat, settings)
     if generation.prefix:
-        _go_on(body, generation, settings)
+        _go_on(body, generation, settings, told)
     if generation.offer is not None:
         _offer(body, generation.offer)
     if generation.guide is not None:
@@ -109,16 +111,15 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
             body["logprobs"] = sampling.top_logprobs
 
 
-def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISettings) -> None:
-    """After the prefix. A guide would begin again with it, so it cannot be gone on with."""
+def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISettings, told: bool) -> None:
     chat = generation.kind == "chat"
-    if generation.guide is not None or (chat and settings.continues == "no"):
-        raise Unavailable(f"{settings.host} cannot go on with an answer that another node began (continues)")
     if chat:
-        body["messages"].append({"role": "assistant", "content": generation.prefix})
-        if settings.continues == "continue_final_message":
-            body["continue_final_message"] = True
-            body["add_generation_prompt"] = False
+        if body.get("continue_final_message") and generation.messages[-1].role == "assistant":
+            body["messages"][-1]["content"] += generation.prefix  # the caller's own prefill comes first
+        else:
+            body["messages"].append({"role": "assistant", "content": generation.prefix})
+        if told:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
         body["prompt"] += generation.prefix
     if generation.sampling.max_tokens is not None:

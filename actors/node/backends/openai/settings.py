@@ -48,9 +48,10 @@ class OpenAISettings(BaseModel):
     embedding_batch: int = Field(default=256, ge=1, le=2048)
     """Inputs in one upstream request."""
 
-    continues: Literal["no", "trailing_message", "continue_final_message"] = "no"
-    """How this upstream goes on with a chat that another node has begun: from an assistant's message at the
-    end (llama.cpp), or told so by that field (vLLM). OpenAI's own API cannot, and would begin anew."""
+    continues: Literal["auto", "no", "trailing_message", "continue_final_message"] = "auto"
+    """How this upstream takes up a chat that another node has begun: from an assistant's message at the end
+    (llama.cpp), or told so by that field (vLLM, SGLang). `auto` goes by the `owned_by` of its list of models.
+    One that cannot writes the answer again, and what was sent already is skipped."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     repetition_penalty_field: str = "repetition_penalty"
     """vLLM's name; llama.cpp calls it `repeat_penalty`."""
