@@ -9,20 +9,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.wording import ANALYSE, TEA_ASKED, TEA_CRITERIA, TEA_QUESTION
 
 CRITERIA = 3
 ASKED_CHARS = 120
 CRITERION_CHARS = 48
 
-_RULES = (
-    "Say what a question asks for, and what a good answer to it does; do not answer it. Reply in JSON: what "
-    f"is asked, and 2 or {CRITERIA} criteria."
-)
-_QUESTION = "Question: Is tea better than coffee if I sleep badly?"
-_ANALYSIS = {
-    "asked": "Which of tea and coffee disturbs sleep less, and why.",
-    "criteria": ["compares their caffeine", "says what it does to sleep", "names a clear choice"],
-}
+_RULES = f"{ANALYSE} {CRITERIA} criteria."
+_QUESTION = f"Question: {TEA_QUESTION}"
+_ANALYSIS = {"asked": TEA_ASKED, "criteria": TEA_CRITERIA}
 
 
 class InvalidBrief(ValueError):
@@ -44,6 +39,11 @@ class Brief:
 
     asked: str = ""
     criteria: tuple[str, ...] = ("correct", "complete", "clear")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an answer may not consist of."""
+        return ("A good answer", "; ".join(self.criteria), *self.criteria)
 
     def __str__(self) -> str:
         """What is added to the question for all who work on it; '' where nobody analysed it."""

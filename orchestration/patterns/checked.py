@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run
+from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
@@ -40,9 +42,17 @@ async def _checked(run: Run, stage: Stage, agent: str) -> AsyncGenerator[Part | 
     material = await gathered(stage, agent, run.messages, name="answer")
     messages, sampling = material.before(run.messages), final_sampling(run, stage.limits)
     answer: Answer | None = None
-    async with aclosing(
-        stage.stream(agent, messages, name="answer", sampling=sampling, guide=run.guide)
-    ) as items:
+    repair = Repair(
+        caller=Caller(run.messages, also=[source.text for source in material.sources]),
+        agent=agent,
+        messages=messages,
+        name="answer again",
+        sampling=sampling,
+        guide=run.guide,
+        whole=True,
+    )
+    parts = stage.stream(agent, messages, name="answer", sampling=sampling, guide=run.guide)
+    async with aclosing(vetted(stage, parts, repair)) as items:
         async for item in items:
             if isinstance(item, Answer):
                 answer = item

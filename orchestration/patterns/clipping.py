@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 ASCII_PER_TOKEN = 3.0
@@ -10,6 +11,10 @@ OTHER_PER_TOKEN = 0.8
 """Characters beyond ASCII. Small vocabularies spell many of them byte by byte, so count high."""
 
 NOTE = " […{} characters left out…] "
+MARK = re.compile(
+    r"\[?(?:…|\.\.\.)\s*\d+ characters left out|characters left out\s*(?:…|\.\.\.)\]?", re.IGNORECASE
+)
+"""`NOTE` as a model may say it again."""
 
 
 def estimate_tokens(text: str) -> float:

@@ -17,13 +17,24 @@ from dataclasses import replace
 from pydantic import Field
 
 from orchestration.messages import Run
+from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.graph import Bounds, Crew, Graph, Order, Planner, account, partial, passed_on
+from orchestration.patterns.graph import (
+    Bounds,
+    Crew,
+    Graph,
+    Order,
+    Planner,
+    account,
+    partial,
+    passed_on,
+    title,
+)
 from orchestration.patterns.single import single
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.synthesis import synthesis
+from orchestration.patterns.synthesis import Brought, synthesis
 
 
 class DecomposeSettings(PatternSettings):
@@ -81,16 +92,15 @@ async def _carried_out(graph: Graph, planner: Planner, settings: DecomposeSettin
 
 
 def _synthesis(stage: Stage, talk: Conversation, crew: Crew) -> AsyncGenerator[Part | Answer, None]:
-    """The answer, from the results that no other subtask has seen; those themselves, where the budget does
-    not reach for it."""
+    """The answer, from the results that no other subtask has seen; those themselves, where it cannot be."""
     ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
-
-    def instead() -> tuple[str, Answer]:
-        best = ends[-1].answer
-        assert best is not None
-        text = "\n\n".join(result.text for result in ends)
-        return "these are the results of the subtasks themselves", replace(best, text=text)
-
-    found = passed_on((*ends, *crew.missing), crew.tokens)
-    after = crew.steps_of(result.task.id for result in ends)
-    return synthesis(stage, talk, found, question=str(talk), instead=instead, after=after)
+    caller = Caller(stage.run.messages)
+    sound = [result for result in ends if not problem_of(result.text, caller)] or ends
+    alone = [(f"this is the result of {title(each)}", each.answer) for each in reversed(sound) if each.answer]
+    together = replace(alone[0][1], text="\n\n".join(result.text for result in sound))
+    brought = Brought(
+        question=str(talk),
+        notes=passed_on((*sound, *crew.missing), crew.tokens),
+        answers=[("these are the results of the subtasks themselves", together), *alone],
+    )
+    return synthesis(stage, talk, brought, after=crew.steps_of(result.task.id for result in ends))

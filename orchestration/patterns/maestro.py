@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import partial
 
 from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
 from orchestration.messages import Guide, Run, Sampling
+from orchestration.patterns.answer_check import Caller, is_of_an_example, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.brief import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
 from orchestration.patterns.contributions import contributions
@@ -29,8 +29,7 @@ from orchestration.patterns.review import Review
 from orchestration.patterns.single import single
 from orchestration.patterns.specialists import Finding, Specialists
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
-from orchestration.patterns.synthesis import synthesis
-from orchestration.patterns.verdict import Verdict
+from orchestration.patterns.synthesis import Brought, synthesis
 
 ANALYSED_CALLS = 6
 ANALYSED_TOKENS = 3000
@@ -74,9 +73,8 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     review = Review(stage, brief, question, pass_at=settings.pass_at, revisions=settings.revisions)
     if settings.critic and CRITIC in stage.agents:
         findings = await review.hold(findings, team)
-    notes = _notes(findings, review.verdict)
-    instead = partial(_last_found, stage, findings)
-    async with aclosing(synthesis(stage, talk, notes, question=question, instead=instead)) as items:
+    brought = _brought(stage, review, findings)
+    async with aclosing(synthesis(stage, talk, brought)) as items:
         async for item in items:
             if isinstance(item, Answer):
                 stage.report["maestro"] = {
@@ -90,19 +88,31 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
             yield item
 
 
-def _last_found(stage: Stage, findings: Sequence[Finding]) -> tuple[str, Answer]:
-    """What the last specialist found, who has seen what the others did."""
-    best = [finding for finding in findings if finding.text][-1]
-    done = {step.name: step for step in stage.steps}[best.name]
-    answer = Answer(
-        text=best.text,
+def _brought(stage: Stage, review: Review, findings: Sequence[Finding]) -> Brought:
+    """What the last specialist found comes first, who has seen what the others did. Findings that are no
+    answers are left out of the notes, where there are others."""
+    remarks = [fix.what for fix in review.verdict.must_fix] if review.verdict is not None else []
+    inside = [*review.brief.notes, *remarks]
+    caller = Caller(stage.run.messages)
+    found = [finding for finding in findings if finding.text]
+    sound = [each for each in found if not problem_of(each.text, caller, inside)]
+    notes = "\n\n".join(f"{each.step.specialist}:\n{each.passed}" for each in sound or found)
+    if remarks:
+        notes += "\n\nThe critic's remarks:\n" + "\n".join(f"- {remark}" for remark in remarks)
+    answers = [(f"this is what {each.name} found", _answer(stage, each)) for each in reversed(found)]
+    return Brought(question=review.question, notes=notes, answers=answers, inside=inside)
+
+
+def _answer(stage: Stage, finding: Finding) -> Answer:
+    done = {step.name: step for step in stage.steps}[finding.name]
+    return Answer(
+        text=finding.text,
         finish_reason=done.finish_reason,
         usage=done.usage,
         node=done.node,
         model=done.model,
         seconds=done.seconds,
     )
-    return f"this is what {best.name} found", answer
 
 
 def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sampling:
@@ -129,6 +139,9 @@ async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
     except (InvalidGuide, BackendFailed, BudgetSpent, InvalidBrief) as error:
         await stage.progress(f"goes on without an analysis: {error}")
         return Brief()
+    if is_of_an_example(brief.asked, Caller(run.messages)):
+        await stage.progress("goes on without an analysis: it is that of the example")
+        return Brief()
     await stage.progress(f"analysis: {brief.asked} A good answer: {'; '.join(brief.criteria)}")
     return brief
 
@@ -150,7 +163,7 @@ async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None
                 sampling=_sampling(run, limits.plan_tokens, 0.0 if attempt == 2 else None),
                 guide=guide,
             )
-            plan = parse_plan(answer.text, known, most)
+            plan = parse_plan(answer.text, known, most, Caller(run.messages))
         except (InvalidGuide, BackendFailed, BudgetSpent) as error:
             await stage.progress(f"there is no plan: {error.message}")
             return None
@@ -176,10 +189,3 @@ def _reported(plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:
             for finding in findings
         ],
     }
-
-
-def _notes(findings: Sequence[Finding], verdict: Verdict | None) -> str:
-    found = "\n\n".join(f"{finding.step.specialist}:\n{finding.text}" for finding in findings if finding.text)
-    if verdict is None or not verdict.must_fix:
-        return found
-    return f"{found}\n\nThe critic's remarks:\n" + "\n".join(f"- {fix.what}" for fix in verdict.must_fix)

@@ -16,7 +16,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.listed import read_list
+from orchestration.patterns.wording import PLAN, PLAN_STAGES, TEA_QUESTION, TEA_REASON, TEA_TASKS
 
 STAGES = 3
 REASON_CHARS = 160
@@ -83,30 +85,24 @@ def plan_request(question: str, specialists: Mapping[str, str], max_steps: int) 
     """What the coordinator is asked. The example before the question is what a small model goes by;
     everything before the question is the same in every run, so that it is computed once."""
     offered = "\n".join(f"- {name}: {said}" for name, said in specialists.items())
-    rules = (
-        "Plan which specialists work on a question; do not answer it. The specialists:\n"
-        f"{offered}\n"
-        f"Choose 1 to {max_steps} and give each a task about the question. Those with the same stage number "
-        "work at the same time; a higher number sees what the lower ones found. Reply in JSON."
-    )
-    tasks = ("List how much caffeine tea and coffee have", "Explain how caffeine affects sleep")
+    rules = f"{PLAN}\n{offered}\nChoose 1 to {max_steps} {PLAN_STAGES}"
     example = {
-        "reason": "The facts on caffeine and its effect on sleep can be worked out side by side.",
+        "reason": TEA_REASON,
         "steps": [
             {"specialist": name, "task": task, "stage": 1}
-            for name, task in zip(specialists, tasks[:max_steps], strict=False)
+            for name, task in zip(specialists, TEA_TASKS[: min(2, max_steps)], strict=False)
         ],
     }
     return (
-        ChatMessage(role="user", content=f"{rules}\n\nQuestion: Is tea better than coffee if I sleep badly?"),
+        ChatMessage(role="user", content=f"{rules}\n\nQuestion: {TEA_QUESTION}"),
         ChatMessage(role="assistant", content=json.dumps(example)),
         ChatMessage(role="user", content=question),
     )
 
 
-def parse_plan(text: str, specialists: Collection[str], max_steps: int) -> Plan:
+def parse_plan(text: str, specialists: Collection[str], max_steps: int, caller: Caller | None = None) -> Plan:
     """The plan in `text`, mended where it is clear how: a text cut off in the middle keeps its whole
-    steps, unknown specialists and repeated tasks go, and so do steps beyond
+    steps; unknown specialists, repeated tasks and those of the example go, and so do steps beyond
     `max_steps`.
 
     Raises `InvalidPlan` when no step is left.
@@ -129,6 +125,8 @@ def parse_plan(text: str, specialists: Collection[str], max_steps: int) -> Plan:
             mended.append(f"{step.specialist[:40]!r} is no specialist")
         elif any(name == other.specialist and task == other.task for other in kept):
             mended.append(f"{name} got the same task twice")
+        elif caller is not None and is_of_an_example(task, caller):
+            mended.append(f"{name} got the task of the example")
         elif len(kept) == max_steps:
             mended.append(f"it had more than {max_steps} steps")
             break

@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from orchestration.messages import Run
+from orchestration.messages import Run, Sampling
+from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
@@ -28,12 +30,19 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     material = await gathered(stage, RESEARCH, run.messages, name="answer")
     if not material.sources:
         await stage.note("no source was found for this question")
-    sampling = material.sampling(final_sampling(run, stage.limits))
+    sampling = material.sampling(final_sampling(run, stage.limits)) or Sampling()
     messages = material.before(run.messages)
     answer: Answer | None = None
-    async with aclosing(
-        stage.stream(RESEARCH, messages, name="answer", sampling=sampling, guide=run.guide)
-    ) as items:
+    repair = Repair(
+        caller=Caller(run.messages, also=[source.text for source in material.sources]),
+        agent=RESEARCH,
+        messages=messages,
+        name="answer again",
+        sampling=sampling,
+        guide=run.guide,
+    )
+    parts = stage.stream(RESEARCH, messages, name="answer", sampling=sampling, guide=run.guide)
+    async with aclosing(vetted(stage, parts, repair)) as items:
         async for item in items:
             if isinstance(item, Answer):
                 answer = item

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import Guide, Sampling
+from orchestration.patterns.answer_check import Caller
 from orchestration.patterns.brief import Brief
 from orchestration.patterns.specialists import Finding, Specialists
 from orchestration.patterns.stage import CRITIC, Stage
@@ -28,8 +29,8 @@ class Review:
         """All of them, as they are reported."""
         self.revisions: list[dict[str, Any]] = []
         self._stage = stage
-        self._brief = brief
-        self._question = question
+        self.brief = brief
+        self.question = question
         self._pass_at = pass_at
         self._most = revisions
 
@@ -72,19 +73,19 @@ class Review:
 
     async def _judge(self, findings: Sequence[Finding], number: int) -> Verdict | None:
         """The verdict after revision `number`, or None where the critic failed."""
-        stage, criteria = self._stage, self._brief.criteria
+        stage, criteria = self._stage, self.brief.criteria
         told = [finding for finding in findings if finding.text]
         names = [finding.name for finding in told]
         sampling = Sampling(max_tokens=stage.limits.verdict_tokens, seed=stage.run.sampling.seed)
         try:
             answer = await stage.ask(
                 CRITIC,
-                verdict_request(self._question, "\n\n".join(str(finding) for finding in told), criteria),
+                verdict_request(self.question, "\n\n".join(str(finding) for finding in told), criteria),
                 name="review" if number == 0 else f"review {number + 1}",
                 sampling=sampling,
                 guide=Guide(json_schema=verdict_schema(criteria, names)),
             )
-            verdict = parse_verdict(answer.text, names)
+            verdict = parse_verdict(answer.text, names, Caller(stage.run.messages))
         except (OrchestraError, InvalidVerdict) as error:
             await stage.progress(f"goes on without the critic's review: {error}")
             return None

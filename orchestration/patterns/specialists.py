@@ -13,21 +13,23 @@ from orchestration.patterns.clipping import clip
 from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.wording import TASK_AGAIN, TASK_ONLY
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one specialist brought in the step called `name`; `error` is set when it failed. `revision` is the
-    round that it is from, 0 for the first."""
+    """What one specialist brought in the step called `name`: all its `text`, and as much of it as is
+    `passed` on. `error` is set when it failed. `revision` is the round that it is from, 0 for the first."""
 
     step: PlanStep
     name: str
     text: str = ""
+    passed: str = ""
     error: OrchestraError | None = None
     revision: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.step.task}):\n{self.text}"
+        return f"{self.name} ({self.step.task}):\n{self.passed}"
 
 
 class Specialists:
@@ -86,20 +88,20 @@ class Specialists:
         return revised
 
     async def _found(self, finding: Finding, before: Sequence[Finding]) -> Finding:
-        request = f"{self._before(finding, before)}\nAnswer your task only, briefly."
+        request = f"{self._before(finding, before)}\n{TASK_ONLY}"
         try:
             text = await self._work(finding, finding.name, request)
         except OrchestraError as error:
             return replace(finding, error=error)
-        return replace(finding, text=text)
+        return self._with(finding, text)
 
     async def _revised(
         self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
     ) -> Finding:
         must = "\n".join(f"- {fix}" for fix in fixes)
         request = (
-            f"{self._before(finding, before)}\n\nYour answer so far:\n{finding.text}\n\n"
-            f"It must be improved:\n{must}\n\nAnswer your task again, improved and briefly."
+            f"{self._before(finding, before)}\n\nYour answer so far:\n{finding.passed}\n\n"
+            f"It must be improved:\n{must}\n\n{TASK_AGAIN}"
         )
         name = f"{finding.name}, revision {number}"
         try:
@@ -107,7 +109,7 @@ class Specialists:
         except OrchestraError as error:
             await self._stage.progress(f"{name}: the answer stays as it was: {error.message}")
             return finding
-        return replace(finding, text=text, revision=number)
+        return replace(self._with(finding, text), revision=number)
 
     def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
         found = "\n\n".join(str(each) for each in before if each.text)
@@ -125,7 +127,10 @@ class Specialists:
             ),
             query=finding.step.task,
         )
-        return clip(answer.text, self._stage.limits.passed_tokens)
+        return answer.text
+
+    def _with(self, finding: Finding, text: str) -> Finding:
+        return replace(finding, text=text, passed=clip(text, self._stage.limits.passed_tokens))
 
 
 def _names(plan: Plan) -> list[str]:

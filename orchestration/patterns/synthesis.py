@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from orchestration.errors import BudgetSpent
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, problem_of
+from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.wording import WRITE_FROM_NOTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What a team has for its answer. `notes` are all of it, as the coordinator reads it after `question`;
+    `answers` are its members', the best first, each with what it is, for people; `inside` are texts for the
+    team alone."""
+
+    question: str
+    notes: str
+    answers: Sequence[tuple[str, Answer]]
+    inside: Sequence[str] = ()
 
 
 async def synthesis(
-    stage: Stage,
-    talk: Conversation,
-    notes: str,
-    *,
-    question: str,
-    instead: Callable[[], tuple[str, Answer]],
-    after: Sequence[str] | None = None,
+    stage: Stage, talk: Conversation, brought: Brought, *, after: Sequence[str] | None = None
 ) -> AsyncGenerator[Part | Answer, None]:
-    """What the coordinator writes from the `notes`. Where the budget does not reach for it, what `instead`
-    gives: what that is, for people, and an answer that is there already."""
-    request = (
-        f"{question}\n\nNotes from the team:\n{notes}\n\n"
-        "Answer the question clearly and directly, using what is right in the notes."
-    )
-    messages = (*talk.system(), ChatMessage(role="user", content=request))
+    """What the coordinator writes from the notes. Where that is no answer, it writes once more, from the
+    members' answers alone; where the budget does not reach for it, the best of these is the answer."""
     sampling, guide = final_sampling(stage.run, stage.limits), stage.run.guide
+    caller = Caller(stage.run.messages)
+    sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
+    caller = Caller(stage.run.messages, also=[answer.text for _, answer in sound])
+    repair = Repair(
+        caller=caller,
+        agent=COORDINATOR,
+        messages=_asked(talk, str(talk), "\n\n".join(answer.text.strip() for _, answer in sound[:1])),
+        name="synthesis again",
+        sampling=sampling,
+        guide=guide,
+        others=sound,
+        inside=brought.inside,
+    )
+    parts = stage.stream(
+        COORDINATOR,
+        _asked(talk, brought.question, brought.notes),
+        name="synthesis",
+        sampling=sampling,
+        guide=guide,
+        after=after,
+    )
     try:
-        async with aclosing(
-            stage.stream(COORDINATOR, messages, name="synthesis", sampling=sampling, guide=guide, after=after)
-        ) as items:
+        async with aclosing(vetted(stage, parts, repair)) as items:
             async for item in items:
                 yield item
     except BudgetSpent as error:
-        what, answer = instead()
+        what, answer = (sound or brought.answers)[0]
         await stage.note(f"{what}: {error.message}")
         async with aclosing(stage.say(answer)) as items:
             async for item in items:
                 yield item
+
+
+def _asked(talk: Conversation, question: str, notes: str) -> tuple[ChatMessage, ...]:
+    request = f"{question}\n\nNotes from the team:\n{notes}\n\n{WRITE_FROM_NOTES}"
+    return (*talk.system(), ChatMessage(role="user", content=request))

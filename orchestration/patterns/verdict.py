@@ -10,22 +10,26 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, is_of_an_example
+from orchestration.patterns.wording import (
+    REVIEW,
+    TEA_CRITERIA,
+    TEA_FINDINGS,
+    TEA_FIX,
+    TEA_QUESTION,
+    TEA_TASKS,
+)
 
 FIXES = 3
 FIX_CHARS = 90
 
-_RULES = (
-    "Review what specialists found for a question. Reply in JSON: what each must fix, a score from 1 "
-    "(useless) to 10 (nothing to add) for each criterion, and whether the work can pass or must fail."
-)
 _FOUND = (
-    "Question: Is tea better than coffee if I sleep badly?\n\n"
-    "research (List how much caffeine tea and coffee have):\nTea has about half the caffeine of coffee.\n\n"
-    "reasoning (Explain how caffeine affects sleep):\nBoth are drinks."
+    f"Question: {TEA_QUESTION}\n\nresearch ({TEA_TASKS[0]}):\n{TEA_FINDINGS[0]}\n\n"
+    f"reasoning ({TEA_TASKS[1]}):\n{TEA_FINDINGS[1]}"
 )
 _VERDICT = {
-    "must_fix": [{"who": "reasoning", "what": "Explain what caffeine does to sleep"}],
-    "scores": {"compares their caffeine": 8, "says what it does to sleep": 2},
+    "must_fix": [{"who": "reasoning", "what": TEA_FIX}],
+    "scores": {TEA_CRITERIA[0]: 8, TEA_CRITERIA[1]: 2},
     "verdict": "fail",
 }
 
@@ -100,17 +104,20 @@ def verdict_schema(criteria: Sequence[str], steps: Sequence[str]) -> dict[str, A
 def verdict_request(question: str, found: str, criteria: Sequence[str]) -> tuple[ChatMessage, ...]:
     """What the critic is asked; the beginning is the same each time, so that it is read once."""
     return (
-        ChatMessage(role="user", content=f"{_RULES}\n\n{_FOUND}"),
+        ChatMessage(role="user", content=f"{REVIEW}\n\n{_FOUND}"),
         ChatMessage(role="assistant", content=json.dumps(_VERDICT)),
         ChatMessage(role="user", content=f"{question}\n\n{found}\n\nCriteria: {'; '.join(criteria)}"),
     )
 
 
-def parse_verdict(text: str, steps: Sequence[str]) -> Verdict:
-    """The verdict, without what is to be fixed by others than `steps`, or twice. Raises `InvalidVerdict`."""
+def parse_verdict(text: str, steps: Sequence[str], caller: Caller | None = None) -> Verdict:
+    """The verdict, without what is to be fixed by others than `steps`, or twice, or in the example that the
+    critic is shown. Raises `InvalidVerdict`."""
     try:
         verdict = Verdict.model_validate_json(text)
     except ValidationError as error:
         raise InvalidVerdict(error.errors(include_url=False)[0]["msg"]) from error
     fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in steps))
+    if caller is not None:
+        fixes = tuple(fix for fix in fixes if not is_of_an_example(fix.what, caller))
     return verdict.model_copy(update={"must_fix": fixes})

@@ -11,24 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
+from orchestration.patterns.wording import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
 
 CHARS = 120
 """Of each entry of the form."""
 
-_RULES = (
-    "Compare your answer to a question with the answers of others. Name what is strong and what is weak in "
-    "theirs, and what is weak in yours. Reply in JSON."
-)
-_QUESTION = (
-    "Question: How many days has a leap year?\n\nYour answer:\nA leap year has 365 days.\n\n"
-    "Debater 2:\nA leap year has 366 days, because February has 29."
-)
-_FILLED = {
-    "strengths": "Debater 2 gives the reason: February has 29 days.",
-    "weaknesses": "It does not say how often a leap year comes.",
-    "mine": "365 is the number of days of a common year.",
-}
+_QUESTION = f"Question: {LEAP_QUESTION}\n\nYour answer:\n{LEAP_ANSWERS[0]}\n\nDebater 2:\n{LEAP_ANSWERS[1]}"
 
 
 class InvalidCritique(ValueError):
@@ -59,14 +49,15 @@ def critique_schema() -> dict[str, Any]:
 def critique_request(question: str, own: str, others: str) -> tuple[ChatMessage, ...]:
     """What a debater is asked; the beginning is the same each time, so that it is read once."""
     return (
-        ChatMessage(role="user", content=f"{_RULES}\n\n{_QUESTION}"),
-        ChatMessage(role="assistant", content=json.dumps(_FILLED)),
+        ChatMessage(role="user", content=f"{COMPARE}\n\n{_QUESTION}"),
+        ChatMessage(role="assistant", content=json.dumps(LEAP_CRITIQUE)),
         ChatMessage(role="user", content=f"{question}\n\nYour answer:\n{own}\n\n{others}"),
     )
 
 
-def parse_critique(text: str) -> Critique:
-    """Raises `InvalidCritique` for what is not the form, or says nothing in one of its entries."""
+def parse_critique(text: str, caller: Caller | None = None) -> Critique:
+    """Raises `InvalidCritique` for what is not the form, or says nothing in one of its entries, or what the
+    example says."""
     try:
         critique = Critique.model_validate_json(text)
     except ValidationError as error:
@@ -74,4 +65,6 @@ def parse_critique(text: str) -> Critique:
     for name, said in critique:
         if is_garbage(said):
             raise InvalidCritique(f"its {name} say nothing")
+        if caller is not None and is_of_an_example(said, caller):
+            raise InvalidCritique(f"its {name} are those of the example")
     return critique

@@ -9,6 +9,7 @@ from typing import Literal
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import ALIKE, Kind, Tally, asked_kind, cut_short, is_garbage, key_of
@@ -24,12 +25,12 @@ from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.urn import Urn
 from orchestration.patterns.voting.voices import instructed
+from orchestration.patterns.wording import IMPROVE
 
 Shown = Literal["answers", "answers and critique", "summary"]
 Speak = Callable[[Debater], Awaitable[Position]]
 REMARK_TOKENS = 40
 """Of each remark that is passed on."""
-IMPROVE = "Answer the question clearly and directly, using what is right in the answers."
 
 
 class Floor:
@@ -49,6 +50,7 @@ class Floor:
         """Whether the budget did not reach for a step."""
         self.talk = Conversation.of(stage.run.messages, stage.limits)
         self.urn = Urn(stage, Kind.AUTO, ALIKE)
+        self.caller = Caller(stage.run.messages)
         self._shown = shown
 
     @property
@@ -69,7 +71,7 @@ class Floor:
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):
                 await self._out(debater, 1, reply)
-            elif is_garbage(reply.answer.text):
+            elif self._is_nonsense(reply.answer.text):
                 await self._drop(debater, 1, "says nothing that makes sense")
             else:
                 self._hold(debater, reply)
@@ -144,7 +146,7 @@ class Floor:
                 guide=Guide(json_schema=critique_schema()),
                 model=debater.voice.model,
             )
-            critique = parse_critique(answer.text)
+            critique = parse_critique(answer.text, self.caller)
         except (InvalidCritique, InvalidGuide, BackendFailed) as error:
             await self.stage.progress(f"{name}: goes on without its critique: {error}")
             return None
@@ -194,7 +196,7 @@ class Floor:
     def _is_one(self, answer: Answer) -> bool:
         """Whether it answers the question, as far as its kind tells."""
         kind, guide = self.tally.kind, self.stage.run.guide
-        if is_garbage(answer.text):
+        if self._is_nonsense(answer.text):
             return False
         if kind is Kind.TEXT:
             return True
@@ -202,6 +204,9 @@ class Floor:
         return not cut_short(kind, answer.text, whole=whole) and (
             key_of(kind, answer.text, self.urn.question, guide) is not None
         )
+
+    def _is_nonsense(self, text: str) -> bool:
+        return is_garbage(text) or (self.stage.run.guide is None and bool(problem_of(text, self.caller)))
 
     def _hold(self, debater: Debater, position: Position) -> None:
         self.positions[debater.number] = position

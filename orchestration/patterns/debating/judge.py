@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
 
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, problem_of, words_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import Kind, asked_kind
@@ -17,10 +18,14 @@ from orchestration.patterns.debating.floor import Floor
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.voices import instructed
+from orchestration.patterns.wording import KEEP_TO_MOST_HOLD
 
 SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
 ROUNDING = 1e-6
+HALF = 0.5 + ROUNDING
+OF_DEBATES = frozenset(("debate", "debates", "debated", "debater", "debaters"))
+"""Words of our prompt that an answer has only where it is about the debate."""
 
 
 class End(StrEnum):
@@ -81,37 +86,42 @@ class Judge:
         return self.ended
 
     async def write(self) -> AsyncGenerator[Part | Answer, None]:
-        """The synthesis, as it comes. Where it could only repeat, the best position is said as it is: of one
-        debater that is left, and of all that agree on a number, an option or another short answer. So it is
-        where no synthesis is to be had."""
+        """The synthesis, where it says what the debaters hold. Where it does not, where it could only repeat,
+        and where none is to be had, the best position is said as it is: that of one debater who is left, or
+        what all agree on that answer with a number, an option or another short text."""
+        if self.ended is not End.ALONE and not self._agreed_word_for_word:
+            parts: list[Part] = []
+            try:
+                answer = await self._synthesis(parts.append)
+                wrong = await self._wrong(answer.text)
+            except OrchestraError as error:
+                wrong = f"no synthesis, but the position that most hold: {error.message}"
+            if not wrong:
+                for part in parts:
+                    yield part
+                yield answer
+                return
+            await self.stage.note(wrong)
+        async with aclosing(self.stage.say(self._best.answer)) as items:
+            async for item in items:
+                yield item
+
+    async def _wrong(self, text: str) -> str:
+        """Why a synthesis is no outcome of the debate, for a note; '' where it is one."""
         floor = self.floor
-        if self.ended is End.ALONE or self._agreed_word_for_word:
-            async with aclosing(self.stage.say(self._best.answer)) as items:
-                async for item in items:
-                    yield item
-            return
-        answer: Answer | None = None
-        begun = False
-        try:
-            async with aclosing(self._stream()) as items:
-                async for item in items:
-                    begun = True
-                    if isinstance(item, Answer):
-                        answer = item
-                    else:
-                        yield item
-        except OrchestraError as error:
-            if begun:
-                raise
-            await self.stage.note(f"no synthesis, but the position that most hold: {error.message}")
-            async with aclosing(self.stage.say(self._best.answer)) as items:
-                async for item in items:
-                    yield item
-            return
-        assert answer is not None
-        if not await floor.urn.alike(floor.tally.kind, answer.text, self._best.answer.text):
-            await self.stage.note("the synthesis does not say what most of the debaters hold: see the report")
-        yield answer
+        held = [position.answer.text for position in floor.positions.values()]
+        caller = Caller(self.stage.run.messages, also=held)
+        problem = problem_of(text, caller)
+        if problem:
+            return f"the synthesis was left out, for the position that most hold: it {problem}"
+        if any(not caller.said([word]) for word in words_of([text]) if word in OF_DEBATES):
+            return "the synthesis was left out, for the position that most hold: it is about the debate"
+        kind, best = floor.tally.kind, self._best.answer.text
+        if floor.agreement > HALF:
+            says = await floor.urn.alike(kind, text, best)
+        else:
+            says = kind is Kind.TEXT or any([await floor.urn.alike(kind, text, each) for each in held])
+        return "" if says else "the synthesis does not say what most of the debaters hold: see the report"
 
     def report(self) -> dict[str, Any]:
         """Positions and changes of mind, round by round."""
@@ -170,20 +180,20 @@ class Judge:
             said["critique"] = position.critique.model_dump()
         return said
 
-    async def _stream(self) -> AsyncGenerator[Part | Answer, None]:
+    async def _synthesis(self, heard: Callable[[Part], None]) -> Answer:
+        """Raises what a step raises."""
         floor, run, limits = self.floor, self.stage.run, self.stage.limits
         held = "\n".join(f"- {text}" for text in floor.summary(3 * limits.passed_tokens))
-        request = (
-            f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n"
-            "Answer the question clearly and directly. Keep to what most hold, and use of the rest only what "
-            "is right."
-        )
+        request = f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n{KEEP_TO_MOST_HOLD}"
         messages = (*floor.talk.system(), ChatMessage(role="user", content=request))
         if run.guide is None:
             messages = instructed(messages, asked_kind(floor.urn.question), think=False)
-        sampling = final_sampling(run, limits)
-        async with aclosing(
-            self.stage.stream(self._agent, messages, name="synthesis", sampling=sampling, guide=run.guide)
-        ) as items:
-            async for item in items:
-                yield item
+        self.stage.spending.keeps = False
+        return await self.stage.ask(
+            self._agent,
+            messages,
+            name="synthesis",
+            sampling=final_sampling(run, limits),
+            guide=run.guide,
+            heard=heard,
+        )

@@ -3,7 +3,7 @@
 from orchestration.patterns.graph.crew import Crew
 from orchestration.patterns.graph.minutes import account, partial
 from orchestration.patterns.graph.planner import Planner
-from orchestration.patterns.graph.results import Result, passed_on
+from orchestration.patterns.graph.results import Result, passed_on, title
 from orchestration.patterns.graph.schedule import Order
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds
@@ -19,4 +19,5 @@ __all__ = [
     "account",
     "partial",
     "passed_on",
+    "title",
 ]

@@ -15,6 +15,7 @@ from orchestration.patterns.graph.schedule import Order, Schedule
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.hands import numbered, work
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.wording import TASK_ONLY
 
 
 class Crew:
@@ -131,7 +132,7 @@ class Crew:
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
         self.stage.builds_on[name] = tuple(before or [self.graph.step])
-        request = f"{self.talk}{earlier}\n\nYour task: {task.task}\nAnswer your task only, briefly."
+        request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{TASK_ONLY}"
         answer = await work(
             self.stage,
             task.specialist,

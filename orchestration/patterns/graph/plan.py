@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds, Draft, faults
 from orchestration.patterns.listed import read_list
+from orchestration.patterns.wording import SPLIT, SPLIT_INPUTS, TEA_QUESTION, TEA_TASKS
 
 TASK_CHARS = 100
 MOST_INPUTS = 3
@@ -73,26 +75,16 @@ def graph_request(question: str, specialists: Mapping[str, str], bounds: Bounds)
     """What the coordinator is asked. The example before the question is what a small model goes by;
     everything before the question is the same in every run, so that it is computed once."""
     offered = "\n".join(f"- {name}: {said}" for name, said in specialists.items())
-    rules = (
-        "Split a question into subtasks; do not answer it. The specialists:\n"
-        f"{offered}\n"
-        f"Write 1 to {bounds.max_tasks} subtasks about the question, each for one specialist. Its inputs are "
-        "the ids of earlier subtasks whose results it needs: those without inputs are done at the same time. "
-        "Reply in JSON."
-    )
+    rules = f"{SPLIT}\n{offered}\nWrite 1 to {bounds.max_tasks} {SPLIT_INPUTS}"
     return (
-        ChatMessage(role="user", content=f"{rules}\n\nQuestion: Is tea better than coffee if I sleep badly?"),
+        ChatMessage(role="user", content=f"{rules}\n\nQuestion: {TEA_QUESTION}"),
         ChatMessage(role="assistant", content=json.dumps({"tasks": _example(list(specialists), bounds)})),
         ChatMessage(role="user", content=question),
     )
 
 
 def _example(names: Sequence[str], bounds: Bounds) -> list[dict[str, object]]:
-    tasks = (
-        ("List how much caffeine tea and coffee have", ()),
-        ("Explain how caffeine affects sleep", ()),
-        ("Weigh tea against coffee for a bad sleeper", (1, 2)),
-    )
+    tasks: tuple[tuple[str, tuple[int, ...]], ...] = tuple(zip(TEA_TASKS, ((), (), (1, 2)), strict=True))
     return [
         {"id": number, "inputs": list(inputs), "specialist": names[(number - 1) % len(names)], "task": task}
         for number, (task, inputs) in enumerate(tasks, 1)
@@ -100,11 +92,11 @@ def _example(names: Sequence[str], bounds: Bounds) -> list[dict[str, object]]:
     ]
 
 
-def parse_graph(text: str, bounds: Bounds, first: int = 1) -> Graph:
+def parse_graph(text: str, bounds: Bounds, first: int = 1, caller: Caller | None = None) -> Graph:
     """The plan in `text`, its tasks numbered from `first`. A text that was cut off keeps its whole tasks, and
     of the same task given twice to the same specialist one is left; that is said in `mended`.
 
-    Raises `InvalidGraph` that says everything which is wrong.
+    Raises `InvalidGraph` that says everything which is wrong, tasks of the example among it.
     """
     try:
         _, raw, whole = read_list(text, "tasks")
@@ -116,6 +108,12 @@ def parse_graph(text: str, bounds: Bounds, first: int = 1) -> Graph:
     except ValueError as error:
         raise InvalidGraph(str(error)) from error
     wrong = faults(drafts, bounds)
+    if caller is not None:
+        wrong += [
+            f"task {draft.id} is of the example, and not about the question"
+            for draft in drafts
+            if is_of_an_example(draft.task, caller)
+        ]
     if wrong:
         raise InvalidGraph("; ".join(wrong))
     tasks, twice = _numbered(drafts, bounds, first)

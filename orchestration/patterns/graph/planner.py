@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.patterns.answer_check import Caller
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.graph.plan import (
@@ -41,7 +42,7 @@ class Planner:
             name = "plan" if attempt == 1 else "plan again"
             try:
                 text = await self._ask(name, messages, self.bounds)
-                graph = parse_graph(text, self.bounds)
+                graph = parse_graph(text, self.bounds, caller=self._caller)
             except (InvalidGuide, BackendFailed, BudgetSpent) as error:
                 await self.stage.progress(f"there is no plan: {error.message}")
                 return None
@@ -68,12 +69,16 @@ class Planner:
         messages = (*asked, *_what_is_left(graph, done, failed))
         try:
             text = await self._ask("plan anew", messages, bounds, first)
-            new = parse_graph(text, bounds, first)
+            new = parse_graph(text, bounds, first, self._caller)
         except (OrchestraError, InvalidGraph) as error:
             await self.stage.progress(f"there is no plan for what is left: {error}")
             return None
         await self._say("plan anew", new)
         return Graph((*done, *new.tasks), new.mended, "plan anew")
+
+    @property
+    def _caller(self) -> Caller:
+        return Caller(self.stage.run.messages)
 
     async def _ask(self, name: str, messages: tuple[ChatMessage, ...], bounds: Bounds, first: int = 1) -> str:
         tokens = max(self.stage.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage
+from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_repair import CORRECTION, Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import Party, Tally
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import COORDINATOR, Stage
-
-CORRECTION = "\n\nCorrection: "
+from orchestration.patterns.wording import KEEP_TO_MOST_AGREE
 
 
 class Teller:
@@ -91,21 +92,22 @@ class Teller:
             f"Another answer:\n{clip(answers[party.spokesman].text, limits.passed_tokens)}"
             for party in tally.parties[1 : 1 + limits.max_specialists]
         )
-        request = (
-            f"{talk}\n\nThe answer that most agree on:\n{most}\n\n{others}\n\n"
-            "Answer the question clearly and directly. Keep to what most agree on, and use of the "
-            "other answers only what is right."
-        )
+        request = f"{talk}\n\nThe answer that most agree on:\n{most}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
         messages = (*talk.system(), ChatMessage(role="user", content=request))
-        async with aclosing(
-            self._stage.stream(
-                COORDINATOR,
-                messages,
-                name="synthesis",
-                sampling=final_sampling(run, limits),
-                guide=run.guide,
-            )
-        ) as items:
+        said, sampling = [answers[party.spokesman] for party in tally.parties], final_sampling(run, limits)
+        repair = Repair(
+            caller=Caller(run.messages, also=[answer.text for answer in said]),
+            agent=COORDINATOR,
+            messages=messages,
+            name="synthesis again",
+            sampling=sampling,
+            guide=run.guide,
+            others=[("this is what most say", answer) for answer in said[:1]],
+        )
+        parts = self._stage.stream(
+            COORDINATOR, messages, name="synthesis", sampling=sampling, guide=run.guide
+        )
+        async with aclosing(vetted(self._stage, parts, repair)) as items:
             async for item in items:
                 if isinstance(item, Answer):
                     self._answer, self._told = item, leader.spokesman

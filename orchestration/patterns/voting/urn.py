@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
+from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.base import Answer
 from orchestration.patterns.consensus import (
     OVERLAP,
@@ -33,6 +34,7 @@ class Urn:
         """By the number of the voice."""
         self.question = stage.run.messages[last_question(stage.run.messages)].content
         self._stage = stage
+        self._caller = Caller(stage.run.messages)
         self._kind = kind
         self._alike = alike
         self._weights: dict[int, float] = {}
@@ -50,7 +52,7 @@ class Urn:
         sound = {
             number: answer.text
             for number, answer in self._sorted()
-            if guide is not None or not is_garbage(answer.text)
+            if guide is not None or not (is_garbage(answer.text) or problem_of(answer.text, self._caller))
         }
         kind = self._kind
         if kind is Kind.AUTO:

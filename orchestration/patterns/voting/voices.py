@@ -11,11 +11,11 @@ from orchestration.patterns.consensus import Kind
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.wording import THINK
 
 MOST = 16
 """Voices of one vote."""
 
-THINK = "Think step by step, in a few short sentences."
 ENDINGS = {
     Kind.NUMBER: "End with: The answer is NUMBER.",
     Kind.CHOICE: "Answer with the letter of the right option and its words.",

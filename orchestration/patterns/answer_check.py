@@ -1,0 +1,192 @@
+"""Whether a text may be an answer: it has none of our prompts' words, no loop and no mark of a clipped text.
+
+Small models go on from the example that a prompt shows, recite the criteria of a good answer, or say the same
+line until they run out of tokens. What the caller said may be said again, as often as is wished.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from orchestration.messages import ChatMessage
+from orchestration.patterns.clipping import MARK
+from orchestration.patterns.wording import EXAMPLES, INSTRUCTIONS
+
+EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
+"""Words in a row that only an example, or an instruction, has."""
+INSIDE_SHARE = 0.6
+"""An answer consists of the team's own notes, such as the critic's remarks, where so much of it is such
+notes, each of them whole."""
+TASK_RUN, TASK_SHARE = 3, 0.6
+"""A subtask is copied where so much of it stands in an example in runs of so many words."""
+LONGEST_UNIT = 48
+"""Words of a fragment whose repetition is seen."""
+MOST_COPIES, MOST_SHORT_COPIES = 5, 24
+"""Of a fragment in a row, and of one that has fewer than `SHORT_UNIT` words."""
+SHORT_UNIT = 3
+
+_TOKEN = re.compile(
+    r"(?P<fence>```)|(?P<marker>\n[ \t]*(?:\d{1,3}[.)]|[-*•>|#]+)(?=\s|$))|"
+    r"(?P<word>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+)"
+)
+_MARK_BEGUN = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
+_REPEATS = re.compile(
+    r"\b(?:repeat(?:ed|ing)?|over and over|again and again|chorus|refrain|mantra|chant|lyrics|wiederhol\w*|"
+    r"répèt\w*|repite|repetir|repita|ripeti\w*|повтор\w*)\b|重复|重複|繰り返|"
+    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|hundred|thousand)\s*"
+    r"(?:times|copies|lines|mal|fois|veces|volte|vezes|раз|次|遍|回)",
+    re.IGNORECASE,
+)
+"""Asks for copies."""
+
+
+class Caller:
+    """What the caller said, and what else an answer may repeat, such as its sources."""
+
+    def __init__(self, messages: Sequence[ChatMessage], also: Iterable[str] = ()) -> None:
+        said = [message.content for message in messages]
+        self.text = "\n".join(said)
+        self.words = f" {' '.join(words_of([*said, *also]))} "
+        self.wants_copies = bool(said) and any(
+            _REPEATS.search(each.content) for each in messages if each.role != "assistant"
+        )
+        self.has_mark = MARK.search(self.text) is not None
+        examples = (each.shown for each in EXAMPLES if not each.is_about(self.text))
+        self.examples = _joined(text for shown in examples for text in shown)
+
+    def said(self, words: Sequence[str]) -> bool:
+        return f" {' '.join(words)} " in self.words
+
+
+class AnswerCheck:
+    """Reads one answer as it comes. `inside` are texts that were made for the team's own use: criteria,
+    remarks. `problem` is '' until something is found."""
+
+    def __init__(self, caller: Caller, inside: Iterable[str] = ()) -> None:
+        self.problem = ""
+        self._caller = caller
+        self._inside = [_joined([note]) for note in inside if len(words_of([note])) > 1]
+        self._text = ""
+        self._tail, self._at = "\n", -1
+        """What no words were made of yet, and where in the text it begins."""
+        self._words: list[str] = []
+        self._starts: list[int] = []
+        """Of the words, in characters of the text."""
+        self._is_code = False
+        self._copied = [0] * (LONGEST_UNIT + 1)
+        """By the length of a fragment: words in a row that are those so many before."""
+
+    def read(self, text: str) -> None:
+        """More of the answer. Takes a time that is linear in it."""
+        self._text += text
+        self._tail += text
+        cut = max(self._tail.rfind(" "), self._tail.rfind("\n"))
+        if cut < 0 and len(self._tail) > 256:
+            cut = len(self._tail)
+        if cut > 0:
+            self._take(cut)
+        if not self.problem and MARK.search(self._text[-len(text) - 64 :]) and not self._caller.has_mark:
+            self.problem = "has the mark of a text that was clipped"
+
+    @property
+    def sure(self) -> int:
+        """Characters of what was read that become no problem, whatever comes; 0 where there is one."""
+        if self.problem:
+            return 0
+        pending = words_of([self._tail])
+        starts = [*self._starts[-INSTRUCTION_RUN:], *([self._at] * len(pending))]
+        words = [*self._words[-INSTRUCTION_RUN:], *pending]
+        sure = len(self._text)
+        for length in range(1, min(len(words), INSTRUCTION_RUN) + 1):
+            run = f" {' '.join(words[-length:])}"
+            if run in _INSTRUCTIONS or run in self._caller.examples:
+                sure = min(sure, starts[-length])
+        for length in range(SHORT_UNIT, LONGEST_UNIT + 1):
+            if self._copied[length]:
+                sure = min(sure, self._starts[-self._copied[length]])
+        mark = _MARK_BEGUN.search(self._text, max(0, len(self._text) - 64))
+        return max(0, min(sure, mark.start() if mark else sure))
+
+    def end(self) -> str:
+        """The problem of the whole answer, in words that follow "it"; '' where there is none."""
+        self._take(len(self._tail))
+        if not self.problem and not self._text.strip():
+            self.problem = "says nothing"
+        if not self.problem and self._is_inside():
+            self.problem = "consists of the team's own notes"
+        return self.problem
+
+    def _take(self, cut: int) -> None:
+        """Words of the tail's first `cut` characters."""
+        for token in _TOKEN.finditer(self._tail, 0, cut):
+            if token["fence"]:
+                self._is_code = not self._is_code
+            elif token["word"] and not self.problem:
+                self._words.append(token["word"].casefold())
+                self._starts.append(self._at + token.start())
+                self._look()
+        self._tail, self._at = self._tail[cut:], self._at + cut
+
+    def _look(self) -> None:
+        for own, run in ((self._caller.examples, EXAMPLE_RUN), (_INSTRUCTIONS, INSTRUCTION_RUN)):
+            latest = self._words[-run:]
+            if len(latest) == run and f" {' '.join(latest)} " in own and not self._caller.said(latest):
+                self.problem = f"repeats our own prompt: “{' '.join(latest)}”"
+                return
+        if self._is_code or self._caller.wants_copies:
+            return
+        words = self._words
+        for length in range(1, min(LONGEST_UNIT, len(words) - 1) + 1):
+            same = words[-1] == words[-1 - length]
+            self._copied[length] = self._copied[length] + 1 if same else 0
+            most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
+            if self._copied[length] >= length * (most - 1) and self._is_loop(words[-length:]):
+                self.problem = f"says the same again and again: “{' '.join(words[-length:])[:80]}”"
+                return
+
+    def _is_loop(self, unit: Sequence[str]) -> bool:
+        """Numbers may repeat, and so may what the caller said."""
+        if not any(word.isalpha() for word in unit):
+            return False
+        return not any(self._caller.said([*unit[at:], *unit[:at]]) for at in range(len(unit)))
+
+    def _is_inside(self) -> bool:
+        words, covered = f" {' '.join(self._words)} ", 0
+        for note in self._inside:
+            if note not in self._caller.words:
+                covered += words.count(note) * len(note.split())
+                words = words.replace(note, "  ")
+        return covered >= INSIDE_SHARE * len(self._words) > 0
+
+
+def problem_of(text: str, caller: Caller, inside: Iterable[str] = ()) -> str:
+    """What is wrong with a whole text as an answer; '' where nothing is."""
+    check = AnswerCheck(caller, inside)
+    check.read(text)
+    return check.end()
+
+
+def is_of_an_example(task: str, caller: Caller) -> bool:
+    """Whether a subtask was copied from the example of a plan, which is about something else."""
+    words, copied = words_of([task]), set[int]()
+    for at in range(len(words) - TASK_RUN + 1):
+        part = words[at : at + TASK_RUN]
+        if f" {' '.join(part)} " in caller.examples and not caller.said(part):
+            copied.update(range(at, at + TASK_RUN))
+    return len(copied) >= TASK_SHARE * len(words) > 0
+
+
+def words_of(texts: Iterable[str]) -> list[str]:
+    """The words of texts in lower case; a character of Chinese, Japanese or Korean is one."""
+    return [
+        token["word"].casefold() for text in texts for token in _TOKEN.finditer(f"\n{text}") if token["word"]
+    ]
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Texts as `Caller.said` looks for words in them; no run of words goes from one to the next."""
+    return " | ".join(f" {' '.join(words_of([text]))} " for text in texts)
+
+
+_INSTRUCTIONS = _joined(INSTRUCTIONS)

@@ -1,0 +1,99 @@
+"""Gives the caller an answer that stands the check: as it is written, written again, or by a single step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.patterns.answer_check import AnswerCheck, Caller, problem_of
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.stage import COORDINATOR, Stage
+
+CORRECTION = "\n\nCorrection: "
+"""Between what was said and what replaces it."""
+PENALTY = 1.15
+"""On repetition, where an answer is written again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What is done about an answer that does not stand the check. `agent` is asked `messages` once more, in a
+    step called `name`; else the first of `others` that stands it is the answer: what it is, for people, and
+    itself.
+    `inside` are the team's own notes, which are no answer. With `whole` nothing is said before the end."""
+
+    caller: Caller
+    agent: str
+    messages: tuple[ChatMessage, ...]
+    name: str
+    sampling: Sampling
+    guide: Guide | None = None
+    others: Sequence[tuple[str, Answer]] = ()
+    inside: Sequence[str] = ()
+    whole: bool = False
+
+    def check(self) -> AnswerCheck:
+        return AnswerCheck(self.caller, self.inside)
+
+    async def mended(self, stage: Stage, problem: str) -> Answer | None:
+        """Another answer. Where nothing else stands the check either, it is what one model says alone; None
+        where nobody can be asked."""
+        await stage.note(f"an answer was left out: it {problem}")
+        sampling = self.sampling.model_copy(update={"temperature": 0.0, "repetition_penalty": PENALTY})
+        try:
+            answer = await stage.ask(
+                self.agent, self.messages, name=self.name, sampling=sampling, guide=self.guide
+            )
+            if not problem_of(answer.text, self.caller, self.inside):
+                return answer
+        except OrchestraError as error:
+            await stage.progress(f"{self.name}: the answer is not written again: {error.message}")
+        for what, other in self.others:
+            if not problem_of(other.text, self.caller, self.inside):
+                await stage.note(what)
+                return other
+        try:
+            answer = await stage.ask(
+                COORDINATOR, stage.run.messages, name="alone", sampling=sampling, guide=self.guide
+            )
+        except OrchestraError as error:
+            await stage.note(f"there is no better answer: {error.message}")
+            return None
+        await stage.note("the coordinator answered alone")
+        return answer
+
+
+async def vetted(
+    stage: Stage, parts: AsyncGenerator[Part | Answer, None], repair: Repair
+) -> AsyncGenerator[Part | Answer, None]:
+    """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
+    text of a fixed form, which cannot be corrected, to its end. Raises what `parts` raises."""
+    check, held = repair.check(), deque[Part]()
+    said, answer = "", None
+    whole = repair.whole or repair.guide is not None
+    async with aclosing(parts):
+        async for item in parts:
+            if isinstance(item, Answer):
+                answer = item
+                continue
+            check.read(item.text)
+            held.append(item)
+            sure = 0 if whole else check.sure
+            while held and len(said) + len(held[0].text) <= sure:
+                said += held[0].text
+                yield held.popleft()
+    assert answer is not None
+    problem = check.end()
+    better = await repair.mended(stage, problem) if problem else None
+    if better is not None:
+        text = CORRECTION + better.text.strip() if said else better.text
+        yield Part(text=text, tokens=max(1, better.usage.completion_tokens))
+        yield replace(better, text=said + text)
+        return
+    for part in held:
+        yield part
+    yield answer
