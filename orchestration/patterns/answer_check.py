@@ -18,8 +18,8 @@ EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
 INSIDE_SHARE = 0.6
 """An answer consists of the team's own notes, such as the critic's remarks, where so much of it is such
 notes, each of them whole."""
-TASK_RUN, TASK_SHARE = 3, 0.6
-"""A subtask is copied where so much of it stands in an example in runs of so many words."""
+LEAST_TASK, TASK_RUN, TASK_SHARE = 5, 3, 0.6
+"""A subtask of so many words is copied where so much of it stands in an example in runs of so many."""
 LONGEST_UNIT = 48
 """Words of a fragment whose repetition is seen."""
 MOST_COPIES, MOST_SHORT_COPIES = 5, 24
@@ -169,12 +169,14 @@ def problem_of(text: str, caller: Caller, inside: Iterable[str] = ()) -> str:
 
 def is_of_an_example(task: str, caller: Caller) -> bool:
     """Whether a subtask was copied from the example of a plan, which is about something else."""
+    if any(each.tells(task) for each in EXAMPLES if not each.is_about(caller.text)):
+        return True
     words, copied = words_of([task]), set[int]()
     for at in range(len(words) - TASK_RUN + 1):
         part = words[at : at + TASK_RUN]
         if f" {' '.join(part)} " in caller.examples and not caller.said(part):
             copied.update(range(at, at + TASK_RUN))
-    return len(copied) >= TASK_SHARE * len(words) > 0
+    return len(words) >= LEAST_TASK and len(copied) >= TASK_SHARE * len(words)
 
 
 def words_of(texts: Iterable[str]) -> list[str]:

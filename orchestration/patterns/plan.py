@@ -18,7 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.listed import read_list
-from orchestration.patterns.wording import PLAN, PLAN_STAGES, TEA_QUESTION, TEA_REASON, TEA_TASKS
+from orchestration.patterns.wording import (
+    PLAN,
+    PLAN_STAGES,
+    TEA_QUESTION,
+    TEA_REASON,
+    TEA_TASKS,
+    WHOLE_QUESTION,
+)
 
 STAGES = 3
 REASON_CHARS = 160
@@ -102,8 +109,8 @@ def plan_request(question: str, specialists: Mapping[str, str], max_steps: int) 
 
 def parse_plan(text: str, specialists: Collection[str], max_steps: int, caller: Caller | None = None) -> Plan:
     """The plan in `text`, mended where it is clear how: a text cut off in the middle keeps its whole
-    steps; unknown specialists, repeated tasks and those of the example go, and so do steps beyond
-    `max_steps`.
+    steps; unknown specialists and repeated tasks go, and so do steps beyond `max_steps`. Who got a task of
+    the example, and not of the caller's question, is given the question itself.
 
     Raises `InvalidPlan` when no step is left.
     """
@@ -121,12 +128,13 @@ def parse_plan(text: str, specialists: Collection[str], max_steps: int, caller: 
             mended.append(f"a step was unreadable ({error.errors()[0]['msg']})")
             continue
         name, task = step.specialist.strip().lower(), step.task.strip()
+        if caller is not None and is_of_an_example(task, caller):
+            mended.append(f"{name} got the task of the example")
+            task = WHOLE_QUESTION
         if name not in specialists:
             mended.append(f"{step.specialist[:40]!r} is no specialist")
         elif any(name == other.specialist and task == other.task for other in kept):
             mended.append(f"{name} got the same task twice")
-        elif caller is not None and is_of_an_example(task, caller):
-            mended.append(f"{name} got the task of the example")
         elif len(kept) == max_steps:
             mended.append(f"it had more than {max_steps} steps")
             break

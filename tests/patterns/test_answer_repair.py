@@ -8,13 +8,12 @@ from orchestration.messages import ChatMessage, Guide
 from orchestration.patterns import BUILT_IN
 from orchestration.patterns.answer_repair import CORRECTION
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.wording import TEA_TASKS
+from orchestration.patterns.wording import TEA_TASKS, WHOLE_QUESTION
 from tests.patterns.graphs import graph_json
 from tests.patterns.scripted import Scripted, make_run, perform, plan_json
 
 SUM = "What is 12 + 30?"
 COPIED = graph_json(*((n, "research", task, []) for n, task in enumerate(TEA_TASKS, 1)))
-PLAN = graph_json((1, "reasoning", "add the two numbers", []))
 TEAM = {"plan": plan_json(("reasoning", "add the two numbers", 1)), "reasoning": "12 + 30 = 42"}
 LOOP = "The result of the sum must be stated. " * 30
 REVIEW = (
@@ -24,25 +23,17 @@ REVIEW = (
 ANALYSIS = '{"asked": "The sum.", "criteria": ["names the right number", "shows how it comes about"]}'
 
 
-async def test_a_plan_that_copies_the_example_is_put_right() -> None:
-    ask = Scripted({"plan": COPIED, "plan again": PLAN, "task 1": "42", "synthesis": "It is 42."})
-    text, _, stage = await perform(BUILT_IN["decompose"], make_run(SUM), ask)
-    assert text == "It is 42."
-    assert "is of the example" in ask.question("plan again").messages[-1].content
-    assert [step.name for step in stage.steps] == ["plan", "plan again", "task 1", "synthesis"]
-
-
 @pytest.mark.parametrize(
     ("name", "plan"),
     [("decompose", COPIED), ("maestro", plan_json(*(("code", task, 1) for task in TEA_TASKS)))],
 )
-async def test_a_plan_that_copies_the_example_twice_leaves_the_answer_to_one_model(
-    name: str, plan: str
-) -> None:
-    ask = Scripted({"plan": plan, "plan again": plan, "answer": "It is 42."})
-    text, _, stage = await perform(BUILT_IN[name], make_run(SUM, settings={}), ask)
+async def test_who_gets_a_task_of_the_example_answers_the_question_itself(name: str, plan: str) -> None:
+    ask = Scripted({"plan": plan, "task 1": "42", "code": "42", "synthesis": "It is 42."})
+    text, _, _ = await perform(BUILT_IN[name], make_run(SUM), ask)
     assert text == "It is 42."
-    assert {step.agent for step in stage.steps} == {"coordinator"}
+    (worked,) = (question for question in ask.asked if question.agent in ("research", "code"))
+    assert f"Your task: {WHOLE_QUESTION}" in worked.messages[-1].content
+    assert not any("caffeine" in each.messages[-1].content for each in ask.asked)
 
 
 async def test_the_example_is_a_plan_for_whoever_asks_its_question() -> None:

@@ -131,6 +131,24 @@ async def test_it_is_over_at_the_limit_of_rounds() -> None:
 
 
 @pytest.mark.parametrize(
+    "synthesis",
+    ["It is 12.", "Most debaters hold that it is 7.", "7 is it after a debate.", " "],
+    ids=["another value", "the debaters", "the debate", "nothing"],
+)
+async def test_the_debaters_have_the_last_word_where_the_synthesis_has_another(synthesis: str) -> None:
+    ask = Scripted(answers(("7", "It is 7.", "8"), ("7", "It is 7.", "8")) | {"synthesis": synthesis})
+    text, answer, stage = await perform(debate, asked(), ask)
+    assert text == answer.text == "7"
+    assert any("most" in note for note in stage.notes)
+
+
+async def test_a_synthesis_that_says_what_one_of_them_holds_stands_where_no_two_agree() -> None:
+    ask = Scripted(answers(("7", "8", "9"), ("7", "8", "9")) | {"synthesis": "It is 9."})
+    text, _, stage = await perform(debate, asked(), ask)
+    assert (text, stage.notes) == ("It is 9.", [])
+
+
+@pytest.mark.parametrize(
     ("shown", "seen", "unseen"),
     [
         ("answers", "Debater 1:\n8\n\nDebater 3:\n8", "criticism"),

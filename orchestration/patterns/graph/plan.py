@@ -17,7 +17,7 @@ from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds, Draft, faults
 from orchestration.patterns.listed import read_list
-from orchestration.patterns.wording import SPLIT, SPLIT_INPUTS, TEA_QUESTION, TEA_TASKS
+from orchestration.patterns.wording import SPLIT, SPLIT_INPUTS, TEA_QUESTION, TEA_TASKS, WHOLE_QUESTION
 
 TASK_CHARS = 100
 MOST_INPUTS = 3
@@ -94,9 +94,10 @@ def _example(names: Sequence[str], bounds: Bounds) -> list[dict[str, object]]:
 
 def parse_graph(text: str, bounds: Bounds, first: int = 1, caller: Caller | None = None) -> Graph:
     """The plan in `text`, its tasks numbered from `first`. A text that was cut off keeps its whole tasks, and
-    of the same task given twice to the same specialist one is left; that is said in `mended`.
+    of the same task given twice to the same specialist one is left. A task of the example, and not of the
+    caller's question, becomes the question itself. All that is said in `mended`.
 
-    Raises `InvalidGraph` that says everything which is wrong, tasks of the example among it.
+    Raises `InvalidGraph` that says everything which is wrong.
     """
     try:
         _, raw, whole = read_list(text, "tasks")
@@ -108,16 +109,15 @@ def parse_graph(text: str, bounds: Bounds, first: int = 1, caller: Caller | None
     except ValueError as error:
         raise InvalidGraph(str(error)) from error
     wrong = faults(drafts, bounds)
-    if caller is not None:
-        wrong += [
-            f"task {draft.id} is of the example, and not about the question"
-            for draft in drafts
-            if is_of_an_example(draft.task, caller)
-        ]
     if wrong:
         raise InvalidGraph("; ".join(wrong))
-    tasks, twice = _numbered(drafts, bounds, first)
+    copied = [draft for draft in drafts if caller is not None and is_of_an_example(draft.task, caller)]
+    own = [
+        draft.model_copy(update={"task": WHOLE_QUESTION}) if draft in copied else draft for draft in drafts
+    ]
+    tasks, twice = _numbered(own, bounds, first)
     mended = ["it was cut off"] if not whole else []
+    mended += [f"{draft.specialist} got a task of the example" for draft in copied]
     mended += [f"the same task was given twice to {name}" for name in twice]
     return Graph(tuple(tasks), "; ".join(mended))
 
