@@ -19,10 +19,12 @@ from jinja2 import TemplateError
 
 from actors.models.errors import UnsupportedModel
 from actors.models.template_sandbox import BUDGET, Budget, Refusal, TemplateSandbox
+from orchestration.chat_roles import ChatRoles
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage
 
 _PRIVATE_USE = (0xF0000, 0xFFFFD)
+_PROBE = "instructions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +54,17 @@ class ChatTemplate:
         }
         spellings = sorted(filter(None, control), key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else None
+        self.roles = self._roles_taken()
+        """What conversations the template takes; `render` puts others into that form."""
 
     def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> list[Segment]:
         """The prompt as segments, to be encoded one after another.
 
         Raises `InvalidRequest` when the template refuses the messages or exceeds its bounds.
         """
+        return self._rendered(self.roles.fit(messages), add_generation_prompt=add_generation_prompt)
+
+    def _rendered(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool) -> list[Segment]:
         texts = [text for message in messages for text in (message.content, message.name or "")]
         mark = _mark(texts)
         budget = Budget(sum(map(len, texts)))
@@ -76,6 +83,25 @@ class ChatTemplate:
                 f"the model's chat template cannot render these messages: {error}", param="messages"
             ) from error
         return list(self._segments(text, mark))
+
+    def _roles_taken(self) -> ChatRoles:
+        """Found out by trying. A template that leaves a system message out of the prompt takes none."""
+        question = ChatMessage(role="user", content="question")
+        told, answer = (
+            ChatMessage(role="system", content=_PROBE),
+            ChatMessage(role="assistant", content="answer"),
+        )
+        system = self._takes((told, question), _PROBE) or not self._takes((question,))
+        repeats = self._takes((question, question)) and self._takes((question, answer, answer, question))
+        return ChatRoles(system=system, repeats=repeats or not self._takes((question, answer, question)))
+
+    def _takes(self, messages: Sequence[ChatMessage], text: str = "") -> bool:
+        """Whether it renders them, `text` and all."""
+        try:
+            segments = self._rendered(messages, add_generation_prompt=True)
+        except InvalidRequest:
+            return False
+        return text in "".join(segment.text for segment in segments)
 
     def _text(self, variables: dict[str, Any], budget: Budget) -> str:
         pieces = []

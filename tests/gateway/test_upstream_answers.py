@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
-from tests.fixtures.upstream import MODEL, event
+from tests.fixtures.upstream import MODEL, Request, event, response
 from tests.jobs.client import JobsClient, chat
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -128,6 +128,21 @@ def test_a_refusal_is_passed_on_whole_and_streamed(before: Before) -> None:
     deltas = [chunk["delta"] for chunk in streamed(before, *events)]
     assert "".join(part.get("refusal") or "" for part in deltas) == "I will not."
     assert whole(before, *events, model="orchestra/single")["message"]["content"] == "I will not."
+
+
+def test_a_pattern_works_on_a_model_without_a_system_role(before: Before) -> None:
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        if any(message["role"] == "system" for message in request.body["messages"]):
+            yield response(400, {"error": {"message": "System role not supported"}})
+            return
+        async for part in stream(*WHOLE, DONE)(request):
+            yield part
+
+    before.upstream.script = script
+    body = {"model": "orchestra/single", "messages": [{"role": "user", "content": "Hi"}]}
+    answer = httpx.post(f"{before.cluster.base_url}/chat/completions", json=body, timeout=30)
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello there"
+    assert before.body["messages"][0]["content"].endswith("\n\nHi")
 
 
 def test_two_calls_that_came_with_one_number_leave_with_their_own(before: Before) -> None:

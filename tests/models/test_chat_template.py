@@ -170,3 +170,44 @@ def test_a_hostile_or_broken_template_is_stopped_soon(source: str) -> None:
 def test_a_long_conversation_is_within_the_budget() -> None:
     messages = _user("word " * 400) * 1000
     assert len(_text(_template(LLAMA3).render(messages))) > 1000 * 1999
+
+
+REFUSING = {
+    # Gemma 2's, Mistral 7B's and a later Mistral's in what they refuse.
+    "no system": (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('System role not supported') }}{% endif %}",
+        "user rule+one|user two|",
+    ),
+    "roles alternate": (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+        "{% endif %}{% endfor %}",
+        "user rule+one+two|",
+    ),
+    "roles alternate after a system message": (
+        "{% set turns = messages[1:] if messages[0]['role'] == 'system' else messages %}{% for m in turns %}"
+        "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('After the optional "
+        "system message, conversation roles must alternate') }}{% endif %}{% endfor %}",
+        "system rule|user one+two|",
+    ),
+    "a system message is left out": (
+        "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}",
+        "user rule+one|user two|",
+    ),
+}
+SHOWN = "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + '|' }}{% endfor %}"
+
+
+@pytest.mark.parametrize(("refusal", "first"), REFUSING.values(), ids=REFUSING)
+def test_a_conversation_is_put_into_the_form_that_the_template_takes(refusal: str, first: str) -> None:
+    template = _template(refusal + SHOWN)
+    messages = [
+        ChatMessage(role="system", content="rule"),
+        ChatMessage(role="user", content="one"),
+        ChatMessage(role="user", content="two"),
+        ChatMessage(role="assistant", content="three"),
+        ChatMessage(role="user", content="four"),
+    ]
+    text = _text(template.render(messages)).replace("\n\n", "+")
+    assert text == first + "assistant three|user four|"

@@ -14,6 +14,7 @@ from actors.node.backends.base import Embeddings, Finish, Piece
 from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import (
     BackendFailed,
+    InvalidRequest,
     UnknownModel,
 )
 from orchestration.messages import ChatMessage, Generation, Usage
@@ -80,6 +81,40 @@ async def test_chunks_are_counted_and_marked_when_the_upstream_tells_no_usage() 
 async def test_a_stream_without_its_end_marker_is_whole_if_the_finish_reason_came() -> None:
     async with backend_before(stream(*WHOLE)) as (backend, _):
         assert (await whole(backend))[0] == "Hello there"
+
+
+async def test_a_model_that_refuses_a_system_message_is_asked_once_more_and_then_at_once_in_its_form() -> (
+    None
+):
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        roles = [message["role"] for message in request.body["messages"]]
+        if "system" in roles:
+            yield response(400, {"error": {"message": "System role not supported"}})
+        elif len(set(roles[::2])) + len(set(roles[1::2])) > 2 or roles[:2] == ["user", "user"]:
+            yield response(500, {"error": {"message": "Jinja Exception: Conversation roles must alternate"}})
+        else:
+            async for part in stream(*WHOLE, DONE)(request):
+                yield part
+
+    told = (ChatMessage(role="system", content="Be brief."), *CHAT.messages)
+    generation = CHAT.model_copy(update={"messages": told})
+    async with backend_before(script) as (backend, upstream):
+        assert (await whole(backend))[0] == "Hello there"
+        for _ in range(2):
+            assert (await whole(backend, generation))[0] == "Hello there"
+        asked = [request.body["messages"] for request in upstream.requests]
+        assert [len(messages) for messages in asked] == [1, 2, 1, 1]
+        assert asked[-1] == [{"role": "user", "content": "Be brief.\n\nhello"}]
+        await whole(backend, generation.model_copy(update={"messages": (*told, told[1])}))
+        assert upstream.requests[-1].body["messages"][0]["content"] == "Be brief.\n\nhello\n\nhello"
+
+
+async def test_a_refusal_of_roles_that_nothing_helps_is_told() -> None:
+    script = once(response(400, {"error": {"message": "Only user and assistant roles are supported"}}))
+    async with backend_before(script) as (backend, upstream):
+        with pytest.raises(InvalidRequest, match="Only user and assistant"):
+            await whole(backend)
+        assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from actors.node.backends.openai import OpenAISettings
-from actors.node.backends.openai.failures import Upstream, event_failure, failure
+from actors.node.backends.openai.failures import RolesRefused, Upstream, event_failure, failure
 from actors.node.backends.openai.hold_off import HoldOff, retry_after_s
 from actors.node.backends.openai.requests import embedding_body, generation_body
 from orchestration.errors import (
@@ -221,6 +221,48 @@ def test_a_refused_schema_is_an_invalid_guide() -> None:
     guided = CHAT.model_copy(update={"guide": Guide(json_schema={})})
     made = failure(UPSTREAM, 400, b'{"error": {"message": "JSON schema error"}}', generation=guided)
     assert type(made) is InvalidGuide
+
+
+NO_SYSTEM = (
+    "System role not supported",
+    "system role is not supported",
+    "Failed to apply chat template: Jinja Exception: System role not supported",
+    "Only user and assistant roles are supported!",
+    "This model does not support system messages.",
+    "Developer instruction is not enabled for models/gemma-3-27b-it",
+    "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+    'messages: Unexpected role "system".',
+)
+ALTERNATE = (
+    "Conversation roles must alternate user/assistant/user/assistant/...",
+    "After the optional system message, conversation roles must alternate user and assistant roles",
+    'messages: roles must alternate between "user" and "assistant"',
+    "Only user and assistant roles are supported, with the exception of an initial optional system message!",
+)
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize("text", [*NO_SYSTEM, *ALTERNATE])
+def test_a_refusal_of_roles_is_known_in_the_words_of_servers_and_templates(status: int, text: str) -> None:
+    for said in (text, "x" * 400 + text):
+        made = failure(UPSTREAM, status, json.dumps({"error": {"message": said}}).encode(), generation=CHAT)
+        assert isinstance(made, RolesRefused)
+        assert made.repeats == (text in ALTERNATE)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (500, "Internal system error"),
+        (400, "the system prompt and the messages are too long: maximum context length is 9"),
+        (400, "top_p must be below 1"),
+        (403, "your role is not allowed to use this"),
+        (503, "System role not supported"),
+    ],
+)
+def test_other_refusals_are_none_of_roles(status: int, text: str) -> None:
+    made = failure(UPSTREAM, status, json.dumps({"error": {"message": text}}).encode(), generation=CHAT)
+    assert not isinstance(made, RolesRefused)
 
 
 def test_an_error_in_a_stream_counts_by_its_code() -> None:

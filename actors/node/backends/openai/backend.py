@@ -15,15 +15,17 @@ import psutil
 from yarl import URL
 
 from actors.node.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output, Piece
+from actors.node.backends.openai.answer import Answer
 from actors.node.backends.openai.connection import Connection
 from actors.node.backends.openai.continuation import Mismatch, Prefill, Seam, Way, detect, request, ways
-from actors.node.backends.openai.failures import Upstream
+from actors.node.backends.openai.failures import RolesRefused, Upstream
 from actors.node.backends.openai.hold_off import HoldOff
 from actors.node.backends.openai.models import cards, listed
 from actors.node.backends.openai.reader import AnswerReader, read_embeddings
 from actors.node.backends.openai.requests import embedding_body, generation_body
 from actors.node.backends.openai.settings import OpenAISettings
 from actors.node.backends.openai.sse import SseParser
+from orchestration.chat_roles import ChatRoles
 from orchestration.errors import (
     SERVER_LIMITS,
     BackendFailed,
@@ -55,6 +57,8 @@ class OpenAIBackend(Backend):
         self._models_url = URL(f"{settings.base_url}/models")
         self._served: dict[str, tuple[str, ModelCard]] = {}
         self._prefills: dict[str, Prefill] = {}
+        self._roles: dict[str, ChatRoles] = {}
+        """Of models that refused a conversation, by the upstream's names."""
         self._connection: Connection | None = None
         self._hold_off = HoldOff(settings.max_hold_off_s)
 
@@ -121,7 +125,7 @@ class OpenAIBackend(Backend):
         connection, name = self._of(generation)
         if generation.prefix:
             return self._go_on(connection, name, generation)
-        return self._read(connection, generation, generation_body(generation, name, self._settings))
+        return self._read(connection, name, generation)
 
     async def _go_on(
         self, connection: Connection, name: str, generation: Generation
@@ -131,9 +135,8 @@ class OpenAIBackend(Backend):
         for way in ways(generation, prefill):
             asked = request(generation, way)
             told = way is Way.PREFILL and prefill == "continue_final_message"
-            body = generation_body(asked, name, self._settings, told=told)
             seam = Seam(generation, way)
-            outputs = self._read(connection, asked, body)
+            outputs = self._read(connection, name, asked, told=told)
             shown = False
             try:
                 async with aclosing(outputs):
@@ -155,13 +158,14 @@ class OpenAIBackend(Backend):
         raise CannotContinue(f"{self._settings.host} cannot go on with the answer that another node began")
 
     async def _read(
-        self, connection: Connection, generation: Generation, body: bytes
+        self, connection: Connection, name: str, generation: Generation, *, told: bool = False
     ) -> AsyncGenerator[Output, None]:
+        """`told` is that of `generation_body`."""
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
         reader = AnswerReader(connection.upstream, generation)
         parser = SseParser(settings.max_line_bytes)
-        answer = await connection.post(url, body, generation)
+        answer = await self._asked(connection, url, generation, name, told=told)
         try:
             if not answer.streamed:  # a server that cannot stream answers at once
                 piece = reader.take(await answer.whole())
@@ -190,6 +194,28 @@ class OpenAIBackend(Backend):
             yield reader.finish(done=done)
         finally:
             answer.close()
+
+    async def _asked(
+        self, connection: Connection, url: URL, generation: Generation, name: str, *, told: bool
+    ) -> Answer:
+        """The answer's beginning. A model that refuses the roles of the messages is asked again in a form
+        that it may take; which one it takes is remembered."""
+        known = roles = self._roles.get(name, ChatRoles())
+        while True:
+            fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
+            body = generation_body(fitting, name, self._settings, told=told)
+            try:
+                answer = await connection.post(url, body, generation)
+            except RolesRefused as error:
+                less = roles.without(repeats=error.repeats, messages=generation.messages)
+                if less is None:
+                    raise
+                roles = less
+                continue
+            if roles is not known:
+                log.info("model %s of %s takes %s", name, connection.upstream.host, roles)
+                self._roles[name] = roles
+            return answer
 
     async def _embed(self, generation: Generation) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,26 @@ _WORDS = {
     "engine_overloaded": OVERLOADED,
 }
 _GUIDE_SIGNS = ("schema", "grammar", "response_format", "guided", "structured", "regex")
+
+
+_SYSTEM = re.compile(
+    r"(system|developer)['\"`]?\s*(role|message|prompt|instruction)"
+    r"|\broles?\b[^.]{0,80}\b(system|developer)\b"
+    r"|only\s+['\"`]?user['\"`]?,?\s+and\s+['\"`]?assistant",
+    re.IGNORECASE,
+)
+_REFUSES = re.compile(
+    r"(not|n't) (be )?(support|allow|enable|permit|accept|available)"
+    r"|unsupported|unexpected|invalid|unknown|only|must|should be",
+    re.IGNORECASE,
+)
+_ALTERNATE = re.compile(r"\broles?\b.{0,80}\balternat|alternat.{0,80}\broles?\b", re.IGNORECASE | re.DOTALL)
+
+
+class RolesRefused(InvalidRequest):
+    """The model takes no system message or, with `repeats`, no two turns of one role in a row."""
+
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +110,10 @@ def failure(
         return PayloadTooLarge(said)
     if status == 404 and generation is not None and _about_model(detail, text):
         return UnknownModel(f"{said} (for model {generation.model!r})", param="model")
+    if status in (400, 422, 500):  # with 500 some servers say that a template raised
+        refused = _roles_refused(said, _text(detail) or answer.decode("utf-8", "replace"))
+        if refused is not None:
+            return refused
     if status in (400, 422):
         return _bad_request(said, detail, generation)
     return BackendFailed(said)
@@ -114,6 +139,16 @@ def _status(said: Any) -> int:
 
 def _seconds(said: Any) -> float | None:
     return float(said) if isinstance(said, int | float) and 0 <= said < 1e9 else None
+
+
+def _roles_refused(said: str, text: str) -> RolesRefused | None:
+    """The error where the text is about the roles of messages, in the words of servers and of templates."""
+    repeats = _ALTERNATE.search(text) is not None or "optional system message" in text.lower()
+    if not repeats and not (_SYSTEM.search(text) and _REFUSES.search(text)):
+        return None
+    error = RolesRefused(said, param="messages")
+    error.repeats = repeats
+    return error
 
 
 def _bad_request(said: str, detail: Any, generation: Generation | None) -> OrchestraError:

@@ -1,0 +1,81 @@
+"""Conversations for models that take no system message, or no two turns of one role in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from orchestration.messages import ChatMessage
+
+_OPENING = ChatMessage(role="user", content="Begin.")
+"""Said before an assistant's turn that comes first, where the roles must alternate."""
+_BETWEEN = "\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRoles:
+    """What a model's template takes: a `system` message first, and `repeats` of a role."""
+
+    system: bool = True
+    repeats: bool = True
+
+    def fit(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+        """The conversation as the model takes it, with every word that is in it.
+
+        Without `system`, instructions go before the text of the first user's turn. Without `repeats`, turns
+        of one role become one turn, and a later system message becomes the user's.
+        """
+        if self.system and self.repeats:
+            return tuple(messages)
+        count = next((at for at, each in enumerate(messages) if each.role != "system"), len(messages))
+        instructions, turns = list(messages[:count]), [_of_user(each) for each in messages[count:]]
+        if instructions and not self.system:
+            told = _joined(_of_user(each) for each in instructions)
+            turns = [*_before(told, turns)]
+            instructions = []
+        if not self.repeats:
+            instructions = [_joined(instructions)] if instructions else []
+            turns = [*_alternating(turns)]
+        return (*instructions, *turns)
+
+    def without(self, *, repeats: bool, messages: Sequence[ChatMessage]) -> ChatRoles | None:
+        """What the model may take instead, after it refused `messages` in this form: because roles repeat,
+        or because of a system message. None where that changes nothing."""
+        least = ChatRoles(system=False, repeats=False)
+        tries = (replace(self, repeats=False) if repeats else replace(self, system=False), least)
+        refused = self.fit(messages)
+        return next((roles for roles in tries if roles.fit(messages) != refused), None)
+
+
+def _of_user(message: ChatMessage) -> ChatMessage:
+    return message.model_copy(update={"role": "user"}) if message.role == "system" else message
+
+
+def _before(told: ChatMessage, turns: Sequence[ChatMessage]) -> Iterable[ChatMessage]:
+    """The turns with what is `told` in the first one, which becomes the user's where it is not."""
+    if turns and turns[0].role == "user":
+        return (_joined((told, turns[0])), *turns[1:])
+    return (told, *turns)
+
+
+def _alternating(turns: Iterable[ChatMessage]) -> Iterable[ChatMessage]:
+    """Turns of one role as one, the user's first. Calls and their results stay apart."""
+    run: list[ChatMessage] = []
+    for number, turn in enumerate(turns):
+        if not number and turn.role == "assistant":
+            yield _OPENING
+        if run and (turn.role != run[0].role or turn.role == "tool" or turn.tool_calls or run[-1].tool_calls):
+            yield _joined(run)
+            run = []
+        run.append(turn)
+    if run:
+        yield _joined(run)
+
+
+def _joined(turns: Iterable[ChatMessage]) -> ChatMessage:
+    """One turn of the role, and with the fields, of the last."""
+    turns = tuple(turns)
+    if len(turns) == 1:
+        return turns[0]
+    text = _BETWEEN.join(turn.content for turn in turns if turn.content)
+    return turns[-1].model_copy(update={"content": text})
