@@ -148,7 +148,10 @@ class Budget(Wire):
 
 
 class Run(Wire):
-    """One orchestrated request: a pattern and the conversation it is about."""
+    """One orchestrated request: a pattern and the conversation it is about.
+
+    With `generation` it is a job of a real model: that one model call as it was asked for, and no pattern.
+    """
 
     id: str
     pattern: str
@@ -165,6 +168,7 @@ class Run(Wire):
     settings: dict[str, Any] = {}
     """Of the pattern, which knows and checks them."""
     budget: Budget = Budget()
+    generation: Generation | None = None
 
 
 class Usage(Wire):

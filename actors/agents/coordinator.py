@@ -24,7 +24,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import span, trace_id, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect
-from orchestration.messages import ChatMessage, Ended, Run, Step
+from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Recall, Stage
 from orchestration.tuning.durations import Durations
 
@@ -88,9 +88,11 @@ class Coordinator(Actor):
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
             pulled.envelope = replace(pulled.envelope.under(trace), pattern=run.pattern)
+            pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
+            if run.generation is not None:
+                return await self._generate(run.generation, pulled)
             stage = self._stage(pulled)
             tuning = self._tuning(stage, pulled)
-            pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
             began = time.perf_counter()
             answer = await self._perform(run, stage, pulled)
             if stage.outlet.anew:
@@ -113,6 +115,18 @@ class Coordinator(Actor):
             notes=tuple(stage.notes),
             report=stage.report,
         )
+
+    async def _generate(self, generation: Generation, pulled: PulledRun) -> Ended:
+        """Have one model call made as it is, under the priority of the run."""
+        call = generation.model_copy(update={"id": self.asker.new_id(), "priority": pulled.run.priority})
+        async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    pulled.happenings.said(event.text)
+                    await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
+                elif isinstance(event, Ended):
+                    return event.model_copy(update={"trace_id": trace_id(pulled.envelope.trace)})
+        raise Defect(f"the generation of {pulled.run.id} ended without saying so")
 
     def _stage(self, pulled: PulledRun) -> Stage:
         """Where the run is performed, with all that is known of it already."""

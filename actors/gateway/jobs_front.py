@@ -40,7 +40,7 @@ class JobBody(ChatBody):
 
 
 class JobsFront:
-    """Every job is a run: a real model's is one of the pattern `single` with that model."""
+    """Every job is a run. A real model's is the same model call that a chat with this body would be."""
 
     def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
         self.gateway = gateway
@@ -66,7 +66,8 @@ class JobsFront:
         fresh = False
 
         async def charge() -> None:
-            charged.append(await self.gateway.answers.meter(order.run, envelope))
+            work = order.run.generation or order.run
+            charged.append(await self.gateway.answers.meter(work, envelope))
             await self.charges.hold(order.run.id, charged[0])  # before it can end
 
         try:
@@ -88,8 +89,8 @@ class JobsFront:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)
         priority = body.job_priority
-        work = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission).work
-        run = _as_run(work).model_copy(update={"priority": priority})
+        asked = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission)
+        run = _as_run(asked.work, priority)
         said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
         owner, most = self.viewer(caller) or "", self.gateway.settings.limits_of(caller).unfinished_jobs
@@ -100,6 +101,7 @@ class JobsFront:
             webhook=webhook,
             owner=owner,
             most=most,
+            notes=asked.shape.notes,
             keyed=bool(key),
         )
 
@@ -114,16 +116,11 @@ class JobsFront:
         return str(check_url(url, private=hooks.private_addresses))
 
 
-def _as_run(work: Generation | Run) -> Run:
+def _as_run(work: Generation | Run, priority: Priority) -> Run:
+    """A real model's call travels in a run as it is, but for its id, which whoever makes it gives it."""
     if isinstance(work, Run):
-        return work
+        return work.model_copy(update={"priority": priority})
+    call = work.model_copy(update={"id": "", "priority": priority})
     return Run(
-        id=work.id,
-        pattern="single",
-        messages=work.messages,
-        model=work.model,
-        sampling=work.sampling,
-        guide=work.guide,
-        labels=work.labels,
-        extra=work.extra,
+        id=work.id, pattern="single", messages=(), model=work.model, priority=priority, generation=call
     )

@@ -43,7 +43,7 @@ async def _nothing() -> None:
 class Order:
     """A job to be: `run` has its id, `model` the name that was asked for, `fingerprint` stands for all that
     the submitter said; `most` is how many jobs of the caller may be unfinished, None for any number; `keyed`
-    says that its id belongs to an idempotency key."""
+    says that its id belongs to an idempotency key; `notes` are for the submitter, with the answer."""
 
     run: Run
     model: str
@@ -52,6 +52,7 @@ class Order:
     owner: str = ""
     most: int | None = None
     keyed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Desk:
@@ -193,6 +194,7 @@ def _record(order: Order, envelope: Envelope) -> JobRecord:
         priority=order.run.priority,
         webhook=order.webhook,
         fingerprint=order.fingerprint,
+        notes=order.notes,
         submitted_at=now,
         changed_at=now,
         trace_id=trace_id(envelope.trace),

@@ -37,7 +37,7 @@ class JobRecord(Wire):
 
     `owner` is the namespace of who submitted it, '' where no caller has a key. `queued` is set once its
     message is stored in the queue; `round` counts retries of a dead job, and names which of its results
-    counts. `attempts` are those of this round.
+    counts. `attempts` are those of this round. `notes` are what the gateway told of the body.
     """
 
     id: str
@@ -54,6 +54,7 @@ class JobRecord(Wire):
     submitted_at: float
     changed_at: float
     last_error: ErrorBody | None = None
+    notes: tuple[str, ...] = ()
     trace_id: str = ""
 
     @property

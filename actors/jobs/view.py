@@ -45,6 +45,7 @@ def whole(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
             include_usage=False,
             logprobs=result.logprobs is not None,
         )
+        shape.notes = record.notes
         shape.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
         shape.add(result.ended)
         shown["result"] = from_json(shape.whole())

@@ -10,20 +10,10 @@ import aiohttp
 import pytest
 from multidict import CIMultiDictProxy
 
+from tests.fixtures.chat_bodies import HI, NAMED, WRONG
 from tests.fixtures.cluster import Cluster
 
-HI = [{"role": "user", "content": "hi"}]
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 CHAT = "/v1/chat/completions"
-TOOLS = [{"type": "function", "function": {"name": "f"}}]
-LARGE = {"type": "function", "function": {"name": "f", "description": "x" * 200_000}}
-USAGE = {"include_usage": False}
-NAMED = {"type": "function", "function": {"name": "g"}}
-CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-
-
-def assistant(call: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"role": "assistant", "tool_calls": [call]}]}
 
 
 async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, Any], CIMultiDictProxy[str]]:
@@ -32,67 +22,7 @@ async def post(cluster: Cluster, path: str, **how: Any) -> tuple[int, dict[str, 
         return answer.status, (await answer.json())["error"], answer.headers
 
 
-@pytest.mark.parametrize(
-    ("change", "param", "words"),
-    [
-        ({"model": None}, "model", "string"),
-        ({"model": ""}, "model", "at least 1"),
-        ({"messages": []}, "messages", "at least 1"),
-        ({"messages": None}, "messages", "valid"),
-        ({"messages": "hi"}, "messages", "valid"),
-        ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages.0.role", "user"),
-        ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "needed"),
-        ({"messages": [{"role": "system", "content": None}]}, "messages.0.content", "needed"),
-        ({"messages": [{"role": "function", "content": "4"}]}, "messages", "name of the function"),
-        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "needed"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "list of text parts"),
-        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "'image_url'"),
-        ({"n": 2}, "n", "one answer"),
-        ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when stream"),
-        ({"stream": False, "stream_options": {"include_usage": None}}, "stream_options", "stream is true"),
-        ({"temperature": 9}, "temperature", "less than or equal to 2"),
-        ({"temperature": "hot"}, "temperature", "number"),
-        ({"top_p": 0}, "top_p", "greater than 0"),
-        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "up to 4"),
-        ({"stop": [""]}, "stop", "empty"),
-        ({"logprobs": True, "top_logprobs": 99}, "top_logprobs", "20"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "echo backend calls no"),
-        ({"model": "orchestra/single", "tools": TOOLS}, "tools", "name a model"),
-        ({"tools": TOOLS * 2}, "tools", "same name"),
-        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "pattern"),
-        ({"tools": [{"type": "retrieval"}]}, "tools.0.type", "function"),
-        ({"tools": [*(TOOLS * 129)]}, "tools", "128"),
-        ({"tools": [LARGE]}, "tools", "exceed"),
-        ({"tools": TOOLS, "tool_choice": "maybe"}, "tool_choice", "required"),
-        ({"tools": TOOLS, "tool_choice": ["f"]}, "tool_choice", "required"),
-        ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice", "no tool 'g'"),
-        ({"tool_choice": "maybe"}, "tool_choice", "required"),
-        ({"functions": [{"name": "f"}]}, "functions", "use tools"),
-        (
-            {"messages": [{"role": "user", "content": "", "tool_calls": [CALL]}]},
-            "messages.0.tool_calls",
-            "assistant",
-        ),
-        (assistant({"id": "1"}), "messages.0.tool_calls", "call 0"),
-        (assistant({"function": {}}), "messages.0.tool_calls.0.id", "string"),
-        (
-            {"messages": [{"role": "tool", "content": "4", "tool_call_id": "1"}]},
-            "messages",
-            "no call before it",
-        ),
-        ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
-        ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "needed"),
-        ({"response_format": {"type": "json_object"}, "regex": "a+"}, "response_format", "one guide"),
-        ({"regex": ""}, "regex", "empty"),
-        ({"model": "echo-embed"}, "model", "/v1/embeddings"),
-        ({"orchestra": {"priority": "vip"}}, "orchestra.priority", "interactive"),
-        ({"orchestra": {"budget": {"tokens": 0}}}, "orchestra.budget.tokens", "greater than or equal to 1"),
-        ({"orchestra": {"budget": {"seconds": -1}}}, "orchestra.budget.seconds", "greater than 0"),
-        ({"orchestra": {"budget": {"token": 9}}}, "orchestra.budget", "tokens, seconds, calls"),
-    ],
-)
+@pytest.mark.parametrize(("change", "param", "words"), WRONG)
 async def test_a_wrong_chat_gets_400_with_its_field(
     cluster: Cluster, change: dict[str, Any], param: str, words: str
 ) -> None:
