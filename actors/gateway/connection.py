@@ -82,6 +82,8 @@ class Connection(HttpToolsProtocol):
         self._lines_bytes = 0
         """Read of a head, or of the lines between two parts of a body, to within `SLICE_BYTES`."""
         self._upgrading = False
+        self._last = False
+        """The connection ends with the answer that is given."""
         self._refusal: OrchestraError | None = None
         self._taken = 0
         self._taken_at = self.loop.time()
@@ -147,6 +149,8 @@ class Connection(HttpToolsProtocol):
     # What uvicorn calls
 
     def on_response_complete(self) -> None:
+        if self._last:
+            self.corked.close()
         super().on_response_complete()
         self._owed -= 1
         if self._held:
@@ -190,6 +194,12 @@ class Connection(HttpToolsProtocol):
     def close(self) -> None:
         """Close it once what was written is sent."""
         self.corked.close()
+
+    def wait_for_nobody(self) -> None:
+        """Take the rest of the answer though the client has not read what was written, and hang up then."""
+        if self.flow.write_paused:
+            self._last = True
+            self.resume_writing()
 
     def refuse(self, error: OrchestraError) -> None:
         """Read no more, and end the connection with `error` once all answers that are owed are given."""

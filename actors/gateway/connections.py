@@ -42,6 +42,9 @@ class Connections:
         self._by_address: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def start(self) -> None:
         """Begin to check."""
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

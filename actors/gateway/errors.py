@@ -7,6 +7,7 @@ OrchestraError             status  code
 │   ├── WrongMethod           405  method_not_allowed
 │   ├── SlowBody              408  slow_body
 │   ├── SlowHead              408  slow_head
+│   ├── SlowReader            408  slow_reader
 │   ├── RequestLineTooLong    414  request_line_too_long
 │   ├── UnknownEncoding       415  unknown_encoding
 │   └── HeadTooLarge          431  head_too_large
@@ -64,6 +65,13 @@ class SlowHead(InvalidRequest):
 
     status = 408
     code = "slow_head"
+
+
+class SlowReader(InvalidRequest):
+    """The client does not read its answer."""
+
+    status = 408
+    code = "slow_reader"
 
 
 class RequestLineTooLong(InvalidRequest):

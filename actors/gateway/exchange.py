@@ -25,6 +25,8 @@ EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 NOT_CACHED: Header = (b"cache-control", b"no-store")
 NOT_BUFFERED: Header = (b"x-accel-buffering", b"no")
 CLOSE: Header = (b"connection", b"close")
+ANSWER_PART_BYTES = 256 * 1024
+"""A larger answer is written in parts, each when the client has read most of those before."""
 LINGER_BYTES = 32 * 2**20
 LINGER_S = 2.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
@@ -46,6 +48,7 @@ class Exchange:
         "request_id",
         "scope",
         "send",
+        "sending",
         "sent_at",
         "status",
         "streaming",
@@ -64,6 +67,8 @@ class Exchange:
         self.caller = ""
         self.status = 0
         self.streaming = False
+        self.sending = False
+        """Whether an event waits for the client to read what was sent before it, since `sent_at`."""
         self.sent_at = 0.0
 
     def header(self, name: bytes) -> str:
@@ -127,7 +132,11 @@ class Exchange:
                 "headers": [*about, NOT_CACHED, *self.extra, *headers],
             }
         )
-        await self.send({"type": "http.response.body", "body": body})
+        last = max(0, len(body) - 1) // ANSWER_PART_BYTES * ANSWER_PART_BYTES
+        for start in range(0, last, ANSWER_PART_BYTES):
+            part = body[start : start + ANSWER_PART_BYTES]
+            await self.send({"type": "http.response.body", "body": part, "more_body": True})
+        await self.send({"type": "http.response.body", "body": body[last:]})
 
     async def error(self, error: OrchestraError) -> None:
         """The complete answer for a request that failed before its answer began."""
@@ -182,16 +191,23 @@ class Exchange:
         """One server-sent event, written at once. `head` are lines before its data, such as its id."""
         if not self.status:
             await self.begin_stream()
-        self.sent_at = time.monotonic()
+        self.sent_at, self.sending = time.monotonic(), True
         await self.send(
             {"type": "http.response.body", "body": b"%bdata: %b\n\n" % (head, data), "more_body": True}
         )
+        self.sending = False
 
     async def comment(self, text: bytes) -> None:
         """A line that clients of server-sent events ignore."""
         await self.begin_stream()
         self.sent_at = time.monotonic()
         await self.send({"type": "http.response.body", "body": b": %b\n\n" % text, "more_body": True})
+
+    async def fail_stream(self, error: OrchestraError) -> None:
+        """End the stream with `error`, without waiting for a client that does not read."""
+        self.scope["extensions"]["orchestra.connection"].wait_for_nobody()
+        await self.event(error_json(error))
+        await self.end_stream()
 
     async def end_stream(self, last: bytes = b"") -> None:
         """Write `last` as it is, and close the stream."""

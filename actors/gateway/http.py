@@ -20,8 +20,9 @@ GRACE_S = 3
 """Past `drain_s`, for answers to end with their error before connections are cut."""
 
 
-def bind(address: str) -> socket.socket:
-    """A bound TCP socket. Raises `HttpPortBusy` naming the address and the way out."""
+def bind(address: str, send_buffer_bytes: int) -> socket.socket:
+    """A bound TCP socket, whose connections have send buffers of that size: left alone, the kernel holds
+    megabytes for a client that does not read. Raises `HttpPortBusy` naming the address and the way out."""
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -30,6 +31,7 @@ def bind(address: str) -> socket.socket:
         raise HttpPortBusy(f"no such address {host!r}: {error}; choose another with --http") from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         bound.bind(where)
         bound.listen(2048)
         bound.setblocking(False)
@@ -64,7 +66,7 @@ class HttpServer:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.socket = bind(settings.http)
+        self.socket = bind(settings.http, settings.stream_buffer_bytes)
         self.connections = Connections(settings)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from actors.asker import Asker
+from actors.gateway.connections import Connections
 from actors.gateway.feedback import FeedbackFront, FeedbackService, feedback_endpoint
 from actors.gateway.gateway import Gateway
 from actors.gateway.http import GRACE_S, HttpServer
@@ -31,10 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningGateway:
-    """`url` is where HTTP is served."""
+    """`url` is where HTTP is served, `connections` those that are open there."""
 
     gateway: Gateway
     url: str
+    connections: Connections
 
 
 @asynccontextmanager
@@ -85,7 +87,7 @@ async def run_gateway(
         await service.start()
         await server.start(Routes(gateway, JobsRoutes(desk), words, runs))
         try:
-            yield RunningGateway(gateway=gateway, url=server.url)
+            yield RunningGateway(gateway=gateway, url=server.url, connections=server.connections)
         finally:
             await service.leave()
             gateway.draining = True

@@ -20,7 +20,6 @@ from actors.gateway.metrics import count_request
 from actors.gateway.pages import Pages
 from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
 from actors.gateway.run_events import RunEvents
-from actors.gateway.shape import error_json
 from actors.gateway.watch import Watch
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.telemetry import span, trace_id, traceparent
@@ -35,8 +34,6 @@ LISTS = frozenset({"/v1/models", MODELS + "{model}"})
 """Open routes where a key, if one is shown, must be right: clients list the models to check it."""
 OPEN = LISTS | {"/", "/healthz", "/readyz", "/metrics"}
 """Routes that need no key where callers are named. Whatever is not here needs one."""
-STALL_GRACE_S = 30.0
-"""Beyond the deadline, for a client that reads its answer slowly."""
 
 
 class Routes:
@@ -104,8 +101,7 @@ class Routes:
     async def _failed(self, exchange: Exchange, error: OrchestraError) -> None:
         """Tell the client; in a stream that has begun, as an event."""
         if exchange.streaming:
-            await exchange.event(error_json(error))
-            await exchange.end_stream()
+            await exchange.fail_stream(error)
         elif not exchange.status:
             await exchange.error(error)
 
@@ -146,28 +142,22 @@ class Routes:
         )
 
     def _watch(self, exchange: Exchange, envelope: Envelope, *, stream: bool) -> Watch:
-        keep_alive_s = self.gateway.settings.keep_alive_s
-        limit_s = envelope.remaining(0) + STALL_GRACE_S
-        return Watch(exchange, stream=stream, keep_alive_s=keep_alive_s, limit_s=limit_s)
+        return Watch(exchange, self.gateway.settings, stream=stream, limit_s=envelope.remaining(0))
 
     async def _whole(self, exchange: Exchange, asked: Asked, envelope: Envelope) -> None:
         body = b""
-        async with self._watch(exchange, envelope, stream=False) as watch:
+        async with self._watch(exchange, envelope, stream=False):
             body = await self.gateway.whole(asked, envelope)
-        if watch.gone:
-            raise ClientLeft("the client left before its answer was complete")
         _tell_cache(exchange, asked)
         await exchange.answer(200, body)
 
     async def _stream(self, exchange: Exchange, asked: Asked, envelope: Envelope) -> None:
-        async with self._watch(exchange, envelope, stream=True) as watch:
+        async with self._watch(exchange, envelope, stream=True):
             async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
                 async for piece in pieces:
                     if not exchange.status:
                         _tell_cache(exchange, asked)
                     await exchange.event(piece)
-        if watch.gone:
-            raise ClientLeft("the client left before its answer was complete")
         await exchange.begin_stream()
         await exchange.end_stream(b"data: [DONE]\n\n")
 

@@ -40,7 +40,8 @@ class GatewaySettings(BaseModel):
     """A stream ends when the client leaves `stream_buffer_bytes` unread for so long; a connection of which no
     byte is taken for three times as long is cut."""
     stream_buffer_bytes: int = Field(default=256 * 1024, ge=16 * 1024)
-    """Bytes of an answer that may wait in this process for a client that reads slowly."""
+    """Bytes of an answer that may wait in this process for a client that reads slowly; the operating system
+    holds about as many again."""
     max_watches: int = Field(default=256, ge=1)
     """Streams of what happens in a run, open at once; one more is refused with 429."""
     request_timeout_s: float = Field(default=600, gt=0)
