@@ -193,6 +193,8 @@ class Asker:
             asked = Resume.model_validate_json(message.data)
             if opened is None:
                 so_far = SoFar(open=False)
+            elif asked.peek:
+                so_far = opened.peek(asked.quiet_s)
             elif asked.tell:
                 so_far = opened.race(partial(self._tell_first, asked.tell))
             else:

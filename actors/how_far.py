@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+
+from pydantic import ValidationError
 
 from actors.runtime.bus import Bus
 from actors.runtime.subjects import StreamAddress
-from orchestration.errors import NobodyListens
+from orchestration.errors import NobodyListens, OrchestraError
 from orchestration.messages import Resume, SoFar
 
+log = logging.getLogger(__name__)
+
+PEEK_S = 1.0
 ANSWER_S = 5.0
 """An asker answers within a millisecond; one that is silent for so long is not there."""
 ABSENT = 20
@@ -33,6 +39,19 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
             continue
         return SoFar.model_validate_json(reply.data)
     return SoFar(open=False)
+
+
+async def was_heard(bus: Bus, stream_id: str, within_s: float) -> bool:
+    """Whether the reader of the stream of that id heard of its writer within so many seconds. Also True where
+    nobody can say so."""
+    body = Resume(quiet_s=within_s, peek=True).model_dump_json().encode()
+    try:
+        reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S)
+        so_far = SoFar.model_validate_json(reply.data)
+    except (OrchestraError, ValidationError) as error:
+        log.debug("the reader of %s cannot say whether it has heard of it: %s", stream_id, error)
+        return True
+    return so_far.alive or not so_far.open
 
 
 async def may_race(bus: Bus, stream_id: str, tell: str) -> SoFar:

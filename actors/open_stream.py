@@ -170,6 +170,10 @@ class OpenStream:
         self._begun = any(self._text)
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
 
+    def peek(self, quiet_s: float) -> SoFar:
+        """Whether the writer was heard of within that time; changes nothing."""
+        return SoFar(open=not self._over, alive=time.monotonic() - self._heard_at < quiet_s)
+
     def race(self, on_first: Callable[[str], None]) -> SoFar:
         """Let a second writer begin too, whose name is in the answer, unless there is something to read.
 

@@ -123,6 +123,8 @@ class Resume(Wire):
 
     quiet_s: float = 0.0
     tell: str = ""
+    peek: bool = False
+    """Only tell whether the writer was heard of within `quiet_s`, and change nothing."""
 
 
 class SoFar(Wire):

@@ -18,6 +18,7 @@ from orchestration.errors import (
     NobodyListens,
     NodeBusy,
     NodeLost,
+    NoOutput,
     OrchestraError,
     RateLimited,
     ServerBusy,
@@ -55,7 +56,7 @@ class Attempts:
         wait for another node. The slot of `first` is taken."""
         node: NodeInfo | None = first
         error: OrchestraError | None = None
-        tried: set[str] = set()
+        tried = job.tried = set()
         waits = False
         while node is not None:
             error = await self.hedges.generate(node, job, tried)
@@ -77,7 +78,7 @@ class Attempts:
             job.moves += 1
             if job.moves >= self.settings.attempts:
                 return False
-            if not isinstance(error, NodeLost | Stopped) and not self.budget.withdraw():
+            if not isinstance(error, NodeLost | NoOutput | Stopped) and not self.budget.withdraw():
                 return False
         if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
             return False

@@ -14,6 +14,7 @@ from actors.dispatcher.attempts import Attempts
 from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.hedges import Hedges
+from actors.dispatcher.hung_nodes import HungNodes
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import FallBack, Job, Place, Refuse, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
@@ -69,7 +70,7 @@ class Dispatcher(Actor):
         self._waiting = Waiting()
         self._in_flight = InFlight()
         self._placing = Placing(registry, self._in_flight, self._waiting, settings, self._place)
-        self._calls = NodeCalls(bus, self._in_flight, self._placing)
+        self._calls = NodeCalls(bus, self._in_flight, self._placing, settings.first_output)
         hedges = Hedges(bus, self._placing, self._calls, settings.hedging)
         self._attempts = Attempts(bus, self._placing, hedges, self._alive, settings)
         self._explainer = Explainer(bus, self._placing)
@@ -79,6 +80,7 @@ class Dispatcher(Actor):
         self._tally = Tally(bus)
         self._warmer = Warmer(bus, registry, self._peers.name, settings.warming)
         self._jobs: dict[str, Job] = {}
+        self._hung = HungNodes(bus, self._placing, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """Ended while NATS was away; settled when it is back."""
         self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
@@ -105,6 +107,7 @@ class Dispatcher(Actor):
         self._loops = [
             loop.create_task(self._follow_view()),
             loop.create_task(self._keep_alive()),
+            loop.create_task(self._hung.watch()),
             loop.create_task(self._pulse.watch(lambda: self._in_flight.counts)),
         ]
 

@@ -34,6 +34,8 @@ class Job:
     """What the next node gets instead of the message's body: it goes on from a prefix."""
     moves: int = 0
     """Nodes lost or failed under it."""
+    tried: set[str] = field(default_factory=set)
+    """Nodes that have it or had it since it waited last."""
     refusals_before: int = 0
     """Refusals by servers of its model when it began to wait for that."""
     fallbacks: int = 0

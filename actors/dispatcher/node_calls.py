@@ -12,6 +12,7 @@ from actors.asker import DEFAULT_DEADLINE_S
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import placed
+from actors.dispatcher.needs import needs_of
 from actors.dispatcher.placing import Placing
 from actors.runtime.bus import Bus
 from actors.runtime.service import ERROR
@@ -27,6 +28,7 @@ from orchestration.errors import (
     from_body,
 )
 from orchestration.messages import Ended, NodeInfo
+from orchestration.placement import FirstOutputs, FirstOutputSettings
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,11 @@ log = logging.getLogger(__name__)
 class NodeCalls:
     """Of one dispatcher."""
 
-    def __init__(self, bus: Bus, in_flight: InFlight, placing: Placing) -> None:
+    def __init__(
+        self, bus: Bus, in_flight: InFlight, placing: Placing, first_output: FirstOutputSettings
+    ) -> None:
         self.bus = bus
+        self.first_outputs = FirstOutputs(first_output)
         self.in_flight = in_flight
         self.placing = placing
 
@@ -47,6 +52,9 @@ class NodeCalls:
         """
         began = time.monotonic()
         outcome: Ended | OrchestraError = Cancelled("the dispatcher was stopped")
+        call = None
+        if any(card.loaded for card in node.models if card.name == job.queue.model):  # to load takes its time
+            call = self.first_outputs.sent(job.id, node.id, needs_of(job), began)
         try:
             with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as placing:
                 recording = placing.is_recording()
@@ -56,6 +64,8 @@ class NodeCalls:
                 if recording and isinstance(outcome, OrchestraError):
                     placing.set_attribute("error.type", outcome.code)
         finally:
+            if call is not None:
+                self.first_outputs.ended(call)
             error = outcome if isinstance(outcome, OrchestraError) else None
             self.placing.ended(job, node.id, error, time.monotonic() - began)
         return outcome

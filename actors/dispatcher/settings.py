@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestration.placement import BreakerSettings, HedgeSettings
+from orchestration.placement import BreakerSettings, FirstOutputSettings, HedgeSettings
 
 
 class WarmingSettings(BaseModel):
@@ -60,6 +60,8 @@ class DispatcherSettings(BaseModel):
     """When a node that keeps failing with a model is left alone."""
     hedging: HedgeSettings = HedgeSettings()
     """When an interactive generation that is late goes to a second node as well."""
+    first_output: FirstOutputSettings = FirstOutputSettings()
+    """When a node without any output of a generation is taken for hung, and another one gets it."""
     group_hold_s: float = Field(default=5.0, ge=0, le=3600)
     """Where a node's memory does not hold all the models that are asked for: how long the generations of one
     keep it while those of another wait, or as long as loading that takes if that is longer; batch work that

@@ -13,10 +13,11 @@ from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
+from orchestration.placement import BreakerSettings, FirstOutputSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.scripted import hang, once, stream
-from tests.fixtures.stage import Stage
+from tests.fixtures.stage import SETTINGS, Stage
 from tests.fixtures.upstream import (
     MODEL,
     STREAM_END,
@@ -148,4 +149,46 @@ async def test_a_stream_that_an_upstream_broke_goes_on_at_an_onnx_node(stage: St
             assert "Paris" in text
             assert ended.node == settings.id
             assert ended.usage.completion_tokens <= 16
+        await stage.settled(dispatcher)
+
+
+async def test_an_upstream_that_never_answers_keeps_nobody_for_long_and_gets_no_more(stage: Stage) -> None:
+    """Its node has limits of minutes; the dispatcher learns better ones from the node that is well."""
+    learnt = FirstOutputSettings(min_s=0.5)
+    patient = BreakerSettings(dwell_s=60, max_dwell_s=60)
+    settings = SETTINGS.model_copy(update={"first_output": learnt, "breaker": patient})
+    async with upstream_node(stage, "hung", lambda request: hang(b"")) as hung:
+        await stage.node("well", slots=8)
+        stage.nodes.pop("well")
+        dispatcher = await stage.dispatcher(settings, sees=2)
+        answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(16)))
+        assert [text for text, _ in answers] == [WORDS] * 16
+        tried = len(hung.requests)
+        assert tried
+        for _ in range(8):
+            await stage.ask(stage.generation(WORDS))
+        assert len(hung.requests) == tried
+        await stage.settled(dispatcher)
+
+
+async def test_an_upstream_that_never_answers_is_waited_for_where_nobody_else_is(stage: Stage) -> None:
+    late = asyncio.Event()
+
+    async def after_a_while(request: Request) -> AsyncIterator[bytes]:
+        await late.wait()
+        async for part in stream(*BEGUN, event(delta(None, "stop")), event(b"[DONE]"))(request):
+            yield part
+
+    settings = SETTINGS.model_copy(
+        update={"first_output": FirstOutputSettings(min_s=0.01, max_s=0.01, unknown_s=0.01)}
+    )
+    async with upstream_node(stage, "slow", after_a_while) as slow:
+        dispatcher = await stage.dispatcher(settings, sees=1)
+        asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS)))
+        await eventually(lambda: slow.requests)
+        for _ in range(3):
+            await dispatcher._hung.look()
+        late.set()
+        assert (await asked)[0] == "one two"
+        assert len(slow.requests) == 1
         await stage.settled(dispatcher)

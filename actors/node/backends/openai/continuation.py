@@ -87,8 +87,10 @@ class Seam:
             if self._strict and any(text[self._at :].strip() for text in self._expected):
                 raise Mismatch
             return output
-        if not self._expected or not isinstance(output, Piece) or not output.text:
+        if not self._expected or not isinstance(output, Piece):
             return output
+        if not output.text:  # it thinks again before the text that was sent
+            return KEEP_ALIVE
         text, before = output.text, self._expected
         self._tokens += output.tokens
         going_on = [each for each in before if each.startswith(text, self._at)]

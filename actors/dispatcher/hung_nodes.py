@@ -1,0 +1,64 @@
+"""Ends the calls of nodes that give no first output, so that their generations go on elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+
+from actors.dispatcher.job import Job
+from actors.dispatcher.node_calls import NodeCalls
+from actors.dispatcher.placing import Placing
+from actors.how_far import was_heard
+from actors.runtime.bus import Bus
+from orchestration.errors import NoOutput
+from orchestration.placement import Call
+
+log = logging.getLogger(__name__)
+
+MAX_ASKED = 256
+"""Readers that are asked in one round whether they have heard of their answers."""
+
+
+class HungNodes:
+    """Looks at the calls of one dispatcher. Nobody tells it that an answer has begun, so the readers of
+    late ones are asked. The last node that a generation has not tried keeps it."""
+
+    def __init__(self, bus: Bus, placing: Placing, calls: NodeCalls, jobs: dict[str, Job]) -> None:
+        self.bus = bus
+        self.placing = placing
+        self.calls = calls
+        self.jobs = jobs
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        pause_s = min(1.0, self.calls.first_outputs.settings.min_s / 4)
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                await self.look()
+            except Exception:  # one look that fails must not be the last
+                log.exception("looking for hung nodes failed")
+
+    async def look(self) -> None:
+        """One round."""
+        watched = self.calls.first_outputs
+        overdue = watched.overdue(self.placing.records, time.monotonic())
+        overdue = list(itertools.islice(filter(self._could_move, overdue), MAX_ASKED))
+        if not overdue:
+            return
+        await asyncio.gather(*map(self._ask, overdue))
+        for call in watched.hung(overdue, time.monotonic()):
+            job = self.jobs.get(call.id)
+            if job is not None:
+                error = NoOutput(f"node {call.node} gave no output within {call.limit_s:.3g} s")
+                log.warning("generation %s goes on elsewhere: %s", call.id, error.message)
+                self.calls.give_up(call.node, job, "", error)
+
+    def _could_move(self, call: Call) -> bool:
+        job = self.jobs.get(call.id)
+        return job is not None and self.placing.elsewhere(call.needs, job.tried)
+
+    async def _ask(self, call: Call) -> None:
+        call.heard = await was_heard(self.bus, call.id, time.monotonic() - call.sent_at)

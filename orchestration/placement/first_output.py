@@ -1,0 +1,127 @@
+"""When a node that was sent a generation and has given no output of it is taken for hung.
+
+How long the first output may take is learnt from the model's own record, as its nodes measured it. A node
+that shows any other sign of life with the model is busy, not hung: its upstream may have a queue of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestration.messages import ModelRates
+from orchestration.placement.needs import Needs
+
+
+class FirstOutputSettings(BaseModel):
+    """How long a node may take to the first output of a generation while another node could have it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factor: float = Field(default=10, gt=1)
+    """So many times what the model's record lets expect for a prompt of that length…"""
+    min_s: float = Field(default=5, gt=0)
+    """…but so long in any case…"""
+    max_s: float = Field(default=60, gt=0)
+    """…and at most so long. A prompt that is expected to take more than half of it gets twice what is
+    expected."""
+    unknown_s: float = Field(default=20, gt=0)
+    """The limit of a model without a record."""
+
+    def limit_s(self, records: Iterable[ModelRates], prompt_tokens: int) -> float:
+        """Seconds to the first output, by the slowest of the nodes that have a record of the model."""
+        expected = max(
+            (each.first_s + each.prompt_token_s * prompt_tokens for each in records if each.samples),
+            default=None,
+        )
+        if expected is None:
+            return self.unknown_s
+        return max(self.min_s, min(self.factor * expected, max(self.max_s, 2 * expected)))
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A generation at work on a node. `heard` says that something of it was read."""
+
+    id: str
+    node: str
+    needs: Needs
+    sent_at: float
+    limit_s: float = math.inf
+    heard: bool = False
+
+
+@dataclass(slots=True)
+class _Sign:
+    """Generations of a model that a node has answered well, and when that number rose last."""
+
+    samples: int
+    at: float = -math.inf
+
+
+Records = Callable[[str], Mapping[str, ModelRates]]
+"""Of a model, the record of each of its nodes."""
+
+
+class FirstOutputs:
+    """The calls of one dispatcher that are at work. `now` is on a clock that never goes back."""
+
+    def __init__(self, settings: FirstOutputSettings) -> None:
+        self.settings = settings
+        self._calls: dict[tuple[str, str], set[Call]] = {}
+        """By node and model."""
+        self._signs: dict[tuple[str, str], _Sign] = {}
+
+    def __len__(self) -> int:
+        return sum(len(calls) for calls in self._calls.values())
+
+    def sent(self, generation: str, node: str, needs: Needs, now: float) -> Call:
+        """A generation went to `node`; give the call to `ended`."""
+        call = Call(generation, node, needs, now)
+        self._calls.setdefault((node, needs.model), set()).add(call)
+        return call
+
+    def ended(self, call: Call) -> None:
+        of_model = (call.node, call.needs.model)
+        calls = self._calls[of_model]
+        calls.discard(call)
+        if not calls:
+            del self._calls[of_model]
+            self._signs.pop(of_model, None)
+
+    def overdue(self, records: Records, now: float) -> list[Call]:
+        """Calls of which nothing was heard within their limits. Find out which of them were `heard` since,
+        and ask for the `hung` ones."""
+        found: list[Call] = []
+        least_s = min(self.settings.min_s, self.settings.unknown_s)
+        for (node, model), calls in self._calls.items():
+            known = records(model)
+            self._look(node, model, known.get(node), now)
+            for call in calls:
+                if not call.heard and now - call.sent_at > least_s:
+                    call.limit_s = self.settings.limit_s(known.values(), call.needs.prompt_tokens)
+                    if now - call.sent_at > call.limit_s:
+                        found.append(call)
+        return found
+
+    def hung(self, overdue: Iterable[Call], now: float) -> list[Call]:
+        """Those of a node that has shown no sign of life with the model since then, nor within the limit."""
+        return [call for call in overdue if not call.heard and not self._lives(call, now)]
+
+    def _lives(self, call: Call, now: float) -> bool:
+        of_model = (call.node, call.needs.model)
+        sign = self._signs.get(of_model)
+        if sign is not None and now - sign.at < call.limit_s:
+            return True
+        return any(other.heard for other in self._calls.get(of_model, ()))
+
+    def _look(self, node: str, model: str, record: ModelRates | None, now: float) -> None:
+        samples = record.samples if record is not None else 0
+        sign = self._signs.get((node, model))
+        if sign is None:
+            self._signs[node, model] = _Sign(samples)
+        elif samples > sign.samples:
+            self._signs[node, model] = _Sign(samples, now)
