@@ -7,9 +7,9 @@ import logging
 
 from pydantic import ValidationError
 
-from actors.runtime.bus import Bus
+from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import StreamAddress
-from orchestration.errors import NobodyListens, OrchestraError
+from orchestration.errors import Defect, NobodyListens, OrchestraError
 from orchestration.messages import Resume, SoFar
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
     """What was read of the stream of that id, whose next writer is named there.
 
     With `quiet_s` above 0 a writer heard of within so many seconds is left alone. A stream that nobody
-    reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer,
-    `BusUnavailable` when NATS is away.
+    reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer, `Defect` when its
+    answer cannot be read (it is of another version), `BusUnavailable` when NATS is away.
     """
     body = Resume(quiet_s=quiet_s).model_dump_json().encode()
     for _ in range(ABSENT):
@@ -37,7 +37,7 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
         except NobodyListens:
             await asyncio.sleep(PAUSE_S)
             continue
-        return SoFar.model_validate_json(reply.data)
+        return _read(reply)
     return SoFar(open=False)
 
 
@@ -47,8 +47,8 @@ async def was_heard(bus: Bus, stream_id: str, within_s: float) -> bool:
     body = Resume(quiet_s=within_s, peek=True).model_dump_json().encode()
     try:
         reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S)
-        so_far = SoFar.model_validate_json(reply.data)
-    except (OrchestraError, ValidationError) as error:
+        so_far = _read(reply)
+    except OrchestraError as error:
         log.debug("the reader of %s cannot say whether it has heard of it: %s", stream_id, error)
         return True
     return so_far.alive or not so_far.open
@@ -56,8 +56,17 @@ async def was_heard(bus: Bus, stream_id: str, within_s: float) -> bool:
 
 async def may_race(bus: Bus, stream_id: str, tell: str) -> SoFar:
     """Whether a second writer may begin the stream of that id too, and its name; `alive` where something of
-    it was read already. Which of the two came first is published to `tell`. Raises what the bus raises.
+    it was read already. Which of the two came first is published to `tell`. Raises what `how_far` does.
     """
     body = Resume(tell=tell).model_dump_json().encode()
     reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
-    return SoFar.model_validate_json(reply.data)
+    return _read(reply)
+
+
+def _read(reply: Message) -> SoFar:
+    try:
+        return SoFar.model_validate_json(reply.data)
+    except ValidationError as error:
+        raise Defect(
+            "what its reader says of the stream cannot be read; is it of another version?"
+        ) from error

@@ -37,6 +37,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+MAX_MESSAGE = 8_192
+"""Characters of an error's message; what is beyond is cut off. It may quote what a server or plug-in said."""
+
 
 class ErrorBody(BaseModel):
     """An error on the wire. `param` names the field of the request at fault, if one is."""
@@ -59,6 +62,7 @@ class OrchestraError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        message = _sendable(message)
         super().__init__(message)
         self.message = message
         self.param = param
@@ -74,6 +78,13 @@ class OrchestraError(Exception):
             param=self.param,
             retry_after_s=self.retry_after_s,
         )
+
+
+def _sendable(message: str) -> str:
+    """The message as it fits into any answer; halves of characters, which cannot be sent, become `?`."""
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]}… ({len(message) - MAX_MESSAGE} more characters)"
+    return message if message.isascii() else message.encode(errors="replace").decode()
 
 
 class InvalidRequest(OrchestraError):

@@ -51,7 +51,7 @@ class Agent(Actor):
         self._beating: asyncio.Task[None] | None = None
 
     async def started(self) -> None:
-        self._beating = asyncio.get_running_loop().create_task(self._beat())
+        self._beating = self.live(self._beat())
 
     async def stopped(self) -> None:
         if self._beating is not None:

@@ -20,6 +20,7 @@ from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.failures import guarded
 from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import span, trace_id, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
@@ -170,6 +171,14 @@ class Coordinator(Actor):
         return tuning
 
     async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:
+        what = f"pattern {run.pattern!r} of run {run.id}"
+        with guarded(what, "pattern"):  # it may be a plug-in
+            answer = await self._performed(run, stage, pulled)
+        if answer is None:
+            raise Defect(f"{what} ended without an answer")
+        return answer
+
+    async def _performed(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer | None:
         answer: Answer | None = None
         async with aclosing(self.catalogue.find(run.pattern)(run, stage)) as items:
             async for item in items:
@@ -180,8 +189,6 @@ class Coordinator(Actor):
                     new = stage.outlet.new(item)
                     if new is not None:
                         await pulled.writer.piece(new.text, new.tokens, new.logprobs, new.reasoning)
-        if answer is None:
-            raise Defect(f"pattern {run.pattern!r} ended without an answer")
         return answer
 
 

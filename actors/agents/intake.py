@@ -25,12 +25,13 @@ from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus
 from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import Envelope
+from actors.runtime.failures import UNFORESEEN, internal_error
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.service import invalid
 from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorRef
 from orchestration.errors import Cancelled, Defect, OrchestraError
-from orchestration.messages import Ended, Priority, Run
+from orchestration.messages import Ended, Priority, Run, SoFar
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -122,14 +123,21 @@ class Intake:
         say how much that is, the run comes again when its ack_wait is over.
         """
         quiet_s = self.settings.takeover_quiet_s
-        while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s)).alive:
-            await asyncio.sleep(quiet_s / 3)
-            await delivery.in_progress()
+        last = delivery.attempt > self.jobs.attempts
+        try:
+            while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s)).alive:
+                await asyncio.sleep(quiet_s / 3)
+                await delivery.in_progress()
+        except OrchestraError as error:
+            if not last:
+                raise
+            log.warning("run %s is given up, and nobody can say what was read of it: %s", run.id, error)
+            so_far = SoFar()
         sink = RunSink(self, delivery, run, envelope, so_far)
         sink.pulled.records.used = True  # by the one before, perhaps
         if not so_far.open:
             await sink.failed(Cancelled("the caller left"))
-        elif delivery.attempt > self.jobs.attempts:
+        elif last:
             await self._bury(sink)
         else:
             sink.pulled.known = await sink.pulled.records.known()
@@ -209,8 +217,8 @@ class Intake:
             await settle
         except OrchestraError as error:
             log.warning("a run could not be settled, and will be delivered again: %s", error)
-        except Exception:  # the one that began it is long gone: nobody else would say so
-            log.exception("a run could not be settled, and will be delivered again")
+        except UNFORESEEN as error:
+            internal_error("the settling of a run, which will be delivered again,", error, "Intake")
         finally:
             self._want(priority)
 

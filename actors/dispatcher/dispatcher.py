@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
+from typing import Any
 
 from actors.dispatcher import handover
 from actors.dispatcher.attempts import Attempts
@@ -40,6 +42,7 @@ from orchestration.errors import (
     BusUnavailable,
     Cancelled,
     DeadlineExceeded,
+    Defect,
     NoNode,
     OrchestraError,
     Stopped,
@@ -103,12 +106,11 @@ class Dispatcher(Actor):
         self._pulse.on_back = [self._placing.answers, lambda _: self._view_changed.set()]
         self.bus.on_reconnect.append(self._settle_late)
         self._view_changed.set()
-        loop = asyncio.get_running_loop()
         self._loops = [
-            loop.create_task(self._follow_view()),
-            loop.create_task(self._keep_alive()),
-            loop.create_task(self._hung.watch()),
-            loop.create_task(self._pulse.watch(lambda: self._in_flight.counts)),
+            self.live(self._follow_view()),
+            self.live(self._keep_alive()),
+            self.live(self._hung.watch()),
+            self.live(self._pulse.watch(lambda: self._in_flight.counts)),
         ]
 
     async def stopped(self) -> None:
@@ -212,7 +214,7 @@ class Dispatcher(Actor):
             self._end_unplaced(job)
             return
         if delivery.attempt > 1:
-            self.me.tell(TakeUp(job), _trace_only(job))
+            self._do(TakeUp(job))
             return
         self._attempts.budget.deposit()
         self._tally.count(job.queue.model, job.envelope)
@@ -238,7 +240,7 @@ class Dispatcher(Actor):
             return
         if so_far.alive:
             job.timer = asyncio.get_running_loop().call_later(
-                self.settings.takeover_quiet_s / 3, lambda: self.me.tell(TakeUp(job), _trace_only(job))
+                self.settings.takeover_quiet_s / 3, lambda: self._do(TakeUp(job))
             )
             return
         job.cancelled = job.cancelled or not so_far.open
@@ -299,7 +301,7 @@ class Dispatcher(Actor):
             elif not self._alive(model) and self._fallbacks.next(jobs[0]):
                 self._waiting.remove(jobs[0])
                 jobs[0].stop_timer()
-                self.me.tell(FallBack(jobs[0]), _trace_only(jobs[0]))
+                self._do(FallBack(jobs[0]))
             elif self._placing.possible(jobs[0]) or not self.registry.serving(model):
                 break
             else:
@@ -312,14 +314,14 @@ class Dispatcher(Actor):
         for job, error in refused:
             self._waiting.remove(job)
             job.stop_timer()
-            self.me.tell(Refuse(job, error), _trace_only(job))
+            self._do(Refuse(job, error))
         return bool(refused)
 
     def _start(self, job: Job, node: NodeInfo) -> None:
         self._waiting.remove(job)
         job.stop_timer()
         job.placed = True
-        self.me.tell(Place(job, node), _trace_only(job))
+        self._do(Place(job, node))
 
     async def on_fall_back(self, message: FallBack) -> None:
         """Put it among those that wait for the next of its models, or again for its own."""
@@ -358,6 +360,19 @@ class Dispatcher(Actor):
             return
         self._settle(job, error)
         self._room_again(job.queue.model)
+
+    def _do(self, message: TakeUp | Place | FallBack | Refuse) -> None:
+        """Go on with a job in a handler of its own. The deadline is left out: a job that is late is settled
+        here."""
+        job = message.job
+        self.me.deliver(message, _Failures(self, job), Envelope(trace=job.envelope.trace))
+
+    def failed(self, job: Job, error: OrchestraError) -> None:
+        """A handler broke off in the midst of it."""
+        if not job.settled:
+            self._waiting.remove(job)
+            self._settle(job, error)
+            self._room_again(job.queue.model)
 
     def _room_again(self, model: str) -> None:
         if self._leaving:
@@ -411,6 +426,17 @@ class Dispatcher(Actor):
             self._view_changed.set()
 
 
-def _trace_only(job: Job) -> Envelope:
-    """The deadline is left out: the dispatcher itself settles a job that is late."""
-    return Envelope(trace=job.envelope.trace)
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """The sink of what a dispatcher does with `job`: a defect there ends it, or it would wait for ever."""
+
+    dispatcher: Dispatcher
+    job: Job
+
+    async def item(self, value: Any) -> None: ...
+
+    async def done(self, value: Any) -> None: ...
+
+    async def failed(self, error: OrchestraError) -> None:
+        if isinstance(error, Defect):
+            self.dispatcher.failed(self.job, error)

@@ -36,7 +36,7 @@ async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
     """How a second node signs that is to race the first one, and what it gets: nothing where it is not
     needed, since something was read meanwhile, or nobody reads any more.
 
-    Who came first is published to `tell`. Raises what the bus raises, ValidationError.
+    Who came first is published to `tell`. Raises what `how_far` does.
     """
     so_far = await may_race(bus, job.id, tell)
     if not so_far.open or so_far.alive:
@@ -61,7 +61,7 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)
-        except (DeadlineExceeded, ValidationError) as error:
+        except (DeadlineExceeded, Defect) as error:
             log.warning("nobody can say how far generation %s has come: %s", job.id, error)
             return False
     else:

@@ -12,8 +12,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from actors.dispatcher import handover
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import hedges
@@ -120,7 +118,7 @@ class Hedges:
         race.tell = self.bus.expect(lambda message: self._decided(race, message))
         try:
             race.writer, body = await handover.race(self.bus, job, race.tell)
-        except (OrchestraError, ValidationError) as error:
+        except OrchestraError as error:
             log.info("generation %s is late, and its reader cannot be asked: %s", job.id, error)
             body = b""
         if not body or job.cancelled:

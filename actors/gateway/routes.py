@@ -22,8 +22,9 @@ from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_e
 from actors.gateway.run_events import RunEvents
 from actors.gateway.watch import Watch
 from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.failures import UNFORESEEN, internal_error
 from actors.runtime.telemetry import span, trace_id, traceparent
-from orchestration.errors import Defect, InvalidRequest, OrchestraError
+from orchestration.errors import InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,10 @@ class Routes:
             exchange.status = ClientLeft.status
         except OrchestraError as error:
             await self._failed(exchange, error)
-        except Exception as error:  # the worker loop of HTTP: a crash becomes a 500
-            log.error("request %s to %s crashed", exchange.request_id.decode(), route, exc_info=error)
-            await self._failed(exchange, Defect("the gateway failed on this request; its log says why"))
+        except UNFORESEEN as error:  # the worker loop of HTTP: a crash becomes a 500
+            run = next((value.decode() for name, value in exchange.extra if name == b"x-orchestra-run"), "")
+            what = f"request {run or exchange.request_id.decode()} to {route}"
+            await self._failed(exchange, internal_error(what, error, "http"))
         finally:
             count_request("http", route, exchange.status or ClientLeft.status)
 

@@ -32,6 +32,7 @@ from actors.gateway.shape import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope, current, new_trace
+from actors.runtime.failures import guarded
 from actors.runtime.service import Endpoint, ServiceInfo
 from actors.runtime.system import ActorRef
 from actors.runtime.telemetry import traceparent
@@ -99,7 +100,9 @@ class ChatService(Actor):
         gateway = self.gateway
         try:
             caller = gateway.callers.of_nats(current.get().caller)
-            asked = asked_chat(body, gateway.asker.new_id(), gateway.admission)
+            work_id = gateway.asker.new_id()
+            with guarded(f"request {work_id}", "nats"):  # settings of a plug-in's pattern are checked here
+                asked = asked_chat(body, work_id, gateway.admission)
         except OrchestraError as error:
             count_request("nats", ROUTE, error.status)
             raise
@@ -119,7 +122,8 @@ class ChatService(Actor):
             self._tasks[name] = task
         status = 499
         try:
-            yield
+            with guarded(f"request {asked.work.id}", "nats"):
+                yield
             status = 200
         except OrchestraError as error:
             status = error.status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -11,10 +10,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from actors.hands.base import Hand, Toolbox
 from actors.hands.settings import HandsSettings
+from actors.runtime.failures import UNFORESEEN, internal_error
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Tool, ToolResult
-
-log = logging.getLogger(__name__)
 
 
 class _Held:
@@ -89,9 +87,8 @@ class Hands:
             return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
         except OrchestraError as error:
             return ToolResult(error=f"{tool}: {error.message}")
-        except Exception as error:  # a tool is somebody's plug-in: its defects must not restart the agents
-            log.exception("tool %s of %s failed", tool, role)
-            return ToolResult(error=f"{tool} failed: {type(error).__name__}: {error}"[:500])
+        except UNFORESEEN as error:  # a tool is somebody's plug-in
+            return ToolResult(error=internal_error(tool, error, "tool").message[:500])
 
     async def close(self) -> None:
         """Let go of all boxes, each once."""

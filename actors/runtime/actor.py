@@ -6,13 +6,15 @@
             yield 1
 
 A handler is a method `on_…` with one annotated message. A coroutine answers once; an async generator
-streams. Handlers of one actor run one at a time unless `concurrency` says otherwise.
+streams. Handlers of one actor run one at a time unless `concurrency` says otherwise. What a handler raises
+is the error of its message alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
@@ -47,6 +49,16 @@ class Actor:
 
     async def stopped(self) -> None:
         """Called after the last message, and before a restart (on the crashed instance)."""
+
+    def live(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run one of its own loops, for `stopped` to cancel. What it raises restarts the actor."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._loop_ended)
+        return task
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.me.cell.crashed(self, error)
 
 
 Handle = Callable[[Any, Any], Any]

@@ -249,6 +249,7 @@ class Bus:
         """
         client = self.client
         options: dict[str, Any] = {}
+        number = client._sid + 1  # nats-py numbers a subscription before it sends anything
         if inspect.iscoroutinefunction(handler):
 
             async def deliver(raw: Msg) -> None:
@@ -260,14 +261,15 @@ class Bus:
                 "pending_bytes_limit": self.settings.pending_bytes,
             }
         else:
-            # nats-py numbers a subscription before it sends anything
-            client.direct[client._sid + 1] = self.handlers.direct(handler)
+            client.direct[number] = self.handlers.direct(handler)
             options = {"future": _NEVER}
         try:
             raw = await client.subscribe(subject, queue=queue, **options)
-        except nats.errors.BadSubjectError as error:
-            raise ValueError(f"{subject!r} cannot be subscribed to") from error
         except (nats.errors.Error, OSError) as error:
+            client.direct.pop(number, None)  # the next subscription may get the same number
+            client._subs.pop(number, None)
+            if isinstance(error, nats.errors.BadSubjectError):
+                raise ValueError(f"{subject!r} cannot be subscribed to") from error
             raise BusUnavailable(f"NATS at {self.settings.url} is away: {error}") from error
         if exclusive and self.settings.local_delivery:
             self.own[subject] = client.direct[raw._id]

@@ -1,8 +1,8 @@
 """A living actor: its mailbox and its running handlers.
 
 There is no task per actor: a message that finds room starts a task at once, one that does not waits in a
-bounded mailbox. An idle actor is a few small objects, so thousands fit in a process. What happens after a
-crash is in `restarter.py`.
+bounded mailbox. An idle actor is a few small objects, so thousands fit in a process. What a handler raises
+is the error of its message; a crash of the actor's own loops is for `restarter.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from actors.runtime.actor import Actor, HandlerSpec, handlers
 from actors.runtime.envelope import current
+from actors.runtime.failures import UNFORESEEN, internal_error, told_to_stop
 from actors.runtime.outcomes import handled
 from actors.runtime.restarter import STOP_S, Restarter
 from actors.runtime.telemetry import MAILBOX_REFUSED, span
@@ -239,6 +240,10 @@ class Cell:
         except OrchestraError as failure:  # NATS is away
             log.warning("%s could not deliver its answer: %s", self.name, failure)
             return failure.code
+        except UNFORESEEN as failure:
+            reported = internal_error(f"the answer of {self.name}", failure, self.kind.__name__)
+            await self._failed(work, reported)
+            return reported.code
         return "ok"
 
     async def _failed(self, work: Work, error: OrchestraError) -> None:
@@ -260,14 +265,22 @@ class Cell:
             limit = asyncio.timeout(work.envelope.remaining(0))
             async with limit:
                 return "ok", None, await self._run(handle, work, spec)
-        except OrchestraError as error:
-            return error.code, error, None
         except TimeoutError as error:
-            if limit is None or not limit.expired():
-                return "crashed", self._crashed(actor, error), None
-            return "deadline_exceeded", DeadlineExceeded(f"{self.name} ran out of time"), None
-        except Exception as error:  # noqa: BLE001 - the one place where a crash becomes a restart
-            return "crashed", self._crashed(actor, error), None
+            if limit is not None and limit.expired():
+                return "deadline_exceeded", DeadlineExceeded(f"{self.name} ran out of time"), None
+            return self._failure(work, error)
+        except asyncio.CancelledError as error:
+            if told_to_stop():
+                raise
+            return self._failure(work, error)
+        except UNFORESEEN as error:
+            return self._failure(work, error)
+
+    def _failure(self, work: Work, error: BaseException) -> tuple[str, OrchestraError, None]:
+        reported = internal_error(self.name, error, self.kind.__name__)
+        if isinstance(reported, Defect) and (work.cancelled or self._stop_error is not None):
+            reported = self._why_cancelled(work)  # which is how its code met that
+        return reported.code, reported, None
 
     @staticmethod
     async def _run(handle: Callable[[Any], Any], work: Work, spec: HandlerSpec) -> Any:
@@ -281,7 +294,8 @@ class Cell:
             await called.aclose()
         return None
 
-    def _crashed(self, actor: Actor, error: Exception) -> OrchestraError:
+    def crashed(self, actor: Actor, error: BaseException) -> None:
+        """One of the actor's own loops ended with an exception: have a fresh instance take over."""
         log.error("%s crashed", self.name, exc_info=error)
         self.last_error = error
         if actor is self.actor and self.state == "running":
@@ -289,7 +303,6 @@ class Cell:
             if self._restarter is None:
                 self._restarter = Restarter(self)
             self._restarter.begin()
-        return Defect(f"{self.name} failed: {type(error).__name__}: {error}")
 
     def back(self) -> None:
         """A fresh instance is there: take up what waited meanwhile."""

@@ -29,11 +29,12 @@ from pydantic import BaseModel, ValidationError
 from actors.runtime.actor import handlers
 from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
+from actors.runtime.failures import UNFORESEEN, internal_error
 from actors.runtime.message import ERROR as ERROR
 from actors.runtime.message import ERROR_CODE as ERROR_CODE
 from actors.runtime.system import ActorRef
 from actors.runtime.work import Work
-from orchestration.errors import Defect, InvalidRequest, OrchestraError, PayloadTooLarge
+from orchestration.errors import InvalidRequest, OrchestraError, PayloadTooLarge
 
 log = logging.getLogger(__name__)
 
@@ -150,9 +151,8 @@ class Service:
                     sink.greet()
                 except OrchestraError as error:
                     sink.refuse(error)
-                except (TypeError, ValueError) as error:
-                    log.error("endpoint %s cannot take a request", endpoint.name, exc_info=error)
-                    sink.refuse(Defect(f"{endpoint.name} cannot take this request: {error}"))
+                except UNFORESEEN as error:
+                    sink.refuse(internal_error(f"endpoint {endpoint.name}", error, "service"))
 
         self._subscriptions.append(
             await self.bus.subscribe(
@@ -261,9 +261,8 @@ class _ReplySink:
     async def done(self, value: Any) -> None:
         try:
             data = b"" if self.streams else self.endpoint.encode(value)
-        except (TypeError, ValueError, AttributeError) as error:
-            log.error("endpoint %s cannot encode its answer", self.endpoint.name, exc_info=error)
-            self.refuse(Defect(f"{self.endpoint.name} gave an answer that cannot be sent"))
+        except UNFORESEEN as error:
+            self.refuse(internal_error(f"the answer of endpoint {self.endpoint.name}", error, "service"))
             return
         try:
             await self.bus.publish(self.reply, data)

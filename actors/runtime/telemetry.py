@@ -28,6 +28,7 @@ BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscripti
 BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
 ACTOR_MESSAGES = Counter("orchestra_actor_messages", "Messages handled", ["actor", "message", "outcome"])
 ACTOR_SECONDS = Histogram("orchestra_actor_message_seconds", "Time in handlers", ["actor", "message"])
+INTERNAL_ERRORS = Counter("orchestra_internal_errors", "Exceptions that nobody foresaw", ["where"])
 ACTOR_RESTARTS = Counter("orchestra_actor_restarts", "Restarts by the supervisor", ["actor"])
 ACTOR_GIVEN_UP = Gauge("orchestra_actors_given_up", "Actors the supervisor gave up on", ["actor"])
 MAILBOX_REFUSED = Counter("orchestra_mailbox_refused", "Messages refused by a full mailbox", ["actor"])

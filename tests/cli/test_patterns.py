@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,11 +18,70 @@ import pytest
 from click.testing import CliRunner, Result
 
 from actors.cli.main import root
+from actors.runtime.bus import Bus, BusSettings
+from actors.runtime.service import ERROR_CODE
 from orchestration.patterns import BUILT_IN
 from tests.cli.test_up import urls
-from tests.fixtures.process import orchestra
+from tests.fixtures.process import Process, orchestra
 
 EXAMPLE = Path(__file__).parents[1] / "patterns/example_pattern.py"
+FAILING = """
+import asyncio
+from pathlib import Path
+from pydantic import field_validator
+from orchestration.patterns import Answer, Part, PatternSettings, pattern
+from orchestration.patterns.single import single
+
+class Settings(PatternSettings):
+    how: str = "key"
+
+    @field_validator("how")
+    @classmethod
+    def check(cls, how):
+        return {"setting": {}[0]} if how == "setting" else how
+
+def deep():
+    return deep()
+
+@pattern("failing", settings=Settings)
+async def failing(run, stage, settings):
+    how = settings.how
+    if how.startswith("/"):
+        yield Part(text="begun", tokens=1)
+        while not Path(how).exists():
+            await asyncio.sleep(0.02)
+        yield Part(text=" and ended", tokens=2)
+        async for item in single.inside(run, stage):
+            pass
+        yield item
+        return
+    if how == "late":
+        yield Part(text="begun", tokens=1)
+    if how == "deep":
+        deep()
+    if how == "task":
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(int, "x"))
+    raise {
+        "group": BaseExceptionGroup("all", [SystemExit(1)]),
+        "exit": SystemExit(3),
+        "cancelled": asyncio.CancelledError(),
+        "half": ValueError("half \\ud83d"),
+        "args": ValueError(b"bytes", {1: 2}),
+    }.get(how, KeyError(("no", "text")))
+"""
+FAILURES = {
+    "key": "KeyError: ('no', 'text')",
+    "late": "KeyError: ('no', 'text')",
+    "deep": "RecursionError: ",
+    "setting": "KeyError: 0",
+    "task": "ValueError: invalid literal",
+    "group": "SystemExit: 1",
+    "exit": "SystemExit: 3",
+    "cancelled": "CancelledError",
+    "half": "ValueError: half ?",
+    "args": "ValueError: (b'bytes', {1: 2})",
+}
 HEAD = "from orchestration.patterns import pattern\n\n\n@pattern('solo')\n"
 
 
@@ -33,6 +94,7 @@ class Served:
     config: Path
     site: Path
     said: str
+    process: Process
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.http + path, timeout=30) as answer:
@@ -78,6 +140,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     mine = folder / "mine"
     mine.mkdir()
     copy(EXAMPLE, mine / "drafts.py")
+    (mine / "failing.py").write_text(FAILING)
     (mine / "broken.py").write_text("import no_such_thing\n")
     config = folder / "orchestra.toml"
     config.write_text(f'data = "{folder / "data"}"\n[patterns]\npaths = ["{mine}"]\n')
@@ -89,7 +152,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         http, nats = urls(process.wait_for("Orchestra is ready"))
         with orchestra("node", "--backend", "echo", "--nats", nats, "--id", "echo-1") as node:
             node.wait_for("serves echo")
-            there = Served(http, nats, config, site, process.said)
+            there = Served(http, nats, config, site, process.said, process)
             until = time.monotonic() + 30
             while not any(model["id"] == "echo" for model in there.get("/v1/models")["data"]):
                 assert time.monotonic() < until
@@ -134,9 +197,70 @@ def test_a_plug_in_that_does_not_import_is_warned_of_and_tells_who_asks_why(serv
     assert "broken.py, line 1" in error["message"]
 
 
+def failing(how: str, *, stream: bool = False) -> bytes:
+    body = {
+        "model": "orchestra/failing",
+        "messages": [{"role": "user", "content": "Rain"}],
+        "orchestra": {"settings": {"how": how}},
+        "stream": stream,
+    }
+    return json.dumps(body).encode()
+
+
+def ask_http(served: Served, how: str) -> tuple[int, str, str]:
+    """The status, the error's text and the run's id."""
+    request = urllib.request.Request(f"{served.http}/v1/chat/completions", failing(how))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value as error:
+        return error.code, json.load(error)["error"]["message"], error.headers["X-Orchestra-Run"]
+
+
+async def ask_nats(served: Served) -> dict[str, tuple[str, str]]:
+    """For each failure the status, and the error's text."""
+    bus = await Bus.connect(BusSettings(url=served.nats), name="caller")
+    said = {}
+    for how in FAILURES:
+        reply = await bus.request("orchestra.chat", failing(how), timeout=30)
+        said[how] = (reply.header(ERROR_CODE), json.loads(reply.data)["error"]["message"])
+    await bus.close()
+    return said
+
+
+def test_a_pattern_that_fails_is_the_error_of_its_run_alone(served: Served, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    innocent = urllib.request.Request(
+        f"{served.http}/v1/chat/completions", failing(str(gate), stream=True), {"X-Request-Timeout": "120"}
+    )
+    with urllib.request.urlopen(innocent, timeout=120) as answer:
+        while b"begun" not in answer.readline():
+            pass
+        for how, text in FAILURES.items():
+            status, message, run = ask_http(served, how)
+            assert (status, text in message, run in message) == (500, True, True), (how, message)
+            if how != "setting":
+                served.process.wait_for(f"of run {run} failed")
+        for how, (code, message) in asyncio.run(ask_nats(served)).items():
+            assert (code, FAILURES[how] in message) == ("500", True), (how, message)
+        gate.touch()
+        rest = answer.read()
+    assert b" and ended" in rest
+    assert rest.endswith(b"data: [DONE]\n\n")
+    late = urllib.request.Request(f"{served.http}/v1/chat/completions", failing("late", stream=True))
+    with urllib.request.urlopen(late, timeout=30) as answer:
+        told = answer.read()
+    assert told.index(b"begun") < told.index(b"KeyError: ('no', 'text')")
+    with urllib.request.urlopen(f"{served.http}/metrics", timeout=30) as metrics:
+        counted = re.findall(rb'orchestra_internal_errors_total{where="pattern"} (\S+)', metrics.read())
+    assert float(counted[0]) >= 2 * (len(FAILURES) - 2)
+    assert served.process.said.count(f"of run {run} failed") == 1
+    status, _ = served.chat("drafts", settings={"drafts": 2}, model="echo")
+    assert status == 200
+
+
 def test_patterns_and_their_settings_are_told_over_http(served: Served) -> None:
     told = served.get("/v1/patterns")
-    assert [each["id"] for each in told["data"]] == sorted([*BUILT_IN, "drafts", "sketches"])
+    assert [each["id"] for each in told["data"]] == sorted([*BUILT_IN, "drafts", "failing", "sketches"])
     (mine,) = (each for each in told["data"] if each["id"] == "drafts")
     assert mine["says"] == "Writes several drafts at once, and makes one answer of them"
     assert mine["origin"].endswith("mine/drafts.py")

@@ -8,13 +8,14 @@ from prometheus_client import REGISTRY
 
 from actors.asker import ID_HEADER
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.dispatcher.job import TakeUp
+from actors.runtime.bus import Message
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import enqueue
+from actors.runtime.jetstream import Delivery, enqueue
 from actors.runtime.subjects import GenerationQueue
 from orchestration.errors import (
     BackendFailed,
     DeadlineExceeded,
+    Defect,
     InvalidRequest,
     NoNode,
     OrchestraError,
@@ -172,7 +173,11 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     first = await stage.dispatcher()
     asked = asyncio.ensure_future(stage.ask(stage.generation("before", tokens=25)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    first.me.tell(TakeUp(None))  # type: ignore[arg-type]
+
+    async def crash() -> None:
+        raise KeyError("a defect")
+
+    first.live(crash())
     await eventually(lambda: first.me.cell.actor is not first and first.me.cell.state == "running")
     second = first.me.cell.actor
     assert isinstance(second, Dispatcher)
@@ -181,6 +186,70 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     text, _ = await asked
     assert text == " ".join(["before"] * 25)
     await stage.settled(first, second)
+
+
+def give_back_once(dispatcher: Dispatcher, model: str) -> None:
+    """The next generation comes to the dispatcher as if another had had it before."""
+    given_back: list[Delivery] = []
+
+    def deliver(delivery: Delivery) -> None:
+        if not given_back:
+            given_back.append(delivery)
+            delivery.settle(b"-NAK")
+        else:
+            dispatcher._pulled(delivery)
+
+    for puller in dispatcher._queues._pullers[model]:
+        puller.deliver = deliver
+
+
+@pytest.mark.parametrize("attempt", [1, 2], ids=["while it is placed", "while it is taken up"])
+async def test_a_defect_met_by_one_generation_ends_that_one_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, attempt: int
+) -> None:
+    await stage.node(speed=50)
+    dispatcher = await stage.dispatcher()
+    innocent = asyncio.ensure_future(stage.ask(stage.generation("innocent", tokens=25)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+
+    async def defect(*_: object, **__: object) -> None:
+        raise KeyError("a defect")
+
+    if attempt == 1:
+        monkeypatch.setattr(dispatcher._calls, "_send", defect)
+    else:
+        monkeypatch.setattr("actors.dispatcher.dispatcher.how_far", defect)
+        give_back_once(dispatcher, stage.model)
+    for _ in range(7 if attempt == 1 else 1):
+        with pytest.raises(Defect, match="KeyError: 'a defect'"):
+            await stage.ask(stage.generation())
+    monkeypatch.undo()
+    assert dispatcher.me.cell.actor is dispatcher
+    text, _ = await innocent
+    assert text == " ".join(["innocent"] * 25)
+    text, _ = await stage.ask(stage.generation("after"))
+    assert text == "after"
+
+
+async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(stage: Stage) -> None:
+    await stage.node()
+    dispatcher = await stage.dispatcher()
+    await stage.ask(stage.generation())
+    give_back_once(dispatcher, stage.model)
+    bus, told = stage.bus, asyncio.get_running_loop().create_future()
+    generation = stage.generation("again").model_copy(update={"id": f"later-{stage.asker.name}.1"})
+
+    def hear(message: Message) -> None:
+        if b'"finish_reason"' in message.data:
+            told.set_result(Ended.model_validate_json(message.data))
+
+    await bus.subscribe(f"resume.{generation.id}", lambda asked: bus.post(asked.reply, b'{"open": "maybe"}'))
+    await bus.subscribe(f"stream.{generation.id}", hear)
+    subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
+    await enqueue(bus, subject, generation.model_dump_json().encode(), {ID_HEADER: generation.id})
+    assert (await asyncio.wait_for(told, 10)).finish_reason == "stop"
+    assert dispatcher.me.cell.actor is dispatcher
+    await stage.settled(dispatcher)
 
 
 async def test_a_generation_waits_no_longer_than_its_deadline(stage: Stage) -> None:

@@ -52,7 +52,25 @@ class Wait(BaseModel):
 
 
 class Crash(BaseModel):
-    pass
+    """Fail on this message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Fail on this message with `error`."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLate:
+    """Stream a value, then fail."""
+
+    error: BaseException
+
+
+class Die(BaseModel):
+    """Have a loop of one's own fail."""
 
 
 class Tell(BaseModel):
@@ -91,6 +109,19 @@ class Greeter(Actor):
 
     async def on_crash(self, message: Crash) -> None:
         raise RuntimeError("told to crash")
+
+    async def on_raise(self, message: Raise) -> None:
+        raise message.error
+
+    async def on_raise_late(self, message: RaiseLate) -> AsyncIterator[str]:
+        yield "something"
+        raise message.error
+
+    async def on_die(self, message: Die) -> None:
+        async def loop() -> None:
+            raise RuntimeError("told to die")
+
+        self.live(loop())
 
     async def on_tell(self, message: Tell) -> None:
         if message.times:

@@ -5,12 +5,15 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
+from actors.runtime.envelope import Envelope
 from actors.runtime.supervision import RestartPolicy, Restarts
-from actors.runtime.system import ActorSystem
-from orchestration.errors import Defect, Unavailable
+from actors.runtime.system import ActorRef, ActorSystem
+from actors.runtime.work import AnswerSink
+from orchestration.errors import Cancelled, Defect, Unavailable
 from tests.fixtures.eventually import eventually
-from tests.runtime.greeter import Crash, Gate, Greet, Greeted, Greeter, Wait
+from tests.runtime.greeter import Die, Gate, Greet, Greeted, Greeter, Raise, RaiseLate, Wait
 
 
 class Nervous(Greeter):
@@ -37,7 +40,84 @@ class Stubborn(Greeter):
             raise failure
 
 
-async def test_a_crash_is_told_to_the_caller_and_a_fresh_instance_takes_over() -> None:
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+FAILURES = {
+    "KeyError: ('a', 1)": KeyError(("a", 1)),
+    "Unspeakable": Unspeakable(),
+    "RecursionError: deep": RecursionError("deep"),
+    "SystemExit: 3": SystemExit(3),
+    "CancelledError": asyncio.CancelledError(),
+    "SystemExit: 1": BaseExceptionGroup(
+        "outer", [SystemExit(1), ExceptionGroup("in", [ValueError("inner")])]
+    ),
+    "ValueError: half ?": ValueError("half \ud83d"),
+    "ValueError: xxxx": ValueError("x" * 1_000_000),
+    "TimeoutError": TimeoutError(),
+}
+
+
+async def asked(ref: ActorRef, message: Raise | RaiseLate) -> None:
+    if isinstance(message, Raise):
+        await ref.ask(message)
+    else:
+        assert [value async for value in ref.stream(message)] == ["something"]
+
+
+@pytest.mark.parametrize("said", FAILURES)
+@pytest.mark.parametrize("kind", [Raise, RaiseLate])
+async def test_what_a_handler_raises_is_the_error_of_its_message_alone(
+    kind: type[Raise | RaiseLate], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Nervous] = []
+
+    def make() -> Nervous:
+        made.append(Nervous())
+        return made[-1]
+
+    system = ActorSystem()
+    ref = await system.spawn(Nervous, make)
+    before = REGISTRY.get_sample_value("orchestra_internal_errors_total", {"where": "Nervous"}) or 0
+    for _ in range(10):
+        with pytest.raises(Defect) as caught:
+            await asked(ref, kind(FAILURES[said]))
+        assert said in caught.value.message
+        assert len(caught.value.message) < 10_000
+        caught.value.body().model_dump_json()
+    assert await ref.ask(Greet(name="b")) == Greeted(text="hello b")
+    assert (len(made), system.given_up.is_set()) == (1, False)
+    assert REGISTRY.get_sample_value("orchestra_internal_errors_total", {"where": "Nervous"}) == before + 10
+    assert sum(record.exc_info is not None for record in caplog.records) == 10
+
+
+async def test_a_group_of_errors_of_ours_is_the_first_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    ref = await ActorSystem().spawn(Nervous, Nervous)
+    with pytest.raises(Unavailable, match="one"):
+        await ref.ask(Raise(ExceptionGroup("tasks", [Unavailable("one"), Unavailable("two")])))
+    assert not caplog.records
+
+
+async def test_a_handler_that_fails_as_it_is_told_to_stop_was_told_to_stop() -> None:
+    class Clumsy(Greeter):
+        async def on_wait(self, message: Wait) -> Envelope:
+            try:
+                return await super().on_wait(message)
+            except asyncio.CancelledError:
+                raise KeyError("in the clean-up") from None
+
+    gate, told = Gate(), asyncio.get_running_loop().create_future()
+    ref = await ActorSystem().spawn(Clumsy, lambda: Clumsy(gate))
+    work = ref.deliver(Wait(), AnswerSink(told))
+    await eventually(lambda: gate.now == 1)
+    work.cancel()
+    with pytest.raises(Cancelled):
+        await told
+
+
+async def test_a_crash_of_an_actors_own_loop_has_a_fresh_instance_take_over() -> None:
     made: list[Nervous] = []
 
     def make() -> Nervous:
@@ -45,17 +125,16 @@ async def test_a_crash_is_told_to_the_caller_and_a_fresh_instance_takes_over() -
         return made[-1]
 
     ref = await ActorSystem().spawn(Nervous, make)
-    with pytest.raises(Defect, match="RuntimeError: told to crash"):
-        await ref.ask(Crash())
+    await ref.ask(Die())
+    await eventually(lambda: ref.cell.state == "restarting")
     assert await ref.ask(Greet(name="b")) == Greeted(text="hello b")
     assert [actor.log for actor in made] == [["started", "stopped"], ["started", "b"]]
 
 
 async def test_messages_wait_while_the_actor_restarts() -> None:
     ref = await ActorSystem().spawn(Nervous, Nervous)
-    with pytest.raises(Defect):
-        await ref.ask(Crash())
-    assert ref.cell.state == "restarting"
+    await ref.ask(Die())
+    await eventually(lambda: ref.cell.state == "restarting")
     asked = [asyncio.ensure_future(ref.ask(Greet(name=str(n)))) for n in range(5)]
     await eventually(lambda: ref.cell.waiting == 5)
     assert [answer.text for answer in await asyncio.gather(*asked)] == [f"hello {n}" for n in range(5)]
@@ -66,8 +145,8 @@ async def test_other_handlers_of_a_crashed_instance_finish() -> None:
     ref = await ActorSystem().spawn(Wide, lambda: Wide(gate))
     waiting = asyncio.ensure_future(ref.ask(Wait()))
     await eventually(lambda: gate.now == 1)
-    with pytest.raises(Defect):
-        await ref.ask(Crash())
+    await ref.ask(Die())
+    await eventually(lambda: ref.cell.state == "restarting")
     gate.opened.set()
     await waiting
 
@@ -76,8 +155,8 @@ async def test_too_many_crashes_end_in_giving_up_loudly(caplog: pytest.LogCaptur
     system = ActorSystem()
     ref = await system.spawn(Nervous, Nervous)
     for _ in range(3):
-        with pytest.raises(Defect):
-            await ref.ask(Crash())
+        await ref.ask(Die())
+        await eventually(lambda: ref.cell.state != "running")
     await asyncio.wait_for(system.given_up.wait(), 5)
     with pytest.raises(Unavailable, match="gave up"):
         ref.tell(Greet(name="anyone?"))
@@ -90,13 +169,15 @@ async def test_messages_that_waited_are_answered_when_it_gives_up() -> None:
     class Hopeless(Greeter):
         restart = RestartPolicy(max_restarts=0)
 
-    ref = await system.spawn(Hopeless, Hopeless)
-    crash = asyncio.ensure_future(ref.ask(Crash()))
+    gate = Gate()
+    ref = await system.spawn(Hopeless, lambda: Hopeless(gate))
+    busy = asyncio.ensure_future(ref.ask(Wait()))
     waiting = asyncio.ensure_future(ref.ask(Greet(name="b")))
-    with pytest.raises(Defect):
-        await crash
-    with pytest.raises(Unavailable, match="gave up"):
-        await waiting
+    await eventually(lambda: ref.cell.waiting == 1)
+    ref.cell.crashed(ref.cell.actor, RuntimeError("told to die"))
+    for each in (busy, waiting):
+        with pytest.raises(Unavailable, match="gave up"):
+            await each
     assert await system.drain(1)
 
 
@@ -112,8 +193,8 @@ async def test_the_first_start_that_fails_is_raised_to_whoever_spawns() -> None:
 async def test_a_restart_that_fails_is_tried_again() -> None:
     failures: list[Exception | None] = [None, OSError("not yet"), OSError("not yet")]
     ref = await ActorSystem().spawn(Stubborn, lambda: Stubborn(failures))
-    with pytest.raises(Defect):
-        await ref.ask(Crash())
+    await ref.ask(Die())
+    await eventually(lambda: ref.cell.state == "restarting")
     assert await ref.ask(Greet(name="at last")) == Greeted(text="hello at last")
     assert not failures
 

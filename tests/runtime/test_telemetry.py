@@ -39,7 +39,7 @@ async def test_the_span_of_a_crash_says_so(spans: InMemorySpanExporter) -> None:
         await ref.ask(Crash())
     (span,) = spans.get_finished_spans()
     assert span.attributes is not None
-    assert span.attributes["error.type"] == "crashed"
+    assert span.attributes["error.type"] == "internal"
 
 
 async def test_every_message_is_counted_by_its_outcome() -> None:
@@ -55,7 +55,7 @@ async def test_every_message_is_counted_by_its_outcome() -> None:
         await ref.ask(Greet(name="x"))
     with pytest.raises(Defect):
         await ref.ask(Crash())
-    assert (count("Greet", "ok"), count("Crash", "crashed")) == (3, 1)
+    assert (count("Greet", "ok"), count("Crash", "internal")) == (3, 1)
 
 
 def test_without_an_endpoint_tracing_stays_off() -> None:

@@ -1,0 +1,74 @@
+"""What becomes of an exception that nobody foresaw: the error of the one message or run that met it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from actors.runtime.telemetry import INTERNAL_ERRORS
+from orchestration.errors import Defect, OrchestraError
+
+log = logging.getLogger(__name__)
+
+UNFORESEEN = (Exception, BaseExceptionGroup, SystemExit)
+"""What code may raise by mistake; `sys.exit` in a plug-in would end the event loop with all that is in it."""
+
+
+def internal_error(what: str, error: BaseException, where: str) -> OrchestraError:
+    """The error to report where `what` raised `error`, which goes to the log with its traceback.
+
+    Counted under `where`, of which there must be few. Of a group of exceptions the first counts that is no
+    error of Orchestra's; a group of only those is reported as the first of them, and not logged.
+    """
+    cause = _cause(error)
+    if isinstance(cause, OrchestraError):
+        return cause
+    INTERNAL_ERRORS.labels(where).inc()
+    log.error("%s failed", what, exc_info=error)
+    return Defect(f"{what} failed: {described(cause)}")
+
+
+def described(error: BaseException) -> str:
+    """Its type and its text, or the type alone where it cannot be put into words."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the exception is foreign code too
+        text = ""
+    return f"{name}: {text}" if text else name
+
+
+def told_to_stop() -> bool:
+    """Whether the running task was cancelled. Only for a `CancelledError` in hand: a task group that failed
+    leaves the count raised before Python 3.13."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@contextmanager
+def guarded(what: str, where: str) -> Iterator[None]:
+    """Raise what the block raises unforeseen as `internal_error`. A cancellation of the task stays one, and a
+    `CancelledError` that nobody asked for is a failure like others."""
+    try:
+        yield
+    except OrchestraError:
+        raise
+    except (asyncio.CancelledError, *UNFORESEEN) as error:
+        if isinstance(error, asyncio.CancelledError) and told_to_stop():
+            raise
+        raise internal_error(what, error, where) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    leaves = list(_leaves(error))
+    return next((leaf for leaf in leaves if not isinstance(leaf, OrchestraError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
