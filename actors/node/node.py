@@ -217,14 +217,18 @@ class Node(Actor):
             if error.retryable:
                 writer.flush_now()
                 raise
+            if error.param == "guide" and generation.guide is not None and generation.guide.field:
+                error.param = generation.guide.field
+                error.message = f"{error.param}: {error.message}"
             return await writer.end(self._ended("error", error=error, model=generation.model))
         except Exception as error:  # a backend is foreign code: its defect ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
         ended = self._ended(finish.reason, usage=finish.usage, model=generation.model)
-        if finish.calls or finish.refusal:
-            ended = ended.model_copy(update={"calls": finish.calls, "refusal": finish.refusal})
+        if finish.calls or finish.refusal or finish.notes:
+            more = {"calls": finish.calls, "refusal": finish.refusal, "notes": finish.notes}
+            ended = ended.model_copy(update=more)
         return await writer.end(ended)
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:

@@ -45,6 +45,8 @@ class Finish:
     usage: Usage
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
+    notes: tuple[str, ...] = ()
+    """What the caller should know of the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -140,34 +141,79 @@ class EngineBackend(Backend):
             if generation.model in self._offered:
                 raise BackendFailed(f"model {generation.model!r} is not loaded")
             raise UnknownModel.of(generation.model, list(self._offered))
-        sink = Sink(loop=asyncio.get_running_loop())
         with model.engine.place():
-            try:
-                if isinstance(model, ChatModel):
-                    job = await self._chat_job(model, generation, sink)
-                    if isinstance(job, Finish):
-                        yield job
-                        return
-                    model.engine.submit(job)
-                else:
-                    model.engine.submit(await self._embedding_job(model, generation, sink))
-                received = _received(sink)
-                async for item in received if generation.offer is None else as_call(received):
+            if isinstance(model, EmbeddingModel):
+                outputs = self._embedded(model, generation)
+            else:
+                outputs = self._answered(model, guided(generation))
+            async with aclosing(outputs):
+                async for item in outputs if generation.offer is None else as_call(outputs):
                     yield item
-            finally:
-                sink.cancelled = True
-                model.engine.wake()
+
+    async def _embedded(self, model: EmbeddingModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        async with self._sink(model) as sink:
+            model.engine.submit(await self._embedding_job(model, generation, sink))
+            async for item in _received(sink):
+                yield item
+
+    async def _answered(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        """The text of a generation; checked at its end where the grammar holds only a part of the schema."""
+        relaxed = await self._relaxed(model, generation)
+        if not relaxed:
+            async for item in self._written(model, generation):
+                yield item
+            return
+        # Here: it takes a while to import, and few schemas need it.
+        from actors.node.engine.conformance import SchemaCheck, conforming, correction
+
+        assert generation.guide is not None
+        assert generation.guide.json_schema is not None
+        again = partial(correction, generation, partial(self._written, model))
+        written = self._written(model, generation.model_copy(update={"prefix": "", "prefix_tokens": 0}))
+        check = SchemaCheck(generation.guide.json_schema)
+        async for item in conforming(written, check, relaxed, again):
+            yield item
+
+    async def _relaxed(self, model: ChatModel, generation: Generation) -> tuple[str, ...]:
+        """What the grammar of a generation does not hold of its schema."""
+        guide = generation.guide
+        if guide is None or guide.json_schema is None:
+            return ()
+        try:
+            return (await self._aside(partial(model.guides.compile, guide))).relaxed
+        except InvalidGuide as error:
+            raise (error if generation.offer is None else about_tools(error)) from error
+
+    async def _written(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        """What the engine writes."""
+        async with self._sink(model) as sink:
+            job = await self._chat_job(model, generation, sink)
+            if isinstance(job, Finish):
+                yield job
+                return
+            model.engine.submit(job)
+            async for item in _received(sink):
+                yield item
+
+    @asynccontextmanager
+    async def _sink(self, model: ChatModel | EmbeddingModel) -> AsyncIterator[Sink]:
+        """Where a generation's items arrive; whoever leaves has the engine drop it."""
+        sink = Sink(loop=asyncio.get_running_loop())
+        try:
+            yield sink
+        finally:
+            sink.cancelled = True
+            model.engine.wake()
 
     async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
         if generation.kind == "embedding":
             raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
-        ready = guided(generation)
-        if ready.guide is None and _chars(ready) <= _INLINE_CHARS:
-            return self._prepared(model, ready, sink)
+        if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
+            return self._prepared(model, generation, sink)
         try:
-            return await self._aside(lambda: self._prepared(model, ready, sink))
+            return await self._aside(lambda: self._prepared(model, generation, sink))
         except InvalidGuide as error:
-            raise (error if ready.offer is None else about_tools(error)) from error
+            raise (error if generation.offer is None else about_tools(error)) from error
 
     def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
         """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from actors.node.backends.base import Finish, Output, Piece
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
+from orchestration.json_schema import check_references, moved
 from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
 
-_SHARED = frozenset(("$defs", "definitions"))
 _CLOSED = {"additionalProperties": False}
 
 
@@ -37,7 +37,7 @@ def guided(generation: Generation) -> Generation:
     return generation.model_copy(
         update={
             "messages": _told(generation.messages, offer),
-            "guide": Guide(json_schema=schema),
+            "guide": Guide(json_schema=schema, field="tools"),
             "prefix": "",  # a call that another node began comes anew: nobody has read any of it
             "prefix_tokens": 0,
         }
@@ -60,7 +60,7 @@ async def as_call(outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
         elif isinstance(output, Finish):
             call = call_in("".join(text), whole=output.reason == "stop")
             reason = "tool_calls" if output.reason == "stop" else output.reason
-            yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else ())
+            yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else (), notes=output.notes)
         else:
             yield output
 
@@ -92,20 +92,22 @@ def spoken(message: ChatMessage) -> ChatMessage:
 
 
 def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """Of a call of any of them. What parameters refer to by `#/$defs/…` moves to the root with them."""
+    """Of a call of any of them. Parameters move below `$defs`, where they refer to themselves."""
     forms: list[dict[str, Any]] = []
-    shared: dict[str, dict[str, Any]] = {}
-    for tool in tools:
-        parameters = dict(tool.parameters)
-        for name in _SHARED & parameters.keys():
-            defined = parameters.pop(name)
-            before = shared.setdefault(name, {})
-            if any(before.get(key, value) != value for key, value in defined.items()):
-                raise InvalidRequest(f"two functions have different {name} of one name", param="tools")
-            before |= defined
-        properties = {"name": {"const": tool.name}, "arguments": parameters}
+    parameters: dict[str, dict[str, Any]] = {}
+    for number, tool in enumerate(tools):
+        place = f"#/$defs/{number}"
+        try:
+            check_references(tool.parameters)
+            parameters[str(number)] = moved(tool.parameters, place)
+        except InvalidGuide as error:
+            raise InvalidRequest(
+                f"tools[{number}].function.parameters ({tool.name}): {error.message}",
+                param=f"tools[{number}].function.parameters",
+            ) from error
+        properties = {"name": {"const": tool.name}, "arguments": {"$ref": place}}
         forms.append({"type": "object", "properties": properties, "required": [*properties], **_CLOSED})
-    return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | shared
+    return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"$defs": parameters}
 
 
 def _told(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:

@@ -13,10 +13,20 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 from numpy.typing import NDArray
 
 from orchestration.errors import InvalidGuide
+from orchestration.json_schema import check_references, without_free_names, without_patterns
 from orchestration.messages import Guide
 
-_JSON_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""One way to lay JSON out: a small model that may choose whitespace can go on with it for ever."""
+_JSON_STYLE: Any = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "coerce_one_of": True,
+    "lenient": True,
+}
+"""One way to lay JSON out: a small model that may choose whitespace can go on with it for ever. What the
+grammar cannot hold of a schema is left out of it and told, and checked afterwards (`conformance.py`)."""
+_MAX_REASON = 300
+"""Characters of llguidance's words in an error."""
 
 _PARTS = ("json_schema", "regex", "choice", "grammar")
 
@@ -27,10 +37,12 @@ _KEPT = 64
 class RowGuide:
     """Where one generation stands in its guide."""
 
-    __slots__ = ("_bits", "_matcher")
+    __slots__ = ("_bits", "_matcher", "relaxed")
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: int, relaxed: tuple[str, ...] = ()) -> None:
+        """`relaxed` names what the grammar does not hold of the schema."""
         self._matcher = matcher
+        self.relaxed = relaxed
         self._bits = np.zeros((vocabulary + 31) // 32, np.int32)
 
     def mask(self, logits: NDArray[np.float32]) -> None:
@@ -58,7 +70,7 @@ class RowGuide:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InvalidGuide(f"the guide failed: {self._matcher.get_error()}", param="guide")
+            raise InvalidGuide(f"the guide failed: {_reason(self._matcher.get_error())}", param="guide")
 
 
 class GuideCompiler:
@@ -68,24 +80,41 @@ class GuideCompiler:
         self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=vocabulary, eos_token=list(end_tokens))
         self._vocabulary = vocabulary
         self._lock = Lock()
-        self._matchers: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._matchers: OrderedDict[str, tuple[LLMatcher, tuple[str, ...]]] = OrderedDict()
 
     def compile(self, guide: Guide) -> RowGuide:
-        """A fresh guide; raises InvalidGuide with llguidance's own words."""
-        grammar = _grammar(guide)
+        """A fresh guide; raises InvalidGuide saying what is wrong with it."""
+        key = guide.model_dump_json(include=set(_PARTS))
         with self._lock:
-            matcher = self._matchers.get(grammar)
-            if matcher is not None:
-                self._matchers.move_to_end(grammar)
-        if matcher is None:
-            matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
-            if matcher.is_error():
-                raise InvalidGuide(f"the guide cannot be used: {matcher.get_error()}", param="guide")
+            made = self._matchers.get(key)
+            if made is not None:
+                self._matchers.move_to_end(key)
+        if made is None:
+            made = self._compiled(guide)
             with self._lock:
-                self._matchers[grammar] = matcher
+                self._matchers[key] = made
                 if len(self._matchers) > _KEPT:
                     self._matchers.popitem(last=False)
-        return RowGuide(matcher.deep_copy(), self._vocabulary)
+        matcher, relaxed = made
+        return RowGuide(matcher.deep_copy(), self._vocabulary, relaxed)
+
+    def _compiled(self, guide: Guide) -> tuple[LLMatcher, tuple[str, ...]]:
+        """The matcher, and what it does not hold."""
+        if guide.json_schema is None:
+            return self._matcher(_grammar(guide)), ()
+        check_references(guide.json_schema)
+        schema, patterns = without_patterns(without_free_names(guide.json_schema), _usable)
+        grammar = _grammar(guide.model_copy(update={"json_schema": schema}))
+        matcher = self._matcher(grammar)
+        warnings = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)[1]
+        relaxed = [_told(warning) for warning in warnings]
+        return matcher, (*relaxed, *(f"pattern {pattern[:80]}" for pattern in patterns))
+
+    def _matcher(self, grammar: str) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            raise InvalidGuide(f"it cannot be used: {_reason(matcher.get_error())}", param="guide")
+        return matcher
 
 
 def _grammar(guide: Guide) -> str:
@@ -102,4 +131,22 @@ def _grammar(guide: Guide) -> str:
         return LLMatcher.grammar_from_json_schema(json.dumps(guide.json_schema), overrides=_JSON_STYLE)
     except ValueError as error:
         what = "JSON schema" if guide.grammar is None else "grammar"
-        raise InvalidGuide(f"the {what} cannot be used: {error}", param="guide") from error
+        raise InvalidGuide(f"the {what} cannot be used: {_reason(str(error))}", param="guide") from error
+
+
+def _usable(pattern: str) -> bool:
+    """Whether a grammar can hold the regular expression: those that look around it cannot."""
+    return not LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern))
+
+
+def _told(warning: str) -> str:
+    """A warning of llguidance in the words of JSON Schema."""
+    names = warning.partition("Unimplemented keys: ")[2]
+    if names:
+        return ", ".join(json.loads(names))
+    return "oneOf (held as anyOf)" if warning.startswith("oneOf") else warning[:_MAX_REASON]
+
+
+def _reason(words: str) -> str:
+    """The first lines of what llguidance says; a dump of its grammar follows them."""
+    return " ".join(words.partition("<state>")[0].split())[:_MAX_REASON]

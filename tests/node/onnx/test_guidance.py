@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from actors.node.backends.base import Finish, Output, Piece
 from actors.node.backends.onnx import OnnxBackend
+from actors.node.engine.conformance import SchemaCheck, conforming
 from orchestration.errors import InvalidGuide
-from orchestration.messages import Guide
+from orchestration.messages import Guide, Usage
 from tests.node.onnx.asking import ask, chat
 
 
@@ -129,3 +133,92 @@ async def test_a_guide_that_cannot_be_used_is_refused_with_the_reason(
     with pytest.raises(InvalidGuide, match=words):
         await ask(backend, chat("Hi", guide=guide))
     assert backend.stats[0].healthy
+
+
+@pytest.mark.parametrize(
+    ("schema", "relaxed"),
+    [
+        (
+            {
+                "type": "object",
+                "propertyNames": {"type": "string"},
+                "additionalProperties": {"type": "number"},
+            },
+            "",
+        ),
+        ({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 3, "maxItems": 3}, ""),
+        (
+            {
+                "type": "array",
+                "items": {"enum": ["a", "b"]},
+                "minItems": 2,
+                "maxItems": 4,
+                "uniqueItems": True,
+            },
+            "uniqueItems",
+        ),
+        (
+            {
+                "oneOf": [
+                    {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]},
+                    {"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"]},
+                ]
+            },
+            "oneOf",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"m": {"type": "string", "pattern": "^(?!x)[a-z]{1,5}$"}},
+                "required": ["m"],
+            },
+            "pattern",
+        ),
+    ],
+)
+async def test_what_a_grammar_cannot_hold_is_checked_afterwards_and_told(
+    backend: OnnxBackend, schema: dict[str, Any], relaxed: str
+) -> None:
+    answer = await ask(backend, chat("Some JSON, please.", guide=Guide(json_schema=schema), max_tokens=60))
+    told = [note for note in answer.finish.notes if "checked afterwards" in note]
+    assert len(told) == bool(relaxed)
+    assert all(relaxed in note for note in told)
+    if answer.finish.reason == "stop" and not any("does not conform" in note for note in answer.finish.notes):
+        assert Draft202012Validator(schema).is_valid(json.loads(answer.text))
+
+
+def test_what_is_wrong_is_told_and_duplicates_go() -> None:
+    check = SchemaCheck(
+        {
+            "type": "object",
+            "properties": {"tags": {"type": "array", "uniqueItems": True}, "to": {"pattern": "^(?!x)"}},
+            "not": {"required": ["bad"]},
+        }
+    )
+    assert check.corrected('{"tags": [1, 1, {"a": 1}, {"a": 1}, 2]}') == ('{"tags": [1, {"a": 1}, 2]}', "")
+    assert check.corrected('{"to": "xy"}')[1].startswith("$.to: ")
+    assert check.corrected('{"bad": 1}')[1]
+    assert check.corrected('{"bad"')[1].startswith("it is no JSON")
+    slow = SchemaCheck({"pattern": "^(?=(a+)+$)b"})
+    assert slow.corrected(json.dumps("a" * 64))[0]
+
+
+async def test_an_answer_that_is_wrong_is_asked_for_once_more() -> None:
+    async def written(text: str) -> AsyncGenerator[Output, None]:
+        yield Piece(text=text, tokens=1)
+        yield Finish(reason="stop", usage=Usage(completion_tokens=1))
+
+    asked: list[str] = []
+
+    def again(answer: str, wrong: str) -> AsyncGenerator[Output, None]:
+        asked.append(f"{answer} {wrong}")
+        return written('{"a": 2}')
+
+    check = SchemaCheck({"properties": {"a": {"not": {"const": 1}}}})
+    outputs = [item async for item in conforming(written('{"a": 1}'), check, ("not",), again)]
+    assert "".join(item.text for item in outputs if isinstance(item, Piece)) == '{"a": 2}'
+    assert len(asked) == 1
+    finish = outputs[-1]
+    assert isinstance(finish, Finish)
+    assert finish.usage.completion_tokens == 2
+    assert not any("does not conform" in note for note in finish.notes)

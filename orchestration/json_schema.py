@@ -1,0 +1,203 @@
+"""JSON schemas that callers send: moved into another schema, and checked for references without an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from orchestration.errors import InvalidGuide
+
+MAX_DEPTH = 64
+"""Levels of a schema. Deeper ones are refused before anything walks them."""
+
+Schema = dict[str, Any]
+
+_ONE = frozenset(
+    (
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    )
+)
+_LIST = frozenset(("allOf", "anyOf", "items", "oneOf", "prefixItems"))
+_MAP = frozenset(
+    ("$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties")
+)
+_IDENTITY = ("$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$schema", "$vocabulary")
+
+
+def moved(schema: Schema, place: str) -> Schema:
+    """The schema with its references rewritten for its new place, a JSON pointer such as `#/$defs/tool`.
+
+    `$ref: "#"` and pointers are put below the place; `$id`, `$anchor` and their like, which mean something
+    at the root alone, are resolved and removed. Raises `InvalidGuide` for a reference to elsewhere.
+    """
+    targets = _named_targets(schema)
+
+    def rewritten(each: Schema) -> Schema:
+        made = {key: value for key, value in each.items() if key not in _IDENTITY or isinstance(value, dict)}
+        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(each.get(key), str):
+                made.pop(key)
+                made["$ref"] = place + _pointer(each[key], targets)
+        return made
+
+    made: Schema = _mapped(schema, rewritten)
+    return made
+
+
+def check_references(schema: Schema) -> None:
+    """Raise `InvalidGuide` where a reference leads to nothing, or by references alone back to itself."""
+    for each in subschemas(schema):
+        seen: list[str] = []
+        at: Any = each
+        while isinstance(at, dict) and isinstance(at.get("$ref"), str) and at["$ref"].startswith("#"):
+            ref = at["$ref"]
+            if ref in seen:
+                raise InvalidGuide(f"the reference {ref[:200]!r} leads back to itself", param="guide")
+            seen.append(ref)
+            if ref != "#" and not ref.startswith("#/"):
+                break  # an anchor
+            at = _resolved(schema, ref)
+
+
+def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Schema, list[str]]:
+    """The schema less the regular expressions that are not `usable`, and these."""
+    removed: list[str] = []
+
+    def kept(each: Schema) -> Schema:
+        pattern = each.get("pattern")
+        if isinstance(pattern, str) and not usable(pattern):
+            removed.append(pattern)
+            each = {key: value for key, value in each.items() if key != "pattern"}
+        patterned = each.get("patternProperties")
+        if isinstance(patterned, dict) and (bad := [name for name in patterned if not usable(name)]):
+            removed.extend(bad)
+            rest = {name: value for name, value in patterned.items() if name not in bad}
+            each = {key: value for key, value in each.items() if key != "patternProperties"}
+            if rest:
+                each["patternProperties"] = rest
+        return each
+
+    return _mapped(schema, kept), removed
+
+
+def without_free_names(schema: Schema) -> Schema:
+    """The schema less every `propertyNames` that any name meets, as tools write it for records."""
+
+    def kept(each: Schema) -> Schema:
+        if each.get("propertyNames") in (True, {}, {"type": "string"}):
+            return {key: value for key, value in each.items() if key != "propertyNames"}
+        return each
+
+    made: Schema = _mapped(schema, kept)
+    return made
+
+
+def subschemas(schema: Schema) -> Iterator[Schema]:
+    """The schema and all schemas within it. Raises `InvalidGuide` below `MAX_DEPTH` levels."""
+    waiting: list[tuple[Any, int]] = [(schema, 0)]
+    while waiting:
+        each, depth = waiting.pop()
+        if not isinstance(each, dict):
+            continue
+        if depth > MAX_DEPTH:
+            raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
+        yield each
+        waiting.extend((inner, depth + 1) for inner in _inner(each))
+
+
+def _inner(schema: Schema) -> Iterator[Any]:
+    for key, value in schema.items():
+        if key in _MAP and isinstance(value, dict):
+            yield from value.values()
+        elif key in _LIST and isinstance(value, list):
+            yield from value
+        elif key in _ONE:
+            yield value
+
+
+def _mapped(schema: Any, change: Callable[[Schema], Schema], depth: int = 0) -> Any:
+    """The schema with `change` made to it and to each schema within it."""
+    if not isinstance(schema, dict):
+        return schema
+    if depth > MAX_DEPTH:
+        raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
+    made: Schema = {}
+    for key, value in change(schema).items():
+        if key in _MAP and isinstance(value, dict):
+            made[key] = {name: _mapped(inner, change, depth + 1) for name, inner in value.items()}
+        elif key in _LIST and isinstance(value, list):
+            made[key] = [_mapped(inner, change, depth + 1) for inner in value]
+        elif key in _ONE:
+            made[key] = _mapped(value, change, depth + 1)
+        else:
+            made[key] = value
+    return made
+
+
+def _named_targets(schema: Schema) -> dict[str, str]:
+    """The pointers (below the root, "" for itself) of what `$id` and anchors name."""
+    found = {"": ""}
+    waiting: list[tuple[Any, str]] = [(schema, "")]
+    while waiting:
+        each, at = waiting.pop()
+        if not isinstance(each, dict):
+            continue
+        for key in ("$anchor", "$dynamicAnchor"):
+            if isinstance(each.get(key), str):
+                found.setdefault("#" + each[key], at)
+        for key in ("$id", "id"):
+            if isinstance(each.get(key), str):
+                found.setdefault(each[key].removesuffix("#"), at)
+        for key, value in each.items():
+            if (key in _MAP and isinstance(value, dict)) or (key in _LIST and isinstance(value, list)):
+                pairs = value.items() if isinstance(value, dict) else enumerate(value)
+                waiting.extend(
+                    (inner, f"{at}/{_escaped(key)}/{_escaped(str(name))}") for name, inner in pairs
+                )
+            elif key in _ONE:
+                waiting.append((value, f"{at}/{_escaped(key)}"))
+        if at.count("/") > 2 * MAX_DEPTH:
+            raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
+    return found
+
+
+def _pointer(reference: str, targets: dict[str, str]) -> str:
+    """Where a reference leads within its schema: "" for the root, else a pointer that begins with `/`."""
+    if reference in targets:
+        return targets[reference]
+    base, _, fragment = reference.partition("#")
+    if base in targets:
+        if not fragment or fragment.startswith("/"):
+            return targets[base] + fragment
+        if "#" + fragment in targets:
+            return targets["#" + fragment]
+    raise InvalidGuide(f"the reference {reference[:200]!r} leads out of the schema", param="guide")
+
+
+def _resolved(schema: Schema, reference: str) -> Any:
+    at: Any = schema
+    for part in reference[2:].split("/") if len(reference) > 1 else ():
+        name = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(at, dict) and name in at:
+            at = at[name]
+        elif isinstance(at, list) and name.isdecimal() and int(name) < len(at):
+            at = at[int(name)]
+        else:
+            raise InvalidGuide(f"the reference {reference[:200]!r} leads to nothing", param="guide")
+    return at
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
