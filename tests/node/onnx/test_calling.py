@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -73,26 +74,11 @@ async def test_parameters_refer_to_themselves_and_not_to_the_call(backend: OnnxB
         "$defs": {"kind": {"enum": ["leaf", "branch"]}, "number": {"$anchor": "named", "const": 7}},
     }
     other = Tool(name="g", parameters={**UNIT, "$defs": {"kind": {"const": 1}, "unit": {"const": "day"}}})
-    offer = offering(Tool(name="f", parameters=parameters), other, choice="required")
-    sampling = offer.sampling.model_copy(update={"max_tokens": 400})
-    answer = await ask(backend, offer.model_copy(update={"sampling": sampling}))
-    (call,) = answer.finish.calls
-    if answer.finish.reason == "tool_calls":
-        check_call(call.name, json.loads(call.arguments))
-    # Greedy text may nest until it is cut: what there is of it has the form in any case.
-    assert call.name in ("f", "g")
-    assert '"name": "f"' not in call.arguments
-
-
-def check_call(name: str, arguments: dict[str, Any]) -> None:
-    if name == "g":
-        assert arguments == {"unit": "day"}
-        return
-    while arguments is not None:
-        assert list(arguments) == ["v", "w", "next", "kind", "other"]
-        assert arguments["kind"] in ("leaf", "branch")
-        assert arguments["other"] == 7
-        arguments = arguments["next"]
+    tree = Tool(name="f", parameters=parameters)
+    (call,) = (await ask(backend, offering(tree, other, choice="named", name="f"))).finish.calls
+    # Greedy text may nest until it is cut; what there is of it shows what it is made of.
+    assert re.match(r'\{"v": (true|false), "w": (true|false), "next": (null|\{"v")', call.arguments)
+    assert '"arguments"' not in call.arguments
 
 
 async def test_a_call_that_another_node_began_is_written_anew(backend: OnnxBackend) -> None:
