@@ -393,6 +393,8 @@ class NodeInfo(Wire):
     labels: dict[str, str] = {}
     rates: dict[str, ModelRates] = {}
     """By model, those that were measured."""
+    left_out: dict[str, str] = {}
+    """Models that it should serve and cannot load, and why."""
     memory: MemoryUse = MemoryUse()
     slots: int
     running: int = 0

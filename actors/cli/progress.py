@@ -25,20 +25,28 @@ from rich.text import Text
 from actors.agents.embedder import Embedder
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
+from actors.models.errors import CorruptModel
 from actors.models.pull import ensure, ready
+from actors.models.source import is_source
 from actors.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 def pulled(source: str, models_folder: Path) -> Path:
-    """The folder of the model, pulled and imported first where it is not there yet; a line says so."""
+    """The folder of the model, pulled and imported first where it is not there yet; a line says so. One that
+    was imported and is damaged since is given as it is."""
     entry = catalogue().get(source)
     if entry is not None and ready(source, models_folder) is None:
         size = f"{entry.download_bytes / 1e6:.0f} MB"
         click.echo(f"fetching {source} once: {size}, {entry.license}, into {models_folder}", err=True)
     with StageBars() as bars:
-        return ensure(source, models_folder, bars)
+        try:
+            return ensure(source, models_folder, bars)
+        except CorruptModel:
+            if is_source(source) or not (models_folder / source).is_dir():
+                raise
+            return models_folder / source  # who serves it says what is wrong, and serves the rest
 
 
 def agents_embedder(settings: Settings) -> Embedder | None:

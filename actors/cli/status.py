@@ -101,6 +101,8 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         )
     console.print(table if nodes else "no nodes; start one: orchestra node --backend onnx")
     for node in nodes:
+        for model, why in node.left_out.items():
+            console.print(f"{node.id}: model {model} is left out: {why}", markup=False)
         if node.memory.limit_bytes and not all(card.loaded for card in node.models):
             console.print(_memory(node))
     if forecast is not None:

@@ -95,6 +95,13 @@ class ChatTemplate:
         repeats = self._takes((question, question)) and self._takes((question, answer, answer, question))
         return ChatRoles(system=system, repeats=repeats or not self._takes((question, answer, question)))
 
+    def check(self) -> None:
+        """Raises `UnsupportedModel` where the template cannot render so much as one question."""
+        try:
+            self.render([ChatMessage(role="user", content="question")])
+        except InvalidRequest as error:
+            raise UnsupportedModel(error.message) from error
+
     def _takes(self, messages: Sequence[ChatMessage], text: str = "") -> bool:
         """Whether it renders them, `text` and all."""
         try:

@@ -131,7 +131,7 @@ class Downloads:
             done += size
             self._on_progress(Progress(stage=f"checking {path.name}", done=done, total=total, unit="bytes"))
 
-        return sha256(path, add)
+        return sha256(path, progress=add)
 
     def _watch(self, what: str, total: int) -> Callable[[int], None]:
         stage = f"downloading {what}"

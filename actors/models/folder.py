@@ -37,14 +37,15 @@ def checked_name(name: str) -> str:
     return name
 
 
-def sha256(file: Path, progress: Callable[[int], None] | None = None) -> str:
-    """The SHA-256 of a file in hexadecimal; `progress` is told the bytes of each piece read."""
+def sha256(*files: Path, progress: Callable[[int], None] | None = None) -> str:
+    """The SHA-256 of files, one after another, in hexadecimal; `progress` is told the bytes of each piece."""
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(_PIECE_BYTES):
-            digest.update(piece)
-            if progress:
-                progress(len(piece))
+    for file in files:
+        with file.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                digest.update(piece)
+                if progress:
+                    progress(len(piece))
     return digest.hexdigest()
 
 

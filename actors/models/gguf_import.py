@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from actors.models.chat_template import ChatTemplate
 from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.folder import LICENSE, Report, checked_name, locked, replacing, sha256, write_manifest
-from actors.models.gguf_file import GgufFile
+from actors.models.gguf_parts import GgufModel
 from actors.models.gguf_tokenizer import GgufTokenizer
 from actors.models.graph import GraphWriter
 from actors.models.llama import LlamaConfig, LlamaGraph
 from actors.models.manifest import ModelManifest
-from actors.models.tokenizer import TOKENIZER
+from actors.models.tokenizer import TOKENIZER, Tokenizer
 
 
 def import_gguf(
@@ -24,7 +25,8 @@ def import_gguf(
     source: str = "",
     source_sha256: str = "",
 ) -> ModelManifest:
-    """Import `file` as the model `name` into `folder`, which is replaced in one step at the end.
+    """Import `file`, or all parts where it is one of them, as the model `name` into `folder`, which is
+    replaced in one step at the end.
 
     `source_sha256` saves reading the file once more when it is known already. Blocks for seconds and uses
     the memory of the largest tensor three times over. Raises `UnsupportedModel` (another architecture,
@@ -60,20 +62,23 @@ def import_gguf_locked(
 
     The licence is what the file's metadata says unless `license_name` is given.
     """
-    with GgufFile(file) as gguf, replacing(folder) as staging:
+    with GgufModel(file) as gguf, replacing(folder) as staging:
         architecture = gguf.metadata.get("general.architecture")
         if architecture != "llama":
-            raise UnsupportedModel(
-                f"{file.name} has the architecture {architecture!r}; this importer runs 'llama'"
+            said = (
+                "names no architecture" if architecture is None else f"has the architecture {architecture!r}"
             )
+            raise UnsupportedModel(f"{gguf.path.name} {said}; this importer runs 'llama'")
         tokenizer = GgufTokenizer.of(gguf.metadata)
+        fields = _tokenizer_fields(tokenizer, gguf.metadata.get("tokenizer.chat_template"))
+        (staging / TOKENIZER).write_text(tokenizer.json, encoding="utf-8")
+        _check(staging, tokenizer, fields)
         config = LlamaConfig.of(gguf)
         with GraphWriter(staging) as writer:
             graph = LlamaGraph(gguf, config, writer, lambda done: report("converting weights", done))
             graph.write()
             writer.save("orchestra")
         report("writing tokenizer and manifest", 0.0)
-        (staging / TOKENIZER).write_text(tokenizer.json, encoding="utf-8")
         license_name = license_name or str(gguf.metadata.get("general.license", ""))
         (staging / LICENSE).write_text(license_text or f"{license_name or 'unknown'}\n", encoding="utf-8")
         manifest = ModelManifest(
@@ -91,12 +96,25 @@ def import_gguf_locked(
             weights=graph.weights,
             license=license_name,
             source=source,
-            source_sha256=source_sha256 or sha256(file),
-            **_tokenizer_fields(tokenizer, gguf.metadata.get("tokenizer.chat_template")),
+            source_sha256=source_sha256 or sha256(*gguf.paths),
+            **fields,
         )
         complete = write_manifest(staging, manifest)
         report("writing tokenizer and manifest", 1.0)
     return complete
+
+
+def _check(folder: Path, tokenizer: GgufTokenizer, fields: dict[str, Any]) -> None:
+    """What a node would find out when it loads the model. Raises `CorruptModel` and `UnsupportedModel`."""
+    loaded = Tokenizer.load(folder)
+    if loaded.vocabulary != len(tokenizer.tokens):
+        raise CorruptModel(
+            f"the tokenizer has {len(tokenizer.tokens)} tokens, and {loaded.vocabulary} when it is loaded"
+        )
+    if fields["chat_template"] is not None:
+        ChatTemplate(
+            fields["chat_template"], fields["bos_token"], fields["eos_token"], loaded.control_tokens
+        ).check()
 
 
 def _tokenizer_fields(tokenizer: GgufTokenizer, template: object) -> dict[str, Any]:

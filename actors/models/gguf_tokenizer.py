@@ -73,7 +73,11 @@ class GgufTokenizer:
         tokens = metadata.get("tokenizer.ggml.tokens")
         if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
             raise CorruptModel("the file holds no tokenizer (tokenizer.ggml.tokens)")
+        if len(set(tokens)) < len(tokens):
+            raise CorruptModel(_said_twice(tokens))
         types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
+        if not isinstance(types, list):
+            raise CorruptModel("tokenizer.ggml.token_type is no list")
         if len(types) != len(tokens):
             raise CorruptModel(f"the tokenizer has {len(tokens)} tokens but {len(types)} token types")
         control = _control_ids(tokens, types, str(metadata.get("tokenizer.chat_template", "")))
@@ -104,6 +108,18 @@ def _id(metadata: Mapping[str, Any], name: str, vocabulary: int) -> int | None:
     return value
 
 
+def _said_twice(tokens: list[str]) -> str:
+    seen: dict[str, int] = {}
+    for id_, token in enumerate(tokens):
+        first = seen.setdefault(token, id_)
+        if first != id_:
+            return (
+                f"the vocabulary holds the token {token[:40]!r} twice, as {first} and {id_} "
+                "(tokenizer.ggml.tokens): no tokenizer can tell them apart"
+            )
+    return "the vocabulary holds a token twice"
+
+
 def _control_ids(tokens: list[str], types: list[int], template: str) -> set[int]:
     """Control tokens; a user-defined one too where the chat template uses it, as some converters do."""
     return {
@@ -117,7 +133,7 @@ def _adds_bos(metadata: Mapping[str, Any]) -> bool:
     """llama.cpp's default where a file does not say."""
     if metadata.get("tokenizer.ggml.model") == "llama":
         return True
-    return _PRE_TOKENIZERS.get(metadata.get("tokenizer.ggml.pre", "")) is _LLAMA3
+    return _PRE_TOKENIZERS.get(str(metadata.get("tokenizer.ggml.pre", ""))) is _LLAMA3
 
 
 def _document(
@@ -144,7 +160,7 @@ def _document(
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
-    pre = metadata.get("tokenizer.ggml.pre", "default")
+    pre = str(metadata.get("tokenizer.ggml.pre", "default"))
     if pre not in _PRE_TOKENIZERS:
         known = ", ".join(sorted(_PRE_TOKENIZERS))
         raise UnsupportedModel(f"pre-tokenizer {pre!r} is not supported; these are: {known}")

@@ -11,7 +11,8 @@ from gguf.constants import GGMLQuantizationType
 from onnx import TensorProto
 
 from actors.models.errors import CorruptModel, UnsupportedModel
-from actors.models.gguf_file import GgufFile, GgufTensor
+from actors.models.gguf_file import GgufTensor
+from actors.models.gguf_parts import GgufModel
 from actors.models.graph import MICROSOFT, GraphWriter
 from actors.models.weights import BlockWeights, Bytes, Floats, Matrix, form, matrix, vector
 
@@ -57,7 +58,7 @@ class LlamaConfig:
     rope_scale: float = 1.0
 
     @classmethod
-    def of(cls, file: GgufFile) -> LlamaConfig:
+    def of(cls, file: GgufModel) -> LlamaConfig:
         """Read from the metadata. Raises `UnsupportedModel` and `CorruptModel`, naming the parameter."""
         values = {
             key.removeprefix("llama."): value
@@ -65,7 +66,7 @@ class LlamaConfig:
             if key.startswith("llama.")
         }
         unknown = sorted(values.keys() - _KNOWN)
-        if unknown or values.get("expert_count", 0) > 0:
+        if unknown or values.get("expert_count", 0) != 0:
             raise UnsupportedModel(f"llama parameters not supported: {', '.join(unknown) or 'expert_count'}")
 
         def number(key: str, default: float | None = None) -> float:
@@ -112,7 +113,7 @@ class LlamaGraph:
     """Writes the graph of one file. `write` gives the forms of its weights and the parameter count."""
 
     def __init__(
-        self, file: GgufFile, config: LlamaConfig, writer: GraphWriter, progress: Callable[[float], None]
+        self, file: GgufModel, config: LlamaConfig, writer: GraphWriter, progress: Callable[[float], None]
     ) -> None:
         self.config = config
         self._tensors = dict(file.tensors)

@@ -11,7 +11,7 @@ from actors.models.download import Downloads, OnProgress, Progress, Wanted
 from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
 from actors.models.folder import checked_name, locked, storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
-from actors.models.source import is_source, parse
+from actors.models.source import files_of, is_source, name_of, parse
 from orchestration.errors import UnknownModel
 
 _DOWNLOADS = ".downloads"
@@ -104,8 +104,12 @@ def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None
         source = parse(name_or_source)
         if not source.file_name.endswith(".gguf"):
             raise UnsupportedModel(f"{source} is not a .gguf file, the only kind that can be imported")
-        name = checked_name(name or source.file_name.removesuffix(".gguf"))
-        return _Plan(name=name, format="gguf", files={"weights": Wanted(source=source, sha256=digest)})
+        name = checked_name(name or name_of(source.file_name))
+        parts = {
+            f"weights {number}": Wanted(source=part, sha256=digest if part == source else "")
+            for number, part in enumerate(files_of(source), 1)
+        }
+        return _Plan(name=name, format="gguf", files={"weights": parts.pop("weights 1")} | parts)
     entry = catalogue().get(name_or_source)
     if entry is None:
         return None
@@ -156,7 +160,7 @@ def _pull_gguf(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgre
         folder,
         lambda stage, done: report(Progress(stage=stage, done=done, total=1)),
         source=str(plan.files["weights"].source),
-        source_sha256=files["weights"].sha256,
+        source_sha256="" if "weights 2" in files else files["weights"].sha256,
         license_text=license_file.path.read_text(encoding="utf-8") if license_file else "",
         license_name=plan.license,
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestration.errors import InvalidRequest
 
 _PYPI = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)#(.+)")
 _HF = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)/([^@]+)(?:@([\w./-]+))?")
+
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+_MAX_PARTS = 1024
 
 FORMS = "pypi:NAME==VERSION#PATH/IN/WHEEL, hf:OWNER/REPO/FILE[@REVISION] or file:/PATH"
 
@@ -66,6 +69,43 @@ class FileSource:
 
 
 Source = PypiSource | HfSource | FileSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part's file name as llama.cpp's split tool gives it: `NAME-00001-of-00003.gguf`."""
+
+    model: str
+    number: int
+    count: int
+
+    @classmethod
+    def of(cls, file_name: str) -> Part | None:
+        """None for the name of a file that is whole."""
+        found = _PART.fullmatch(file_name)
+        part = None if found is None else cls(model=found[1], number=int(found[2]), count=int(found[3]))
+        return part if part is not None and 1 <= part.number <= part.count <= _MAX_PARTS else None
+
+    @property
+    def siblings(self) -> list[str]:
+        """The names of all parts in their order."""
+        return [f"{self.model}-{at:05}-of-{self.count:05}.gguf" for at in range(1, self.count + 1)]
+
+
+def name_of(file_name: str) -> str:
+    """What a model is called whose GGUF file, or a part of it, has that name."""
+    part = Part.of(file_name)
+    return part.model if part else file_name.removesuffix(".gguf")
+
+
+def files_of(source: Source) -> list[Source]:
+    """The sources of all parts of a model of which `source` is one. Parts of this machine are found by who
+    reads the first."""
+    part = Part.of(source.file_name)
+    if part is None or isinstance(source, FileSource):
+        return [source]
+    folder = source.member.removesuffix(source.file_name)
+    return [replace(source, member=folder + name) for name in part.siblings]
 
 
 def is_source(text: str) -> bool:

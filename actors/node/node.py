@@ -88,6 +88,7 @@ class Node(Actor):
             id=self.id,
             backend=self.backend.name,
             models=self.memory.cards,
+            left_out=self.backend.left_out,
             hardware=self.backend.hardware,
             memory=self.memory.told,
             labels=self.settings.labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -64,11 +65,33 @@ def test_what_goes_wrong_is_said_in_one_line(
     assert words in lines[0]
 
 
-def test_an_architecture_that_cannot_be_run_is_refused_by_name(tmp_path: Path) -> None:
-    file = write(tmp_path / "tiny.gguf", Tiny(architecture="gemma3"))
+@pytest.mark.parametrize(
+    ("tiny", "words"),
+    [
+        (Tiny(architecture="gemma3"), "architecture 'gemma3'"),
+        (Tiny(tokens=("ab", "abc", "ab")), "the token 'ab' twice, as 259 and 261"),
+        (Tiny(template="{% for m in messages %}{{ m.content }"), "chat template cannot be compiled"),
+        (Tiny(template="{{ raise_exception('never') }}"), "chat template refuses: never"),
+        (Tiny(tokenizer={"model": "bert"}), "tokenizer model 'bert' is not supported"),
+        (Tiny(tokenizer={"merges": ["q zz"]}), "cannot be read"),
+    ],
+)
+def test_a_file_that_no_node_could_serve_is_refused_at_its_import(
+    tmp_path: Path, tiny: Tiny, words: str
+) -> None:
+    file = write(tmp_path / "tiny.gguf", tiny)
     result = _run("import", file, "--name", "mine", "--data", tmp_path)
     assert result.exit_code == 5
-    assert "architecture 'gemma3'" in result.stderr
+    assert words in result.stderr
+    assert not (tmp_path / "models" / "mine").exists()
+
+
+def test_a_file_that_is_empty_or_cut_off_is_refused_at_its_import(tmp_path: Path) -> None:
+    file = write(tmp_path / "tiny.gguf", Tiny(layers=1))
+    for length, words in ((file.stat().st_size // 2, "truncated"), (0, "only 0 bytes")):
+        os.truncate(file, length)
+        result = _run("import", file, "--name", "mine", "--data", tmp_path)
+        assert (result.exit_code, words in result.stderr) == (5, True)
 
 
 def test_pulling_a_damaged_model_makes_it_anew(tmp_path: Path, smollm2: Path) -> None:

@@ -52,11 +52,16 @@ class Tiny:
     pre: str = "smollm"
     tokenizer: Mapping[str, Any] | None = None
     seed: int = 0
+    tokens: tuple[str, ...] = ("ab", "abc")
+    """The vocabulary's last."""
+    template: str = ""
+    part_tensors: int = 0
+    """Tensors of each part, where the file is split."""
 
 
 def write(path: Path, tiny: Tiny) -> Path:
-    """Write `tiny` to `path`."""
-    writer = GGUFWriter(path, tiny.architecture)
+    """Write `tiny` to `path`, or to parts beside it; gives the first file."""
+    writer = GGUFWriter(path, tiny.architecture, split_max_tensors=tiny.part_tensors)
     writer.add_block_count(tiny.layers)
     writer.add_context_length(tiny.context)
     writer.add_embedding_length(tiny.hidden)
@@ -81,12 +86,12 @@ def write(path: Path, tiny: Tiny) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if path.exists() else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _add_tokenizer(writer: GGUFWriter, tiny: Tiny) -> int:
     """Gives the number of tokens."""
-    tokens = [*SPECIALS, *byte_alphabet(), "ab", "abc"]
+    tokens = [*SPECIALS, *byte_alphabet(), *tiny.tokens]
     types = [3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS))
     chosen = {
         "model": "gpt2",
@@ -105,6 +110,8 @@ def _add_tokenizer(writer: GGUFWriter, tiny: Tiny) -> int:
     else:
         writer.add_tokenizer_pre(tiny.pre)
         writer.add_token_merges(chosen["merges"])
+    if tiny.template:
+        writer.add_chat_template(tiny.template)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     return len(tokens)

@@ -88,6 +88,11 @@ class Backend(ABC):
         return frozenset(card.name for card in self.models)
 
     @property
+    def left_out(self) -> dict[str, str]:
+        """Models that should be offered and cannot be loaded, and why. Valid after `start`."""
+        return {}
+
+    @property
     def memory_bytes(self) -> int:
         """The memory for models unless the node's settings say otherwise; 0 is no limit."""
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
+from actors.models.errors import ModelError
 from actors.node.backends.base import Backend, Finish, Output
 from actors.node.engine.calling import about_tools, as_call, guided
 from actors.node.engine.job import ChatJob, EmbeddingJob, Sink
@@ -35,6 +37,8 @@ from orchestration.errors import (
 )
 from orchestration.messages import Generation, Hardware, ModelCard, Usage
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _INLINE_CHARS = 2000
@@ -53,25 +57,47 @@ class EngineBackend(Backend):
         self._settings = settings
         self._runtime = runtime
         self._offered: dict[str, tuple[Path, ModelCard]] = {}
+        self._left_out: dict[str, str] = {}
         self._served: dict[str, ChatModel | EmbeddingModel] = {}
         """Those in memory."""
         self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-prepare")
         self._closed = False
 
     async def start(self, memory_bytes: int = 0) -> None:
-        """Load the folders; raises what `load_model` raises, or InvalidRequest for two of one name."""
+        """Load the folders. A model that cannot be loaded is left out, unless nothing would be left.
+
+        Raises what `load_model` raises, or InvalidRequest for two of one name.
+        """
         try:
             for folder in self._folders:
-                card = await self._aside(partial(describe_model, folder, self._settings, self._runtime))
-                if card.name in self._offered:
-                    raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
-                self._offered[card.name] = folder, card
+                await self._offer(folder)
             sizes = {name: card.memory_bytes for name, (_, card) in self._offered.items()}
             for name in Residency(memory_bytes, sizes).fitting():
-                await self.load(name)
+                try:
+                    await self.load(name)
+                except (ModelError, BackendFailed) as error:
+                    del self._offered[name]
+                    self._leave_out(name, error)
         except BaseException:
             await self.close()
             raise
+
+    async def _offer(self, folder: Path) -> None:
+        try:
+            card = await self._aside(partial(describe_model, folder, self._settings, self._runtime))
+        except ModelError as error:
+            self._leave_out(folder.name, error)
+            return
+        if card.name in self._offered:
+            raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
+        self._offered[card.name] = folder, card
+
+    def _leave_out(self, name: str, error: OrchestraError) -> None:
+        """Raises `error` where no other model is left to serve."""
+        self._left_out[name] = error.message
+        if len(self._left_out) == len(self._folders):
+            raise error
+        log.error("model %s is left out: %s", name, error.message)
 
     async def load(self, model: str) -> None:
         """Raises what `load_model` raises, and BackendFailed for files that cannot be read."""
@@ -107,6 +133,10 @@ class EngineBackend(Backend):
     @property
     def loaded(self) -> frozenset[str]:
         return frozenset(self._served)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return self._left_out
 
     @property
     def memory_bytes(self) -> int:
