@@ -22,7 +22,7 @@ from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import guarded
 from actors.runtime.streams import StreamWriter
-from actors.runtime.telemetry import span, trace_id, traceparent
+from actors.runtime.telemetry import recorded, span, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
@@ -112,7 +112,7 @@ class Coordinator(Actor):
             node=answer.node,
             model=answer.model,
             steps=tuple(stage.steps),
-            trace_id=trace_id(trace),
+            trace_id=recorded(trace),
             notes=tuple(stage.notes),
             report=stage.report,
         )
@@ -126,7 +126,7 @@ class Coordinator(Actor):
                     pulled.happenings.said(event.text)
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
-                    return event.model_copy(update={"trace_id": trace_id(pulled.envelope.trace)})
+                    return event.model_copy(update={"trace_id": recorded(pulled.envelope.trace)})
         raise Defect(f"the generation of {pulled.run.id} ended without saying so")
 
     def _stage(self, pulled: PulledRun) -> Stage:

@@ -16,7 +16,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
 from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
-from actors.runtime.telemetry import trace_id
+from actors.runtime.telemetry import recorded
 from actors.runtime.work import Work
 from orchestration.errors import Cancelled, OrchestraError, Stopped
 from orchestration.messages import Ended, Priority, Run, SoFar
@@ -100,7 +100,7 @@ class RunSink:
             finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
             steps=tuple(self.pulled.steps),
             error=error.body(),
-            trace_id=trace_id(self.pulled.envelope.trace),
+            trace_id=recorded(self.pulled.envelope.trace),
         )
 
     def _count(self, outcome: str) -> None:

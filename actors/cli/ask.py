@@ -20,8 +20,7 @@ from actors.client import chat as ask_cluster
 from actors.client_settings import ClientSettings, load_client
 from actors.process import connected, run
 from actors.runtime.bus import Bus
-from actors.runtime.envelope import Envelope, new_trace
-from actors.runtime.telemetry import trace_id
+from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest, UnknownModel
 from orchestration.virtual_models import PATTERN_PREFIX
 
@@ -118,8 +117,7 @@ async def _ask(
     settings: ClientSettings, body: dict[str, Any], timeout: float, *, as_json: bool, plain: bool
 ) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-ask") as bus:
-        trace = new_trace()
-        envelope = Envelope.within(timeout, trace=trace)
+        envelope = Envelope.within(timeout)
         if as_json:
             answer = Answer()
             async for _ in _texts(bus, body, envelope, answer):
@@ -127,11 +125,11 @@ async def _ask(
         else:
             answer = await _shown(bus, body, envelope, plain=plain)
     if as_json:
-        click.echo(json.dumps(_report(answer, body["model"], trace), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_report(answer, body["model"]), ensure_ascii=False, indent=2))
     return 0
 
 
-def _report(answer: Answer, model: str, trace: str) -> dict[str, Any]:
+def _report(answer: Answer, model: str) -> dict[str, Any]:
     return {
         "answer": "".join(answer.text),
         "run": answer.run,
@@ -141,8 +139,7 @@ def _report(answer: Answer, model: str, trace: str) -> dict[str, Any]:
         "notes": answer.last.get("notes", []),
         "report": answer.last.get("report", {}),
         "usage": answer.usage,
-        "trace_id": answer.last.get("trace_id") or trace_id(trace),
-    }
+    } | ({"trace_id": answer.last["trace_id"]} if "trace_id" in answer.last else {})
 
 
 async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, *, plain: bool) -> int:

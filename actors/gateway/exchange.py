@@ -35,7 +35,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 class Exchange:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
     with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
-    `request_id` is the caller's own where it sent one of up to 128 plain characters; it names nothing here.
+    `trace` is the W3C traceparent that its work goes under, or ''. `request_id` is the caller's own where it
+    sent one of up to 128 plain characters; it names nothing here.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Exchange:
         "sent_at",
         "status",
         "streaming",
+        "trace",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +67,7 @@ class Exchange:
         self.request_id = said if _REQUEST_ID.fullmatch(said) else b"req_%b" % token_hex(16).encode()
         self.extra: list[Header] = [(b"x-request-id", self.request_id)]
         self.caller = ""
+        self.trace = ""
         self.status = 0
         self.streaming = False
         self.sending = False

@@ -17,7 +17,7 @@ from actors.gateway.shares import Shares
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
-from actors.runtime.telemetry import trace_id
+from actors.runtime.telemetry import recorded
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.messages import Event, Run
@@ -132,7 +132,7 @@ class Gateway:
         place = await self.shares.within(lambda: self.limits.enter(envelope.caller, time.monotonic()))
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)
-        asked.shape.trace_id = trace_id(envelope.trace)
+        asked.shape.trace_id = recorded(envelope.trace)
         return place
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
-from opentelemetry.trace import SpanKind
 from pydantic_core import to_json
 
 from actors.gateway.exchange import Exchange
 from actors.gateway.jobs_front import JobsFront
-from actors.runtime.envelope import Envelope, new_trace
-from actors.runtime.telemetry import span, trace_id, traceparent
+from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -39,13 +37,10 @@ class JobsRoutes:
     async def submit(self, exchange: Exchange) -> None:
         """202 for a new job, 200 for one that its Idempotency-Key names."""
         settings = self.front.gateway.settings
-        said = exchange.header(b"traceparent")
-        envelope = Envelope(trace=said if trace_id(said) else new_trace(), caller=exchange.caller)
-        with span("POST /v1/jobs", parent=envelope.trace, kind=SpanKind.SERVER):
-            raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
-            envelope = envelope.under(traceparent(envelope.trace))
-            key = exchange.header(b"idempotency-key")
-            job, fresh = await self.front.submit(raw, key, envelope)
+        raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
+        envelope = Envelope(trace=exchange.trace, caller=exchange.caller)
+        key = exchange.header(b"idempotency-key")
+        job, fresh = await self.front.submit(raw, key, envelope)
         where = (b"location", f"{PATH}/{job['id']}".encode())
         run = (b"x-orchestra-run", job["id"].encode())
         if fresh:

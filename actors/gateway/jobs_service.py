@@ -18,10 +18,10 @@ from actors.gateway.jobs_routes import DEFAULT_LIMIT
 from actors.gateway.shape import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Message
-from actors.runtime.envelope import Envelope, current, new_trace
+from actors.runtime.envelope import Envelope, current
 from actors.runtime.service import Endpoint, decode_model
 from actors.runtime.system import ActorRef
-from actors.runtime.telemetry import trace_id, traceparent
+from actors.runtime.telemetry import traceparent
 from orchestration.errors import PayloadTooLarge
 from orchestration.messages import Wire
 
@@ -61,9 +61,8 @@ class JobsService(Actor):
 
     async def on_submit(self, message: SubmitJob) -> bytes:
         came = current.get()
-        trace = traceparent(came.trace)
         caller = self.front.gateway.callers.of_nats(came.caller)
-        envelope = Envelope(trace=trace if trace_id(trace) else new_trace(), caller=caller)
+        envelope = Envelope(trace=traceparent(came.trace), caller=caller)
         job, _ = await self.front.submit(message.raw, message.key, envelope)
         return to_json(job)
 

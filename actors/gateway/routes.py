@@ -21,7 +21,7 @@ from actors.gateway.pages import Pages
 from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
 from actors.gateway.run_events import RunEvents
 from actors.gateway.watch import Watch
-from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNFORESEEN, internal_error
 from actors.runtime.telemetry import span, trace_id, traceparent
 from orchestration.errors import InvalidRequest, OrchestraError
@@ -77,7 +77,10 @@ class Routes:
             key = exchange.header(b"authorization")
             if route not in OPEN or (key and route in LISTS):
                 exchange.caller = self.gateway.callers.of_http(key)
-            await handler(exchange)
+            if route in OPEN:
+                await handler(exchange)
+            else:
+                await self._traced(route, handler, exchange)
         except ClientLeft:
             exchange.status = ClientLeft.status
         except OrchestraError as error:
@@ -88,6 +91,13 @@ class Routes:
             await self._failed(exchange, internal_error(what, error, "http"))
         finally:
             count_request("http", route, exchange.status or ClientLeft.status)
+
+    async def _traced(self, route: str, handler: Handler, exchange: Exchange) -> None:
+        said = exchange.header(b"traceparent")
+        with span(f"{exchange.method} {route}", parent=said, kind=SpanKind.SERVER) as running:
+            exchange.trace = traceparent(said if trace_id(said) else "")
+            await handler(exchange)
+            running.set_attribute("http.response.status_code", exchange.status)
 
     def _found(self, path: str) -> tuple[str, dict[str, Handler]]:
         methods = self.table.get(path)
@@ -115,11 +125,9 @@ class Routes:
             work_id = gateway.asker.new_id()
             exchange.extra.append((b"x-orchestra-run", work_id.encode()))
             envelope = self._envelope(exchange)
-            with span(f"POST {exchange.path}", parent=envelope.trace, kind=SpanKind.SERVER):
-                raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
-                asked = parse(raw, work_id, gateway.admission)
-                envelope = envelope.under(traceparent(envelope.trace))
-                await (self._stream if asked.stream else self._whole)(exchange, asked, envelope)
+            raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
+            asked = parse(raw, work_id, gateway.admission)
+            await (self._stream if asked.stream else self._whole)(exchange, asked, envelope)
 
         return handle
 
@@ -138,10 +146,7 @@ class Routes:
                     param="X-Request-Timeout",
                 )
             seconds = min(seconds, wanted)
-        trace = exchange.header(b"traceparent")
-        return Envelope.within(
-            seconds, trace=trace if trace_id(trace) else new_trace(), caller=exchange.caller
-        )
+        return Envelope.within(seconds, trace=exchange.trace, caller=exchange.caller)
 
     def _watch(self, exchange: Exchange, envelope: Envelope, *, stream: bool) -> Watch:
         return Watch(exchange, self.gateway.settings, stream=stream, limit_s=envelope.remaining(0))

@@ -31,7 +31,7 @@ from actors.gateway.requests import Asked, asked_chat, parse_chat
 from actors.gateway.shape import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus, Message, Subscription
-from actors.runtime.envelope import Envelope, current, new_trace
+from actors.runtime.envelope import Envelope, current
 from actors.runtime.failures import guarded
 from actors.runtime.service import Endpoint, ServiceInfo
 from actors.runtime.system import ActorRef
@@ -109,8 +109,7 @@ class ChatService(Actor):
         came = current.get()
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, came.remaining(longest))
-        trace = traceparent(came.trace) or new_trace()
-        return asked, Envelope.within(seconds, trace=trace, caller=caller)
+        return asked, Envelope.within(seconds, trace=traceparent(came.trace), caller=caller)
 
     @contextmanager
     def _work(self, asked: Asked, key: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ class Shape(ABC):
     """`piece` and `whole` give JSON; framing (SSE, NATS messages) is the face's."""
 
     trace_id: str = ""
-    """Of the request, for answers whose work does not name its own."""
+    """Of the request, where it is traced, for answers whose work does not name its own."""
     cache: str = ""
     """Whether it was kept (hit), shared with a generation at work (shared), or made now (miss); '' for an
     answer that is not kept."""
@@ -81,9 +81,10 @@ class TextShape(Shape):
             "run": self.work_id,
             "node": ended.node,
             "model": ended.model or self.model,
-            "trace_id": ended.trace_id or self.trace_id,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
+        if ended.trace_id or self.trace_id:
+            said["trace_id"] = ended.trace_id or self.trace_id
         if self.notes or ended.notes:
             said["notes"] = [*self.notes, *ended.notes]
         if ended.report:

@@ -20,7 +20,7 @@ from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import TRACE
 from actors.runtime.jetstream import Delivery, delete, enqueue
 from actors.runtime.subjects import encode_token
-from actors.runtime.telemetry import trace_id
+from actors.runtime.telemetry import recorded
 from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class DeadLetter:
             reason=message.header(REASON),
             attempts=int(attempts) if attempts.isdecimal() else 0,
             error=error,
-            trace_id=trace_id(message.header(TRACE)),
+            trace_id=recorded(message.header(TRACE)),
             buried_at=message.header("Nats-Time-Stamp"),
             message=message,
         )

@@ -28,7 +28,7 @@ from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import enqueue
 from actors.runtime.subjects import RunQueue, StreamAddress
-from actors.runtime.telemetry import trace_id
+from actors.runtime.telemetry import recorded
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Ended, Run
 
@@ -197,5 +197,5 @@ def _record(order: Order, envelope: Envelope) -> JobRecord:
         notes=order.notes,
         submitted_at=now,
         changed_at=now,
-        trace_id=trace_id(envelope.trace),
+        trace_id=recorded(envelope.trace),
     )

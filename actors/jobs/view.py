@@ -25,9 +25,8 @@ def summary(record: JobRecord) -> dict[str, Any]:
         "changed": int(record.changed_at),
         "attempts": record.attempts,
         "retries": record.round,
-        "trace_id": record.trace_id,
         "error": _error(record.last_error),
-    }
+    } | ({"trace_id": record.trace_id} if record.trace_id else {})
 
 
 def whole(record: JobRecord, result: JobResult | None) -> dict[str, Any]:

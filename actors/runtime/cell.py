@@ -220,7 +220,7 @@ class Cell:
         current.set(work.envelope)
         message = spec.message.__name__
         try:
-            with span(f"{self.kind.__name__} {message}", parent=work.envelope.trace) as running:
+            with span(f"{self.kind.__name__} {message}", parent=work.envelope.trace or None) as running:
                 outcome, error, result = await self._call(work, spec, actor)
                 if error is not None:
                     running.set_attribute("error.type", outcome)

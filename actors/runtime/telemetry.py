@@ -7,11 +7,13 @@ is a no-op, and `traceparent` headers are still passed on.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -34,6 +36,7 @@ ACTOR_GIVEN_UP = Gauge("orchestra_actors_given_up", "Actors the supervisor gave 
 MAILBOX_REFUSED = Counter("orchestra_mailbox_refused", "Messages refused by a full mailbox", ["actor"])
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_TRACEPARENT = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _tracer = trace.get_tracer("orchestra")
 _tracing = False
 
@@ -45,6 +48,9 @@ class TelemetrySettings(BaseModel):
 
     otlp_endpoint: str = ""
     """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318."""
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests that are traced, of those whose caller does not say. A `traceparent` says: the
+    request is traced if it is sampled there, and not if it is not."""
     service_name: str = "orchestra"
     log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -59,8 +65,12 @@ def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-    provider = TracerProvider(resource=Resource.create({"service.name": settings.service_name}))
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": settings.service_name}),
+        sampler=ParentBasedTraceIdRatio(settings.sample_ratio),
+    )
     endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     _tracer = provider.get_tracer("orchestra")
@@ -72,17 +82,20 @@ _NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 def span(
-    name: str, *, parent: str = "", kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
+    name: str, *, parent: str | None = None, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
 ) -> AbstractContextManager[Span]:
-    """A span under the W3C `traceparent` given, or under the current one."""
+    """A span under the W3C `traceparent` given, or under the current span where that is None. Under one that
+    is '' or cannot be read it is the root of a trace."""
     if not _tracing:
         return _NO_SPAN
     return _started(name, parent, kind, attributes)
 
 
 @contextmanager
-def _started(name: str, parent: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> Iterator[Span]:
-    context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
+def _started(
+    name: str, parent: str | None, kind: SpanKind, attributes: dict[str, AttributeValue]
+) -> Iterator[Span]:
+    context = None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
     with _tracer.start_as_current_span(
         name, context=context, kind=kind, attributes={k.replace("__", "."): v for k, v in attributes.items()}
     ) as started:
@@ -99,6 +112,10 @@ def traceparent(fallback: str = "") -> str:
 
 
 def trace_id(parent: str) -> str:
-    """The 32 hexadecimal digits of the trace a `traceparent` belongs to, or ''."""
-    fields = parent.split("-")
-    return fields[1] if len(fields) == 4 and len(fields[1]) == 32 else ""
+    """The 32 hexadecimal digits of the trace a `traceparent` belongs to, or '' where it is none."""
+    return parent[3:35] if _TRACEPARENT.fullmatch(parent) else ""
+
+
+def recorded(parent: str) -> str:
+    """`trace_id`, or '' for a trace of which nothing is recorded: to be shown to people."""
+    return trace_id(parent) if parent.endswith(("1", "3", "5", "7", "9", "b", "d", "f")) else ""

@@ -15,11 +15,13 @@ from actors.jobs.desk import Desk, Order
 from actors.jobs.records import JobRecord, new_job_id
 from actors.jobs.settings import JobsSettings
 from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery, Puller
 from actors.runtime.provision import apply
 from actors.runtime.subjects import RunQueue
 from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
+
+TRACED = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 class Books:
@@ -45,7 +47,7 @@ class Books:
         )
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         order = Order(run=run, model="echo", fingerprint=fingerprint, webhook=webhook)
-        job, _ = await self.desk.submit(order, Envelope(trace=new_trace()))
+        job, _ = await self.desk.submit(order, Envelope(trace=TRACED))
         return job
 
     async def take(self, job_id: str) -> tuple[JobRecord | None, Delivery]:
