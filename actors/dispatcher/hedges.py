@@ -26,6 +26,8 @@ from orchestration.placement.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
 
+PROBE_LATE_S = 1.0
+"""After which a node that is tried out is late, where the model's times are not known yet."""
 DECIDED_S = 2.0
 """Who came first is known within a millisecond of the first event. When the word is lost, as when NATS
 restarts, the node that ended the stream is taken for the winner."""
@@ -40,6 +42,8 @@ class _Race:
     first: NodeInfo
     tried: set[str]
     began: float
+    probe: bool = False
+    """Whether it tries out the first node: then the second one costs no share of the budget."""
     spare: str = ""
     """The node whose slot is taken while the reader is asked whether it is needed."""
     second: str = ""
@@ -71,10 +75,11 @@ class Hedges:
         """Run `job` on `node`, whose slot is taken, and where it is late on another as well; `tried` gets
         both. None when one of them ended the stream itself, whatever its end; the error otherwise."""
         tried.add(node.id)
-        late_after_s = self._late_after_s(job)
+        probe = self.placing.probes(job, node.id)
+        late_after_s = self._late_after_s(job, probe)
         if late_after_s is None:
             return _failure(await self._call(node, job))
-        race = _Race(job, node, tried, time.monotonic())
+        race = _Race(job, node, tried, time.monotonic(), probe)
         timer = asyncio.get_running_loop().call_later(late_after_s, self._late, race)
         try:
             error = _failure(await self._call(node, job))
@@ -84,14 +89,16 @@ class Hedges:
             if race.hedge is not None:
                 await self._close(race, race.hedge)
 
-    def _late_after_s(self, job: Job) -> float | None:
-        """None for what is never sent twice: nobody waits for it, or it was begun by somebody before."""
+    def _late_after_s(self, job: Job, probe: bool) -> float | None:
+        """None for what is never sent twice: nobody waits for it, or it was begun by somebody before. A
+        generation that tries out a node which has failed needs no record to be late."""
         if job.queue.priority is not Priority.INTERACTIVE or not self.settings.share:
             return None
         if job.body or job.delivery.attempt > 1:
             return None
         self.budget.deposit()
-        return self.first_tokens.late_after_s(job.queue.model, time.monotonic())
+        late_after_s = self.first_tokens.late_after_s(job.queue.model, time.monotonic())
+        return PROBE_LATE_S if probe and late_after_s is None else late_after_s
 
     async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> Ended | OrchestraError:
         began = time.monotonic()
@@ -103,11 +110,11 @@ class Hedges:
 
     def _late(self, race: _Race) -> None:
         """Have a second node begin too, if one has room now and the budget allows it."""
-        if race.job.cancelled or race.job.expired or not self.budget.withdraw():
+        if race.job.cancelled or race.job.expired or not (race.probe or self.budget.withdraw()):
             return
         second = self.placing.choose(race.job, without=frozenset(race.tried), sure=True)
         if second is None:
-            self.budget.give_back()
+            self._not_used(race)
             return
         race.spare = second.id
         race.hedge = asyncio.get_running_loop().create_task(self._hedge(race, second))
@@ -135,10 +142,14 @@ class Hedges:
     def _give_back(self, race: _Race) -> None:
         """The slot and the share of the budget that were not needed, if so."""
         if race.spare:
-            self.budget.give_back()
+            self._not_used(race)
             self.placing.give_back(race.job, race.spare)
             self.placing.offer_again(race.job.queue.model)
             race.spare = ""
+
+    def _not_used(self, race: _Race) -> None:
+        if not race.probe:
+            self.budget.give_back()
 
     def _decided(self, race: _Race, message: Message) -> None:
         """One of them has begun: the other stops."""

@@ -157,6 +157,10 @@ class Placing:
         self.groups.started(choice.node.id, job.queue.model)
         return choice.node
 
+    def probes(self, job: Job, node: str) -> bool:
+        """Whether it tries out that node, which has failed."""
+        return (job.id, node) in self._probes
+
     def _later(self, model: str, waits: Waits, now: float) -> None:
         if waits.until is None:
             return

@@ -45,9 +45,11 @@ class BreakerSettings(BaseModel):
     max_dwell_s: float = Field(default=30, gt=0)
     max_hold_s: float = Field(default=300, gt=0)
     """A server that asks to be left alone for longer is tried again after this time."""
+    hung_s: float = Field(default=10, gt=0)
+    """Open for so long at least after a call without any output, unless others went well just before."""
     max_refusals: int = Field(default=4, ge=1)
-    """Times in a row that servers may ask to be left alone while one generation waits for them, for each
-    node, before its caller is told."""
+    """Times in a row that servers of a model may ask to be left alone, for each node, before who waits for
+    them are told."""
     jitter: float = Field(default=0.25, ge=0, lt=1)
     """A dwell is drawn from this share below to this share above."""
 
@@ -128,6 +130,8 @@ class Breaker:
         if outcome in _OPENS_AT_ONCE:
             lately = now - self._well_at < self.settings.window_s
             self._unprobed = outcome is Outcome.LIMITED and lately
+            if outcome is Outcome.HUNG and not lately:
+                hold_s = self.settings.hung_s
             self._open(now, hold_s)
             return True
         if outcome is Outcome.UNTOLD:

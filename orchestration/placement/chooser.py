@@ -68,6 +68,8 @@ class Chooser:
         self.refusals: dict[str, int] = {}
         """By model, how often a server that was tried again asked to be left alone. Grows to the number of
         models that ever were."""
+        self._in_row: dict[str, int] = {}
+        """The same since a node last answered well."""
 
     def choose(
         self,
@@ -162,6 +164,7 @@ class Chooser:
             return
         if outcome is Outcome.WELL:
             replica.limit = None
+            self._in_row.pop(model, None)
         self._end(replica, outcome, now, probe, 0.0)
 
     def limited(
@@ -175,6 +178,7 @@ class Chooser:
         before = replica.limit
         if self._end(replica, Outcome.LIMITED, now, probe, hold_s):
             self.refusals[model] = self.refusals.get(model, 0) + 1
+            self._in_row[model] = self._in_row.get(model, 0) + 1
         # The later of two concurrent refusals may name the shorter wait.
         until = max(now + hold_s, replica.breaker.until, before.until if before is not None else 0.0)
         replica.limit = Limit(error, until)
@@ -209,13 +213,13 @@ class Chooser:
 
     def refusal(self, needs: Needs, now: float, *, left_s: float, since: int) -> OrchestraError | None:
         """What to tell a generation that waits for servers which all ask to be left alone: for longer than
-        the `left_s` seconds to its deadline, or too often since `refusals` of its model was `since`."""
+        the `left_s` seconds to its deadline, or too often by now, and again since `refusals` was `since`."""
         limits = self.limits(needs, now)
         if not limits:
             return None
         soonest = min(limits, key=lambda limit: limit.until)
-        often = self.refusals[needs.model] - since >= self.settings.max_refusals * len(limits)
-        if often or soonest.until - now > left_s - MARGIN_S:
+        often = self._in_row.get(needs.model, 0) >= self.settings.max_refusals * len(limits)
+        if (often and self.refusals[needs.model] > since) or soonest.until - now > left_s - MARGIN_S:
             return soonest.refusal(now)
         return None
 

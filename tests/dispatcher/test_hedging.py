@@ -12,10 +12,10 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from actors.dispatcher import Dispatcher, DispatcherSettings
+from actors.dispatcher import Dispatcher, DispatcherSettings, hedges
 from orchestration.errors import BackendFailed
 from orchestration.messages import Ended, Generation, Priority
-from orchestration.placement import BreakerSettings, HedgeSettings
+from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import orchestra
@@ -302,3 +302,21 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         await eventually(lambda: registry.nodes[FIRST].running == 0)
         await stage.settled(dispatcher)
         assert hedged(stage) == {"won": 1}
+
+
+async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_meanwhile(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hedges, "PROBE_LATE_S", LATE_S)
+    await nodes(stage, first={"first_token_s": NEVER_S}, second={})
+    breaker = BreakerSettings(dwell_s=0.001, max_dwell_s=60, hung_s=0.001)
+    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
+    chooser = dispatcher._placing.chooser
+    chooser.ended(stage.model, FIRST, Outcome.HUNG, time.monotonic())
+    tried = chooser.view.replicas[stage.model][FIRST].breaker
+    await eventually(lambda: tried.allows(time.monotonic()))
+    text, ended = await stage.ask(stage.generation(WORDS))
+    assert (text, ended.node) == (WORDS, SECOND)
+    await stage.settled(dispatcher)
+    assert hedged(stage) == {"won": 1}
+    assert tried.until  # it failed again

@@ -126,3 +126,13 @@ async def test_a_declared_fallback_answers_for_a_limited_model(stage: Stage) -> 
         text, ended = await stage.ask(stage.generation())
         assert (text, ended.model) == ("Hello there", f"{stage.model}-well")
         await stage.settled(dispatcher)
+
+
+async def test_who_comes_later_hears_of_a_lasting_limit_sooner(stage: Stage) -> None:
+    async with limited(stage, once(response(429, SLOW_DOWN))) as upstream:
+        dispatcher = await stage.dispatcher(QUICK, sees=1)
+        for calls in (QUICK.breaker.max_refusals, QUICK.breaker.max_refusals + 1):
+            with pytest.raises(RateLimited):
+                await stage.ask(stage.generation())
+            assert len(upstream.requests) == calls
+        await stage.settled(dispatcher)

@@ -294,8 +294,8 @@ def test_the_wait_that_an_upstream_asks_for_is_read_in_all_its_shapes() -> None:
         ({"Retry-After": formatdate(now + 30), "Date": formatdate(now + 20)}, 10),
         ({"Retry-After": "1m30s"}, 90),
         ({"Retry-After": "-5"}, 0),
-        ({"Retry-After": "1e300"}, 1e9),
-        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1e9),
+        ({"Retry-After": "1e300"}, 86_400),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, 0.02),
     ):

@@ -134,7 +134,7 @@ def test_whatever_happens_at_most_one_probe_is_out_and_an_open_one_lets_in_again
 
 @pytest.mark.parametrize("outcome", [Outcome.HUNG, Outcome.LIMITED])
 def test_a_hung_call_and_a_servers_limit_open_it_at_once_and_longer_each_time(outcome: Outcome) -> None:
-    breaker, now = Breaker(SETTINGS, Random(1)), 0.0
+    breaker, now = Breaker(SETTINGS.model_copy(update={"hung_s": 0.1}), Random(1)), 0.0
     for dwell in (1, 2, 4, 8, 8):
         assert breaker.end(outcome, now, probe=breaker.begin(now))
         assert dwell * 0.75 <= breaker.until - now <= dwell * 1.25

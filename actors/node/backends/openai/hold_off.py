@@ -15,7 +15,8 @@ from orchestration.placement.limit import Limit
 
 SEVERAL = 3
 """Models of one server that must ask for it, with none answering since, before all its models wait."""
-LONGEST_S = 1e9
+LONGEST_S = 86_400.0
+"""A server that asks for longer is taken to ask for a day."""
 _RESETS = ("requests", "tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d*)?)s)?(?:(\d+(?:\.\d*)?)ms)?")
 _IN_WORDS = re.compile(r"(?:try again|retry|wait) (?:in|after|for) ((?:\d+(?:\.\d+)?(?:ms|[hms]))+)")
