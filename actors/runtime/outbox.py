@@ -64,8 +64,15 @@ class Outbox:
         self._writing = False
         connection = self.connection
         if connection._pending and connection.is_connected and connection._transport:
-            pending, connection._pending, connection._pending_data_size = connection._pending, [], 0
-            connection._transport.writelines(pending)
+            pending, size = connection._pending, connection._pending_data_size
+            connection._pending, connection._pending_data_size = [], 0
+            try:
+                connection._transport.writelines(pending)
+            except (
+                OSError,
+                RuntimeError,
+            ):  # uvloop's word for a socket that has gone; the reader notices too
+                connection._pending, connection._pending_data_size = pending, size
 
     async def breathe(self) -> None:
         """Wait until the socket has taken most of what was sent."""
