@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar
 
 from pydantic import ValidationError
@@ -91,8 +91,12 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         admission.need_model(extension.model, "chat", param="orchestra.model")
     pattern.set(extension.settings)
     fields = _fields(body, extension.model, admission)
-    if offer_of(body.tools, body.tool_choice, body.parallel_tool_calls) is not None:
+    offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
+    if offer is not None and offer.choice != "auto":
         raise InvalidRequest(f"tools: {body.model} calls no tools of yours; name a model", param="tools")
+    if offer is not None:
+        note = f"tools: {body.model} answers in text and calls none of yours; a model may"
+        fields = replace(fields, notes=(*fields.notes, note))
     work = Run(
         id=work_id,
         pattern=pattern.name,

@@ -241,7 +241,9 @@ class Node(Actor):
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
         if generation.offer is not None and not self.backend.calls_tools:
-            raise InvalidRequest(f"the {self.backend.name} backend calls no tools", param="tools")
+            if generation.offer.choice != "auto":
+                raise InvalidRequest(f"the {self.backend.name} backend calls no tools", param="tools")
+            generation = generation.model_copy(update={"offer": None})  # it need not call any
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
         async with aclosing(generating) as outputs:
             async for output in outputs:

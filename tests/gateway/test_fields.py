@@ -208,3 +208,10 @@ def test_a_field_is_heeded_where_only_some_nodes_can(mixed: Before) -> None:
     mixed.answers(*WHOLE, DONE)
     assert post(mixed.cluster, "chat/completions", **body, structured_outputs=structural).status_code == 200
     assert mixed.body["structured_outputs"] == structural
+
+
+def test_tools_that_need_not_be_called_change_nothing_where_nothing_can_call_them(mixed: Before) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    near = {"labels": {"backend": "echo"}}
+    answer = post(mixed.cluster, "chat/completions", **CHAT | {"model": MODEL}, tools=tools, orchestra=near)
+    assert answer.json()["choices"][0]["message"]["content"] == "hi"

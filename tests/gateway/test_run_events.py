@@ -245,3 +245,14 @@ async def test_a_runs_stream_begins_with_the_role(http: aiohttp.ClientSession) -
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
     assert deltas[0] == {"role": "assistant", "content": ""}
     assert not any("role" in delta for delta in deltas[1:])
+
+
+async def test_a_pattern_takes_tools_that_need_not_be_called_and_says_that_it_calls_none(
+    http: aiohttp.ClientSession,
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    async with http.post("/v1/chat/completions", json=body("single", tools=tools)) as reply:
+        found = await reply.json()
+    assert reply.status == 200, found
+    assert found["choices"][0]["message"]["content"]
+    assert "calls none of yours" in found["orchestra"]["notes"][0]

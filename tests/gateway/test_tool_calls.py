@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import OpenAI
 
 from actors.node.backends.onnx import OnnxBackend
 from actors.node.backends.openai import OpenAIBackend, OpenAISettings
@@ -89,12 +89,44 @@ def test_a_stream_gives_the_same_call_in_its_deltas(clients: dict[str, OpenAI], 
 
 
 @pytest.mark.parametrize("where", ["local", "far"])
-def test_what_the_model_cannot_do_is_a_400_that_names_the_field(
-    clients: dict[str, OpenAI], where: str
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_may_call_answers_in_text_or_calls(
+    clients: dict[str, OpenAI], where: str, stream: bool
 ) -> None:
-    with pytest.raises(BadRequestError) as caught:
-        clients[where].chat.completions.create(model=MODEL, messages=[QUESTION], tools=[TOOL])
-    assert "does not choose tools itself" in str(caught.value)
+    """What every agent client sends: tools, and no tool_choice."""
+    asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 80, "tools": [TOOL]}
+    for text in ("How is the weather in Paris?", "Say hello."):
+        said = clients[where].chat.completions.create(
+            messages=[{"role": "user", "content": text}], stream=stream, **asked
+        )
+        text, calls, reason = streamed(said) if stream else whole(said)
+        if reason == "tool_calls":
+            assert (text, [name for name, _ in calls]) == ("", ["get_weather"])
+            assert set(json.loads(calls[0][1])) == {"city", "unit"}
+        else:
+            assert text
+            assert not text.startswith("{")
+            assert not calls
+
+
+def whole(answer: Any) -> tuple[str, list[tuple[str, str]], str]:
+    choice = answer.choices[0]
+    calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
+    return choice.message.content or "", calls, choice.finish_reason
+
+
+def streamed(chunks: Any) -> tuple[str, list[tuple[str, str]], str]:
+    choices = [chunk.choices[0] for chunk in chunks]
+    calls = [call for choice in choices for call in choice.delta.tool_calls or ()]
+    text = "".join(choice.delta.content or "" for choice in choices)
+    return text, [(call.function.name, call.function.arguments) for call in calls], choices[-1].finish_reason
+
+
+def test_the_callers_guide_is_the_answer_of_a_model_that_may_call(clients: dict[str, OpenAI]) -> None:
+    answer = clients["local"].chat.completions.create(
+        model=MODEL, messages=[QUESTION], tools=[TOOL], extra_body={"guided_choice": ["sun", "rain"]}
+    )
+    assert answer.choices[0].message.content in ("sun", "rain")
 
 
 def test_answers_are_kept_apart_by_what_was_offered_and_what_had_to_be_called() -> None:

@@ -17,7 +17,7 @@ import psutil
 
 from actors.models.errors import ModelError
 from actors.node.backends.base import Backend, Finish, Output
-from actors.node.engine.calling import about_tools, as_call, guided
+from actors.node.engine.calling import about_tools, as_answer, guided
 from actors.node.engine.job import ChatJob, EmbeddingJob, Sink
 from actors.node.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
 from actors.node.engine.memory import give_back
@@ -177,7 +177,7 @@ class EngineBackend(Backend):
             else:
                 outputs = self._answered(model, guided(generation))
             async with aclosing(outputs):
-                async for item in outputs if generation.offer is None else as_call(outputs):
+                async for item in as_answer(outputs, generation):
                     yield item
 
     async def _embedded(self, model: EmbeddingModel, generation: Generation) -> AsyncGenerator[Output, None]:

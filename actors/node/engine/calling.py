@@ -1,7 +1,7 @@
 """Tool calls of a local model: a generation that must call something is guided to write the call as JSON.
 
-A model's own way to decide whether to call (`auto`) is a matter of its training and template, so it is
-refused here: the caller says `required`, or which function.
+One that may call (`auto`) is guided to write a call or a text, and its first character decides: a text does
+not begin with a brace. Where the caller guides the answer too, it is that answer, and nothing is called.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from actors.node.backends.base import Finish, Output, Piece
+from actors.node.engine.guidance import text_or_json
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
 from orchestration.json_schema import check_references, moved
 from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
@@ -24,11 +25,14 @@ def guided(generation: Generation) -> Generation:
     offer = generation.offer
     if offer is None:
         return generation
-    if offer.choice == "auto":
-        raise InvalidRequest(
-            'this model does not choose tools itself: tool_choice must be "required", a function or "none"',
-            param="tool_choice",
-        )
+    if _may(generation):
+        if generation.guide is not None:
+            return generation
+        changes = {
+            "messages": _told(generation.messages, offer),
+            "guide": text_or_json(_schema(offer.chosen), "tools"),
+        }
+        return generation.model_copy(update=changes)
     if generation.guide is not None:
         raise InvalidRequest(
             "response_format: a call has the form of its function's parameters", param="response_format"
@@ -47,6 +51,33 @@ def guided(generation: Generation) -> Generation:
 def about_tools(error: InvalidGuide) -> InvalidRequest:
     """What is wrong with a guide that was made of functions."""
     return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
+
+
+def as_answer(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
+    """What the guided form of `generation` wrote, as text or as a call."""
+    if generation.offer is None or (_may(generation) and generation.guide is not None):
+        return outputs
+    if _may(generation):
+        return _as_text_or_call(outputs, begun=bool(generation.prefix))
+    return as_call(outputs)
+
+
+async def _as_text_or_call(outputs: AsyncIterator[Output], *, begun: bool) -> AsyncIterator[Output]:
+    """With `begun` a text was begun by another node: a call comes whole, so nobody has read any of one."""
+    async for output in outputs:
+        if not begun and isinstance(output, Piece) and output.text:
+            begun = True
+            if output.text.startswith("{"):
+                async for part in as_call(_after(output, outputs)):
+                    yield part
+                return
+        yield output
+
+
+async def _after(first: Output, outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
+    yield first
+    async for output in outputs:
+        yield output
 
 
 async def as_call(outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
@@ -110,16 +141,26 @@ def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
     return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"$defs": parameters}
 
 
+def _may(generation: Generation) -> bool:
+    """Whether it may call, and need not."""
+    return generation.offer is not None and generation.offer.choice == "auto"
+
+
 def _told(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
     """With the functions in the system message, which is made where there is none."""
     functions = "\n".join(
         json.dumps(tool.model_dump(include={"name", "description", "parameters"}), ensure_ascii=False)
         for tool in offer.chosen
     )
-    told = (
-        f"You call functions. These are there:\n{functions}\n\n"
-        'Reply with one call as JSON: {"name": the function, "arguments": its arguments}'
-    )
+    form = '{"name": the function, "arguments": its arguments}'
+    if offer.choice == "auto":
+        told = (
+            f"You can call functions. These are there:\n{functions}\n\n"
+            f"To call one, reply with nothing but the call as JSON: {form}\n"
+            "Where none of them helps, or when its result is there, answer in plain words."
+        )
+    else:
+        told = f"You call functions. These are there:\n{functions}\n\nReply with one call as JSON: {form}"
     if messages and messages[0].role == "system":
         first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{told}"})
         return (first, *messages[1:])

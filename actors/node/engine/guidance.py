@@ -103,7 +103,7 @@ class GuideCompiler:
         if guide.json_schema is None:
             return self._matcher(_grammar(guide)), ()
         check_references(guide.json_schema)
-        schema, patterns = without_patterns(without_free_names(guide.json_schema), _usable)
+        schema, patterns = _held(guide.json_schema)
         grammar = _grammar(guide.model_copy(update={"json_schema": schema}))
         matcher = self._matcher(grammar)
         warnings = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)[1]
@@ -115,6 +115,24 @@ class GuideCompiler:
         if matcher.is_error():
             raise InvalidGuide(f"it cannot be used: {_reason(matcher.get_error())}", param="guide")
         return matcher
+
+
+def text_or_json(schema: dict[str, Any], field: str) -> Guide:
+    """A guide to JSON of `schema`, an object's, or to any text that does not begin with a brace."""
+    json_form = json.dumps(_held(schema)[0] | {"x-guidance": _JSON_STYLE})
+    lines = (
+        "%llguidance {}",
+        "start: json | text",
+        f"json: %json {json_form}",
+        r"text: /([^{](.|\n)*)?/",
+        "",
+    )
+    return Guide(grammar="\n".join(lines), field=field)
+
+
+def _held(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What a grammar can hold of it, and the patterns that it cannot."""
+    return without_patterns(without_free_names(schema), _usable)
 
 
 def _grammar(guide: Guide) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from actors.node.backends.base import Finish, Output, Piece
 from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.calling import call_in, spoken
+from actors.node.engine.calling import as_answer, call_in, spoken
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
+from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer, Usage
 from tests.node.onnx.asking import ask, chat
 
 UNIT = {"type": "object", "properties": {"unit": {"$ref": "#/$defs/unit"}}, "required": ["unit"]}
@@ -102,7 +104,7 @@ async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: 
     wrong = Tool(name="f", parameters={"type": "object", "properties": {"x": {"type": "wizard"}}})
     loop = Tool(name="f", parameters={"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
     for generation, param in (
-        (offering(WEATHER), "tool_choice"),
+        (offering(wrong), "tools"),
         (guided, "response_format"),
         (offering(wrong, choice="required"), "tools"),
         (offering(loop, choice="required"), "tools[0].function.parameters"),
@@ -110,6 +112,58 @@ async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: 
         with pytest.raises(InvalidRequest) as caught:
             await ask(backend, generation)
         assert caught.value.param == param
+
+
+async def test_what_a_grammar_cannot_hold_of_parameters_keeps_no_model_from_answering(
+    backend: OnnxBackend,
+) -> None:
+    ahead = {"type": "string", "pattern": "^(?=a)a"}
+    odd = {"type": "object", "properties": {"x": ahead, "y": {"type": "array", "uniqueItems": True}}}
+    answer = await ask(backend, offering(Tool(name="f", parameters=odd), text="Say hello."))
+    assert answer.text or answer.finish.calls
+
+
+async def test_a_model_that_may_call_is_held_to_a_text_or_a_call(backend: OnnxBackend) -> None:
+    answer = await ask(backend, offering(WEATHER, CLOCK, text="What is the capital of France?"))
+    if answer.finish.calls:
+        assert (answer.text, answer.finish.calls[0].name in ("get_weather", "get_time")) == ("", True)
+    else:
+        assert answer.text
+        assert not answer.text.startswith("{")
+        assert answer.finish.reason in ("stop", "length")
+    begun = offering(WEATHER).model_copy(
+        update={"prefix": "The weather in", "prefix_tokens": 3, "first_seq": 1}
+    )
+    rest = await ask(backend, begun)
+    assert rest.text
+    assert not rest.finish.calls
+
+
+@pytest.mark.parametrize(
+    ("pieces", "begun", "text", "called"),
+    [
+        (['{"name": "f", ', '"arguments": {"a": 1}}'], "", "", ['{"a": 1}']),
+        (["", '{"name": "f", "arguments": {}}'], "", "", ["{}"]),
+        (["Hello ", '{"name": 1}'], "", 'Hello {"name": 1}', []),
+        (["{1}", " is a set"], "Well, ", "{1} is a set", []),
+        ([], "", "", []),
+    ],
+)
+async def test_the_first_character_tells_a_call_from_a_text(
+    pieces: list[str], begun: str, text: str, called: list[str]
+) -> None:
+    async def outputs() -> AsyncIterator[Output]:
+        for piece in pieces:
+            yield Piece(text=piece)
+        yield Finish(reason="stop", usage=Usage())
+
+    generation = offering(WEATHER).model_copy(update={"prefix": begun})
+    answer = [output async for output in as_answer(outputs(), generation)]
+    finish = answer[-1]
+    assert isinstance(finish, Finish)
+    assert "".join(piece.text for piece in answer if isinstance(piece, Piece)) == text
+    assert [call.arguments for call in finish.calls] == called
+    assert finish.reason == ("tool_calls" if called else "stop")
 
 
 async def test_the_model_reads_its_calls_and_what_came_of_them(backend: OnnxBackend) -> None:
