@@ -68,10 +68,7 @@ class Outbox:
             connection._pending, connection._pending_data_size = [], 0
             try:
                 connection._transport.writelines(pending)
-            except (
-                OSError,
-                RuntimeError,
-            ):  # uvloop's word for a socket that has gone; the reader notices too
+            except (OSError, RuntimeError):  # the socket has gone, and whoever reads from it hears so next
                 connection._pending, connection._pending_data_size = pending, size
 
     async def breathe(self) -> None:
