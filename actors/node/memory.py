@@ -78,7 +78,8 @@ class ModelMemory:
 
     @property
     def told(self) -> MemoryUse:
-        """What the registry shows beside them."""
+        """What the registry shows beside them; asked for every few seconds."""
+        RESIDENT.labels(self.node).set(self._in.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
         saved = 0
@@ -255,5 +256,4 @@ class ModelMemory:
         for name, card in self._cards.items():
             if card.loaded != (name in there):
                 self._cards[name] = card.model_copy(update={"loaded": name in there})
-        RESIDENT.labels(self.node).set(self._in.used_bytes)
         self._changed()

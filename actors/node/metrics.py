@@ -37,7 +37,11 @@ UNLOADS = Counter("orchestra_node_unloads", "Models whose memory was freed", ["n
 LOAD_SECONDS = Histogram(
     "orchestra_node_load_seconds", "Bringing a model into memory", ["model"], buckets=LATENCY_BUCKETS
 )
-RESIDENT = Gauge("orchestra_node_models_bytes", "Memory that the loaded models take", ["node"])
+RESIDENT = Gauge(
+    "orchestra_node_models_bytes",
+    "Weights of the loaded models, and the keys and values held for them",
+    ["node"],
+)
 SWAPS = Counter("orchestra_node_swaps", "Loads for which another model had to leave", ["node"])
 SAVED = Gauge(
     "orchestra_node_swaps_saved",

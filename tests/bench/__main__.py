@@ -12,6 +12,7 @@ import sys
 FIGURES = {
     "actors": "1,000 actors in one process: memory, start time, messages a second",
     "startup": "warm start to ready, resident memory with and without a model",
+    "memory": "memory of `orchestra up`: idle, after first answers, in a storm, and 30 s after it",
     "clone": "clean clone to the first streamed token, nothing cached",
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
     "triton_llm": "the chat model in Triton, by torch and onnxruntime: batched against one at a time",

@@ -97,6 +97,11 @@ class Backend(ABC):
         """The memory for models unless the node's settings say otherwise; 0 is no limit."""
         return 0
 
+    @property
+    def cache_bytes(self) -> int:
+        """What the loaded models take now beside their weights, as far as known."""
+        return 0
+
     async def load(self, model: str) -> None:
         """Bring an offered model into memory, off the event loop; the caller has made room.
 

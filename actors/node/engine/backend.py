@@ -144,6 +144,10 @@ class EngineBackend(Backend):
         return psutil.virtual_memory().total // 2
 
     @property
+    def cache_bytes(self) -> int:
+        return sum(reading.cache_bytes for reading in self.stats)
+
+    @property
     def hardware(self) -> Hardware:
         return Hardware(
             cores=len(os.sched_getaffinity(0)),

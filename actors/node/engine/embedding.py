@@ -30,9 +30,7 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
     """
 
     def __init__(self, model: str, encoder: Encoder, settings: EngineSettings) -> None:
-        super().__init__(
-            model, places=settings.slots + settings.max_waiting, max_failures=settings.max_failures
-        )
+        super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
         self._encoder = encoder
         self._batch = settings.embedding_batch
         self._size = StepSize(model, STEP_TOKENS[-1], STEP_TOKENS, settings)

@@ -22,6 +22,9 @@ from actors.node.engine.worker import Worker
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
 
+KEPT_TOKENS = 1024
+"""Tokens of free rows whose memory is kept for the next generations: room for one or two of usual size."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -56,9 +59,7 @@ class Engine(Worker[ChatJob]):
     """
 
     def __init__(self, model: str, parts: Parts, settings: EngineSettings) -> None:
-        super().__init__(
-            model, places=settings.slots + settings.max_waiting, max_failures=settings.max_failures
-        )
+        super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
         self._parts = parts
         self._settings = settings
         self._slots: SlotMap[Row] = SlotMap(settings.slots, self._move)
@@ -74,11 +75,13 @@ class Engine(Worker[ChatJob]):
     def stats(self) -> EngineStats:
         """A reading from any thread; numbers of one instant may be a step apart."""
         counters = self._counters
+        kv_tokens = sum(row.position for row in self._slots.items())
         return EngineStats(
             model=self.model,
             running=len(self._slots),
             waiting=max(0, self._outstanding - len(self._slots)),
-            kv_tokens=sum(row.position for row in self._slots.items()),
+            kv_tokens=kv_tokens,
+            cache_bytes=kv_tokens * self._parts.kv.shape.token_bytes + self._parts.prefix.held_bytes,
             kv_tokens_limit=self._parts.kv_tokens,
             prompt_tokens=counters.prompt_tokens,
             cached_tokens=counters.cached_tokens,
@@ -98,6 +101,12 @@ class Engine(Worker[ChatJob]):
 
     def accept(self, job: ChatJob) -> None:
         self._waiting.append(job)
+
+    def rest(self) -> None:
+        """Give the rows' memory back, and of the prefixes what `idle_prefix_bytes` has no room for."""
+        self._parts.kv.fit(0, self._slots.free_rows())
+        self._parts.prefix.shrink(self._settings.idle_prefix_bytes)
+        super().rest()
 
     def abandon(self) -> list[ChatJob]:
         jobs = [row.job for row in self._slots.items()] + list(self._waiting)
@@ -231,8 +240,8 @@ class Engine(Worker[ChatJob]):
 
     def _leave(self, row: Row) -> None:
         self._slots.release(row)
-        self._fit()
         self._reserved -= row.job.room
+        self._fit()
         if row in self._prefilling:
             self._prefilling.remove(row)
 
@@ -243,5 +252,6 @@ class Engine(Worker[ChatJob]):
         self._parts.kv.claim(target, row.job.room)
 
     def _fit(self) -> None:
-        """Hold the memory of keys and values to its bound after rows were taken, moved or freed."""
-        self._parts.kv.fit(self._parts.kv_tokens, self._slots.free_rows())
+        """Give back the memory of free rows after rows were taken, moved or freed, but for a little."""
+        limit = min(self._parts.kv_tokens, self._reserved + KEPT_TOKENS)
+        self._parts.kv.fit(limit, self._slots.free_rows())

@@ -59,21 +59,29 @@ class KvCache:
         """Most tokens that each row may have resident."""
         self.block = 0
         """Tokens of a kept block."""
-        self._kept: Any = None
+        self._kept: Memory | None = None
 
     def reserve(self, blocks: int, block: int) -> None:
         """Make room to keep `blocks` blocks of `block` tokens."""
         shape = self.shape
         self.block = block
-        self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim)).array
+        self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim))
 
     def keep(self, place: int, row: int, start: int) -> None:
         """Copy the block at token `start` of `row` to the place `place` for kept ones."""
-        self._kept[place] = self.array[:, row, :, start : start + self.block]
+        assert self._kept is not None
+        self._kept.array[place] = self.array[:, row, :, start : start + self.block]
 
     def restore(self, place: int, row: int, start: int) -> None:
         """Copy the kept block at `place` to token `start` of `row`."""
-        self.array[:, row, :, start : start + self.block] = self._kept[place]
+        assert self._kept is not None
+        self.array[:, row, :, start : start + self.block] = self._kept.array[place]
+
+    def drop(self, place: int) -> None:
+        """Give the memory of the kept block at `place` back to the system."""
+        assert self._kept is not None
+        size = self.block * self.shape.token_bytes
+        self._kept.drop(place * size, size)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` tokens of row `source` to row `target`."""

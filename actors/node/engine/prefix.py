@@ -48,6 +48,8 @@ class BlockStore(Protocol):
 
     def restore(self, place: int, row: int, start: int) -> None: ...
 
+    def drop(self, place: int) -> None: ...
+
 
 class PrefixCache:
     """Blocks of prompt tokens with their keys and values, shared by all prompts that begin with them.
@@ -61,7 +63,8 @@ class PrefixCache:
 
     def __init__(self, kv: BlockStore, *, block: int, capacity_bytes: int) -> None:
         self.block = block
-        self.capacity = capacity_bytes // (block * kv.shape.token_bytes)
+        self.block_bytes = block * kv.shape.token_bytes
+        self.capacity = capacity_bytes // self.block_bytes
         self._kv = kv
         if self.capacity:
             kv.reserve(self.capacity, block)
@@ -71,6 +74,11 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._blocks)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the blocks take now."""
+        return len(self._blocks) * self.block_bytes
 
     def load(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool:
         """Copy the block `tokens`, next in `chain`, to position `start` of `row`, if it is here."""
@@ -107,6 +115,12 @@ class PrefixCache:
             if key in self._blocks:
                 self._blocks.move_to_end(key)
 
+    def shrink(self, size: int) -> None:
+        """Give back the blocks used longest ago, until the rest takes at most `size` bytes."""
+        while self.held_bytes > size:
+            place = self._blocks.popitem(last=False)[1].place
+            self._kv.drop(place)
+            self._free.append(place)
+
     def clear(self) -> None:
-        self._blocks.clear()
-        self._free = list(range(self.capacity - 1, -1, -1))
+        self.shrink(0)

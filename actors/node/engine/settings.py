@@ -27,11 +27,16 @@ class EngineSettings(BaseModel):
     context_tokens: int = Field(default=8192, ge=1)
     """Longest context of a request; the model's own applies where it is shorter."""
     kv_cache_bytes: int = Field(default=1 << 30, ge=1)
-    """Bound on the keys and values of all running generations of one model."""
+    """Bound on the keys and values of all running generations of one model. Memory is taken as tokens are
+    written and given back when the generation ends."""
     prefix_cache_bytes: int = Field(default=256 << 20, ge=0)
     """Bound on the keys and values kept for prompts that share a prefix; 0 switches reuse off."""
     prefix_block: int = Field(default=16, ge=2)
     """The grain of prefix reuse in tokens."""
+    idle_after_s: float = Field(default=15, gt=0)
+    """Without a request for so long, a model gives back the memory that it holds for the next ones."""
+    idle_prefix_bytes: int = Field(default=32 << 20, ge=0)
+    """What it keeps then of `prefix_cache_bytes`: the prompts used last."""
     prefill_chunk: int = Field(default=128, ge=2)
     """Most prompt tokens computed by one call."""
     prefill_budget: int = Field(default=64, ge=1)

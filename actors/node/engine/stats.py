@@ -17,6 +17,8 @@ class EngineStats:
     kv_tokens: int = 0
     """Tokens whose keys and values are in the slots now."""
     kv_tokens_limit: int = 0
+    cache_bytes: int = 0
+    """What the keys and values of the slots and of kept prefixes take now."""
     prompt_tokens: int = 0
     """Counter: prompt tokens of the generations that began."""
     cached_tokens: int = 0

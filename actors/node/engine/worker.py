@@ -12,6 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from actors.node.engine.job import ChatJob, EmbeddingJob, Outbox
+from actors.node.engine.memory import give_back
+from actors.node.engine.settings import EngineSettings
 from orchestration.errors import BackendFailed, NodeBusy
 
 log = logging.getLogger(__name__)
@@ -20,20 +22,22 @@ J = TypeVar("J", ChatJob, EmbeddingJob)
 
 
 class Worker(ABC, Generic[J]):
-    """Runs `step` in a thread of its own while there is something to do; idle, it sleeps on its inbox.
+    """Runs `step` in a thread of its own while there is something to do; idle, it sleeps on its inbox, and
+    calls `rest` once after `idle_after_s`.
 
     A step that raises fails every job at hand with `BackendFailed`, and the work goes on with the next.
     After `max_failures` such steps in a row the worker stops: whoever waits, and whoever comes, gets
     `BackendFailed` that says so.
     """
 
-    def __init__(self, model: str, *, places: int, max_failures: int) -> None:
+    def __init__(self, model: str, *, places: int, settings: EngineSettings) -> None:
         self.model = model
         self.outbox = Outbox()
         self.failures = 0
         """Counter: steps that failed."""
         self._places = places
-        self._max_failures = max_failures
+        self._max_failures = settings.max_failures
+        self._idle_after_s = settings.idle_after_s
         self._outstanding = 0
         self._inbox: SimpleQueue[J | None] = SimpleQueue()
         self._closing = False
@@ -97,6 +101,10 @@ class Worker(ABC, Generic[J]):
     def step(self) -> None:
         """Do one step of what is to be done."""
 
+    def rest(self) -> None:
+        """Give back memory that only the next jobs would use."""
+        give_back()
+
     @abstractmethod
     def abandon(self) -> list[J]:
         """Give up every job taken in, and return them."""
@@ -122,7 +130,7 @@ class Worker(ABC, Generic[J]):
 
     def _take_in(self) -> None:
         """Accept what has come; with nothing to do, wait until something comes."""
-        if not self.busy() and (job := self._inbox.get()) is not None:
+        if not self.busy() and (job := self._awaited()) is not None:
             self.accept(job)
         while True:
             try:
@@ -131,6 +139,14 @@ class Worker(ABC, Generic[J]):
                 return
             if job is not None:
                 self.accept(job)
+
+    def _awaited(self) -> J | None:
+        """What comes next, however long that takes."""
+        try:
+            return self._inbox.get(timeout=self._idle_after_s)
+        except Empty:
+            self.rest()
+        return self._inbox.get()
 
     def _gather(self) -> None:
         """Wait for company, as long as that is wanted of what is at hand."""

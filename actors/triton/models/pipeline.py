@@ -58,6 +58,9 @@ class PipelineCache:
     def restore(self, place: int, row: int, start: int) -> None:
         self._orders.append((Order.RESTORE, row, place, start))
 
+    def drop(self, place: int) -> None:
+        """Nothing: the stages keep the block until another takes its place."""
+
     def claim(self, row: int, tokens: int) -> None:
         self._touched.add(row)
 

@@ -61,9 +61,12 @@ async def test_no_text_is_refused(backend: OnnxBackend) -> None:
     assert caught.value.param == "input"
 
 
-@given(lengths=st.lists(st.integers(1, 512), max_size=40))
-def test_groups_hold_every_index_once_and_waste_little(lengths: list[int]) -> None:
-    groups = alike(lengths)
+@given(lengths=st.lists(st.integers(1, 512), max_size=40), most=st.sampled_from([1, 300, 1024, 10**6]))
+def test_groups_hold_every_index_once_waste_little_and_stay_in_their_bound(
+    lengths: list[int], most: int
+) -> None:
+    groups = alike(lengths, most)
     assert sorted(at for group in groups for at in group) == list(range(len(lengths)))
     for group in groups:
         assert max(lengths[at] for at in group) <= 1.5 * min(lengths[at] for at in group)
+        assert len(group) == 1 or len(group) * max(lengths[at] for at in group) <= most

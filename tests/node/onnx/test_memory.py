@@ -14,15 +14,18 @@ import pytest
 from actors.models.errors import CorruptModel
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.node.backends.onnx import OnnxBackend
+from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.node.engine.settings import OnnxSettings
 from actors.node.memory import ModelMemory
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed, UnknownModel
 from tests.fixtures.eventually import eventually
+from tests.fixtures.models import minilm_folder
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import stage
-from tests.node.onnx.asking import MODEL, ask, chat
+from tests.node.onnx.asking import MODEL, ask, chat, complete
 
 OTHER = "smollm2-again"
 
@@ -119,3 +122,40 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
         assert 1 <= use.swaps <= 2
         assert use.saved >= 3
         await here.settled(dispatcher)
+
+
+async def test_memory_comes_back_after_long_prompts_and_long_texts(chat_folder: Path) -> None:
+    """Kept, the prompts would hold 40 MB twice, as rows and as prefixes, and the texts 250 MB."""
+    settings = OnnxSettings(idle_after_s=0.2, idle_prefix_bytes=0)
+    backend, encoder = OnnxBackend([chat_folder], settings), OnnxEncoder(minilm_folder(), settings)
+    await backend.start()
+    try:
+        await ask(backend, complete("One", max_tokens=2))
+        encoder.embed([[101, 102]])
+        before = resident_mb()
+        prompts = [complete(f"{word} " * 450, max_tokens=2) for word in ("one", "two")]
+        answers = asyncio.gather(*(ask(backend, prompt) for prompt in prompts))
+        await eventually(lambda: backend.cache_bytes > 30e6, within_s=60)
+        assert resident_mb() > before + 20
+        await answers
+        await asyncio.to_thread(encoder.embed, [list(range(1000, 1512))] * 8)
+        await eventually(lambda: backend.cache_bytes == 0 and resident_mb() < before + 50, within_s=30)
+        again = await ask(backend, prompts[0].model_copy(update={"id": "again"}))
+        assert again.text == answers.result()[0].text
+    finally:
+        await backend.close()
+
+
+async def test_an_idle_model_keeps_the_prompts_used_last(chat_folder: Path) -> None:
+    kept = 4 * 16 * 46_080
+    backend = OnnxBackend([chat_folder], OnnxSettings(idle_after_s=0.2, idle_prefix_bytes=kept))
+    await backend.start()
+    try:
+        prompt = complete("word " * 200, max_tokens=2)
+        first = await ask(backend, prompt)
+        await eventually(lambda: backend.cache_bytes == kept)
+        again = await ask(backend, prompt.model_copy(update={"id": "again"}))
+        assert again.finish.usage.cached_tokens == 64
+        assert again.text == first.text
+    finally:
+        await backend.close()

@@ -32,6 +32,7 @@ def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = Non
     if settings.spin_us:
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(settings.spin_us))
     options.enable_mem_pattern = False  # patterns are kept for each new shape, and prompts bring many
+    options.enable_cpu_mem_arena = False  # it keeps what the largest run took for ever, and saves no time
     options.log_severity_level = 3
     if graph is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
