@@ -79,6 +79,26 @@ def _stops_of(stop: Any) -> Any:
     return stops
 
 
+def _limit_of(tokens: Any) -> Any:
+    """llama.cpp's -1 is no limit."""
+    return None if tokens == -1 else tokens
+
+
+def _most_of(top_k: Any) -> Any:
+    """vLLM's and llama.cpp's -1 is all tokens, as 0 is."""
+    return 0 if top_k == -1 else top_k
+
+
+def _if_asked(logprobs: Any) -> Any:
+    return None if logprobs is False else logprobs
+
+
+def _with_logprobs(top: int | None, info: ValidationInfo) -> int | None:
+    if top and not info.data.get("logprobs"):
+        raise ValueError("top_logprobs is only allowed when logprobs is true")
+    return top
+
+
 def _prompt_of(prompt: Any) -> Any:
     if isinstance(prompt, list):
         if len(prompt) != 1 or not isinstance(prompt[0], str):
@@ -162,9 +182,9 @@ class SamplingBody(WorkBody, GuideFields):
     stream_options: Annotated[StreamOptions | None, AfterValidator(_streamed)] = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Annotated[int | None, BeforeValidator(_most_of)] = None
     seed: int | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops_of)] = ()
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -198,9 +218,9 @@ class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
     messages: Turns = Field(min_length=1)
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Annotated[int | None, AfterValidator(_with_logprobs)] = None
     tools: Tools | None = None
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
@@ -221,7 +241,7 @@ class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
     prompt: Annotated[str, BeforeValidator(_prompt_of)]
-    logprobs: int | None = None
+    logprobs: Annotated[int | None, BeforeValidator(_if_asked)] = None
 
     def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
         """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of

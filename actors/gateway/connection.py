@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from actors.gateway.connections import Connections, address_of
 from actors.gateway.corked import Corked
 from actors.gateway.errors import HeadTooLarge, RequestLineTooLong, SlowHead
+from actors.gateway.exchange import new_request_id
 from actors.gateway.metrics import REFUSED
 from actors.gateway.shape import error_json
 from orchestration.errors import InvalidRequest, OrchestraError
@@ -213,6 +214,7 @@ class Connection(HttpToolsProtocol):
         self.corked.write(
             f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}"
+            f"x-request-id: {new_request_id().decode()}\r\n"
             "cache-control: no-store\r\nconnection: close\r\n\r\n".encode()
             + body
         )

@@ -32,6 +32,11 @@ LINGER_S = 2.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 
 
+def new_request_id() -> bytes:
+    """For an answer to who sent none."""
+    return b"req_%b" % token_hex(16).encode()
+
+
 class Exchange:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
     with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
@@ -64,7 +69,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         said = self.headers.get(b"x-request-id", b"")
-        self.request_id = said if _REQUEST_ID.fullmatch(said) else b"req_%b" % token_hex(16).encode()
+        self.request_id = said if _REQUEST_ID.fullmatch(said) else new_request_id()
         self.extra: list[Header] = [(b"x-request-id", self.request_id)]
         self.caller = ""
         self.trace = ""

@@ -215,3 +215,12 @@ def test_tools_that_need_not_be_called_change_nothing_where_nothing_can_call_the
     near = {"labels": {"backend": "echo"}}
     answer = post(mixed.cluster, "chat/completions", **CHAT | {"model": MODEL}, tools=tools, orchestra=near)
     assert answer.json()["choices"][0]["message"]["content"] == "hi"
+
+
+def test_values_that_mean_no_limit_elsewhere_mean_none_here(cluster: Cluster) -> None:
+    body = CHAT | {"messages": [{"role": "user", "content": "a b c d"}]}
+    for said in ({"max_tokens": -1}, {"max_completion_tokens": -1}, {"top_k": -1, "temperature": 0.5}):
+        answer = post(cluster, "chat/completions", **body, **said)
+        assert answer.json()["choices"][0]["message"]["content"] == "a b c d", said
+    answer = post(cluster, "completions", model="echo", prompt="a b", logprobs=False)
+    assert answer.json()["choices"][0]["logprobs"] is None

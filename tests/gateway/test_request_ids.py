@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -59,3 +61,13 @@ async def test_only_a_sane_id_is_taken_over(cluster: Cluster, said: str, kept: b
     ):
         assert answer.status == 200
         assert (answer.headers["X-Request-Id"] == said) is kept
+
+
+async def test_a_head_that_is_refused_before_it_is_read_has_one_too(cluster: Cluster) -> None:
+    address = urlsplit(cluster.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 414")
+    assert b"\r\nx-request-id: req_" in head
