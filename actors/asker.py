@@ -43,8 +43,9 @@ STREAM_PREFIX = "stream."
 ACCEPT_S = 3.0
 """A queue acknowledges within milliseconds. When the server that leads it dies, what was on its way there is
 lost without a word, and whoever asked should hear so and ask again."""
-OUTAGE_S = 5.0
-"""NATS may be away for so long, as when its server restarts, before open streams are given up."""
+OUTAGE_S = 8.0
+"""Open streams are given up when NATS was away for so long: 5 s, as its server may need to restart, and the
+time until all processes have found it again."""
 
 CATCH_UP_S = 2.0
 
@@ -194,11 +195,11 @@ class Asker:
             if opened is None:
                 so_far = SoFar(open=False)
             elif asked.peek:
-                so_far = opened.peek(asked.quiet_s)
+                so_far = opened.peek(asked.quiet_s, asked.attempt)
             elif asked.tell:
                 so_far = opened.race(partial(self._tell_first, asked.tell))
             else:
-                so_far = opened.hand_over(asked.quiet_s)
+                so_far = opened.hand_over(asked.quiet_s, asked.attempt)
             self.bus.post(message.reply, so_far.model_dump_json(exclude_defaults=True).encode())
         except (ValidationError, OrchestraError) as error:
             log.warning("could not say on %s what was read so far: %s", message.subject, error)

@@ -23,14 +23,15 @@ it may need a moment longer to be back than who asks it."""
 PAUSE_S = 0.1
 
 
-async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0) -> SoFar:
+async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: int = 0) -> SoFar:
     """What was read of the stream of that id, whose next writer is named there.
 
+    `attempt` is the delivery of the work that asks: it is `superseded` where a later one has taken it up.
     With `quiet_s` above 0 a writer heard of within so many seconds is left alone. A stream that nobody
     reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer, `Defect` when its
     answer cannot be read (it is of another version), `BusUnavailable` when NATS is away.
     """
-    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    body = Resume(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
     for _ in range(ABSENT):
         try:
             reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
@@ -52,6 +53,16 @@ async def was_heard(bus: Bus, stream_id: str, within_s: float) -> bool:
         log.debug("the reader of %s cannot say whether it has heard of it: %s", stream_id, error)
         return True
     return so_far.alive or not so_far.open
+
+
+async def is_superseded(bus: Bus, stream_id: str, attempt: int) -> bool:
+    """Whether a later delivery of the work than `attempt` has been taken up. False where nobody can say."""
+    body = Resume(attempt=attempt, peek=True).model_dump_json().encode()
+    try:
+        return _read(await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S)).superseded
+    except OrchestraError as error:
+        log.debug("the reader of %s cannot say who has it: %s", stream_id, error)
+        return False
 
 
 async def may_race(bus: Bus, stream_id: str, tell: str) -> SoFar:

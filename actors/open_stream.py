@@ -62,6 +62,8 @@ class OpenStream:
         self._tokens = 0
         self._writer: str | None = None
         self._handed_over = False
+        self._holder = 0
+        """The latest delivery of the work that was told to go on."""
         self._second = ""
         self._on_first: Callable[[str], None] | None = None
         self._over = False
@@ -149,20 +151,26 @@ class OpenStream:
         self._over = True
         self.arrived.put_nowait(error)
 
-    def hand_over(self, quiet_s: float) -> SoFar:
-        """What was read so far, and the writer that may go on.
+    def hand_over(self, quiet_s: float, attempt: int = 0) -> SoFar:
+        """What was read so far, and the writer that may go on, which has delivery `attempt` of the work.
+        Where a later one goes on already, the earlier is superseded: two that have the same work, as after
+        NATS was away, would else take it from each other again and again.
 
         With `quiet_s` above 0 a writer heard of within that time is left alone, and one that was not heard of
         at all keeps its chance: it and the next one are rivals.
         """
         if self._over:
             return SoFar(open=False)
+        if self._superseded(attempt):
+            return SoFar(superseded=True)
         if quiet_s:
             if time.monotonic() - self._heard_at < quiet_s:
                 return SoFar(alive=True)
             if self._expected == 0 and self._gap is None and not self._handed_over:
+                self._holder = max(self._holder, attempt)
                 return SoFar()
         self.close()
+        self._holder = max(self._holder, attempt)
         self._handed_over, self._second, self._on_first = True, "", None
         self._heard_at = time.monotonic()
         self._writer = token_hex(4)
@@ -170,9 +178,13 @@ class OpenStream:
         self._begun = any(self._text)
         return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
 
-    def peek(self, quiet_s: float) -> SoFar:
+    def _superseded(self, attempt: int) -> bool:
+        return 0 < attempt < self._holder
+
+    def peek(self, quiet_s: float, attempt: int = 0) -> SoFar:
         """Whether the writer was heard of within that time; changes nothing."""
-        return SoFar(open=not self._over, alive=time.monotonic() - self._heard_at < quiet_s)
+        alive = time.monotonic() - self._heard_at < quiet_s
+        return SoFar(open=not self._over, alive=alive, superseded=self._superseded(attempt))
 
     def race(self, on_first: Callable[[str], None]) -> SoFar:
         """Let a second writer begin too, whose name is in the answer, unless there is something to read.

@@ -174,16 +174,26 @@ class Registry:
         """While NATS was away, or this process slept, no heartbeat could come."""
         self._seen = dict.fromkeys(self._seen, time.monotonic())
 
+    async def _frozen(self) -> bool:
+        """Whether the server has stood still: what nodes sent it meanwhile is still on its way."""
+        asked = time.monotonic()
+        try:
+            await self.bus.flush()
+        except OrchestraError:
+            return True
+        return time.monotonic() - asked > SWEEP_S
+
     async def _sweep(self) -> None:
         """Drop who has not been heard of for a lease; an expiry in the bucket is silent."""
         woke = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_S)
             slept, woke = time.monotonic() - woke, time.monotonic()
-            if slept > LEASE_S / 2:
+            if slept > LEASE_S / 2 or await self._frozen():
                 self._grant_grace()
             if not self.bus.connected:
                 continue
+            woke = time.monotonic()
             late = woke - LEASE_S
             for key in [key for key, seen in self._seen.items() if seen < late]:
                 log.warning("node %s has not renewed its lease for %.0f s", key, LEASE_S)

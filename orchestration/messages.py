@@ -123,6 +123,9 @@ class Resume(Wire):
 
     quiet_s: float = 0.0
     tell: str = ""
+    attempt: int = 0
+    """The delivery that whoever asks has of the work; a later one than its is at it where the answer says
+    `superseded`. 0 where it cannot be told."""
     peek: bool = False
     """Only tell whether the writer was heard of within `quiet_s`, and change nothing."""
 
@@ -131,10 +134,12 @@ class SoFar(Wire):
     """What was read of a stream, and who may write on: nobody but `writer`, from event `seq` on.
 
     With `alive`, who wrote until now goes on, and nothing has changed. Not `open`: nobody wants it any more.
+    `superseded`: a later delivery of the work has been taken up, and this one is to be left alone.
     """
 
     open: bool = True
     alive: bool = False
+    superseded: bool = False
     text: str = ""
     tokens: int = 0
     seq: int = 0

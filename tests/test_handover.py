@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from actors.asker import Asker
+from actors.how_far import is_superseded
 from actors.runtime import streams
 from actors.runtime.envelope import Envelope
 from actors.runtime.streams import RETIRED, StreamWriter
@@ -75,6 +76,37 @@ async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
     await reading.task
 
 
+async def test_a_later_delivery_supersedes_an_earlier_one_for_good(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    first = await resume(asker, reading, attempt=1)
+    second = await resume(asker, reading, attempt=2)
+    assert second.writer
+    assert first.writer != second.writer
+    for quiet_s in (0, 60):
+        assert await resume(asker, reading, quiet_s=quiet_s, attempt=1) == SoFar(superseded=True)
+    assert await is_superseded(asker.bus, reading.id, 1)
+    assert not await is_superseded(asker.bus, reading.id, 2)
+    await reading.write(*chunks("b", start=1), writer=second.writer)
+    await eventually(lambda: reading.text == "ab")
+    assert (await resume(asker, reading, attempt=2)).seq == 2
+    await reading.write(END.model_copy(update={"seq": 2}))
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+    assert not await is_superseded(asker.bus, reading.id, 1)
+
+
+async def test_a_delivery_whose_writer_is_alive_supersedes_none(asker: Asker) -> None:
+    reading = Reading(asker)
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    assert (await resume(asker, reading, quiet_s=60, attempt=2)).alive
+    assert (await resume(asker, reading, attempt=1)).writer
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+
+
 async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,9 +127,9 @@ async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
     assert reading.text == "a"
 
 
-async def resume(asker: Asker, reading: Reading, quiet_s: float = 0) -> SoFar:
+async def resume(asker: Asker, reading: Reading, quiet_s: float = 0, attempt: int = 0) -> SoFar:
     """Ask as a dispatcher does."""
     await eventually(lambda: asker.open_streams or reading.task.done())
-    body = Resume(quiet_s=quiet_s).model_dump_json().encode()
+    body = Resume(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
     reply = await asker.bus.request(f"resume.{reading.id}", body)
     return SoFar.model_validate_json(reply.data)

@@ -122,10 +122,10 @@ class Intake:
         What it finished is not done again, and what its reader has of the answer is kept. Where nobody can
         say how much that is, the run comes again when its ack_wait is over.
         """
-        quiet_s = self.settings.takeover_quiet_s
-        last = delivery.attempt > self.jobs.attempts
+        quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
+        last = attempt > self.jobs.attempts
         try:
-            while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s)).alive:
+            while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)).alive:
                 await asyncio.sleep(quiet_s / 3)
                 await delivery.in_progress()
         except OrchestraError as error:
@@ -133,6 +133,8 @@ class Intake:
                 raise
             log.warning("run %s is given up, and nobody can say what was read of it: %s", run.id, error)
             so_far = SoFar()
+        if so_far.superseded:
+            return
         sink = RunSink(self, delivery, run, envelope, so_far)
         sink.pulled.records.used = True  # by the one before, perhaps
         if not so_far.open:

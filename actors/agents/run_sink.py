@@ -11,6 +11,7 @@ from actors.agents.happenings import Happenings
 from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
 from actors.agents.recorder import Recorder
 from actors.agents.step_records import StepRecords
+from actors.how_far import is_superseded
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.jetstream import Delivery
@@ -87,12 +88,17 @@ class RunSink:
                 return
             ended = self._ended(error)
             self._told(ended)
+            if self.pulled.writer.retired and await self._superseded():
+                return
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
-            if not self.pulled.writer.retired:  # else another may be at it
-                await self.pulled.records.remove()
+            await self.pulled.records.remove()
         finally:
             self._finish()
+
+    async def _superseded(self) -> bool:
+        """Whether another coordinator is at it, which settles it."""
+        return await is_superseded(self.delivery.bus, self.pulled.run.id, self.delivery.attempt)
 
     def _ended(self, error: OrchestraError) -> Ended:
         return Ended(

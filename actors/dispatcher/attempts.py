@@ -11,6 +11,7 @@ from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import moved
 from actors.dispatcher.placing import Placing
 from actors.dispatcher.settings import DispatcherSettings
+from actors.how_far import is_superseded
 from actors.runtime.bus import Bus
 from orchestration.errors import (
     SERVER_LIMITS,
@@ -77,12 +78,15 @@ class Attempts:
         if not isinstance(error, BusUnavailable | RateLimited | ServerBusy):
             job.moves += 1
             if job.moves >= self.settings.attempts:
+                job.superseded = await is_superseded(self.bus, job.id, job.delivery.attempt)
                 return False
             if not isinstance(error, NodeLost | NoOutput | Stopped) and not self.budget.withdraw():
                 return False
         if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
             return False
         moved(job.queue.model, error.code).inc()
+        if job.moves > 1:  # the first move is at once; whatever goes on and on failing needs time
+            await asyncio.sleep(self.settings.busy_pause_s * 2**job.moves)
         return True
 
     async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:

@@ -104,7 +104,7 @@ class Dispatcher(Actor):
         self._pulse.on_silent = [self._placing.silenced, self._in_flight.lost]
         self._pulse.on_cut = [self._in_flight.cut]
         self._pulse.on_back = [self._placing.answers, lambda _: self._view_changed.set()]
-        self.bus.on_reconnect.append(self._settle_late)
+        self.bus.on_reconnect += [self._settle_late, self._keep]
         self._view_changed.set()
         self._loops = [
             self.live(self._follow_view()),
@@ -119,6 +119,7 @@ class Dispatcher(Actor):
         for listeners, listener in (
             (self.registry.on_change, self._view_changed.set),
             (self.bus.on_reconnect, self._settle_late),
+            (self.bus.on_reconnect, self._keep),
         ):
             if listener in listeners:
                 listeners.remove(listener)
@@ -232,11 +233,20 @@ class Dispatcher(Actor):
             self._settle(job, await handover.given_up(job))
             return
         try:
-            so_far = await how_far(self.bus, job.id, quiet_s=self.settings.takeover_quiet_s)
+            so_far = await how_far(
+                self.bus,
+                job.id,
+                quiet_s=self.settings.takeover_quiet_s,
+                attempt=job.delivery.attempt,
+            )
         except OrchestraError as error:
             log.info("generation %s begins again: %s", job.id, error)
             so_far = SoFar()
         if job.settled:
+            return
+        if so_far.superseded:
+            job.superseded = True
+            self._settle(job, None)
             return
         if so_far.alive:
             job.timer = asyncio.get_running_loop().call_later(
@@ -388,6 +398,10 @@ class Dispatcher(Actor):
         job.stop_timer()
         self._jobs.pop(job.id, None)
         self._cancels.forget(job.id)
+        if job.superseded:
+            log.info("generation %s is another dispatcher's by now", job.id)
+            ended(job.queue.model, "superseded").inc()
+            return
         ended(job.queue.model, error.code if error else "ok").inc()
         self._say_settled(job, error)
 
@@ -418,12 +432,15 @@ class Dispatcher(Actor):
         """Keep what was pulled from redelivery, and ask again for what a lost message would have brought."""
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            try:
-                for job in self._jobs.values():
-                    job.delivery.settle(b"+WPI")
-            except BusUnavailable as error:
-                log.debug("cannot keep generations from redelivery: %s", error)
+            self._keep()
             self._view_changed.set()
+
+    def _keep(self) -> None:
+        try:
+            for job in self._jobs.values():
+                job.delivery.settle(b"+WPI")
+        except BusUnavailable as error:
+            log.debug("cannot keep generations from redelivery: %s", error)
 
 
 @dataclass(frozen=True, slots=True)

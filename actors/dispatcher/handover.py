@@ -57,7 +57,7 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
     """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
     while await back(bus, job, pause_s):
         try:
-            so_far = await how_far(bus, job.id)
+            so_far = await how_far(bus, job.id, attempt=job.delivery.attempt)
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)
@@ -68,6 +68,9 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
         return False
     if not so_far.open:
         job.cancelled = True
+        return False
+    if so_far.superseded:
+        job.superseded = True
         return False
     job.body = continued(job.delivery.message.data, so_far, job.queue.model)
     return True

@@ -30,6 +30,8 @@ class Job:
     waits: bool = False
     placed: bool = False
     settled: bool = False
+    superseded: bool = False
+    """Another dispatcher has it by now, from a later delivery: leave it, and its message, alone."""
     body: bytes = b""
     """What the next node gets instead of the message's body: it goes on from a prefix."""
     moves: int = 0

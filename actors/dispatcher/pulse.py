@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from secrets import token_hex
 
 from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import NodeAddress
@@ -34,7 +35,7 @@ class Pulse:
     such as that it is done, is lost.
 
     Pings are counted, not seconds: where this process itself was stopped for a while, one ping at most
-    went unanswered.
+    went unanswered. Nor do they count while NATS passes nothing on: with each round goes an echo to oneself.
     """
 
     def __init__(self, bus: Bus, *, interval_s: float, misses: int) -> None:
@@ -46,15 +47,19 @@ class Pulse:
         self.on_back: list[Callable[[str], None]] = []
         self.on_cut: list[Callable[[str], None]] = []
         self._beats: dict[str, _Beat] = {}
+        self._echo = f"{bus.inbox}.pulse.{token_hex(4)}"
+        self._echoed = True
 
     async def watch(self, at_work: Callable[[], Iterable[str]]) -> None:
         """Until it is cancelled."""
         self.bus.on_disconnect.append(self._cut_off)
+        echo = await self.bus.subscribe(self._echo, self._heard_echo)
         try:
             while True:
                 await asyncio.sleep(self.interval_s)
                 self._ping(set(at_work()))
         finally:
+            await echo.unsubscribe()
             if self._cut_off in self.bus.on_disconnect:
                 self.bus.on_disconnect.remove(self._cut_off)
             for node in list(self._beats):
@@ -67,10 +72,19 @@ class Pulse:
 
     def _cut_off(self) -> None:
         """This process itself has no connection: what it waited for has failed already."""
+        self._echoed = True
         for beat in self._beats.values():
             beat.connection = b""
 
+    def _heard_echo(self, message: Message) -> None:
+        self._echoed = True
+
     def _ping(self, at_work: set[str]) -> None:
+        counts, self._echoed = self._echoed, False
+        try:
+            self.bus.post(self._echo)
+        except BusUnavailable:
+            self._echoed = True
         for node in self._beats.keys() - at_work - self.silent:
             self._drop(node)
         for node in at_work | self.silent:
@@ -81,7 +95,7 @@ class Pulse:
                 self._fell_silent(node, f"has not answered {beat.unanswered} pings")
             try:
                 self.bus.post(NodeAddress(node).ping, reply=beat.reply)
-                beat.unanswered += 1
+                beat.unanswered += counts
             except BusUnavailable:
                 beat.unanswered = beat.absent = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import SETTINGS, Stage
+from tests.fixtures.stage import stage as set_up
 
 WORDS = "one two three four five six seven eight"
 
@@ -29,6 +31,65 @@ async def test_a_generation_goes_on_at_another_node_when_its_own_fails_in_the_mi
     assert {ended.node for _, ended in answers} == {"b"}
     assert {ended.usage.completion_tokens for _, ended in answers} == {9}
     await stage.settled(dispatcher)
+
+
+async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_the_later(
+    stage: Stage,
+) -> None:
+    """As after NATS was away: it gave the generation out again, and the first one has it still."""
+    for name in "ab":
+        await stage.node(name, speed=10)
+    impatient = SETTINGS.model_copy(update={"takeover_quiet_s": 0.02})
+    first = await stage.dispatcher(impatient)
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=24)))
+    await eventually(lambda: sum(stage.running().values()) == 1)
+    await first._queues.stop()
+    second = await stage.dispatcher(impatient)
+    (job,) = first._jobs.values()
+    job.delivery.settle(b"-NAK")
+    await eventually(lambda: second._jobs and not first._jobs)
+    assert not asked.done()
+    text, _ = await asked
+    assert text == " ".join([WORDS] * 3)
+    await stage.settled(first, second)
+
+
+async def test_no_node_counts_as_silent_while_nats_stands_still(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.registry.LEASE_S", 3.0)
+    monkeypatch.setattr("actors.registry.SWEEP_S", 0.05)
+    async with set_up(own_nats.url) as stage:
+        await stage.node(speed=100)
+        dispatcher = await stage.dispatcher(
+            SETTINGS.model_copy(update={"ping_interval_s": 0.02, "ping_misses": 5})
+        )
+        rounds = count_calls(dispatcher._pulse, "_ping", monkeypatch)
+        asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=600)))
+        await eventually(lambda: sum(stage.running().values()) == 1)
+        (opened,) = stage.asker._open.values()
+        own_nats.process.send_signal(signal.SIGSTOP)
+        frozen = len(rounds)
+        await eventually(lambda: len(rounds) > frozen + 200)  # well beyond the lease
+        own_nats.process.send_signal(signal.SIGCONT)
+        text, _ = await asked
+        assert text == " ".join([WORDS] * 75)
+        assert not opened._handed_over
+        assert not dispatcher._pulse.silent
+        await stage.settled(dispatcher)
+
+
+def count_calls(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with every call of that method."""
+    calls: list[None] = []
+    real = getattr(owner, name)
+
+    def counted(*given: Any) -> Any:
+        calls.append(None)
+        return real(*given)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
 
 
 async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(stage: Stage) -> None:
