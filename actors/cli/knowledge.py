@@ -37,19 +37,25 @@ def knowledge() -> None:
 
 @knowledge.command()
 @click.argument("places", metavar="PATH|URL…", nargs=-1, required=True)
+@click.option("--encoding", default="", metavar="NAME", help="Of the texts. [default: found out for each]")
 @common
-def add(places: tuple[str, ...], data: Path | None, config_file: Path | None) -> None:
+def add(places: tuple[str, ...], encoding: str, data: Path | None, config_file: Path | None) -> None:
     """Add files, folders and web pages: text, Markdown, HTML and PDF.
 
     What is there and has not changed is left alone, so run it again after an interruption or to keep a folder
-    up to date. Web pages need the setting knowledge.allow_urls.
+    up to date. Web pages need the setting knowledge.allow_urls. A text that is not UTF-8 is named with the
+    encoding that it was read in; where that is wrong, add it again with --encoding.
     """
+    from actors.knowledge.encodings import known_encoding
+
+    if encoding:
+        known_encoding(encoding)
     settings, _ = load(said(data=data), config_file)
     sources = list(dict.fromkeys(listed(places)))
     if not sources:
         raise InvalidRequest(f"there is no document in {', '.join(places)}")
     with ExitStack() as stack:
-        failed = asyncio.run(_add(_ingest(settings, stack), sources, stack))
+        failed = asyncio.run(_add(_ingest(settings, stack), sources, stack, encoding))
     raise SystemExit(FAILED if failed else 0)
 
 
@@ -86,7 +92,7 @@ def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
     return embedder
 
 
-async def _add(ingest: Ingest, sources: list[str], stack: ExitStack) -> int:
+async def _add(ingest: Ingest, sources: list[str], stack: ExitStack, encoding: str) -> int:
     """Add all; how many could not be."""
     console = Console(stderr=True)
     bars = stack.enter_context(
@@ -100,11 +106,12 @@ async def _add(ingest: Ingest, sources: list[str], stack: ExitStack) -> int:
     )
     whole = bars.add_task("documents", total=len(sources))
     tally: Counter[str] = Counter()
+    encodings: Counter[str] = Counter()
     passages = 0
     for source in sources:
         task = bars.add_task(Path(source).name or source, total=None)
         try:
-            added = await ingest.add(source, partial(_moved, bars, task))
+            added = await ingest.add(source, partial(_moved, bars, task), encoding=encoding)
         except (StoreFull, StoreBroken):  # the next would meet the same
             raise
         except KnowledgeError as error:
@@ -113,10 +120,17 @@ async def _add(ingest: Ingest, sources: list[str], stack: ExitStack) -> int:
         else:
             tally[added.status] += 1
             passages += added.passages
+            encodings[added.encoding] += 1
+            if added.encoding not in ("", "utf-8"):
+                said = f"{source}: read as {added.encoding}"
+                bars.console.print(said, markup=False, highlight=False, soft_wrap=True)
         bars.remove_task(task)
         bars.advance(whole)
     counts = ", ".join(f"{count} {status}" for status, count in tally.items())
-    click.echo(f"{counts} · {passages} passages")
+    del encodings[""]
+    kinds = ", ".join(f"{count} {name}" for name, count in encodings.items())
+    others = f" · read as: {kinds}" if encodings.keys() - {"utf-8"} else ""
+    click.echo(f"{counts} · {passages} passages{others}")
     return tally["failed"]
 
 

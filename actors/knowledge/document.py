@@ -18,10 +18,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The text of a document. `title` is '' where it says none."""
+    """The text of a document. `title` is '' where it says none, `encoding` where its format has its own."""
 
     title: str
     sections: tuple[Section, ...]
+    encoding: str = ""
 
 
 @dataclass(frozen=True)

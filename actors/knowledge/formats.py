@@ -5,14 +5,15 @@ Libraries of a kind are imported when one of it comes: a child that reads text s
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Literal
 
 from actors.knowledge.document import Reading, Section
+from actors.knowledge.encodings import decoded
 from actors.knowledge.errors import UnreadableDocument
 
 Kind = Literal["text", "markdown", "html", "pdf"]
@@ -32,9 +33,6 @@ SUFFIXES: dict[str, Kind] = {
 }
 """What is taken of a folder. A file that is named itself is read as text where its suffix is another."""
 
-SAMPLE_BYTES = 65_536
-"""Looked at to guess an encoding."""
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _META = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _NO_TEXT = "script, style, noscript, template, svg, nav, header, footer, aside, form, button, iframe"
@@ -55,51 +53,32 @@ def kind_of(name: str, data: bytes, content_type: str = "") -> Kind:
     return known or "text"
 
 
-def read(data: bytes, kind: Kind) -> Reading:
-    """Raises `UnreadableDocument` saying why there is no text."""
+def read(data: bytes, kind: Kind, encoding: str = "") -> Reading:
+    """`encoding` is that of the text, where it is not to be found out; a PDF says its own. Raises
+    `UnreadableDocument` saying why there is no text."""
     if not data.strip():
         raise UnreadableDocument("it is empty")
-    reading = {"text": _text, "markdown": _markdown, "html": _html, "pdf": _pdf}[kind](data)
+    if kind == "pdf":
+        reading = _pdf(data)
+    else:
+        declared = _META.search(data[:4096]) if kind == "html" else None
+        found = decoded(data, declared=declared.group(1).decode() if declared else "", given=encoding)
+        reading = {"text": _text, "markdown": _markdown, "html": _html}[kind](found.text)
+        reading = replace(reading, encoding=found.encoding)
     if not any(section.text.strip() for section in reading.sections):
         hint = ": pages that are pictures would need text recognition" if kind == "pdf" else ""
         raise UnreadableDocument(f"it holds no text{hint}")
     return reading
 
 
-def decoded(data: bytes, declared: str = "") -> str:
-    """The text in `data`: by its byte order mark, as UTF-8, as declared, or by a guess.
-
-    Raises `UnreadableDocument` for what is no text in any encoding.
-    """
-    marked = next((name for mark, name in _BOMS if data.startswith(mark)), "")
-    for name in filter(None, (marked, "utf-8", declared)):
-        try:
-            return _sound(data.decode(name))
-        except (UnicodeDecodeError, LookupError):
-            continue
-    from charset_normalizer import from_bytes
-
-    guess = from_bytes(data[:SAMPLE_BYTES]).best()
-    if guess is None:
-        raise UnreadableDocument("it is not text in any encoding known here")
-    return _sound(data.decode(guess.encoding, errors="replace"))
+def _text(text: str) -> Reading:
+    return Reading("", (Section("", text),))
 
 
-def _sound(text: str) -> str:
-    if "\0" in text:
-        raise UnreadableDocument("it is not text (it holds zero bytes)")
-    return text
-
-
-def _text(data: bytes) -> Reading:
-    return Reading("", (Section("", decoded(data)),))
-
-
-def _markdown(data: bytes) -> Reading:
+def _markdown(text: str) -> Reading:
     """By its headings, which a parser tells from `#` in a program; the rest stays as it is written."""
     from markdown_it import MarkdownIt
 
-    text = decoded(data)
     lines = text.splitlines()
     marks = [(0, 0, "")]
     tokens = MarkdownIt("commonmark").parse("\n".join(lines))
@@ -115,12 +94,11 @@ def _markdown(data: bytes) -> Reading:
     return Reading(title, tuple(section for section in sections if section.text))
 
 
-def _html(data: bytes) -> Reading:
+def _html(markup: str) -> Reading:
     """What a reader of the page sees of its body, by its headings."""
     from selectolax.lexbor import LexborHTMLParser
 
-    declared = _META.search(data[:4096])
-    page = LexborHTMLParser(decoded(data, declared.group(1).decode() if declared else ""))
+    page = LexborHTMLParser(markup)
     found = page.css_first("title")
     title = " ".join(found.text().split()) if found else ""
     for node in page.css(_NO_TEXT):

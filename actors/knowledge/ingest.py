@@ -25,11 +25,13 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a document. `embedded` of its passages had no vector yet."""
+    """What became of a document. `embedded` of its passages had no vector yet; `encoding` is what its text
+    was read as, '' where it was not read or says so itself."""
 
     status: Status
     passages: int
     embedded: int
+    encoding: str = ""
 
 
 class Ingest:
@@ -44,22 +46,26 @@ class Ingest:
         self.count = count
         self.settings = settings
 
-    async def add(self, source: str, on_progress: OnProgress = lambda done, total: None) -> Added:
-        """Store the document at `source`, unless it is there and has not changed.
+    async def add(
+        self, source: str, on_progress: OnProgress = lambda done, total: None, *, encoding: str = ""
+    ) -> Added:
+        """Store the document at `source`, unless it is there and has not changed. With an `encoding` it is
+        read in that one, whatever is there.
 
         Raises a `KnowledgeError` that says why it cannot be; the store is as it was then.
         """
         known = self.store.find(source)
         found = await raw(source, self.settings)
         digest = hashlib.sha256(found.data).digest()
-        if known is not None and known.digest == digest:
+        if known is not None and known.digest == digest and not encoding:
             return Added("unchanged", known.passages, 0)
-        reading = self.reader.read(found.data, found.kind)
+        reading = self.reader.read(found.data, found.kind, encoding)
         cut = passages(reading, self.count)
         vectors, embedded = await self._embed(cut, on_progress)
         title = " ".join((reading.title or found.name or source).split())[:200]
         self.store.put(source, title, (digest, len(found.data)), cut, vectors)
-        return Added("added" if known is None else "changed", len(cut), embedded)
+        status: Status = "added" if known is None else "changed"
+        return Added(status, len(cut), embedded, reading.encoding)
 
     async def _embed(self, cut: list[Passage], on_progress: OnProgress) -> tuple[dict[bytes, Vector], int]:
         """A vector for each passage's digest, and how many had to be made. Each is kept in the store as soon

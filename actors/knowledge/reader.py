@@ -47,13 +47,15 @@ class Reader:
     ) -> None:
         self._end()
 
-    def read(self, data: bytes, kind: Kind) -> Reading:
-        """Blocks. Raises `UnreadableDocument` for one without text, or that is too much for the child;
-        `DocumentTooLarge` for one with too much text."""
+    def read(self, data: bytes, kind: Kind, encoding: str = "") -> Reading:
+        """As `formats.read`, and blocks. Raises `UnreadableDocument` for a document without text, or that is
+        too much for the child; `DocumentTooLarge` for one with too much text."""
         child = self._started()
         assert child.stdin is not None
         try:
-            child.stdin.write(json.dumps({"kind": kind, "bytes": len(data)}).encode() + b"\n")
+            child.stdin.write(
+                json.dumps({"kind": kind, "encoding": encoding, "bytes": len(data)}).encode() + b"\n"
+            )
             child.stdin.write(data)
             child.stdin.flush()
             answer = json.loads(self._answer(child))
@@ -64,7 +66,8 @@ class Reader:
             raise
         if "error" in answer:
             raise UnreadableDocument(answer["error"])
-        reading = Reading(answer["title"], tuple(Section(*section) for section in answer["sections"]))
+        sections = tuple(Section(*section) for section in answer["sections"])
+        reading = Reading(answer["title"], sections, answer["encoding"])
         if sum(len(section.text.encode()) for section in reading.sections) > self.settings.max_text_mb * MB:
             raise self._too_long()
         return reading
@@ -127,13 +130,13 @@ class Reader:
                         stream.close()
 
 
-def _answer_to(data: bytes, kind: Kind) -> dict[str, Any]:
+def _answer_to(data: bytes, kind: Kind, encoding: str) -> dict[str, Any]:
     try:
-        reading = read(data, kind)
+        reading = read(data, kind, encoding)
     except UnreadableDocument as error:
         return {"error": error.message}
     sections = [(section.heading, section.text) for section in reading.sections]
-    return {"title": reading.title, "sections": sections}
+    return {"title": reading.title, "sections": sections, "encoding": reading.encoding}
 
 
 def main() -> None:
@@ -146,7 +149,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)  # libraries complain of each oddity of a document
     while header := sys.stdin.buffer.readline():
         asked = json.loads(header)
-        answer = _answer_to(sys.stdin.buffer.read(asked["bytes"]), asked["kind"])
+        answer = _answer_to(sys.stdin.buffer.read(asked["bytes"]), asked["kind"], asked["encoding"])
         line = json.dumps(answer, ensure_ascii=False).encode(errors="replace")
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()

@@ -87,6 +87,34 @@ def test_a_folder_is_added_listed_searched_and_removed(data: Path, tmp_path: Pat
     assert as_json(data, "list") == []
 
 
+def test_a_text_that_is_not_utf_8_is_named_with_its_encoding_and_another_can_be_given(
+    data: Path, tmp_path: Path
+) -> None:
+    files = {
+        "es.txt": "El año pasado el niño comió jamón.\n".encode("cp1252"),
+        "en.txt": "He said “hello” – it’s 5€.\n".encode("cp1252"),
+        "cafe.txt": "Café".encode("cp1252"),
+        "utf.txt": "Größe".encode(),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    added = run(data, "add", *(tmp_path / name for name in files))
+    assert added.stdout == "4 added · 4 passages · read as: 3 windows-1252, 1 utf-8\n"
+    assert f"{tmp_path / 'es.txt'}: read as windows-1252" in added.stderr
+    assert "utf.txt" not in added.stderr
+    found = {Path(each["document"]).name: each["passage"] for each in as_json(data, "search", "hello")}
+    assert found["en.txt"].strip() == "He said “hello” – it’s 5€."
+    assert found["es.txt"].strip() == "El año pasado el niño comió jamón."
+    again = run(data, "add", tmp_path / "cafe.txt", "--encoding", "cp1251")
+    assert again.stdout == "1 changed · 1 passages · read as: 1 cp1251\n"
+    assert "Cafй" in {each["passage"].strip() for each in as_json(data, "search", "Caf")}
+    assert run(data, "add", tmp_path / "cafe.txt").stdout == "1 unchanged · 1 passages\n"
+    wrong = run(data, "add", tmp_path / "cafe.txt", "--encoding", "utf-8")
+    assert (wrong.exit_code, "given is utf-8, and that it is not" in wrong.stderr) == (5, True)
+    unknown = run(data, "add", tmp_path / "cafe.txt", "--encoding", "utf-9")
+    assert (unknown.exit_code, "no encoding 'utf-9' is known" in unknown.stderr) == (2, True)
+
+
 def test_what_cannot_be_read_is_told_and_the_others_are_added(data: Path, tmp_path: Path) -> None:
     folder = library(tmp_path / "docs")
     (folder / "empty.txt").touch()

@@ -52,6 +52,13 @@ def test_text_is_read_in_the_encoding_it_has(encoding: str) -> None:
     assert read((GERMAN * 5).encode(encoding), "text").sections[0].text == GERMAN * 5
 
 
+def test_a_web_page_that_declares_latin_1_means_windows_1252() -> None:
+    page = '<html><meta charset="iso-8859-1"><body><p>“5 €”</p></body></html>'
+    reading = read(page.encode("cp1252"), "html")
+    assert (reading.sections[0].text, reading.encoding) == ("“5 €”", "windows-1252")
+    assert read(page.encode(), "html").encoding == "utf-8"
+
+
 def test_a_web_page_is_read_in_the_encoding_it_declares() -> None:
     page = f'<html><head><meta charset="iso-8859-1"></head><body><p>{GERMAN}</p></body></html>'
     assert read(page.encode("latin-1"), "html").sections[0].text == GERMAN.strip()

@@ -1,0 +1,262 @@
+"""In which encoding a text is: by its byte order mark, as UTF-8, by zero bytes, or by its letters.
+
+A short text says little to statistics, which take Spanish for Hungarian. What tells more is the alphabet: in
+the right encoding the words have the letters of one language, signs do not stand inside of words, and no
+capital follows a small letter. Where no other encoding fits clearly better, Windows-1252 is meant.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from unicodedata import combining
+
+from actors.knowledge.errors import UnreadableDocument
+from orchestration.errors import InvalidRequest
+
+WINDOWS = "windows-1252"
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = {
+    "iso-8859-1": WINDOWS,
+    "latin-1": WINDOWS,
+    "latin1": WINDOWS,
+    "us-ascii": WINDOWS,
+    "ascii": WINDOWS,
+}
+"""What a page means that declares these (WHATWG Encoding Standard, 4.2)."""
+_WORDS = 1_000
+"""Words looked at, of those that are not all ASCII."""
+_SAMPLE_BYTES = 65_536
+"""Looked at of a text without spaces, such as a Chinese one."""
+_FITS = 0.1
+"""The share of letters and signs out of place up to which an encoding may be the one."""
+_BROKEN = 0.1
+"""The share of broken characters up to which a text that is not UTF-8 throughout is meant to be."""
+_WORD = re.compile(rb"[^\s\x00-\x1f<>]{0,80}[\x80-\xff][^\s\x00-\x1f<>]{0,80}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_IN_WORDS = frozenset("’‘–—…·\xad\xa0")
+"""Signs that stand between two letters."""
+_LETTER_SIGNS = frozenset("ªºµƒ")
+"""Signs that count as letters and are in no alphabet."""
+_BEFORE_WORDS = frozenset("¿¡„‚“‘«‹")
+
+_ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        WINDOWS,
+        (
+            "áéíóúüñçàèìòùâêîôûäëïöÿæœ",  # French, Italian, Spanish, Catalan, Dutch
+            "áâãàçéêíóôõúü",
+            "äöüßéèàçñ",
+            "åäöéüàèáøæê",
+            "áéíóúýþæöðø",
+            "äöõüšž",
+        ),
+    ),
+    ("windows-1250", ("ąćęłńóśźż", "áčďéěíňóřšťúůýžäĺľôŕ", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
+    ("iso-8859-2", ("ąćęłńóśźż", "áčďéěíňóřšťúůýžäĺľôŕ", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
+    ("windows-1254", ("çğıiöşüâîû\u0307",)),
+    ("windows-1257", ("ąčęėįšųūž", "āčēģīķļņšūž")),
+    (
+        "windows-1251",
+        (
+            "абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
+            "абвгґдеєжзиіїйклмнопрстуфхцчшщьюя",
+            "абвгдђежзијклљмнњопрстћуфхцчџш",
+        ),
+    ),
+    ("koi8-r", ("абвгдеёжзийклмнопрстуфхцчшщъыьэюя",)),
+    ("iso-8859-5", ("абвгдеёжзийклмнопрстуфхцчшщъыьэюя", "абвгдеєжзиіїйклмнопрстуфхцчшщьюя")),
+    ("windows-1253", ("αάβγδεέζηήθιίϊΐκλμνξοόπρσςτυύϋΰφχψωώ",)),
+    ("windows-1255", ("אבגדהוזחטיךכלםמןנסעףפץצקרשת",)),
+    ("windows-1256", ("ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",)),
+    ("cp866", ("абвгдеёжзийклмнопрстуфхцчшщъыьэюя",)),
+    ("mac-roman", ("áéíóúüñçàèìòùâêîôûäëïöÿæœ", "áâãàçéêíóôõúü", "äöüßéèàçñ", "åäöéüàèáøæê")),
+    ("cp850", ("áéíóúüñçàèìòùâêîôûäëïöÿæ", "áâãàçéêíóôõúü", "äöüßéèàçñ", "åäöéüàèáøæê")),
+)
+"""Encodings with the letters beyond ASCII of languages that are written in them, the likelier ones first."""
+_LATIN = frozenset(
+    (WINDOWS, "windows-1250", "iso-8859-2", "windows-1254", "windows-1257", "mac-roman", "cp850")
+)
+_HEBREW, _HEBREW_LETTERS = "windows-1255", 12
+"""Hebrew reads as small Cyrillic letters, so it is looked for first in a text of as many."""
+_FINAL = frozenset("ךםןףץ")
+"""Letters that only end a Hebrew word."""
+_EAST_ASIAN = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff01-\uff5e]")
+_COMMON: tuple[tuple[str, re.Pattern[bytes], float], ...] = (
+    ("euc-jp", re.compile(rb"[\xa4\xa5][\xa1-\xf6]"), 0.2),
+    ("shift_jis", re.compile(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]"), 0.2),
+    ("euc-kr", re.compile(rb"[\xb0-\xc8][\xa1-\xfe]"), 0.7),
+    ("gb18030", re.compile(rb"[\xb0-\xd7][\xa1-\xfe]"), 0.6),
+    ("big5", re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]"), 0.6),
+)
+"""What most texts in these encodings hold (kana, hangul, frequent characters), and its share at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A text, and the encoding that it was taken to be in."""
+
+    text: str
+    encoding: str
+
+
+def known_encoding(name: str) -> str:
+    """`name` if it is the name of an encoding. Raises `InvalidRequest` otherwise."""
+    try:
+        b"text".decode(name)
+    except UnicodeError:
+        pass  # it is known, and this is not it
+    except (LookupError, ValueError) as error:
+        raise InvalidRequest(
+            f"no encoding {name[:40]!r} is known; write utf-8, utf-16, windows-1252, shift_jis or the like",
+            param="encoding",
+        ) from error
+    return name
+
+
+def decoded(data: bytes, *, declared: str = "", given: str = "") -> Decoded:
+    """The text of `data` in the encoding that is `given`; where none is, in the one that it has.
+
+    Raises `UnreadableDocument` for what is no text, or none in the encoding that was given.
+    """
+    if given:
+        return Decoded(_strictly(data, given, "the encoding given is"), given)
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return Decoded(_strictly(data, name, "its byte order mark says"), name)
+    if b"\0" in data:
+        return _with_zeros(data)
+    try:
+        return Decoded(data.decode(), "utf-8")
+    except UnicodeDecodeError:
+        pass
+    text = data.decode(errors="replace")
+    if text.count("\ufffd") <= _BROKEN * sum(1 for _ in re.finditer(r"[^\x00-\x7f\ufffd]", text)):
+        return Decoded(text, "utf-8 with broken characters")
+    if len(_CONTROL.findall(data)) > len(data) / 200:
+        raise UnreadableDocument("it is not text (it holds control characters)")
+    meant = "" if declared.lower().startswith("utf-") else _DECLARED.get(declared.lower(), declared)
+    for name in filter(None, (meant, _guessed(data))):
+        try:
+            return Decoded(_text(data, name), name)
+        except (UnicodeError, LookupError):
+            continue
+    return Decoded(_text(data, WINDOWS), WINDOWS)
+
+
+def _strictly(data: bytes, name: str, why: str) -> str:
+    try:
+        return data.decode(name).removeprefix("\ufeff")
+    except UnicodeError as error:
+        at = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise UnreadableDocument(f"{why} {name}, and that it is not{at}") from error
+
+
+def _text(data: bytes, name: str) -> str:
+    """In Windows-1252 five bytes have no character; they are control characters, as in browsers."""
+    return data.decode(name, errors="orchestra_c1" if name == WINDOWS else "strict")
+
+
+def _as_control(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("orchestra_c1", _as_control)
+
+
+def _with_zeros(data: bytes) -> Decoded:
+    """UTF-16 or UTF-32 without a mark: zero bytes are in the same places throughout."""
+    places = [data[at::4].count(0) for at in range(4)]
+    even, odd = places[0] + places[2], places[1] + places[3]
+    guesses = []
+    if len(data) % 4 == 0 and max(places) == len(data) // 4:
+        guesses.append("utf-32-le" if places[3] == len(data) // 4 else "utf-32-be")
+    if len(data) % 2 == 0 and min(even, odd) * 20 <= max(even, odd):
+        guesses.append("utf-16-le" if odd > even else "utf-16-be")
+    for name in guesses:
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]", text):
+            return Decoded(text, name)
+    raise UnreadableDocument("it is not text (it holds zero bytes)")
+
+
+def _guessed(data: bytes) -> str:
+    """The encoding in which the words look most like a language's; '' where none does clearly."""
+    words = [found[0] for found, _ in zip(_WORD.finditer(data), range(_WORDS), strict=False)]
+    count = sum(len(re.findall(rb"[\x80-\xff]", word)) for word in words)
+    order = sorted(_ALPHABETS, key=lambda each: each[0] != _HEBREW or count < _HEBREW_LETTERS)
+    best, (least, letters) = WINDOWS, _misfits(words, *_ALPHABETS[0])
+    for name, alphabets in order:
+        misfits, found = _misfits(words, name, alphabets)
+        misfits += max(0, letters - found)  # the right encoding does not make signs of letters
+        if misfits < (least / 2 if best == WINDOWS else least):
+            best, least = name, misfits
+    if least and (several := _of_several_bytes(data)):
+        return several
+    return best if least <= _FITS * count else ""
+
+
+def _misfits(words: Iterable[bytes], name: str, alphabets: Iterable[str]) -> tuple[float, int]:
+    """Letters and signs out of place in these words, for the language that fits best; and the letters beyond
+    ASCII that there are."""
+    try:
+        texts = [word.decode(name) for word in words]
+    except UnicodeDecodeError:
+        return float("inf"), 0
+    strange = [letter for text in texts for letter in _strange(text, latin=name in _LATIN)]
+    signs = sum(1 for letter in strange if not letter)
+    fit = min(sum(1 for letter in strange if letter and letter not in known) for known in alphabets)
+    letters = sum(1 for text in texts for char in text if char.isalpha() and not char.isascii())
+    return signs + fit, letters
+
+
+def _strange(text: str, *, latin: bool) -> Iterator[str]:
+    """The letters beyond ASCII, small; '' for one that is out of place, and for such a sign."""
+    around = f" {text} "
+    for before, char, after in zip(around, text, around[2:], strict=False):
+        if char.isascii():
+            continue
+        if char in _LETTER_SIGNS:
+            continue
+        if not char.isalpha():
+            inside = before.isalpha() and after.isalpha() and char not in _IN_WORDS
+            opens = char in _BEFORE_WORDS and before.isalpha()
+            if inside or opens or not (char.isprintable() or char in _IN_WORDS) or combining(char):
+                yield ""
+        elif (
+            (before.islower() and char.isupper())
+            or (not latin and any(near.isascii() and near.isalpha() for near in (before, after)))
+            or (char in _FINAL and after.isalpha())
+        ):
+            yield ""
+        else:
+            yield from char.lower()
+
+
+def _of_several_bytes(data: bytes) -> str:
+    """An East Asian encoding with several bytes for a character; '' where the text is in none."""
+    first = re.search(rb"[\x80-\xff]", data)
+    start = 0 if first is None else data.rfind(b"\n", 0, first.start()) + 1
+    sample = data[start : start + _SAMPLE_BYTES]
+    for name, common, share in _COMMON:
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(sample)  # which may end within a character
+        except UnicodeDecodeError:
+            continue
+        foreign = sum(1 for char in text if not char.isascii())
+        found = len(common.findall(sample))
+        if found >= share * foreign and len(_EAST_ASIAN.findall(text)) >= 0.95 * foreign:
+            return name
+    return ""
