@@ -270,6 +270,8 @@ class Dispatcher(Actor):
             return
         self._waiting.push(job)
         self._place(job.queue.model)
+        if job.waits and self._refused([job]):  # however many wait before it
+            return
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
             job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)

@@ -44,7 +44,7 @@ class HungNodes:
     async def look(self) -> None:
         """One round."""
         watched = self.calls.first_outputs
-        overdue = watched.overdue(self.placing.records, time.monotonic())
+        overdue = watched.overdue(self.placing.chooser.records, time.monotonic())
         overdue = list(itertools.islice(filter(self._could_move, overdue), MAX_ASKED))
         if not overdue:
             return

@@ -29,7 +29,7 @@ from orchestration.errors import (
     Stopped,
     Unavailable,
 )
-from orchestration.messages import ModelRates, NodeInfo
+from orchestration.messages import NodeInfo
 from orchestration.placement import (
     Choice,
     Chooser,
@@ -211,19 +211,9 @@ class Placing:
         """Whether all servers of `model` ask to be left alone now."""
         return self.chooser.all_limited(model, time.monotonic())
 
-    def records(self, model: str) -> dict[str, ModelRates]:
-        """What each node of `model` has measured of it."""
-        replicas = self.chooser.view.replicas.get(model, {}).values()
-        found = ((each.id, each.load.info.rates.get(model)) for each in replicas)
-        return {node: rates for node, rates in found if rates is not None}
-
     def elsewhere(self, needs: Needs, tried: Container[str]) -> bool:
         """Whether another than those nodes may run it now, or when it has room."""
-        now = time.monotonic()
-        return any(
-            each.id not in tried and each.usable(now) and not each.misfit(needs)
-            for each in self.chooser.view.replicas.get(needs.model, {}).values()
-        )
+        return self.chooser.elsewhere(needs, tried, time.monotonic())
 
     def offer_again(self, model: str) -> None:
         """A slot became free while the generation that had it goes on elsewhere."""

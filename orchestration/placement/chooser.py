@@ -19,11 +19,12 @@ from random import Random
 from typing import NamedTuple
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import NodeInfo
+from orchestration.messages import ModelRates, NodeInfo
 from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.limit import MARGIN_S, Limit
 from orchestration.placement.needs import Needs
 from orchestration.placement.pool import Pool
+from orchestration.placement.rates import prior
 from orchestration.placement.replica import Replica
 from orchestration.placement.scoring import Score, score, service_s
 from orchestration.placement.view import View
@@ -234,6 +235,25 @@ class Chooser:
         if replica.card.loaded:  # it may have been loaded first
             expected += replica.card.load_s
         return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.WELL
+
+    def records(self, model: str) -> dict[str, ModelRates]:
+        """What each node of `model` has measured of it. A prompt's token takes no less than its hardware lets
+        one guess: the prompts that it has seen may all have been short."""
+        found: dict[str, ModelRates] = {}
+        for replica in self.view.replicas.get(model, {}).values():
+            info = replica.load.info
+            measured = info.rates.get(model)
+            if measured is not None:
+                each_s = max(measured.prompt_token_s, prior(replica.card, info.hardware).prompt_token_s)
+                found[info.id] = measured.model_copy(update={"prompt_token_s": each_s})
+        return found
+
+    def elsewhere(self, needs: Needs, tried: Container[str], now: float) -> bool:
+        """Whether another than those nodes may run it now, or when it has room."""
+        return any(
+            each.id not in tried and each.usable(now) and not each.misfit(needs)
+            for each in self.view.replicas.get(needs.model, {}).values()
+        )
 
     def possible(self, needs: Needs, among: Container[str] | None = None) -> bool:
         """Whether any live replica of the model may run it at all, now or later; `among` names the nodes."""

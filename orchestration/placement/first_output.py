@@ -97,8 +97,11 @@ class FirstOutputs:
         and ask for the `hung` ones."""
         found: list[Call] = []
         least_s = min(self.settings.min_s, self.settings.unknown_s)
+        of_models: dict[str, Mapping[str, ModelRates]] = {}
         for (node, model), calls in self._calls.items():
-            known = records(model)
+            known = of_models.get(model)
+            if known is None:
+                known = of_models[model] = records(model)
             self._look(node, model, known.get(node), now)
             for call in calls:
                 if not call.heard and now - call.sent_at > least_s:

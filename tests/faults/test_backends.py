@@ -13,6 +13,7 @@ from actors.node.backends.openai import OpenAIBackend, OpenAISettings
 from actors.node.role import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
+from orchestration.messages import Tool, ToolCall, ToolOffer
 from orchestration.placement import BreakerSettings, FirstOutputSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder
@@ -124,6 +125,26 @@ async def test_streams_that_break_after_their_first_text_go_on_at_another_upstre
         assert [text for text, _ in answers] == [WORDS] * 16
         assert {ended.node.split("-")[0] for _, ended in answers} == {"good"}
         assert bad.requests
+        await stage.settled(dispatcher)
+
+
+async def test_a_tool_call_that_was_cut_off_is_made_once_by_another_upstream(stage: Stage) -> None:
+    def call(arguments: str, **more: str) -> bytes:
+        part = {"index": 0, "function": {"name": "f", "arguments": arguments}} | more
+        return event({"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]})
+
+    text = event(delta("one"))
+    broken = stream(text, call('{"city": "Par', id="bad"), event(b"garbage"))
+    whole = stream(text, call('{"city": "Paris"}', id="good"), event(delta(None, "tool_calls")))
+    async with upstream_node(stage, "bad", broken) as bad, upstream_node(stage, "good", whole):
+        dispatcher = await stage.dispatcher(sees=2)
+        offer = ToolOffer(tools=(Tool(name="f"),))
+        asked = [stage.generation().model_copy(update={"offer": offer}) for _ in range(16)]
+        answers = await asyncio.gather(*map(stage.ask, asked))
+        assert bad.requests
+        for said, ended in answers:
+            assert said == "one"
+            assert ended.calls == (ToolCall(id="good", name="f", arguments='{"city": "Paris"}'),)
         await stage.settled(dispatcher)
 
 

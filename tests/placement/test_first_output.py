@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orchestration.messages import ModelRates
-from orchestration.placement import Call, FirstOutputs, FirstOutputSettings, Needs
+from orchestration.placement import Call, Chooser, FirstOutputs, FirstOutputSettings, Needs
+from tests.placement.nodes import node
 
 SETTINGS = FirstOutputSettings(factor=10, min_s=5, max_s=60, unknown_s=20)
 NEEDS = Needs(model="m", prompt_tokens=100)
@@ -50,3 +51,10 @@ def test_a_node_that_answers_others_meanwhile_is_busy() -> None:
 
 def _hung(outputs: FirstOutputs, now: float, *, samples: int) -> list[Call]:
     return outputs.hung(outputs.overdue(lambda _: {"n": rates(0.1, samples=samples)}, now), now)
+
+
+def test_a_prompt_far_longer_than_all_before_has_its_time() -> None:
+    chooser = Chooser()
+    chooser.view.put(node("n", samples=50), 0.0)
+    assert SETTINGS.limit_s(chooser.records("m").values(), 10) == 5
+    assert SETTINGS.limit_s(chooser.records("m").values(), 4000) > 20
