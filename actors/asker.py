@@ -158,7 +158,9 @@ class Asker:
     @staticmethod
     def _check_accepted(opened: OpenStream) -> None:
         if not opened.accepted:
-            opened.fail(BusUnavailable(f"no queue acknowledged the request within {ACCEPT_S:g} s"))
+            opened.fail(
+                BusUnavailable(f"no queue acknowledged the request within {ACCEPT_S:g} s; is its disk full?")
+            )
 
     @staticmethod
     def _accepted(opened: OpenStream, reply: Message) -> None:

@@ -22,6 +22,7 @@ from actors.node.backends.choose import onnx_backend
 from actors.node.role import run_node
 from actors.process import connected, ends
 from actors.runtime.provision import apply_when_ready
+from actors.runtime.storage import telling
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 
@@ -75,6 +76,8 @@ async def run_up(
         system = ActorSystem()
         watches.append(ends(system.given_up, "an actor crashed again and again; see the log above"))
         bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
+        if server is not None:
+            await stack.enter_async_context(telling(bus, server.say_trouble))
         if server is not None and server.settings.join:
             watches.append(await stack.enter_async_context(membership(bus, server)))
         else:

@@ -23,6 +23,7 @@
     │   ├── ServerBusy                503  server_busy           yes, on another node or after a while
     │   ├── CannotContinue            503  cannot_continue       yes, on another node
     │   ├── Stopped                   503  stopped               yes, elsewhere
+    │   ├── StorageFull               507  storage_full          yes, once there is room
     │   └── BusUnavailable            503  bus_unavailable       yes
     ├── DeadlineExceeded              504  deadline_exceeded     no
     └── Defect                        500  internal              no
@@ -236,6 +237,13 @@ class Stopped(Unavailable):
     """Whoever worked on it was stopped before it finished."""
 
     code = "stopped"
+
+
+class StorageFull(Unavailable):
+    """The disk that queues, jobs and the registry are stored on is full; the text names it."""
+
+    status = 507
+    code = "storage_full"
 
 
 class BusUnavailable(Unavailable):

@@ -17,6 +17,7 @@ from actors.gateway.shares import Shares
 from actors.registry import Registry
 from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
+from actors.runtime.storage import Storage
 from actors.runtime.telemetry import recorded
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
@@ -44,6 +45,7 @@ class Gateway:
         self.limits = limits_of(settings)
         self.shares = Shares(bus, self.limits)
         self.answers = Answers(asker, self.limits, self.shares, self.callers, settings)
+        self.storage = Storage(bus)
         self.draining = False
         self.runs: dict[str, str] = {}
         """Runs whose answers are held here, and their callers."""
@@ -54,11 +56,13 @@ class Gateway:
         return self.limits.in_flight
 
     async def start(self) -> None:
-        """Share limits with the gateways that are there."""
+        """Share limits with the gateways that are there, and hear of full disks."""
+        await self.storage.start()
         await self.shares.start()
 
     async def stop(self) -> None:
         """End what is still at work for others."""
+        await self.storage.stop()
         await self.answers.stop()
         await self.shares.stop()
 
@@ -68,6 +72,8 @@ class Gateway:
             return ["the gateway is shutting down"]
         if not self.bus.connected:
             return [f"NATS at {self.bus.settings.url} is away"]
+        if self.storage.trouble:
+            return [self.storage.trouble]
         if not self.admission.cards:
             return ["no node that serves a model is alive"]
         return []
@@ -129,6 +135,7 @@ class Gateway:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
             raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
+        self.storage.check()
         place = await self.shares.within(lambda: self.limits.enter(envelope.caller, time.monotonic()))
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)

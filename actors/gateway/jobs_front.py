@@ -61,6 +61,7 @@ class JobsFront:
         """
         if self.gateway.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
+        self.gateway.storage.check()
         order = self._order(raw, key, envelope.caller)
         charged: list[Meter] = []
         fresh = False

@@ -63,14 +63,16 @@ class JobsService(Actor):
         came = current.get()
         caller = self.front.gateway.callers.of_nats(came.caller)
         envelope = Envelope(trace=traceparent(came.trace), caller=caller)
-        job, _ = await self.front.submit(message.raw, message.key, envelope)
+        with self.front.gateway.storage.explaining():
+            job, _ = await self.front.submit(message.raw, message.key, envelope)
         return to_json(job)
 
     async def on_get(self, message: GetJob) -> bytes:
         return to_json(await self.front.desk.get(message.id, self._viewer()))
 
     async def on_cancel(self, message: CancelJob) -> bytes:
-        return to_json(await self.front.desk.cancel(message.id, self._viewer()))
+        with self.front.gateway.storage.explaining():
+            return to_json(await self.front.desk.cancel(message.id, self._viewer()))
 
     async def on_list(self, message: ListJobs) -> bytes:
         page = self.front.desk.list(limit=message.limit, before=message.before, viewer=self._viewer())

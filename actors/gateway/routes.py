@@ -84,7 +84,7 @@ class Routes:
         except ClientLeft:
             exchange.status = ClientLeft.status
         except OrchestraError as error:
-            await self._failed(exchange, error)
+            await self._failed(exchange, self.gateway.storage.explained(error))
         except UNFORESEEN as error:  # the worker loop of HTTP: a crash becomes a 500
             run = next((value.decode() for name, value in exchange.extra if name == b"x-orchestra-run"), "")
             what = f"request {run or exchange.request_id.decode()} to {route}"

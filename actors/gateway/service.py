@@ -100,6 +100,7 @@ class ChatService(Actor):
         gateway = self.gateway
         try:
             caller = gateway.callers.of_nats(current.get().caller)
+            gateway.storage.check()
             work_id = gateway.asker.new_id()
             with guarded(f"request {work_id}", "nats"):  # settings of a plug-in's pattern are checked here
                 asked = asked_chat(body, work_id, gateway.admission)
@@ -121,7 +122,7 @@ class ChatService(Actor):
             self._tasks[name] = task
         status = 499
         try:
-            with guarded(f"request {asked.work.id}", "nats"):
+            with self.gateway.storage.explaining(), guarded(f"request {asked.work.id}", "nats"):
                 yield
             status = 200
         except OrchestraError as error:

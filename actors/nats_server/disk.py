@@ -26,13 +26,15 @@ def free_bytes(files: ServerFiles) -> int:
     return found.f_bavail * found.f_frsize
 
 
-async def watch_disk(files: ServerFiles, restart: Callable[[], None]) -> None:
-    """Call `restart` whenever the disk was full and has room again. Never returns."""
+async def watch_disk(files: ServerFiles, restart: Callable[[], None], tell: Callable[[str], None]) -> None:
+    """Call `tell` with what is wrong while the disk is full, with '' when it has room again, and `restart`
+    then. Never returns."""
     full = False
     while True:
         free = free_bytes(files)
         if free < ROOM_BYTES and not full:
             full = True
+            tell(f"the disk of the data folder {files.root} is full ({free // 1024} KB left)")
             log.error(
                 "the disk of the data folder %s is full (%d KB left): queues refuse work until there is room",
                 files.root,
@@ -40,6 +42,7 @@ async def watch_disk(files: ServerFiles, restart: Callable[[], None]) -> None:
             )
         elif full and free >= 2 * ROOM_BYTES:
             full = False
+            tell("")
             log.warning("the disk of %s has room again: starting nats-server anew", files.root)
             restart()
         await asyncio.sleep(POLL_S)

@@ -36,6 +36,7 @@ class EmbeddedNats:
         self.files = ServerFiles(settings.data)
         self.restarts = 0
         """How often the server was started again since this was entered."""
+        self._trouble = ""
         self._lock = DataLock(self.files.lock)
         self._server: ServerProcess | None = None
         self._port = settings.port
@@ -55,6 +56,10 @@ class EmbeddedNats:
         """The process id of the server, or None while there is none."""
         return self._server.pid if self._server else None
 
+    def say_trouble(self) -> str:
+        """That the disk is full, while it is, else ''."""
+        return self._trouble
+
     async def watch(self) -> NoReturn:
         """Wait as long as the server can be kept running, then raise the `NatsServerError` why not."""
         await self._gave_up.wait()
@@ -70,7 +75,9 @@ class EmbeddedNats:
             self._lock.release()
             raise
         self._supervision = asyncio.create_task(self._supervise(), name="nats-server")
-        self._disk = asyncio.create_task(watch_disk(self.files, self._renew), name="nats-server-disk")
+        self._disk = asyncio.create_task(
+            watch_disk(self.files, self._renew, self._tell), name="nats-server-disk"
+        )
         return self
 
     async def __aexit__(
@@ -93,6 +100,9 @@ class EmbeddedNats:
         self._port = self._server.port
         self._lock.note_server(self._server.pid, self.url)
         log.info("nats-server (process %d) listens at %s", self._server.pid, self.url)
+
+    def _tell(self, trouble: str) -> None:
+        self._trouble = trouble
 
     def _renew(self) -> None:
         """End the server in good order; the supervision starts it again."""
