@@ -141,6 +141,8 @@ def verify(folder: Path, *, hashes: bool = True) -> ModelManifest:
         raise CorruptModel(f"{folder} holds no complete model: {MANIFEST} is missing; {way_out}") from error
     except ValidationError as error:
         raise CorruptModel(f"{folder / MANIFEST} is damaged; {way_out}") from error
+    if manifest.outdated:
+        raise CorruptModel(f"{folder} was imported by an older version of orchestra; {way_out}")
     for name, expected in manifest.files.items():
         file = folder / name
         size = file.stat().st_size if file.is_file() else -1

@@ -28,6 +28,9 @@ _IR = 10
 
 MICROSOFT = "com.microsoft"
 
+FLOAT32, INT8 = 1, 4
+"""Accuracy levels of `MatMulNBits`: what it computes with."""
+
 
 class GraphWriter:
     """Builds `model.onnx` and `model.onnx.data` in `folder`; never holds more than one tensor."""
@@ -39,7 +42,7 @@ class GraphWriter:
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._block_sums: dict[tuple[str, int], str] = {}
+        self._named: set[str] = set()
 
     def __enter__(self) -> GraphWriter:
         return self
@@ -66,6 +69,7 @@ class GraphWriter:
     ) -> list[str]:
         """Add a node with several outputs; an empty name leaves one out."""
         name = next(output for output in outputs if output)
+        self._named.update(outputs)
         self._nodes.append(helper.make_node(op, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs
 
@@ -100,48 +104,95 @@ class GraphWriter:
         return name
 
     def linear(self, x: str, name: str, weights: Matrix, *, rank: int = 3) -> str:
-        """`x @ weights^T`: x float32 [..., columns] of `rank` dimensions gives float32 [..., rows]."""
+        """`x @ weights^T`: x float32 [..., columns] of `rank` dimensions gives float32 [..., rows].
+
+        Weights stay as they are, and x is not rounded: see `_product`.
+        """
         if not isinstance(weights, BlockWeights):
             return self.node("MatMul", [x, self.tensor(f"{name}.weight", weights.T)], name)
-        product = f"{name}.codes_product" if weights.offsets is not None else name
-        self.node(
-            "MatMulNBits",
-            [
-                x,
-                self.tensor(f"{name}.codes", weights.codes),
-                self.tensor(f"{name}.scales", weights.scales),
-            ],
-            product,
-            domain=MICROSOFT,
-            K=weights.columns,
-            N=weights.rows,
-            bits=weights.bits,
-            block_size=weights.block,
-            accuracy_level=4,
-        )
         if weights.offsets is None:
-            return product
+            return self._product(x, name, weights, name, rank)
+        product = self._product(x, name, weights, f"{name}.codes_product", rank)
         offsets = self.tensor(f"{name}.offsets", weights.offsets.T)
         shift = self.node("MatMul", [self._sums(x, weights, rank), offsets], f"{name}.shift")
         return self.node("Add", [product, shift], name)
 
+    def _product(self, x: str, name: str, weights: BlockWeights, output: str, rank: int) -> str:
+        """The product with the codes and scales of `weights`, as if x were not rounded.
+
+        With 4 bits the runtime has a kernel in float32. With 8 bits it has only one that rounds each block
+        of x to 8 bits, which moves logits by 0.1 and another way on each processor. So it multiplies two
+        rows for each of x, x itself and what the rounding takes from it, and their sum is as good as
+        float32 (logits move by 0.0004).
+        """
+        tensors = [
+            self.tensor(f"{name}.codes", weights.codes),
+            self.tensor(f"{name}.scales", weights.scales),
+        ]
+        shape = {"K": weights.columns, "N": weights.rows, "bits": weights.bits, "block_size": weights.block}
+        if weights.bits == 4:
+            inputs = [x, *tensors]
+            return self.node("MatMulNBits", inputs, output, domain=MICROSOFT, **shape, accuracy_level=FLOAT32)
+        inputs = [self._with_rest(x, weights.block, rank), *tensors]
+        both = f"{output}.both"
+        self.node("MatMulNBits", inputs, both, domain=MICROSOFT, **shape, accuracy_level=INT8)
+        return self.node("ReduceSum", [both, self._first_axis()], output, keepdims=0)
+
+    def _with_rest(self, x: str, block: int, rank: int) -> str:
+        """x and what is left of it when its blocks are rounded to 8 bits, [2, ..., columns].
+
+        A product with the identity rounds just as the product with the weights will, on any processor.
+        """
+        name = f"{x}.with_rest_{block}"
+        if name in self._named:
+            return name
+        codes = np.full((block, 1, block), 128, np.uint8)
+        codes[:, 0] += np.eye(block, dtype=np.uint8)
+        identity = [
+            self.tensor(f"identity_{block}.codes", codes),
+            self.tensor(f"identity_{block}.scales", np.ones((block, 1), np.float32)),
+        ]
+        blocks = self._blocks(x, block, rank)
+        shape = {"K": block, "N": block, "bits": 8, "block_size": block}
+        rounded = self.node(
+            "MatMulNBits",
+            [blocks, *identity],
+            f"{x}.rounded_{block}",
+            domain=MICROSOFT,
+            **shape,
+            accuracy_level=INT8,
+        )
+        rest = self.node("Sub", [blocks, rounded], f"{x}.rest_blocks_{block}")
+        whole = self.tensor(f"whole_rank_{rank}", np.array([*[0] * (rank - 1), -1], np.int64))
+        rest = self.node("Reshape", [rest, whole], f"{x}.rest_{block}")
+        parts = [
+            self.node("Unsqueeze", [part, self._first_axis()], f"{part}.of_{block}") for part in (x, rest)
+        ]
+        return self.node("Concat", parts, name, axis=0)
+
+    def _first_axis(self) -> str:
+        return self.tensor("first_axis", np.array([0], np.int64))
+
+    def _blocks(self, x: str, block: int, rank: int) -> str:
+        """x as [..., columns / block, block]."""
+        name = f"{x}.blocks_{block}"
+        if name in self._named:
+            return name
+        shape = np.array([*[0] * (rank - 1), -1, block], np.int64)
+        return self.node("Reshape", [x, self.tensor(f"blocks_of_{block}_rank_{rank}", shape)], name)
+
     def _sums(self, x: str, weights: BlockWeights, rank: int) -> str:
         """Sums of each block of columns, [..., columns / block]; all users of x share them."""
         block, columns = weights.block, weights.columns
-        known = self._block_sums.get((x, block))
-        if known:
-            return known
         name = f"{x}.sums_{block}"
+        if name in self._named:
+            return name
         if columns <= _SUMS_BY_PRODUCT:
             blocks = np.eye(columns // block, dtype=np.float32).repeat(block, axis=0)
             self.node("MatMul", [x, self.tensor(f"sums_of_{block}_in_{columns}", blocks)], name)
         else:
-            shape = np.array([*[0] * (rank - 1), -1, block], np.int64)
-            constant = self.tensor(f"blocks_of_{block}_rank_{rank}", shape)
-            split = self.node("Reshape", [x, constant], f"{x}.blocks_{block}")
             axis = self.tensor("last_axis", np.array([-1], np.int64))
-            self.node("ReduceSum", [split, axis], name, keepdims=0)
-        self._block_sums[x, block] = name
+            self.node("ReduceSum", [self._blocks(x, block, rank), axis], name, keepdims=0)
         return name
 
     def save(self, producer: str) -> None:

@@ -6,6 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from actors.models.catalogue import catalogue
 from actors.models.download import Downloads, OnProgress, Progress, Wanted
 from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
@@ -66,7 +68,7 @@ def ensure(
     `ModelStorage`.
     """
     report = on_progress or (lambda progress: None)
-    plan = _planned(name_or_source, name, sha256)
+    plan = _planned(name_or_source, name, sha256) or _anew(name_or_source, models_dir)
     if plan is None:
         return _only_installed(checked_name(name_or_source), models_dir)
     folder = models_dir / plan.name
@@ -120,6 +122,17 @@ def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None
         license=entry.license,
         needed_bytes=entry.needed_bytes,
     )
+
+
+def _anew(name: str, models_dir: Path) -> _Plan | None:
+    """How to make an installed model anew whose graph an older version wrote, where its source is known."""
+    try:
+        manifest = ModelManifest.read(models_dir / checked_name(name))
+    except (OSError, ValidationError):
+        return None
+    if not manifest.outdated or not is_source(manifest.source):
+        return None
+    return _planned(manifest.source, manifest.name, manifest.source_sha256)
 
 
 def _ready(folder: Path, thorough: bool) -> bool:

@@ -6,23 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from actors.models.manifest import ModelManifest
 
 Floats = NDArray[np.float32]
-
-
-def exact(folder: Path) -> None:
-    """Have the graph in `folder` compute with float32 activations instead of 8-bit ones."""
-    model = onnx.load(folder / "model.onnx", load_external_data=False)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 0
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 
 class OnnxLlama:

@@ -11,7 +11,7 @@ from gguf.constants import GGMLQuantizationType as Type
 from actors.models.errors import CorruptModel, ModelError, UnsupportedModel
 from actors.models.gguf_import import import_gguf
 from tests.models.llama_reference import LlamaReference
-from tests.models.onnx_llama import Floats, OnnxLlama, exact
+from tests.models.onnx_llama import Floats, OnnxLlama
 from tests.models.tiny_gguf import Tiny, write
 
 IDS = [1, 40, 77, 90, 120, 200, 3, 65, 66, 67, 2, 258, 259, 100, 101, 40, 30]
@@ -30,6 +30,8 @@ TYPES = [
     Type.Q6_K,
 ]
 FLOATS = TYPES[:3]
+ROUNDED = 3e-4
+"""Error of the logits, as a part of their spread, where a product takes an activation in two 8-bit parts."""
 
 
 def _imported(tmp_path: Path, tiny: Tiny) -> tuple[Path, LlamaReference]:
@@ -48,10 +50,8 @@ def _error(actual: Floats, expected: np.ndarray[tuple[int, ...], np.dtype[np.flo
 def test_every_tensor_type_gives_the_logits_of_plain_numpy(tmp_path: Path, kind: Type, tied: bool) -> None:
     folder, reference = _imported(tmp_path, Tiny(type=kind, tied=tied))
     expected = reference.logits(IDS)
-    # As it runs, activations are rounded to 8 bits in each block, as llama.cpp does.
-    assert _error(OnnxLlama(folder).logits(IDS), expected) < (2e-5 if kind in FLOATS else 0.03)
-    exact(folder)
-    assert _error(OnnxLlama(folder).logits(IDS), expected) < 2e-5
+    # 8-bit activations, as llama.cpp has them, make 0.01 to 0.03 of it.
+    assert _error(OnnxLlama(folder).logits(IDS), expected) < (2e-5 if kind in FLOATS else ROUNDED)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,7 @@ def test_every_tensor_type_gives_the_logits_of_plain_numpy(tmp_path: Path, kind:
 )
 def test_every_shape_of_llama_gives_the_logits_of_plain_numpy(tmp_path: Path, tiny: Tiny) -> None:
     folder, reference = _imported(tmp_path, tiny)
-    exact(folder)
-    assert _error(OnnxLlama(folder).logits(IDS), reference.logits(IDS)) < 2e-5
+    assert _error(OnnxLlama(folder).logits(IDS), reference.logits(IDS)) < ROUNDED
 
 
 def test_a_prompt_read_in_pieces_gives_the_logits_of_the_whole(tmp_path: Path) -> None:

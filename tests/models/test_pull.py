@@ -20,6 +20,7 @@ from actors.models.download import Progress
 from actors.models.errors import CorruptModel, ModelStorage, SourceUnavailable, UnsupportedModel
 from actors.models.folder import verify
 from actors.models.gguf_import import import_gguf
+from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.pull import ensure, installed
 from orchestration.errors import InvalidRequest, UnknownModel
 from tests.fixtures.small_disk import small_disk
@@ -225,6 +226,36 @@ def test_a_damaged_model_folder_is_named_with_the_way_out(
     with pytest.raises(CorruptModel, match=words) as caught:
         verify(folder)
     assert "make it anew: orchestra models pull, or import" in caught.value.message
+
+
+def test_a_model_that_an_older_version_imported_is_made_anew_from_its_source(tmp_path: Path) -> None:
+    models_dir = tmp_path / "models"
+    file = write(tmp_path / "tiny.gguf", Tiny(layers=1))
+    folder = ensure(f"file:{file}", models_dir)
+    _outdate(folder)
+    with pytest.raises(CorruptModel, match=r"imported by an older version.*orchestra models pull"):
+        verify(folder)
+    assert ensure("tiny", models_dir) == folder
+    assert verify(folder).format == 2
+    _outdate(folder)
+    file.unlink()
+    with pytest.raises(SourceUnavailable, match="there is no file"):
+        ensure("tiny", models_dir)
+
+
+def test_an_older_embedding_model_goes_on(tmp_path: Path, minilm: Path) -> None:
+    folder = tmp_path / minilm.name
+    shutil.copytree(minilm, folder, copy_function=os.link)
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_text(
+        ModelManifest.read(minilm).model_copy(update={"format": 1}).model_dump_json()
+    )
+    assert verify(folder, hashes=False).format == 1
+
+
+def _outdate(folder: Path) -> None:
+    manifest = ModelManifest.read(folder).model_copy(update={"format": 1})
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
 
 
 def test_a_truncated_model_of_the_catalogue_is_pulled_again(tmp_path: Path, smollm2: Path) -> None:

@@ -25,15 +25,11 @@ class Session(Protocol):
     def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
         """One step of the first `len(tokens)` rows: logits [n, vocabulary].
 
-        `tokens` [n] is the next token of each row, `lengths` [n] how many its cache holds already. For n of
-        1, row 1 must be free.
+        `tokens` [n] is the next token of each row, `lengths` [n] how many its cache holds already.
         """
 
     def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
-        """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [vocabulary] after the last.
-
-        The row needs room for one token more when t is 1.
-        """
+        """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [vocabulary] of the last."""
 
 
 class Cache(Protocol):

@@ -12,9 +12,8 @@ class SlotMap(Generic[T]):
     """Places generations in the rows of a cache, so that a decode step sees one block without holes.
 
     Rows `0 .. decoding - 1` decode. Generations whose prompt is still being read sit at the far end.
-    There is one row more than slots: always one is free to move through, and a lone decoding row has a
-    free neighbour to pad the batch with. `move(source, target)` copies what a row holds; meanwhile both
-    rows count as taken.
+    There is one row more than slots: always one is free to move through. `move(source, target)` copies what
+    a row holds; meanwhile both rows count as taken.
     """
 
     def __init__(self, slots: int, move: Callable[[int, int], None]) -> None:
@@ -66,7 +65,7 @@ class SlotMap(Generic[T]):
         target = self.decoding
         source = self.row_of(item)
         if source != target:
-            self.vacate(target)
+            self._vacate(target)
             self._relocate(source, target)
         self.decoding += 1
         return target
@@ -80,7 +79,7 @@ class SlotMap(Generic[T]):
             if row != self.decoding:
                 self._relocate(self.decoding, row)
 
-    def vacate(self, row: int) -> None:
+    def _vacate(self, row: int) -> None:
         """Make `row`, which does not decode, free."""
         if self._rows[row] is not None:
             self._relocate(row, self._highest_free())

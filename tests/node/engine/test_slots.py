@@ -35,7 +35,7 @@ class Item:
 
 
 @given(
-    slots=st.integers(1, 6), actions=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=60)
+    slots=st.integers(1, 6), actions=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=60)
 )
 def test_rows_stay_compact_and_hold_their_own_words_whoever_comes_and_goes(
     slots: int, actions: list[tuple[int, int]]
@@ -52,10 +52,6 @@ def test_rows_stay_compact_and_hold_their_own_words_whoever_comes_and_goes(
             item.decoding = True
         elif action == 2 and items:
             rows.map.release(items.pop(which % len(items)))
-        elif action == 3 and rows.map.decoding == 1:
-            rows.map.vacate(1)
-            rows.words[1] = "padding"
-            assert 1 in rows.map.free_rows()
         rows.check(items)
 
 

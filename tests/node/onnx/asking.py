@@ -21,6 +21,9 @@ MODEL = "smollm2-135m"
 EMBEDDER = "all-minilm-l6-v2"
 DEADLINE_S = 60.0
 
+PROMISED = 0.01
+"""How far company, cuts of a prompt and the processor may move a logit (`actors.models.manifest`)."""
+
 _numbers = itertools.count()
 
 
@@ -38,6 +41,17 @@ class Answer:
     @property
     def logprobs(self) -> list[TokenLogprob]:
         return [each for piece in self.pieces for each in piece.logprobs or ()]
+
+    @property
+    def leads(self) -> list[float]:
+        """By how much each token was likelier than the next; for one asked for with `top_logprobs=2`."""
+        return [each.top_logprobs[0].logprob - each.top_logprobs[1].logprob for each in self.logprobs]
+
+    @property
+    def sure(self) -> bytes:
+        """The text up to the first token that another rounding may choose otherwise."""
+        unsure = (at for at, lead in enumerate(self.leads) if lead <= 2 * PROMISED)
+        return b"".join(bytes(each.bytes) for each in self.logprobs[: next(unsure, None)])
 
 
 def chat(text: str, *, system: str = "", guide: Guide | None = None, **sampling: Any) -> Generation:

@@ -98,15 +98,15 @@ async def test_a_repetition_penalty_breaks_a_loop(backend: OnnxBackend) -> None:
         """How often the commonest word comes."""
         return Counter(text.split()).most_common(1)[0][1]
 
-    looping = "What is the capital of France?"
-    plain = await ask(backend, chat(looping, max_tokens=48))
+    looping = "and on and on and on and on and on and on"
+    plain = await ask(backend, complete(looping, max_tokens=48))
     assert most(plain.text) > 6
     penalties: list[dict[str, Any]] = [
         {"repetition_penalty": 1.6},
         {"frequency_penalty": 2.0, "presence_penalty": 2.0},
     ]
     for penalty in penalties:
-        broken = await ask(backend, chat(looping, max_tokens=48, **penalty))
+        broken = await ask(backend, complete(looping, max_tokens=48, **penalty))
         assert most(broken.text) < most(plain.text) / 1.5
 
 

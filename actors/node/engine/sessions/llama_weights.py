@@ -33,6 +33,7 @@ class LlamaWeights:
             raise BackendFailed(f"cannot load model {str(path)!r}: {error}") from error
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = {name: node for node in graph.node for name in node.output if name}
+        self._nodes |= {node.input[1]: node for node in graph.node if node.op_type == "MatMulNBits"}
 
     @property
     def epsilon(self) -> float:
@@ -56,12 +57,11 @@ class LlamaWeights:
         """The weights of the product called `name`."""
         if f"{name}.weight" in self._tensors:
             return self._array(f"{name}.weight").T
-        product = f"{name}.codes_product" if f"{name}.codes_product" in self._nodes else name
-        offsets = f"{name}.offsets"
+        codes, offsets = f"{name}.codes", f"{name}.offsets"
         return BlockWeights(
-            bits=int(self._attribute(product, "bits")),
-            block=int(self._attribute(product, "block_size")),
-            codes=self._array(f"{name}.codes"),
+            bits=int(self._attribute(codes, "bits")),
+            block=int(self._attribute(codes, "block_size")),
+            codes=self._array(codes),
             scales=self._array(f"{name}.scales"),
             offsets=self._array(offsets).T if offsets in self._tensors else None,
         ).values()

@@ -14,10 +14,6 @@ from actors.node.engine.kv import KvCache
 from actors.node.engine.settings import OnnxSettings
 from orchestration.errors import BackendFailed
 
-MIN_BATCH = 2
-"""Rows and tokens of the smallest call. A single row takes a matrix-vector kernel whose rounding
-differs (about one logit in 4-bit weights), so a lone row is padded to two."""
-
 
 def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = None) -> Any:
     """The `InferenceSession` of `folder`, or of `graph` with the weights of `folder`.
@@ -60,7 +56,7 @@ class OnnxSession:
         self._session = load_session(folder, settings)
         self._kv = kv
         self._vocabulary = manifest.vocabulary
-        self._tokens = np.zeros(max(kv.rows, settings.prefill_chunk, MIN_BATCH), np.int64)
+        self._tokens = np.zeros(max(kv.rows, settings.prefill_chunk), np.int64)
         self._lengths = np.zeros(kv.rows, np.int32)
         self._total = np.zeros(1, np.int32)
         self._picks = np.arange(kv.rows, dtype=np.int64)
@@ -74,43 +70,37 @@ class OnnxSession:
         """One step of the first `len(tokens)` rows.
 
         `tokens` [n] is the next token of each row and `lengths` [n] how many its cache holds already.
-        Returns logits [n, vocabulary], which the caller may change. For n of 1, row 1 must be free.
+        Returns logits [n, vocabulary], which the caller may change.
         """
         rows = len(tokens)
-        batch = max(rows, MIN_BATCH)
         self._tokens[:rows] = tokens
-        self._tokens[rows:batch] = 0
         self._lengths[:rows] = lengths
-        self._lengths[rows:batch] = 0
         self._total[0] = int(lengths.max()) + 1
-        binding = self._decoders.get(batch)
+        binding = self._decoders.get(rows)
         if binding is None:
-            binding = self._decoders[batch] = self._bind(0, batch)
-            self._bind_input(binding, "input_ids", self._tokens, (batch, 1))
-            self._bind_input(binding, "logits_index", self._picks, (batch,))
-            self._bind_logits(binding, batch)
+            binding = self._decoders[rows] = self._bind(0, rows)
+            self._bind_input(binding, "input_ids", self._tokens, (rows, 1))
+            self._bind_input(binding, "logits_index", self._picks, (rows,))
+            self._bind_logits(binding, rows)
         self._session.run_with_iobinding(binding)
         return self._logits[:rows]
 
     def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
         """Read `tokens` [t] into `row` after the `past` tokens it holds.
 
-        Returns the logits [vocabulary] after the last of them, which the caller may change. The row
-        needs room for one token more when t is 1.
+        Returns the logits [vocabulary] after the last of them, which the caller may change.
         """
         count = len(tokens)
-        padded = max(count, MIN_BATCH)
         self._tokens[:count] = tokens
-        self._tokens[count:padded] = 0
-        self._lengths[0] = past + padded - 1
-        self._total[0] = past + padded
+        self._lengths[0] = past + count - 1
+        self._total[0] = past + count
         self._last[0] = count - 1
         binding = self._prefillers.get(row)
         if binding is None:
             binding = self._prefillers[row] = self._bind(row, 1)
             self._bind_input(binding, "logits_index", self._last, (1,))
             self._bind_logits(binding, 1)
-        self._bind_input(binding, "input_ids", self._tokens, (1, padded))
+        self._bind_input(binding, "input_ids", self._tokens, (1, count))
         self._session.run_with_iobinding(binding)
         logits: NDArray[np.float32] = self._logits[0]
         return logits
