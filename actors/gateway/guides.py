@@ -117,6 +117,8 @@ class GuideFields(BaseModel):
 
     def guide(self) -> Guide | None:
         """What the answer must conform to, or None. Raises `InvalidRequest` and `InvalidGuide`."""
+        if not self.model_fields_set & GuideFields.model_fields.keys():
+            return None
         guides = [guide for field, said in self._said() if (guide := _guide(field, said)) is not None]
         form = None if self.response_format is None else self.response_format.guide()
         if form is not None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from secrets import token_hex
 from typing import cast
 
@@ -240,16 +241,13 @@ class Node(Actor):
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
-        if generation.offer is not None and not self.backend.calls_tools:
-            if generation.offer.choice != "auto":
-                raise InvalidRequest(f"the {self.backend.name} backend calls no tools", param="tools")
-            generation = generation.model_copy(update={"offer": None})  # it need not call any
+        generation, notes = self._as_taken(generation)
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
         async with aclosing(generating) as outputs:
             async for output in outputs:
                 if isinstance(output, Finish):
                     self._measure(generation, output.usage, began, first, others)
-                    return output
+                    return replace(output, notes=(*notes, *output.notes)) if notes else output
                 if isinstance(output, KeepAlive):
                     self._stalls.alive(generation.id)
                     writer.alive()
@@ -262,6 +260,16 @@ class Node(Actor):
                 elif isinstance(output, Embeddings):
                     await writer.vectors(output.index, output.vectors)
         raise BackendFailed(f"{self.backend.name} ended without a finish")
+
+    def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
+        """The generation as the backend takes it, and what the caller should know of that. Raises
+        `InvalidRequest` for tools that must be called where none can be."""
+        if generation.offer is None or self.backend.calls_tools:
+            return generation, ()
+        said = f"the {self.backend.name} backend calls no tools"
+        if generation.offer.choice != "auto":
+            raise InvalidRequest(said, param="tools")
+        return generation.model_copy(update={"offer": None}), (f"tools: {said}; it answered in text",)
 
     def _measure(
         self, generation: Generation, usage: Usage, began: float, first: float | None, others: int

@@ -38,7 +38,7 @@ def same(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_job_gives_the_answer_of_the_same_chat(cluster: Cluster, client: JobsClient) -> None:
-    bodies = [{"model": MODEL, "temperature": 0, "max_tokens": 24} | body for body in RIGHT]
+    bodies = [{"model": MODEL, "temperature": 0, "max_tokens": 12} | body for body in RIGHT]
     jobs = [client.submit(body) for body in bodies]
     for body, job in zip(bodies, jobs, strict=True):
         assert job.status == 202, (body, job.body)
