@@ -13,7 +13,7 @@ from actors.registry import BUCKET, Registry
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket, Conflict
 from actors.runtime.provision import apply, ensure_consumer
-from actors.runtime.subjects import GenerationQueue
+from actors.runtime.subjects import GenerationQueue, NodeAddress
 from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
 from tests.fixtures.eventually import eventually
 
@@ -159,6 +159,39 @@ async def test_two_nodes_of_one_id_cannot_both_be_in(bus: Bus, registry: Registr
     await first.leave()
     await eventually(lambda: name not in registry.nodes, within_s=1)
     assert not lost
+
+
+async def test_an_entry_without_a_node_is_taken_out_unless_it_is_renewed(
+    bus: Bus, registry: Registry, name: str
+) -> None:
+    """Nobody answers for either entry; the second one's node renews, so only its answers are lost."""
+    dead = Presence(bus, name, lambda: info(name, "dead"), lambda: None)
+    await put(bus, info(name, "dead"))
+    await eventually(lambda: name in registry.nodes)
+    gone: list[str] = []
+    registry.on_gone.append(gone.append)
+    await dead.claim()
+    await eventually(lambda: gone == [name])
+    alive = Presence(bus, name, lambda: info(name, "alive"), lambda: None)
+    await alive.join()
+    alive.changed()
+    with pytest.raises(Conflict, match="already alive; choose another --id"):
+        await dead.claim()
+    await alive.claim()  # its own entry is no other's
+    await alive.leave()
+
+
+async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
+    bus: Bus, registry: Registry, name: str
+) -> None:
+    await put(bus, info(name, "silent"))
+    subscription = await bus.subscribe(NodeAddress(name).ping, lambda message: None)
+    presence = Presence(bus, name, lambda: info(name, "next"), lambda: None)
+    await presence.claim()
+    await presence.join()
+    await eventually(lambda: name in registry.nodes and registry.nodes[name].serves("next"))
+    await presence.leave()
+    await subscription.unsubscribe()
 
 
 async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:

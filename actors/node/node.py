@@ -101,6 +101,7 @@ class Node(Actor):
         )
 
     async def started(self) -> None:
+        await self._presence.claim()
         await self.memory.start()
         self._subscriptions = [
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),

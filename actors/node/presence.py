@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from actors.registry import BUCKET, HEARTBEAT_S
+from actors.registry import BUCKET, HEARTBEAT_S, LEASE_S
 from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket, Conflict, Lease
-from orchestration.errors import OrchestraError
+from actors.runtime.kv import Bucket, Conflict, Entry, Lease
+from actors.runtime.subjects import NodeAddress
+from orchestration.errors import DeadlineExceeded, NobodyListens, OrchestraError
 from orchestration.messages import NodeInfo
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,11 @@ REFRESH_S = 0.25
 """A change of load is told at most this often."""
 SOON_S = 0.05
 """And so late: not at the moment when a generation that has just begun waits for its first token."""
+PING_S = 1.0
+"""A live node of the same id answers within this."""
+DEAD_S = 2 * HEARTBEAT_S
+"""One whose connection is gone, and whose lease was not renewed for so long, was killed."""
+_POLL_S = 0.1
 
 
 class Presence:
@@ -31,21 +37,68 @@ class Presence:
         self.node_id = node_id
         self._describe = describe
         self._on_conflict = on_conflict
-        self._lease = Lease(Bucket(bus, BUCKET), node_id)
+        self._bus = bus
+        self._bucket = Bucket(bus, BUCKET)
+        self._lease = Lease(self._bucket, node_id)
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
+    async def claim(self) -> None:
+        """Make sure that no other node has the id; call it before anything is served under it.
+
+        The entry of a node that was killed is taken out, so that a supervisor may start it again at once. One
+        that has a connection and does not answer is waited for until its lease ends. Raises `Conflict` naming
+        the id when a live node has it.
+        """
+        entry = await self._bucket.latest(self.node_id)
+        if entry.value is None or entry.holder == self._lease.holder:
+            return
+        try:
+            await self._bus.request(NodeAddress(self.node_id).ping, timeout=PING_S)
+        except NobodyListens:
+            log.warning("a node %s was here and its connection is gone; taking its place", self.node_id)
+            if await self._unchanged(entry, DEAD_S):
+                await self._take_out(entry)
+        except DeadlineExceeded:
+            limit = LEASE_S + HEARTBEAT_S
+            log.warning("a node %s does not answer; waiting up to %.0f s for its lease", self.node_id, limit)
+            if await self._unchanged(entry, limit):
+                raise self._taken() from None
+        else:
+            raise self._taken()
+
+    async def _unchanged(self, entry: Entry, seconds: float) -> bool:
+        """Whether `entry` is as it was after so long; False as soon as it is gone. Raises `Conflict` as soon
+        as it was renewed."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            present = await self._bucket.latest(self.node_id)
+            if present.value is None:
+                return False
+            if present.revision != entry.revision:
+                raise self._taken()
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def _take_out(self, entry: Entry) -> None:
+        try:
+            await self._bucket.delete_at(self.node_id, entry.revision)
+        except Conflict as error:
+            raise self._taken() from error
+
+    def _taken(self) -> Conflict:
+        return Conflict(
+            f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
+        )
+
     async def join(self) -> None:
         """Raises `Conflict` naming the id when a live node has it."""
         self._changed.clear()  # all there is to tell is told now
-        info = self._describe()
         try:
             await self._lease.hold(self._value())
         except Conflict as error:
-            raise Conflict(
-                f"a node {info.id!r} is already alive; choose another --id, or wait for its lease to end"
-            ) from error
+            raise self._taken() from error
         self._task = asyncio.get_running_loop().create_task(self._renew())
 
     def changed(self) -> None:

@@ -148,6 +148,22 @@ async def test_what_a_killed_dispatcher_held_is_answered_by_another(
     await stage.settled(dispatcher, within_s=20)
 
 
+async def test_a_node_that_was_killed_can_be_started_again_at_once(
+    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+) -> None:
+    registry = await stage.registry()
+    name = f"again-{stage.model[-8:]}"
+    for number in range(2):
+        processes.append(node_process(stage, nats_server.url, name, tmp_path))
+        await asyncio.to_thread(processes[number].wait_for, f"node {name} serves")
+        await eventually(lambda: name in registry.nodes)
+        before = registry.nodes[name].started_at
+        processes[number].send(signal.SIGKILL)
+        await asyncio.to_thread(processes[number].wait)
+    assert "its connection is gone; taking its place" in processes[1].said
+    assert registry.nodes[name].started_at == before
+
+
 async def test_a_second_node_of_the_same_id_is_refused(
     stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
