@@ -12,6 +12,7 @@ import pytest
 from actors.gateway.bodies import MAX_EXTRA_BYTES
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
 from tests.fixtures.upstream import MODEL
+from tests.jobs.client import JobsClient, chat
 
 FOREIGN: dict[str, Any] = {
     "reasoning_effort": "low",
@@ -49,10 +50,14 @@ def test_fields_that_the_gateway_does_not_use_reach_the_upstream_as_they_came(be
     assert before.body["min_p"] == 0.05
 
 
-def test_a_patterns_steps_carry_them_too(before: Before) -> None:
+def test_a_patterns_steps_and_jobs_carry_them_too(before: Before) -> None:
     answer = ask(before, model="orchestra/single", reasoning_effort="low")
     assert answer.status_code == 200, answer.text
     assert before.body["reasoning_effort"] == "low"
+    before.upstream.requests.clear()
+    client = JobsClient(before.cluster.url)
+    client.ended(client.submit(chat("Hi", model=MODEL, reasoning_effort="high")).body["id"])
+    assert before.body["reasoning_effort"] == "high"
 
 
 def test_a_schema_keeps_its_name_and_its_strictness(before: Before) -> None:

@@ -83,12 +83,17 @@ async def test_a_stream_without_its_end_marker_is_whole_if_the_finish_reason_cam
         assert (await whole(backend))[0] == "Hello there"
 
 
-async def test_a_model_that_refuses_a_system_message_is_asked_once_more_and_then_at_once_in_its_form() -> (
-    None
-):
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_model_that_refuses_a_system_message_is_asked_once_more_and_then_at_once_in_its_form(
+    late: bool,
+) -> None:
     async def script(request: Request) -> AsyncIterator[bytes]:
         roles = [message["role"] for message in request.body["messages"]]
-        if "system" in roles:
+        if "system" in roles and late:
+            error = {"error": {"message": "System role not supported", "code": 400}}
+            async for part in stream(b": ping\n\n", event(error))(request):
+                yield part
+        elif "system" in roles:
             yield response(400, {"error": {"message": "System role not supported"}})
         elif len(set(roles[::2])) + len(set(roles[1::2])) > 2 or roles[:2] == ["user", "user"]:
             yield response(500, {"error": {"message": "Jinja Exception: Conversation roles must alternate"}})

@@ -15,7 +15,6 @@ import psutil
 from yarl import URL
 
 from actors.node.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output, Piece
-from actors.node.backends.openai.answer import Answer
 from actors.node.backends.openai.connection import Connection
 from actors.node.backends.openai.continuation import Mismatch, Prefill, Seam, Way, detect, request, ways
 from actors.node.backends.openai.failures import RolesRefused, Upstream
@@ -160,12 +159,38 @@ class OpenAIBackend(Backend):
     async def _read(
         self, connection: Connection, name: str, generation: Generation, *, told: bool = False
     ) -> AsyncGenerator[Output, None]:
-        """`told` is that of `generation_body`."""
+        """The answer. A model that refuses the roles of the messages is asked again in a form that it may
+        take; which one it takes is remembered. `told` is that of `generation_body`."""
+        known = roles = self._roles.get(name, ChatRoles())
+        while True:
+            fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
+            body = generation_body(fitting, name, self._settings, told=told)
+            outputs = self._answered(connection, generation, body)
+            shown = False
+            try:
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        shown = shown or output is not KEEP_ALIVE
+                        yield output
+            except RolesRefused as error:
+                less = roles.without(repeats=error.repeats, messages=generation.messages)
+                if shown or less is None:
+                    raise
+                roles = less
+                continue
+            if roles is not known:
+                log.info("model %s of %s takes %s", name, connection.upstream.host, roles)
+                self._roles[name] = roles
+            return
+
+    async def _answered(
+        self, connection: Connection, generation: Generation, body: bytes
+    ) -> AsyncGenerator[Output, None]:
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
         reader = AnswerReader(connection.upstream, generation)
         parser = SseParser(settings.max_line_bytes)
-        answer = await self._asked(connection, url, generation, name, told=told)
+        answer = await connection.post(url, body, generation)
         try:
             if not answer.streamed:  # a server that cannot stream answers at once
                 piece = reader.take(await answer.whole())
@@ -194,28 +219,6 @@ class OpenAIBackend(Backend):
             yield reader.finish(done=done)
         finally:
             answer.close()
-
-    async def _asked(
-        self, connection: Connection, url: URL, generation: Generation, name: str, *, told: bool
-    ) -> Answer:
-        """The answer's beginning. A model that refuses the roles of the messages is asked again in a form
-        that it may take; which one it takes is remembered."""
-        known = roles = self._roles.get(name, ChatRoles())
-        while True:
-            fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
-            body = generation_body(fitting, name, self._settings, told=told)
-            try:
-                answer = await connection.post(url, body, generation)
-            except RolesRefused as error:
-                less = roles.without(repeats=error.repeats, messages=generation.messages)
-                if less is None:
-                    raise
-                roles = less
-                continue
-            if roles is not known:
-                log.info("model %s of %s takes %s", name, connection.upstream.host, roles)
-                self._roles[name] = roles
-            return answer
 
     async def _embed(self, generation: Generation) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)

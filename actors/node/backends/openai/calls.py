@@ -163,6 +163,8 @@ def _index_of(index: Any) -> int | None:
     """Its number, also where that came as a text; None for none."""
     if isinstance(index, str) and index.isascii() and index.strip().isdecimal():
         index = int(index)
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)
     if index is None or index == "":
         return None
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < MOST:
