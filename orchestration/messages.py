@@ -39,6 +39,10 @@ class ChatMessage(Wire):
     """What the assistant thought before its answer, where the caller sends that back: for upstreams."""
 
 
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+LogitBias = Annotated[float, Field(ge=-100, le=100)]
+
+
 class Sampling(Wire):
     """How the next token is chosen. A temperature of 0 is greedy and ignores top_p and top_k.
 
@@ -56,6 +60,18 @@ class Sampling(Wire):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    """Tokens less likely than this share of the likeliest one's probability are left out."""
+    min_tokens: int | None = Field(default=None, ge=0)
+    """Tokens before the answer may end."""
+    ignore_eos: bool | None = None
+    """Whether the answer goes on where the model would end it."""
+    stop_token_ids: tuple[TokenId, ...] | None = Field(default=None, max_length=1_024)
+    """Tokens that end the answer, as the model's own ends do."""
+    logit_bias: dict[TokenId, LogitBias] | None = Field(default=None, max_length=1_024)
+    """What is added to the logits of these tokens."""
+    truncate_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of the prompt that are read: the last ones."""
 
     def over(self, defaults: Sampling) -> Sampling:
         """These values where they were said, `defaults` elsewhere."""
@@ -98,6 +114,10 @@ class Generation(Wire):
     model: str
     messages: tuple[ChatMessage, ...] = ()
     prompt: str = ""
+    prompt_ids: tuple[TokenId, ...] = ()
+    """Of a completion whose caller sends tokens of the model's own vocabulary, not a text."""
+    prefill: str = ""
+    """What the caller began the answer with: the model goes on after it, and the answer is what follows."""
     inputs: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     guide: Guide | None = None

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from actors.asker import Asker
 from actors.gateway.callers import Callers
+from actors.gateway.choices import merged
 from actors.gateway.flights import Flights, Shared
 from actors.gateway.kept import Kept
 from actors.gateway.meter import Meter
 from actors.gateway.metrics import CACHE
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
+from actors.gateway.shape import ChoiceEvent
 from actors.gateway.shares import Shares
 from actors.runtime.envelope import Envelope
 from orchestration.admission import Limits, fingerprint, is_deterministic
@@ -38,12 +41,18 @@ class Answers:
         self.kept = Kept(asker.bus, cache)
         self.flights = Flights(flight_bytes=cache.flight_bytes, flights_bytes=cache.flights_bytes)
 
-    def events(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
-        """The events of the answer; closing the iterator cancels what nobody else waits for.
+    def events(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event | ChoiceEvent, None]:
+        """The events of the answer, or of all; closing the iterator cancels what nobody else waits for.
 
         Raises `OverLimit` and `TooManyTokens` for tokens, and what `Asker.stream` raises. A kept or shared
         answer costs no tokens.
         """
+        if asked.others:
+            works = (asked.work, *asked.others)
+            return merged([self._one(replace(asked, work=work, others=()), envelope) for work in works])
+        return self._one(asked, envelope)
+
+    def _one(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
         key = self._key(asked, envelope.caller)
         if key is not None:
             return self._kept_or_shared(key, asked, envelope)

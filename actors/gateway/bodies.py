@@ -21,10 +21,11 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
+from actors.gateway.choices import MAX_CHOICES
 from actors.gateway.guides import GuideFields
 from actors.gateway.tool_bodies import Choice, Tools
 from actors.gateway.turns import Turns
-from orchestration.messages import Budget, Priority, Sampling
+from orchestration.messages import Budget, Priority, Sampling, TokenId
 
 MAX_STOPS = 4
 MAX_INPUTS = 2048
@@ -99,12 +100,21 @@ def _with_logprobs(top: int | None, info: ValidationInfo) -> int | None:
     return top
 
 
-def _prompt_of(prompt: Any) -> Any:
-    if isinstance(prompt, list):
-        if len(prompt) != 1 or not isinstance(prompt[0], str):
-            raise ValueError("prompt must be one text; several prompts and token ids are not supported")
-        return prompt[0]
-    return prompt
+def _prompts_of(prompt: Any) -> Any:
+    """A tuple of texts and of lists of token ids, whichever of OpenAI's four forms came."""
+    is_one = isinstance(prompt, str) or (
+        isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], str | list)
+    )
+    prompts = [prompt] if is_one else prompt
+    if not isinstance(prompts, list) or not prompts:
+        raise ValueError("prompt must be a text, a list of texts, token ids, or a list of lists of them")
+    for each in prompts:
+        is_ids = isinstance(each, list) and bool(each) and all(type(token) is int for token in each)
+        if not isinstance(each, str) and not is_ids:
+            raise ValueError("prompt must be a text, a list of texts, token ids, or a list of lists of them")
+    if len(prompts) > MAX_CHOICES:
+        raise ValueError(f"{len(prompts)} prompts; up to {MAX_CHOICES} are taken at once")
+    return prompts
 
 
 def _inputs_of(inputs: Any) -> Any:
@@ -129,8 +139,15 @@ def _limits_of(budget: Any) -> Any:
     return budget
 
 
+def _only_at_the_end(wanted: bool | None) -> bool | None:
+    if wanted:
+        raise ValueError("not supported: usage comes once, in the last chunk (include_usage)")
+    return wanted
+
+
 class StreamOptions(Body):
     include_usage: bool | None = None
+    continuous_usage_stats: Annotated[bool | None, AfterValidator(_only_at_the_end)] = None
 
 
 def _streamed(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
@@ -180,6 +197,7 @@ class SamplingBody(WorkBody, GuideFields):
     model: str = Field(min_length=1)
     stream: bool | None = None
     stream_options: Annotated[StreamOptions | None, AfterValidator(_streamed)] = None
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     temperature: float | None = None
     top_p: float | None = None
     top_k: Annotated[int | None, BeforeValidator(_most_of)] = None
@@ -240,7 +258,7 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: Annotated[str, BeforeValidator(_prompt_of)]
+    prompt: Annotated[tuple[str | tuple[TokenId, ...], ...], BeforeValidator(_prompts_of)]
     logprobs: Annotated[int | None, BeforeValidator(_if_asked)] = None
 
     def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:

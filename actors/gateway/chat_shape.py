@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from pydantic_core import to_json
 
 from actors.gateway.shape import Event, TextShape, finish_reason, usage_of
-from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall
+from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall, Usage
 
 
 class ChatShape(TextShape):
@@ -31,9 +32,12 @@ class ChatShape(TextShape):
                 "model": model,
             }
         )
-        self._open = head[:-1] + b',"choices":[{"index":0,"delta":{'
         self._head = head[:-1]
         self._role = b'"role":"assistant",'
+
+    @cached_property
+    def _open(self) -> bytes:
+        return b'%b,"choices":[{"index":%d,"delta":{' % (self._head, self.index)
 
     def opening(self) -> tuple[bytes, ...]:
         return (self._about({"run": self.work_id}),)
@@ -85,7 +89,10 @@ class ChatShape(TextShape):
         )
         if not self.include_usage:
             return (last,)
-        return last, b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_of(ended.usage)))
+        return last, self.usage_piece(ended.usage)
+
+    def usage_piece(self, usage: Usage) -> bytes:
+        return b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_of(usage)))
 
     def whole(self) -> bytes:
         ended = self.end()
@@ -101,7 +108,7 @@ class ChatShape(TextShape):
         if ended.calls:
             message["tool_calls"] = [shaped_call(call) for call in ended.calls]
         choice = {
-            "index": 0,
+            "index": self.index,
             "message": message,
             "logprobs": chat_logprobs(self.token_logprobs) if self.logprobs else None,
             "finish_reason": finish_reason(ended),

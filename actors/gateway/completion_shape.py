@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.gateway.shape import Event, TextShape, finish_reason, usage_of
-from orchestration.messages import Chunk, Ended, TokenLogprob
+from orchestration.messages import Chunk, Ended, TokenLogprob, Usage
 
 
 class CompletionShape(TextShape):
@@ -19,28 +19,34 @@ class CompletionShape(TextShape):
     ) -> None:
         super().__init__(work_id, model, created, include_usage=include_usage, logprobs=logprobs)
         self._offset = 0
+        self.echo = ""
+        """The prompt, where the answer begins with it."""
 
     def piece(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
             logprobs = self._logprobs(event.logprobs) if event.logprobs else None
-            return (self._object([self._choice(event.text, logprobs, None)]),)
+            echo, self.echo = self.echo, ""
+            return (self._object([self._choice(echo + event.text, logprobs, None)]),)
         if not isinstance(event, Ended):
             return ()
         last = self._object(
-            [self._choice("", None, finish_reason(event))], {"orchestra": self.orchestra(event)}
+            [self._choice(self.echo, None, finish_reason(event))], {"orchestra": self.orchestra(event)}
         )
         if not self.include_usage:
             return (last,)
-        return last, self._object([], {"usage": usage_of(event.usage)})
+        return last, self.usage_piece(event.usage)
+
+    def usage_piece(self, usage: Usage) -> bytes:
+        return self._object([], {"usage": usage_of(usage)})
 
     def whole(self) -> bytes:
         ended = self.end()
         logprobs = self._logprobs(self.token_logprobs) if self.logprobs else None
-        choice = self._choice("".join(self.texts), logprobs, finish_reason(ended))
+        choice = self._choice(self.echo + "".join(self.texts), logprobs, finish_reason(ended))
         return self._object([choice], {"usage": usage_of(ended.usage), "orchestra": self.orchestra(ended)})
 
     def _choice(self, text: str, logprobs: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
-        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _object(self, choices: list[dict[str, Any]], more: dict[str, Any] | None = None) -> bytes:
         head = {

@@ -41,36 +41,27 @@ HARMLESS = frozenset(f"{_OPENAI} {_VLLM} {_LLAMA}".split())
 """Fields that change no answer: who asks, where and how it is computed, and how others work that are refused
 themselves."""
 
-SHAPING: Mapping[str, tuple[Any, ...]] = {
+SHAPING: dict[str, tuple[Any, ...]] = {
     # OpenAI
     "reasoning_effort": ("none", "default"),
     "verbosity": ("medium",),
     "modalities": (["text"],),
     "web_search_options": (),
     "moderation": (),
-    "logit_bias": ({}, []),
-    "echo": (False,),
     "suffix": ("",),
     "best_of": (1,),
     # vLLM
     "thinking_token_budget": (-1,),
     "use_beam_search": (False,),
-    "min_p": (0,),
     "watermarking": (False,),
     "length_penalty": (1,),
     "early_stopping": (False,),
-    "stop_token_ids": ([],),
     "include_stop_str_in_output": (False,),
-    "ignore_eos": (False,),
-    "min_tokens": (0,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
-    "truncate_prompt_tokens": (),
     "logprob_token_ids": ([],),
     "allowed_token_ids": ([],),
     "bad_words": ([],),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "add_special_tokens": (False, True),  # the model says which of them is right
     "documents": ([],),
     "chat_template": (),
@@ -129,7 +120,6 @@ REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "functions": ("functions are not supported: use tools", ([],)),
     "function_call": ("functions are not supported: use tool_choice", ("none", "auto")),
     "audio": ("audio is not supported: answers are text", ({},)),
-    "n": ("only one answer per request is supported", (1,)),
     "n_cmpl": ("only one answer per request is supported", (1,)),
     "prompt_logprobs": ("the log probabilities of a prompt are not supported", (0,)),
     "return_token_ids": ("token ids are not supported: answers are text", (False,)),
@@ -138,6 +128,23 @@ REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "response_fields": ("the fields of an answer are not chosen", ([],)),
 }
 """Fields that no answer of Orchestra can hold, whoever makes it: why, and the values that change nothing."""
+
+SAMPLED: dict[str, tuple[Any, ...]] = {
+    "ignore_eos": (False,),
+    "logit_bias": ({}, []),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "truncate_prompt_tokens": (),
+}
+"""Fields of `Sampling` that a local model follows and an upstream gets as they came, with neutral values."""
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "echo": (False,),
+}
+"""Fields that the gateway itself follows for a local model (`Fields.options`), with neutral values."""
 
 ALIASES: Mapping[str, str] = {"repeat_penalty": "repetition_penalty", "n_predict": "max_tokens"}
 """llama.cpp's names of what local models know by another."""
@@ -155,11 +162,13 @@ class Upstreams(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
     """The fields of one body, sorted out: `extra` travels with the work, `labels` keep it from nodes that
-    would ignore them, `sampling` was said by another server's names, `notes` are for the caller."""
+    would ignore them, `sampling` is for local models, `options` are those of `OPTIONS` that say something,
+    `notes` are for the caller."""
 
     extra: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
+    options: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
 
@@ -178,22 +187,28 @@ def sorted_out(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, ow
         telling = any(_tells(name, value) for name, value in carried.items())
         return Fields(extra=carried, labels=UPSTREAM if telling else {})
     said = {ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _said(name, carried)}
-    for name, value in carried.items():
-        if name in SHAPING and not _is_one_of(value, SHAPING[name]):
-            raise InvalidRequest(
-                f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
-            )
+    said |= {name: carried[name] for name in _meant(carried, SAMPLED)}
+    options = frozenset(_meant(carried, OPTIONS))
+    for name in _meant(carried, SHAPING):
+        raise InvalidRequest(
+            f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
+        )
     unknown = [name for name, value in carried.items() if value is not None and not _is_known(name)]
     for name in unknown:
         meant = get_close_matches(name, own, 1, LIKENESS)
         if meant:
             raise InvalidRequest(f"{name[:60]}: no such field; {meant[0]!r} is one", param=name[:60])
-    return Fields(sampling=said, notes=(_ignored(unknown),) if unknown else ())
+    return Fields(sampling=said, options=options, notes=(_ignored(unknown),) if unknown else ())
+
+
+def _meant(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    """The fields of a list whose values are not neutral."""
+    return [name for name, value in carried.items() if name in known and not _is_one_of(value, known[name])]
 
 
 def _tells(name: str, value: Any) -> bool:
     """Whether a node without an upstream would ignore what it says."""
-    return name not in HARMLESS and not _is_one_of(value, SHAPING.get(name, ()))
+    return name not in HARMLESS and not _is_one_of(value, (SHAPING | SAMPLED | OPTIONS).get(name, ()))
 
 
 def _said(name: str, carried: Mapping[str, Any]) -> bool:
@@ -201,7 +216,7 @@ def _said(name: str, carried: Mapping[str, Any]) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return name in HARMLESS or name in SHAPING or name in ALIASES
+    return any(name in known for known in (HARMLESS, SHAPING, SAMPLED, OPTIONS, ALIASES))
 
 
 def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:

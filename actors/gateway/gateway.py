@@ -13,6 +13,7 @@ from actors.gateway.callers import Callers
 from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
+from actors.gateway.shape import Event
 from actors.gateway.shares import Shares
 from actors.registry import Registry
 from actors.runtime.bus import Bus
@@ -21,7 +22,7 @@ from actors.runtime.storage import Storage
 from actors.runtime.telemetry import recorded
 from orchestration.admission import Limit, Limits, Place
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
-from orchestration.messages import Event, Run
+from orchestration.messages import Run
 from orchestration.patterns import BUILT_IN, Catalogue
 
 

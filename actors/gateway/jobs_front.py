@@ -91,6 +91,8 @@ class JobsFront:
         webhook = self._webhook(body.webhook)
         priority = body.job_priority
         asked = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission)
+        if asked.others:
+            raise InvalidRequest("n: a job has one answer; submit several jobs", param="n")
         run = _as_run(asked.work, priority)
         said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()

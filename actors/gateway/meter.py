@@ -51,10 +51,11 @@ class Meter:
 
 def prompt_tokens(work: Generation | Run) -> int:
     """An estimate: nobody has tokenised it yet."""
-    texts = [message.content for message in work.messages]
+    texts, ids = [message.content for message in work.messages], 0
     if isinstance(work, Generation):
-        texts += [*work.inputs, work.prompt]
-    return sum(len(text.encode()) // _BYTES_A_TOKEN + _FRAME_TOKENS for text in texts if text)
+        texts += [*work.inputs, work.prompt, work.prefill]
+        ids = len(work.prompt_ids)
+    return ids + sum(len(text.encode()) // _BYTES_A_TOKEN + _FRAME_TOKENS for text in texts if text)
 
 
 def answer_tokens(work: Generation | Run, assumed: int) -> int:

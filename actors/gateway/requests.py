@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar
@@ -13,14 +14,15 @@ from pydantic_core import from_json
 from actors.gateway.admission import Admission, Kind
 from actors.gateway.bodies import CacheAsked, ChatBody, CompletionBody, EmbeddingBody, Extension, WorkBody
 from actors.gateway.chat_shape import ChatShape
+from actors.gateway.choices import MAX_CHOICES, ChoicesShape
 from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
-from actors.gateway.fields import NO_FIELDS, Fields, Upstreams, sorted_out
-from actors.gateway.shape import Shape
+from actors.gateway.fields import NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
+from actors.gateway.shape import Shape, TextShape
 from actors.gateway.tool_bodies import offer_of
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import Generation, Guide, Priority, Run, Sampling
+from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
 
 B = TypeVar("B", bound=WorkBody)
 
@@ -33,6 +35,8 @@ class Asked:
     shape: Shape
     stream: bool
     cache: CacheAsked | None = None
+    others: tuple[Generation, ...] = ()
+    """The work of further answers to the same request."""
 
 
 class _Said(TypedDict):
@@ -81,10 +85,16 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         admission.need_model(body.model, "chat")
         fields = _fields(body, body.model, admission)
         offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
+        messages, prefill = _begun(body, fields)
         work = Generation(
-            id=work_id, model=body.model, messages=body.messages, offer=offer, **_said(body, fields)
+            id=work_id,
+            model=body.model,
+            messages=messages,
+            prefill=prefill,
+            offer=offer,
+            **_said(body, fields),
         )
-        return _asked(work, ChatShape, body, fields)
+        return _asked([work], ChatShape, body, fields)
     admission.need_node()
     extension = body.orchestra or Extension()
     if extension.model is not None:
@@ -97,6 +107,9 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     if offer is not None:
         note = f"tools: {body.model} answers in text and calls none of yours; a model may"
         fields = replace(fields, notes=(*fields.notes, note))
+    _refuse_special(fields, body.model)
+    if (body.n or 1) > 1:
+        raise InvalidRequest(f"n: {body.model!r} gives one answer; name a model", param="n")
     work = Run(
         id=work_id,
         pattern=pattern.name,
@@ -106,7 +119,33 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         budget=extension.budget,
         **_said(body, fields),
     )
-    return _asked(work, ChatShape, body, fields)
+    return _asked([work], ChatShape, body, fields)
+
+
+def _begun(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str]:
+    """The messages, and what the answer begins with where the caller has the last message continued."""
+    if "continue_final_message" in fields.options:
+        last = body.messages[-1]
+        if last.role != "assistant" or last.tool_calls:
+            raise InvalidRequest(
+                "continue_final_message: the last message must be an assistant's text",
+                param="continue_final_message",
+            )
+        if body.extra.get("add_generation_prompt"):
+            raise InvalidRequest(
+                "add_generation_prompt: cannot be true beside continue_final_message",
+                param="add_generation_prompt",
+            )
+        if len(body.messages) == 1:
+            raise InvalidRequest("messages: one before the last is needed", param="messages")
+        return body.messages[:-1], last.content
+    if "add_generation_prompt" in fields.options:
+        raise InvalidRequest(
+            f"add_generation_prompt: {body.model!r} answers in a new message, or with "
+            "continue_final_message goes on with the last one",
+            param="add_generation_prompt",
+        )
+    return body.messages, ""
 
 
 def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
@@ -116,10 +155,35 @@ def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
         raise InvalidRequest(f"{body.model!r} answers chats: use /v1/chat/completions", param="model")
     admission.need_model(body.model, "chat")
     fields = _fields(body, body.model, admission)
-    work = Generation(
-        id=work_id, kind="completion", model=body.model, prompt=body.prompt, **_said(body, fields)
-    )
-    return _asked(work, CompletionShape, body, fields)
+    said = _said(body, fields)
+    works = [_completion(work_id, prompt, body.model, said) for prompt in body.prompt]
+    asked = _asked(works, CompletionShape, body, fields)
+    if "echo" in fields.options:
+        _echo(asked.shape, body, said["sampling"])
+    return asked
+
+
+def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, said: _Said) -> Generation:
+    if isinstance(prompt, str):
+        return Generation(id=work_id, kind="completion", model=model, prompt=prompt, **said)
+    return Generation(id=work_id, kind="completion", model=model, prompt_ids=prompt, **said)
+
+
+def _echo(shape: Shape, body: CompletionBody, sampling: Sampling) -> None:
+    """Have each answer begin with its prompt."""
+    if sampling.logprobs:
+        raise InvalidRequest(
+            "echo: the log probabilities of a prompt are not supported; leave logprobs or echo out",
+            param="echo",
+        )
+    shapes = shape.shapes if isinstance(shape, ChoicesShape) else [shape]
+    repeats = body.n or 1
+    for index, each in enumerate(shapes):
+        prompt = body.prompt[index // repeats]
+        if not isinstance(prompt, str):
+            raise InvalidRequest("echo: needs prompts that are texts, not token ids", param="echo")
+        assert isinstance(each, CompletionShape)
+        each.echo = prompt
 
 
 def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
@@ -129,6 +193,7 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
         raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
     admission.need_model(body.model, "embedding")
     fields = _fields(body, body.model, admission)
+    _refuse_special(fields, body.model)
     dimensions = {} if body.dimensions is None else {"dimensions": body.dimensions}
     work = Generation(
         id=work_id,
@@ -143,6 +208,12 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
     )
     shape.notes = fields.notes
     return Asked(work=work, shape=shape, stream=False, cache=body.cache)
+
+
+def _refuse_special(fields: Fields, model: str) -> None:
+    """Raise `InvalidRequest` for a field that only a model's own text follows."""
+    for name in (*fields.options, *(name for name in fields.sampling if name in SAMPLED)):
+        raise InvalidRequest(f"{name}: not supported by {model!r}", param=name)
 
 
 def _fields(
@@ -187,18 +258,46 @@ def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
 
 
 def _asked(
-    work: Generation | Run,
+    prompts: Sequence[Generation | Run],
     shape: type[ChatShape | CompletionShape],
     body: ChatBody | CompletionBody,
     fields: Fields,
 ) -> Asked:
-    """With the shape of a text's answer."""
-    shaped = shape(
-        work.id,
-        body.model,
-        int(time.time()),
-        include_usage=body.include_usage,
-        logprobs=work.sampling.logprobs,
-    )
-    shaped.notes = fields.notes
-    return Asked(work=work, shape=shaped, stream=bool(body.stream), cache=body.cache)
+    """With the shape of a text's answer; for several answers, those of all prompts one after another."""
+    repeats = body.n or 1
+    count = len(prompts) * repeats
+    if count > MAX_CHOICES:
+        raise InvalidRequest(
+            f"n: {repeats} answers to {len(prompts)} prompts are {count}; up to {MAX_CHOICES} are given",
+            param="n",
+        )
+    first, created = prompts[0], int(time.time())
+
+    def shaped() -> TextShape:
+        return shape(
+            first.id,
+            body.model,
+            created,
+            include_usage=body.include_usage,
+            logprobs=first.sampling.logprobs,
+        )
+
+    if count == 1:
+        whole: Shape = shaped()
+    else:
+        whole = ChoicesShape(
+            [shaped() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
+        )
+    whole.notes = fields.notes
+    others = [_choice(prompts[index // repeats], index, index % repeats) for index in range(1, count)]
+    return Asked(work=first, shape=whole, stream=bool(body.stream), cache=body.cache, others=tuple(others))
+
+
+def _choice(work: Generation | Run, index: int, repeat: int) -> Generation:
+    """The work of another answer. The seed rises by one with each answer to a prompt: they are to differ."""
+    assert isinstance(work, Generation)
+    sampling = work.sampling
+    if sampling.seed is not None and repeat:
+        seed = sampling.seed + repeat if sampling.seed < 2**63 - MAX_CHOICES else sampling.seed - repeat
+        sampling = sampling.model_copy(update={"seed": seed})
+    return work.model_copy(update={"id": f"{work.id}-{index}", "sampling": sampling})

@@ -7,6 +7,7 @@ goes out at once, or `add` for every event and `whole` at the end.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
@@ -14,7 +15,18 @@ from pydantic_core import to_json
 from orchestration.errors import BackendFailed, Cancelled, OrchestraError
 from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, Usage, Vectors
 
-Event = Chunk | Vectors | Progress | Ended
+WorkEvent = Chunk | Vectors | Progress | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEvent:
+    """An event of the answer with this index, where a request has several."""
+
+    index: int
+    event: WorkEvent
+
+
+Event = WorkEvent | ChoiceEvent
 
 
 class Shape(ABC):
@@ -48,6 +60,9 @@ class Shape(ABC):
 class TextShape(Shape):
     """What answers made of text share: the gathered text, its log probabilities, and the end."""
 
+    index: int = 0
+    """Of the choice, where a request has several answers."""
+
     def __init__(
         self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
     ) -> None:
@@ -69,6 +84,10 @@ class TextShape(Shape):
                 self.token_logprobs.extend(event.logprobs)
         elif isinstance(event, Ended):
             self.ended = event
+
+    @abstractmethod
+    def usage_piece(self, usage: Usage) -> bytes:
+        """The last object of a stream whose caller asked for its usage."""
 
     def end(self) -> Ended:
         if self.ended is None:

@@ -265,6 +265,9 @@ class Node(Actor):
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
         """The generation as the backend takes it, and what the caller should know of that. Raises
         `InvalidRequest` for tools that must be called where none can be."""
+        if generation.prefill:  # to a backend it is what was written so far, and costs the caller no token
+            begun = {"prefix": generation.prefill + generation.prefix, "prefill": ""}
+            generation = generation.model_copy(update=begun)
         if generation.offer is None or self.backend.calls_tools:
             return generation, ()
         said = f"the {self.backend.name} backend calls no tools"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from openai import OpenAI
-from openai.types.chat import ChatCompletionUserMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionUserMessageParam
 
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.node_client import ask
@@ -47,6 +47,19 @@ def test_up_answers_over_http_and_nats_and_finishes_its_streams_on_ctrl_c(
         chunks = [json.loads(message["text"]) for message in messages[:-1]]
         text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
         assert text == answer.choices[0].message.content
+        begun: list[ChatCompletionMessageParam] = [
+            {"role": "user", "content": "Count from one to five."},
+            {"role": "assistant", "content": "One, two, three,"},
+        ]
+        prefill = {"continue_final_message": True, "add_generation_prompt": False}
+        more = client.chat.completions.create(
+            model=MODEL, messages=begun, temperature=0, max_tokens=6, extra_body=prefill
+        )
+        assert (more.choices[0].message.content or "").startswith(" four")
+        several = client.chat.completions.create(
+            model=MODEL, messages=STORY, temperature=1, seed=1, n=3, max_tokens=12
+        )
+        assert len({choice.message.content for choice in several.choices}) > 1
         stream = client.chat.completions.create(
             model=MODEL, messages=STORY, temperature=0, max_tokens=120, stream=True
         )

@@ -12,9 +12,20 @@ from openai.types import embedding_create_params as embeddings
 from openai.types.chat import completion_create_params as chats
 
 from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody
-from actors.gateway.fields import ALIASES, HARMLESS, REFUSED, SHAPING, UPSTREAM, Upstreams, sorted_out
+from actors.gateway.fields import (
+    ALIASES,
+    HARMLESS,
+    OPTIONS,
+    REFUSED,
+    SAMPLED,
+    SHAPING,
+    UPSTREAM,
+    Upstreams,
+    sorted_out,
+)
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import InvalidRequest
+from orchestration.messages import Sampling
 from tests.fixtures.cluster import Cluster
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
 from tests.fixtures.upstream import MODEL
@@ -57,7 +68,7 @@ OPENAI: dict[type[Any], set[str]] = {
     CompletionBody: {*completions.CompletionCreateParamsBase.__annotations__},
     EmbeddingBody: {*embeddings.EmbeddingCreateParams.__annotations__},
 }
-LISTS = (HARMLESS, SHAPING.keys(), REFUSED.keys(), ALIASES.keys())
+LISTS = (HARMLESS, SHAPING.keys(), SAMPLED.keys(), OPTIONS.keys(), REFUSED.keys(), ALIASES.keys())
 OWN = ChatBody.model_fields
 CHAT: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -103,7 +114,7 @@ def test_what_would_change_an_answer_goes_only_where_there_is_an_upstream(upstre
     said: dict[str, Any] = {"min_p": 0.1, "user": "me", "made_up": 1}
     fields = sorted_out(said, upstreams, model="m", own=OWN)
     assert (fields.extra, fields.labels, fields.notes) == (said, UPSTREAM, ())
-    idle = {"min_p": 0, "user": "me", "n": 1}
+    idle = {"min_p": 0, "user": "me"}
     fields = sorted_out(idle, upstreams, model="m", own=OWN)
     assert (fields.extra, fields.labels) == ({"min_p": 0, "user": "me"}, {})
     with pytest.raises(InvalidRequest, match="prompt_logprobs"):
@@ -116,11 +127,11 @@ def post(cluster: Cluster, path: str, **body: Any) -> httpx.Response:
 
 def test_a_local_model_refuses_a_field_by_its_name(cluster: Cluster) -> None:
     for path, body in (
-        ("chat/completions", CHAT | {"min_p": 0.1}),
-        ("completions", {"model": "echo", "prompt": "hi", "min_p": 0.1}),
+        ("chat/completions", CHAT | {"typical_p": 0.1}),
+        ("completions", {"model": "echo", "prompt": "hi", "typical_p": 0.1}),
         ("embeddings", {"model": "echo-embed", "input": "hi", "truncate_prompt_tokens": 3}),
         ("chat/completions", CHAT | {"structured_outputs": {"structural_tag": "x"}}),
-        ("jobs", CHAT | {"ignore_eos": True}),
+        ("jobs", CHAT | {"mirostat": 2}),
     ):
         answer = post(cluster, path, **body)
         error = answer.json()["error"]
@@ -132,6 +143,42 @@ def test_a_local_model_refuses_a_field_by_its_name(cluster: Cluster) -> None:
 def test_a_pattern_before_local_models_refuses_it_too(cluster: Cluster) -> None:
     answer = post(cluster, "chat/completions", **CHAT | {"model": "orchestra/single", "min_p": 0.1})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "min_p")
+
+
+def test_what_a_local_model_follows_becomes_its_sampling_or_an_option() -> None:
+    said: dict[str, Any] = {"min_p": 0.1, "logit_bias": {"5": -100}, "echo": True, "ignore_eos": False}
+    fields = sorted_out(said, Upstreams.NONE, model="m", own=OWN)
+    assert fields.sampling == {"min_p": 0.1, "logit_bias": {"5": -100}}
+    assert fields.options == {"echo"}
+    assert not SAMPLED.keys() - Sampling.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({"min_p": 3}, "min_p"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"1": 101}}, "logit_bias"),
+        ({"n": 0}, "n"),
+        ({"n": 65}, "n"),
+        ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options"),
+    ],
+)
+def test_a_value_that_cannot_be_followed_is_refused_with_its_field(
+    cluster: Cluster, more: dict[str, Any], param: str
+) -> None:
+    answer = post(cluster, "chat/completions", **CHAT | more)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["param"].split(".")[0] == param, error
+
+
+@pytest.mark.parametrize("more", [{"n": 2}, {"logit_bias": {"1": 1}}, {"continue_final_message": True}])
+def test_a_pattern_refuses_what_only_a_model_follows(cluster: Cluster, more: dict[str, Any]) -> None:
+    answer = post(cluster, "chat/completions", **CHAT | {"model": "orchestra/single"} | more)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(more)))
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -188,7 +188,7 @@ class EchoBackend(Backend):
         settings, sampling = self._settings, generation.sampling
         if generation.kind == "chat" and not generation.messages:
             raise InvalidRequest("a chat needs at least one message", param="messages")
-        asked = " ".join(m.content for m in generation.messages) if generation.messages else generation.prompt
+        asked = " ".join(m.content for m in generation.messages) or _prompt(generation)
         prompt_tokens = len(asked.split())
         room = settings.context_tokens - prompt_tokens
         if room <= 0:
@@ -226,7 +226,11 @@ def _said_last(generation: Generation) -> str:
     for message in reversed(generation.messages):
         if message.role == "user":
             return message.content
-    return generation.messages[-1].content if generation.messages else generation.prompt
+    return generation.messages[-1].content if generation.messages else _prompt(generation)
+
+
+def _prompt(generation: Generation) -> str:
+    return generation.prompt or " ".join(map(str, generation.prompt_ids))
 
 
 def _again(words: list[str]) -> Iterator[str]:

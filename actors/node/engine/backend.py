@@ -25,6 +25,7 @@ from actors.node.engine.runtime import Runtime
 from actors.node.engine.sampling import SamplingPlan
 from actors.node.engine.settings import EngineSettings
 from actors.node.engine.stats import EngineStats
+from actors.node.engine.token_rules import TokenRules
 from orchestration.admission import Residency
 from orchestration.errors import (
     BackendFailed,
@@ -270,6 +271,7 @@ class EngineBackend(Backend):
             stops=sampling.stop,
             max_tokens=left,
             guide=guide,
+            rules=TokenRules.of(sampling, model.manifest.eog_token_ids, model.manifest.vocabulary),
             prefix=generation.prefix,
             prefix_ids=len(begun),
             prefix_tokens=done,

@@ -218,7 +218,8 @@ class Engine(Worker[ChatJob]):
                 self._leave(row)
 
     def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
-        if token in self._parts.end_tokens:
+        rules = row.job.rules
+        if token in self._parts.end_tokens or (rules is not None and token in rules.stops):
             self._complete(row, "stop")
             return
         piece, complete = row.take(token, self._parts.tokenizer.decode_bytes(token), logprob)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from actors.node.backends.base import Output
 from actors.node.engine.guidance import RowGuide
 from actors.node.engine.sampling import SamplingPlan
+from actors.node.engine.token_rules import TokenRules
 from orchestration.errors import OrchestraError
 
 Item = Output | OrchestraError
@@ -44,6 +45,7 @@ class ChatJob:
     stops: tuple[str, ...]
     max_tokens: int
     guide: RowGuide | None = None
+    rules: TokenRules | None = None
     prefix: str = ""
     """What another node has written of the answer; its ids are the last `prefix_ids` of the prompt, and it
     took that node `prefix_tokens` tokens."""

@@ -35,6 +35,9 @@ class PromptBuilder:
         Raises InvalidRequest for one without content, ContextTooLong with both numbers for one too long.
         """
         ids = self._chat(generation) if generation.kind == "chat" else self._completion(generation)
+        last = generation.sampling.truncate_prompt_tokens
+        if last is not None:
+            ids = ids[-last:]
         if len(ids) >= self._context_tokens:
             error = ContextTooLong.of(self._manifest.name, len(ids), self._context_tokens)
             error.param = "messages" if generation.kind == "chat" else "prompt"
@@ -62,6 +65,8 @@ class PromptBuilder:
         return ids
 
     def _completion(self, generation: Generation) -> list[int]:
+        if generation.prompt_ids:
+            return self._known(generation.prompt_ids)
         ids = self._tokenizer.encode(generation.prompt, specials=False)
         bos = self._manifest.bos_token_id
         if bos is not None and (self._manifest.add_bos or not ids):
@@ -69,3 +74,13 @@ class PromptBuilder:
         if not ids:
             raise InvalidRequest("prompt is empty", param="prompt")
         return ids
+
+    def _known(self, ids: tuple[int, ...]) -> list[int]:
+        """Token ids that a caller sends, as they are."""
+        vocabulary = self._manifest.vocabulary
+        for token in ids:
+            if token >= vocabulary:
+                raise InvalidRequest(
+                    f"prompt: the model has tokens 0 to {vocabulary - 1}, and not {token}", param="prompt"
+                )
+        return list(ids)

@@ -71,9 +71,11 @@ class Row:
         )
 
     def shape(self, logits: NDArray[np.float32]) -> None:
-        """Apply penalties and guide to `logits` [vocabulary] in place."""
+        """Apply penalties, the caller's rules and the guide to `logits` [vocabulary] in place."""
         if self._penalties is not None:
             self._penalties.apply(logits)
+        if self.job.rules is not None:
+            self.job.rules.apply(logits, self.job.prefix_tokens + self.produced)
         if self.job.guide is not None:
             self.job.guide.mask(logits)
 

@@ -34,6 +34,7 @@ class SamplingPlan:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    min_p: float = 0.0
     logprobs: int | None = None
     """How many alternatives to tell with each token; None tells no log-probabilities."""
 
@@ -49,6 +50,7 @@ class SamplingPlan:
             repetition_penalty=said(sampling.repetition_penalty, 1.0),
             frequency_penalty=said(sampling.frequency_penalty, 0.0),
             presence_penalty=said(sampling.presence_penalty, 0.0),
+            min_p=said(sampling.min_p, 0.0),
             logprobs=sampling.top_logprobs if sampling.logprobs or sampling.top_logprobs else None,
         )
 
@@ -104,11 +106,14 @@ def greedy(logits: Logits) -> NDArray[np.int64]:
 def draw(logits: Logits, plan: SamplingPlan, generator: np.random.Generator) -> int:
     """A token of `logits` [vocabulary] at random, with exactly one number from `generator`.
 
-    Temperature first, then the `top_k` likeliest, then the smallest set whose probability reaches
+    Temperature first, then what reaches `min_p` of the likeliest's probability (arXiv 2407.01082), then the
+    `top_k` likeliest, then the smallest set whose probability reaches
     `top_p` of what is left (nucleus sampling, arXiv 1904.09751). Equal logits keep the order of ids.
     """
     point = generator.random()
     scaled = (logits - logits.max()) * np.float32(1 / plan.temperature)
+    if plan.min_p > 0:
+        scaled[scaled < np.log(plan.min_p)] = -np.inf
     if 0 < plan.top_k < len(scaled):
         ids = _top(scaled, plan.top_k)
         weights = np.exp(scaled[ids], dtype=np.float64)

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.node.backends.openai.settings import OpenAISettings
-from orchestration.errors import InvalidGuide
+from orchestration.errors import InvalidGuide, Unavailable
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
 
 _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
 """Fields that this kind of upstream is not expected to know, or gets anyway."""
-_SAME_NAME = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
+_SAME_NAME = (
+    "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty",
+    "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "logit_bias", "truncate_prompt_tokens",
+)  # fmt: skip
 
 
 def generation_body(
@@ -33,7 +36,7 @@ def generation_body(
     if chat:
         body["messages"] = [_message(message) for message in generation.messages]
     else:
-        body["prompt"] = generation.prompt
+        body["prompt"] = list(generation.prompt_ids) or generation.prompt
     _sampling(body, generation.sampling, chat, settings)
     if generation.prefix:
         _go_on(body, generation, settings, told)
@@ -120,6 +123,8 @@ def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISetting
             body["messages"].append({"role": "assistant", "content": generation.prefix})
         if told:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
+    elif generation.prompt_ids:
+        raise Unavailable("an answer to token ids goes on only where it began")
     else:
         body["prompt"] += generation.prefix
     if generation.sampling.max_tokens is not None:

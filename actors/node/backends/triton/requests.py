@@ -16,7 +16,8 @@ from orchestration.messages import ChatMessage, Generation
 _VLLM_FLAGS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 _VLLM_SAME_NAME = (
     "temperature", "top_p", "top_k", "seed", "max_tokens", "repetition_penalty", "frequency_penalty",
-    "presence_penalty",
+    "presence_penalty", "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "logit_bias",
+    "truncate_prompt_tokens",
 )  # fmt: skip
 
 
@@ -28,6 +29,8 @@ def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
     if generation.kind == "chat":
         messages = [message.model_dump(exclude_defaults=True) for message in generation.messages]
         inputs.append(_bytes("messages", json.dumps(messages, ensure_ascii=False)))
+    elif generation.prompt_ids:
+        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
     else:
         inputs.append(_bytes("text_input", generation.prompt))
     if generation.prefix or generation.prefix_tokens:
@@ -65,6 +68,8 @@ def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
         raise InvalidGuide(f"model {generation.model!r} takes no guide through Triton", param="guide")
     if sampling.logprobs:
         raise InvalidRequest(f"model {generation.model!r} tells no logprobs through Triton", param="logprobs")
+    if generation.prompt_ids:
+        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
     text = generation.prompt if generation.kind == "completion" else _rendered(model, generation.messages)
     said = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
     if sampling.stop:

@@ -1,0 +1,86 @@
+"""Several answers to one request: `n` of them, or one for each prompt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from actors.gateway.shape import ChoiceEvent, Event, Shape, TextShape, WorkEvent, usage_of
+from orchestration.messages import Ended, Usage
+
+MAX_CHOICES = 64
+"""Answers to one request: `n` times the number of prompts."""
+
+
+class ChoicesShape(Shape):
+    """The shapes of several answers as one. Each prompt has `repeats` answers; its tokens count once."""
+
+    def __init__(self, shapes: Sequence[TextShape], *, repeats: int, include_usage: bool) -> None:
+        self.shapes = shapes
+        self._repeats = repeats
+        self._include_usage = include_usage
+        self._usages: dict[int, Usage] = {}
+        for index, shape in enumerate(shapes):
+            shape.index = index
+            shape.include_usage = False
+
+    def piece(self, event: Event) -> tuple[bytes, ...]:
+        assert isinstance(event, ChoiceEvent)
+        shape = self._told(event.index)
+        pieces = shape.piece(event.event)
+        if isinstance(event.event, Ended):
+            self._usages[event.index] = event.event.usage
+            if self._include_usage and len(self._usages) == len(self.shapes):
+                pieces = (*pieces, shape.usage_piece(self._usage()))
+        return pieces
+
+    def add(self, event: Event) -> None:
+        assert isinstance(event, ChoiceEvent)
+        self._told(event.index).add(event.event)
+        if isinstance(event.event, Ended):
+            self._usages[event.index] = event.event.usage
+
+    def whole(self) -> bytes:
+        bodies: list[dict[str, Any]] = [from_json(shape.whole()) for shape in self.shapes]
+        first = bodies[0]
+        first["choices"] = [choice for body in bodies for choice in body["choices"]]
+        first["usage"] = usage_of(self._usage())
+        return to_json(first)
+
+    def _told(self, index: int) -> TextShape:
+        """The answer's shape, with what the gateway told the whole."""
+        shape = self.shapes[index]
+        shape.trace_id, shape.notes = self.trace_id, self.notes
+        return shape
+
+    def _usage(self) -> Usage:
+        total = Usage()
+        for index, usage in sorted(self._usages.items()):
+            once = {} if index % self._repeats == 0 else {"prompt_tokens": 0, "cached_tokens": 0}
+            total = total + usage.model_copy(update=once)
+        return total
+
+
+async def merged(answers: Sequence[AsyncGenerator[WorkEvent, None]]) -> AsyncGenerator[ChoiceEvent, None]:
+    """The events of all answers as they come. The first error ends them all; so does closing the iterator."""
+    waiting = {asyncio.ensure_future(anext(events)): index for index, events in enumerate(answers)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=waiting.__getitem__):
+                index = waiting.pop(task)
+                try:
+                    event = task.result()
+                except StopAsyncIteration:
+                    continue
+                waiting[asyncio.ensure_future(anext(answers[index]))] = index
+                yield ChoiceEvent(index, event)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for events in answers:
+            await events.aclose()
