@@ -42,17 +42,15 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: in
     return SoFar(open=False)
 
 
-async def was_heard(bus: Bus, stream_id: str, within_s: float) -> bool:
-    """Whether the reader of the stream of that id heard of its writer within so many seconds. Also True where
-    nobody can say so."""
+async def peek(bus: Bus, stream_id: str, within_s: float) -> SoFar | None:
+    """Whether the reader of the stream of that id has heard of its writer within so many seconds (`alive`),
+    and how many events it has read of it (`seq`). None where nobody can say so."""
     body = Resume(quiet_s=within_s, peek=True).model_dump_json().encode()
     try:
-        reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S)
-        so_far = _read(reply)
+        return _read(await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S))
     except OrchestraError as error:
         log.debug("the reader of %s cannot say whether it has heard of it: %s", stream_id, error)
-        return True
-    return so_far.alive or not so_far.open
+        return None
 
 
 async def is_superseded(bus: Bus, stream_id: str, attempt: int) -> bool:

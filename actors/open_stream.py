@@ -54,6 +54,8 @@ class OpenStream:
         self.acceptance: asyncio.TimerHandle | None = None
         """Runs when it should be accepted."""
         self._expected = 0
+        self._taken_over_at = 0
+        """The number of the first event of the writer that counts."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._again = ""
@@ -172,6 +174,7 @@ class OpenStream:
         self.close()
         self._holder = max(self._holder, attempt)
         self._handed_over, self._second, self._on_first = True, "", None
+        self._taken_over_at = self._expected
         self._heard_at = time.monotonic()
         self._writer = token_hex(4)
         self._again, self._thought_again = "".join(self._reasoning), 0
@@ -182,9 +185,13 @@ class OpenStream:
         return 0 < attempt < self._holder
 
     def peek(self, quiet_s: float, attempt: int = 0) -> SoFar:
-        """Whether the writer was heard of within that time; changes nothing."""
-        alive = time.monotonic() - self._heard_at < quiet_s
-        return SoFar(open=not self._over, alive=alive, superseded=self._superseded(attempt))
+        """Whether the writer was heard of within that time, and the number of its events; changes nothing."""
+        return SoFar(
+            open=not self._over,
+            alive=time.monotonic() - self._heard_at < quiet_s,
+            superseded=self._superseded(attempt),
+            seq=self._expected - self._taken_over_at,
+        )
 
     def race(self, on_first: Callable[[str], None]) -> SoFar:
         """Let a second writer begin too, whose name is in the answer, unless there is something to read.

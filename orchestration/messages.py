@@ -147,7 +147,7 @@ class Resume(Wire):
     """The delivery that whoever asks has of the work; a later one than its is at it where the answer says
     `superseded`. 0 where it cannot be told."""
     peek: bool = False
-    """Only tell whether the writer was heard of within `quiet_s`, and change nothing."""
+    """Only tell whether the writer was heard of within `quiet_s`, and as `seq` the number of its events."""
 
 
 class SoFar(Wire):

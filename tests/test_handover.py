@@ -127,9 +127,24 @@ async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
     assert reading.text == "a"
 
 
-async def resume(asker: Asker, reading: Reading, quiet_s: float = 0, attempt: int = 0) -> SoFar:
+async def test_a_look_at_a_stream_tells_of_its_writer_and_changes_nothing(asker: Asker) -> None:
+    reading = Reading(asker)
+    assert await resume(asker, reading, quiet_s=60, peek=True) == SoFar()
+    await reading.write(*chunks("a"))
+    await eventually(lambda: reading.text == "a")
+    assert await resume(asker, reading, quiet_s=60, peek=True) == SoFar(alive=True, seq=1)
+    taken = await resume(asker, reading)
+    assert (await resume(asker, reading, quiet_s=60, peek=True)).seq == 0  # of the next writer
+    await reading.write(*chunks("b", start=1), END.model_copy(update={"seq": 2}), writer=taken.writer)
+    assert (await reading.task).seq == 2
+    assert reading.text == "ab"
+
+
+async def resume(
+    asker: Asker, reading: Reading, quiet_s: float = 0, attempt: int = 0, *, peek: bool = False
+) -> SoFar:
     """Ask as a dispatcher does."""
     await eventually(lambda: asker.open_streams or reading.task.done())
-    body = Resume(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
+    body = Resume(quiet_s=quiet_s, attempt=attempt, peek=peek).model_dump_json().encode()
     reply = await asker.bus.request(f"resume.{reading.id}", body)
     return SoFar.model_validate_json(reply.data)

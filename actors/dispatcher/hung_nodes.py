@@ -10,7 +10,7 @@ import time
 from actors.dispatcher.job import Job
 from actors.dispatcher.node_calls import NodeCalls
 from actors.dispatcher.placing import Placing
-from actors.how_far import was_heard
+from actors.how_far import peek
 from actors.runtime.bus import Bus
 from orchestration.errors import NoOutput
 from orchestration.placement import Call
@@ -61,4 +61,8 @@ class HungNodes:
         return job is not None and self.placing.elsewhere(call.needs, job.tried)
 
     async def _ask(self, call: Call) -> None:
-        call.heard = await was_heard(self.bus, call.id, time.monotonic() - call.sent_at)
+        age_s = time.monotonic() - call.sent_at
+        so_far = await peek(self.bus, call.id, min(age_s, call.limit_s))
+        if so_far is None or so_far.alive:  # it may fall silent later
+            call.alive_at = time.monotonic()
+        call.heard = so_far is not None and (so_far.seq > 0 or not so_far.open)

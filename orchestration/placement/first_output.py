@@ -44,7 +44,8 @@ class FirstOutputSettings(BaseModel):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A generation at work on a node. `heard` says that something of it was read."""
+    """A generation at work on a node. `heard` says that something of it was read; `alive_at` is when its
+    node gave a sign of life last, without that."""
 
     id: str
     node: str
@@ -52,6 +53,7 @@ class Call:
     sent_at: float
     limit_s: float = math.inf
     heard: bool = False
+    alive_at: float = -math.inf
 
 
 @dataclass(slots=True)
@@ -104,22 +106,25 @@ class FirstOutputs:
                 known = of_models[model] = records(model)
             self._look(node, model, known.get(node), now)
             for call in calls:
-                if not call.heard and now - call.sent_at > least_s:
+                if not call.heard and now - max(call.sent_at, call.alive_at) > least_s:
                     call.limit_s = self.settings.limit_s(known.values(), call.needs.prompt_tokens)
-                    if now - call.sent_at > call.limit_s:
+                    if now - max(call.sent_at, call.alive_at) > call.limit_s:
                         found.append(call)
         return found
 
     def hung(self, overdue: Iterable[Call], now: float) -> list[Call]:
         """Those of a node that has shown no sign of life with the model since then, nor within the limit."""
-        return [call for call in overdue if not call.heard and not self._lives(call, now)]
+        silent = (call for call in overdue if not call.heard and now - call.alive_at > call.limit_s)
+        return [call for call in silent if not self._lives(call, now)]
 
     def _lives(self, call: Call, now: float) -> bool:
         of_model = (call.node, call.needs.model)
         sign = self._signs.get(of_model)
         if sign is not None and now - sign.at < call.limit_s:
             return True
-        return any(other.heard for other in self._calls.get(of_model, ()))
+        return any(
+            other.heard or now - other.alive_at < call.limit_s for other in self._calls.get(of_model, ())
+        )
 
     def _look(self, node: str, model: str, record: ModelRates | None, now: float) -> None:
         samples = record.samples if record is not None else 0

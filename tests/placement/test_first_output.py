@@ -49,6 +49,17 @@ def test_a_node_that_answers_others_meanwhile_is_busy() -> None:
     assert _hung(outputs, 113.0, samples=2) == [late]
 
 
+def test_a_sign_of_life_without_an_output_counts_for_the_limit_once_more() -> None:
+    outputs = FirstOutputs(SETTINGS)
+    call = outputs.sent("pings", "n", NEEDS, 100.0)
+    (overdue,) = outputs.overdue(lambda _: {"n": rates(0.1)}, 106.0)
+    assert overdue is call
+    call.alive_at = 106.0
+    assert outputs.hung([call], 106.0) == []
+    assert _hung(outputs, 110.0, samples=1) == []
+    assert _hung(outputs, 112.0, samples=1) == [call]
+
+
 def _hung(outputs: FirstOutputs, now: float, *, samples: int) -> list[Call]:
     return outputs.hung(outputs.overdue(lambda _: {"n": rates(0.1, samples=samples)}, now), now)
 
