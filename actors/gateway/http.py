@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -16,6 +18,10 @@ from actors.gateway.errors import HttpPortBusy
 from actors.gateway.routes import Routes
 from actors.gateway.settings import GatewaySettings, split_address
 
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 512
+"""For what this process opens beside HTTP connections."""
 GRACE_S = 3
 """Past `drain_s`, for answers to end with their error before connections are cut."""
 
@@ -42,6 +48,23 @@ def bind(address: str, send_buffer_bytes: int) -> socket.socket:
             f"with --http {host}:PORT (port 0 takes a free one)"
         ) from error
     return bound
+
+
+def allow_files(connections: int) -> None:
+    """Raise this process's limit of open files, of which every connection is one, as far as it may."""
+    wanted = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "gateway.max_connections %d need %d open files, and this process may have %d: raise `ulimit -Hn`",
+            connections,
+            wanted,
+            allowed,
+        )
 
 
 class _Server(uvicorn.Server):
@@ -80,6 +103,7 @@ class HttpServer:
     async def start(self, routes: Routes) -> None:
         """Begin to accept."""
         settings = self.settings
+        allow_files(settings.max_connections)
         config = Config(
             routes,
             self.connections,

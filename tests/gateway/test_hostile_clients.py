@@ -77,6 +77,12 @@ async def send(writer: asyncio.StreamWriter, parts: Iterable[bytes]) -> None:
 def target(nats_server: RunningNats) -> Iterator[Target]:
     with orchestra(
         *("gateway", "--nats", nats_server.url, "--http", "127.0.0.1:0"),
+        before=(
+            "sh",
+            "-c",
+            f'ulimit -Sn {PER_ADDRESS // 2}; exec "$@"',
+            "sh",
+        ),  # open files: fewer than allowed
         ORCHESTRA_GATEWAY__HEAD_TIMEOUT_S=str(HEAD_S),
         ORCHESTRA_GATEWAY__SEND_TIMEOUT_S="0.5",
         ORCHESTRA_GATEWAY__BODY_TIMEOUT_S="0.3",

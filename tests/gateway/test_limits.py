@@ -229,3 +229,23 @@ async def until_refused(session: aiohttp.ClientSession, url: str) -> None:
                 return
             except aiohttp.ClientConnectionError:
                 continue
+
+
+async def test_the_longest_idle_connection_makes_room_for_a_new_one_and_busy_ones_do_not() -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with running_cluster([], gateway=LIMITS.model_copy(update={"max_connections": 3})) as own:
+        host, port = own.url.removeprefix("http://").split(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+        for reader, writer in idle:
+            writer.write(ask)
+            await asyncio.wait_for(reader.readuntil(b"}"), 10)
+        head, newest = await send_raw(own, ask)
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await asyncio.wait_for(idle[0][0].read(), 10) == b""
+        for writer in (idle[1][1], idle[2][1], newest):
+            writer.write(ask[:-2])  # and so the request has begun
+        await eventually(lambda: not own.running.connections.idle)
+        head, refused = await send_raw(own, b"")
+        assert head.startswith(b"HTTP/1.1 503")
+        for writer in (*(writer for _, writer in idle), newest, refused):
+            writer.close()
