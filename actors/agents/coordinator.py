@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 from actors.agents.colleagues import Colleagues
 from actors.agents.embedder import Embedder
 from actors.agents.happenings import Happenings
 from actors.agents.messages import Prompt
-from actors.agents.roles import Role
+from actors.agents.roles import Role, choose_model
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
@@ -24,7 +24,7 @@ from actors.runtime.failures import guarded
 from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import recorded, span, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
-from orchestration.errors import Defect
+from orchestration.errors import Defect, NoNode
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Recall, Stage
 from orchestration.tuning.durations import Durations
@@ -69,6 +69,7 @@ class Coordinator(Actor):
         self.asker = asker
         self.registry = registry
         self.agents = {name: role.description for name, role in roles.items()}
+        self.roles = roles
         self.settings = settings
         self.embedder = embedder
         self.tuner = tuner
@@ -152,6 +153,7 @@ class Coordinator(Actor):
             models=[card for card in self.registry.cards.values() if card.kind == "chat"],
             defaults=self.settings.patterns,
         )
+        stage.taking_part = set() if pulled.run.model else self._models()
         stage.patterns = self.catalogue
         stage.steps = pulled.steps
         stage.outlet = pulled.outlet
@@ -159,6 +161,13 @@ class Coordinator(Actor):
         stage.durations = self.durations
         stage.spending.deadline_s = pulled.envelope.remaining(0) or None
         return stage
+
+    def _models(self) -> set[str]:
+        """Those that the agents are asked on now, where a caller names none."""
+        cards = self.registry.cards
+        with suppress(NoNode):
+            return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
+        return set()
 
     def _tuning(self, stage: Stage, pulled: PulledRun) -> RunTuning | None:
         """What earlier runs teach this one."""

@@ -1,6 +1,6 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
-from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
+from orchestration.patterns.base import Answer, Ask, Outcome, Part, Question, Use
 from orchestration.patterns.catalogue import (
     BUILT_IN,
     BrokenPlugin,
@@ -8,6 +8,7 @@ from orchestration.patterns.catalogue import (
     NameTaken,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
+from orchestration.patterns.limits import Limits
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage

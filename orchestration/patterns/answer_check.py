@@ -25,6 +25,8 @@ LONGEST_UNIT = 48
 MOST_COPIES, MOST_SHORT_COPIES = 5, 24
 """Of a fragment in a row, and of one that has fewer than `SHORT_UNIT` words."""
 SHORT_UNIT = 3
+MARK_CHARACTERS = 64
+"""That the mark of a clipped text has at most."""
 
 _TOKEN = re.compile(
     r"(?P<fence>```)|(?P<marker>\n[ \t]*(?:\d{1,3}[.)]|[-*•>|#]+)(?=\s|$))|"
@@ -67,26 +69,33 @@ class AnswerCheck:
         self.problem = ""
         self._caller = caller
         self._inside = [_joined([note]) for note in inside if len(words_of([note])) > 1]
-        self._text = ""
+        self._end, self._read, self._has_text = "", 0, False
+        """The last characters of the text, and how many there are in all."""
         self._tail, self._at = "\n", -1
         """What no words were made of yet, and where in the text it begins."""
         self._words: list[str] = []
         self._starts: list[int] = []
         """Of the words, in characters of the text."""
         self._is_code = False
-        self._copied = [0] * (LONGEST_UNIT + 1)
+        self._seen: dict[str, list[int]] = {}
+        """Where each word was among the latest ones."""
+        self._copied: dict[int, int] = {}
         """By the length of a fragment: words in a row that are those so many before."""
+        self._allowed: list[int] = []
+        """Lengths of fragments that may be repeated."""
 
     def read(self, text: str) -> None:
         """More of the answer. Takes a time that is linear in it."""
-        self._text += text
+        self._end = (self._end + text)[-MARK_CHARACTERS - len(text) :]
+        self._read += len(text)
+        self._has_text = self._has_text or bool(text.strip())
         self._tail += text
         cut = max(self._tail.rfind(" "), self._tail.rfind("\n"))
         if cut < 0 and len(self._tail) > 256:
             cut = len(self._tail)
         if cut > 0:
             self._take(cut)
-        if not self.problem and MARK.search(self._text[-len(text) - 64 :]) and not self._caller.has_mark:
+        if not self.problem and MARK.search(self._end) and not self._caller.has_mark:
             self.problem = "has the mark of a text that was clipped"
 
     @property
@@ -97,21 +106,21 @@ class AnswerCheck:
         pending = words_of([self._tail])
         starts = [*self._starts[-INSTRUCTION_RUN:], *([self._at] * len(pending))]
         words = [*self._words[-INSTRUCTION_RUN:], *pending]
-        sure = len(self._text)
+        sure = self._read
         for length in range(1, min(len(words), INSTRUCTION_RUN) + 1):
             run = f" {' '.join(words[-length:])}"
             if run in _INSTRUCTIONS or run in self._caller.examples:
                 sure = min(sure, starts[-length])
-        for length in range(SHORT_UNIT, LONGEST_UNIT + 1):
-            if self._copied[length]:
-                sure = min(sure, self._starts[-self._copied[length]])
-        mark = _MARK_BEGUN.search(self._text, max(0, len(self._text) - 64))
-        return max(0, min(sure, mark.start() if mark else sure))
+        for length, words_copied in self._copied.items():
+            if length >= SHORT_UNIT:
+                sure = min(sure, self._starts[-words_copied])
+        mark = _MARK_BEGUN.search(self._end[-MARK_CHARACTERS:])
+        return max(0, min(sure, self._read - len(mark[0]) if mark else sure))
 
     def end(self) -> str:
         """The problem of the whole answer, in words that follow "it"; '' where there is none."""
         self._take(len(self._tail))
-        if not self.problem and not self._text.strip():
+        if not self.problem and not self._has_text:
             self.problem = "says nothing"
         if not self.problem and self._is_inside():
             self.problem = "consists of the team's own notes"
@@ -136,12 +145,19 @@ class AnswerCheck:
                 return
         if self._is_code or self._caller.wants_copies:
             return
-        words = self._words
-        for length in range(1, min(LONGEST_UNIT, len(words) - 1) + 1):
-            same = words[-1] == words[-1 - length]
-            self._copied[length] = self._copied[length] + 1 if same else 0
+        words, last = self._words, len(self._words) - 1
+        before = [at for at in self._seen.get(words[last], ()) if last - at <= LONGEST_UNIT]
+        self._seen[words[last]] = [*before, last]
+        self._copied = {last - at: self._copied.get(last - at, 0) + 1 for at in before}
+        for length in sorted(self._copied):
             most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
-            if self._copied[length] >= length * (most - 1) and self._is_loop(words[-length:]):
+            if self._copied[length] != length * (most - 1) or any(
+                not length % each for each in self._allowed
+            ):
+                continue
+            if not self._is_loop(words[-length:]):
+                self._allowed.append(length)
+            else:
                 self.problem = f"says the same again and again: “{' '.join(words[-length:])[:80]}”"
                 return
 

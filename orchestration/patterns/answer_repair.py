@@ -73,7 +73,7 @@ async def vetted(
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
     text of a fixed form, which cannot be corrected, to its end. Raises what `parts` raises."""
     check, held = repair.check(), deque[Part]()
-    said, answer = "", None
+    said, length, answer = list[str](), 0, None
     whole = repair.whole or repair.guide is not None
     async with aclosing(parts):
         async for item in parts:
@@ -83,8 +83,9 @@ async def vetted(
             check.read(item.text)
             held.append(item)
             sure = 0 if whole else check.sure
-            while held and len(said) + len(held[0].text) <= sure:
-                said += held[0].text
+            while held and length + len(held[0].text) <= sure:
+                length += len(held[0].text)
+                said.append(held[0].text)
                 yield held.popleft()
     assert answer is not None
     problem = check.end()
@@ -92,7 +93,7 @@ async def vetted(
     if better is not None:
         text = CORRECTION + better.text.strip() if said else better.text
         yield Part(text=text, tokens=max(1, better.usage.completion_tokens))
-        yield replace(better, text=said + text)
+        yield replace(better, text="".join([*said, text]))
         return
     for part in held:
         yield part

@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from orchestration.messages import (
     ChatMessage,
     FinishReason,
@@ -111,31 +109,3 @@ class Ask(Protocol):
 
     async def event(self, kind: str, data: dict[str, Any]) -> None:
         """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own kinds."""
-
-
-class Limits(BaseModel):
-    """Tokens per step, so that a run stays bounded in time and fits a context of 2048 tokens.
-
-    What is passed on is measured by `clipping.estimate_tokens`, which knows no tokenizer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plan_tokens: int = Field(default=320, ge=64)
-    specialist_tokens: int = Field(default=192, ge=16)
-    verdict_tokens: int = Field(default=224, ge=32)
-    """Of a verdict, an analysis or a critique, which are guided and end by themselves."""
-    final_tokens: int = Field(default=384, ge=16)
-    """Of the answer, where the caller did not say `max_tokens`."""
-    question_tokens: int = Field(default=512, ge=32)
-    """Of the caller's question as the agents of a team see it."""
-    history_tokens: int = Field(default=128, ge=0)
-    """Of what was said before the question."""
-    passed_tokens: int = Field(default=220, ge=16)
-    """Of each answer that is passed on to other agents."""
-    material_tokens: int = Field(default=720, ge=32)
-    """Of sources that a specialist is given, all together."""
-    tool_calls: int = Field(default=2, ge=0, le=4)
-    """Of a step's tools that an agent chooses by itself, such as those of MCP servers."""
-    max_specialists: int = Field(default=3, ge=1, le=8)
-    """Steps of a plan."""

@@ -23,28 +23,34 @@ def estimate_tokens(text: str) -> float:
     return plain / ASCII_PER_TOKEN + (len(text) - plain) / OTHER_PER_TOKEN
 
 
-def clip(text: str, tokens: int) -> str:
+def clip(text: str, tokens: int, *, head: float = 2 / 3) -> str:
     """`text` if it has at most about `tokens` tokens; else its beginning and end around a note that
-    says how much is missing. The note comes on top of `tokens`."""
+    says how much is missing. The note comes on top of `tokens`, of which `head` is the beginning's share."""
     text = text.strip()
     if estimate_tokens(text) <= tokens:
         return text
-    head = _fitting(text, tokens * 2 / 3)
-    tail = _fitting(text[::-1], tokens / 3)
+    first = _fitting(text, tokens * head)
+    tail = _fitting(text[::-1], tokens * (1 - head))
     kept = text[len(text) - tail :] if tail else ""
-    return text[:head].rstrip() + NOTE.format(len(text) - head - tail) + kept.lstrip()
+    return text[:first].rstrip() + NOTE.format(len(text) - first - tail) + kept.lstrip()
 
 
 def clip_fairly(texts: Sequence[str], tokens: int) -> list[str]:
     """Like `clip`, for texts that have about `tokens` tokens together: what short ones leave of their shares
     goes to the others (max-min fairness)."""
-    needs = [estimate_tokens(text.strip()) for text in texts]
-    cut, left = list(texts), float(tokens)
-    for done, at in enumerate(sorted(range(len(texts)), key=needs.__getitem__)):
-        share = left / (len(texts) - done)
-        cut[at] = clip(texts[at], int(share))
+    given = shares([estimate_tokens(text.strip()) for text in texts], tokens)
+    return [clip(text, share) for text, share in zip(texts, given, strict=True)]
+
+
+def shares(needs: Sequence[float], tokens: int) -> list[int]:
+    """What each of those that need so much gets of `tokens` (max-min fairness); none gets less than another
+    that needs as much."""
+    given, left = [0] * len(needs), float(tokens)
+    for done, at in enumerate(sorted(range(len(needs)), key=needs.__getitem__)):
+        share = left / (len(needs) - done)
+        given[at] = int(share)
         left -= min(needs[at], share)
-    return cut
+    return given
 
 
 def clip_end(text: str, tokens: int) -> str:

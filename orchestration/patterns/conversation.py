@@ -7,31 +7,70 @@ from dataclasses import dataclass
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage
-from orchestration.patterns.base import Limits
-from orchestration.patterns.clipping import clip, clip_end
+from orchestration.patterns.clipping import clip, estimate_tokens, shares
+from orchestration.patterns.limits import Limits
+from orchestration.patterns.stage import Stage
+
+_HEADS = (2 / 3, 1 / 3, 2 / 3)
+"""How much of each that is cut is its beginning: what was said last counts most, and what was said first sets
+the scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """`question` is the last thing the user said, `history` what was said before it, `instructions`
-    the caller's system messages; '' where there is none. All are clipped."""
+    the caller's system messages; '' where there is none. `cuts` are what had to be clipped, with the tokens
+    that it has and those that are left."""
 
     question: str
     history: str
     instructions: str
+    cuts: tuple[tuple[str, float, int], ...] = ()
 
     @classmethod
     def of(cls, messages: Sequence[ChatMessage], limits: Limits) -> Conversation:
         """Raises `InvalidRequest` when nobody asks anything."""
         asked = last_question(messages)
         before = [message for message in messages[:asked] if message.role != "system"]
-        history = "\n".join(f"{message.role}: {message.content.strip()}" for message in before)
-        system = "\n".join(message.content.strip() for message in messages if message.role == "system")
-        return cls(
-            question=clip(messages[asked].content, limits.question_tokens),
-            history=clip_end(history, limits.history_tokens) if limits.history_tokens else "",
-            instructions=clip(system, limits.history_tokens) if limits.history_tokens else "",
+        texts = {
+            "the question": messages[asked].content,
+            "what was said before the question": "\n".join(
+                f"{message.role}: {message.content.strip()}" for message in before
+            ),
+            "the system message": "\n".join(
+                message.content.strip() for message in messages if message.role == "system"
+            ),
+        }
+        bounds = (limits.question_tokens, limits.history_tokens, limits.history_tokens)
+        needs = [estimate_tokens(text.strip()) for text in texts.values()]
+        bounded = [
+            need if most is None else min(need, most) for need, most in zip(needs, bounds, strict=True)
+        ]
+        given = [
+            share if most is None else min(share, most)
+            for share, most in zip(shares(bounded, limits.talk_tokens), bounds, strict=True)
+        ]
+        kept = [
+            clip(text, share, head=head) if share else ""
+            for text, share, head in zip(texts.values(), given, _HEADS, strict=True)
+        ]
+        cuts = tuple(
+            (what, need, share) for what, need, share in zip(texts, needs, given, strict=True) if need > share
         )
+        question, history, instructions = kept
+        return cls(question, history, instructions, cuts)
+
+    @classmethod
+    async def on(cls, stage: Stage) -> Conversation:
+        """That of a stage's run. The caller is told what is cut."""
+        talk = cls.of(stage.run.messages, stage.limits)
+        await talk.tell(stage)
+        return talk
+
+    async def tell(self, stage: Stage) -> None:
+        """Note what is cut, once for a run."""
+        for what, need, share in self.cuts:
+            await stage.note_cut(what, need, share)
 
     def __str__(self) -> str:
         earlier = f"Earlier in the conversation:\n{self.history}\n\n" if self.history else ""

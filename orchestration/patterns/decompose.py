@@ -60,7 +60,7 @@ async def decompose(
 
     Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
     """
-    talk = Conversation.of(run.messages, stage.limits)
+    talk = await Conversation.on(stage)
     bounds = Bounds(specialists=stage.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth)
     planner = Planner(stage, talk, bounds)
     graph = await planner.plan() if bounds.specialists else None

@@ -14,8 +14,9 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool
 from orchestration.patterns.base import Answer
-from orchestration.patterns.clipping import clip
+from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.conversation import last_question
+from orchestration.patterns.limits import AROUND_TOKENS
 from orchestration.patterns.material import PLAIN, Source, before, fitting
 from orchestration.patterns.mending import mended
 from orchestration.patterns.stage import Stage
@@ -25,6 +26,10 @@ from orchestration.patterns.tooling import called
 KNOWLEDGE = "knowledge"
 PASSAGES = 5
 """Asked of the knowledge base."""
+QUERY_TOKENS = 512
+"""Of what is looked up; an embedding model reads no more."""
+LEAST_MATERIAL = 240
+"""Tokens that sources may have however long the conversation is."""
 NUMBERS = 10
 """Of sources, kept for each step, so that those of two steps at once differ, and are the same when a run is
 performed again."""
@@ -125,12 +130,24 @@ async def gathered(
         sources += await called(stage, agent, asked, chosen, name=name, first=first)
     if KNOWLEDGE in tools:
         sources += await _looked_up(stage, agent, asked, name, first + len(sources))
-    sources = fitting(sources, stage.limits.material_tokens)
+    kept = fitting(sources, _room(stage, messages))
+    if sources and [each.text for each in kept] != [each.text.strip() for each in sources]:
+        needed = sum(estimate_tokens(each.text) for each in sources)
+        await stage.note_cut(f"the sources of {name}", needed, _room(stage, messages))
+    sources = kept
     if sources:
         said = stage.report.setdefault("sources", [])
         said.extend(_reported(source, name) for source in sources)
         said.sort(key=lambda source: int(source["n"]))
     return Material(name, tuple(sources))
+
+
+def _room(stage: Stage, messages: Sequence[ChatMessage]) -> int:
+    """Tokens for sources beside the conversation and the answer."""
+    limits = stage.limits
+    said = sum(estimate_tokens(message.content) for message in messages)
+    left = stage.context_tokens - AROUND_TOKENS - limits.final_tokens - int(said)
+    return min(limits.material_tokens, max(LEAST_MATERIAL, left))
 
 
 async def checked(stage: Stage, text: str, material: Material) -> Check:
@@ -182,7 +199,7 @@ async def _offered(stage: Stage, agent: str) -> dict[str, Tool]:
 
 async def _looked_up(stage: Stage, agent: str, query: str, name: str, first: int) -> list[Source]:
     """Passages of the knowledge base for `query`."""
-    arguments = {"query": clip(query, stage.limits.question_tokens), "most": PASSAGES}
+    arguments = {"query": clip(query, QUERY_TOKENS), "most": PASSAGES}
     try:
         result = await stage.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
     except OrchestraError as error:

@@ -56,7 +56,7 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
 
     Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
     """
-    talk = Conversation.of(run.messages, stage.limits)
+    talk = await Conversation.on(stage)
     brief = await _analyse(talk, run, stage) if settings.analysis else Brief()
     question = f"{talk}{brief}"
     most = stage.limits.max_specialists

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run, Sampling
-from orchestration.patterns.base import Answer, Limits, Part
+from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.limits import Limits
 from orchestration.patterns.stage import COORDINATOR, Stage
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
-from orchestration.patterns.clipping import clip
 from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.stage import Stage
@@ -93,7 +92,7 @@ class Specialists:
             text = await self._work(finding, finding.name, request)
         except OrchestraError as error:
             return replace(finding, error=error)
-        return self._with(finding, text)
+        return await self._with(finding, finding.name, text)
 
     async def _revised(
         self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
@@ -109,7 +108,7 @@ class Specialists:
         except OrchestraError as error:
             await self._stage.progress(f"{name}: the answer stays as it was: {error.message}")
             return finding
-        return replace(self._with(finding, text), revision=number)
+        return replace(await self._with(finding, name, text), revision=number)
 
     def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
         found = "\n\n".join(str(each) for each in before if each.text)
@@ -129,8 +128,10 @@ class Specialists:
         )
         return answer.text
 
-    def _with(self, finding: Finding, text: str) -> Finding:
-        return replace(finding, text=text, passed=clip(text, self._stage.limits.passed_tokens))
+    async def _with(self, finding: Finding, name: str, text: str) -> Finding:
+        most = self._stage.limits.passed_tokens
+        passed = await self._stage.clipped(f"the answer of {name}", text, most)
+        return replace(finding, text=text, passed=passed)
 
 
 def _names(plan: Plan) -> list[str]:

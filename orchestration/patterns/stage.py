@@ -19,8 +19,10 @@ from orchestration.messages import (
     ToolResult,
     Usage,
 )
-from orchestration.patterns.base import Answer, Ask, Limits, Outcome, Part, Question, Use
+from orchestration.patterns.base import Answer, Ask, Outcome, Part, Question, Use
+from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.definition import Pattern
+from orchestration.patterns.limits import LEAST_CONTEXT, UNKNOWN_CONTEXT, Limits
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
@@ -50,8 +52,9 @@ class Stage:
     ) -> None:
         self.run = run
         self.agents = agents
-        self.limits = limits or Limits()
         self.models = tuple(models)
+        self.taking_part: set[str] = set()
+        """Models that are asked beside the run's own; empty where nobody knows: any of `models`."""
         self.defaults = defaults or {}
         self.weights = weights or {}
         self.steps: list[Step] = []
@@ -74,6 +77,8 @@ class Stage:
         """Knows how earlier runs went, where anybody keeps that."""
         self.durations = Durations()
         """Knows how long agents take for a task, from earlier runs of the process too."""
+        self._given = limits or Limits()
+        self._fitted: tuple[int, Limits] | None = None
         self.spending = Spending(
             run.budget,
             clock=clock,
@@ -81,10 +86,28 @@ class Stage:
         )
         self._ask = ask
         self._clock = clock
+        self._clipped: set[str] = set()
         self._names: set[str] = set()
         self._at_work = 0
         self._before: tuple[str, ...] = ()
         self._ended: list[str] = []
+
+    @property
+    def context_tokens(self) -> int:
+        """Of the models that may be asked, the least."""
+        names = self.taking_part | {self.run.model or ""}
+        cards = [card for card in self.models if card.name in names] or self.models
+        return min((card.context_tokens or UNKNOWN_CONTEXT for card in cards), default=LEAST_CONTEXT)
+
+    @property
+    def limits(self) -> Limits:
+        """Tokens per step, for the models' context and the caller's conversation."""
+        context = self.context_tokens
+        if self._fitted is None or self._fitted[0] != context:
+            talk = sum(estimate_tokens(said.content) for said in self.run.messages)
+            fitted = self._given.within(context, talk, self.run.sampling.max_tokens)
+            self._fitted = context, fitted
+        return self._fitted[1]
 
     @property
     def usage(self) -> Usage:
@@ -343,6 +366,23 @@ class Stage:
         self.notes.append(text)
         await self.event("note", text=text)
         await self.progress(text)
+
+    async def clipped(self, what: str, text: str, tokens: int) -> str:
+        """`text` as it is passed on, of about so many tokens. Where it had to be cut, the caller is told,
+        once of each `what`."""
+        kept = clip(text, tokens)
+        if kept != text.strip():
+            await self.note_cut(what, estimate_tokens(text), tokens)
+        return kept
+
+    async def note_cut(self, what: str, needed: float, tokens: int) -> None:
+        """Tell the caller that `what` had to be cut, once."""
+        if what not in self._clipped:
+            self._clipped.add(what)
+            await self.note(
+                f"{what} had to be cut: about {tokens} of {needed:.0f} tokens were kept, since the models "
+                f"take {self.context_tokens} in all"
+            )
 
     async def event(self, kind: str, **data: Any) -> None:
         """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of

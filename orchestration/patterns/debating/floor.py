@@ -67,6 +67,7 @@ class Floor:
 
     async def open(self) -> None:
         """The first round: all answer at once, and see nothing of each other."""
+        await self.talk.tell(self.stage)
         replies = await self._at_once(self._answer)
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):
@@ -119,7 +120,11 @@ class Floor:
 
     async def _improve(self, debater: Debater, number: int) -> Position:
         name = f"round {number} / {debater.name}"
-        own = clip(self.positions[debater.number].answer.text, self.stage.limits.passed_tokens)
+        own = await self.stage.clipped(
+            f"the answer of {debater.name}",
+            self.positions[debater.number].answer.text,
+            self.stage.limits.passed_tokens,
+        )
         others = self._others(debater)
         named = "\n\n".join(f"{who}:\n{text}" for who, text in others)
         critique = await self._criticise(debater, own, named, name)

@@ -128,6 +128,9 @@ class Crew:
     async def _ask(self, result: Result) -> Answer:
         task, run = result.task, self.stage.run
         inputs = passed_on((self.results[each] for each in task.inputs), self.tokens)
+        for each in task.inputs:
+            text, most = self.results[each].text, self.tokens // max(1, len(task.inputs))
+            await self.stage.clipped(f"the result of task {each}", text, most)
         earlier = f"\n\nWhat others found so far:\n{inputs}" if inputs else ""
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)

@@ -86,7 +86,7 @@ class Teller:
     ) -> AsyncGenerator[Part, None]:
         """The coordinator's own text, as it comes."""
         run, limits = self._stage.run, self._stage.limits
-        talk = Conversation.of(run.messages, limits)
+        talk = await Conversation.on(self._stage)
         most = clip(answers[leader.spokesman].text, limits.passed_tokens)
         others = "\n\n".join(
             f"Another answer:\n{clip(answers[party.spokesman].text, limits.passed_tokens)}"

@@ -58,6 +58,7 @@ def cast(run: Run, stage: Stage, models: Sequence[str], samples: int, temperatur
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
     named = named or [card.name for card in live] or [None]
     speaking = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
+    stage.taking_part |= {name for name in speaking if name is not None}
     seed = run.sampling.seed
     voices = []
     for number, model in enumerate(speaking, 1):

@@ -1,0 +1,103 @@
+"""Limits follow the context of the models that take part, and what has to be cut is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestration.messages import ChatMessage, ModelCard
+from orchestration.patterns import BUILT_IN, Limits
+from orchestration.patterns.clipping import estimate_tokens
+from tests.patterns.graphs import graph_json
+from tests.patterns.scripted import Scripted, make_run, perform, plan_json
+
+RAIN = "It rained on the harbour all day long. " * 400
+DOCUMENT = f"The key is under the mat. {RAIN}Where is the key?"
+"""Some 3,400 tokens for a model, and 5,100 by our estimate."""
+SCRIPT = {
+    "maestro": {"plan": plan_json(("research", "look", 1), ("reasoning", "think", 1)), "synthesis": "It is"},
+    "decompose": {"plan": graph_json((1, "research", "look", []), (2, "code", "think", [1]))},
+    "debate": {
+        "research": "under the mat",
+        "reasoning": "beside the door of the old house",
+        "synthesis": "under the mat",
+    },
+}
+
+
+def card(name: str, context: int) -> ModelCard:
+    return ModelCard(name=name, context_tokens=context)
+
+
+@pytest.mark.parametrize("name", list(SCRIPT))
+async def test_a_document_that_fits_the_models_context_reaches_every_step_whole(name: str) -> None:
+    ask = Scripted(SCRIPT[name])
+    _, _, stage = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=[card("m", 8192)])
+    assert len(ask.asked) > 3
+    for question in ask.asked:
+        assert DOCUMENT in "".join(message.content for message in question.messages)
+    assert not [note for note in stage.notes if "cut" in note]
+
+
+@pytest.mark.parametrize("name", list(SCRIPT))
+async def test_what_does_not_fit_keeps_its_beginning_and_its_end_and_is_told(name: str) -> None:
+    ask = Scripted(SCRIPT[name])
+    models = [card("m", 8192), card("small", 2048)]
+    _, _, stage = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=models)
+    for question in ask.asked:
+        text = "".join(message.content for message in question.messages)
+        assert "The key is under the mat." in text
+        assert "Where is the key?" in text
+    (note,) = (note for note in stage.notes if "the question had to be cut" in note)
+    assert "2048" in note
+
+
+async def test_the_model_that_the_caller_names_decides_and_not_another() -> None:
+    ask = Scripted(SCRIPT["maestro"])
+    models = [card("big", 32_768), card("small", 2048)]
+    run = make_run(DOCUMENT, model="big")
+    _, _, stage = await perform(BUILT_IN["maestro"], run, ask, models=models)
+    assert stage.context_tokens == 32_768
+    assert DOCUMENT in ask.question("plan").messages[-1].content
+    assert stage.notes == []
+
+
+@pytest.mark.parametrize("name", list(SCRIPT))
+async def test_what_was_said_before_is_remembered(name: str) -> None:
+    turns = ["My name is Ada Lovelace. " + "I like long walks by the sea. " * 40, "Nice. " * 60, "Who am I?"]
+    roles = ("user", "assistant", "user")
+    messages = tuple(ChatMessage(role=r, content=t) for r, t in zip(roles, turns, strict=True))
+    ask = Scripted(SCRIPT[name])
+    await perform(BUILT_IN[name], make_run(messages=messages), ask, models=[card("m", 8192)])
+    for question in ask.asked:
+        assert "My name is Ada Lovelace." in "".join(message.content for message in question.messages)
+
+
+@pytest.mark.parametrize("context", [2048, 8192])
+@pytest.mark.parametrize("name", list(SCRIPT))
+async def test_every_step_fits_the_context_however_much_is_said(name: str, context: int) -> None:
+    long = "".join(f"word {number} after word, " for number in range(context // 4))
+    replies = dict.fromkeys(("research", "reasoning", "code", "task 1", "task 2", "synthesis"), long)
+    remark = json.dumps(dict.fromkeys(("strengths", "weaknesses", "mine"), "x y " * 29))
+    critiques = {f"round 2 / debater {n}: critique": remark for n in (1, 2, 3)}
+    messages = tuple(ChatMessage(role="user", content=long) for _ in range(3))
+    ask = Scripted(replies | SCRIPT[name] | replies | critiques)
+    run = make_run(messages=messages)
+    _, _, stage = await perform(BUILT_IN[name], run, ask, models=[card("m", context)])
+    for question in ask.asked:
+        inside = sum(estimate_tokens(message.content) for message in question.messages)
+        assert inside + (question.sampling.max_tokens or 0) < context, question.name
+    said = "; ".join(stage.notes)
+    assert "the question had to be cut" in said
+    assert "what was said before the question had to be cut" in said
+
+
+def test_what_a_deployment_sets_stays_and_the_rest_follows_the_context() -> None:
+    set_ = Limits(final_tokens=40, question_tokens=100)
+    fitted = set_.within(32_768, talk=50)
+    assert (fitted.final_tokens, fitted.question_tokens) == (40, 100)
+    assert fitted.passed_tokens > Limits().passed_tokens
+    small = Limits().within(1024, talk=50)
+    assert small.talk_tokens + small.passed_tokens * small.max_specialists + small.final_tokens < 1024
+    assert Limits().within(2048, talk=10_000) == Limits()
