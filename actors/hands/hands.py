@@ -14,6 +14,9 @@ from actors.runtime.failures import UNFORESEEN, internal_error
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Tool, ToolResult
 
+JSON_BYTES = 6
+"""Of one byte of text in JSON at most, which is a control character's."""
+
 
 class _Held:
     """A single hand as a box of one tool."""
@@ -110,14 +113,37 @@ class Hands:
         """The result as it fits into a message."""
         limit = self.settings.max_result_bytes
         try:
-            data = len(to_json(result.data))
+            data, size = result.data, len(to_json(result.data))
+            if size > limit and isinstance(data, list) and all(isinstance(each, dict) for each in data):
+                data = _fitting(data, limit)
         except PydanticSerializationError as error:
             return ToolResult(error=f"{tool} gave data that is no JSON: {error}"[:500])
-        if data > limit:
-            return ToolResult(error=f"{tool} gave {data} bytes of data, more than max_result_bytes {limit}")
+        if size > limit and (data is result.data or not data):
+            return ToolResult(error=f"{tool} gave {size} bytes of data, more than max_result_bytes {limit}")
         return result.model_copy(
-            update={"text": _cut(result.text, limit), "error": _cut(result.error, limit // 4)}
+            update={"data": data, "text": _cut(result.text, limit), "error": _cut(result.error, limit // 4)}
         )
+
+
+def _fitting(items: list[Any], limit: int) -> list[Any]:
+    """As many objects of a list, such as passages, as fit into `limit` bytes of JSON, from the first on. The
+    one that does not fit whole is there with its longest text cut, so that something always is."""
+    kept: list[Any] = []
+    left = limit - 2
+    for item in items:
+        left -= len(to_json(item)) + 1
+        texts = {name: value for name, value in item.items() if isinstance(value, str)} if item else {}
+        if left < 0 and texts:
+            longest = max(texts, key=lambda name: len(texts[name]))
+            room = len(to_json(texts[longest])) + left
+            text = (
+                texts[longest].encode(errors="replace")[: max(0, room) // JSON_BYTES].decode(errors="ignore")
+            )
+            item, left = item | {longest: text}, 0 if text else left
+        if left < 0:
+            break
+        kept.append(item)
+    return kept
 
 
 def _cut(text: str, limit: int) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from math import ceil
 
-from actors.knowledge.document import Passage, Reading
+from actors.knowledge.document import WORD_CHARACTERS, Passage, Reading, spaced
 from orchestration.sentences import sentences
 
 MOST_TOKENS = 240
 """Of a passage with its heading: all-MiniLM-L6-v2 was trained on 256, its two marks included."""
 OVERLAP_TOKENS = 40
 """Of whole sentences that a passage repeats from the one before, so that no thought is cut in two."""
+MOST_CHARACTERS = 8
+"""Of a token: to a model that does not know a script, all of a word is one."""
 HEADING_CHARACTERS = 120
 
 Count = Callable[[str], int]
@@ -21,10 +24,14 @@ def passages(reading: Reading, count: Count) -> list[Passage]:
     """The passages of a document in order. Every word of it is in at least one, and none has more than
     `MOST_TOKENS` tokens, its heading included."""
     found: list[Passage] = []
+
+    def read(text: str) -> int:
+        return max(count(spaced(text)), ceil(len(text) / MOST_CHARACTERS))
+
     for section in reading.sections:
         heading = " ".join(section.heading.split())[:HEADING_CHARACTERS]
-        room = MOST_TOKENS - (count(heading) if heading else 0)
-        units = [(unit, count(unit)) for unit in _units(section.text, room, count)]
+        room = MOST_TOKENS - (read(heading) if heading else 0)
+        units = [(unit, read(unit)) for unit in _units(section.text, room, read)]
         found.extend(Passage(heading, text) for text in _packed(units, room))
     return found
 
@@ -42,8 +49,8 @@ def _parts(text: str, room: int, count: Count) -> Iterator[str]:
     """Lines of a table or a program, words of a long sentence, pieces of what has no space at all."""
     pieces = text.split("\n") if "\n" in text else text.split()
     if len(pieces) == 1:
-        half = len(text) // 2
-        pieces = [text[:half], text[half:]]
+        size = WORD_CHARACTERS if len(text) > WORD_CHARACTERS else max(1, len(text) // 2)
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
     gathered, tokens = "", 0
     joint = "\n" if "\n" in text else (" " if " " in text else "")
     for piece in pieces:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+WORD_CHARACTERS = 64
+"""Of a word that an embedding model reads: what has more than 100 is one unknown token to it, however long it
+is, such as a sequence, Base64, minified code or a line of CSV."""
+_LONG = re.compile(rf"\S{{{WORD_CHARACTERS}}}(?=\S)")
+
+
+def spaced(text: str) -> str:
+    """The text with spaces in words of more than `WORD_CHARACTERS` characters."""
+    return _LONG.sub(r"\g<0> ", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ class Passage:
     @property
     def embedded(self) -> str:
         """What is embedded: a heading tells what the text is about."""
-        return f"{self.heading}\n{self.text}" if self.heading else self.text
+        return spaced(f"{self.heading}\n{self.text}" if self.heading else self.text)
 
     @cached_property
     def digest(self) -> bytes:

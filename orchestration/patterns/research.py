@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from orchestration.messages import Run, Sampling
+from orchestration.messages import Run, Sampling, Usage
 from orchestration.patterns.answer_check import Caller
 from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
@@ -15,21 +15,33 @@ from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.hands import Check, Material, checked, cited, gathered
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
+from orchestration.tuning.analysis import analyse
 
 RESEARCH = "research"
+NOTHING_FOUND = (
+    "No source was found for this question, so there is no answer from the documents. Add documents that "
+    "have it (`orchestra knowledge add FILE`), ask in other words, or ask a model without documents "
+    "(`orchestra/single`)."
+)
 
 
 @pattern("research")
 async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
     """The research agent answers from documents and says which, and what they do not support.
 
-    Below the answer stand the sources it used and the claims that none of them supports. Without a knowledge
-    base, or a passage for the question, it answers by itself and a note says so.
+    Below the answer stand the sources it used and the claims that none of them supports. Without a source it
+    says that there is none, and what can be done, instead of an invention. Small talk, and a text of a fixed
+    form, which has no room for that, come with a note.
     """
     last_question(run.messages)
     material = await gathered(stage, RESEARCH, run.messages, name="answer")
     if not material.sources:
         await stage.note("no source was found for this question")
+        if run.guide is None and not _is_small_talk(run):
+            async with aclosing(stage.say(_nothing_found())) as items:
+                async for item in items:
+                    yield item
+            return
     sampling = material.sampling(final_sampling(run, stage.limits)) or Sampling()
     messages = material.before(run.messages)
     answer: Answer | None = None
@@ -58,6 +70,14 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
             yield Part(text=below, tokens=0)
             answer = replace(answer, text=answer.text + below)
     yield answer
+
+
+def _is_small_talk(run: Run) -> bool:
+    return analyse(run.messages[last_question(run.messages)].content).kind == "conversation"
+
+
+def _nothing_found() -> Answer:
+    return Answer(text=NOTHING_FOUND, finish_reason="stop", usage=Usage(), node="", model="", seconds=0.0)
 
 
 def _below(text: str, material: Material, check: Check) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic_core import to_json
 
 from actors.hands.bench import Workbench, endpoints
 from actors.hands.client import RemoteHands
@@ -55,6 +56,17 @@ class Echoing:
             case "surrogate":
                 return ToolResult(text="half \ud83d of it")
         return ToolResult(text=str(arguments), data=arguments)
+
+
+class Listing(Echoing):
+    """Gives passages."""
+
+    def __init__(self, passages: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.passages = passages
+
+    async def use(self, arguments: dict[str, Any]) -> ToolResult:
+        return ToolResult(data=self.passages)
 
 
 @dataclass
@@ -107,6 +119,29 @@ async def test_a_tool_that_the_agent_does_not_have_is_refused_and_those_it_has_a
         with pytest.raises(InvalidRequest, match="no tool 'shell'; its tools: echo") as caught:
             await remote.use("research", "shell", {})
     assert caught.value.param == "tool"
+
+
+@pytest.mark.parametrize(
+    "passages",
+    [
+        [{"document": "a", "passage": "word " * 20, "similarity": 0.7}] * 50,
+        [{"document": "a", "passage": "ACGT" * 50_000, "similarity": 0.7}],
+        [{"document": "a", "passage": "short"}, {"document": "b", "passage": "\x00é漢" * 9_000}],
+    ],
+    ids=["many", "one", "the second"],
+)
+async def test_of_passages_that_are_too_many_or_too_long_those_that_fit_are_given(
+    bus: Bus, passages: list[dict[str, Any]]
+) -> None:
+    async with reached(bus, Listing(passages)) as remote:
+        result = await remote.use("research", "echo", {})
+    assert result.error == ""
+    assert len(to_json(result.data)) <= 1_024
+    assert result.data
+    for given, whole in zip(result.data, passages, strict=False):
+        assert whole["passage"].startswith(given["passage"])
+        assert given["passage"]
+        assert given["document"] == whole["document"]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.knowledge.chunking import MOST_TOKENS, passages
-from actors.knowledge.document import Reading, Section
+from actors.knowledge.document import WORD_CHARACTERS, Reading, Section
 from actors.models.tokenizer import Tokenizer
 from orchestration.sentences import sentences
 from tests.fixtures.models import minilm_folder
@@ -37,6 +38,27 @@ def test_every_word_is_in_a_passage_and_no_passage_is_longer_than_the_model_read
     for _, text in sections:
         for word in text.split():
             assert word in kept or len(word) > 60  # what is longer may be cut in two
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The genome begins here: " + "ACGTTGCA" * 25_000,
+        "".join(f"{number:x}Zq/" for number in range(20_000)),
+        ",".join(f"field{number}" for number in range(10_000)),
+        "function(a){return b};" * 5_000,
+        "漢字" * 20_000,
+        "สวัสดี" * 10_000,
+    ],
+    ids=["a sequence", "base64", "one line of CSV", "minified code", "Chinese", "Thai"],
+)
+def test_a_long_text_without_spaces_is_cut_into_passages_that_the_model_reads_whole(text: str) -> None:
+    cut = passages(Reading("", (Section("", text),)), count)
+    assert "".join("".join(passage.text.split()) for passage in cut) == "".join(text.split())
+    for passage in cut:
+        assert count(passage.embedded) <= MOST_TOKENS
+        assert len(passage.text) < 2_000
+        assert max(map(len, passage.embedded.split())) <= WORD_CHARACTERS
 
 
 def test_a_passage_begins_with_the_end_of_the_one_before_in_whole_sentences() -> None:

@@ -158,7 +158,17 @@ async def test_research_streams_its_answer_with_the_sources_and_what_they_do_not
     assert ("support", {"step": "answer", "claims": 2, "unsupported": 1, "wrong": ()}) in ask.happened
 
 
-async def test_research_without_a_source_says_so_and_answers() -> None:
+async def test_small_talk_with_the_research_agent_is_answered_without_a_source() -> None:
     text, _, stage = await perform(research, make_run("Who are you?"), Scripted({"answer": "A researcher."}))
     assert text == "A researcher."
+    assert stage.notes == ["no source was found for this question"]
+
+
+async def test_research_without_a_source_says_so_and_what_can_be_done_and_invents_nothing() -> None:
+    ask = Scripted({"answer": "The axolotl has nine hearts."})
+    text, answer, stage = await perform(research, make_run("What of sample 7?"), ask)
+    assert text == answer.text
+    assert text.startswith("No source was found for this question")
+    assert "orchestra knowledge add" in text
+    assert ask.asked == []
     assert stage.notes == ["no source was found for this question"]
