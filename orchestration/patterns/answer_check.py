@@ -183,6 +183,15 @@ def problem_of(text: str, caller: Caller, inside: Iterable[str] = ()) -> str:
     return check.end()
 
 
+def is_echo(text: str, asked: str) -> bool:
+    """Whether a text is the whole request, said once or more, as the backend for dry runs says it. A model
+    that goes on from a prompt says parts of it."""
+    words, source = text.split(), asked.split()
+    return len(words) >= len(source) > 0 and all(
+        word == source[at % len(source)] for at, word in enumerate(words)
+    )
+
+
 def is_of_an_example(task: str, caller: Caller) -> bool:
     """Whether a subtask was copied from the example of a plan, which is about something else."""
     if any(each.tells(task) for each in EXAMPLES if not each.is_about(caller.text)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
-from orchestration.patterns.answer_check import AnswerCheck, Caller, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.stage import COORDINATOR, Stage
 
@@ -35,6 +35,8 @@ class Repair:
     others: Sequence[tuple[str, Answer]] = ()
     inside: Sequence[str] = ()
     whole: bool = False
+    asked: str = ""
+    """What was asked for the answer."""
 
     def check(self) -> AnswerCheck:
         return AnswerCheck(self.caller, self.inside)
@@ -73,7 +75,7 @@ async def vetted(
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
     text of a fixed form, which cannot be corrected, to its end. Raises what `parts` raises."""
     check, held = repair.check(), deque[Part]()
-    said, length, answer = list[str](), 0, None
+    said, length, read, echo, answer = list[str](), 0, 0, False, None
     whole = repair.whole or repair.guide is not None
     async with aclosing(parts):
         async for item in parts:
@@ -83,12 +85,17 @@ async def vetted(
             check.read(item.text)
             held.append(item)
             sure = 0 if whole else check.sure
+            read += len(item.text)
+            if check.problem and not whole and not echo and read >= len(repair.asked):
+                echo = is_echo("".join([*said, *(part.text for part in held)]), repair.asked)
+            if echo:
+                sure = read
             while held and length + len(held[0].text) <= sure:
                 length += len(held[0].text)
                 said.append(held[0].text)
                 yield held.popleft()
     assert answer is not None
-    problem = check.end()
+    problem = "" if is_echo(answer.text, repair.asked) else check.end()
     better = await repair.mended(stage, problem) if problem else None
     if better is not None:
         text = CORRECTION + better.text.strip() if said else better.text

@@ -43,6 +43,7 @@ async def _checked(run: Run, stage: Stage, agent: str) -> AsyncGenerator[Part | 
     messages, sampling = material.before(run.messages), final_sampling(run, stage.limits)
     answer: Answer | None = None
     repair = Repair(
+        asked=messages[-1].content,
         caller=Caller(run.messages, also=[source.text for source in material.sources]),
         agent=agent,
         messages=messages,

@@ -46,6 +46,7 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     messages = material.before(run.messages)
     answer: Answer | None = None
     repair = Repair(
+        asked=messages[-1].content,
         caller=Caller(run.messages, also=[source.text for source in material.sources]),
         agent=RESEARCH,
         messages=messages,

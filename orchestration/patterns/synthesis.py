@@ -38,7 +38,9 @@ async def synthesis(
     caller = Caller(stage.run.messages)
     sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
     caller = Caller(stage.run.messages, also=[answer.text for _, answer in sound])
+    messages = _asked(talk, brought.question, brought.notes)
     repair = Repair(
+        asked=messages[-1].content,
         caller=caller,
         agent=COORDINATOR,
         messages=_asked(talk, str(talk), "\n\n".join(answer.text.strip() for _, answer in sound[:1])),
@@ -50,7 +52,7 @@ async def synthesis(
     )
     parts = stage.stream(
         COORDINATOR,
-        _asked(talk, brought.question, brought.notes),
+        messages,
         name="synthesis",
         sampling=sampling,
         guide=guide,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import AnswerCheck, Caller, is_of_an_example, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, is_of_an_example, problem_of
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.wording import LEAP_CRITIQUE, TEA_FINDINGS, TEA_TASKS, WRITE_FROM_NOTES
 
@@ -88,3 +88,11 @@ def test_a_subtask_of_the_example_is_known_from_one_about_the_question() -> None
     assert not is_of_an_example("Explain how exercise affects the heart", caller())
     for task in ("add", "Give a clear choice", "Explain what a common year is", "Say why you sleep"):
         assert not is_of_an_example(task, caller())
+
+
+def test_the_echo_of_a_dry_run_is_known_from_a_model_that_recites_a_prompt() -> None:
+    asked = f"Question: {SUM}\n\n{WRITE_FROM_NOTES}"
+    assert is_echo(asked, asked)
+    assert is_echo(f"{asked} {asked} Question:", asked)
+    assert not is_echo(WRITE_FROM_NOTES, asked)
+    assert not is_echo(f"{asked} 42", asked)

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, problem_of, words_of
+from orchestration.patterns.answer_check import Caller, is_echo, problem_of, words_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import Kind, asked_kind
@@ -112,6 +112,8 @@ class Judge:
         held = [position.answer.text for position in floor.positions.values()]
         caller = Caller(self.stage.run.messages, also=held)
         problem = problem_of(text, caller)
+        if is_echo(text, self._request()):
+            return ""
         if problem:
             return f"the synthesis was left out, for the position that most hold: it {problem}"
         if any(not caller.said([word]) for word in words_of([text]) if word in OF_DEBATES):
@@ -180,12 +182,15 @@ class Judge:
             said["critique"] = position.critique.model_dump()
         return said
 
+    def _request(self) -> str:
+        floor = self.floor
+        held = "\n".join(f"- {text}" for text in floor.summary(3 * self.stage.limits.passed_tokens))
+        return f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n{KEEP_TO_MOST_HOLD}"
+
     async def _synthesis(self, heard: Callable[[Part], None]) -> Answer:
         """Raises what a step raises."""
         floor, run, limits = self.floor, self.stage.run, self.stage.limits
-        held = "\n".join(f"- {text}" for text in floor.summary(3 * limits.passed_tokens))
-        request = f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n{KEEP_TO_MOST_HOLD}"
-        messages = (*floor.talk.system(), ChatMessage(role="user", content=request))
+        messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
             messages = instructed(messages, asked_kind(floor.urn.question), think=False)
         self.stage.spending.keeps = False

@@ -96,6 +96,7 @@ class Teller:
         messages = (*talk.system(), ChatMessage(role="user", content=request))
         said, sampling = [answers[party.spokesman] for party in tally.parties], final_sampling(run, limits)
         repair = Repair(
+            asked=request,
             caller=Caller(run.messages, also=[answer.text for answer in said]),
             agent=COORDINATOR,
             messages=messages,
