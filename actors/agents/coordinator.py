@@ -25,6 +25,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import recorded, span, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect, NoNode
+from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Recall, Stage
 from orchestration.tuning.durations import Durations
@@ -106,7 +107,7 @@ class Coordinator(Actor):
                 running.set_attribute(f"orchestra.auto.{name}", value)
             running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
-        return Ended(
+        ended = Ended(
             seq=0,
             finish_reason=answer.finish_reason,
             usage=stage.usage,
@@ -117,6 +118,8 @@ class Coordinator(Actor):
             notes=tuple(stage.notes),
             report=stage.report,
         )
+        with guarded(f"the report of run {run.id}", "pattern"):  # a plug-in may have put anything there
+            return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
 
     async def _generate(self, generation: Generation, pulled: PulledRun) -> Ended:
         """Have one model call made as it is, under the priority of the run."""

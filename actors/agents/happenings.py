@@ -8,11 +8,12 @@ import time
 from collections import deque
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from actors.runtime.bus import Bus
 from actors.runtime.subjects import RunAddress
 from orchestration.errors import OrchestraError
+from orchestration.fitting import shortened
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ TOGETHER_S = 0.1
 over at once costs one message."""
 MAX_BYTES = 128 * 1024
 """That wait: more go out at once, since a message has a limit."""
+MAX_TEXT = 16 * 1024
+"""Characters of one event of text."""
 KEPT_BYTES = 256 * 1024
 """Of the events of a run: dozens of steps with their texts, and below what one message may hold."""
 ATTEMPT_SEQS = 1_000_000
@@ -90,11 +93,23 @@ class Happenings:
     def _end_said(self) -> None:
         if self._said:
             text, self._said = "".join(self._said), []
-            self._add("said", {"text": text})
+            for start in range(0, len(text), MAX_TEXT):
+                self._add("said", {"text": text[start : start + MAX_TEXT]})
+
+    @staticmethod
+    def _shortened(head: dict[str, Any], data: dict[str, Any], size: int) -> bytes:
+        """An event as it fits, `cut` being the bytes that it had."""
+        for most in (8_192, 512, 32):
+            event = to_json(shortened(data, most) | head | {"cut": size})
+            if len(event) <= MAX_BYTES:
+                return event
+        return to_json(head | {"cut": size})
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:
         head = {"run": self.run_id, "seq": self._seq, "at": round(time.time(), 3), "kind": kind}
         event = to_json(head | data, exclude_none=True)
+        if len(event) > MAX_BYTES:
+            event = self._shortened(head, from_json(event), len(event))
         self._kept.append((self._seq, event))
         self.size += len(event)
         while self.size > KEPT_BYTES:

@@ -20,6 +20,7 @@ from actors.runtime.subjects import StreamAddress
 from actors.runtime.telemetry import recorded
 from actors.runtime.work import Work
 from orchestration.errors import Cancelled, OrchestraError, Stopped
+from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import Ended, Priority, Run, SoFar
 from orchestration.patterns import Outlet
 
@@ -101,13 +102,14 @@ class RunSink:
         return await is_superseded(self.delivery.bus, self.pulled.run.id, self.delivery.attempt)
 
     def _ended(self, error: OrchestraError) -> Ended:
-        return Ended(
+        ended = Ended(
             seq=0,
             finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
             steps=tuple(self.pulled.steps),
             error=error.body(),
             trace_id=recorded(self.pulled.envelope.trace),
         )
+        return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
 
     def _count(self, outcome: str) -> None:
         pattern = pattern_label(self.pulled.run.pattern, self.intake.catalogue)

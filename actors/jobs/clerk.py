@@ -146,7 +146,8 @@ def _round_of(delivery: Delivery) -> int:
 
 
 def _failed(ended: Ended, error: OrchestraError) -> Ended:
-    return ended.model_copy(update={"finish_reason": "error", "steps": (), "error": error.body()})
+    bare = {"finish_reason": "error", "steps": (), "notes": (), "report": {}, "calls": ()}
+    return ended.model_copy(update=bare | {"error": error.body()})
 
 
 def _result(record: JobRecord, status: JobStatus, ended: Ended, draft: Draft | None = None) -> JobResult:

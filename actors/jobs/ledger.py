@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from secrets import token_hex
 
 from actors.jobs.records import JobRecord, JobResult, result_key
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket, Conflict
-from orchestration.errors import BusUnavailable
+from orchestration.errors import BusUnavailable, PayloadTooLarge
+from orchestration.messages import Wire
 
 JOBS = "jobs"
 RESULTS = "results"
 TRIES = 8
 PAUSE_S = 0.02
 """Between two of them: in a cluster the write that won may still be on its way to the other servers."""
+PART_BYTES = 512 * 1024
+"""Of a result under one key; a larger one has several. A message of a NATS server with its usual settings may
+have 1 MB."""
+MAX_RESULT_BYTES = 64 * 2**20
+"""Of a result, as JSON: a few of them may not fill the bucket."""
+
+
+class Parts(Wire):
+    """What stands under the key of a result that has `parts` parts, under the keys `<prefix>.<number>`."""
+
+    prefix: str
+    parts: int
 
 
 class Ledger:
@@ -74,13 +88,42 @@ class Ledger:
 
     async def result(self, job_id: str, round_: int) -> JobResult | None:
         entry = await self.results.get(result_key(job_id, round_), sure=True)
-        return None if entry is None or entry.value is None else JobResult.model_validate_json(entry.value)
+        return None if entry is None or entry.value is None else await self._read(entry.value)
 
     async def settle(self, result: JobResult) -> JobResult:
-        """Write the result unless its round has one; the one that counts."""
+        """Write the result unless its round has one; the one that counts. Raises `PayloadTooLarge`."""
         key = result_key(result.id, result.round)
-        present = await self._create(self.results, key, result.model_dump_json(exclude_defaults=True))
-        return result if present is None else JobResult.model_validate_json(present)
+        value = result.model_dump_json(exclude_defaults=True)
+        if len(value) > PART_BYTES // 4:  # of a character
+            value = await self._in_parts(key, value.encode())
+        present = await self._create(self.results, key, value)
+        return result if present is None else await self._read(present)
+
+    async def _in_parts(self, key: str, value: bytes) -> str:
+        """What to write under `key` for a value that one message may not hold. Its parts are there before it,
+        under keys that no other writer has."""
+        size = len(value)
+        if size <= PART_BYTES:
+            return value.decode()
+        if size > MAX_RESULT_BYTES:
+            raise PayloadTooLarge(f"the answer has {size} bytes, and a job's may have {MAX_RESULT_BYTES}")
+        prefix = f"{key}.{token_hex(4)}"
+        starts = range(0, size, PART_BYTES)
+        for number, start in enumerate(starts):
+            await self.results.put(f"{prefix}.{number}", value[start : start + PART_BYTES])
+        return Parts(prefix=prefix, parts=len(starts)).model_dump_json()
+
+    async def _read(self, value: bytes) -> JobResult:
+        if not value.startswith(b'{"prefix":'):
+            return JobResult.model_validate_json(value)
+        index = Parts.model_validate_json(value)
+        found: list[bytes] = []
+        for number in range(index.parts):
+            entry = await self.results.get(f"{index.prefix}.{number}", sure=True)
+            if entry is None or entry.value is None:
+                raise BusUnavailable(f"part {number} of the result {index.prefix} is not there")
+            found.append(entry.value)
+        return JobResult.model_validate_json(b"".join(found))
 
     @staticmethod
     async def _create(bucket: Bucket, key: str, value: str) -> bytes | None:

@@ -18,7 +18,7 @@ from typing import Any
 from actors.runtime.absent import absent
 from actors.runtime.bus_settings import BusSettings
 from actors.runtime.handlers import Direct, Handler, Handlers, Subscription
-from actors.runtime.message import Headers, Message, decode_headers
+from actors.runtime.message import Headers, Message, decode_headers, encode_headers
 from actors.runtime.outbox import Outbox
 from actors.runtime.replies import Replies
 from actors.runtime.sent import AGAIN, Sent
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _SENDING = (Client.CONNECTED, Client.DRAINING_SUBS)
 _MAX_SUBJECTS = 2048
+_MAX_HEADERS = 65_536
+"""Bytes of headers, which count as payload; none of ours come near."""
 """Characters of subject and reply together: the server cuts off a client whose line passes 4 KB."""
 _FLUSH_S = 5.0
 
@@ -212,8 +214,10 @@ class Bus:
         client = self.client
         if not self.ready or client._status not in _SENDING:
             raise BusUnavailable(f"NATS at {self.settings.url} is away")
-        if len(data) > client.max_payload:
-            raise PayloadTooLarge.of(len(data), client.max_payload)
+        if len(data) > client.max_payload - _MAX_HEADERS:  # beyond it the server ends the connection
+            size = len(data) + (len(encode_headers(headers)) if headers else 0)
+            if size > client.max_payload:
+                raise PayloadTooLarge(f"a message of {size} bytes exceeds max_payload {client.max_payload}")
         both = subject + reply
         if not subject or len(both) > _MAX_SUBJECTS or " " in both or not both.isprintable():
             raise ValueError(f"{subject[:80]!r} cannot be a subject (reply {reply[:80]!r})")

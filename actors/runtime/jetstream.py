@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from actors.runtime.bus import Bus, Headers, Message, Subscription
-from orchestration.errors import BusUnavailable, Defect, NobodyListens, QueueFull
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, PayloadTooLarge, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ WRONG_LAST_SEQUENCE = {10071, 10164}
 """Another was stored; in a cluster, another is just being stored."""
 PULL_EXPIRES_S = 10.0
 """A server that dies takes the requests with it that it had: then they are made anew 5 s after this."""
+TOO_LARGE = 10054
+"""The message is larger than its stream takes."""
 REFUSED_PAUSE_S = 0.5
 MAX_EXTRA = 64
 """Messages asked for beyond the room while what comes takes up none, as after hundreds of callers have left:
@@ -49,6 +51,8 @@ def stored(subject: str, reply: Message) -> int:
         return int(answer["seq"])
     if problem.get("err_code") in QUEUE_FULL_CODES:
         raise QueueFull(f"the queue {subject} is full", retry_after_s=1)
+    if problem.get("err_code") == TOO_LARGE:
+        raise PayloadTooLarge(f"what was sent to {subject} is larger than its stream takes")
     if problem.get("code", 500) >= 500:  # no leader, shutting down, overloaded: it passes
         raise BusUnavailable(f"JetStream cannot take {subject} now: {problem.get('description', problem)}")
     raise Defect(f"JetStream refused {subject}: {problem.get('description', problem)}")

@@ -14,12 +14,16 @@ from collections.abc import Callable
 from actors.runtime.bus import Bus, Message
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import BusUnavailable, OrchestraError
+from orchestration.fitting import shortened_step
 from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, Vectors
 
 log = logging.getLogger(__name__)
 
 FAST_CHUNK_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
+MAX_CHARACTERS = 128 * 1024
+"""Of one event; more goes out in several. As JSON one may take six bytes, and a message of a NATS server with
+its usual settings 1 MB."""
 ABSENT_S = 1.0
 """A reader may be away for so long, as when the server dies that it was connected to."""
 ALIVE_S = 1.0
@@ -60,6 +64,7 @@ class StreamWriter:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._tokens = 0
+        self._held = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
         self._alive_at = time.monotonic()
@@ -98,6 +103,12 @@ class StreamWriter:
         """Add text or reasoning. The first piece goes out at once, later ones at most every 20 ms."""
         if self._failure is not None:
             raise self._failure
+        if len(text) + len(reasoning) > MAX_CHARACTERS:
+            await self._in_parts(text, tokens, logprobs, reasoning)
+            return
+        if self._held + len(text) + len(reasoning) > MAX_CHARACTERS:
+            await self.flush()
+        self._held += len(text) + len(reasoning)
         if reasoning and self._text:
             await self.flush()  # in an event the reasoning comes first
         self._tokens += tokens
@@ -116,6 +127,15 @@ class StreamWriter:
         elif self._flusher is None:
             loop = asyncio.get_running_loop()
             self._flusher = loop.call_later(self._sent_at + FAST_CHUNK_S - now, self._flush_late)
+
+    async def _in_parts(
+        self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str
+    ) -> None:
+        for start in range(0, len(reasoning), MAX_CHARACTERS):
+            await self.piece("", 0, None, reasoning[start : start + MAX_CHARACTERS])
+        for start in range(0, len(text), MAX_CHARACTERS):
+            await self.piece(text[start : start + MAX_CHARACTERS], 0)
+        await self.piece("", tokens, logprobs)
 
     def _flush_late(self) -> None:
         self._flusher = None
@@ -141,6 +161,7 @@ class StreamWriter:
             reasoning="".join(self._reasoning),
         )
         self._text, self._reasoning, self._tokens, self._logprobs = [], [], 0, []
+        self._held = 0
         self._sent_at = self._alive_at = time.monotonic()
         return chunk
 
@@ -170,7 +191,8 @@ class StreamWriter:
 
     async def progress(self, text: str, step: Step | None = None) -> None:
         await self.flush()
-        await self._send(Progress(seq=self._next(), text=text, step=step))
+        step = None if step is None else shortened_step(step)
+        await self._send(Progress(seq=self._next(), text=text[:MAX_CHARACTERS], step=step))
 
     async def end(self, ended: Ended) -> Ended:
         """Send what was held back, and the end; `seq` of `ended` is set here. Returns what was sent."""

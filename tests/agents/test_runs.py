@@ -252,6 +252,22 @@ async def test_callers_that_leave_make_room_for_the_next_run_at_once(
         assert text == "the next"
 
 
+async def test_a_run_whose_end_is_larger_than_a_message_is_performed_once(nats: RunningNats) -> None:
+    words = " ".join(letter * 1_000_000 for letter in "abc")
+    async with cluster(nats.url, echo(repeat=True)) as running:
+        events: list[bytes] = []
+        await running.bus.subscribe("events.run.*.*", lambda message: events.append(message.data))
+        run = make_run(running.asker, "single", words, sampling={"max_tokens": 9})
+        text, ended, _ = await perform(running.asker, run, within_s=60)
+        assert text == " ".join([words] * 3)
+        (step,) = ended.steps
+        assert len(step.text) < 70_000
+        assert "texts of steps and report are cut" in ended.notes[0]
+        await until_queued(running.bus, 0)
+        await eventually(lambda: any(b'"kind":"ended"' in event for event in events))
+        assert sum(event.count(b'"kind":"started"') for event in events) == 1
+
+
 async def test_a_deadline_reaches_the_node_and_ends_the_run(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(first_token_s=3600.0)) as running:
         with pytest.raises(DeadlineExceeded):

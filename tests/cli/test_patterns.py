@@ -59,6 +59,11 @@ async def failing(run, stage, settings):
         yield Part(text="begun", tokens=1)
     if how == "deep":
         deep()
+    if how == "report":
+        stage.report["thing"] = object()
+        async for item in single.inside(run, stage):
+            yield item
+        return
     if how == "task":
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(int, "x"))
@@ -81,6 +86,7 @@ FAILURES = {
     "cancelled": "CancelledError",
     "half": "ValueError: half ?",
     "args": "ValueError: (b'bytes', {1: 2})",
+    "report": "PydanticSerializationError: ",
 }
 HEAD = "from orchestration.patterns import pattern\n\n\n@pattern('solo')\n"
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from actors.jobs import ledger
 from actors.jobs.dead import bury
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobResult, JobStatus
@@ -70,6 +71,31 @@ async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(ow
         job = await desk.desk.get(job_id)
         assert (job["status"], job["attempts"], answer_of(job)) == ("succeeded", 1, "recorded")
         assert (await desk.desk.list(limit=1))["data"][0]["status"] == "succeeded"
+        await until_stored(desk, "RUNS", 0)
+
+
+async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_the_limit_fails_once(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = "ä" * 6_000_000
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit("all of it"))["id"]
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        await desk.succeed(record, delivery, answer)
+        result = await desk.clerk.ledger.result(job_id, 0)
+        assert result is not None
+        assert result.text == answer
+        assert (await desk.desk.get(job_id))["status"] == "succeeded"
+
+        monkeypatch.setattr(ledger, "MAX_RESULT_BYTES", 1_000_000)
+        job_id = (await desk.submit("far too much"))["id"]
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        await desk.succeed(record, delivery, "a" * 1_100_000)
+        failed = await desk.desk.get(job_id)
+        assert failed["status"] == "failed"
+        assert "and a job's may have 1000000" in failed["error"]["message"]
         await until_stored(desk, "RUNS", 0)
 
 

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from actors.runtime.bus import Bus, BusSettings, Message
+from actors.runtime.telemetry import BUS_RECONNECTS
 from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, PayloadTooLarge
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -79,6 +80,17 @@ async def test_more_than_the_server_takes_is_refused_here(bus: Bus) -> None:
     with pytest.raises(PayloadTooLarge, match=str(bus.max_payload + 1)):
         await bus.publish("bus.big", bytes(bus.max_payload + 1))
     assert bus.connected
+
+
+async def test_headers_count_as_payload_and_do_not_cost_the_connection(bus: Bus) -> None:
+    headers = {"A": "b" * 100}
+    for size in (bus.max_payload, bus.max_payload - 20):
+        with pytest.raises(PayloadTooLarge, match="exceeds max_payload"):
+            await bus.publish("too.large", b"x" * size, headers=headers)
+    reconnects = BUS_RECONNECTS._value.get()
+    await bus.publish("not.too.large", b"x" * (bus.max_payload - 200), headers=headers)
+    await bus.flush()
+    assert BUS_RECONNECTS._value.get() == reconnects
 
 
 async def test_a_body_of_megabytes_arrives_whole(bus: Bus) -> None:
