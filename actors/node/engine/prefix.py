@@ -55,10 +55,10 @@ class PrefixCache:
     """Blocks of prompt tokens with their keys and values, shared by all prompts that begin with them.
 
     A block is found by its tokens and the block before it, as in vLLM's automatic prefix caching. Only
-    prompts are kept: a prefill gives the same bits however it is cut into chunks, so what is copied is what
-    computing it again would give, while decode rounds differently. The least recently used block goes
-    first. `touch` counts a prompt's blocks as used from its end to its beginning, so ends of chains go
-    before the beginnings they hang on.
+    prompts are kept: they are what other requests begin with. What is copied is what computing it again
+    would give, but for the order of float32 sums. The least recently used block goes first. `touch` counts
+    a prompt's blocks as used from its end to its beginning, so ends of chains go before the beginnings they
+    hang on.
     """
 
     def __init__(self, kv: BlockStore, *, block: int, capacity_bytes: int) -> None:
