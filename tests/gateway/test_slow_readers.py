@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -142,3 +143,23 @@ async def test_a_whole_answer_that_nobody_reads_holds_no_place_and_comes_whole_o
         head, _, body = (await rest_of(client)).partition(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head
     assert json.loads(body)["usage"]["completion_tokens"] == 300
+
+
+async def test_the_deadline_ends_the_stream_of_a_nats_caller_that_does_not_read(cluster: Cluster) -> None:
+    body = json.dumps(
+        {
+            "model": "fast",
+            "messages": [{"role": "user", "content": LONG_WORDS}],
+            "stream": True,
+            "max_tokens": ENDLESS,
+        }
+    ).encode()
+    head = f"NATS/1.0\r\nOrchestra-Deadline: {time.time() + 1:.3f}\r\n\r\n".encode()
+    sizes = b"%d %d" % (len(head), len(head) + len(body))
+    said = b'CONNECT {"verbose":false,"headers":true}\r\nSUB deaf 1\r\nHPUB orchestra.chat deaf ' + sizes
+    _, writer = await asyncio.open_connection("127.0.0.1", cluster.nats.port, limit=1024)
+    writer.write(said + b"\r\n" + head + body + b"\r\n")
+    await eventually(lambda: cluster.running.gateway.in_flight == 1)
+    await eventually(lambda: cluster.running.gateway.in_flight == 0)
+    await eventually(lambda: cluster.running_on("fast") == 0)
+    writer.close()
