@@ -13,12 +13,18 @@ from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.hands import clearest
+from orchestration.patterns.research import RESEARCH
 from orchestration.patterns.stage import Stage
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
+from orchestration.tuning.chores import is_chore
 from orchestration.tuning.features import Kind
-from orchestration.tuning.profiles import SINGLE, arms
+from orchestration.tuning.profiles import SINGLE, Arm, arms
 
+CLEAR = 0.55
+"""Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
+0.34 to 0.84, the nearest to a question about something else at 0.08 to 0.2."""
 SURE = 0.6
 """Of the kind of a question, so that it need not be seen with the one before it."""
 TEAM_TOKENS = 1500
@@ -51,7 +57,9 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     known = {name: each for name, each in stage.patterns.items() if name != "auto"}
     allowed = _allowed(run, settings, known)
     ways = arms(analysis, allowed, allowed & set(settings.patterns or ()))
-    chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
+    chosen = await _from_documents(run, stage, analysis, ways[0]) if RESEARCH in allowed else None
+    if chosen is None:
+        chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
     arm = chosen.arm
     stage.report["auto"] = said = {
         "kind": analysis.kind,
@@ -89,7 +97,8 @@ def look(messages: Sequence[ChatMessage]) -> Analysis:
 
 
 def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:
-    """A fixed form of answer, or a small budget, leaves a team little to add."""
+    """A fixed form of answer, a chore such as a title for a chat, or a small budget, leaves a team little to
+    add."""
     for name in settings.patterns or ():
         if name not in known:
             raise InvalidRequest(
@@ -98,9 +107,26 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[st
             )
     budget = run.budget
     small = (budget.tokens is not None and budget.tokens < TEAM_TOKENS) or (budget.calls or 2) < 2
-    if run.guide is not None or small:
+    if run.guide is not None or small or is_chore(_instructions(run.messages)):
         return {SINGLE}
     return set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
+
+
+def _instructions(messages: Sequence[ChatMessage]) -> str:
+    """Where the caller says what is to be done: pages say it in a system message too."""
+    system = [each.content for each in messages if each.role == "system"]
+    return "\n".join([*system, messages[last_question(messages)].content])
+
+
+async def _from_documents(run: Run, stage: Stage, analysis: Analysis, first: Arm) -> Chosen | None:
+    """The research pattern, where the documents have a passage that clearly fits the question."""
+    if analysis.kind in ("conversation", "creative") or RESEARCH not in stage.agents:
+        return None
+    hit = await clearest(stage, RESEARCH, run.messages[last_question(run.messages)].content)
+    if hit < CLEAR:
+        return None
+    arm = Arm(profile=first.profile, pattern=RESEARCH, prior=hit)
+    return Chosen(arm, f"the documents have a passage that fits, at {hit:.2f}")
 
 
 def _looks(analysis: Analysis) -> str:

@@ -197,6 +197,15 @@ async def _offered(stage: Stage, agent: str) -> dict[str, Tool]:
         return {}
 
 
+async def clearest(stage: Stage, agent: str, query: str) -> float:
+    """How well the passage of the agent's documents that fits `query` best does, from -1 to 1; 0 where it has
+    no documents."""
+    if KNOWLEDGE not in await _offered(stage, agent):
+        return 0.0
+    found = await _looked_up(stage, agent, query, "look", 1)
+    return max((source.score for source in found), default=0.0)
+
+
 async def _looked_up(stage: Stage, agent: str, query: str, name: str, first: int) -> list[Source]:
     """Passages of the knowledge base for `query`."""
     arguments = {"query": clip(query, QUERY_TOKENS), "most": PASSAGES}

@@ -54,7 +54,7 @@ def _profile(name: str, temperature: float, top_p: float, max_tokens: int, **pen
 
 PROFILES: dict[Kind, tuple[Profile, ...]] = {
     "factual": (
-        _profile("precise", 0.1, 0.9, 512, repetition_penalty=1.05),
+        _profile("precise", 0.0, 1.0, 512, repetition_penalty=1.05),
         _profile("plain", 0.4, 0.9, 512, repetition_penalty=1.05),
     ),
     "reasoning": (
@@ -97,14 +97,21 @@ than a single answer at a twentieth of the tokens. What is tried now and then, a
 of it, decides with other models."""
 
 
+GREEDY: frozenset[Kind] = frozenset(("factual", "reasoning", "code"))
+"""Kinds whose first profile is greedy: an easy question of these has one right answer, and a sample of it is
+right less often."""
+
 UNKNOWN = 0.62
 """The share expected of a pattern that somebody names and nothing is known of."""
 
 
 def arms(analysis: Analysis, patterns: Collection[str], named: Collection[str] = ()) -> tuple[Arm, ...]:
     """The ways to answer a question for which `patterns` can be had, the one thought best first. Those
-    `named` are offered for every kind and level but small talk."""
+    `named` are offered for every kind and level but small talk. An easy question with one right answer is
+    answered by one model, greedily."""
     first, *others = PROFILES[analysis.kind]
+    if analysis.level == "easy" and analysis.kind in GREEDY:
+        others = []
     found = [Arm(profile=first, pattern=SINGLE, prior=_BEST)]
     found += [Arm(profile=each, pattern=SINGLE, prior=_LESS) for each in others]
     teams = dict(TEAMS[analysis.kind].get(analysis.level, {}))

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
-from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
+from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import BUILT_IN, Stage
 from orchestration.patterns.auto import auto
-from orchestration.tuning.analysis import Analysis
-from orchestration.tuning.bandit import Chosen
-from orchestration.tuning.profiles import PROFILES, Arm
-from tests.patterns.scripted import Scripted, make_run, perform
+from orchestration.tuning.analysis import Analysis, analyse
+from orchestration.tuning.bandit import Chosen, choose
+from orchestration.tuning.chores import is_chore
+from orchestration.tuning.profiles import PROFILES, Arm, arms
+from orchestration.tuning.records import Record
+from tests.patterns.scripted import AGENTS, Scripted, make_run, perform
 
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
 
@@ -204,3 +206,74 @@ async def test_settings_that_name_no_kind_are_refused() -> None:
 def test_every_kind_has_a_profile_that_is_best_known() -> None:
     for profiles in PROFILES.values():
         assert len({profile.name for profile in profiles}) == len(profiles) >= 2
+
+
+OPEN_WEBUI = (
+    "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n"
+    "### Guidelines:\n- The title should clearly represent the main theme.\n### Output:\n"
+    'JSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
+    f"USER: {HARD}\nASSISTANT: It depends on the wind.\n</chat_history>"
+)
+CHORES = (
+    OPEN_WEBUI,
+    f"### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history.\n{HARD}",
+    f"### Task:\nSuggest 3-5 relevant follow-up questions that the user might ask.\n{HARD}",
+    f"### Task:\nAnalyze the chat history to determine the necessity of generating search queries.\n{HARD}",
+    f"Please generate a concise, 5-word-or-less title for the conversation, in its language.\n\n{HARD}",
+    f"{HARD}\n\nSummarize the discussion above in 200 words or less.",
+    f"{HARD} Return only a JSON object with the keys cost and waste.",
+    f"Fasse diesen Text zusammen: {HARD}",
+    f"Erstelle einen kurzen Titel für diese Unterhaltung: {HARD}",
+)
+
+
+@pytest.mark.parametrize("text", CHORES, ids=range(len(CHORES)))
+async def test_a_title_tags_a_summary_or_json_are_the_work_of_one_model(text: str) -> None:
+    advice = Advice("single")
+    stage = Stage(make_run(text), Scripted({}), agents=AGENTS, clock=lambda: 0.0)
+    stage.patterns = BUILT_IN
+    stage.advisor = advice
+    async for _ in auto(stage.run, stage):
+        pass
+    assert {name.partition("/")[2] for name in advice.offered} == {"single"}
+
+
+@pytest.mark.parametrize(
+    "text", [HARD, "Which title did Chaplin's first film have?", "Write a JSON parser class"]
+)
+def test_what_is_no_chore_is_left_to_whom_it_suits(text: str) -> None:
+    assert not is_chore(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["What is the capital of France?", "Who wrote Faust?", "What is 12 * 14?", "Where is Oslo?"]
+)
+async def test_an_easy_question_with_one_right_answer_is_never_sampled(text: str) -> None:
+    (arm,) = arms(analyse(text), set(BUILT_IN))
+    assert (arm.pattern, arm.profile.sampling.temperature) == ("single", 0)
+    for number in range(40):
+        run = make_run(text, id=f"a.{number}")
+        assert choose([arm], Record(), run.id).arm is arm
+    _, ask, _ = await told(text)
+    assert ask.question("answer").sampling.temperature == 0
+
+
+@pytest.mark.parametrize(("similarity", "pattern"), [(0.73, "research"), (0.3, "single")])
+async def test_a_passage_that_clearly_fits_makes_it_research(similarity: float, pattern: str) -> None:
+    found = {
+        "document": "/docs/pool.md",
+        "title": "Pool",
+        "heading": "",
+        "passage": "The pool opens at seven.",
+        "similarity": similarity,
+    }
+    ask = Scripted(
+        {"answer": "The pool opens at seven."}, hands={"research": {"knowledge": ToolResult(data=[found])}}
+    )
+    _, _, stage = await perform(auto, make_run("When does the pool open?"), ask)
+    assert stage.report["auto"]["pattern"] == pattern
+    assert ("0.73" in stage.report["auto"]["why"]) == (pattern == "research")
+    ask = Scripted({}, hands=ask.hands)
+    for other in (OPEN_WEBUI, "hello"):
+        _, _, stage = await perform(auto, make_run(other), ask)
+        assert (stage.report["auto"]["pattern"], ask.used) == ("single", [])
