@@ -167,8 +167,11 @@ async def measure(embedder: bool, minutes: float) -> None:
         idle = row("idle", watched)
         for question in QUESTIONS:
             await caller.chat("smollm2-135m", question, 32)
+        for pattern in ("ensemble", "debate"):  # what patterns need is loaded with the first of them
+            await caller.chat(f"orchestra/{pattern}", QUESTIONS[0], 16)
         if embedder:
             await caller.post("embeddings", {"model": "all-minilm-l6-v2", "input": list(QUESTIONS)})
+        await asyncio.sleep(QUIET_S)  # as after the storm, or the prefixes would count here alone
         first = row("after first answers", watched)
         before = max([await caller.rate() for _ in range(3)])
         calls: list[Call] = [*[caller.long_prompt] * 4, *[caller.pattern] * 2]

@@ -33,9 +33,9 @@ class EngineSettings(BaseModel):
     """Bound on the keys and values kept for prompts that share a prefix; 0 switches reuse off."""
     prefix_block: int = Field(default=16, ge=2)
     """The grain of prefix reuse in tokens."""
-    idle_after_s: float = Field(default=15, gt=0)
+    idle_after_s: float = Field(default=20, gt=0)
     """Without a request for so long, a model gives back the memory that it holds for the next ones."""
-    idle_prefix_bytes: int = Field(default=32 << 20, ge=0)
+    idle_prefix_bytes: int = Field(default=16 << 20, ge=0)
     """What it keeps then of `prefix_cache_bytes`: the prompts used last."""
     prefill_chunk: int = Field(default=128, ge=2)
     """Most prompt tokens computed by one call."""

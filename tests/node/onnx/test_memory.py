@@ -125,7 +125,7 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
 
 
 async def test_memory_comes_back_after_long_prompts_and_long_texts(chat_folder: Path) -> None:
-    """Kept, the prompts would hold 40 MB twice, as rows and as prefixes, and the texts 250 MB."""
+    """Kept, the prompts would hold 40 MB twice, as rows and as prefixes, and the texts 150 MB."""
     settings = OnnxSettings(idle_after_s=0.2, idle_prefix_bytes=0)
     backend, encoder = OnnxBackend([chat_folder], settings), OnnxEncoder(minilm_folder(), settings)
     await backend.start()
@@ -138,7 +138,7 @@ async def test_memory_comes_back_after_long_prompts_and_long_texts(chat_folder: 
         await eventually(lambda: backend.cache_bytes > 30e6, within_s=60)
         assert resident_mb() > before + 20
         await answers
-        await asyncio.to_thread(encoder.embed, [list(range(1000, 1512))] * 8)
+        await asyncio.to_thread(encoder.embed, [list(range(1000, 1512))] * 5)
         await eventually(lambda: backend.cache_bytes == 0 and resident_mb() < before + 50, within_s=30)
         again = await ask(backend, prompts[0].model_copy(update={"id": "again"}))
         assert again.text == answers.result()[0].text
