@@ -20,7 +20,7 @@ from actors.gateway.settings import GatewaySettings
 from actors.gateway.shape import ChoiceEvent
 from actors.gateway.shares import Shares
 from actors.runtime.envelope import Envelope
-from orchestration.admission import Limits, fingerprint, is_deterministic
+from orchestration.admission import Limits, TokenEstimates, fingerprint, is_deterministic
 from orchestration.messages import Event, Generation, Run
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
@@ -37,6 +37,7 @@ class Answers:
         self.shares = shares
         self.callers = callers
         self.settings = settings
+        self.estimates = TokenEstimates()
         cache = settings.cache
         self.kept = Kept(asker.bus, cache)
         self.flights = Flights(flight_bytes=cache.flight_bytes, flights_bytes=cache.flights_bytes)
@@ -81,7 +82,8 @@ class Answers:
         return await self.shares.within(partial(self._reserve, work, envelope.caller))
 
     def _reserve(self, work: Generation | Run, caller: str) -> Meter:
-        return Meter(self.limits, caller, work, self.settings.limits.assumed_tokens)
+        assumed = self.settings.limits.assumed_tokens
+        return Meter(self.limits, self.estimates, caller, work, assumed)
 
     async def _metered(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
         """Settles at the end, whatever it is."""

@@ -14,12 +14,14 @@ from orchestration.admission.limits import Limits, Place, Reservation
 from orchestration.admission.residency import Residency
 from orchestration.admission.single_flight import Flight, Follower, TooSlow
 from orchestration.admission.token_bucket import TokenBucket
+from orchestration.admission.token_estimates import Estimate, TokenEstimates
 
 __all__ = [
     "Account",
     "ArrivalOrder",
     "Book",
     "Cache",
+    "Estimate",
     "Flight",
     "Follower",
     "Grouping",
@@ -30,6 +32,7 @@ __all__ = [
     "Reservation",
     "Residency",
     "TokenBucket",
+    "TokenEstimates",
     "TooManyTokens",
     "TooSlow",
     "Turns",

@@ -22,6 +22,7 @@ from actors.runtime.envelope import CALLER
 from actors.settings import leaves, load
 from orchestration.errors import InvalidRequest
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.estimates import without_template
 from tests.fixtures.eventually import eventually
 
 CHAT = "/v1/chat/completions"
@@ -165,6 +166,7 @@ async def test_tokens_are_reserved_before_and_settled_after_so_that_many_at_once
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
     limits = cluster.running.gateway.limits
+    without_template(cluster.running.gateway, "slow")
     body = chat("slow", "one two three four", max_tokens=40)
 
     async with http.post(CHAT, json=body | {"stream": True}, headers=bearer("saver")) as stream:

@@ -20,6 +20,7 @@ from actors.gateway.settings import GatewaySettings
 from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.kv import Bucket
 from actors.runtime.system import ActorSystem
+from tests.fixtures.estimates import without_template
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import Stage, stage
@@ -85,6 +86,7 @@ async def face(on: Stage, url: str, settings: GatewaySettings = SETTINGS) -> Fac
     running = await stack.enter_async_context(run_gateway(bus, settings, ActorSystem()))
     http = await stack.enter_async_context(aiohttp.ClientSession(running.url))
     await eventually(lambda: running.gateway.registry.serving(on.model))
+    without_template(running.gateway, on.model)
     return Face(running.gateway, http, bus, stack, on.model)
 
 
