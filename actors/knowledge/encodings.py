@@ -11,6 +11,7 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from unicodedata import combining
 
 from actors.knowledge.errors import UnreadableDocument
@@ -40,8 +41,13 @@ _FITS = 0.1
 """The share of letters and signs out of place up to which an encoding may be the one."""
 _BROKEN = 0.1
 """The share of broken characters up to which a text that is not UTF-8 throughout is meant to be."""
-_WORD = re.compile(rb"[^\s\x00-\x1f<>]{0,80}[\x80-\xff][^\s\x00-\x1f<>]{0,80}")
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_NEAR_BYTES = 1 << 19
+"""Looked at on both sides of the first byte that is not UTF-8."""
+_HIGH = re.compile(rb"[\x80-\xff]{1,80}")
+_BREAK = re.compile(rb"[\s\x00-\x1f<>]")
+_WORD_BYTES = 80
+"""Of a word, before and after what is not ASCII in it."""
+_CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
 _IN_WORDS = frozenset("’‘–—…·\xad\xa0")
 """Signs that stand between two letters."""
 _LETTER_SIGNS = frozenset("ªºµƒ")
@@ -136,12 +142,12 @@ def decoded(data: bytes, *, declared: str = "", given: str = "") -> Decoded:
         return _with_zeros(data)
     try:
         return Decoded(data.decode(), "utf-8")
-    except UnicodeDecodeError:
-        pass
-    text = data.decode(errors="replace")
-    if text.count("\ufffd") <= _BROKEN * sum(1 for _ in re.finditer(r"[^\x00-\x7f\ufffd]", text)):
-        return Decoded(text, "utf-8 with broken characters")
-    if len(_CONTROL.findall(data)) > len(data) / 200:
+    except UnicodeDecodeError as error:
+        near = data[max(0, error.start - _NEAR_BYTES) : error.start + _NEAR_BYTES].decode(errors="replace")
+    broken = near.count("\ufffd")
+    if broken <= _BROKEN * sum(1 for char in near if not char.isascii() and char != "\ufffd"):
+        return Decoded(data.decode(errors="replace"), "utf-8 with broken characters")
+    if len(data) - len(data.translate(None, _CONTROL)) > len(data) / 200:
         raise UnreadableDocument("it is not text (it holds control characters)")
     meant = "" if declared.lower().startswith("utf-") else _DECLARED.get(declared.lower(), declared)
     for name in filter(None, (meant, _guessed(data))):
@@ -194,7 +200,7 @@ def _with_zeros(data: bytes) -> Decoded:
 
 def _guessed(data: bytes) -> str:
     """The encoding in which the words look most like a language's; '' where none does clearly."""
-    words = [found[0] for found, _ in zip(_WORD.finditer(data), range(_WORDS), strict=False)]
+    words = [*islice(_words(data), _WORDS)]
     count = sum(len(re.findall(rb"[\x80-\xff]", word)) for word in words)
     order = sorted(_ALPHABETS, key=lambda each: each[0] != _HEBREW or count < _HEBREW_LETTERS)
     best, (least, letters) = WINDOWS, _misfits(words, *_ALPHABETS[0])
@@ -206,6 +212,17 @@ def _guessed(data: bytes) -> str:
     if least and (several := _of_several_bytes(data)):
         return several
     return best if least <= _FITS * count else ""
+
+
+def _words(data: bytes) -> Iterator[bytes]:
+    """Those that are not all ASCII, with the signs about them."""
+    end = 0
+    for found in _HIGH.finditer(data):
+        if found.start() >= end:
+            start, stop = found.span()
+            before = _BREAK.split(data[max(end, start - _WORD_BYTES) : start])[-1]
+            end = stop + len(_BREAK.split(data[stop : stop + _WORD_BYTES], maxsplit=1)[0])
+            yield data[start - len(before) : end]
 
 
 def _misfits(words: Iterable[bytes], name: str, alphabets: Iterable[str]) -> tuple[float, int]:
