@@ -81,7 +81,9 @@ async def measure(cluster: Cluster) -> None:
 def main() -> None:
     logging.disable(logging.WARNING)
     node = EchoBackend(EchoSettings(models=MODELS, slots=2, speed=50))
-    gateway = GatewaySettings(http="127.0.0.1:0", max_in_flight=6000, max_connections=8000)
+    gateway = GatewaySettings(
+        http="127.0.0.1:0", max_in_flight=6000, max_connections=8000, max_connections_per_address=8000
+    )
     with running_cluster([("node", node)], gateway=gateway, agents=True) as cluster:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(measure(cluster))
