@@ -5,7 +5,7 @@ A program that does not parse, or fails an example of the request, goes back onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from orchestration.patterns.clipping import clip
 from orchestration.patterns.code_check import Trial, examples_for, problem_of, program_in, trial_of
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.sums import corrected
+from orchestration.patterns.sums import carried_on, rests_on
 
 CODE = "code"
 REASONING = "reasoning"
@@ -37,8 +37,19 @@ async def mended(
 ) -> Answer:
     """The answer as it is passed on: of the agents `code` and `reasoning`; another's is left alone. Examples
     are those of the step's question and of the caller's."""
+
+    async def again(request: str) -> Answer:
+        said = (
+            ChatMessage(role="assistant", content=answer.text),
+            ChatMessage(role="user", content=request),
+        )
+        return await stage.ask(
+            agent, (*messages, *said), name=f"{name}: repair", sampling=sampling, model=model
+        )
+
     if agent == REASONING:
-        return await _summed(stage, answer, name)
+        told = " ; ".join(said.content for said in (*messages, *stage.run.messages))
+        return await _summed(stage, answer, name, told, again)
     if agent != CODE:
         return answer
     asked = (messages, stage.run.messages)
@@ -47,20 +58,14 @@ async def mended(
     if first is None or not first.wrong:
         return await _told(stage, first, answer, name, repaired=False)
     try:
-        again = await stage.ask(
-            agent,
-            (*messages, ChatMessage(role="assistant", content=answer.text), _repair(first)),
-            name=f"{name}: repair",
-            sampling=sampling,
-            model=model,
-        )
+        new = await again(_repair(first))
     except OrchestraError as error:
         await stage.progress(f"{name}: the program is not repaired: {error.message}")
         return await _told(stage, first, answer, name, repaired=False)
-    second = await _tried(stage, request, again, f"{name}: {PYTHON} again")
+    second = await _tried(stage, request, new, f"{name}: {PYTHON} again")
     if second is None or second.merit <= first.merit:
         return await _told(stage, first, answer, name, repaired=False)
-    return await _told(stage, second, again, name, repaired=True)
+    return await _told(stage, second, new, name, repaired=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +110,9 @@ async def _tried(stage: Stage, request: str, answer: Answer, step: str) -> _Prog
     return _Program(problem, trial_of(examples, result.data))
 
 
-def _repair(program: _Program) -> ChatMessage:
+def _repair(program: _Program) -> str:
     wrong = "\n".join(f"- {clip(each, 120)}" for each in program.wrong[:MOST_SAID])
-    return ChatMessage(
-        role="user",
-        content=f"Your program is wrong:\n{wrong}\n\nWrite all of it again, right, in one ```python block.",
-    )
+    return f"Your program is wrong:\n{wrong}\n\nWrite all of it again, right, in one ```python block."
 
 
 async def _told(
@@ -140,8 +142,12 @@ async def _told(
     return replace(answer, text=f"{answer.text}\n\n{below}")
 
 
-async def _summed(stage: Stage, answer: Answer, name: str) -> Answer:
-    text, corrections = corrected(answer.text)
+async def _summed(
+    stage: Stage, answer: Answer, name: str, asked: str, again: Callable[[str], Awaitable[Answer]]
+) -> Answer:
+    """The answer with its sums put right, and what follows from them: where that cannot be, it is written
+    again, once, and else said to be wrong."""
+    text, corrections, holds = carried_on(answer.text, asked)
     if not corrections:
         return answer
     said: Sequence[dict[str, str]] = [
@@ -149,4 +155,14 @@ async def _summed(stage: Stage, answer: Answer, name: str) -> Answer:
     ]
     stage.report.setdefault("arithmetic", []).extend(said)
     await stage.event("arithmetic", step=name, corrections=said)
-    return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {'; '.join(map(str, corrections))}.)")
+    right = "; ".join(map(str, corrections))
+    if holds:
+        return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {right}.)")
+    try:
+        new = await again(f"{right}. Write the answer again, with what follows from that.")
+        if rests_on(new.text, corrections, asked):
+            return replace(new, text=f"{new.text}\n\n(Arithmetic corrected: {right}.)")
+    except OrchestraError as error:
+        await stage.progress(f"{name}: the answer is not written again: {error.message}")
+    below = f"(Arithmetic corrected: {right}. What rests on the wrong sum does not hold.)"
+    return replace(answer, text=f"{text}\n\n{below}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
 from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
+from orchestration.patterns.consensus.final import final_answer
+from orchestration.patterns.consensus.numbers import numbers
 
+ROUNDS = 4
+"""Of corrections that follow from another."""
 MOST = 32
 """Sums of one text that are looked at."""
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
@@ -57,6 +61,39 @@ def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
         found.append(correction)
         done = end
     return "".join([*made, text[done:]]), tuple(found)
+
+
+def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool]:
+    """The text as `corrected` gives it, with a wrong result replaced by the right one where it is said again
+    and was not `asked`, and what is computed from it corrected in turn. Then the corrections, and whether
+    what the text comes to is among its numbers that are right."""
+    given = set(numbers(asked))
+    found: list[Correction] = []
+    for _ in range(ROUNDS):
+        text, new = corrected(text)
+        if not new:
+            break
+        found += new
+        for each in new:
+            wrong, value = each.wrong.strip("*$€£ "), each.right.strip("$€£ ")
+            place = text.find(each.sum)
+            if place < 0 or not re.fullmatch(_NUMBER, wrong) or not given.isdisjoint(numbers(wrong)):
+                continue
+            place += len(each.sum)
+            again = re.compile(rf"(?<![\w.,]){re.escape(wrong)}(?!\w|[.,]\d)")
+            text = text[:place] + again.sub(value, text[place:])
+    return text, tuple(found), not found or rests_on(text, found, asked)
+
+
+def rests_on(text: str, corrections: Sequence[Correction], asked: str) -> bool:
+    """Whether the number that a text comes to is one of the right results, or one that was given."""
+    if not corrections or corrected(text)[1]:
+        return not corrections
+    sums = [text[start:end] for start, end in _chains(text)]
+    known = {value for each in corrections for value in (*numbers(each.right), *numbers(each.sum))}
+    known |= {value for each in sums for value in numbers(each.replace("=", " ; "))}
+    said = numbers(final_answer(text) or text)
+    return not said or said[-1] in known | set(numbers(asked))
 
 
 def _chains(text: str) -> Iterator[tuple[int, int]]:

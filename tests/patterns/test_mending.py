@@ -8,6 +8,7 @@ from orchestration.errors import NodeLost, OrchestraError
 from orchestration.messages import Budget, Guide, ToolResult
 from orchestration.patterns.checked import code, reasoning
 from orchestration.patterns.code_check import examples_for, problem_of, program_in
+from orchestration.patterns.sums import carried_on
 from tests.patterns.scripted import Reply, Scripted, make_run, perform
 
 QUESTION = "Write a function that doubles.\n>>> double(2)\n4\nassert double(0) == 0"
@@ -143,3 +144,26 @@ def test_only_python_is_taken_for_a_program_and_is_parsed_without_being_run() ->
     assert problem_of("x = (").startswith("SyntaxError: ")
     assert problem_of("(" * 5_000 + ")" * 5_000)
     assert problem_of("x = '\0'")
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("12 + 30 = 32. So the answer is 32.", "12 + 30 = 42. So the answer is 42."),
+        ("12 + 30 = 32, 32 × 2 = 64. The answer is 64.", "12 + 30 = 42, 42 × 2 = 84. The answer is 84."),
+    ],
+)
+def test_what_follows_from_a_corrected_sum_is_written_again(said: str, text: str) -> None:
+    assert carried_on(said, "What is 12 + 30?")[::2] == (text, True)
+
+
+def test_a_conclusion_that_does_not_follow_from_the_corrected_sum_is_told() -> None:
+    assert not carried_on("12 + 30 = 32, so the answer is indeed 64.", "What is 12 + 30?")[2]
+
+
+@pytest.mark.parametrize("again", ["12 + 30 = 42. The answer is 42.", "The answer is 64."])
+async def test_an_answer_that_rests_on_a_wrong_sum_is_written_again_or_said_not_to_hold(again: str) -> None:
+    ask = Scripted({"answer": "12 + 30 = 32, so the answer is indeed 64.", "answer: repair": again})
+    text, _, _ = await perform(reasoning, make_run("What is 12 + 30?"), ask)
+    assert ("does not hold" in text) == (again == "The answer is 64.")
+    assert ("64" in text) == (again == "The answer is 64.")
