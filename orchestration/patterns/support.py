@@ -31,7 +31,7 @@ _STEM = 5
 """Letters of a word that count: a crude stemmer that needs no language."""
 
 _WORD = re.compile(r"[^\W_]+")
-_CITED = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
+_CITED = re.compile(r"(?<!\s)\s*\[\d+(?:\s*,\s*\d+)*\]")
 _PROGRAM = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _NAME = re.compile(r"(?<=[a-zß-ÿ,;:] )(?!I\b)[A-ZÀ-Þ][^\W_]*")
 _DENIALS = frozenset(

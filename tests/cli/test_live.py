@@ -188,7 +188,7 @@ def test_a_runs_first_chunk_names_it_so_that_it_can_be_watched_from_its_beginnin
         return [chunk async for chunk in chat(cluster.bus, body, Envelope.within(30))]
 
     first, *others = cluster.call(chunks())
-    assert first["choices"][0]["delta"] == {}
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert first["id"] == f"chatcmpl-{first['orchestra']['run']}"
     assert first["orchestra"] == {"run": others[-1]["orchestra"]["run"]}
     assert any("progress" in chunk["orchestra"] for chunk in others if "orchestra" in chunk)

@@ -10,6 +10,9 @@ from orchestration.patterns.consensus.numbers import whole_number, written
 SHORT_WORDS = 6
 """An answer of at most so many words is compared as it is; a longer one by what it means."""
 
+MAX_MARKERS = 64
+"""Markers looked at, from the end: each takes a look at all that follows it."""
+
 _MARKER = re.compile(
     r"(?:\bfinal\s+answer|\b(?:the|my|our|so\s+the|correct)\s+(?:correct\s+)?answer|^[^\w\n]{0,8}answer|####)"
     r"\s*(?:is|=|:|\u2192|->)?\s*:?\s*",
@@ -57,7 +60,7 @@ def is_short(text: str) -> bool:
 
 
 def _after_marker(text: str) -> str | None:
-    for match in reversed(list(_MARKER.finditer(text))):
+    for match in reversed([*_MARKER.finditer(text)][-MAX_MARKERS:]):
         rest = text[match.end() :].strip()
         if _SENTENCE_END.split(rest, maxsplit=1)[0].strip():
             return rest
