@@ -48,7 +48,7 @@ class Answer:
     @property
     def streamed(self) -> bool:
         """False for one JSON object; a server that says nothing is believed to stream."""
-        return not self._response.headers.get("Content-Type", "").startswith("application/json")
+        return not self._response.headers.get("Content-Type", "").lower().startswith("application/json")
 
     async def check(self, generation: Generation | None) -> None:
         """Raises what `failure` makes of a status that is no success."""

@@ -38,6 +38,9 @@ from orchestration.messages import Generation, Hardware, ModelCard, Usage
 log = logging.getLogger(__name__)
 
 _DONE = b"[DONE]"
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_NO_STREAM = (b"{", b"[", b"<")
+"""No line of a stream begins so: it is JSON or HTML, whatever the server calls it."""
 _PARSE_IN_THREAD_BYTES = 1 << 18
 """JSON of this size takes about 2 ms to parse: more would be felt by everyone on the event loop."""
 
@@ -192,29 +195,30 @@ class OpenAIBackend(Backend):
         parser = SseParser(settings.max_line_bytes)
         answer = await connection.post(url, body, generation)
         try:
-            if not answer.streamed:  # a server that cannot stream answers at once
-                piece = reader.take(await answer.whole())
+            block = await answer.block()
+            if not answer.streamed or block.lstrip(_BLANK)[:1] in _NO_STREAM:
+                piece = reader.take(block + await answer.whole())  # a server that cannot stream, or an error
                 if piece is not None:
                     yield piece
                 yield reader.finish(done=True)
                 return
             done = False
-            while not done:
-                block = await answer.block(ended=reader.ended)
+            while True:
                 shown = False
                 for data in parser.feed(block) if block else parser.flush():
-                    if data == _DONE:
+                    if data.strip() == _DONE:
                         done = True
                         break
                     piece = reader.take(data)
                     if piece is not None:
                         shown = True
                         yield piece
-                if not block:
+                if done or not block:
                     break
                 answer.flows = reader.started
                 if not shown:
                     yield KEEP_ALIVE
+                block = await answer.block(ended=reader.ended)
             await answer.drain()
             yield reader.finish(done=done)
         finally:

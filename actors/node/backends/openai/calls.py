@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
+from actors.node.backends.openai.characters import whole_characters
 from orchestration.messages import ToolCall
 
 MOST = 128
@@ -119,7 +120,13 @@ class Calls:
                 continue
             said = call.id if call.id and call.id not in ids else f"call_{token_hex(12)}"
             ids.add(said)
-            made.append(ToolCall(id=said, name=call.name, arguments=call.text or ("" if cut else "{}")))
+            made.append(
+                ToolCall(
+                    id=whole_characters(said),
+                    name=whole_characters(call.name),
+                    arguments=whole_characters(call.text) or ("" if cut else "{}"),
+                )
+            )
         return tuple(made)
 
     def _find(self, part: _Part) -> _Call | None:
@@ -132,7 +139,9 @@ class Calls:
 
     def _begins_another(self, call: _Call, part: _Part) -> bool:
         if part.id and call.id and part.id != call.id:
-            return True
+            # some servers make an id for every part
+            goes_on = call.name and not part.name and part.arguments
+            return not goes_on or (part.arguments.lstrip().startswith("{") and self._is_whole(call))
         if not part.name or not call.name:
             return False
         return part.name != call.name or (part.arguments.lstrip().startswith("{") and self._is_whole(call))

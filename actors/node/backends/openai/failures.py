@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from actors.node.backends.openai.characters import whole_characters
 from actors.node.backends.openai.hold_off import asked_in_words
 from orchestration.errors import (
     BackendFailed,
@@ -34,6 +35,15 @@ _WORDS = {
     "too_many_requests": 429,
     "insufficient_quota": 429,
     "resource_exhausted": 429,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "badrequesterror": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_denied": 403,
+    "model_not_found": 404,
     "overloaded_error": OVERLOADED,
     "overloaded": OVERLOADED,
     "server_overloaded": OVERLOADED,
@@ -77,7 +87,7 @@ class Upstream:
         """One line of at most 300 characters without the key."""
         if self.api_key:
             text = text.replace(self.api_key, "***")
-        text = " ".join(text.split())
+        text = whole_characters(" ".join(text.split()))
         return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
@@ -178,6 +188,8 @@ def _parse(answer: bytes) -> Any:
         body = json.loads(answer)
     except (ValueError, RecursionError):
         return None
+    if isinstance(body, list) and len(body) == 1:  # Google's
+        body = body[0]
     if not isinstance(body, dict):
         return body
     return body.get("error") or body.get("detail") or body

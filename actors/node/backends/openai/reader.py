@@ -5,25 +5,40 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import struct
 from typing import Any
 
 from actors.node.backends.base import Finish, Piece
 from actors.node.backends.openai.calls import MOST_CHARACTERS, Calls
+from actors.node.backends.openai.characters import half_at_end, whole_characters
 from actors.node.backends.openai.failures import Upstream, event_failure
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
 
 _LOG = logging.getLogger(__name__)
 _SNIPPET = 80
+_FIRST = (None, 0, "0", "")
+UNLIKELY = -9999.0
+"""What OpenAI gives for the log probability of a token that is all but impossible."""
+_FILTERED = [
+    "content_filter",
+    "content_filtered",
+    "safety",
+    "sensitive",
+    "refusal",
+    "recitation",
+    "blocked",
+    "blocklist",
+    "prohibited_content",
+    "spii",
+    "guardrail_intervened",
+]
 _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
-    **dict.fromkeys(
-        ("content_filter", "content_filtered", "safety", "sensitive", "refusal", "recitation"),
-        "content_filter",
-    ),
+    **dict.fromkeys(_FILTERED, "content_filter"),
 }
 """The words of OpenAI, and those that other providers let through."""
 _FAILED = frozenset(
@@ -42,7 +57,10 @@ class AnswerReader:
 
     __slots__ = (
         "_calls",
+        "_deltas",
         "_generation",
+        "_half",
+        "_odd",
         "_reason",
         "_refusal",
         "_refused",
@@ -61,6 +79,12 @@ class AnswerReader:
         self._calls = Calls()
         self._refusal: list[str] = []
         self._refused = 0
+        self._deltas = False
+        """Whether a part of the answer came as `delta`: a whole `message` after it only repeats them."""
+        self._half = ""
+        """The first half of a character that a server cut in two with JSON's escapes."""
+        self._odd = b""
+        """The last event that was no part of an answer: where none follows, it says why."""
         self.started = False
 
     @property
@@ -71,24 +95,33 @@ class AnswerReader:
     def take(self, data: bytes) -> Piece | None:
         """The text in one event, if any; raises `BackendFailed` if it is none, or its error if it is one."""
         try:
-            text = data.decode().strip()
+            text = data.decode(errors="replace").lstrip("\ufeff").strip()  # as the standard of streams has it
             event, end = _DECODE(text)
             if end != len(text):
                 raise ValueError("something follows the JSON")
         except (ValueError, RecursionError) as error:
+            if self.ended:
+                return None
             raise self._malformed("an event that is not JSON", data) from error
+        if isinstance(event, list) and len(event) == 1:  # Google's errors come so
+            event = event[0]
         if not isinstance(event, dict):
             raise self._malformed("an event that is not a JSON object", data)
         failed = event if event.get("object") == "error" else event.get("error")
-        if failed:
+        if failed and not self.ended:
             raise event_failure(self._upstream, failed, self._generation)
         if event.get("usage"):
             self._usage = read_usage(event["usage"])
         choices = event.get("choices")
         if not choices:  # the usage comes so, and so do some servers' keep-alives
+            if "usage" not in event:
+                self._odd = data
             return None
         try:
-            return self._choice(choices[0])
+            # only one answer was asked for
+            mine = next((choice for choice in choices if choice.get("index") in _FIRST), None)
+            self._odd = b""
+            return None if mine is None else self._choice(mine)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise self._malformed("a choice that cannot be read", data) from error
 
@@ -100,13 +133,13 @@ class AnswerReader:
         reason = self._reason
         if reason is None:
             if not done:
-                raise BackendFailed(f"{self._upstream.host} cut the stream after {self._tokens} tokens")
+                raise self._unfinished(f"cut the stream after {self._tokens} tokens")
             if not self.started:
-                raise BackendFailed(f"{self._upstream.host} ended the stream without an answer")
+                raise self._unfinished("ended the stream without an answer")
             reason = "stop"
-        usage = self._usage
-        if usage is None:
-            usage = Usage(completion_tokens=self._tokens, estimated=True)
+        usage = self._usage or Usage()
+        if not usage.completion_tokens and (self._tokens or self._usage is None):
+            usage = usage.model_copy(update={"completion_tokens": self._tokens, "estimated": True})
         begun = self._generation.prefix_tokens
         if begun:  # the upstream took them for a part of the prompt
             said = usage.prompt_tokens
@@ -119,16 +152,21 @@ class AnswerReader:
         calls = self._calls.whole(cut=reason in ("length", "content_filter"))
         if reason in ("stop", "tool_calls"):  # some servers say stop of calls, and calls may not be asked for
             reason = "tool_calls" if calls else "stop"
-        return Finish(reason=reason, usage=usage, calls=calls, refusal="".join(self._refusal))
+        return Finish(
+            reason=reason, usage=usage, calls=calls, refusal=whole_characters("".join(self._refusal))
+        )
 
     def _choice(self, choice: dict[str, Any]) -> Piece | None:
-        if choice.get("index"):  # only one answer was asked for
-            return None
+        if choice.get("error"):
+            raise event_failure(self._upstream, choice["error"], self._generation)
         if choice.get("finish_reason"):
-            self._reason = finish_reason(self._upstream, choice["finish_reason"])
-        delta = choice.get("delta") or choice.get("message") or choice
+            said = finish_reason(self._upstream, choice["finish_reason"])
+            if self._reason not in ("length", "content_filter"):  # a stop after it makes nothing whole
+                self._reason = said
+        delta = self._delta(choice)
         text, reasoning = read_content(delta.get("content") or choice.get("text") or "")
-        reasoning = reasoning or _first_text(delta, "reasoning_content", "reasoning")
+        text = self._joined(text)
+        reasoning = whole_characters(reasoning or _first_text(delta, "reasoning_content", "reasoning"))
         refusal = _first_text(delta, "refusal")
         if refusal:
             self._refuse(refusal)
@@ -146,6 +184,25 @@ class AnswerReader:
             return Piece(text="", tokens=0)
         return Piece(text=text, tokens=count, logprobs=tokens or None, reasoning=reasoning)
 
+    def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """Where the choice has its part of the answer. Some servers end with the whole message once more."""
+        delta, message = choice.get("delta"), choice.get("message")
+        if delta:
+            self._deltas = True
+            return dict(delta)
+        if message:
+            return {} if self._deltas else dict(message)
+        return choice
+
+    def _joined(self, text: str) -> str:
+        """The text after what was held back of the last one, in whole characters; a half one at its end is
+        held back."""
+        if not self._half and text.isascii():
+            return text
+        text = self._half + text
+        self._half = half_at_end(text)
+        return whole_characters(text.removesuffix(self._half))
+
     def _called(self, delta: dict[str, Any]) -> bool:
         """Keep parts of tool calls. What nobody offered is not passed on."""
         deltas, old = delta.get("tool_calls"), delta.get("function_call")
@@ -162,6 +219,12 @@ class AnswerReader:
         if self._refused > MOST_CHARACTERS:
             raise ValueError(f"a refusal of more than {MOST_CHARACTERS} characters")
 
+    def _unfinished(self, what: str) -> BackendFailed:
+        if not self._odd:
+            return BackendFailed(f"{self._upstream.host} {what}")
+        said = self._upstream.shorten(self._odd.decode("utf-8", "replace"))
+        return BackendFailed(f"{self._upstream.host} {what}; it said {said}")
+
     def _malformed(self, what: str, data: bytes) -> BackendFailed:
         snippet = self._upstream.shorten(data[:_SNIPPET].decode("utf-8", "replace"))
         return BackendFailed(f"{self._upstream.host} sent {what}: {snippet}")
@@ -172,6 +235,8 @@ def read_usage(usage: Any) -> Usage:
 
     def count(of: Any, name: str) -> int:
         value = of.get(name) if isinstance(of, dict) else None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         return value if isinstance(value, int) and value > 0 else 0
 
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
@@ -227,8 +292,8 @@ def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:
     if content is not None:
         return tuple(
             TokenLogprob(
-                token=entry["token"],
-                logprob=entry["logprob"],
+                token=whole_characters(entry["token"]),
+                logprob=_logprob(entry["logprob"]),
                 bytes=tuple(entry.get("bytes") or ()),
                 top_logprobs=tuple(_top(top) for top in entry.get("top_logprobs") or ()),
             )
@@ -239,16 +304,25 @@ def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:
     tops = logprobs.get("top_logprobs") or [None] * len(tokens)
     return tuple(
         TokenLogprob(
-            token=token,
-            logprob=value if value is not None else 0.0,  # the first token of an echoed prompt has none
-            top_logprobs=tuple(TopLogprob(token=name, logprob=p) for name, p in (top or {}).items()),
+            token=whole_characters(token),
+            logprob=0.0 if value is None else _logprob(value),  # the first token of a prompt has none
+            top_logprobs=tuple(
+                TopLogprob(token=whole_characters(name), logprob=_logprob(p))
+                for name, p in (top or {}).items()
+            ),
         )
         for token, value, top in zip(tokens, values, tops, strict=True)
     )
 
 
 def _top(top: dict[str, Any]) -> TopLogprob:
-    return TopLogprob(token=top["token"], logprob=top["logprob"], bytes=tuple(top.get("bytes") or ()))
+    bytes_ = tuple(top.get("bytes") or ())
+    return TopLogprob(token=whole_characters(top["token"]), logprob=_logprob(top["logprob"]), bytes=bytes_)
+
+
+def _logprob(value: Any) -> float:
+    """A number that JSON can hold."""
+    return UNLIKELY if value is None or not math.isfinite(value) else value
 
 
 def read_embeddings(upstream: Upstream, answer: bytes, expected: int) -> tuple[tuple[str, ...], Usage]:

@@ -71,12 +71,19 @@ class SseParser:
                 self._data_bytes = 0
         elif line.startswith(b"data:"):
             data = line[6:] if line[5:6] == b" " else line[5:]
+            if self._data and self._begins_another(data):
+                self._line(b"", events)
             self._data_bytes += len(data) + 1
             if self._data_bytes > self._limit:
                 raise self._too_long(self._data_bytes)
             self._data.append(data)
         elif line == b"data":
             self._line(b"data:", events)
+
+    def _begins_another(self, data: bytes) -> bool:
+        """Whether the line belongs to no event that is open. Some servers leave the empty line out, and
+        no JSON goes on so after the end of an object."""
+        return data.lstrip()[:1] in (b"{", b"[") and self._data[-1].rstrip().endswith(b"}")
 
     def _too_long(self, size: int) -> BackendFailed:
         return BackendFailed(f"an event of {size} bytes or more exceeds max_line_bytes {self._limit}")

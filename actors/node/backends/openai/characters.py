@@ -1,0 +1,16 @@
+"""Text whose characters JSON's escapes may have cut in two."""
+
+from __future__ import annotations
+
+
+def whole_characters(text: str) -> str:
+    """With the halves of each character joined, and U+FFFD for one that has only half: nothing else can be
+    written as UTF-8."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def half_at_end(text: str) -> str:
+    """The first half of a character whose second half is to follow, or ''."""
+    return text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
