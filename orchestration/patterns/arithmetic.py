@@ -27,6 +27,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PERCENT = re.compile(r"(\d|\))\s*%(?!\s*[\d(.$€£])")
 _TIMES = re.compile(r"(?<=[\d)%])\s*[xX]\s*(?=[\d(.$€£-])")
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)?")
+_LATEX = re.compile(r"\\(times|cdot|div)\b")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "^": "**"} | dict.fromkeys("$€£"))
 
 
@@ -42,6 +43,7 @@ def evaluate(text: str) -> Fraction:
     if len(text) > MOST_CHARACTERS:
         raise NotArithmetic(f"an expression of {len(text)} characters exceeds {MOST_CHARACTERS}")
     source = _THOUSANDS.sub("", _TIMES.sub("*", text.strip())).translate(_SIGNS)
+    source = _LATEX.sub(lambda match: "/" if match[1] == "div" else "*", source)
     source = _ROOT.sub(lambda match: f"sqrt({match[1]})" if match[1] else "sqrt", source)
     source = re.sub(r"\bof\b", "*", _PERCENT.sub(r"\1*_percent", source))
     try:

@@ -12,24 +12,39 @@ from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.numbers import numbers
 
-ROUNDS = 4
+ROUNDS = 16
 """Of corrections that follow from another."""
 MOST = 32
 """Sums of one text that are looked at."""
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(
-    rf"(?P<token>{_NUMBER}|[-+−–*×·÷/^()%$€£√]|\bsqrt\b|(?<=[\d)%])[ \t]?[xX](?=[ \t]?[\d($€£])|\bof\b)"
-    r"|(?P<equals>=)|(?P<space>[ \t]+)"
+    rf"(?P<token>{_NUMBER}|[-+−–*×·÷/^()%$€£√]|\bsqrt\b|(?<=[\d)%])[ \t]?[xX](?=[ \t]?[\d($€£])|\bof\b|"
+    r"\\(?:times|cdot|div)\b)|(?P<equals>=)|(?P<space>[ \t]+)"
 )
 _STATED = re.compile(rf"^(?P<before>\s*\**\s*[$€£]?)(?P<number>[-−]?(?:{_NUMBER}))(?P<after>\s*%?\s*\**\s*)$")
 _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-_COMPUTES = re.compile(r"[+*×·÷/^√xX%]|sqrt|\bof\b|[\d)%]\s*[-−–]")
+_COMPUTES = re.compile(r"[+*×·÷/^√xX%]|sqrt|\\|\bof\b|[\d)%]\s*[-−–]")
 _OFF = re.compile(rf"[-+−–]\s*(?:{_NUMBER})\s*%")
 """Of what are these percent? People differ."""
 _REMAINDER = re.compile(
     r"\s*,?\s*(?:and |with )?(?:an? |the )?(?:remainder|rem\b|r\b|modulo|mod\b)|\s*\((?:mod|rem)",
     re.IGNORECASE,
 )
+_BULLET = re.compile(r"(?:^|\n)[ \t]*\Z")
+_LABEL = re.compile(
+    r"(?:\b(?:step|day|week|month|year|page|question|problem|example|exercise|room|part|chapter|section|case|"
+    r"method|option|table|figure|line|no\.|number)|#)[ \t]*\Z",
+    re.IGNORECASE,
+)
+_OF_A_LIST = re.compile(r"[.):][ \t]+\S")
+_CLOCK = re.compile(r"\s*(?:o['’]clock|[ap]\.?m\b)|:\d", re.IGNORECASE)
+_AROUND = (
+    re.compile(r"[-*][ \t]+(?P<sum>.*)"),
+    re.compile(r"(?P<stars>\*{1,3})(?P<sum>[^*].*?)(?P=stars)?"),
+    re.compile(r"\$\$?[ \t]*(?P<sum>.*[^$ \t])[ \t]*\$\$?"),
+    re.compile(r"\((?P<sum>[^()=]*(?:\([^()]*\)[^()=]*)*=.*?)\)?"),
+)
+"""A bullet, at the beginning of a line; emphasis; LaTeX's `$…$`, and `(…)` around a whole sum."""
 _LOOSE = Fraction(1, 100)
 """How far a step of a sum with rounded decimals may be off, relative to its value."""
 
@@ -80,8 +95,7 @@ def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool
             if place < 0 or not re.fullmatch(_NUMBER, wrong) or not given.isdisjoint(numbers(wrong)):
                 continue
             place += len(each.sum)
-            again = re.compile(rf"(?<![\w.,]){re.escape(wrong)}(?!\w|[.,]\d)")
-            text = text[:place] + again.sub(value, text[place:])
+            text = text[:place] + _replaced(text[place:], wrong, value)
     return text, tuple(found), not found or rests_on(text, found, asked)
 
 
@@ -94,6 +108,20 @@ def rests_on(text: str, corrections: Sequence[Correction], asked: str) -> bool:
     known |= {value for each in sums for value in numbers(each.replace("=", " ; "))}
     said = numbers(final_answer(text) or text)
     return not said or said[-1] in known | set(numbers(asked))
+
+
+def _replaced(text: str, wrong: str, value: str) -> str:
+    """With `value` for each `wrong` that is a number of its own, and a result."""
+    again = re.compile(rf"(?<![\w.,]){re.escape(wrong)}(?!\w|[.,]\d)")
+    return again.sub(lambda said: said[0] if _names(said) else value, text)
+
+
+def _names(said: re.Match[str]) -> bool:
+    """Whether a number names something, such as a step, an entry of a list or a time, and is no result."""
+    text, start, end = said.string, said.start(), said.end()
+    before = text[max(0, start - 24) : start]
+    is_entry = _BULLET.search(before) is not None and _OF_A_LIST.match(text, end) is not None
+    return is_entry or _LABEL.search(before) is not None or _CLOCK.match(text, end) is not None
 
 
 def _chains(text: str) -> Iterator[tuple[int, int]]:
@@ -119,7 +147,19 @@ def _chains(text: str) -> Iterator[tuple[int, int]]:
             end = start + len(text[start:end].rstrip())
             if not _touched(text, start, end):
                 count += 1
-                yield start, end
+                yield _bare(text, start, end)
+
+
+def _bare(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where a chain begins and ends without what is around it."""
+    chain = text[start:end].rstrip()
+    is_first = _BULLET.search(text[max(0, start - 24) : start]) is not None
+    for around in _AROUND if is_first else _AROUND[1:]:
+        found = around.fullmatch(chain)
+        if found is not None:
+            start += found.start("sum")
+            chain = found["sum"]
+    return start, start + len(chain)
 
 
 def _touched(text: str, start: int, end: int) -> bool:

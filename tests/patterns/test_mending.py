@@ -151,6 +151,11 @@ def test_only_python_is_taken_for_a_program_and_is_parsed_without_being_run() ->
     [
         ("12 + 30 = 32. So the answer is 32.", "12 + 30 = 42. So the answer is 42."),
         ("12 + 30 = 32, 32 × 2 = 64. The answer is 64.", "12 + 30 = 42, 42 × 2 = 84. The answer is 84."),
+        ("**12 + 30 = 32**\n\n**Answer: 32**", "**12 + 30 = 42**\n\n**Answer: 42**"),
+        ("- 12 + 30 = 32\n- So 32", "- 12 + 30 = 42\n- So 42"),
+        ("$12 + 30 = 32$ and (12 + 30 = 32)", "$12 + 30 = 42$ and (12 + 30 = 42)"),
+        ("\\(12 \\times 3 = 35\\), \\boxed{35}", "\\(12 \\times 3 = 36\\), \\boxed{36}"),
+        ("1. 12 + 30 = 2\n2. Step 2 at 2 o'clock: 2", "1. 12 + 30 = 42\n2. Step 2 at 2 o'clock: 42"),
     ],
 )
 def test_what_follows_from_a_corrected_sum_is_written_again(said: str, text: str) -> None:
