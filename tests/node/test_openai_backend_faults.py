@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -224,7 +226,7 @@ async def test_an_error_body_without_end_does_not_hold_the_answer_up() -> None:
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 abc\r\n\r\n"])
 async def test_what_is_no_http_fails(answer: bytes) -> None:
-    await _fails(BackendFailed, "no HTTP", once(answer))
+    await _fails(BackendFailed, "cannot be read", once(answer))
 
 
 @pytest.mark.parametrize("cancel", [True, False])
@@ -247,3 +249,50 @@ async def test_leaving_a_generation_closes_its_connection(cancel: bool) -> None:
             listening.cancel()
         await asyncio.wait([listening])
         await asyncio.wait_for(upstream.gone.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("texts", "read"),
+    [
+        (["a\ud83d", "\ude00b"], "a😀b"),
+        (["a\ud83d", "b"], "a\ufffdb"),
+        (["\ude00a\ud83d\ud83d", "\ude00"], "\ufffda\ufffd😀"),
+    ],
+)
+async def test_halves_of_a_character_are_joined_and_one_alone_is_replaced(
+    texts: list[str], read: str
+) -> None:
+    async with backend_before(stream(*(event(delta(text)) for text in texts), event(delta("", "stop")))) as (
+        backend,
+        _,
+    ):
+        text, _ = await whole(backend)
+    assert text == read
+
+
+async def test_an_error_with_half_a_character_can_be_told() -> None:
+    error = await _fails(BackendFailed, "no", once(response(500, {"error": {"message": "no \ud83d"}})))
+    assert error.body().model_dump_json()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_an_answer_that_a_proxy_compressed_is_read(encoding: str) -> None:
+    packed = (gzip.compress if encoding == "gzip" else zlib.compress)(b"".join(WHOLE))
+    answer = response(200, packed, Content_Type="text/event-stream", Content_Encoding=encoding)
+    async with backend_before(once(answer)) as (backend, _):
+        text, _ = await whole(backend)
+    assert text == "Hello there"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (response(200, b"<h1>Log in</h1>", Content_Type="text/html"), "a web page: <h1>Log in</h1>"),
+        (response(302, b"", Location="https://login/"), "302 and points to https://login/"),
+    ],
+)
+async def test_an_answer_of_something_else_than_the_api_asks_for_the_base_url(
+    answer: bytes, text: str
+) -> None:
+    error = await _fails(BackendFailed, text, once(answer))
+    assert "is base_url http" in error.message

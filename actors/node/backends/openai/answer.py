@@ -16,6 +16,7 @@ from orchestration.messages import Generation
 _ERROR_BYTES = 64 << 10
 """Of an error's body: enough for any message."""
 _ERROR_TIMEOUT_S = 5.0
+_PAGES = ("text/html", "application/xhtml")
 _DRAIN_TIMEOUT_S = 0.25
 _TAIL_TIMEOUT_S = 5.0
 """Between bytes once the answer is whole, for its usage."""
@@ -51,11 +52,27 @@ class Answer:
         return not self._response.headers.get("Content-Type", "").lower().startswith("application/json")
 
     async def check(self, generation: Generation | None) -> None:
-        """Raises what `failure` makes of a status that is no success."""
-        status = self._response.status
+        """Raises what `failure` makes of a status that is no success, `BackendFailed` for a web page."""
+        status, headers = self._response.status, self._response.headers
         if 200 <= status < 300:
+            if headers.get("Content-Type", "").lower().startswith(_PAGES):
+                page = (await self._beginning()).decode("utf-8", "replace")
+                raise self._elsewhere(f"with a web page: {self._upstream.shorten(page)}")
             return
-        wait_s = retry_after_s(self._response.headers, time.time())
+        if 300 <= status < 400:
+            where = self._upstream.shorten(headers.get("Location", "elsewhere"))
+            raise self._elsewhere(f"{status} and points to {where}")
+        wait_s = retry_after_s(headers, time.time())
+        body = await self._beginning()
+        raise failure(self._upstream, status, body, generation=generation, retry_after_s=wait_s)
+
+    def _elsewhere(self, what: str) -> BackendFailed:
+        return BackendFailed(
+            f"{self._upstream.host} answered {what} (is base_url {self._settings.base_url} that of its API?)"
+        )
+
+    async def _beginning(self) -> bytes:
+        """What there is to say of an answer that is none; empty where it does not come."""
         body = b""
         try:
             async with asyncio.timeout(_ERROR_TIMEOUT_S):
@@ -63,9 +80,7 @@ class Answer:
                     body += block
         except (TimeoutError, ClientError):
             pass  # the status says enough
-        raise failure(
-            self._upstream, status, body[:_ERROR_BYTES], generation=generation, retry_after_s=wait_s
-        )
+        return body[:_ERROR_BYTES]
 
     async def whole(self) -> bytes:
         """The whole body; raises `BackendFailed` if it is too long, late or cut."""

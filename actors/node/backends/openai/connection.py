@@ -47,7 +47,8 @@ class Connection:
             cookie_jar=DummyCookieJar(),
             # No total: an answer may take as long as its chunks keep coming. `Answer` times the rest.
             timeout=ClientTimeout(total=None, connect=settings.connect_timeout_s),
-            auto_decompress=False,
+            # Proxies compress what nobody asked them to. What is unpacked is counted by who reads it.
+            auto_decompress=True,
         )
 
     async def close(self) -> None:
@@ -104,6 +105,5 @@ class Connection:
                     raise BackendFailed(f"{settings.host} closed the connection unanswered") from error
                 retried = True
             except ClientError as error:
-                raise BackendFailed(
-                    f"{settings.host} answered with what is no HTTP ({type(error).__name__})"
-                ) from error
+                said = self.upstream.shorten(getattr(error, "message", "") or type(error).__name__)
+                raise BackendFailed(f"{settings.host} answered with what cannot be read: {said}") from error
