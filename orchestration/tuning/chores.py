@@ -13,25 +13,48 @@ LOOKED_AT = 2_000
 
 _DO = (
     r"(?:generate|write|create|give|make|suggest|provide|produce|draft|propose|come up with|craft|extract|"
-    r"add|assign|find|choose|think of|output|return|erstelle|schreib\w*|erzeuge|gib|génère|écris|donne|crée|"
-    r"escribe|genera|crea|dame|scrivi|gere|escreva|crie)"
+    r"add|assign|find|choose|think of|output|return|erstelle?|schreibe?|mache?|erzeuge?|gib|génère|écris|"
+    r"donne|crée|fais|escribe|genera|crea|dame|scrivi|gere|escreva|crie|haz)"
 )
+_NAME = r"(?:titles?|headlines?|headers?|headings?|subject lines?|titel|überschrift|titre|título|titolo)"
 _WHAT = (
-    r"(?:titles?|headlines?|tags?|keywords?|hashtags?|labels?|summar(?:y|ies)|follow[- ]?ups?|"
-    r"search quer(?:y|ies)|emojis?|titel|überschrift|schlagw\w+|zusammenfassung|titre|résumé|étiquettes|"
-    r"título|resumen|etiquetas|resumo|titolo|riassunto)"
+    rf"(?:{_NAME}|tags?|keywords?|hashtags?|summar(?:y|ies)|follow[- ]?ups?|commit messages?|image prompts?|"
+    r"search quer(?:y|ies)|emojis?|schlagw\w+|zusammenfassung|résumé|étiquettes|resumen|etiquetas|resumo|"
+    r"riassunto)"
 )
+_ITS = r"(?:this|that|the|our|my|diese\w*|das|ce|cette|este|esta|questo)"
+_TALK = r"(?:conversation|chat|discussion|dialog(?:ue)?|thread|session|messages?|text|gespräch)"
 _CHORE = re.compile(
     rf"(?<!\w){_DO}\b[^.!?\n]{{0,100}}?(?<!\w){_WHAT}(?!\w)|"
-    r"(?<!\w)(?:summari[sz]e|summari[sz]ing|tl;?dr|zusammenfassen|fasse\b[^.!?\n]{0,80}\bzusammen|résume[rz]?|"
-    r"resume|resumir|riassumi)(?!\w)|"
+    rf"(?<!\w)(?:concise|short|brief|fitting|suitable|appropriate|descriptive|catchy)\b"
+    rf"[^.!?\n]{{0,60}}?(?<!\w){_WHAT}(?!\w)|(?<!\w)good {_NAME} for (?:an? |{_ITS} )|"
+    rf"(?<!\w)name {_ITS} {_TALK}|(?<!\w){_TALK} a (?:short |brief )?name(?!\w)|"
+    r"(?<!\w)(?:summari[sz]e|summari[sz]ing|tl;?dr|zusammenfassen|fass(?:e|t)?\b[^.!?\n]{0,80}\bzusammen|"
+    r"résume[rz]?|resum(?:e|ir) (?:el|la|los|las|lo|este|esta|en|o|a|os|as)|riassum(?:i|ere))(?!\w)|"
+    rf"(?<!\w)condense {_ITS}(?!\w)|\bstandalone question\b|"
+    r"\bquestions?\b[^.!?\n]{0,20}\buser (?:might|may|could|would|can)\b[^.!?\n]{0,20}\bask\b|"
+    r"\bbrief topic of\b|"
     r"###\s*(?:task|output|guidelines)\b|"
     r"\b(?:in|as|with|return|output|only|valid|format:?) (?:an? )?(?:valid )?(?:raw )?json\b|"
     r"\bjson (?:format|object|array|only|schema)\b|"
-    r"\btitle in \d+ words|\d+[- ]words?(?:[- ]or[- ]less)? title|give this conversation a name|"
-    r"\bautocomplet\w+ system|生成.{0,20}(?:标题|標題|标签|摘要)|总结|總結|概括|タイトルを|要約",
+    r"\btitle in \d+ words|\d+[- ]words?(?:[- ]or[- ]less)? title|"
+    r"\bautocomplet\w+ system|"
+    r"(?:生成|返回).{0,20}(?:标题|標題|标签|摘要|主题|主題)|总结|總結|概括|タイトルを|要約|"
+    r"(?:напиши|придумай|сделай|дай|создай)\b.{0,40}(?:заголов|назван|содержани|тег|резюме)",
     re.IGNORECASE,
 )
+_LOOKED_UP = re.compile(
+    rf"(?<!\w)(?:the|exact|full|original) (?:\w+ )?{_NAME} (?:of|from|in) "
+    rf"(?!(?:an?|{_ITS}) (?:\w+ )?{_TALK})",
+    re.IGNORECASE,
+)
+"""A title that something has already."""
+_HOW = re.compile(
+    r"(?<!\w)(?:how (?:do|does|did|can|could|should|would|to)|wie (?:\w+ ){1,2}(?:man|ich|wir)|"
+    r"comment)(?!\w)",
+    re.IGNORECASE,
+)
+"""Asks how a chore is done."""
 _PROGRAM = re.compile(r"\b(?:function|program|script|code|class|endpoint|api|parser|server)\b", re.IGNORECASE)
 
 
@@ -39,8 +62,12 @@ def is_chore(text: str) -> bool:
     """Whether a text instructs to write a title, tags, a summary, JSON or the like. One that wants a program
     for it is none."""
     looked = text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
-    found = _CHORE.search(looked)
-    if found is None:
+    return any(_instructs(looked, found) for found in _CHORE.finditer(looked))
+
+
+def _instructs(text: str, found: re.Match[str]) -> bool:
+    begin = 1 + max(text.rfind(mark, 0, found.start()) for mark in "\n.!?")
+    sentence = text[begin : found.end()]
+    if _PROGRAM.search(sentence) or _HOW.search(sentence):
         return False
-    sentence = looked[max(0, looked.rfind("\n", 0, found.start())) : found.end()]
-    return _PROGRAM.search(sentence) is None
+    return _LOOKED_UP.search(text[begin : found.end() + 40]) is None

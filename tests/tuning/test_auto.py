@@ -222,6 +222,12 @@ CHORES = (
     f"Please generate a concise, 5-word-or-less title for the conversation, in its language.\n\n{HARD}",
     f"{HARD}\n\nSummarize the discussion above in 200 words or less.",
     f"{HARD} Return only a JSON object with the keys cost and waste.",
+    "Analyze this conversation and provide:\n1. The detected language of the conversation\n"
+    f"2. A concise title in the detected language (5 words or less)\n\n{HARD}",
+    f"Reflect the speaker's likely facial expression through a fitting emoji.\n\nMessage: {HARD}",
+    f"Rephrase the follow up question to be a standalone question: {HARD}",
+    f"Create a 3-5 word phrase as a header for the following query: {HARD}",
+    f"Fais un résumé de ce texte : {HARD}",
     f"Fasse diesen Text zusammen: {HARD}",
     f"Erstelle einen kurzen Titel für diese Unterhaltung: {HARD}",
 )
@@ -239,7 +245,17 @@ async def test_a_title_tags_a_summary_or_json_are_the_work_of_one_model(text: st
 
 
 @pytest.mark.parametrize(
-    "text", [HARD, "Which title did Chaplin's first film have?", "Write a JSON parser class"]
+    "text",
+    [
+        HARD,
+        "Which title did Chaplin's first film have?",
+        "Write a JSON parser class",
+        "Find the title of the book in which Ishmael narrates",
+        "How do I write a good summary of my career?",
+        "Wie schreibt man eine Zusammenfassung?",
+        "Should I resume work after the flu?",
+        "Find a way to label the boxes when all labels are wrong.",
+    ],
 )
 def test_what_is_no_chore_is_left_to_whom_it_suits(text: str) -> None:
     assert not is_chore(text)
