@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import MARK
-from orchestration.patterns.wording import EXAMPLES, INSTRUCTIONS
+from orchestration.patterns.wording import EXAMPLES, HEADINGS, INSTRUCTIONS
 
 EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
 """Words in a row that only an example, or an instruction, has."""
@@ -20,11 +20,11 @@ INSIDE_SHARE = 0.6
 notes, each of them whole."""
 LEAST_TASK, TASK_RUN, TASK_SHARE = 5, 3, 0.6
 """A subtask of so many words is copied where so much of it stands in an example in runs of so many."""
-LONGEST_UNIT = 48
+LONGEST_UNIT = 200
 """Words of a fragment whose repetition is seen."""
-MOST_COPIES, MOST_SHORT_COPIES = 5, 24
-"""Of a fragment in a row, and of one that has fewer than `SHORT_UNIT` words."""
-SHORT_UNIT = 3
+MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
+"""Of a fragment in a row, of one that has fewer than `SHORT_UNIT` words, and from `LONG_UNIT` on."""
+SHORT_UNIT, LONG_UNIT = 3, 48
 MARK_CHARACTERS = 64
 """That the mark of a clipped text has at most."""
 
@@ -43,6 +43,17 @@ _REPEATS = re.compile(
 """Asks for copies."""
 
 
+_HEADINGS = tuple(" ".join(head.casefold().split()).rstrip(":") for head in HEADINGS)
+_AROUND_HEADS = " \t*#_>-:"
+_HEAD_CHARACTERS = 48
+"""Of a line that may be one of them."""
+
+
+def _heading(line: str) -> str:
+    """A line as `_HEADINGS` has it."""
+    return line.casefold().replace("’", "'").strip(_AROUND_HEADS)
+
+
 class Caller:
     """What the caller said, and what else an answer may repeat, such as its sources."""
 
@@ -53,6 +64,9 @@ class Caller:
         self.wants_copies = bool(said) and any(
             _REPEATS.search(each.content) for each in messages if each.role != "assistant"
         )
+        lines = {_heading(line) for line in self.text.splitlines()}
+        self.headings = [head for head in _HEADINGS if head not in lines]
+        """Of ours, those that an answer may not have."""
         self.has_mark = MARK.search(self.text) is not None
         examples = (each.shown for each in EXAMPLES if not each.is_about(self.text))
         self.examples = _joined(text for shown in examples for text in shown)
@@ -71,6 +85,8 @@ class AnswerCheck:
         self._inside = [_joined([note]) for note in inside if len(words_of([note])) > 1]
         self._end, self._read, self._has_text = "", 0, False
         """The last characters of the text, and how many there are in all."""
+        self._line = ""
+        """The beginning of the line that has not ended."""
         self._tail, self._at = "\n", -1
         """What no words were made of yet, and where in the text it begins."""
         self._words: list[str] = []
@@ -97,6 +113,7 @@ class AnswerCheck:
             self._take(cut)
         if not self.problem and MARK.search(self._end) and not self._caller.has_mark:
             self.problem = "has the mark of a text that was clipped"
+        self._look_for_headings(text)
 
     @property
     def sure(self) -> int:
@@ -115,16 +132,28 @@ class AnswerCheck:
             if length >= SHORT_UNIT:
                 sure = min(sure, self._starts[-words_copied])
         mark = _MARK_BEGUN.search(self._end[-MARK_CHARACTERS:])
-        return max(0, min(sure, self._read - len(mark[0]) if mark else sure))
+        sure = min(sure, self._read - len(mark[0]) if mark else sure)
+        begun = _heading(self._line)
+        if any(head.startswith(begun) for head in self._caller.headings if begun):
+            sure = min(sure, self._read - len(self._line))
+        return max(0, sure)
 
     def end(self) -> str:
         """The problem of the whole answer, in words that follow "it"; '' where there is none."""
         self._take(len(self._tail))
+        self._look_for_headings("\n")
         if not self.problem and not self._has_text:
             self.problem = "says nothing"
         if not self.problem and self._is_inside():
             self.problem = "consists of the team's own notes"
         return self.problem
+
+    def _look_for_headings(self, text: str) -> None:
+        *whole, last = (self._line + text).split("\n")
+        for line in whole:
+            if not self.problem and len(line) <= _HEAD_CHARACTERS and _heading(line) in self._caller.headings:
+                self.problem = f"repeats our own prompt: “{line.strip()}”"
+        self._line = last[: _HEAD_CHARACTERS + 1]
 
     def _take(self, cut: int) -> None:
         """Words of the tail's first `cut` characters."""
@@ -151,6 +180,7 @@ class AnswerCheck:
         self._copied = {last - at: self._copied.get(last - at, 0) + 1 for at in before}
         for length in sorted(self._copied):
             most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
+            most = MOST_LONG_COPIES if length >= LONG_UNIT else most
             if self._copied[length] != length * (most - 1) or any(
                 not length % each for each in self._allowed
             ):
@@ -162,10 +192,10 @@ class AnswerCheck:
                 return
 
     def _is_loop(self, unit: Sequence[str]) -> bool:
-        """Numbers may repeat, and so may what the caller said."""
+        """Numbers may repeat, and so may what a text has more than once in a row that is quoted."""
         if not any(word.isalpha() for word in unit):
             return False
-        return not any(self._caller.said([*unit[at:], *unit[:at]]) for at in range(len(unit)))
+        return not any(self._caller.said([*unit[at:], *unit, *unit[:at]]) for at in range(len(unit)))
 
     def _is_inside(self) -> bool:
         words, covered = f" {' '.join(self._words)} ", 0

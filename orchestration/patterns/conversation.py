@@ -10,6 +10,7 @@ from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import clip, estimate_tokens, shares
 from orchestration.patterns.limits import Limits
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.wording import EARLIER_HEAD
 
 _HEADS = (2 / 3, 1 / 3, 2 / 3)
 """How much of each that is cut is its beginning: what was said last counts most, and what was said first sets
@@ -73,7 +74,7 @@ class Conversation:
             await stage.note_cut(what, need, share)
 
     def __str__(self) -> str:
-        earlier = f"Earlier in the conversation:\n{self.history}\n\n" if self.history else ""
+        earlier = f"{EARLIER_HEAD}\n{self.history}\n\n" if self.history else ""
         return f"{earlier}Question: {self.question}"
 
     def system(self) -> tuple[ChatMessage, ...]:

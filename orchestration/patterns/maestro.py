@@ -30,6 +30,7 @@ from orchestration.patterns.single import single
 from orchestration.patterns.specialists import Finding, Specialists
 from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.synthesis import Brought, synthesis
+from orchestration.patterns.wording import REMARKS_HEAD
 
 ANALYSED_CALLS = 6
 ANALYSED_TOKENS = 3000
@@ -98,7 +99,7 @@ def _brought(stage: Stage, review: Review, findings: Sequence[Finding]) -> Broug
     sound = [each for each in found if not problem_of(each.text, caller, inside)]
     notes = "\n\n".join(f"{each.step.specialist}:\n{each.passed}" for each in sound or found)
     if remarks:
-        notes += "\n\nThe critic's remarks:\n" + "\n".join(f"- {remark}" for remark in remarks)
+        notes += f"\n\n{REMARKS_HEAD}\n" + "\n".join(f"- {remark}" for remark in remarks)
     answers = [(f"this is what {each.name} found", _answer(stage, each)) for each in reversed(found)]
     return Brought(question=review.question, notes=notes, answers=answers, inside=inside)
 

@@ -12,7 +12,7 @@ from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import TASK_AGAIN, TASK_ONLY
+from orchestration.patterns.wording import FOUND_HEAD, IMPROVED_HEAD, SO_FAR_HEAD, TASK_AGAIN, TASK_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class Specialists:
     ) -> Finding:
         must = "\n".join(f"- {fix}" for fix in fixes)
         request = (
-            f"{self._before(finding, before)}\n\nYour answer so far:\n{finding.passed}\n\n"
-            f"It must be improved:\n{must}\n\n{TASK_AGAIN}"
+            f"{self._before(finding, before)}\n\n{SO_FAR_HEAD}\n{finding.passed}\n\n"
+            f"{IMPROVED_HEAD}\n{must}\n\n{TASK_AGAIN}"
         )
         name = f"{finding.name}, revision {number}"
         try:
@@ -112,7 +112,7 @@ class Specialists:
 
     def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
         found = "\n\n".join(str(each) for each in before if each.text)
-        earlier = f"\n\nWhat others found so far:\n{found}" if found else ""
+        earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self._question}{earlier}\n\nYour task: {finding.step.task}"
 
     async def _work(self, finding: Finding, name: str, request: str) -> str:

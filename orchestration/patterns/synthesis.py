@@ -14,7 +14,7 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import COORDINATOR, Stage
-from orchestration.patterns.wording import WRITE_FROM_NOTES
+from orchestration.patterns.wording import NOTES_HEAD, WRITE_FROM_NOTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,5 +71,5 @@ async def synthesis(
 
 
 def _asked(talk: Conversation, question: str, notes: str) -> tuple[ChatMessage, ...]:
-    request = f"{question}\n\nNotes from the team:\n{notes}\n\n{WRITE_FROM_NOTES}"
+    request = f"{question}\n\n{NOTES_HEAD}\n{notes}\n\n{WRITE_FROM_NOTES}"
     return (*talk.system(), ChatMessage(role="user", content=request))

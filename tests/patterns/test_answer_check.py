@@ -7,7 +7,14 @@ import pytest
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, is_of_an_example, problem_of
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.wording import LEAP_CRITIQUE, TEA_FINDINGS, TEA_TASKS, WRITE_FROM_NOTES
+from orchestration.patterns.wording import (
+    LEAP_CRITIQUE,
+    NOTES_HEAD,
+    REMARKS_HEAD,
+    TEA_FINDINGS,
+    TEA_TASKS,
+    WRITE_FROM_NOTES,
+)
 
 SUM = "What is 12 + 30?"
 POEM = (
@@ -34,6 +41,10 @@ def caller(question: str = SUM) -> Caller:
         ("The sum is wrong and must be fixed. " * 30, "again and again"),
         ("".join(f"{n}. The sum must be fixed\n" for n in range(1, 31)), "again and again"),
         ("42 " + "ja " * 40, "again and again"),
+        (f"{SUM} " * 9, "again and again"),
+        ("".join(f"{a}{b} " for a in "abcdefghijkl" for b in "mnopqrstuvwx") * 4, "again and again"),
+        (f"It is 42.\n\n**{REMARKS_HEAD}**\n- How do you add", "our own prompt"),
+        (f"{NOTES_HEAD}\n42", "our own prompt"),
         ("答案是四十二。" * 12, "again and again"),
         (clip("The sum is forty-two, as anybody can see who has learnt to add. " * 9, 40), "clipped"),
         ("Names the number; is short.", "own notes"),
@@ -56,6 +67,8 @@ def test_what_is_no_answer_is_told(text: str, said: str) -> None:
         ("Repeat a short blessing ten times.", "May you be happy and well.\n" * 10),
         ("Écris une phrase douce 20 fois.", "Tu es une étoile dans la nuit.\n" * 20),
         ("Write a nursery rhyme.", POEM),
+        ("Read it out: " + "Rain on the sea. " * 30, "Rain on the sea. " * 30),
+        (f"What does “\n{NOTES_HEAD}\n” mean?", f"{NOTES_HEAD}\nThat is a heading."),
         ("What is the table of seven?", TABLE),
         ("What is the table of seven?", "".join(f"{n} x 7 = {7 * n}\n" for n in range(1, 31))),
         ("Plan my training.", PLAN),

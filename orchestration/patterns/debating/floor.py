@@ -25,7 +25,7 @@ from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.urn import Urn
 from orchestration.patterns.voting.voices import instructed
-from orchestration.patterns.wording import IMPROVE
+from orchestration.patterns.wording import ANSWERS_HEAD, IMPROVE
 
 Shown = Literal["answers", "answers and critique", "summary"]
 Speak = Callable[[Debater], Awaitable[Position]]
@@ -133,7 +133,7 @@ class Floor:
         # SmolLM2-135M takes a position in 8 of 12 cases where the answers are listed like this, and in 1
         # where each stands below the name of its debater.
         listed = "\n".join(f"- {text}" for text in (own, *(text for _, text in others)))
-        asked = f"{self.talk}\n\nAnswers so far:\n{listed}{said}\n\n{IMPROVE}"
+        asked = f"{self.talk}\n\n{ANSWERS_HEAD}\n{listed}{said}\n\n{IMPROVE}"
         answer = await self._ask(debater, ChatMessage(role="user", content=asked), name)
         return Position(answer=answer, why=critique.mine if critique else "", critique=critique)
 

@@ -18,7 +18,7 @@ from orchestration.patterns.debating.floor import Floor
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.voices import instructed
-from orchestration.patterns.wording import KEEP_TO_MOST_HOLD
+from orchestration.patterns.wording import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 
 SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
@@ -185,7 +185,7 @@ class Judge:
     def _request(self) -> str:
         floor = self.floor
         held = "\n".join(f"- {text}" for text in floor.summary(3 * self.stage.limits.passed_tokens))
-        return f"{floor.talk}\n\nAnswers after a debate:\n{held}\n\n{KEEP_TO_MOST_HOLD}"
+        return f"{floor.talk}\n\n{DEBATED_HEAD}\n{held}\n\n{KEEP_TO_MOST_HOLD}"
 
     async def _synthesis(self, heard: Callable[[Part], None]) -> Answer:
         """Raises what a step raises."""

@@ -15,7 +15,7 @@ from orchestration.patterns.graph.schedule import Order, Schedule
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.hands import numbered, work
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import TASK_ONLY
+from orchestration.patterns.wording import FOUND_HEAD, TASK_ONLY
 
 
 class Crew:
@@ -131,7 +131,7 @@ class Crew:
         for each in task.inputs:
             text, most = self.results[each].text, self.tokens // max(1, len(task.inputs))
             await self.stage.clipped(f"the result of task {each}", text, most)
-        earlier = f"\n\nWhat others found so far:\n{inputs}" if inputs else ""
+        earlier = f"\n\n{FOUND_HEAD}\n{inputs}" if inputs else ""
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
         self.stage.builds_on[name] = tuple(before or [self.graph.step])

@@ -16,7 +16,7 @@ from orchestration.patterns.consensus import Party, Tally
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import COORDINATOR, Stage
-from orchestration.patterns.wording import KEEP_TO_MOST_AGREE
+from orchestration.patterns.wording import AGREED_HEAD, KEEP_TO_MOST_AGREE
 
 
 class Teller:
@@ -92,7 +92,7 @@ class Teller:
             f"Another answer:\n{clip(answers[party.spokesman].text, limits.passed_tokens)}"
             for party in tally.parties[1 : 1 + limits.max_specialists]
         )
-        request = f"{talk}\n\nThe answer that most agree on:\n{most}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
+        request = f"{talk}\n\n{AGREED_HEAD}\n{most}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
         messages = (*talk.system(), ChatMessage(role="user", content=request))
         said, sampling = [answers[party.spokesman] for party in tally.parties], final_sampling(run, limits)
         repair = Repair(
