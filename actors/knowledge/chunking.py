@@ -47,12 +47,11 @@ def _units(text: str, room: int, count: Count) -> Iterator[str]:
 
 def _parts(text: str, room: int, count: Count) -> Iterator[str]:
     """Lines of a table or a program, words of a long sentence, pieces of what has no space at all."""
-    pieces = text.split("\n") if "\n" in text else text.split()
+    pieces, joint = (text.split("\n"), "\n") if "\n" in text else (text.split(), " ")
     if len(pieces) == 1:
         size = WORD_CHARACTERS if len(text) > WORD_CHARACTERS else max(1, len(text) // 2)
-        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        pieces, joint = [text[at : at + size] for at in range(0, len(text), size)], ""
     gathered, tokens = "", 0
-    joint = "\n" if "\n" in text else (" " if " " in text else "")
     for piece in pieces:
         size = count(piece)
         if gathered and tokens + size > room:

@@ -90,3 +90,12 @@ def test_sentences_end_where_readers_see_their_end() -> None:
         "New\nlines 東京。",
         "大きい！",
     ]
+
+
+@pytest.mark.parametrize("space", ["\t", "\u3000", "\xa0", "\r"], ids=["tabs", "wide", "no-break", "returns"])
+def test_words_with_other_spaces_between_them_stay_words(space: str) -> None:
+    words = [f"name{number}" for number in range(4_000)]
+    cut = passages(Reading("", (Section("", space.join(words)),)), count)
+    assert all(count(passage.embedded) <= MOST_TOKENS for passage in cut)
+    kept = {word for passage in cut for word in passage.text.split()}
+    assert kept == set(words)
