@@ -15,6 +15,7 @@ import uvloop
 
 from actors.client_settings import ClientSettings
 from actors.runtime.bus import Bus
+from actors.runtime.failures import internal_error
 from actors.runtime.telemetry import TelemetrySettings
 from orchestration.errors import OrchestraError
 
@@ -42,9 +43,25 @@ def configure_logging(settings: TelemetrySettings) -> None:
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` on uvloop; its result is the exit code."""
+    """Run `main` on uvloop; its result is the exit code.
+
+    `sys.exit` in a task or a callback that a plug-in began ends the loop, and it is taken up again.
+    """
+    task: asyncio.Task[int] | None = None
+
+    async def attended() -> int:
+        nonlocal task
+        task = task or asyncio.get_running_loop().create_task(main)
+        return await task
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+        while True:
+            try:
+                return runner.run(attended())
+            except SystemExit as error:
+                if task is None or task.done():
+                    raise
+                internal_error("a task that nobody waits for", error, "process")
 
 
 @asynccontextmanager

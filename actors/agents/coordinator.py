@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from actors.agents.colleagues import Colleagues
 from actors.agents.embedder import Embedder
@@ -19,6 +20,7 @@ from actors.hands.client import RemoteHands
 from actors.registry import Registry
 from actors.runtime.actor import Actor
 from actors.runtime.bus import Bus
+from actors.runtime.characters import whole_characters
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import guarded
 from actors.runtime.streams import StreamWriter
@@ -27,7 +29,7 @@ from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.errors import Defect, NoNode
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
-from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Recall, Stage
+from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
 from orchestration.tuning.durations import Durations
 
 
@@ -197,11 +199,23 @@ class Coordinator(Actor):
                 if isinstance(item, Answer):
                     answer = item
                 else:
-                    pulled.happenings.said(item.text)
-                    new = stage.outlet.new(item)
+                    part = _sound(item)
+                    pulled.happenings.said(part.text)
+                    new = stage.outlet.new(part)
                     if new is not None:
                         await pulled.writer.piece(new.text, new.tokens, new.logprobs, new.reasoning)
         return answer
+
+
+def _sound(item: Any) -> Part:
+    """What a pattern yielded, as it can be sent. Raises `TypeError` for what is no `Part` with a text."""
+    if not isinstance(item, Part):
+        raise TypeError(f"it yielded {type(item).__name__}: a pattern yields Parts and its Answer")
+    if not (isinstance(item.text, str) and isinstance(item.reasoning, str)):
+        raise TypeError(f"it yielded a Part whose text is {type(item.text).__name__}, not str")
+    if item.text.isascii() and not item.reasoning:
+        return item
+    return replace(item, text=whole_characters(item.text), reasoning=whole_characters(item.reasoning))
 
 
 def _choice(stage: Stage) -> dict[str, str]:

@@ -20,6 +20,7 @@ from actors.gateway.embedding_shape import EmbeddingShape
 from actors.gateway.fields import NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
 from actors.gateway.shape import Shape, TextShape
 from actors.gateway.tool_bodies import offer_of
+from actors.runtime.failures import guarded
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest, NoNode
 from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
@@ -99,7 +100,8 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     extension = body.orchestra or Extension()
     if extension.model is not None:
         admission.need_model(extension.model, "chat", param="orchestra.model")
-    pattern.set(extension.settings)
+    with guarded(f"the settings of {work_id}", "pattern"):  # a plug-in checks its own
+        pattern.set(extension.settings)
     fields = _fields(body, extension.model, admission)
     offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
     if offer is not None and offer.choice != "auto":

@@ -10,8 +10,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from actors.hands.base import Hand, Toolbox
 from actors.hands.settings import HandsSettings
-from actors.runtime.failures import UNFORESEEN, internal_error
-from orchestration.errors import InvalidRequest, OrchestraError
+from actors.runtime.failures import guarded
+from orchestration.errors import Defect, InvalidRequest, OrchestraError
 from orchestration.messages import Tool, ToolResult
 
 JSON_BYTES = 6
@@ -84,14 +84,15 @@ class Hands:
         box = await self._box(role, tool)
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                result = await box.use(tool, arguments)
-            return self._bounded(tool, result)
+                with guarded(tool, "tool"):  # it is somebody's plug-in
+                    result = self._bounded(tool, await box.use(tool, arguments))
+            return result
         except TimeoutError:
             return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
+        except Defect as error:
+            return ToolResult(error=error.message[:500])
         except OrchestraError as error:
             return ToolResult(error=f"{tool}: {error.message}")
-        except UNFORESEEN as error:  # a tool is somebody's plug-in
-            return ToolResult(error=internal_error(tool, error, "tool").message[:500])
 
     async def close(self) -> None:
         """Let go of all boxes, each once."""

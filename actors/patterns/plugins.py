@@ -23,6 +23,7 @@ from types import ModuleType
 
 import orchestration
 from actors.patterns.settings import PatternsSettings
+from actors.runtime.failures import described
 from orchestration.patterns import BUILT_IN, BrokenPlugin, Catalogue, NameTaken, Pattern
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
             found = plugin.load()
             for each in found:
                 each.settings.model_json_schema()  # is shown to whoever asks for the patterns
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is code of others, and may raise anything
+        except KeyboardInterrupt:  # of whoever waits for it
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is code of others, and may raise anything
             catalogue = catalogue.without(BrokenPlugin(plugin.names, plugin.origin, _reason(error)))
             continue
         for each in found:
@@ -145,10 +148,9 @@ def _imported(file: Path) -> ModuleType:
 
 def _reason(error: BaseException) -> str:
     """One line: what is wrong, and in which line of whose file."""
-    said = " ".join(str(error).split())[:REASON_CHARACTERS]
     if isinstance(error, Unusable):
-        return said
-    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return str(error)
+    what = " ".join(described(error).split())[:REASON_CHARACTERS]
     if isinstance(error, SyntaxError):  # says the place itself
         return what
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

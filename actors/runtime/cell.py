@@ -273,7 +273,9 @@ class Cell:
             if told_to_stop():
                 raise
             return self._failure(work, error)
-        except UNFORESEEN as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whoever asked waits for an answer, whatever a library raises
             return self._failure(work, error)
 
     def _failure(self, work: Work, error: BaseException) -> tuple[str, OrchestraError, None]:

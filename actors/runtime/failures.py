@@ -12,8 +12,9 @@ from orchestration.errors import Defect, OrchestraError
 
 log = logging.getLogger(__name__)
 
-UNFORESEEN = (Exception, BaseExceptionGroup, SystemExit)
-"""What code may raise by mistake; `sys.exit` in a plug-in would end the event loop with all that is in it."""
+UNFORESEEN = (Exception, BaseExceptionGroup, SystemExit, KeyboardInterrupt)
+"""What code may raise by mistake. `SystemExit` and `KeyboardInterrupt` of a plug-in would end the event loop
+with all that is in it; Ctrl-C reaches a process as a signal that its loop handles."""
 
 
 def internal_error(what: str, error: BaseException, where: str) -> OrchestraError:
@@ -49,13 +50,14 @@ def told_to_stop() -> bool:
 
 @contextmanager
 def guarded(what: str, where: str) -> Iterator[None]:
-    """Raise what the block raises unforeseen as `internal_error`. A cancellation of the task stays one, and a
-    `CancelledError` that nobody asked for is a failure like others."""
+    """Raise what the block raises unforeseen as `internal_error`, whatever it is derived from: the panics of
+    libraries written in Rust are no `Exception`. A cancellation of the task stays one, and a `CancelledError`
+    that nobody asked for is a failure like others."""
     try:
         yield
     except OrchestraError:
         raise
-    except (asyncio.CancelledError, *UNFORESEEN) as error:
+    except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and told_to_stop():
             raise
         raise internal_error(what, error, where) from error

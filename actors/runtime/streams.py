@@ -11,7 +11,10 @@ import math
 import time
 from collections.abc import Callable
 
+from pydantic_core import PydanticSerializationError
+
 from actors.runtime.bus import Bus, Message
+from actors.runtime.characters import whole_characters
 from actors.runtime.subjects import StreamAddress
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.fitting import shortened_step
@@ -155,10 +158,10 @@ class StreamWriter:
             return None
         chunk = Chunk(
             seq=self._next(),
-            text="".join(self._text),
+            text=whole_characters("".join(self._text)),
             tokens=self._tokens,
             logprobs=tuple(self._logprobs) or None,
-            reasoning="".join(self._reasoning),
+            reasoning=whole_characters("".join(self._reasoning)),
         )
         self._text, self._reasoning, self._tokens, self._logprobs = [], [], 0, []
         self._held = 0
@@ -244,7 +247,11 @@ class StreamWriter:
         await self.bus.publish(self.subject, self._noted(event), reply=self._probe, headers=self._headers)
 
     def _noted(self, event: Chunk | Vectors | Progress | Ended) -> bytes:
-        """The event as it is sent, now or again."""
-        data = event.model_dump_json().encode()
+        """The event as it is sent, now or again. One that cannot be written leaves no gap before the next."""
+        try:
+            data = event.model_dump_json().encode()
+        except PydanticSerializationError:
+            self.seq = event.seq
+            raise
         self._tail.events.append(data)
         return data

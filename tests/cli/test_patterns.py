@@ -27,6 +27,7 @@ from tests.fixtures.process import Process, orchestra
 EXAMPLE = Path(__file__).parents[1] / "patterns/example_pattern.py"
 FAILING = """
 import asyncio
+import sys
 from pathlib import Path
 from pydantic import field_validator
 from orchestration.patterns import Answer, Part, PatternSettings, pattern
@@ -43,6 +44,14 @@ class Settings(PatternSettings):
 def deep():
     return deep()
 
+async def leaves():
+    sys.exit(9)
+
+class Panic(BaseException):
+    pass
+
+ODD = {"number": 5, "text": Part(text=7), "torn": Part(text="half \\ud83d")}
+
 @pattern("failing", settings=Settings)
 async def failing(run, stage, settings):
     how = settings.how
@@ -55,6 +64,15 @@ async def failing(run, stage, settings):
             pass
         yield item
         return
+    if how in ODD:
+        yield ODD[how]
+    if how == "stray":
+        asyncio.get_running_loop().call_soon(sys.exit, 7)
+        await asyncio.sleep(0.05)
+        raise KeyError("after the exit")
+    if how == "team":
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(leaves())
     if how == "late":
         yield Part(text="begun", tokens=1)
     if how == "deep":
@@ -70,6 +88,8 @@ async def failing(run, stage, settings):
     raise {
         "group": BaseExceptionGroup("all", [SystemExit(1)]),
         "exit": SystemExit(3),
+        "interrupt": KeyboardInterrupt(),
+        "panic": Panic("rust"),
         "cancelled": asyncio.CancelledError(),
         "half": ValueError("half \\ud83d"),
         "args": ValueError(b"bytes", {1: 2}),
@@ -86,6 +106,13 @@ FAILURES = {
     "cancelled": "CancelledError",
     "half": "ValueError: half ?",
     "args": "ValueError: (b'bytes', {1: 2})",
+    "interrupt": "KeyboardInterrupt",
+    "panic": "Panic: rust",
+    "number": "TypeError: it yielded int",
+    "text": "TypeError: it yielded a Part whose text is int",
+    "torn": "KeyError: ('no', 'text')",
+    "stray": "KeyError: 'after the exit'",
+    "team": "SystemExit: 9",
     "report": "PydanticSerializationError: ",
 }
 HEAD = "from orchestration.patterns import pattern\n\n\n@pattern('solo')\n"

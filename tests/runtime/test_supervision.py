@@ -45,11 +45,17 @@ class Unspeakable(Exception):
         raise ValueError("no words")
 
 
+class Panic(BaseException):
+    """Such as libraries written in Rust raise."""
+
+
 FAILURES = {
     "KeyError: ('a', 1)": KeyError(("a", 1)),
     "Unspeakable": Unspeakable(),
     "RecursionError: deep": RecursionError("deep"),
     "SystemExit: 3": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "Panic: at the disco": Panic("at the disco"),
     "CancelledError": asyncio.CancelledError(),
     "SystemExit: 1": BaseExceptionGroup(
         "outer", [SystemExit(1), ExceptionGroup("in", [ValueError("inner")])]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-from actors.node.backends.openai.characters import whole_characters
+from actors.runtime.characters import whole_characters
 from orchestration.messages import ToolCall
 
 MOST = 128

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from actors.node.backends.openai.characters import whole_characters
 from actors.node.backends.openai.hold_off import asked_in_words
+from actors.runtime.characters import whole_characters
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,

@@ -11,8 +11,8 @@ from typing import Any
 
 from actors.node.backends.base import Finish, Piece
 from actors.node.backends.openai.calls import MOST_CHARACTERS, Calls
-from actors.node.backends.openai.characters import half_at_end, whole_characters
 from actors.node.backends.openai.failures import Upstream, event_failure
+from actors.runtime.characters import half_at_end, whole_characters
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
 
