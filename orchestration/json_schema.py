@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from orchestration.errors import InvalidGuide
 
@@ -49,11 +49,17 @@ def moved(schema: Schema, place: str) -> Schema:
         for key in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(each.get(key), str):
                 made.pop(key)
-                made["$ref"] = place + _pointer(each[key], targets)
+                made["$ref"] = place + _encoded(_pointer(each[key], targets))
         return made
 
     made: Schema = _mapped(schema, rewritten)
     return made
+
+
+def resolved(schema: Schema) -> Schema:
+    """The schema with every reference as a pointer from its root: see `moved`."""
+    made = moved(schema, "#")
+    return made | {"$schema": schema["$schema"]} if isinstance(schema.get("$schema"), str) else made
 
 
 def check_references(schema: Schema) -> None:
@@ -184,6 +190,11 @@ def _pointer(reference: str, targets: dict[str, str]) -> str:
         if "#" + fragment in targets:
             return targets["#" + fragment]
     raise InvalidGuide(f"the reference {reference[:200]!r} leads out of the schema", param="guide")
+
+
+def _encoded(pointer: str) -> str:
+    """As a part of a URI, which some generators of schemas forget."""
+    return quote(unquote(pointer), safe="/~!$&'()*+,;=:@-._")
 
 
 def _resolved(schema: Schema, reference: str) -> Any:

@@ -109,12 +109,16 @@ def _prompts_of(prompt: Any) -> Any:
     if not isinstance(prompts, list) or not prompts:
         raise ValueError("prompt must be a text, a list of texts, token ids, or a list of lists of them")
     for each in prompts:
-        is_ids = isinstance(each, list) and bool(each) and all(type(token) is int for token in each)
+        is_ids = isinstance(each, list) and bool(each) and all(_is_token(token) for token in each)
         if not isinstance(each, str) and not is_ids:
             raise ValueError("prompt must be a text, a list of texts, token ids, or a list of lists of them")
     if len(prompts) > MAX_CHOICES:
         raise ValueError(f"{len(prompts)} prompts; up to {MAX_CHOICES} are taken at once")
     return prompts
+
+
+def _is_token(token: Any) -> bool:
+    return type(token) is int and 0 <= token < 2**31
 
 
 def _inputs_of(inputs: Any) -> Any:
@@ -160,7 +164,13 @@ LabelText = Annotated[str, Field(min_length=1, max_length=256)]
 Labels = Annotated[dict[LabelText, LabelText], Field(max_length=16)]
 
 
-class Extension(Body):
+class OwnBody(Body):
+    """What no other server knows: a field that is misspelt is one that would be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Extension(OwnBody):
     """Orchestra's own field, `orchestra`, of a chat request."""
 
     model: str | None = Field(default=None, min_length=1)
@@ -174,7 +184,7 @@ class Extension(Body):
     """For a pattern: what all its steps together may use."""
 
 
-class CacheAsked(Body):
+class CacheAsked(OwnBody):
     """Orchestra's own field `cache`: what the caller says of kept answers."""
 
     ttl: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -211,6 +221,11 @@ class SamplingBody(WorkBody, GuideFields):
     orchestra: Extension | None = None
 
     @property
+    def names(self) -> dict[str, str]:
+        """By fields of `Sampling`, what the caller calls them."""
+        return {}
+
+    @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
@@ -243,6 +258,10 @@ class ChatBody(SamplingBody):
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
 
+    @property
+    def names(self) -> dict[str, str]:
+        return {} if self.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
+
     def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
         """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
         range."""
@@ -260,6 +279,10 @@ class CompletionBody(SamplingBody):
 
     prompt: Annotated[tuple[str | tuple[TokenId, ...], ...], BeforeValidator(_prompts_of)]
     logprobs: Annotated[int | None, BeforeValidator(_if_asked)] = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"top_logprobs": "logprobs"}
 
     def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
         """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of

@@ -17,6 +17,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from orchestration.errors import InvalidRequest
 
 UPSTREAM = {"backend": "openai"}
@@ -65,7 +67,7 @@ SHAPING: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (False, True),  # the model says which of them is right
     "documents": ([],),
     "chat_template": (),
-    "chat_template_kwargs": ({},),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}, {"thinking": False}),
     "guided_whitespace_pattern": (),
     "logits_processors": ([],),
     "prompt_embeds": ([],),
@@ -113,8 +115,22 @@ SHAPING: dict[str, tuple[Any, ...]] = {
     "safe_prompt": (False,),
     "max_new_tokens": (),
     "input_type": (),
+    # what others have for system messages, `stop`, `response_format` and `reasoning_effort`
+    "system": ("",),
+    "stop_sequences": ([],),
+    "format": ("",),
+    "think": (False,),
 }
 """Fields that an upstream may know and a local model does not, with the values that change nothing."""
+
+ELSEWHERE: dict[str, tuple[Any, ...]] = {
+    "messages": ([],),
+    "prompt": ("",),
+    "max_completion_tokens": (),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+}
+"""Fields of another path than the body's, with neutral values: a local model refuses them there."""
 
 REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "functions": ("functions are not supported: use tools", ([],)),
@@ -135,7 +151,7 @@ SAMPLED: dict[str, tuple[Any, ...]] = {
     "min_p": (0,),
     "min_tokens": (0,),
     "stop_token_ids": ([],),
-    "truncate_prompt_tokens": (),
+    "truncate_prompt_tokens": (-1,),
 }
 """Fields of `Sampling` that a local model follows and an upstream gets as they came, with neutral values."""
 
@@ -148,6 +164,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 
 ALIASES: Mapping[str, str] = {"repeat_penalty": "repetition_penalty", "n_predict": "max_tokens"}
 """llama.cpp's names of what local models know by another."""
+_BOOLEAN = TypeAdapter(bool)
 _UNLIMITED = ("n_predict", -1)
 
 
@@ -188,17 +205,31 @@ def sorted_out(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, ow
         return Fields(extra=carried, labels=UPSTREAM if telling else {})
     said = {ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _said(name, carried)}
     said |= {name: carried[name] for name in _meant(carried, SAMPLED)}
-    options = frozenset(_meant(carried, OPTIONS))
+    options = frozenset(_meant(_booleans(carried), OPTIONS))
     for name in _meant(carried, SHAPING):
         raise InvalidRequest(
             f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
         )
+    for name in _meant(carried, ELSEWHERE):
+        raise InvalidRequest(f"{name}: no field of this path, but of another one under /v1", param=name)
     unknown = [name for name, value in carried.items() if value is not None and not _is_known(name)]
     for name in unknown:
         meant = get_close_matches(name, own, 1, LIKENESS)
         if meant:
             raise InvalidRequest(f"{name[:60]}: no such field; {meant[0]!r} is one", param=name[:60])
     return Fields(sampling=said, options=options, notes=(_ignored(unknown),) if unknown else ())
+
+
+def _booleans(carried: Mapping[str, Any]) -> dict[str, bool]:
+    """The options that have a value. Raises `InvalidRequest` for one that is neither true nor false."""
+    said = {}
+    for name in OPTIONS.keys() & carried.keys():
+        if carried[name] is not None:
+            try:
+                said[name] = _BOOLEAN.validate_python(carried[name])
+            except ValidationError:
+                raise InvalidRequest(f"{name}: it is true or false", param=name) from None
+    return said
 
 
 def _meant(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:
@@ -216,7 +247,7 @@ def _said(name: str, carried: Mapping[str, Any]) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return any(name in known for known in (HARMLESS, SHAPING, SAMPLED, OPTIONS, ALIASES))
+    return any(name in known for known in (HARMLESS, SHAPING, SAMPLED, OPTIONS, ALIASES, ELSEWHERE))
 
 
 def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:

@@ -66,7 +66,7 @@ class ResponseFormat(BaseModel):
     def guide(self) -> Guide | None:
         if self.type == "text":
             return None
-        said = self.json_schema if self.type == "json_schema" else None
+        said = self.json_schema
         if said is not None:
             return Guide(
                 json_schema=said.schema_,

@@ -17,7 +17,7 @@ from actors.gateway.chat_shape import ChatShape
 from actors.gateway.choices import MAX_CHOICES, ChoicesShape
 from actors.gateway.completion_shape import CompletionShape
 from actors.gateway.embedding_shape import EmbeddingShape
-from actors.gateway.fields import NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
+from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
 from actors.gateway.shape import Shape, TextShape
 from actors.gateway.tool_bodies import offer_of
 from actors.runtime.failures import guarded
@@ -84,6 +84,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     work: Generation | Run
     if pattern is None:
         admission.need_model(body.model, "chat")
+        _refuse_of_patterns(body)
         fields = _fields(body, body.model, admission)
         offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
         messages, prefill = _begun(body, fields)
@@ -122,6 +123,20 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         **_said(body, fields),
     )
     return _asked([work], ChatShape, body, fields)
+
+
+def _refuse_of_patterns(body: ChatBody) -> None:
+    """Raise `InvalidRequest` for what only a pattern follows."""
+    extension = body.orchestra or Extension()
+    for name in ("settings", "budget"):
+        if getattr(extension, name) != getattr(Extension(), name):
+            field = f"orchestra.{name}"
+            raise InvalidRequest(f"{field}: {body.model!r} is a model; only a pattern has it", param=field)
+    if extension.model not in (None, body.model):
+        raise InvalidRequest(
+            f"orchestra.model: the model is {body.model!r}; only a pattern takes another",
+            param="orchestra.model",
+        )
 
 
 def _begun(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str]:
@@ -230,6 +245,8 @@ def _fields(
     foreign = outputs is not None and outputs.foreign
     if not extra and not foreign:
         return NO_FIELDS
+    if isinstance(body, CompletionBody) and extra.get("best_of") == (body.n or 1):
+        extra = {name: value for name, value in extra.items() if name != "best_of"}  # of which all are given
     upstreams = admission.upstreams(model)
     if outputs is not None and foreign:
         if upstreams is Upstreams.NONE:
@@ -243,7 +260,7 @@ def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
     try:
         sampling = body.sampling(fields.sampling)
     except ValidationError as error:
-        raise invalid(error) from error
+        raise _named(invalid(error), body) from error
     for name, value in fields.labels.items():
         if body.labels.get(name, value) != value:
             raise InvalidRequest(
@@ -257,6 +274,15 @@ def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
         labels=body.labels | fields.labels,
         extra=fields.extra,
     )
+
+
+def _named(error: InvalidRequest, body: ChatBody | CompletionBody) -> InvalidRequest:
+    """The error with the field's name as the caller has it."""
+    names = {ours: theirs for theirs, ours in ALIASES.items() if theirs in body.extra} | body.names
+    ours = error.param or ""
+    if ours not in names or getattr(body, ours, None) is not None:
+        return error
+    return InvalidRequest(names[ours] + error.message.removeprefix(ours), param=names[ours])
 
 
 def _asked(

@@ -18,19 +18,25 @@ MOST_BYTES = 131_072
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
 
+def _parameters_of(said: Any) -> Any:
+    if isinstance(said, dict) and said.get("type", "object") not in ("object", ["object"]):
+        raise ValueError("the parameters of a function are of type 'object'")
+    return said
+
+
 class FunctionBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = Field(pattern=_NAME)
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any] | None, BeforeValidator(_parameters_of)] = None
     strict: bool | None = None
 
 
 class ToolBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: FunctionBody
 
 
@@ -47,6 +53,13 @@ def _choice_of(choice: Any) -> Any:
     return {"name": name}
 
 
+def _arguments_of(said: Any) -> Any:
+    """As the text of a JSON object, which some clients send as the object itself, or as null where empty."""
+    if said is None:
+        return "{}"
+    return json.dumps(said, ensure_ascii=False) if isinstance(said, dict) else said
+
+
 def _calls_of(calls: Any, info: ValidationInfo) -> Any:
     """The tool calls of an assistant's message."""
     if not calls:
@@ -58,11 +71,12 @@ def _calls_of(calls: Any, info: ValidationInfo) -> Any:
     made = []
     for number, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or call.get("type", "function") != "function":
+        if not isinstance(function, dict) or call.get("type") not in (None, "function"):
             raise ValueError(f"tool call {number} is no call of a function")
-        made.append(
-            {"id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
-        )
+        arguments = _arguments_of(function.get("arguments", ...))
+        if not isinstance(arguments, str):
+            raise ValueError(f"tool call {number} has function.arguments that are no text")
+        made.append({"id": call.get("id"), "name": function.get("name"), "arguments": arguments})
     return made
 
 

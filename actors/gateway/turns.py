@@ -9,18 +9,21 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from actors.gateway.tool_bodies import Calls, check_answers
 from orchestration.messages import ChatMessage
 
-_TEXT_PARTS = ("text", "refusal")
-"""Kinds of content parts; the field with the text has the same name."""
+_TEXT_PARTS = {"text": "text", "refusal": "refusal", "input_text": "text", "output_text": "text"}
+"""Kinds of content parts, and the field with the text of each."""
+_THOUGHTS = ("thinking", "reasoning")
+"""Kinds of parts of what the assistant thought; the text is in the field of that name, or in `text`."""
 
 
 def _text_of(content: Any, info: ValidationInfo) -> Any:
     """A message's content as one text; text parts are joined.
 
-    The assistant's may be missing or null: beside tool calls, after a refusal, where a stream was cut.
+    The assistant's may be missing or null: beside tool calls, after a refusal, where a stream was cut. So may
+    a tool's, which has nothing to tell then.
     """
     if isinstance(content, str):
         return content
-    if content is None and info.data.get("role") == "assistant":
+    if content is None and info.data.get("role") in ("assistant", "tool"):
         return ""
     if content is None:
         raise ValueError("content is needed, as text or a list of text parts")
@@ -28,8 +31,11 @@ def _text_of(content: Any, info: ValidationInfo) -> Any:
         raise ValueError("content must be text or a list of text parts")
     texts: list[str] = []
     for number, part in enumerate(content):
+        if isinstance(part, str):
+            texts.append(part)
+            continue
         kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        text = part.get(kind) if kind in _TEXT_PARTS else None
+        text = part.get(_TEXT_PARTS[kind]) if isinstance(kind, str) and kind in _TEXT_PARTS else None
         if not isinstance(text, str):
             raise ValueError(f"part {number} of the content has type {kind!r}; only text parts are supported")
         texts.append(text)
@@ -76,6 +82,7 @@ def _modern(messages: Any) -> Any:
 def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]) -> dict[str, Any]:
     if message.get("reasoning_content"):
         message = message | {"reasoning": message["reasoning_content"]}
+    message = _without_thoughts(message)
     if message.get("content") is None and isinstance(message.get("refusal"), str):
         message = message | {"content": message["refusal"]}
     call = message.get("function_call")
@@ -85,6 +92,24 @@ def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[
     if isinstance(name, str):
         open_calls.append((name, call_id))
     return message | {"tool_calls": [{"id": call_id, "type": "function", "function": call}]}
+
+
+def _without_thoughts(message: dict[str, Any]) -> dict[str, Any]:
+    """Parts of what was thought as the message's `reasoning`."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts, thoughts = [], []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in _THOUGHTS:
+            thoughts.append(part.get(kind) or part.get("text"))
+        else:
+            parts.append(part)
+    if not thoughts:
+        return message
+    told = "".join(thought for thought in thoughts if isinstance(thought, str))
+    return {"reasoning": told} | message | {"content": parts}
 
 
 def _of_function(

@@ -67,8 +67,11 @@ def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
 def invalid(error: ValidationError) -> InvalidRequest:
     """The first complaint of pydantic as an error for the caller."""
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return InvalidRequest(f"{where or 'body'}: {first['msg']}", param=where or None)
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    what = (
+        "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    )
+    return InvalidRequest(f"{where or 'body'}: {what}", param=where or None)
 
 
 def encode_model(value: BaseModel) -> bytes:

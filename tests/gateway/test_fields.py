@@ -210,7 +210,9 @@ def test_llama_cpps_names_of_what_is_known_are_understood(cluster: Cluster) -> N
     answer = post(cluster, "chat/completions", **body, n_predict=-1)
     assert answer.json()["choices"][0]["message"]["content"] == "a b c d"
     answer = post(cluster, "chat/completions", **body, repeat_penalty=9)
-    assert answer.json()["error"]["param"] == "repetition_penalty"
+    error = answer.json()["error"]
+    assert error["param"] == "repeat_penalty"
+    assert error["message"].startswith("repeat_penalty: ")
 
 
 @pytest.mark.parametrize(
@@ -272,3 +274,70 @@ def test_values_that_mean_no_limit_elsewhere_mean_none_here(cluster: Cluster) ->
         assert answer.json()["choices"][0]["message"]["content"] == "a b c d", said
     answer = post(cluster, "completions", model="echo", prompt="a b", logprobs=False)
     assert answer.json()["choices"][0]["logprobs"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("chat/completions", {"max_completion_tokens": 0}, "max_completion_tokens"),
+        ("chat/completions", {"logit_bias": {"x": 1}}, "logit_bias.x"),
+        ("chat/completions", {"continue_final_message": "x"}, "continue_final_message"),
+        ("chat/completions", {"orchestra": {"priorty": "batch"}}, "orchestra.priorty"),
+        ("chat/completions", {"orchestra": {"settings": {"voters": 3}}}, "orchestra.settings"),
+        ("chat/completions", {"orchestra": {"budget": {"tokens": 5}}}, "orchestra.budget"),
+        ("chat/completions", {"orchestra": {"model": "slow"}}, "orchestra.model"),
+        ("chat/completions", {"cache": {"tll": 5}}, "cache.tll"),
+        ("chat/completions", {"system": "Be brief."}, "system"),
+        ("chat/completions", {"stop_sequences": ["a"]}, "stop_sequences"),
+        ("chat/completions", {"prompt": "a"}, "prompt"),
+        (
+            "chat/completions",
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
+            "tools.0.function.parameters",
+        ),
+        ("completions", {"prompt": "a", "logprobs": 21}, "logprobs"),
+        ("completions", {"prompt": "a", "n_predict": -5}, "n_predict"),
+        ("completions", {"prompt": [-1]}, "prompt"),
+        ("completions", {"prompt": "a", "echo": "maybe"}, "echo"),
+        ("completions", {"prompt": "a", "max_completion_tokens": 5}, "max_completion_tokens"),
+        ("completions", {"prompt": "a", "tools": [{"type": "function"}]}, "tools"),
+    ],
+)
+def test_an_error_names_the_field_as_the_caller_sent_it(
+    cluster: Cluster, path: str, more: dict[str, Any], param: str
+) -> None:
+    body = CHAT if path == "chat/completions" else {"model": "echo"}
+    answer = post(cluster, path, **body | more)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert error["message"].startswith(f"{param}: ")
+    assert "Value error" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("completions", {"prompt": "a", "n": 2, "best_of": 2}),
+        ("completions", {"prompt": "a", "echo": "false", "messages": [], "tools": []}),
+        (
+            "chat/completions",
+            {"continue_final_message": "false", "chat_template_kwargs": {"thinking": False}},
+        ),
+        ("chat/completions", {"truncate_prompt_tokens": -1, "orchestra": {"model": "echo"}}),
+        ("chat/completions", {"tools": [{"function": {"name": "f"}}]}),
+    ],
+)
+def test_values_that_change_nothing_are_taken(cluster: Cluster, path: str, more: dict[str, Any]) -> None:
+    body = CHAT if path == "chat/completions" else {"model": "echo"}
+    answer = post(cluster, path, **body | more)
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_schema_is_followed_with_either_type_that_asks_for_json() -> None:
+    schema = {"type": "integer"}
+    for kind in ("json_schema", "json_object"):
+        said = {"type": kind, "json_schema": {"name": "n", "schema": schema}}
+        body = ChatBody.model_validate(CHAT | {"response_format": said})
+        guide = body.guide()
+        assert guide is not None
+        assert guide.json_schema == schema

@@ -72,3 +72,44 @@ def test_a_function_message_without_its_call_gets_one() -> None:
 def test_a_function_call_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="tool_calls"):
         read(HI, CALLED | {"function_call": {"name": "add"}})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}],
+        ["a", {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}],
+        [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ab"}],
+        [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "ab"}],
+    ],
+)
+def test_parts_of_text_are_read_in_the_words_of_several_clients(content: list[Any]) -> None:
+    _, turn = read(HI, {"role": "assistant", "content": content})
+    assert turn.content == "ab"
+    assert turn.reasoning == ("hm" if "hm" in str(content) else "")
+
+
+@pytest.mark.parametrize("kind", ["image_url", None, ["text"], 5])
+def test_a_part_that_is_no_text_is_refused_by_its_number(kind: Any) -> None:
+    with pytest.raises(ValidationError, match="part 1"):
+        read({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": kind, "text": "b"}]})
+
+
+@pytest.mark.parametrize(("said", "read_as"), [(None, "{}"), ({"a": 1}, '{"a": 1}'), ('{"a":1}', '{"a":1}')])
+def test_arguments_of_calls_may_be_objects_or_null_and_a_tool_may_answer_nothing(
+    said: Any, read_as: str
+) -> None:
+    call = {"id": "c1", "type": None, "function": {"name": "add", "arguments": said}}
+    _, turn, answer = read(
+        HI,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": None},
+    )
+    assert turn.tool_calls[0].arguments == read_as
+    assert answer.content == ""
+
+
+def test_arguments_of_a_call_that_are_neither_are_refused_by_their_field() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": 5}}
+    with pytest.raises(ValidationError, match=r"function\.arguments"):
+        read(HI, {"role": "assistant", "tool_calls": [call]})

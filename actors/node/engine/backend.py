@@ -36,6 +36,7 @@ from orchestration.errors import (
     Unavailable,
     UnknownModel,
 )
+from orchestration.json_schema import resolved
 from orchestration.messages import Generation, Hardware, ModelCard, Usage
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ class EngineBackend(Backend):
             if isinstance(model, EmbeddingModel):
                 outputs = self._embedded(model, generation)
             else:
-                outputs = self._answered(model, guided(generation))
+                outputs = self._answered(model, _with_own_references(guided(generation)))
             async with aclosing(outputs):
                 async for item in as_answer(outputs, generation):
                     yield item
@@ -205,7 +206,10 @@ class EngineBackend(Backend):
         assert generation.guide.json_schema is not None
         again = partial(correction, generation, partial(self._written, model))
         written = self._written(model, generation.model_copy(update={"prefix": "", "prefix_tokens": 0}))
-        check = SchemaCheck(generation.guide.json_schema)
+        try:
+            check = SchemaCheck(generation.guide.json_schema)
+        except InvalidGuide as error:
+            raise (error if generation.offer is None else about_tools(error)) from error
         async for item in conforming(written, check, relaxed, again):
             yield item
 
@@ -288,6 +292,15 @@ class EngineBackend(Backend):
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
+
+
+def _with_own_references(generation: Generation) -> Generation:
+    """Its schema with references from its root alone. Raises `InvalidGuide` for one to elsewhere."""
+    guide = generation.guide
+    if guide is None or guide.json_schema is None:
+        return generation
+    schema = resolved(guide.json_schema)
+    return generation.model_copy(update={"guide": guide.model_copy(update={"json_schema": schema})})
 
 
 def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:

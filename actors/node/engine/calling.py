@@ -15,7 +15,7 @@ from actors.node.backends.base import Finish, Output, Piece
 from actors.node.engine.guidance import text_or_json
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
 from orchestration.json_schema import check_references, moved
-from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling, Tool, ToolCall, ToolOffer
 
 _CLOSED = {"additionalProperties": False}
 
@@ -42,6 +42,8 @@ def guided(generation: Generation) -> Generation:
         update={
             "messages": _told(generation.messages, offer),
             "guide": Guide(json_schema=schema, field="tools"),
+            # the form of the call is its end: nothing in an argument is
+            "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
             "prefix": "",  # a call that another node began comes anew: nobody has read any of it
             "prefix_tokens": 0,
         }
@@ -58,17 +60,20 @@ def as_answer(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIt
     if generation.offer is None or (_may(generation) and generation.guide is not None):
         return outputs
     if _may(generation):
-        return _as_text_or_call(outputs, begun=bool(generation.prefix))
+        return _as_text_or_call(outputs, generation.sampling, begun=bool(generation.prefix))
     return as_call(outputs)
 
 
-async def _as_text_or_call(outputs: AsyncIterator[Output], *, begun: bool) -> AsyncIterator[Output]:
+async def _as_text_or_call(
+    outputs: AsyncIterator[Output], sampling: Sampling, *, begun: bool
+) -> AsyncIterator[Output]:
     """With `begun` a text was begun by another node: a call comes whole, so nobody has read any of one."""
+    stops = "stop" if sampling.stop else "stop_token_ids" if sampling.stop_token_ids else ""
     async for output in outputs:
         if not begun and isinstance(output, Piece) and output.text:
             begun = True
             if output.text.startswith("{"):
-                async for part in as_call(_after(output, outputs)):
+                async for part in as_call(_after(output, outputs), stops):
                     yield part
                 return
         yield output
@@ -80,30 +85,37 @@ async def _after(first: Output, outputs: AsyncIterator[Output]) -> AsyncIterator
         yield output
 
 
-async def as_call(outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
+async def as_call(outputs: AsyncIterator[Output], stops: str = "") -> AsyncIterator[Output]:
     """What a guided generation wrote, as the call at its end; before it, empty pieces that show that the
-    model works. Where the text was cut off, what there is of the arguments is passed on."""
+    model works. Where the text was cut off, what there is of the arguments is passed on. `stops` names the
+    field by which the caller may have ended it."""
     text: list[str] = []
     async for output in outputs:
         if isinstance(output, Piece):
             text.append(output.text)
             yield Piece(text="", tokens=0)
         elif isinstance(output, Finish):
-            call = call_in("".join(text), whole=output.reason == "stop")
+            call = call_in("".join(text), whole=output.reason == "stop", stops=stops)
             reason = "tool_calls" if output.reason == "stop" else output.reason
             yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else (), notes=output.notes)
         else:
             yield output
 
 
-def call_in(text: str, *, whole: bool) -> ToolCall | None:
-    """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none."""
+def call_in(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
+    """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none,
+    and `InvalidRequest` where the field `stops` may have ended it."""
     name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
     if whole:
         try:
             said = json.loads(text)
             name, arguments = said["name"], json.dumps(said["arguments"], ensure_ascii=False)
         except (ValueError, KeyError, TypeError) as error:
+            if stops:
+                raise InvalidRequest(
+                    f"{stops}: it ended the call of a function before the end; leave it out beside tools",
+                    param=stops,
+                ) from error
             raise BackendFailed("the model wrote a tool call that cannot be read") from error
     elif not begun:
         return None

@@ -9,16 +9,18 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import regex
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft7Validator, Draft202012Validator, SchemaError, ValidationError
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
 from actors.node.backends.base import Finish, Output, Piece
-from orchestration.json_schema import Schema
-from orchestration.messages import ChatMessage, Generation
+from orchestration.errors import InvalidGuide
+from orchestration.json_schema import Schema, subschemas
+from orchestration.messages import ChatMessage, Generation, TokenLogprob
 
 PATTERN_TIMEOUT_S = 0.2
 """A caller's regular expression may take for ever on some text; after this it counts as not met."""
@@ -40,14 +42,25 @@ def _pattern(validator: Any, pattern: str, text: Any, schema: Schema) -> Any:
         yield ValidationError(f"{text[:80]!r} does not match {pattern[:80]!r}")
 
 
-_Validator = extend(Draft202012Validator, {"pattern": _pattern})
+_Today = extend(Draft202012Validator, {"pattern": _pattern})
+_Older = extend(Draft7Validator, {"pattern": _pattern})
+"""Of drafts in which `items` may be a list."""
 
 
 class SchemaCheck:
     """The whole schema, for answers that a grammar held to a part of it. Takes a thread's time."""
 
     def __init__(self, schema: Schema) -> None:
-        self._validator = _Validator(schema)
+        """Raises `InvalidGuide` for what is no schema."""
+        is_older = any(isinstance(each.get("items"), list) for each in subschemas(schema))
+        kind: Any = _Older if is_older else _Today
+        try:
+            kind.check_schema(schema)
+        except SchemaError as error:
+            raise InvalidGuide(
+                f"{error.json_path}: {error.message}"[:MAX_COMPLAINT], param="guide"
+            ) from error
+        self._validator = kind(schema)
 
     def corrected(self, text: str) -> tuple[str, str]:
         """The answer, less the duplicates in `uniqueItems` arrays, and what is still wrong with it."""
@@ -73,10 +86,12 @@ async def conforming(
     Before it come empty pieces, which show that the model works.
     """
     notes = tuple(f"not held while it was written, checked afterwards: {what}" for what in relaxed)
-    text, finish = "", None
+    text, written, finish = "", "", None
+    tokens: tuple[TokenLogprob, ...] = ()
     async for each in _gathered(outputs):
-        if isinstance(each, tuple):
-            text, finish = each
+        if isinstance(each, _Whole):
+            text, tokens, finish = each.text, each.logprobs, each.finish
+            written = text
         else:
             yield each
     assert finish is not None
@@ -87,8 +102,8 @@ async def conforming(
             better, usage = "", finish.usage
             async with aclosing(second) as repeated:
                 async for each in _gathered(repeated):
-                    if isinstance(each, tuple):
-                        better, finish = each
+                    if isinstance(each, _Whole):
+                        better, finish = each.text, each.finish
                     else:
                         yield each
             better, still_wrong = await asyncio.to_thread(check.corrected, better)
@@ -97,7 +112,9 @@ async def conforming(
                 text, wrong = better, ""
         if wrong:
             notes = (*notes, f"the answer does not conform: {wrong}")
-    yield Piece(text=text, tokens=0)
+    if tokens and text != written:
+        tokens, notes = (), (*notes, "logprobs: left out, as the answer was corrected")
+    yield Piece(text=text, tokens=0, logprobs=tokens or None)
     yield Finish(reason=finish.reason, usage=finish.usage, notes=notes)
 
 
@@ -119,15 +136,26 @@ def correction(
     )
 
 
-async def _gathered(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | tuple[str, Finish]]:
-    """Empty pieces as signs of life, and at the end the whole text with its finish."""
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A gathered answer."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...]
+    finish: Finish
+
+
+async def _gathered(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _Whole]:
+    """Empty pieces as signs of life, and at the end the whole answer."""
     texts: list[str] = []
+    logprobs: list[TokenLogprob] = []
     async for output in outputs:
         if isinstance(output, Piece):
             texts.append(output.text)
+            logprobs.extend(output.logprobs or ())
             yield Piece(text="", tokens=output.tokens)
         elif isinstance(output, Finish):
-            yield "".join(texts), output
+            yield _Whole("".join(texts), tuple(logprobs), output)
         else:
             yield output
 

@@ -99,6 +99,30 @@ async def test_a_call_that_is_cut_off_says_so_and_passes_on_what_there_is(backen
     assert call_in('{"name": "get_wea', whole=False) is None
 
 
+@pytest.mark.parametrize("stops", [{"stop": ("aris", '"')}, {"stop_token_ids": (18,)}])
+async def test_what_ends_a_text_ends_no_call_that_must_be_made(
+    backend: OnnxBackend, stops: dict[str, Any]
+) -> None:
+    generation = offering(WEATHER, choice="required")
+    sampling = generation.sampling.model_copy(update=stops)
+    answer = await ask(backend, generation.model_copy(update={"sampling": sampling}))
+    assert answer.finish.reason == "tool_calls"
+    json.loads(answer.finish.calls[0].arguments)
+
+
+async def test_an_end_that_cuts_a_call_which_need_not_be_made_names_its_field() -> None:
+    async def written() -> AsyncIterator[Output]:
+        yield Piece(text='{"name": "get_weather", "argu', tokens=1)
+        yield Finish(reason="stop", usage=Usage())
+
+    generation = offering(WEATHER)
+    sampling = generation.sampling.model_copy(update={"stop": ("ments",)})
+    with pytest.raises(InvalidRequest) as caught:
+        async for _ in as_answer(written(), generation.model_copy(update={"sampling": sampling})):
+            pass
+    assert caught.value.param == "stop"
+
+
 async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: OnnxBackend) -> None:
     guided = offering(WEATHER, choice="required").model_copy(update={"guide": Guide(regex="a")})
     wrong = Tool(name="f", parameters={"type": "object", "properties": {"x": {"type": "wizard"}}})

@@ -122,6 +122,9 @@ async def test_a_guide_that_runs_out_of_tokens_ends_with_length(backend: OnnxBac
     [
         (Guide(json_schema={"type": "wat"}), "wat"),
         (Guide(json_schema={"$ref": "#/nowhere"}), "nowhere"),
+        (Guide(json_schema={"$ref": "http://host/other.json"}), "leads out of the schema"),
+        (Guide(json_schema={"$dynamicRef": "#nowhere"}), "leads out of the schema"),
+        (Guide(json_schema={"uniqueItems": True, "dependentRequired": {"a": "b"}}), "dependentRequired"),
         (Guide(regex="("), "unclosed group"),
         (Guide(), "exactly one"),
         (Guide(json_schema={}, regex="a"), "exactly one"),
@@ -133,6 +136,38 @@ async def test_a_guide_that_cannot_be_used_is_refused_with_the_reason(
     with pytest.raises(InvalidGuide, match=words):
         await ask(backend, chat("Hi", guide=guide))
     assert backend.stats[0].healthy
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"A[int]": {"type": "boolean"}}, "$ref": "#/$defs/A[int]"},
+        {"$defs": {"a/b": {"$dynamicAnchor": "it", "type": "boolean"}}, "$dynamicRef": "#it"},
+        {"$id": "urn:x", "$defs": {"a": {"type": "boolean"}}, "$ref": "urn:x#/$defs/a"},
+        {"$defs": {"a": {"type": "boolean", "dependentRequired": {}}}, "allOf": [{"$ref": "#/$defs/a"}]},
+    ],
+)
+async def test_references_are_followed_however_they_are_written(
+    backend: OnnxBackend, schema: dict[str, Any]
+) -> None:
+    answer = await ask(backend, chat("Yes or no?", guide=Guide(json_schema=schema), max_tokens=20))
+    assert answer.text in ("true", "false")
+
+
+def test_a_tuple_of_older_drafts_is_checked_by_them() -> None:
+    check = SchemaCheck({"items": [{"type": "integer"}], "additionalItems": False, "uniqueItems": True})
+    assert not check.corrected("[1]")[1]
+    assert check.corrected("[1, 2]")[1]
+
+
+async def test_log_probabilities_of_an_answer_that_is_checked_afterwards_come_too(
+    backend: OnnxBackend,
+) -> None:
+    schema = {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 1, "uniqueItems": True}
+    asked = chat("Some JSON, please.", guide=Guide(json_schema=schema), max_tokens=20, logprobs=True)
+    answer = await ask(backend, asked)
+    assert answer.logprobs
+    assert "".join(token.token for token in answer.logprobs).startswith(answer.text)
 
 
 @pytest.mark.parametrize(
