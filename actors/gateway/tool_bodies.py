@@ -74,7 +74,7 @@ def _calls_of(calls: Any, info: ValidationInfo) -> Any:
         if not isinstance(function, dict) or call.get("type") not in (None, "function"):
             raise ValueError(f"tool call {number} is no call of a function")
         arguments = _arguments_of(function.get("arguments", ...))
-        if not isinstance(arguments, str):
+        if isinstance(call.get("id"), str) and not isinstance(arguments, str):
             raise ValueError(f"tool call {number} has function.arguments that are no text")
         made.append({"id": call.get("id"), "name": function.get("name"), "arguments": arguments})
     return made

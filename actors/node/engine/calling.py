@@ -33,10 +33,9 @@ def guided(generation: Generation) -> Generation:
             "guide": text_or_json(_schema(offer.chosen), "tools"),
         }
         return generation.model_copy(update=changes)
-    if generation.guide is not None:
-        raise InvalidRequest(
-            "response_format: a call has the form of its function's parameters", param="response_format"
-        )
+    if generation.guide is not None and generation.guide.field != "response_format":  # that is of texts alone
+        field = generation.guide.field or "guide"
+        raise InvalidRequest(f"{field}: a call has the form of its function's parameters", param=field)
     schema = _schema(offer.chosen)
     return generation.model_copy(
         update={

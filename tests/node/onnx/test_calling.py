@@ -124,18 +124,25 @@ async def test_an_end_that_cuts_a_call_which_need_not_be_made_names_its_field() 
 
 
 async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: OnnxBackend) -> None:
-    guided = offering(WEATHER, choice="required").model_copy(update={"guide": Guide(regex="a")})
+    guide = Guide(regex="a", field="guided_regex")
+    guided = offering(WEATHER, choice="required").model_copy(update={"guide": guide})
     wrong = Tool(name="f", parameters={"type": "object", "properties": {"x": {"type": "wizard"}}})
     loop = Tool(name="f", parameters={"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
     for generation, param in (
         (offering(wrong), "tools"),
-        (guided, "response_format"),
+        (guided, "guided_regex"),
         (offering(wrong, choice="required"), "tools"),
         (offering(loop, choice="required"), "tools[0].function.parameters"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             await ask(backend, generation)
         assert caught.value.param == param
+
+
+async def test_the_form_of_texts_keeps_nobody_from_a_call_that_must_be_made(backend: OnnxBackend) -> None:
+    guide = Guide(json_schema={"type": "object"}, field="response_format")
+    answer = await ask(backend, offering(WEATHER, choice="required").model_copy(update={"guide": guide}))
+    assert [call.name for call in answer.finish.calls] == ["get_weather"]
 
 
 async def test_what_a_grammar_cannot_hold_of_parameters_keeps_no_model_from_answering(
