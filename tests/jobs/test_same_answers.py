@@ -14,6 +14,7 @@ from tests.fixtures.chat_bodies import HI, RIGHT, WRONG
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.models import smollm2_folder
 from tests.jobs.client import JobsClient
+from tests.node.onnx.asking import PROMISED
 
 MODEL = "smollm2-135m"
 
@@ -32,9 +33,13 @@ def chat(cluster: Cluster, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def same(choice: dict[str, Any]) -> dict[str, Any]:
-    """All of a choice but the ids of its calls, which are drawn."""
+    """All of a choice but the ids of its calls, which are drawn. Company may move a log probability as far as
+    the engine promises."""
     calls = [call["function"] for call in choice["message"].get("tool_calls", ())]
-    return choice | {"message": choice["message"] | {"tool_calls": calls}}
+    tokens = (choice["logprobs"] or {}).get("content") or ()
+    values = [pytest.approx(token["logprob"], abs=PROMISED) for token in tokens]
+    said = {"message": choice["message"] | {"tool_calls": calls}}
+    return choice | said | {"logprobs": [token["token"] for token in tokens], "values": values}
 
 
 def test_a_job_gives_the_answer_of_the_same_chat(cluster: Cluster, client: JobsClient) -> None:
