@@ -98,7 +98,7 @@ class AnswerCheck:
         self._copied: dict[int, int] = {}
         """By the length of a fragment: words in a row that are those so many before."""
         self._allowed: list[int] = []
-        """Lengths of fragments that may be repeated."""
+        """Lengths of fragments that are repeated now, and may be."""
 
     def read(self, text: str) -> None:
         """More of the answer. Takes a time that is linear in it."""
@@ -107,7 +107,7 @@ class AnswerCheck:
         self._has_text = self._has_text or bool(text.strip())
         self._tail += text
         cut = max(self._tail.rfind(" "), self._tail.rfind("\n"))
-        if cut < 0 and len(self._tail) > 256:
+        if cut <= 0 and len(self._tail) > 256:
             cut = len(self._tail)
         if cut > 0:
             self._take(cut)
@@ -177,13 +177,15 @@ class AnswerCheck:
         words, last = self._words, len(self._words) - 1
         before = [at for at in self._seen.get(words[last], ()) if last - at <= LONGEST_UNIT]
         self._seen[words[last]] = [*before, last]
-        self._copied = {last - at: self._copied.get(last - at, 0) + 1 for at in before}
+        self._allowed = [length for length in self._allowed if last - length in before]
+        lengths = (last - at for at in before)
+        if self._allowed:
+            lengths = (each for each in lengths if all(each % length for length in self._allowed))
+        self._copied = {length: self._copied.get(length, 0) + 1 for length in lengths}
         for length in sorted(self._copied):
             most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
             most = MOST_LONG_COPIES if length >= LONG_UNIT else most
-            if self._copied[length] != length * (most - 1) or any(
-                not length % each for each in self._allowed
-            ):
+            if self._copied[length] != length * (most - 1):
                 continue
             if not self._is_loop(words[-length:]):
                 self._allowed.append(length)

@@ -41,6 +41,7 @@ def caller(question: str = SUM) -> Caller:
         ("The sum is wrong and must be fixed. " * 30, "again and again"),
         ("".join(f"{n}. The sum must be fixed\n" for n in range(1, 31)), "again and again"),
         ("42 " + "ja " * 40, "again and again"),
+        ("0 " * 40 + "The sum is wrong. " * 9, "again and again"),
         (f"{SUM} " * 9, "again and again"),
         ("".join(f"{a}{b} " for a in "abcdefghijkl" for b in "mnopqrstuvwx") * 4, "again and again"),
         (f"It is 42.\n\n**{REMARKS_HEAD}**\n- How do you add", "our own prompt"),
@@ -91,6 +92,16 @@ def test_what_may_become_a_problem_is_known_before_it_is_one_however_the_text_is
             sure = max(sure, check.sure)
         assert check.end()
         assert text[:sure] in ("It is 42.", "It is 42. ", "")
+
+
+def test_copies_that_may_be_and_texts_without_spaces_are_given_on_as_they_come() -> None:
+    for text in ("3 " * 200, "x" * 2_000):
+        check, sure = AnswerCheck(caller()), 0
+        for at in range(0, len(text), 4):
+            check.read(text[at : at + 4])
+            sure = max(sure, check.sure)
+        assert check.end() == ""
+        assert sure > len(text) / 2
 
 
 def test_a_subtask_of_the_example_is_known_from_one_about_the_question() -> None:
