@@ -18,7 +18,7 @@ from orchestration.patterns.research import RESEARCH
 from orchestration.patterns.stage import Stage
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
-from orchestration.tuning.chores import is_chore
+from orchestration.tuning.chores import is_chore, is_short_chore, is_summary_of_what_it_names
 from orchestration.tuning.features import Kind
 from orchestration.tuning.profiles import SINGLE, Arm, arms
 
@@ -27,6 +27,9 @@ CLEAR = 0.55
 0.34 to 0.84, the nearest to a question about something else at 0.08 to 0.2."""
 SURE = 0.6
 """Of the kind of a question, so that it need not be seen with the one before it."""
+SHORT_TOKENS = 192
+"""Of a title, tags or the like, where the caller did not say `max_tokens`: small models seldom end by
+themselves there."""
 TEAM_TOKENS = 1500
 """A budget below that is best spent on one answer."""
 
@@ -98,7 +101,7 @@ def look(messages: Sequence[ChatMessage]) -> Analysis:
 
 def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:
     """A fixed form of answer, a chore such as a title for a chat, or a small budget, leaves a team little to
-    add."""
+    add. A summary may be one of documents."""
     for name in settings.patterns or ():
         if name not in known:
             raise InvalidRequest(
@@ -107,9 +110,13 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[st
             )
     budget = run.budget
     small = (budget.tokens is not None and budget.tokens < TEAM_TOKENS) or (budget.calls or 2) < 2
-    if run.guide is not None or small or is_chore(_instructions(run.messages)):
+    if run.guide is not None or small:
         return {SINGLE}
-    return set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
+    allowed = set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
+    asked = _instructions(run.messages)
+    if not is_chore(asked):
+        return allowed
+    return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
 
 
 def _instructions(messages: Sequence[ChatMessage]) -> str:
@@ -138,7 +145,10 @@ def _looks(analysis: Analysis) -> str:
 
 def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
     """The run with the parameters and the model chosen, where the caller said none."""
-    profile = chosen.arm.profile.sampled(analysis, stage.limits.final_tokens)
+    most = stage.limits.final_tokens
+    if is_short_chore(_instructions(run.messages)):
+        most = min(most, SHORT_TOKENS)
+    profile = chosen.arm.profile.sampled(analysis, most)
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)
     alive = {card.name for card in stage.models}

@@ -35,6 +35,15 @@ def clip(text: str, tokens: int, *, head: float = 2 / 3) -> str:
     return text[:first].rstrip() + NOTE.format(len(text) - first - tail) + kept.lstrip()
 
 
+def beginning(text: str, tokens: int) -> str:
+    """Like `clip`, for what a person reads: what is kept is the beginning, and `…` stands for the rest. No
+    agent is shown `NOTE` that way, which it may say again."""
+    text = text.strip()
+    if estimate_tokens(text) <= tokens:
+        return text
+    return text[: _fitting(text, tokens)].rstrip() + "…"
+
+
 def clip_fairly(texts: Sequence[str], tokens: int) -> list[str]:
     """Like `clip`, for texts that have about `tokens` tokens together: what short ones leave of their shares
     goes to the others (max-min fairness)."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestration.patterns.clipping import clip
+from orchestration.patterns.clipping import beginning
 from orchestration.patterns.consensus.examples import MOST, Example, examples_of
 
 _FENCE = re.compile(r"```[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)(?:```|\Z)", re.DOTALL)
@@ -58,9 +58,9 @@ class Trial:
         return [
             f"{example.call} should give {example.expected}, and "
             + (
-                f"gives {clip(outcome.value, _VALUE_TOKENS)}"
+                f"gives {beginning(outcome.value, _VALUE_TOKENS)}"
                 if outcome.value is not None
-                else f"fails: {clip(outcome.error, _VALUE_TOKENS)}"
+                else f"fails: {beginning(outcome.error, _VALUE_TOKENS)}"
             )
             for example, outcome in zip(self.examples, self.outcomes, strict=True)
             if not outcome.passed
@@ -84,7 +84,7 @@ def problem_of(code: str) -> str:
     try:
         _parsed(code)
     except SyntaxError as error:
-        line = f" in line {error.lineno}: {clip((error.text or '').strip(), 40)}" if error.lineno else ""
+        line = f" in line {error.lineno}: {beginning(error.text or '', 40)}" if error.lineno else ""
         return f"{type(error).__name__}: {error.msg}{line}"
     except (ValueError, RecursionError, MemoryError) as error:
         return f"it cannot be parsed: {error or 'too deep'}"

@@ -14,7 +14,7 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool
 from orchestration.patterns.base import Answer
-from orchestration.patterns.clipping import clip, estimate_tokens
+from orchestration.patterns.clipping import beginning, clip, estimate_tokens
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.limits import AROUND_TOKENS
 from orchestration.patterns.material import PLAIN, Source, before, fitting
@@ -26,6 +26,8 @@ from orchestration.patterns.tooling import called
 KNOWLEDGE = "knowledge"
 PASSAGES = 5
 """Asked of the knowledge base."""
+CLAIM_TOKENS = 40
+"""Of each unsupported claim that a reader is told."""
 QUERY_TOKENS = 512
 """Of what is looked up; an embedding model reads no more."""
 LEAST_MATERIAL = 240
@@ -67,7 +69,7 @@ class Check:
         """What a reader should know; '' where all is well."""
         said = []
         if self.unsupported:
-            claims = "; ".join(f"“{clip(claim.text, 40)}”" for claim in self.unsupported)
+            claims = "; ".join(f"“{beginning(claim.text, CLAIM_TOKENS)}”" for claim in self.unsupported)
             said.append(f"not supported by the sources: {claims}")
         if self.wrong:
             said.append(f"cites {', '.join(f'[{n}]' for n in self.wrong)}, which no source has")

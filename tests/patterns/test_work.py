@@ -10,6 +10,7 @@ import pytest
 from orchestration.errors import NodeLost, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, Guide, ToolResult
 from orchestration.patterns import Answer, Stage
+from orchestration.patterns.clipping import MARK
 from orchestration.patterns.hands import NUMBERS, cited, work
 from orchestration.patterns.research import research
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
@@ -83,6 +84,12 @@ async def test_a_claim_without_support_and_a_number_that_no_source_has_are_said_
     )
     (claim,) = stage.report["unsupported"]
     assert (claim["step"], claim["claim"]) == ("find", "Whales sleep in the bay all winter.")
+
+
+async def test_a_long_claim_without_support_is_told_without_the_mark_of_a_clipped_text() -> None:
+    answer, _ = await find(scripted(f"Whales sleep in the bay all winter{' and all summer' * 20}."))
+    assert "(not supported by the sources: “Whales sleep in the bay" in answer.text
+    assert not MARK.search(answer.text)
 
 
 async def test_what_is_looked_up_can_be_said() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer
-from orchestration.patterns.clipping import clip, clip_fairly
+from orchestration.patterns.clipping import beginning, clip_fairly
 from orchestration.patterns.graph.task import Task
 
 State = Literal["waiting", "working", "done", "failed", "replaced", "left out"]
@@ -88,4 +88,4 @@ def passed_on(results: Iterable[Result], tokens: int) -> str:
 
 def title(result: Result) -> str:
     """A task, as a note names it."""
-    return f"task {result.task.id} ({result.task.specialist}: {clip(result.task.task, 30)})"
+    return f"task {result.task.id} ({result.task.specialist}: {beginning(result.task.task, 30)})"

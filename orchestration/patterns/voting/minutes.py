@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestration.errors import BudgetSpent, OrchestraError
-from orchestration.patterns.clipping import clip
+from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import TEST, Kind, Tally
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.crowd import Crowd
@@ -82,7 +82,8 @@ class Minutes:
             await self.stage.note(f"no two of {counted} voices agree")
         elif len(tally.parties) > 1:
             others = "; ".join(
-                f"“{clip(urn.answers[party.spokesman].text, QUOTED_TOKENS)}”" for party in tally.parties[1:]
+                f"“{beginning(urn.answers[party.spokesman].text, QUOTED_TOKENS)}”"
+                for party in tally.parties[1:]
             )
             await self.stage.note(
                 f"{len(tally.parties[0].voices)} of {counted} voices agree; others: {others}"
