@@ -43,6 +43,14 @@ _CHORE = re.compile(
     r"(?:напиши|придумай|сделай|дай|создай)\b.{0,40}(?:заголов|назван|содержани|тег|резюме)",
     re.IGNORECASE,
 )
+_SHORT = re.compile(
+    rf"(?:{_NAME}|tags?|hashtags?|keywords?|follow[- ]?ups?|search quer(?:y|ies)|emojis?|subject|"
+    r"标题|標題|заголов)",
+    re.IGNORECASE,
+)
+_LONG = re.compile(r"summar(?:y|ies|i[sz]e)\b|zusammenf|fasse?\b.*zusammen|résum|resum", re.IGNORECASE)
+_BROUGHT = re.compile(rf"(?<!\w)(?:above|below|following|{_TALK}|json)(?!\w)|[:\n]", re.IGNORECASE)
+NAMED_CHARACTERS = 200
 _LOOKED_UP = re.compile(
     rf"(?<!\w)(?:the|exact|full|original) (?:\w+ )?{_NAME} (?:of|from|in) "
     rf"(?!(?:an?|{_ITS}) (?:\w+ )?{_TALK})",
@@ -63,6 +71,20 @@ def is_chore(text: str) -> bool:
     for it is none."""
     looked = text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
     return any(_instructs(looked, found) for found in _CHORE.finditer(looked))
+
+
+def is_short_chore(text: str) -> bool:
+    """Whether a chore wants a title, tags or the like: some words, where a summary or JSON may be long."""
+    looked = text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
+    wanted = [found[0] for found in _CHORE.finditer(looked) if _instructs(looked, found)]
+    return any(_SHORT.search(each) for each in wanted) and not any(_LONG.search(each) for each in wanted)
+
+
+def is_summary_of_what_it_names(text: str) -> bool:
+    """Whether a summary is wanted of something that the text names, and does not hold: it may stand in
+    documents."""
+    brought = len(text) > NAMED_CHARACTERS or _BROUGHT.search(text.strip()) is not None
+    return not brought and _LONG.search(text) is not None
 
 
 def _instructs(text: str, found: re.Match[str]) -> bool:

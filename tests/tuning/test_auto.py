@@ -233,6 +233,16 @@ CHORES = (
 )
 
 
+async def test_a_title_is_short_where_the_caller_does_not_say_how_long_it_may_be() -> None:
+    _, title, _ = await told(OPEN_WEBUI)
+    assert (title.question("answer").sampling.max_tokens or 0) <= 192
+    _, own, _ = await told(OPEN_WEBUI, sampling=Sampling(max_tokens=1000))
+    assert own.question("answer").sampling.max_tokens == 1000
+    for text in (f"{HARD}\n\nSummarize the discussion above.", f"{HARD} Return only a JSON object."):
+        _, long, _ = await told(text)
+        assert (long.question("answer").sampling.max_tokens or 0) > 192
+
+
 @pytest.mark.parametrize("text", CHORES, ids=range(len(CHORES)))
 async def test_a_title_tags_a_summary_or_json_are_the_work_of_one_model(text: str) -> None:
     advice = Advice("single")
@@ -289,7 +299,10 @@ async def test_a_passage_that_clearly_fits_makes_it_research(similarity: float, 
     _, _, stage = await perform(auto, make_run("When does the pool open?"), ask)
     assert stage.report["auto"]["pattern"] == pattern
     assert ("0.73" in stage.report["auto"]["why"]) == (pattern == "research")
+    summary = make_run("Summarize the opening hours of the pool.")
+    _, _, stage = await perform(auto, summary, Scripted({}, hands=ask.hands))
+    assert stage.report["auto"]["pattern"] == pattern
     ask = Scripted({}, hands=ask.hands)
-    for other in (OPEN_WEBUI, "hello"):
+    for other in (OPEN_WEBUI, "hello", "Summarize this conversation.", "Summarize: The pool opens."):
         _, _, stage = await perform(auto, make_run(other), ask)
         assert (stage.report["auto"]["pattern"], ask.used) == ("single", [])
