@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from unicodedata import combining
@@ -47,11 +49,18 @@ _HIGH = re.compile(rb"[\x80-\xff]{1,80}")
 _BREAK = re.compile(rb"[\s\x00-\x1f<>]")
 _WORD_BYTES = 80
 """Of a word, before and after what is not ASCII in it."""
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]")
+_WIDE = ((0x4E, 0x9F), (0xAC, 0xD7), (0xD8, 0xDF))
+"""First bytes in UTF-16 of Chinese characters, of hangul, and of the halves of pairs."""
+_SCRIPTS = 6
+"""In one text, signs and full-width forms among them."""
 _CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
 _IN_WORDS = frozenset("’‘–—…·\xad\xa0")
 """Signs that stand between two letters."""
 _LETTER_SIGNS = frozenset("ªºµƒ")
 """Signs that count as letters and are in no alphabet."""
+_NO_CURRENCY = "¤"
+"""Nobody writes it; in ISO 8859-15 the euro has its place."""
 _BEFORE_WORDS = frozenset("¿¡„‚“‘«‹")
 
 _ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -66,6 +75,7 @@ _ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "äöõüšž",
         ),
     ),
+    ("iso-8859-15", ("áéíóúüñçàèìòùâêîôûäëïöÿæœ", "äöõüšž")),
     ("windows-1250", ("ąćęłńóśźż", "áčďéěíňóřšťúůýžäĺľôŕ", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
     ("iso-8859-2", ("ąćęłńóśźż", "áčďéěíňóřšťúůýžäĺľôŕ", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
     ("windows-1254", ("çğıiöşüâîû\u0307",)),
@@ -89,7 +99,16 @@ _ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Encodings with the letters beyond ASCII of languages that are written in them, the likelier ones first."""
 _LATIN = frozenset(
-    (WINDOWS, "windows-1250", "iso-8859-2", "windows-1254", "windows-1257", "mac-roman", "cp850")
+    (
+        WINDOWS,
+        "iso-8859-15",
+        "windows-1250",
+        "iso-8859-2",
+        "windows-1254",
+        "windows-1257",
+        "mac-roman",
+        "cp850",
+    )
 )
 _HEBREW, _HEBREW_LETTERS = "windows-1255", 12
 """Hebrew reads as small Cyrillic letters, so it is looked for first in a text of as many."""
@@ -140,6 +159,9 @@ def decoded(data: bytes, *, declared: str = "", given: str = "") -> Decoded:
             return Decoded(_strictly(data, name, "its byte order mark says"), name)
     if b"\0" in data:
         return _with_zeros(data)
+    controls = len(data) - len(data.translate(None, _CONTROL)) > len(data) / 200
+    if controls and (name := _utf_16_without_ascii(data)):
+        return Decoded(data.decode(name), name)
     try:
         return Decoded(data.decode(), "utf-8")
     except UnicodeDecodeError as error:
@@ -147,7 +169,7 @@ def decoded(data: bytes, *, declared: str = "", given: str = "") -> Decoded:
     broken = near.count("\ufffd")
     if broken <= _BROKEN * sum(1 for char in near if not char.isascii() and char != "\ufffd"):
         return Decoded(data.decode(errors="replace"), "utf-8 with broken characters")
-    if len(data) - len(data.translate(None, _CONTROL)) > len(data) / 200:
+    if controls:
         raise UnreadableDocument("it is not text (it holds control characters)")
     meant = "" if declared.lower().startswith("utf-") else _DECLARED.get(declared.lower(), declared)
     for name in filter(None, (meant, _guessed(data))):
@@ -180,22 +202,53 @@ codecs.register_error("orchestra_c1", _as_control)
 
 
 def _with_zeros(data: bytes) -> Decoded:
-    """UTF-16 or UTF-32 without a mark: zero bytes are in the same places throughout."""
+    """UTF-16 or UTF-32 without a mark: zero bytes are in the same places throughout. A few in what is UTF-8
+    without them are none of UTF-16."""
     places = [data[at::4].count(0) for at in range(4)]
     even, odd = places[0] + places[2], places[1] + places[3]
     guesses = []
     if len(data) % 4 == 0 and max(places) == len(data) // 4:
         guesses.append("utf-32-le" if places[3] == len(data) // 4 else "utf-32-be")
-    if len(data) % 2 == 0 and min(even, odd) * 20 <= max(even, odd):
+    few = sum(places) * 4 <= len(data)
+    foreign = not few or not _is_utf_8(data) or len(data.translate(None, _CONTROL[1:])) < len(data)
+    if len(data) % 2 == 0 and min(even, odd) * 20 <= max(even, odd) and foreign:
         guesses.append("utf-16-le" if odd > even else "utf-16-be")
     for name in guesses:
         try:
             text = data.decode(name)
         except UnicodeDecodeError:
             continue
-        if not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]", text):
+        if not _NO_TEXT.search(text):
             return Decoded(text, name)
     raise UnreadableDocument("it is not text (it holds zero bytes)")
+
+
+def _utf_16_without_ascii(data: bytes) -> str:
+    """UTF-16 without a mark and without zero bytes: one byte of each two tells the script, so it is one of
+    few. '' where it is none."""
+    if len(data) % 2:
+        return ""
+    sample, ascii_like = data[:_SAMPLE_BYTES], _is_utf_8(data)
+    found = []
+    for name, tops in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[::2])):
+        scripts = Counter(next((low for low, high in _WIDE if low <= top <= high), top) for top in tops)
+        ((most, _),) = scripts.most_common(1)
+        # ASCII with control characters looks like Chinese, which in turn is no UTF-8.
+        if len(scripts) <= min(_SCRIPTS, len(tops) // 2) and (most < 0x20 or not ascii_like):
+            found.append((len(scripts), name))
+    for _, name in sorted(found, key=lambda each: each[0]):
+        with suppress(UnicodeDecodeError):
+            if not _NO_TEXT.search(data.decode(name)):
+                return name
+    return ""
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _guessed(data: bytes) -> str:
@@ -207,6 +260,8 @@ def _guessed(data: bytes) -> str:
     for name, alphabets in order:
         misfits, found = _misfits(words, name, alphabets)
         misfits += max(0, letters - found)  # the right encoding does not make signs of letters
+        if not found and name not in _LATIN:
+            continue  # a script of its own without a letter of it
         if misfits < (least / 2 if best == WINDOWS else least):
             best, least = name, misfits
     if least and (several := _of_several_bytes(data)):
@@ -248,9 +303,16 @@ def _strange(text: str, *, latin: bool) -> Iterator[str]:
         if char in _LETTER_SIGNS:
             continue
         if not char.isalpha():
-            inside = before.isalpha() and after.isalpha() and char not in _IN_WORDS
+            joins = char in _IN_WORDS and (char != "·" or before.lower() == after.lower() == "l")  # Catalan
+            inside = before.isalpha() and after.isalpha() and not joins
             opens = char in _BEFORE_WORDS and before.isalpha()
-            if inside or opens or not (char.isprintable() or char in _IN_WORDS) or combining(char):
+            if (
+                inside
+                or opens
+                or char == _NO_CURRENCY
+                or not (char.isprintable() or char in _IN_WORDS)
+                or combining(char)
+            ):
                 yield ""
         elif (
             (before.islower() and char.isupper())

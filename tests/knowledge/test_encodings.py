@@ -75,7 +75,16 @@ def test_every_letter_of_a_western_text_is_right_however_short(text: str, times:
         ("euc_kr", "안녕하세요. 오늘은 날씨가 아주 좋고 아이들이 밖에서 놀고 있습니다."),
         ("mac-roman", "L’été dernier, nous avons mangé des crêpes à Besançon."),
         ("cp850", "Größe und Höhe: schöne Grüße, möglichst früh."),
+        ("cp437", "Größe und Höhe"),
+        ("cp437", "café"),
+        ("iso-8859-15", "naïve café, 10€"),
+        ("iso-8859-15", "cœur, 5 €"),
         ("utf-16-le", "Hello wörld\n"),
+        ("utf-16-le", "Привет"),
+        ("utf-16-be", "Привет"),
+        ("utf-16-le", "Γειάσου"),
+        ("utf-16-le", "日本語テスト，今天天气很好。"),
+        ("utf-16-be", "日本語テスト，今天天气很好。"),
         ("utf-16-be", "你好，今天\n天气"),
         ("utf-32-le", "Hello"),
         ("utf-16", "Hé"),
@@ -86,6 +95,7 @@ def test_every_letter_of_a_western_text_is_right_however_short(text: str, times:
 def test_a_text_in_another_encoding_is_known_by_its_letters_or_marks(encoding: str, text: str) -> None:
     for times in (1, 50):
         assert decoded((f"{text} " * times).encode(encoding)).text == f"{text} " * times
+    assert decoded(text.encode(encoding)).text == text
 
 
 def test_a_letter_far_behind_is_right_too() -> None:
@@ -109,6 +119,8 @@ def test_the_bytes_that_windows_has_no_character_for_break_nothing() -> None:
     [
         (bytes(range(256)) * 20, "zero bytes"),
         (b"\x00\x01\x02" * 50, "zero bytes"),
+        ("héllo\0world".encode(), "zero bytes"),
+        (b"one.txt\0two.text\0", "zero bytes"),
         (bytes(range(1, 256)) * 20, "control characters"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(7, 250)) * 5, "control characters"),
         (codecs.BOM_UTF16_LE + b"odd", "its byte order mark says utf-16"),
@@ -128,3 +140,8 @@ def test_an_encoding_that_is_given_is_taken_or_said_to_be_wrong() -> None:
     for name in ("utf-9", "rot13", "hex", "", "a\0b"):
         with pytest.raises(InvalidRequest, match="no encoding"):
             known_encoding(name)
+
+
+def test_ascii_with_control_characters_is_no_utf_16() -> None:
+    overstruck = "".join(f"{letter}\b{letter}" for letter in "NAME of a manual page")
+    assert decoded(overstruck.encode()).text == overstruck
