@@ -25,19 +25,27 @@ LONGEST_UNIT = 200
 MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
 """Of a fragment in a row, of one that has fewer than `SHORT_UNIT` words, and from `LONG_UNIT` on."""
 SHORT_UNIT, LONG_UNIT = 3, 48
+MOST_ROWS = 32
+"""Of a fragment with marks of a form, such as a row of a table, an entry of JSON or an element of HTML."""
 MARK_CHARACTERS = 64
 """That the mark of a clipped text has at most."""
 
 _TOKEN = re.compile(
     r"(?P<fence>```)|(?P<marker>\n[ \t]*(?:\d{1,3}[.)]|[-*•>|#]+)(?=\s|$))|"
+    r"(?P<mark>[|{}<>;=\t]|,(?=[^\W\d]))|"
     r"(?P<word>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+)"
 )
 _MARK_BEGUN = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
 _REPEATS = re.compile(
     r"\b(?:repeat(?:ed|ing)?|over and over|again and again|chorus|refrain|mantra|chant|lyrics|wiederhol\w*|"
     r"répèt\w*|repite|repetir|repita|ripeti\w*|повтор\w*)\b|重复|重複|繰り返|"
-    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|hundred|thousand)\s*"
-    r"(?:times|copies|lines|mal|fois|veces|volte|vezes|раз|次|遍|回)",
+    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|hundred|thousand|"
+    r"drei|fünf|zehn|zwanzig|hundert|tausend|trois|cinq|dix|vingt|cent|mille|tres|cinco|diez|veinte|cien|mil|"
+    r"tre|dieci|venti|cento|десять|сто)\s*"
+    r"(?:(?:times|copies|lines)\b(?! (?:a|an|per|as|more|less|larger|bigger|smaller|faster|tables?)\b)|"
+    r"zeilen|lignes|líneas|righe|mal|fois|veces|volte|vezes|раз|次|遍|回)|"
+    r"\b\d+\s?[x×](?!\s?\d)|\bas (?:often|many times) as\b|\b(?:placeholder|filler|dummy) text\b|"
+    r"\blorem ipsum\b|\bsongs?\b|\bsing\b",
     re.IGNORECASE,
 )
 """Asks for copies."""
@@ -92,7 +100,9 @@ class AnswerCheck:
         self._words: list[str] = []
         self._starts: list[int] = []
         """Of the words, in characters of the text."""
-        self._is_code = False
+        self._is_code = self._has_mark = False
+        self._marked: list[bool] = []
+        """Of the words, whether a mark of a form is before it."""
         self._seen: dict[str, list[int]] = {}
         """Where each word was among the latest ones."""
         self._copied: dict[int, int] = {}
@@ -160,7 +170,11 @@ class AnswerCheck:
         for token in _TOKEN.finditer(self._tail, 0, cut):
             if token["fence"]:
                 self._is_code = not self._is_code
+            elif token["mark"] or (token["marker"] or "").strip() == "|":
+                self._has_mark = True
             elif token["word"] and not self.problem:
+                self._marked.append(self._has_mark)
+                self._has_mark = False
                 self._words.append(token["word"].casefold())
                 self._starts.append(self._at + token.start())
                 self._look()
@@ -185,6 +199,7 @@ class AnswerCheck:
         for length in sorted(self._copied):
             most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
             most = MOST_LONG_COPIES if length >= LONG_UNIT else most
+            most = MOST_ROWS if any(self._marked[-length:]) else most
             if self._copied[length] != length * (most - 1):
                 continue
             if not self._is_loop(words[-length:]):

@@ -15,6 +15,7 @@ LEAST_TOPICS, MOST_SHOWN = 2, 0.75
 """A text tells what an example tells where it has so many of its topics, and where so much of its words is
 the example's."""
 _WORDS = re.compile(r"[^\W_]{3,}")
+_YEAR = re.compile(r"\b(?:1\d|20)\d\d\b")
 _COMMON = frozenset(
     (
         *("and", "the", "how", "what", "for", "does", "can", "are", "its", "list", "with", "about"),
@@ -26,15 +27,19 @@ _COMMON = frozenset(
 @dataclass(frozen=True, slots=True)
 class Example:
     """A question that no caller asked, and what is shown for it. `topics` are stems of words that it is
-    about."""
+    about; what is shown may be right for a text with enough of `near` too, years in digits among them."""
 
     question: str
     shown: tuple[str, ...]
     topics: frozenset[str]
+    near: frozenset[str] = frozenset()
+    least_near: int = 1
 
     def is_about(self, text: str) -> bool:
         """Whether a caller's text shares a topic with the example: what is shown may be right there."""
-        return not self.topics.isdisjoint(_stems(text))
+        stems = _stems(text)
+        is_near = len(stems & self.near) + bool(_YEAR.search(text)) >= self.least_near and stems & self.near
+        return bool(is_near) or not self.topics.isdisjoint(stems)
 
     def tells(self, text: str) -> bool:
         """Whether a text says what is shown, in whatever form of the words."""
@@ -72,9 +77,14 @@ EXAMPLES = (
         TEA_QUESTION,
         (*TEA_TASKS, TEA_REASON, TEA_ASKED, "; ".join(TEA_CRITERIA), *TEA_FINDINGS, TEA_FIX),
         frozenset(("tea", "coffe", "caffe", "sleep")),
+        frozenset(("drink", "bever", "awake", "insom", "espre", "stimu", "energ")),
     ),
     Example(
-        LEAP_QUESTION, (*LEAP_ANSWERS, *LEAP_CRITIQUE.values()), frozenset(("leap", "febru", "365", "366"))
+        LEAP_QUESTION,
+        (*LEAP_ANSWERS, *LEAP_CRITIQUE.values()),
+        frozenset(("leap", "febru", "365", "366")),
+        frozenset(("year", "years", "days", "month", "calen", "weeks")),
+        2,
     ),
 )
 

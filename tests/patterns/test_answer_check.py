@@ -43,6 +43,7 @@ def caller(question: str = SUM) -> Caller:
         ("42 " + "ja " * 40, "again and again"),
         ("0 " * 40 + "The sum is wrong. " * 9, "again and again"),
         (f"{SUM} " * 9, "again and again"),
+        ("| yes | not on Sundays |\n" * 60, "again and again"),
         ("".join(f"{a}{b} " for a in "abcdefghijkl" for b in "mnopqrstuvwx") * 4, "again and again"),
         (f"It is 42.\n\n**{REMARKS_HEAD}**\n- How do you add", "our own prompt"),
         (f"{NOTES_HEAD}\n42", "our own prompt"),
@@ -68,6 +69,17 @@ def test_what_is_no_answer_is_told(text: str, said: str) -> None:
         ("Repeat a short blessing ten times.", "May you be happy and well.\n" * 10),
         ("Écris une phrase douce 20 fois.", "Tu es une étoile dans la nuit.\n" * 20),
         ("Write a nursery rhyme.", POEM),
+        (
+            "List eight users in JSON.",
+            '{"users": [' + '{"name": "", "role": "user", "on": true}, ' * 8 + "]}",
+        ),
+        ("Show a list in HTML.", "<ul>\n" + "<li>An item of the list</li>\n" * 10 + "</ul>"),
+        ("Which of them may enter?", "| a | b |\n|---|---|\n" + "| yes | not on Sundays |\n" * 12),
+        ("Write CSV.", "name,role,state\n" + "unknown,user,active\n" * 10),
+        ("Write 'hello world' 20x", "hello world " * 30),
+        ("Escribe hola cien veces", "hola " * 100),
+        ("How many days are in 2024?", "2024 has 366 days, because February has 29."),
+        ("Which drinks keep me awake?", "Tea has about half the caffeine of coffee."),
         ("Read it out: " + "Rain on the sea. " * 30, "Rain on the sea. " * 30),
         (f"What does “\n{NOTES_HEAD}\n” mean?", f"{NOTES_HEAD}\nThat is a heading."),
         ("What is the table of seven?", TABLE),
@@ -102,6 +114,11 @@ def test_copies_that_may_be_and_texts_without_spaces_are_given_on_as_they_come()
             sure = max(sure, check.sure)
         assert check.end() == ""
         assert sure > len(text) / 2
+
+
+def test_three_times_a_day_asks_for_no_copies() -> None:
+    asked = caller("Tell a story: three times a day I eat rice.")
+    assert "again and again" in problem_of("I like it very much. " * 20, asked)
 
 
 def test_a_subtask_of_the_example_is_known_from_one_about_the_question() -> None:
