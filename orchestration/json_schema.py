@@ -99,12 +99,23 @@ def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Sch
 
 
 def without_free_names(schema: Schema) -> Schema:
-    """The schema less every `propertyNames` that any name meets, as tools write it for records."""
+    """The schema less every `propertyNames` that any name meets, as tools write it for records. Where names
+    are listed, which a record with names of an enum has, they become optional properties."""
 
     def kept(each: Schema) -> Schema:
-        if each.get("propertyNames") in (True, {}, {"type": "string"}):
-            return {key: value for key, value in each.items() if key != "propertyNames"}
-        return each
+        names = each.get("propertyNames")
+        rest = {key: value for key, value in each.items() if key != "propertyNames"}
+        if names in (True, {}, {"type": "string"}):
+            return rest
+        if isinstance(names, dict) and str(names.get("$ref", "")).startswith("#/"):
+            names = _resolved(schema, names["$ref"])
+        listed = names.get("enum") if isinstance(names, dict) else None
+        fixed = rest.keys() & {"properties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}
+        if not listed or fixed or rest.get("additionalProperties", True) is False:
+            return each
+        value = rest.get("additionalProperties", True)
+        properties = {name: value for name in listed if isinstance(name, str)}
+        return rest | {"properties": properties, "additionalProperties": False}
 
     made: Schema = _mapped(schema, kept)
     return made

@@ -76,6 +76,22 @@ def test_what_any_name_meets_is_dropped_and_other_names_stay() -> None:
     assert without_free_names(held) == held
 
 
+def test_names_that_are_listed_become_properties_that_may_be_missing() -> None:
+    record = {
+        "type": "object",
+        "propertyNames": {"$ref": "#/$defs/C"},
+        "additionalProperties": {"type": "null"},
+    }
+    schema = {"properties": {"m": record}, "$defs": {"C": {"type": "string", "enum": ["r", "g"]}}}
+    assert without_free_names(schema)["properties"]["m"] == {
+        "type": "object",
+        "properties": {"r": {"type": "null"}, "g": {"type": "null"}},
+        "additionalProperties": False,
+    }
+    fixed = {"propertyNames": {"enum": ["a"]}, "properties": {"a": {"type": "null"}}}
+    assert without_free_names(fixed) == fixed
+
+
 def test_patterns_that_cannot_be_used_are_taken_out_and_told() -> None:
     schema = {
         "properties": {"a": {"type": "string", "pattern": "^(?!b)"}, "b": {"pattern": "^b"}},

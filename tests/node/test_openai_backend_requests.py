@@ -49,6 +49,10 @@ def test_only_what_was_said_is_sent() -> None:
     }
 
 
+def test_all_tokens_are_sent_in_the_form_that_every_server_knows() -> None:
+    assert _body(CHAT.model_copy(update={"sampling": Sampling(top_k=0)}))["top_k"] == -1
+
+
 def test_every_way_of_sampling_is_sent_under_its_name() -> None:
     sampling = Sampling(
         temperature=0.0,

@@ -181,6 +181,10 @@ async def test_log_probabilities_of_an_answer_that_is_checked_afterwards_come_to
             },
             "",
         ),
+        (
+            {"propertyNames": {"enum": ["a", "b"]}, "additionalProperties": {"enum": [1]}, "type": "object"},
+            "",
+        ),
         ({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 3, "maxItems": 3}, ""),
         (
             {

@@ -100,6 +100,10 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
         value = getattr(sampling, name)
         if value is not None:
             body[name] = value
+    if (
+        sampling.top_k == 0
+    ):  # all of them: some servers know that as -1 alone, and those that know 0 know it too
+        body["top_k"] = -1
     if sampling.max_tokens is not None:
         body[settings.max_tokens_field if chat else "max_tokens"] = sampling.max_tokens
     if sampling.stop:
