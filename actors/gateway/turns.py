@@ -50,6 +50,10 @@ def _reasoning_of(reasoning: Any) -> Any:
     return reasoning if isinstance(reasoning, str) else ""
 
 
+_CONTINUED = ("prefix", "partial")
+"""What other servers have in a message for `continue_final_message`."""
+
+
 class Turn(ChatMessage):
     """One message of a conversation; it is what travels on, so a chat is validated once."""
 
@@ -80,6 +84,11 @@ def _modern(messages: Any) -> Any:
 
 
 def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]) -> dict[str, Any]:
+    for each in _CONTINUED:
+        if message.get(each):
+            raise ValueError(
+                f"{each} of a message is not supported: continue_final_message continues the last one"
+            )
     if message.get("reasoning_content"):
         message = message | {"reasoning": message["reasoning_content"]}
     message = _without_thoughts(message)

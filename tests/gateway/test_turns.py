@@ -113,3 +113,10 @@ def test_arguments_of_a_call_that_are_neither_are_refused_by_their_field() -> No
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": 5}}
     with pytest.raises(ValidationError, match=r"function\.arguments"):
         read(HI, {"role": "assistant", "tool_calls": [call]})
+
+
+@pytest.mark.parametrize("name", ["prefix", "partial"])
+def test_a_message_to_go_on_with_names_the_field_that_does_it(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}.*continue_final_message"):
+        read(HI, {"role": "assistant", "content": "He", name: True})
+    assert read(HI, {"role": "assistant", "content": "He", name: False})
