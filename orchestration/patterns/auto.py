@@ -14,13 +14,14 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.hands import clearest
+from orchestration.patterns.material import PLAIN
 from orchestration.patterns.research import RESEARCH
 from orchestration.patterns.stage import Stage
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
 from orchestration.tuning.chores import is_chore, is_short_chore, is_summary_of_what_it_names
 from orchestration.tuning.features import Kind
-from orchestration.tuning.profiles import SINGLE, Arm, arms
+from orchestration.tuning.profiles import PRECISE, SINGLE, Arm, arms
 
 CLEAR = 0.55
 """Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
@@ -60,6 +61,8 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     known = {name: each for name, each in stage.patterns.items() if name != "auto"}
     allowed = _allowed(run, settings, known)
     ways = arms(analysis, allowed, allowed & set(settings.patterns or ()))
+    if is_chore(_instructions(run.messages)):
+        ways = (Arm(profile=PRECISE, pattern=SINGLE, prior=ways[0].prior),)
     chosen = await _from_documents(run, stage, analysis, ways[0]) if RESEARCH in allowed else None
     if chosen is None:
         chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
@@ -149,6 +152,8 @@ def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings:
     if is_short_chore(_instructions(run.messages)):
         most = min(most, SHORT_TOKENS)
     profile = chosen.arm.profile.sampled(analysis, most)
+    if stage.brings_text:
+        profile = PLAIN.over(profile)
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)
     alive = {card.name for card in stage.models}

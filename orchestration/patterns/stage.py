@@ -23,6 +23,7 @@ from orchestration.patterns.base import Answer, Ask, Outcome, Part, Question, Us
 from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.limits import LEAST_CONTEXT, UNKNOWN_CONTEXT, Limits
+from orchestration.patterns.material import PLAIN
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
@@ -31,6 +32,8 @@ from orchestration.tuning.durations import Durations
 
 COORDINATOR = "coordinator"
 CRITIC = "critic"
+TEXT_TOKENS = 400
+"""Of a message that is more than a question: it brings a text, whose words the answer must be free to say."""
 
 
 class Stage:
@@ -108,6 +111,11 @@ class Stage:
             fitted = self._given.within(context, talk, self.run.sampling.max_tokens)
             self._fitted = context, fitted
         return self._fitted[1]
+
+    @property
+    def brings_text(self) -> bool:
+        """Whether the caller gives a text to work with, such as a document."""
+        return any(estimate_tokens(said.content) >= TEXT_TOKENS for said in self.run.messages)
 
     @property
     def usage(self) -> Usage:
@@ -227,11 +235,12 @@ class Stage:
         model: str | None,
     ) -> Question:
         self._claim(name)
+        sampling = sampling or Sampling()
         return Question(
             name=name,
             agent=agent,
             messages=messages,
-            sampling=sampling or Sampling(),
+            sampling=sampling.over(PLAIN) if guide is None and self.brings_text else sampling,
             guide=guide,
             model=model or self.run.model,
             priority=self.run.priority,

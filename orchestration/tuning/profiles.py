@@ -76,6 +76,9 @@ PROFILES: dict[Kind, tuple[Profile, ...]] = {
 }
 """Best known first."""
 
+PRECISE = PROFILES["factual"][0]
+"""For chores too, whatever the talk is about that they are for."""
+
 _BEST = 0.70
 _LESS = 0.66
 """Of the profiles that come after the first."""

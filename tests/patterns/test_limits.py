@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestration.messages import ChatMessage, ModelCard
+from orchestration.messages import ChatMessage, ModelCard, Sampling
 from orchestration.patterns import BUILT_IN, Limits
 from orchestration.patterns.clipping import estimate_tokens
 from tests.patterns.graphs import graph_json
@@ -38,6 +38,22 @@ async def test_a_document_that_fits_the_models_context_reaches_every_step_whole(
     for question in ask.asked:
         assert DOCUMENT in "".join(message.content for message in question.messages)
     assert not [note for note in stage.notes if "cut" in note]
+
+
+@pytest.mark.parametrize("name", [*SCRIPT, "auto", "single"])
+async def test_the_words_of_a_document_may_be_said_without_a_penalty_unless_the_caller_wants_one(
+    name: str,
+) -> None:
+    """SmolLM2 quotes the code of a document at 1.0, and invents one at 1.05."""
+    for text, said, penalty in (
+        (DOCUMENT, None, 1.0),
+        (DOCUMENT, 1.3, 1.3),
+        ("Where is the key?", None, 1.05 if name == "auto" else None),
+    ):
+        ask = Scripted(SCRIPT.get(name, {}))
+        run = make_run(text, sampling=Sampling(repetition_penalty=said))
+        await perform(BUILT_IN[name], run, ask, models=[card("m", 8192)])
+        assert ask.asked[-1].sampling.repetition_penalty == penalty
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
