@@ -57,9 +57,10 @@ class _Tail:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = console.render_lines(Markdown(self._text), options.update(height=None), pad=False)
-        for line in lines[-max(1, console.height - 2) :]:
+        for line in lines[-max(1, console.height - 3) :]:
             yield from line
             yield Segment.line()
+        yield Segment.line()  # on which the terminal shows ^C, that no drawn line is pushed on
 
 
 def _split(text: str) -> tuple[str, str]:
