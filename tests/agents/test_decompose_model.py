@@ -33,7 +33,7 @@ QUESTIONS = (
 async def split(running: Cluster, question: str = "Why?", **fields: Any) -> tuple[str, Ended, dict[str, Any]]:
     """The text, the end, and the report of the subtasks."""
     run = make_run(running.asker, "decompose", question, **fields)
-    text, ended, _ = await perform(running.asker, run, within_s=110)
+    text, ended, _ = await perform(running.asker, run, within_s=220)
     return text, ended, ended.report["decompose"]
 
 
