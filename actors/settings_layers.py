@@ -77,9 +77,11 @@ def explained(
     source = next(((origins or {})[known] for known in related), "")
     where = f" (from {source})" if source else ""
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    message = first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
         message = _unknown(place[-1], _names_at(kind, place[:-1]))
+    elif first["type"] == "model_type":
+        message = f"a section, not a value; known in it: {', '.join(sorted(_names_at(kind, place)))}"
     return InvalidRequest(f"setting {name}{where}: {message}{more}", param=name)
 
 

@@ -11,7 +11,8 @@ from actors.hands.mcp_settings import McpServerSettings
 from actors.hands.sandbox.settings import SandboxSettings
 from actors.hands.settings import HandsSettings
 from actors.tuning.settings import AutoSettings
-from orchestration.patterns import Limits
+from orchestration.errors import InvalidRequest
+from orchestration.patterns import BUILT_IN, Limits
 
 
 class AgentsSettings(BaseModel):
@@ -57,3 +58,15 @@ class AgentsSettings(BaseModel):
             if name not in built_in_roles():
                 raise ValueError(f"no role {name!r}; the roles are {', '.join(built_in_roles())}")
         return roles
+
+    @field_validator("patterns")
+    @classmethod
+    def _fit(cls, patterns: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What a plug-in knows is seen when it is loaded."""
+        for name, said in patterns.items():
+            if name in BUILT_IN:
+                try:
+                    BUILT_IN[name].set(said)
+                except InvalidRequest as error:
+                    raise ValueError(error.message.replace("orchestra.settings", name, 1)) from error
+        return patterns

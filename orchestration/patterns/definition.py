@@ -82,9 +82,10 @@ class Pattern:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(["orchestra", "settings", *(str(part) for part in first["loc"])])
+            wrong = "unknown name" if first["type"] == "extra_forbidden" else first["msg"]
             known = ", ".join(sorted(self.settings.model_fields)) or "none"
             raise InvalidRequest(
-                f"{where}: {first['msg']}; settings of {self.name}: {known}", param=where
+                f"{where}: {wrong}; settings of {self.name}: {known}", param=where
             ) from error
 
 

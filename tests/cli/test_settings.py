@@ -66,6 +66,9 @@ def test_a_wrong_file_is_refused_naming_the_setting_and_the_file(
         ("[agents.auto]\nlern = false\n", "did you mean 'learn'?", "cost_weight"),
         ('[agents.mcp.files]\ncomand = "x"\n', "did you mean 'command'?", "roles"),
         ("modles = ['x']\n", "did you mean 'models'?", "gateway"),
+        ("gateway = 3\n", "a section, not a value", "max_in_flight"),
+        ("[agents.patterns.debate]\nround = 1\n", "debate.round: unknown name", "rounds"),
+        ("[agents.patterns.debate]\nrounds = 99\n", "debate.rounds: Input should be", "agree_at"),
     ],
 )
 def test_a_misspelt_name_is_told_with_the_known_ones(
