@@ -15,6 +15,7 @@ OrchestraError             status  code
 │   └── ClientLeft            499  cancelled           nobody is there to be told
 └── Unavailable
     ├── TooManyConnections    503  too_many_connections
+    ├── NoRoomForBody         503  no_room_for_body
     └── HttpPortBusy          503  http_port_busy      waiting will not help
 """
 
@@ -90,6 +91,12 @@ class TooManyConnections(Unavailable):
     """Of one client, or in all."""
 
     code = "too_many_connections"
+
+
+class NoRoomForBody(Unavailable):
+    """The bodies of requests at work are too long together."""
+
+    code = "no_room_for_body"
 
 
 class ClientLeft(Cancelled):

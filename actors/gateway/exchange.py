@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from secrets import token_hex
 from typing import Any
 
-from actors.gateway.errors import ClientLeft, SlowBody, UnknownCaller, UnknownEncoding, WrongMethod
+from actors.gateway.body_room import BodyRoom
+from actors.gateway.errors import (
+    ClientLeft,
+    NoRoomForBody,
+    SlowBody,
+    UnknownCaller,
+    UnknownEncoding,
+    WrongMethod,
+)
 from actors.gateway.shape import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
@@ -41,7 +49,8 @@ class Exchange:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
     with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
     `trace` is the W3C traceparent that its work goes under, or ''. `request_id` is the caller's own where it
-    sent one of up to 128 plain characters; it names nothing here.
+    sent one of up to 128 plain characters; it names nothing here. What is read of its body is counted in
+    `room` until `close`.
     """
 
     __slots__ = (
@@ -52,19 +61,24 @@ class Exchange:
         "path",
         "receive",
         "request_id",
+        "room",
         "scope",
         "send",
         "sending",
         "sent_at",
         "status",
         "streaming",
+        "taken",
         "trace",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, room: BodyRoom) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
+        self.room = room
+        self.taken = 0
+        """Bytes of the body that were read."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -85,7 +99,8 @@ class Exchange:
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
         """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
-        after `timeout_s` seconds, `UnknownEncoding` for one that is compressed, `ClientLeft`.
+        after `timeout_s` seconds, `UnknownEncoding` for one that is compressed, `NoRoomForBody`,
+        `ClientLeft`.
 
         One bare timer: `asyncio.timeout` costs three times as much, on every request.
         """
@@ -124,10 +139,17 @@ class Exchange:
             size += len(part)
             if size > limit:
                 raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
+            self.room.grow(self.taken, size)
+            self.taken = size
             if not more and not parts:
                 return part
             parts.append(part)
         return b"".join(parts)
+
+    def close(self) -> None:
+        """The request is over."""
+        self.room.free(self.taken)
+        self.taken = 0
 
     async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
         """The complete answer."""
@@ -155,7 +177,7 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, WrongMethod):
             headers.append((b"allow", error.allowed.encode()))
-        if isinstance(error, PayloadTooLarge | SlowBody):
+        if isinstance(error, PayloadTooLarge | SlowBody | NoRoomForBody):
             await self._answer_and_linger(error, headers)
         else:
             await self.answer(error.status, error_json(error), *headers)

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from opentelemetry.trace import SpanKind
 
 from actors.gateway.admission import Admission
+from actors.gateway.body_room import BodyRoom
 from actors.gateway.errors import ClientLeft, NoSuchPath, WrongMethod
 from actors.gateway.exchange import Exchange, Receive, Scope, Send
 from actors.gateway.feedback import PATH as FEEDBACK
@@ -44,6 +45,7 @@ class Routes:
         self.gateway = gateway
         self.jobs = jobs
         self.runs = runs
+        self.room = BodyRoom(gateway.settings.max_bodies_bytes)
         pages = Pages(gateway)
         self.table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {
@@ -66,7 +68,7 @@ class Routes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self.room)
         route = "other"
         try:
             route, methods = self._found(exchange.path)
@@ -90,6 +92,7 @@ class Routes:
             what = f"request {run or exchange.request_id.decode()} to {route}"
             await self._failed(exchange, internal_error(what, error, "http"))
         finally:
+            exchange.close()
             count_request("http", route, exchange.status or ClientLeft.status)
 
     async def _traced(self, route: str, handler: Handler, exchange: Exchange) -> None:

@@ -17,6 +17,8 @@ class GatewaySettings(BaseModel):
     behind a proxy that asks for one."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     """A larger request body is refused with 413. Below the NATS server's `max_payload`."""
+    max_bodies_bytes: int = Field(default=256 * 2**20, ge=1024)
+    """Of all HTTP requests at work together, beyond the first 16 KB of each; one more is answered 503."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Requests at work at once, over all faces of this gateway; one more is refused with 429."""
     max_connections: int = Field(default=4096, ge=1)

@@ -18,6 +18,7 @@ from tests.fixtures.process import Process, orchestra
 GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 HEAD_S = 1.0
 PER_ADDRESS = 400
+BODIES_BYTES = 5_000_000
 MOST_GROWTH_MB = 40
 """What the gateway may hold for one hostile connection, with what Python and the allocator keep of it."""
 
@@ -86,6 +87,7 @@ def target(nats_server: RunningNats) -> Iterator[Target]:
         ORCHESTRA_GATEWAY__HEAD_TIMEOUT_S=str(HEAD_S),
         ORCHESTRA_GATEWAY__SEND_TIMEOUT_S="0.5",
         ORCHESTRA_GATEWAY__BODY_TIMEOUT_S="0.3",
+        ORCHESTRA_GATEWAY__MAX_BODIES_BYTES=str(BODIES_BYTES),
         ORCHESTRA_GATEWAY__MAX_CONNECTIONS_PER_ADDRESS=str(PER_ADDRESS),
     ) as process:
         line = process.wait_for("http://127.0.0.1:")
@@ -189,6 +191,24 @@ async def test_a_body_that_nobody_reads_and_that_does_not_end_is_cut(target: Tar
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             sending = asyncio.ensure_future(send(writer, [b"1\r\nx\r\n"] * 10_000_000))
             await sending
+
+
+async def test_bodies_that_do_not_end_hold_a_bounded_memory_together_and_give_it_back(target: Target) -> None:
+    head = b"POST /v1/embeddings HTTP/1.1\r\ncontent-length: %d\r\n\r\n"
+    part = b" " * 2_000_000
+    before = target.rss_mb
+
+    async def one_is_refused() -> bool:
+        said = await asyncio.gather(*(target.answers(head % 3_000_000, part) for _ in range(30)))
+        refused = [each for each in said if b"no_room_for_body" in each]
+        assert all(each.startswith(b"HTTP/1.1 503") and b"max_bodies_bytes" in each for each in refused)
+        return bool(refused)
+
+    await eventually(one_is_refused)
+    assert target.rss_mb - before < MOST_GROWTH_MB
+    for _ in range(4):
+        said = await target.answers(b"%bx" % (head[:-2] % 2_000_001 + b"connection: close\r\n\r\n"), part)
+        assert said.startswith(b"HTTP/1.1 400"), said
 
 
 @pytest.mark.parametrize(

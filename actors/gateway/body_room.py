@@ -1,0 +1,34 @@
+"""Memory for the bodies of HTTP requests, all together."""
+
+from __future__ import annotations
+
+from actors.gateway.errors import NoRoomForBody
+from actors.gateway.metrics import REFUSED
+
+FREE_BYTES = 16 * 1024
+"""Of each body that are not counted: clients that send much do not keep out those that send little."""
+
+
+class BodyRoom:
+    """Counts what is held of bodies beyond `FREE_BYTES` each, from its arrival until its request is
+    answered."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    def grow(self, before: int, size: int) -> None:
+        """A body grew from `before` bytes to `size`. Raises `NoRoomForBody`."""
+        more = max(0, size - FREE_BYTES) - max(0, before - FREE_BYTES)
+        if more and self.held_bytes + more > self.limit_bytes:
+            REFUSED.labels("max_bodies_bytes").inc()
+            raise NoRoomForBody(
+                f"requests at work have bodies of {self.held_bytes} bytes, and this one exceeds "
+                f"max_bodies_bytes {self.limit_bytes}: ask again later, or send a shorter body",
+                retry_after_s=1,
+            )
+        self.held_bytes += more
+
+    def free(self, size: int) -> None:
+        """A body of `size` bytes is needed no more."""
+        self.held_bytes -= max(0, size - FREE_BYTES)
