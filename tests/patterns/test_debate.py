@@ -132,8 +132,15 @@ async def test_it_is_over_at_the_limit_of_rounds() -> None:
 
 @pytest.mark.parametrize(
     "synthesis",
-    ["It is 12.", "Most debaters hold that it is 7.", "7 is it after a debate.", " "],
-    ids=["another value", "the debaters", "the debate", "nothing"],
+    [
+        "It is 12.",
+        "Most debaters hold that it is 7.",
+        "7 is it after a debate.",
+        "Both of the answers agree that it is 7.",
+        "The second answer is right: 7.",
+        " ",
+    ],
+    ids=["another value", "the debaters", "the debate", "their answers", "one of them", "nothing"],
 )
 async def test_the_debaters_have_the_last_word_where_the_synthesis_has_another(synthesis: str) -> None:
     ask = Scripted(answers(("7", "It is 7.", "8"), ("7", "It is 7.", "8")) | {"synthesis": synthesis})

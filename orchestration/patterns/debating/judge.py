@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from enum import StrEnum
@@ -26,6 +27,15 @@ ROUNDING = 1e-6
 HALF = 0.5 + ROUNDING
 OF_DEBATES = frozenset(("debate", "debates", "debated", "debater", "debaters"))
 """Words of our prompt that an answer has only where it is about the debate."""
+OF_ANSWERS = re.compile(
+    r"\b(?:(?:all|both|other|these|those|most|previous|provided|three|two)(?: of)?(?: the| these| those)? "
+    r"answers|"
+    r"the (?:other|first|second|third|previous|last) answers?\b|"
+    r"answers (?:all |both )?(?:agree|differ|above|given|provided|so far|hold|say)|"
+    r"most (?:of them )?(?:agree|hold))\b",
+    re.IGNORECASE,
+)
+"""Says something of the answers that the debaters gave, which the caller does not see."""
 
 
 class End(StrEnum):
@@ -116,7 +126,8 @@ class Judge:
             return ""
         if problem:
             return f"the synthesis was left out, for the position that most hold: it {problem}"
-        if any(not caller.said([word]) for word in words_of([text]) if word in OF_DEBATES):
+        of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
+        if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
         kind, best = floor.tally.kind, self._best.answer.text
         if floor.agreement > HALF:
