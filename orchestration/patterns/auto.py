@@ -125,7 +125,11 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[st
 def _instructions(messages: Sequence[ChatMessage]) -> str:
     """Where the caller says what is to be done: pages say it in a system message too."""
     system = [each.content for each in messages if each.role == "system"]
-    return "\n".join([*system, messages[last_question(messages)].content])
+    return "\n".join([*system, _asked(messages)])
+
+
+def _asked(messages: Sequence[ChatMessage]) -> str:
+    return messages[last_question(messages)].content
 
 
 async def _from_documents(run: Run, stage: Stage, analysis: Analysis, first: Arm) -> Chosen | None:
@@ -149,7 +153,7 @@ def _looks(analysis: Analysis) -> str:
 def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
     """The run with the parameters and the model chosen, where the caller said none."""
     most = stage.limits.final_tokens
-    if is_short_chore(_instructions(run.messages)):
+    if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
         most = min(most, SHORT_TOKENS)
     profile = chosen.arm.profile.sampled(analysis, most)
     if stage.brings_text:

@@ -16,7 +16,7 @@ _DO = (
     r"add|assign|find|choose|think of|output|return|erstelle?|schreibe?|mache?|erzeuge?|gib|génère|écris|"
     r"donne|crée|fais|escribe|genera|crea|dame|scrivi|gere|escreva|crie|haz)"
 )
-_NAME = r"(?:titles?|headlines?|headers?|headings?|subject lines?|titel|überschrift|titre|título|titolo)"
+_NAME = r"(?:titles?|headlines?|header|heading|subject lines?|titel|überschrift|titre|título|titolo)"
 _WHAT = (
     rf"(?:{_NAME}|tags?|keywords?|hashtags?|summar(?:y|ies)|follow[- ]?ups?|commit messages?|image prompts?|"
     r"search quer(?:y|ies)|emojis?|schlagw\w+|zusammenfassung|résumé|étiquettes|resumen|etiquetas|resumo|"
@@ -43,11 +43,14 @@ _CHORE = re.compile(
     r"(?:напиши|придумай|сделай|дай|создай)\b.{0,40}(?:заголов|назван|содержани|тег|резюме)",
     re.IGNORECASE,
 )
+_FIRST = re.compile(rf"(?<!\w){_DO}(?!\w)", re.IGNORECASE)
 _SHORT = re.compile(
-    rf"(?:{_NAME}|tags?|hashtags?|keywords?|follow[- ]?ups?|search quer(?:y|ies)|emojis?|subject|"
-    r"标题|標題|заголов)",
+    rf"{_DO}(?:[ ,]+(?!(?:it|them|each|every|your|with|and|about|that|of|including|und|mit|avec|con)\b)"
+    rf"[^\s.!?]+){{0,9}}?[ ,]+(?:{_NAME}|tags|hashtags|keywords|follow[- ]?ups?|search queries)\b"
+    r"(?!,| (?:and|und|et|y|plus)\b)",
     re.IGNORECASE,
 )
+"""Wants some words and nothing else."""
 _LONG = re.compile(r"summar(?:y|ies|i[sz]e)\b|zusammenf|fasse?\b.*zusammen|résum|resum", re.IGNORECASE)
 _BROUGHT = re.compile(rf"(?<!\w)(?:above|below|following|{_TALK}|json)(?!\w)|[:\n]", re.IGNORECASE)
 NAMED_CHARACTERS = 200
@@ -74,10 +77,10 @@ def is_chore(text: str) -> bool:
 
 
 def is_short_chore(text: str) -> bool:
-    """Whether a chore wants a title, tags or the like: some words, where a summary or JSON may be long."""
-    looked = text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
-    wanted = [found[0] for found in _CHORE.finditer(looked) if _instructs(looked, found)]
-    return any(_SHORT.search(each) for each in wanted) and not any(_LONG.search(each) for each in wanted)
+    """Whether a title, tags or the like are the first that a text wants: some words, where a summary or JSON
+    may be long, and a poem with a title too."""
+    first = _FIRST.search(text[:LOOKED_AT])
+    return first is not None and _SHORT.match(text, first.start()) is not None and is_chore(text)
 
 
 def is_summary_of_what_it_names(text: str) -> bool:

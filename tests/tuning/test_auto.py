@@ -238,7 +238,8 @@ async def test_a_title_is_short_where_the_caller_does_not_say_how_long_it_may_be
     assert (title.question("answer").sampling.max_tokens or 0) <= 192
     _, own, _ = await told(OPEN_WEBUI, sampling=Sampling(max_tokens=1000))
     assert own.question("answer").sampling.max_tokens == 1000
-    for text in (f"{HARD}\n\nSummarize the discussion above.", f"{HARD} Return only a JSON object."):
+    longer = ("Write a 500-word essay on wind power with a title.", "Write a poem on wind. Give it a title.")
+    for text in (f"{HARD}\n\nSummarize the discussion above.", f"{HARD} Return only a JSON object.", *longer):
         _, long, _ = await told(text)
         assert (long.question("answer").sampling.max_tokens or 0) > 192
 
