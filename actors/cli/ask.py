@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +70,7 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
 @click.command()
 @asking
 def chat(**options: Any) -> None:
-    """Talk to the cluster, turn by turn. An empty line or Ctrl-D ends it."""
+    """Talk to the cluster, turn by turn. Ctrl-C stops an answer; an empty line or Ctrl-D ends it."""
     settings, body, timeout = _prepared(options)
     with _plugins_explained(options):
         raise SystemExit(run(_chat(settings, body, timeout, plain=options["plain"])))
@@ -151,8 +152,28 @@ async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, 
                 return 0
             messages.append(_user(line))
             asked = body | {"messages": messages}
-            answer = await _shown(bus, asked, Envelope.within(timeout), plain=plain, closing_lines=False)
-            messages.append({"role": "assistant", "content": "".join(answer.text)})
+            answer = await _unless_stopped(
+                _shown(bus, asked, Envelope.within(timeout), plain=plain, closing_lines=False)
+            )
+            if answer is None:
+                messages.pop()
+                click.secho("· stopped; the chat goes on without this question", dim=True, err=True)
+            else:
+                messages.append({"role": "assistant", "content": "".join(answer.text)})
+
+
+async def _unless_stopped(answering: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """The answer; None where Ctrl-C stopped it."""
+    task = asyncio.ensure_future(answering)
+    loop, usual = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        await asyncio.wait({task})
+    finally:
+        task.cancel()  # where the chat itself was stopped
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, usual)
+    return None if task.cancelled() else task.result()
 
 
 def _read_line() -> str:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -163,6 +164,33 @@ def test_a_chat_leaves_its_answers_and_no_trees(cluster: Cluster) -> None:
     lines = [line for line in screen(re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())) if line]
     assert not any(line.startswith(("├──", "└──", "auto ·")) for line in lines), lines
     assert any("The number is 8" in line for line in lines)
+
+
+def test_a_key_that_stops_an_answer_leaves_the_chat(cluster: Cluster) -> None:
+    words = ["chat", "--nats", cluster.nats.url, "--model", "slow", "--plain"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "actors.cli", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"long " * 500 + b"\n")
+        process.stdin.flush()
+        shown = b""
+        while b"long" not in shown:
+            piece = os.read(process.stdout.fileno(), 65_536)
+            assert piece, process.stderr.read()
+            shown += piece
+        process.send_signal(signal.SIGINT)
+        process.stdin.write(b"Seven\n\n")
+        process.stdin.close()
+        assert b"Seven" in process.stdout.read()
+        assert process.wait(30) == 0
+        assert b"stopped; the chat goes on" in process.stderr.read()
 
 
 @pytest.mark.parametrize(("words", "term"), [(("--plain",), "xterm"), ((), "dumb")])
