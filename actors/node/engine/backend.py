@@ -20,12 +20,12 @@ from actors.node.backends.base import Backend, Finish, Output
 from actors.node.engine.calling import about_tools, as_answer, guided
 from actors.node.engine.job import ChatJob, EmbeddingJob, Sink
 from actors.node.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
-from actors.node.engine.memory import give_back
 from actors.node.engine.runtime import Runtime
 from actors.node.engine.sampling import SamplingPlan
 from actors.node.engine.settings import EngineSettings
 from actors.node.engine.stats import EngineStats
 from actors.node.engine.token_rules import TokenRules
+from actors.runtime.memory import give_back
 from orchestration.admission import Residency
 from orchestration.errors import (
     BackendFailed,

@@ -1,23 +1,12 @@
-"""Memory that is taken page by page, and given back to the system."""
+"""Memory that is taken page by page."""
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def give_back() -> None:
-    """Have the C library return freed memory to the system; glibc keeps small pieces otherwise. Elsewhere a
-    no-op."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 class LazyArray:

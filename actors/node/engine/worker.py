@@ -12,8 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from actors.node.engine.job import ChatJob, EmbeddingJob, Outbox
-from actors.node.engine.memory import give_back
 from actors.node.engine.settings import EngineSettings
+from actors.runtime.memory import give_back
 from orchestration.errors import BackendFailed, NodeBusy
 
 log = logging.getLogger(__name__)

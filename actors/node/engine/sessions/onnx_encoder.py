@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.engine.memory import give_back
 from actors.node.engine.sessions.onnx import load_session
 from actors.node.engine.settings import OnnxSettings
+from actors.runtime.memory import give_back
 from orchestration.errors import BackendFailed
 
 RUN_TOKENS = 1024
