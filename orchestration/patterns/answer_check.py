@@ -62,6 +62,12 @@ def _heading(line: str) -> str:
     return line.casefold().replace("’", "'").strip(_AROUND_HEADS)
 
 
+_GUESS = re.compile(
+    r"\W*(?:the |my |our )?(?:final |correct |right )?answer(?: to [^.\n]{1,200}?)?\s*(?:is|:|=)(?!\w)",
+    re.IGNORECASE,
+)
+
+
 class Caller:
     """What the caller said, and what else an answer may repeat, such as its sources."""
 
@@ -237,6 +243,11 @@ def is_echo(text: str, asked: str) -> bool:
     return len(words) >= len(source) > 0 and all(
         word == source[at % len(source)] for at, word in enumerate(words)
     )
+
+
+def is_no_task(task: str, caller: Caller) -> bool:
+    """Whether a subtask is no work on the question: copied from an example, or a guess at the answer."""
+    return _GUESS.match(task) is not None or is_of_an_example(task, caller)
 
 
 def is_of_an_example(task: str, caller: Caller) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_of_an_example
+from orchestration.patterns.answer_check import Caller, is_no_task
 from orchestration.patterns.listed import read_list
 from orchestration.patterns.wording import (
     PLAN,
@@ -128,7 +128,7 @@ def parse_plan(text: str, specialists: Collection[str], max_steps: int, caller: 
             mended.append(f"a step was unreadable ({error.errors()[0]['msg']})")
             continue
         name, task = step.specialist.strip().lower(), step.task.strip()
-        if caller is not None and is_of_an_example(task, caller):
+        if caller is not None and is_no_task(task, caller):
             mended.append(f"{name} got the task of the example")
             task = WHOLE_QUESTION
         if name not in specialists:

@@ -13,6 +13,7 @@ from tests.patterns.graphs import graph_json
 from tests.patterns.scripted import Scripted, make_run, perform, plan_json
 
 SUM = "What is 12 + 30?"
+GUESSED = graph_json(*((n, "research", f"The answer is {10 * n}", []) for n in (1, 2, 3)))
 COPIED = graph_json(*((n, "research", task, []) for n, task in enumerate(TEA_TASKS, 1)))
 TEAM = {"plan": plan_json(("reasoning", "add the two numbers", 1)), "reasoning": "12 + 30 = 42"}
 LOOP = "The result of the sum must be stated. " * 30
@@ -25,9 +26,13 @@ ANALYSIS = '{"asked": "The sum.", "criteria": ["names the right number", "shows 
 
 @pytest.mark.parametrize(
     ("name", "plan"),
-    [("decompose", COPIED), ("maestro", plan_json(*(("code", task, 1) for task in TEA_TASKS)))],
+    [
+        ("decompose", COPIED),
+        ("decompose", GUESSED),
+        ("maestro", plan_json(*(("code", task, 1) for task in TEA_TASKS))),
+    ],
 )
-async def test_who_gets_a_task_of_the_example_answers_the_question_itself(name: str, plan: str) -> None:
+async def test_who_gets_an_examples_task_or_a_guess_answers_the_question_itself(name: str, plan: str) -> None:
     ask = Scripted({"plan": plan, "task 1": "42", "code": "42", "synthesis": "It is 42."})
     text, _, _ = await perform(BUILT_IN[name], make_run(SUM), ask)
     assert text == "It is 42."

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_of_an_example
+from orchestration.patterns.answer_check import Caller, is_no_task
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds, Draft, faults
 from orchestration.patterns.listed import read_list
@@ -111,7 +111,7 @@ def parse_graph(text: str, bounds: Bounds, first: int = 1, caller: Caller | None
     wrong = faults(drafts, bounds)
     if wrong:
         raise InvalidGraph("; ".join(wrong))
-    copied = [draft for draft in drafts if caller is not None and is_of_an_example(draft.task, caller)]
+    copied = [draft for draft in drafts if caller is not None and is_no_task(draft.task, caller)]
     own = [
         draft.model_copy(update={"task": WHOLE_QUESTION}) if draft in copied else draft for draft in drafts
     ]
