@@ -159,7 +159,11 @@ class Asker:
     def _check_accepted(opened: OpenStream) -> None:
         if not opened.accepted:
             opened.fail(
-                BusUnavailable(f"no queue acknowledged the request within {ACCEPT_S:g} s; is its disk full?")
+                BusUnavailable(
+                    f"no queue acknowledged the request within {ACCEPT_S:g} s: the NATS server does not "
+                    "answer, or its disk is full; ask again",
+                    retry_after_s=1,
+                )
             )
 
     @staticmethod
