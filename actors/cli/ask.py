@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from actors.cli.display import PlainDisplay, display_for
+from actors.cli.lines import LineReader
 from actors.cli.main import common, nats_option, said
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
@@ -145,9 +146,11 @@ def _report(answer: Answer, model: str) -> dict[str, Any]:
 
 async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, *, plain: bool) -> int:
     messages: list[dict[str, str]] = []
+    lines = LineReader()
     async with connected(settings, nats_url_of(settings), "orchestra-chat") as bus:
         while True:
-            line = await asyncio.to_thread(_read_line)
+            click.echo("> ", nl=False)
+            line = await lines.next()
             if not line:
                 return 0
             messages.append(_user(line))
@@ -174,13 +177,6 @@ async def _unless_stopped(answering: Coroutine[Any, Any, Answer]) -> Answer | No
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, usual)
     return None if task.cancelled() else task.result()
-
-
-def _read_line() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
 
 
 async def _shown(

@@ -193,6 +193,20 @@ def test_a_key_that_stops_an_answer_leaves_the_chat(cluster: Cluster) -> None:
         assert b"stopped; the chat goes on" in process.stderr.read()
 
 
+def test_a_key_that_stops_the_chat_itself_ends_it_at_once(cluster: Cluster) -> None:
+    words = ["chat", "--nats", cluster.nats.url, "--model", "echo", "--plain"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "actors.cli", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(2) == b"> "
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+
+
 @pytest.mark.parametrize(("words", "term"), [(("--plain",), "xterm"), ((), "dumb")])
 def test_who_wants_lines_gets_lines(cluster: Cluster, words: tuple[str, ...], term: str) -> None:
     written, _, code = ask(cluster, "--pattern", "ensemble", *words, shared=True, term=term)
