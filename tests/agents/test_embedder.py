@@ -159,6 +159,18 @@ async def test_a_model_is_fetched_when_something_is_first_embedded(tmp_path: Pat
         embedder.close()
 
 
+async def test_an_idle_model_leaves_the_memory_and_comes_back_with_the_next_text() -> None:
+    embedder = Embedder(minilm_folder(), idle_s=0.05)
+    try:
+        first = await embedder.vectors([CAT])
+        await eventually(lambda: not embedder.loaded)
+        assert np.array_equal(await embedder.vectors([CAT]), first), "remembered"
+        assert not embedder.loaded
+        assert len(await embedder.vectors([KITTEN])) == 1
+    finally:
+        embedder.close()
+
+
 async def test_a_model_that_cannot_be_fetched_is_told_with_the_reason(tmp_path: Path) -> None:
     def pull() -> None:
         raise NoNode("the index does not answer")
