@@ -2,7 +2,7 @@
 
     OrchestraError                 status  code                  retryable
     ├── InvalidRequest                400  invalid_request       no
-    │   ├── ContextTooLong            400  context_length_exceeded, as OpenAI says; no
+    │   ├── ContextTooLong            400  context_length_exceeded  no
     │   └── InvalidGuide              400  invalid_guide         no
     ├── UnknownModel                  404  unknown_model         no
     ├── PayloadTooLarge               413  payload_too_large     no
