@@ -40,7 +40,7 @@ class TokenEstimates:
         `most` is what one request can take: what is only estimated takes no more than that, so that a small
         limit refuses nothing that would have fitted.
         """
-        call = work.generation if isinstance(work, Run) and work.generation is not None else work
+        call = _call(work)
         text = text_tokens(call)
         answer = answer_tokens(call, min(assumed_answer, max(1, most - text)))
         known, extra = text + answer, 0
@@ -57,16 +57,22 @@ class TokenEstimates:
         """Take what a request has taken."""
         if not usage.prompt_tokens or usage.estimated:
             return
-        if isinstance(work, Run):
-            self._take(work.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
-        elif work.kind == "chat":
-            self._take(work.model, usage.prompt_tokens - text_tokens(work), TEMPLATE_TOKENS)
+        call = _call(work)
+        if isinstance(call, Run):
+            self._take(call.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
+        elif call.kind == "chat":
+            self._take(call.model, usage.prompt_tokens - text_tokens(call), TEMPLATE_TOKENS)
 
     def _take(self, name: str, value: float, unknown: float) -> None:
         before = self._means.pop(name, unknown or value)
         self._means[name] = before + WEIGHT * (value - before)
         if len(self._means) > MAX_NAMES:
             self._means.popitem(last=False)
+
+
+def _call(work: Generation | Run) -> Generation | Run:
+    """The one model call that a job of a real model carries, or the work itself."""
+    return work.generation if isinstance(work, Run) and work.generation is not None else work
 
 
 def text_tokens(work: Generation | Run) -> int:
