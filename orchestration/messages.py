@@ -258,7 +258,10 @@ class Step(Wire):
 
 class Chunk(Wire):
     """A piece of streamed answer. `seq` counts up from 0 without a gap within a stream. `reasoning` is what
-    the model thinks beside its answer; it comes before `text`."""
+    the model thinks beside its answer; it comes before `text`.
+
+    With `replaces` above 0 the text takes the place of all before it. An answer that is not streamed holds
+    nothing of what was before, nor the first `replaces` characters, such as "Correction: "."""
 
     type: Literal["chunk"] = "chunk"
     seq: int
@@ -266,6 +269,13 @@ class Chunk(Wire):
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] | None = None
     reasoning: str = ""
+    replaces: int = Field(default=0, ge=0)
+
+    def add_to(self, texts: list[str]) -> None:
+        """Add its text to those of an answer that is given whole."""
+        if self.replaces:
+            texts.clear()
+        texts.append(self.text[self.replaces :])
 
 
 class Vectors(Wire):

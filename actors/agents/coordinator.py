@@ -203,7 +203,9 @@ class Coordinator(Actor):
                     pulled.happenings.said(part.text)
                     new = stage.outlet.new(part)
                     if new is not None:
-                        await pulled.writer.piece(new.text, new.tokens, new.logprobs, new.reasoning)
+                        await pulled.writer.piece(
+                            new.text, new.tokens, new.logprobs, new.reasoning, new.replaces
+                        )
         return answer
 
 

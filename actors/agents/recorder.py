@@ -12,7 +12,7 @@ from orchestration.messages import TokenLogprob
 
 
 class Recorder(StreamWriter):
-    """`draft` has the text, the reasoning and the log probabilities of all pieces."""
+    """`draft` has the text, the reasoning and the log probabilities of all pieces that count."""
 
     def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         super().__init__(bus, address, on_gone)
@@ -24,6 +24,7 @@ class Recorder(StreamWriter):
         tokens: int,
         logprobs: tuple[TokenLogprob, ...] | None = None,
         reasoning: str = "",
+        replaces: int = 0,
     ) -> None:
-        self.draft.add(text, logprobs, reasoning)
-        await super().piece(text, tokens, logprobs, reasoning)
+        self.draft.add(text, logprobs, reasoning, replaces)
+        await super().piece(text, tokens, logprobs, reasoning, replaces)

@@ -36,6 +36,13 @@ class Answer:
     last: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
 
+    def add(self, text: str, replaces: int) -> None:
+        """The next text: with `replaces` above 0 it takes the place of all before it, without so many of its
+        own first characters."""
+        if replaces:
+            self.text.clear()
+        self.text.append(text[replaces:])
+
 
 def asking(command: Any) -> Any:
     """The options of `ask` and `chat`."""
@@ -204,11 +211,12 @@ async def _texts(
                 display.follow(answer.run)
                 if "progress" in extra:
                     display.progress(extra["progress"])
-            answer.last |= {k: v for k, v in extra.items() if k not in ("progress", "step")}
+            answer.last |= {k: v for k, v in extra.items() if k not in ("progress", "step", "replaces")}
             answer.usage = chunk.get("usage") or answer.usage
+            replaces = extra.get("replaces", 0)
             for choice in chunk.get("choices", ()):
                 delta = choice.get("delta", {})
                 text = delta.get("content") or delta.get("refusal") or ""
                 if text:
-                    answer.text.append(text)
+                    answer.add(text, replaces)
                     yield text

@@ -52,7 +52,9 @@ class Heard:
             text = choice.get("delta", {}).get("content") or ""
             if text and self.first_token_s is None:
                 self.first_token_s = time.monotonic() - self.began
-            self.text.append(text)
+            if extra.get("replaces"):
+                self.text.clear()
+            self.text.append(text[extra.get("replaces", 0) :])
 
     @property
     def tokens(self) -> int:

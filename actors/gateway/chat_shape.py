@@ -17,7 +17,8 @@ class ChatShape(TextShape):
     The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
     from it. Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
     clients read as "nothing new". Tool calls and a refusal come whole, in the last chunk of a stream.
-    Reasoning has both names that clients know, `reasoning_content` and `reasoning`.
+    Reasoning has both names that clients know, `reasoning_content` and `reasoning`. A chunk whose `orchestra`
+    has `replaces` takes the place of the text before it, but for so many of its first characters.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class ChatShape(TextShape):
                 thought = to_json(event.reasoning)
                 text = b'%b"reasoning_content":%b,"reasoning":%b' % (before, thought, thought)
             logprobs = to_json(chat_logprobs(event.logprobs)) if event.logprobs else b"null"
-            return (b'%b%b%b},"logprobs":%b,"finish_reason":null}]}' % (self._open, role, text, logprobs),)
+            ours = b',"orchestra":{"replaces":%d}' % event.replaces if event.replaces else b""
+            return (
+                b'%b%b%b},"logprobs":%b,"finish_reason":null}]%b}' % (self._open, role, text, logprobs, ours),
+            )
         if isinstance(event, Progress):
             said: dict[str, Any] = {"progress": event.text}
             if event.step is not None:

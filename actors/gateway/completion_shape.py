@@ -26,7 +26,8 @@ class CompletionShape(TextShape):
         if isinstance(event, Chunk):
             logprobs = self._logprobs(event.logprobs) if event.logprobs else None
             echo, self.echo = self.echo, ""
-            return (self._object([self._choice(echo + event.text, logprobs, None)]),)
+            ours = {"orchestra": {"replaces": event.replaces}} if event.replaces else None
+            return (self._object([self._choice(echo + event.text, logprobs, None)], ours),)
         if not isinstance(event, Ended):
             return ()
         last = self._object(

@@ -96,9 +96,9 @@ class Kept:
 def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
     """The answer as few events, or None for one that should not be given again.
 
-    Chunks are joined, for they tell how fast a model spoke and nothing else; news of the progress is left
-    out, for the work will not be done again. An answer that ended early
-    for a reason outside of it, or a run with a failed step, would be better if it were asked for again.
+    Chunks are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
+    as is news of the progress, for the work will not be done again. An answer that ended early for a reason
+    outside of it, or a run with a failed step, would be better if it were asked for again.
     """
     texts: list[str] = []
     reasoning: list[str] = []
@@ -107,9 +107,11 @@ def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
     kept: list[Event] = []
     for event in events:
         if isinstance(event, Chunk):
-            texts.append(event.text)
+            event.add_to(texts)
             reasoning.append(event.reasoning)
             tokens += event.tokens
+            if event.replaces:
+                logprobs.clear()
             logprobs += event.logprobs or ()
         elif isinstance(event, Vectors):
             kept.append(event.model_copy(update={"seq": len(kept)}))

@@ -78,8 +78,10 @@ class TextShape(Shape):
 
     def add(self, event: Event) -> None:
         if isinstance(event, Chunk):
-            self.texts.append(event.text)
+            event.add_to(self.texts)
             self.reasoning.append(event.reasoning)
+            if event.replaces:
+                self.token_logprobs.clear()
             if event.logprobs:
                 self.token_logprobs.extend(event.logprobs)
         elif isinstance(event, Ended):

@@ -29,8 +29,13 @@ class Draft:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
 
-    def add(self, text: str, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str) -> None:
-        self.texts.append(text)
+    def add(
+        self, text: str, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str, replaces: int
+    ) -> None:
+        """Arguments as those of `StreamWriter.piece`."""
+        if replaces:
+            self.texts, self.logprobs = [], []
+        self.texts.append(text[replaces:])
         self.reasoning.append(reasoning)
         if logprobs:
             self.logprobs.extend(logprobs)

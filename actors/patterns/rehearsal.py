@@ -66,7 +66,7 @@ async def _performed(catalogue: Catalogue, run: Run) -> Rehearsed:
                 if isinstance(item, Answer):
                     answer = item
                 elif isinstance(item, Part):
-                    said.append(item.text)
+                    said = [*said, item.text] if not item.replaces else [item.text[item.replaces :]]
                 else:
                     raise Defect(f"it yields {type(item).__name__}, which is neither Part nor Answer")
     except TimeoutError as error:

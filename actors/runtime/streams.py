@@ -66,6 +66,7 @@ class StreamWriter:
         self._tail = bus.sent.open(address, first_seq, self._probe, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._replaces = 0
         self._tokens = 0
         self._held = 0
         self._logprobs: list[TokenLogprob] = []
@@ -102,10 +103,15 @@ class StreamWriter:
         tokens: int,
         logprobs: tuple[TokenLogprob, ...] | None = None,
         reasoning: str = "",
+        replaces: int = 0,
     ) -> None:
-        """Add text or reasoning. The first piece goes out at once, later ones at most every 20 ms."""
+        """Add text or reasoning. The first piece goes out at once, later ones at most every 20 ms. `replaces`
+        is that of the chunk, which the piece then begins."""
         if self._failure is not None:
             raise self._failure
+        if replaces:
+            await self.flush()
+            self._replaces = replaces
         if len(text) + len(reasoning) > MAX_CHARACTERS:
             await self._in_parts(text, tokens, logprobs, reasoning)
             return
@@ -162,7 +168,10 @@ class StreamWriter:
             tokens=self._tokens,
             logprobs=tuple(self._logprobs) or None,
             reasoning=whole_characters("".join(self._reasoning)),
+            replaces=self._replaces if self._text else 0,
         )
+        if self._text:
+            self._replaces = 0
         self._text, self._reasoning, self._tokens, self._logprobs = [], [], 0, []
         self._held = 0
         self._sent_at = self._alive_at = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
@@ -69,11 +69,18 @@ class Repair:
         return answer
 
 
+def correction(answer: Answer) -> Part:
+    """What is said where another answer was said before, which it replaces."""
+    text = CORRECTION + answer.text.strip()
+    return Part(text=text, tokens=answer.usage.completion_tokens, replaces=len(CORRECTION))
+
+
 async def vetted(
     stage: Stage, parts: AsyncGenerator[Part | Answer, None], repair: Repair
 ) -> AsyncGenerator[Part | Answer, None]:
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
-    text of a fixed form, which cannot be corrected, to its end. Raises what `parts` raises."""
+    text of a fixed form, which cannot be corrected, to its end. A correction is said at most once; the answer
+    is the text that counts. Raises what `parts` raises."""
     check, held = repair.check(), deque[Part]()
     said, length, read, echo, answer = list[str](), 0, 0, False, None
     whole = repair.whole or repair.guide is not None
@@ -98,9 +105,8 @@ async def vetted(
     problem = "" if is_echo(answer.text, repair.asked) else check.end()
     better = await repair.mended(stage, problem) if problem else None
     if better is not None:
-        text = CORRECTION + better.text.strip() if said else better.text
-        yield Part(text=text, tokens=max(1, better.usage.completion_tokens))
-        yield replace(better, text="".join([*said, text]))
+        yield correction(better) if said else Part(text=better.text, tokens=better.usage.completion_tokens)
+        yield better
         return
     for part in held:
         yield part

@@ -7,7 +7,7 @@ from dataclasses import replace
 from orchestration.patterns.base import Part
 
 ANEW = "\n\n"
-"""Between what the caller has and an answer that does not go on from it."""
+"""Between what the caller has and an answer that does not go on from it, and takes its place."""
 
 
 class Outlet:
@@ -39,8 +39,10 @@ class Outlet:
         if rest.startswith(part.text):
             self._again += len(part.text)
             return None
-        self._again = len(self.had)
+        again, self._again = self.had[: self._again], len(self.had)
         if part.text.startswith(rest):
-            return replace(part, text=part.text[len(rest) :])
+            return replace(part, text=part.text[len(rest) :], replaces=max(0, part.replaces - len(rest)))
+        if part.replaces:
+            return part
         self.anew = True
-        return replace(part, text=ANEW + part.text)
+        return replace(part, text=ANEW + again + part.text, replaces=len(ANEW))

@@ -43,6 +43,28 @@ def test_the_first_chunk_has_the_role_and_no_other_has(
     assert not any("role" in delta for delta in found[1:])
 
 
+@pytest.mark.parametrize("kind", [ChatShape, CompletionShape])
+def test_a_whole_answer_holds_what_replaced_the_rest_and_a_stream_says_so(
+    kind: type[ChatShape | CompletionShape],
+) -> None:
+    token = TokenLogprob(token="7", logprob=-0.5)
+    events: list[Event] = [
+        Chunk(seq=0, text="7", logprobs=(token,)),
+        Chunk(seq=1, text="\n\nCorrection: 8", replaces=14),
+        Chunk(seq=2, text=", I think", logprobs=(token,)),
+        ENDED,
+    ]
+    streamed, whole = (kind("a.1", "m", 0, include_usage=False, logprobs=True) for _ in range(2))
+    pieces = [json.loads(piece) for event in events for piece in streamed.piece(event)]
+    for event in events:
+        whole.add(event)
+    choice = json.loads(whole.whole())["choices"][0]
+    assert choice.get("text", choice.get("message", {}).get("content")) == "8, I think"
+    assert len(choice["logprobs"].get("content") or choice["logprobs"]["tokens"]) == 1
+    assert [piece.get("orchestra", {}).get("replaces") for piece in pieces] == [None, 14, None, None]
+    assert "Correction: 8" in json.dumps(pieces[1])
+
+
 def test_the_sampled_token_is_among_the_top_of_a_completion_even_if_it_is_none_of_them() -> None:
     shape = CompletionShape("a.1", "m", 0, include_usage=False, logprobs=True)
     likely = TopLogprob(token=" the", logprob=-0.1)

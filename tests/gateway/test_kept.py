@@ -54,6 +54,9 @@ def test_chunks_are_joined_and_news_of_the_progress_left_out() -> None:
         Chunk(seq=0, text="ab", tokens=3, logprobs=(logprob,)),
         ENDED.model_copy(update={"seq": 1, "trace_id": ""}),
     )
+    corrected = Chunk(seq=3, text=", no: c", tokens=4, replaces=6)
+    (kept, _) = whole_answer([*events[:-1], corrected, ENDED]) or ()
+    assert kept == Chunk(seq=0, text="c", tokens=7)
     vectors: list[Event] = [Vectors(seq=0, index=0, vectors=("x",)), Vectors(seq=1, index=1, vectors=("y",))]
     assert whole_answer([*vectors, ENDED]) == (
         *vectors,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from actors.evaluation.runner import Heard
+from orchestration.patterns.wording import NOTES_HEAD, TEA_TASKS
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
-from tests.fixtures.upstream import MODEL, Request, event, response
+from tests.fixtures.upstream import MODEL, Request, Script, event, response
+from tests.fixtures.upstream import delta as text_delta
 from tests.jobs.client import JobsClient, chat
+from tests.patterns.scripted import plan_json
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -143,6 +148,44 @@ def test_a_pattern_works_on_a_model_without_a_system_role(before: Before) -> Non
     answer = httpx.post(f"{before.cluster.base_url}/chat/completions", json=body, timeout=30)
     assert answer.json()["choices"][0]["message"]["content"] == "Hello there"
     assert before.body["messages"][0]["content"].endswith("\n\nHi")
+
+
+def corrects_itself() -> Script:
+    """Recites a prompt's example in the last step of a team, and answers when it is asked again."""
+    synthesized = 0
+
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        nonlocal synthesized
+        text = "It is 42."
+        if request.body.get("response_format"):
+            text = plan_json(("reasoning", "add the numbers", 1))
+        elif NOTES_HEAD in request.body["messages"][-1]["content"]:
+            synthesized += 1
+            text = f"Let me think about it. {TEA_TASKS[2]}" if synthesized % 2 else text
+        words = [event(text_delta(word)) for word in re.findall(r"\s*\S+", text)]
+        async for part in stream(*words, event(text_delta(None, "stop")), DONE)(request):
+            yield part
+
+    return script
+
+
+def test_an_answer_that_is_not_streamed_holds_the_corrected_text_alone(before: Before) -> None:
+    before.upstream.script = corrects_itself()
+    body = {"model": "orchestra/maestro", "messages": [{"role": "user", "content": "What is 12 + 30?"}]}
+    url = f"{before.cluster.base_url}/chat/completions"
+    answer = httpx.post(url, json=body, timeout=30).json()
+    assert answer["choices"][0]["message"]["content"] == "It is 42."
+    client = JobsClient(before.cluster.url)
+    job = client.ended(client.submit(body).body["id"])
+    assert job["result"]["choices"][0]["message"]["content"] == "It is 42."
+    lines = httpx.post(url, json=body | {"stream": True}, timeout=30).text.splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    assert re.fullmatch(r"Let[ \w.]*\n\nCorrection: It is 42\.", "".join(said))
+    heard = Heard(0.0)
+    for chunk in chunks:
+        heard.take(chunk)
+    assert "".join(heard.text) == "It is 42."
 
 
 def test_two_calls_that_came_with_one_number_leave_with_their_own(before: Before) -> None:

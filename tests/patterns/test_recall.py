@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed
-from orchestration.messages import Budget, ChatMessage, Run, ToolResult
+from orchestration.messages import Budget, ChatMessage, Chunk, Run, ToolResult
 from orchestration.patterns import (
     Answer,
     Kept,
@@ -191,6 +191,21 @@ async def test_an_answer_that_does_not_go_on_from_what_the_caller_has_begins_ane
     text, stage = await performed(two_parts, make_run(), Scripted(kept), book, Outlet("one", 1))
     assert text == "\n\neins / zwei"
     assert stage.outlet.anew
+
+
+def test_what_begins_anew_takes_the_place_of_all_that_the_caller_has() -> None:
+    outlet, texts = Outlet("one two", tokens=2), ["one two"]
+    for part in (Part(text="one "), Part(text="uno"), Part(text=" due")):
+        if (new := outlet.new(part)) is not None:
+            Chunk(seq=0, text=new.text, replaces=new.replaces).add_to(texts)
+    assert "".join(texts) == "one uno due"
+    assert outlet.anew
+    corrected = Part(text=", no: three", replaces=6)
+    assert Outlet("one tw", tokens=2).new(corrected) == corrected
+    assert Outlet("one, no", tokens=2).new(Part(text="one")) is None
+    halfway = Outlet("one, no", tokens=2)
+    halfway.new(Part(text="one"))
+    assert halfway.new(corrected) == Part(text=": three", replaces=2)
 
 
 async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
