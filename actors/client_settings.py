@@ -30,6 +30,7 @@ SECTIONS = (
     "onnx",
     "openai",
     "patterns",
+    "replay",
     "telemetry",
     "triton",
     "triton_server",

@@ -43,6 +43,7 @@ class Settings(ClientSettings):
     onnx: dict[str, Any] = Field(default_factory=dict)
     openai: dict[str, Any] = Field(default_factory=dict)
     echo: dict[str, Any] = Field(default_factory=dict)
+    replay: dict[str, Any] = Field(default_factory=dict)
     triton: dict[str, Any] = Field(default_factory=dict)
     triton_server: TritonServerSettings = TritonServerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

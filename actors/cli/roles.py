@@ -15,7 +15,14 @@ from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.declarations import shipped
 from actors.node.backends.base import Backend
-from actors.node.backends.choose import BACKENDS, Serve, echo_backend, onnx_backend, openai_backend
+from actors.node.backends.choose import (
+    BACKENDS,
+    Serve,
+    echo_backend,
+    onnx_backend,
+    openai_backend,
+    replay_backend,
+)
 from actors.process import configure_logging, connected, ends, ignore_hangup, run, stop_on_signals, until
 from actors.runtime.bus import Bus
 from actors.runtime.provision import apply_when_ready
@@ -25,6 +32,12 @@ from actors.settings import Settings, load
 from orchestration.errors import InvalidRequest
 
 Watch = Callable[[], Awaitable[object]]
+_OPTIONS = {
+    "openai": {"base_url", "api_key_env"},
+    "echo": {"speed", "load_s", "model_mb"},
+    "replay": {"speed", "records"},
+}
+"""Of `orchestra node`, by the backend that has them."""
 Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
 """Starts a role. Returns what to say once it runs, and what ends it."""
 
@@ -40,7 +53,15 @@ Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[s
 @click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
 @click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
 @click.option("--triton-url", metavar="URL", help="triton: grpc://HOST:PORT of a server. [default: its own]")
-@click.option("--speed", type=click.FloatRange(min=0), metavar="TOKENS_PER_S", help="echo: 0 is full speed.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    metavar="TOKENS_PER_S",
+    help="echo, replay: of each answer; 0 is full speed. [default: echo 0, replay 1500]",
+)
+@click.option(
+    "--records", type=click.Path(path_type=Path), metavar="FILE", help="replay: recorded answers, JSON lines."
+)
 @click.option("--load-s", type=click.FloatRange(min=0), metavar="SECONDS", help="echo: to load a model.")
 @click.option("--model-mb", type=click.FloatRange(min=0), metavar="MB", help="echo: memory of each model.")
 @click.option(
@@ -220,14 +241,15 @@ def _refuse(kind: str, options: Iterable[str]) -> None:
 def _backend(
     kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
 ) -> Backend:
-    wanted = {"openai": {"base_url", "api_key_env"}, "echo": {"speed", "load_s", "model_mb"}}.get(kind, set())
-    _refuse(kind, options.keys() - wanted)
+    _refuse(kind, options.keys() - _OPTIONS.get(kind, set()))
     if slots is not None:
         options = options | {"slots": slots}
     if kind == "openai":
         return openai_backend(serve, settings.openai | options)
     if kind == "echo":
         return echo_backend(serve, settings.echo | options)
+    if kind == "replay":
+        return replay_backend(serve, settings.replay | options)
     from actors.cli.progress import pulled
 
     names = [each.upstream for each in serve] or list(settings.models)

@@ -14,7 +14,7 @@ from actors.settings_layers import explained
 from actors.triton.errors import ExtraMissing
 from orchestration.errors import InvalidRequest
 
-BACKENDS = ("onnx", "triton", "openai", "echo")
+BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,18 @@ def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
     if serve:
         said["models"] = tuple(each.name for each in serve)
     return EchoBackend(_settings("echo", EchoSettings, said))
+
+
+def replay_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """Recorded answers of models, from the file `records` of the options."""
+    from actors.node.backends.replay import ReplayBackend, ReplaySettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = tuple(each.name for each in serve)
+    if not said.get("records"):
+        raise InvalidRequest("the replay backend needs --records, a file of recorded answers")
+    return ReplayBackend(_settings("replay", ReplaySettings, said))
 
 
 def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:

@@ -1,0 +1,289 @@
+"""Recorded answers of models: a file of JSON lines, and the question that a conversation asks.
+
+A line is `{"id", "messages", "gold"?, "options"?, "form"?, "answers": {MODEL: TEXT or [TEXT, …]}, "usage"?}`.
+
+OrchestraError                 status  code                  retryable
+├── InvalidRequest
+│   ├── BadRecords                400  bad_records           no
+│   └── NotRecorded               400  not_recorded          no
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from orchestration.errors import InvalidRequest, UnknownModel
+
+MAX_BYTES = 512_000_000
+"""Of a file, after it is unpacked."""
+MAX_LINE_BYTES = 8_000_000
+MAX_RECORDS = 100_000
+MAX_MODELS = 256
+MAX_SAMPLES = 1_000
+"""Of one model for one question."""
+CHARACTERS = 4
+"""Of a token, where no usage is recorded."""
+_GZIP = b"\x1f\x8b"
+_WORDS = 4
+"""Of an anchor: so many words in a row tell most questions apart."""
+_PLACES = 16
+"""Anchors tried for each question; the one that the fewest questions have is taken."""
+
+
+class BadRecords(InvalidRequest):
+    """The file holds no records that can be replayed; the message says where and why."""
+
+    code = "bad_records"
+
+
+class NotRecorded(InvalidRequest):
+    """Nothing is recorded for the question."""
+
+    code = "not_recorded"
+
+
+class Message(BaseModel):
+    """One turn of a recorded conversation; `content` is text, or parts of which the texts count."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[StrictStr, BeforeValidator(lambda said: _joined(said))]
+
+
+class Spent(BaseModel):
+    """The tokens of one recorded answer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    prompt_tokens: StrictInt = Field(default=0, ge=0)
+    completion_tokens: StrictInt = Field(default=0, ge=0)
+
+
+def _joined(content: object) -> object:
+    if not isinstance(content, list):
+        return content
+    return "".join(
+        part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+    )
+
+
+def _several(said: object) -> object:
+    """One text or one usage is a list of one."""
+    return said if isinstance(said, list | tuple) else [said]
+
+
+Texts = Annotated[
+    tuple[StrictStr, ...], BeforeValidator(_several), Field(min_length=1, max_length=MAX_SAMPLES)
+]
+Spendings = Annotated[tuple[Spent, ...], BeforeValidator(_several), Field(max_length=MAX_SAMPLES)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Record(BaseModel):
+    """One question and what each model answered; other fields are ignored.
+
+    `gold` is the right answer, `options` are the texts of a choice, `form` is how answers compare (see
+    `orchestration.evaluation.forms.Form`). `usage` has the tokens of each answer in the answers' order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: StrictStr | StrictInt = ""
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=1_000)
+    gold: StrictStr | StrictInt | StrictFloat | None = None
+    options: tuple[StrictStr, ...] = Field(default=(), max_length=26)
+    form: Literal["exact", "number", "choice", "contains", "regex"] | None = None
+    answers: dict[Name, Texts] = Field(min_length=1, max_length=MAX_MODELS)
+    usage: dict[str, Spendings] = {}
+
+    @property
+    def question(self) -> str:
+        """The last thing that a user says, else the last message."""
+        said = [each.content for each in self.messages if each.role == "user"]
+        return said[-1] if said else self.messages[-1].content
+
+    def tokens(self, model: str, sample: int) -> int:
+        """Of one answer: as recorded, else one for four characters."""
+        spent = self.usage.get(model, ())
+        if sample < len(spent) and spent[sample].completion_tokens:
+            return spent[sample].completion_tokens
+        return text_tokens(self.answers[model][sample])
+
+    def prompt_tokens(self, model: str, sample: int) -> int:
+        """0 where it is not recorded."""
+        spent = self.usage.get(model, ())
+        return spent[sample].prompt_tokens if sample < len(spent) else 0
+
+
+def text_tokens(text: str) -> int:
+    """An estimate, at least 1."""
+    return max(1, -(-len(text) // CHARACTERS))
+
+
+def read_records(file: Path) -> tuple[Record, ...]:
+    """The records of a file of JSON lines, which may be packed by gzip; empty lines do not count.
+
+    Raises `BadRecords` naming the file, the line and what is wrong with it.
+    """
+    found: dict[str, Record] = {}
+    asked: dict[tuple[str, ...], int] = {}
+    for number, line in _lines(file):
+        if len(found) >= MAX_RECORDS:
+            raise BadRecords(f"{file} has more than {MAX_RECORDS} records: split it")
+        record = _record(file, number, line)
+        key = str(record.id)
+        if key in found:
+            raise BadRecords(f"{file}, line {number}: another record has the id {key!r}")
+        turns = _turns([(each.role, each.content) for each in record.messages])
+        if turns in asked:
+            raise BadRecords(f"{file}, line {number}: messages: line {asked[turns]} asks the same")
+        asked[turns] = number
+        found[key] = record
+    if not found:
+        raise BadRecords(f"{file} holds no record")
+    return tuple(found.values())
+
+
+def _record(file: Path, number: int, line: bytes) -> Record:
+    try:
+        record = Record.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadRecords(f"{file}, line {number}: {f'{where}: ' if where else ''}{first['msg']}") from error
+    if not record.question.strip():
+        raise BadRecords(f"{file}, line {number}: messages: the last one of a user says nothing")
+    return record if record.id != "" else record.model_copy(update={"id": f"line {number}"})
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    left = MAX_BYTES
+    try:
+        with file.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            with gzip.open(raw) if packed else raw as stream:
+                number = 0
+                while line := stream.readline(MAX_LINE_BYTES + 1):
+                    number += 1
+                    left -= len(line)
+                    if len(line) > MAX_LINE_BYTES:
+                        raise BadRecords(f"{file}, line {number}: more than {MAX_LINE_BYTES} bytes")
+                    if left < 0:
+                        raise BadRecords(f"{file} has more than {MAX_BYTES} bytes (unpacked): split it")
+                    line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                    if line.strip():
+                        yield number, line
+    except (OSError, EOFError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise BadRecords(f"cannot read {file}: {what}") from error
+
+
+class Questions:
+    """Finds the record whose question a conversation asks. White space does not matter.
+
+    A conversation of the same turns is the record's. Else, since patterns move questions into other messages,
+    the record is taken whose question stands in one and of whose turns the most is there. Candidates are
+    found by a few words in a row of each question, so that a lookup takes time by the length of the
+    conversation and not by the number of records.
+    """
+
+    def __init__(self, records: Collection[Record]) -> None:
+        self._by_turns = {
+            _turns([(each.role, each.content) for each in record.messages]): record for record in records
+        }
+        self._short: list[tuple[str, Record]] = []
+        self._by_anchor: dict[tuple[str, ...], list[tuple[str, Record]]] = {}
+        seen = Counter(
+            anchor for record in records for anchor in set(_anchors(record.question.split(), _PLACES))
+        )
+        for record in records:
+            words = record.question.split()
+            anchors = _anchors(words, _PLACES)
+            plain = " ".join(words)
+            if anchors:
+                rarest = min(anchors, key=lambda anchor: seen[anchor])
+                self._by_anchor.setdefault(rarest, []).append((plain, record))
+            else:
+                self._short.append((plain, record))
+
+    def find(self, messages: Sequence[tuple[str, str]]) -> Record | None:
+        """Of (role, text) pairs."""
+        record = self._by_turns.get(_turns(messages))
+        if record is not None:
+            return record
+        texts = [text.split() for _, text in messages]
+        whole = "\n".join(" ".join(words) for words in texts)
+        held = [pair for pair in self._short if pair[0] in whole]
+        for words in texts:
+            for at in range(len(words) - _WORDS + 1):
+                near = self._by_anchor.get(tuple(words[at : at + _WORDS]), ())
+                held += (pair for pair in near if pair[0] in whole)
+        if not held:
+            return None
+
+        def matched(pair: tuple[str, Record]) -> int:
+            turns = _turns([(each.role, each.content) for each in pair[1].messages])
+            return sum(len(turn) for turn in turns if turn in whole)
+
+        return max(held, key=matched)[1]
+
+
+def _turns(messages: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What tells conversations apart: all but instructions, which roles add to."""
+    said = tuple(" ".join(text.split()) for role, text in messages if role not in ("system", "developer"))
+    return said or tuple(" ".join(text.split()) for _, text in messages)
+
+
+def _anchors(words: Sequence[str], most: int) -> list[tuple[str, ...]]:
+    """Rows of words, spread over the question, without its first and last word: they may touch others
+    where it is quoted. None of a short question."""
+    starts = range(1, len(words) - _WORDS)
+    step = max(1, len(starts) // most)
+    return [tuple(words[at : at + _WORDS]) for at in starts[::step]]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A chunk of a text, and its tokens."""
+
+    text: str
+    tokens: int
+
+
+def spans(text: str, tokens: int, size: int) -> list[Span]:
+    """A text of so many `tokens` in chunks of `size` tokens; none of it is left out."""
+    ends = [min(at, tokens) for at in range(0, tokens + size, size)]
+    place = [round(len(text) * end / tokens) for end in ends]
+    return [
+        Span(text[begin:end], last - first)
+        for (first, last), (begin, end) in zip(pairwise(ends), pairwise(place), strict=True)
+        if last > first
+    ]
+
+
+def known(records: Collection[Record], models: Collection[str]) -> tuple[str, ...]:
+    """The models that are recorded, or those of `models`. Raises `UnknownModel` for one that is not."""
+    there = sorted({name for record in records for name in record.answers})
+    for name in models:
+        if name not in there:
+            raise UnknownModel.of(name, there)
+    return tuple(models) or tuple(there)
