@@ -1,0 +1,255 @@
+"""How often a model is expected to be right before anything of it was seen: from settings, a table, or its
+size.
+
+`published.toml` holds what well-known models reached on MMLU-Pro, MATH and HumanEval, and cites where from. A
+model that is not in it is placed beside its nearest relative: between two sizes on a line over the logarithm
+of the size, in another generation at the newest one that is not newer, moved by the place that its maker's
+word ("mini", "pro") gives it. Of an unknown family the size alone speaks.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
+from importlib import resources
+from operator import add, sub
+
+from orchestration.trust.families import (
+    CLOSED_FAMILIES,
+    MOST_CHARACTERS,
+    MOST_NAMES,
+    TIERS,
+    Name,
+    parsed,
+    tier_of,
+)
+from orchestration.tuning.features import Kind
+
+LEAST, MOST = 0.05, 0.97
+"""Bounds of every prior: nobody is always right or always wrong before the first answer."""
+UNKNOWN = 0.6
+"""Of a model of which neither name nor size says anything."""
+BY_SIZE = "size"
+"""The family in the table that stands for what nobody knows."""
+
+Quality = Mapping[str, float | Mapping[Kind, float]]
+"""Shares of right answers by model: an exact name or a pattern with `*` and `?`; for all kinds, or by
+kind."""
+
+_TIER = 0.5
+"""Logits that a step between "mini", the middle and "pro" is worth: about what lies between known
+siblings."""
+_ABOVE_SIZE = 1.5
+"""Logits that a guess may lie above what is common at the size that its name says."""
+_OLDEST = -0.5
+"""Logits, of a generation older than all known ones."""
+
+Logits = tuple[float, float, float]
+"""Of MMLU-Pro, MATH and HumanEval."""
+
+_SPECIAL: dict[str, Logits] = {
+    "coder": (-0.3, -0.2, 0.4),
+    "code": (-0.3, -0.2, 0.4),
+    "codex": (0.0, 0.0, 0.2),
+    "math": (-0.1, 0.5, -0.3),
+    "thinking": (0.3, 0.8, 0.2),
+    "think": (0.3, 0.8, 0.2),
+    "reasoning": (0.3, 0.8, 0.2),
+    "reasoner": (0.3, 0.8, 0.2),
+    "base": (-0.2, -0.3, -0.5),
+    "verification": (0.8, 1.0, 0.5),  # the best of 100 by a verifier (Cobbe et al. 2021)
+}
+"""What a variant gains or loses against a plain sibling, where the table holds none like it."""
+
+
+@dataclass(slots=True)
+class _Siblings:
+    """Models of one line, generation and variant: by size, and the one whose name says none."""
+
+    version: tuple[int, ...]
+    marks: frozenset[str]
+    sizes: list[float] = field(default_factory=list)
+    shares: list[Logits] = field(default_factory=list)
+    unsized: Logits | None = None
+
+    def at(self, size: float) -> Logits:
+        """Of a size, in billions; never lower for a bigger one. Without a size: the one that says none, else
+        a common one of about 8 billion, which hubs mean by a name alone."""
+        if not size:
+            if self.unsized is not None:
+                return self.unsized
+            return min(
+                zip(self.sizes, self.shares, strict=True), key=lambda pair: abs(math.log(pair[0] / 8))
+            )[1]
+        if not self.sizes:
+            assert self.unsized is not None
+            return _each(min, self.unsized, _above(size))
+        if size <= self.sizes[0]:
+            return _moved(self.shares[0], self.sizes[0], size)
+        if size >= self.sizes[-1]:
+            return _moved(self.shares[-1], self.sizes[-1], size)
+        upper = bisect_right(self.sizes, size)
+        low, high = self.sizes[upper - 1], self.sizes[upper]
+        part = math.log(size / low) / math.log(high / low)
+        return _between(self.shares[upper - 1], self.shares[upper], part)
+
+
+def prior(model: str, kind: Kind, quality: Quality | None = None, parameters: int = 0) -> float:
+    """The share of right answers, from 0.05 to 0.97, expected of `model` at a kind of question.
+
+    `quality` is what the settings say, which goes before all else; `parameters` counts those of the model's
+    card, for names that tell no size (0: not known). 0.6 where nothing is known.
+    """
+    said = _said(model, kind, quality) if quality else None
+    if said is None:
+        said = _expected(model[:MOST_CHARACTERS], kind, max(0, parameters))
+    return min(MOST, max(LEAST, said))
+
+
+def _said(model: str, kind: Kind, quality: Quality) -> float | None:
+    """By the settings: the exact name first, then the pattern with the most characters that are no
+    wildcards."""
+    name = model.lower()
+    names = {name, name[: name.index("@", 1)]} if "@" in name[1:] else {name}
+    found: tuple[bool, int, float] | None = None
+    for pattern, value in quality.items():
+        share = value.get(kind) if isinstance(value, Mapping) else value
+        if share is None or not any(_matches(one, pattern.lower()) for one in names):
+            continue
+        rank = (pattern.lower() in names, len(pattern) - sum(map(pattern.count, "*?")), share)
+        found = rank if found is None else max(found, rank)
+    return found and found[2]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+@lru_cache(maxsize=MOST_NAMES)
+def _expected(model: str, kind: Kind, parameters: int) -> float:
+    name = parsed(model)
+    size = name.size or parameters / 1e9
+    relatives = _lines().get(name.line or name.family)
+    if relatives and name.family != BY_SIZE:
+        return _share(_placed(name, size, relatives), kind)
+    if not size:
+        return UNKNOWN
+    return _share(_common(math.sqrt(size * name.active) if name.active else size), kind)
+
+
+def _placed(name: Name, size: float, relatives: list[_Siblings]) -> Logits:
+    """What the nearest known relatives reached, moved by what the names differ in."""
+    known = TIERS.keys() | _SPECIAL.keys() | {mark for one in relatives for mark in one.marks}
+    marks = name.marks & known
+    version = name.version
+    if exact := next((one for one in relatives if (one.version, one.marks) == (version, marks)), None):
+        return exact.at(size)
+    if not version and name.family in CLOSED_FAMILIES:
+        version = max(one.version for one in relatives)  # a name alone means what its maker offers now
+    if size and any(one.sizes for one in relatives):
+        relatives = [one for one in relatives if one.sizes]
+    older = [one for one in relatives if one.version <= version]
+    if not older:
+        oldest = min(one.version for one in relatives)
+        guess = _beside([one for one in relatives if one.version == oldest], marks, size, _OLDEST)
+    else:
+        newest = max(one.version for one in older)
+        guess = _beside([one for one in older if one.version == newest], marks, size)
+        if alike := [one for one in older if one.marks == marks]:  # "gpt-6-mini" is not below "gpt-5-mini"
+            guess = _each(max, guess, max(alike, key=lambda one: one.version).at(size))
+    return guess
+
+
+def _beside(generation: list[_Siblings], marks: frozenset[str], size: float, shift: float = 0) -> Logits:
+    """By the siblings whose special words are the nearest to `marks`: between two tiers on a line, as
+    sizes."""
+    special = marks - TIERS.keys()
+    fewest = min(len((one.marks - TIERS.keys()) ^ special) for one in generation)
+    tiers: dict[float, Logits] = {}
+    highest: Logits | None = None
+    nearest = [one for one in generation if len((one.marks - TIERS.keys()) ^ special) == fewest]
+    for one in sorted(nearest, key=lambda one: tier_of(one.marks)):
+        found = one.at(size)
+        highest = found if highest is None else _each(max, highest, found)
+        tiers[tier_of(one.marks)] = highest
+    asked = tier_of(marks)
+    low = max((tier for tier in tiers if tier <= asked), default=min(tiers))
+    high = min((tier for tier in tiers if tier >= asked), default=max(tiers))
+    if low < asked < high:
+        found = _between(tiers[low], tiers[high], (asked - low) / (high - low))
+    else:
+        shift += _TIER * (asked - low)
+        found = tiers[low]
+    for mark in sorted(special.difference(*(one.marks for one in nearest))):
+        found = _each(add, found, _SPECIAL.get(mark, (0.0, 0.0, 0.0)))
+    return _each(add, found, (shift, shift, shift))
+
+
+def _share(logits: Logits, kind: Kind) -> float:
+    """The exams are harder than what is asked: of their logits, 0.8 and a constant. Set so that models of
+    2024 are right as often as in MMLU (factual) and between MATH and GSM8K (reasoning)."""
+    knowledge, mathematics, code = logits
+    if kind == "reasoning":
+        return _sigmoid(0.4 * (knowledge + mathematics) + 0.8)
+    if kind == "code":
+        return _sigmoid(0.8 * code)
+    return _sigmoid(0.8 * knowledge + 0.9)
+
+
+@cache
+def _lines() -> dict[str, list[_Siblings]]:
+    """The published table by line. Takes 10 ms the first time."""
+    text = resources.files("orchestration.trust").joinpath("published.toml").read_text("utf-8")
+    groups: dict[tuple[str, tuple[int, ...], frozenset[str]], _Siblings] = {}
+    rows = {
+        parsed(model): shares for table in tomllib.loads(text).values() for model, shares in table.items()
+    }
+    for name, shares in sorted(rows.items(), key=lambda row: row[0].size):
+        line = name.line or name.family
+        group = groups.setdefault((line, name.version, name.marks), _Siblings(name.version, name.marks))
+        knowledge, mathematics, code = (math.log(share / (100 - share)) for share in shares)
+        if name.size:
+            group.sizes.append(name.size)
+            group.shares.append((knowledge, mathematics, code))
+        else:
+            group.unsized = (knowledge, mathematics, code)
+    lines: dict[str, list[_Siblings]] = {}
+    for (line, _, _), group in groups.items():
+        lines.setdefault(line, []).append(group)
+    return lines
+
+
+def _common(size: float) -> Logits:
+    """Of a common model of that size, in billions."""
+    (group,) = _lines()[BY_SIZE]
+    size = min(group.sizes[-1], max(group.sizes[0], size))
+    return group.at(size)
+
+
+def _moved(shares: Logits, of: float, to: float) -> Logits:
+    """From one size to another as common models differ."""
+    if of == to:
+        return shares
+    change = _each(sub, _common(to), _common(of))
+    return _each(add, shares, change)
+
+
+def _between(one: Logits, other: Logits, part: float) -> Logits:
+    return _each(lambda low, high: low + part * (high - low), one, other)
+
+
+def _above(size: float) -> Logits:
+    return _each(add, _common(size), (_ABOVE_SIZE, _ABOVE_SIZE, _ABOVE_SIZE))
+
+
+def _each(call: Callable[[float, float], float], one: Logits, other: Logits) -> Logits:
+    return call(one[0], other[0]), call(one[1], other[1]), call(one[2], other[2])
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
