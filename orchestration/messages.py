@@ -241,8 +241,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancel
 
 
 class Step(Wire):
-    """One finished step of a run, as `orchestra ask --json` shows it. With `tool` it is no generation: the
-    agent used that."""
+    """One step of a run that is over, as `orchestra ask --json` shows it. With `tool` it is no generation:
+    the agent used that. One that failed has its `error`, one that its pattern stopped the finish_reason
+    `cancelled`: their text and usage are what came until then."""
 
     name: str
     agent: str
@@ -254,6 +255,18 @@ class Step(Wire):
     usage: Usage = Usage()
     seconds: float = 0.0
     error: ErrorBody | None = None
+
+    @property
+    def discarded(self) -> bool:
+        """Whether what it wrote is in no answer."""
+        return self.error is not None or self.finish_reason == "cancelled"
+
+
+class Accounts(Wire):
+    """Tokens of a run by model, and those of them that steps used which failed or were stopped."""
+
+    by_model: dict[str, Usage] = {}
+    discarded: Usage = Usage()
 
 
 class Chunk(Wire):
@@ -298,9 +311,10 @@ class Progress(Wire):
 
 class Ended(Wire):
     """The last event of a stream, always sent, whatever happened. `writing_s` are the seconds since the first
-    one, by whoever wrote both. `notes` and `report` are of a run: what the caller should know of the answer,
-    and what the pattern found beside it. `calls` come whole and only here, so that a generation which moves
-    to another node writes them anew; so does a `refusal`, the model's own words for not answering."""
+    one, by whoever wrote both. `notes`, `report` and `accounts` are of a run: what the caller should know of
+    the answer, what the pattern found beside it, and who used the tokens of `usage`. `calls` come whole and
+    only here, so that a generation which moves to another node writes them anew; so does a `refusal`, the
+    model's own words for not answering."""
 
     type: Literal["ended"] = "ended"
     seq: int
@@ -314,6 +328,7 @@ class Ended(Wire):
     writing_s: float = 0.0
     notes: tuple[str, ...] = ()
     report: dict[str, Any] = {}
+    accounts: Accounts | None = None
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
 

@@ -47,8 +47,8 @@ class StepStarted(RunEvent):
 
 
 class StepEnded(RunEvent):
-    """A step is over, well or with its `error`. `recorded` says that it was done before, by a coordinator
-    that had the run then."""
+    """A step is over: well, with its `error`, or stopped (`finish_reason` is `cancelled`). `recorded` says
+    that it was done before, by a coordinator that had the run then."""
 
     kind: Literal["step_ended"] = "step_ended"
     step: Step
@@ -56,7 +56,7 @@ class StepEnded(RunEvent):
 
 
 class Said(RunEvent):
-    """The next text of the answer: joined, all of a run's are what the caller gets."""
+    """The next text of the answer: joined, all of a run's are what the caller of a stream gets."""
 
     kind: Literal["said"] = "said"
     text: str

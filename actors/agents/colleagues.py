@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from actors.agents.embedder import Embedder
 from actors.agents.happenings import Happenings
-from actors.agents.messages import AskAgent
+from actors.agents.messages import AgentAsked, AskAgent
 from actors.agents.metrics import STEPS
 from actors.asker import Asker
 from actors.hands.client import RemoteHands
@@ -87,8 +87,11 @@ class Colleagues:
         ) as running:
             envelope = self.envelope.under(traceparent(self.envelope.trace)).sooner(question.seconds)
 
+            model = ""
+
             async def send(accepted: str) -> None:
-                await self._offer(question.agent, ask, envelope)
+                nonlocal model
+                model = await self._offer(question.agent, ask, envelope)
 
             async with aclosing(self.asker.follow(ask.id, envelope, send)) as events:
                 async for event in events:
@@ -98,6 +101,7 @@ class Colleagues:
                             tokens=event.tokens,
                             logprobs=event.logprobs,
                             reasoning=event.reasoning,
+                            model=model,
                         )
                     elif isinstance(event, Ended):
                         running.set_attribute("gen_ai.request.model", event.model)
@@ -149,14 +153,16 @@ class Colleagues:
 
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:
-            STEPS.labels(step.agent, step.error.code if step.error else "ok").inc()
+            outcome = "cancelled" if step.discarded else "ok"
+            STEPS.labels(step.agent, step.error.code if step.error else outcome).inc()
         await self.writer.progress(text, step)
 
     async def event(self, kind: str, data: dict[str, Any]) -> None:
         self.happenings.add(kind, data)
 
-    async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
-        """Who waits for the answer waits for a node too, until the deadline; a job is offered again later."""
+    async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
+        """The model that is asked. Who waits for the answer waits for a node too, until the deadline; a job
+        is offered again later."""
         told = False
         while True:
             try:
@@ -169,10 +175,10 @@ class Colleagues:
                     await self.writer.progress(f"waiting: {error.message}")
             await asyncio.sleep(AGAIN_S)
 
-    async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
+    async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
         """Have a replica of `agent` queue the step. Where it is leaving or silent, others are tried: NATS
         chooses among them by lot, and finds out within 12 s that one is frozen. The queue takes a step once,
-        whoever brings it.
+        whoever brings it. Returns its model.
 
         Raises `NobodyListens` when no such agent is there, `NodeLost` when none answers, and the agent's
         error when it cannot serve the step.
@@ -184,7 +190,7 @@ class Colleagues:
                 log.info("step %s is sent again: %s", ask.id, error)
         return await self._send_once(agent, ask, envelope)
 
-    async def _send_once(self, agent: str, ask: AskAgent, envelope: Envelope) -> None:
+    async def _send_once(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
         limit = min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s))
         try:
             reply = await self.bus.request(
@@ -198,10 +204,10 @@ class Colleagues:
         except DeadlineExceeded as error:
             envelope.remaining(0)  # where the run's own deadline passed, that is the error
             raise NodeLost(f"agent {agent!r} did not answer in {limit:.1f} s") from error
-        if not reply.header(ERROR):
-            return
         try:
+            if not reply.header(ERROR):
+                return AgentAsked.model_validate_json(reply.data).model
             body = ErrorBody.model_validate_json(reply.data)
         except ValueError as error:
-            raise Defect(f"agent {agent!r} answered with an unreadable error") from error
+            raise Defect(f"agent {agent!r} gave an answer that cannot be read") from error
         raise from_body(body)

@@ -26,6 +26,7 @@ from actors.runtime.failures import guarded
 from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import recorded, span, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
+from orchestration.accounts import accounts_of
 from orchestration.errors import Defect, NoNode
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
@@ -116,6 +117,7 @@ class Coordinator(Actor):
             node=answer.node,
             model=answer.model,
             steps=tuple(stage.steps),
+            accounts=accounts_of(stage.steps),
             trace_id=recorded(trace),
             notes=tuple(stage.notes),
             report=stage.report,

@@ -19,6 +19,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.subjects import StreamAddress
 from actors.runtime.telemetry import recorded
 from actors.runtime.work import Work
+from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, Stopped
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import Ended, Priority, Run, SoFar
@@ -105,7 +106,9 @@ class RunSink:
         ended = Ended(
             seq=0,
             finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
+            usage=total_of(self.pulled.steps),
             steps=tuple(self.pulled.steps),
+            accounts=accounts_of(self.pulled.steps) if self.pulled.steps else None,
             error=error.body(),
             trace_id=recorded(self.pulled.envelope.trace),
         )

@@ -147,7 +147,7 @@ def _report(answer: Answer, model: str) -> dict[str, Any]:
         "steps": answer.last.get("steps", []),
         "notes": answer.last.get("notes", []),
         "report": answer.last.get("report", {}),
-        "usage": answer.usage,
+        "usage": answer.usage | answer.last.get("usage", {}),
     } | ({"trace_id": answer.last["trace_id"]} if "trace_id" in answer.last else {})
 
 

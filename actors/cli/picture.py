@@ -190,6 +190,8 @@ def _of_step(step: Step, *, recorded: bool) -> Text:
     about = [step.name, step.agent, step.tool, where, f"{step.seconds:.1f} s", tokens]
     if recorded:
         about.append("done before")
+    if step.finish_reason == "cancelled":
+        about.append("stopped")
     text = _clean(" · ".join(part for part in about if part))
     if step.error is None:
         return Text.assemble(("✓ ", "green"), text)

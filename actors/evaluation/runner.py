@@ -58,19 +58,16 @@ class Heard:
 
     @property
     def tokens(self) -> int:
-        """The run's account has those of steps that were stopped, too, where it was cut or counted."""
-        counted = self.said.get("report", {}).get("budget", {}).get("tokens", {}).get("used", 0)
-        return max(int(counted), int(self.usage.get("total_tokens", 0)))
+        """Read and written by all steps."""
+        return int(self.usage.get("total_tokens", 0))
 
     @property
     def models(self) -> dict[str, Usage]:
-        """The usage of steps that ended."""
-        found: dict[str, Usage] = {}
-        for step in self.said.get("steps", ()):
-            if step.get("model"):
-                used = Usage.model_validate(step.get("usage", {}))
-                found[step["model"]] = found.get(step["model"], Usage()) + used
-        return found
+        """The usage by model; of one that was asked without a run around it, all there is."""
+        by_model = self.said.get("usage", {}).get("by_model")
+        if by_model is None:
+            by_model = {self.said["model"]: self.usage} if self.said.get("model") else {}
+        return {model: Usage.model_validate(used) for model, used in by_model.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

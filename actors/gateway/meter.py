@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from orchestration.admission import Limits, Reservation, TokenEstimates
-from orchestration.messages import Chunk, Ended, Event, Generation, Run
+from orchestration.messages import Chunk, Ended, Event, Generation, Progress, Run
 
 
 class Meter:
     """Reserves at once. Raises `OverLimit` or `TooManyTokens`."""
 
-    __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_work")
+    __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_steps", "_work")
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class Meter:
         self._work = work
         self._prompt = 0
         self._seen = 0
+        self._steps = 0
         self._ended: int | None = None
         self._reservation: Reservation | None = None
         now = time.monotonic()
@@ -44,12 +45,15 @@ class Meter:
         """Note one event of the answer."""
         if isinstance(event, Chunk):
             self._seen += event.tokens
+        elif isinstance(event, Progress) and event.step is not None:
+            self._steps += event.step.usage.prompt_tokens + event.step.usage.completion_tokens
         elif isinstance(event, Ended):
             self._ended = event.usage.prompt_tokens + event.usage.completion_tokens
             self._estimates.learn(self._work, event.usage)
 
     def settle(self) -> None:
-        """Count what the node reported, or what was seen of an answer that was cut short."""
+        """Count what the node reported, or what was seen of an answer that was cut short: of a run, its steps
+        that were over."""
         if self._reservation is not None:
-            partly = self._prompt + self._seen if self._seen else 0
+            partly = max(self._steps, self._prompt + self._seen if self._seen else 0)
             self._reservation.settle(partly if self._ended is None else self._ended, time.monotonic())

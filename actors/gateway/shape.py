@@ -104,6 +104,12 @@ class TextShape(Shape):
             "model": ended.model or self.model,
             "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
         }
+        if ended.accounts is not None:
+            models = ended.accounts.by_model.items()
+            said["usage"] = {
+                "by_model": {model: usage_of(usage) for model, usage in models},
+                "discarded": usage_of(ended.accounts.discarded),
+            }
         if ended.trace_id or self.trace_id:
             said["trace_id"] = ended.trace_id or self.trace_id
         if self.notes or ended.notes:

@@ -12,8 +12,8 @@ class Result(BaseModel):
     """One line of the results. `question` is its id; `text` is all that was said, `answer` what was taken
     out of it, and `score` what that is worth: 1 is right.
 
-    `tokens` are those that count against the budget, read and written by all steps, also by those that were
-    stopped before they ended; `models` has the usage of the steps that ended. Seconds run from the asking of
+    `tokens` are those that count against the budget, read and written by all steps, also by those that failed
+    or were stopped before they ended; `models` has them by model. Seconds run from the asking of
     the attempt that was answered; `attempts` counts those that a limit or a lack of nodes refused as well.
     """
 

@@ -24,13 +24,15 @@ from orchestration.messages import (
 class Part:
     """Text of one or more tokens, as it comes. `reasoning` is what the model thinks beside it: the caller of
     the run may see it, and no other step does. `replaces` is that of a `Chunk`: above 0 the text takes the
-    place of all that was said before, and so many of its characters lead over to it."""
+    place of all that was said before, and so many of its characters lead over to it. `model` is who writes
+    it, where that is known."""
 
     text: str
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] | None = None
     reasoning: str = ""
     replaces: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The finished steps of a run that are recorded, so that nobody pays for them twice.
 
 A run that is taken up by another coordinator performs its pattern again from the start, and every step that
-asks what was asked before is answered from the record. Steps that failed are not recorded: they are tried
-again.
+asks what was asked before is answered from the record. Steps that failed, or were stopped, are tried again:
+of these only the tokens are recorded, which count for the run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pydantic_core import to_json
 from orchestration.messages import Step, ToolResult, Wire
 from orchestration.patterns.base import Answer, Question, Use
 
+SPENT = "{} (earlier attempt)"
+"""The name under which the tokens of a step without an answer are recorded."""
 _VERSION = 1
 """Part of every fingerprint: raise it when the meaning of a field changes, and old records match no more."""
 
@@ -73,6 +75,20 @@ class Recall:
         self._keeper = keeper
         self._known = known or {}
         self._last: tuple[Question | Use, Kept] | None = None
+        self._spent = [kept.step for kept in self._known.values() if kept.step.discarded]
+        self._new_spent: list[Kept] = []
+
+    def take_spent(self) -> list[Step]:
+        """Steps of earlier coordinators that used tokens and gave no answer, once."""
+        taken, self._spent = self._spent, []
+        return taken
+
+    def spent(self, step: Step, run_s: float) -> None:
+        """A step failed or was stopped: what it used is recorded when the `next` one begins."""
+        name = SPENT.format(step.name)
+        if (step.usage.prompt_tokens or step.usage.completion_tokens) and name not in self._known:
+            kept = step.model_copy(update={"name": name, "text": ""})
+            self._new_spent.append(Kept(step=kept, run_s=run_s))
 
     def find(self, asked: Question | Use) -> Kept | None:
         """What was recorded of this very question, or use."""
@@ -89,6 +105,10 @@ class Recall:
 
     async def next(self) -> None:
         """Another step begins."""
+        spent, self._new_spent = self._new_spent, []
+        for kept in spent:
+            if self._keeper is not None:
+                await self._keeper.keep(kept)
         if self._last is not None:
             (asked, kept), self._last = self._last, None
             await self._keep(asked, kept)

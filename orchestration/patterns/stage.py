@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from orchestration.accounts import total_of
 from orchestration.errors import BudgetSpent, ContentFiltered, DeadlineExceeded, Defect, OrchestraError
 from orchestration.messages import (
     ChatMessage,
@@ -27,6 +30,7 @@ from orchestration.patterns.material import PLAIN
 from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
+from orchestration.patterns.unfinished import Unfinished
 from orchestration.tuning.advice import Advisor
 from orchestration.tuning.durations import Durations
 
@@ -94,6 +98,8 @@ class Stage:
         self._at_work = 0
         self._before: tuple[str, ...] = ()
         self._ended: list[str] = []
+        self._untold: deque[Step] = deque()
+        """Steps that were stopped, and nobody has heard of."""
 
     @property
     def context_tokens(self) -> int:
@@ -119,11 +125,8 @@ class Stage:
 
     @property
     def usage(self) -> Usage:
-        """Of all steps so far."""
-        total = Usage()
-        for step in self.steps:
-            total += step.usage
-        return total
+        """Of all steps so far, also of those that failed or were stopped."""
+        return total_of(self.steps)
 
     @property
     def specialists(self) -> dict[str, str]:
@@ -211,7 +214,7 @@ class Stage:
         try:
             result = await self._ask.use(use)
         except OrchestraError as error:
-            await self._failed(use, "", self._clock() - began, error)
+            await self._failed(use, self._clock() - began, error)
             raise
         finally:
             self._at_work -= 1
@@ -263,41 +266,38 @@ class Stage:
         question = replace(question, seconds=grant.seconds)
         await self._begun(question, after)
         began = self._clock()
-        said, tokens = [question.prefix], 0
-        outcome: Outcome | None = None
+        work, over = Unfinished(question, grant.prompt), False
         try:
             if question.prefix:
                 yield Part(text=question.prefix, tokens=question.prefix_tokens)
             async with aclosing(self._ask.generate(question)) as items:
                 async for item in items:
                     if isinstance(item, Outcome):
-                        outcome = item
+                        work.outcome = item
                     else:
-                        said.append(item.text)
-                        tokens += item.tokens
+                        work.take(item)
                         yield item
-            if outcome is None:
+            if work.outcome is None:
                 raise Defect(f"step {question.name!r} of {question.agent} ended without an outcome")
-            if outcome.finish_reason == "content_filter" and not last:  # no whole answer to go on with
-                raise ContentFiltered(f"a content filter cut the answer of model {outcome.model!r} off")
+            if work.outcome.finish_reason == "content_filter" and not last:  # no whole answer to go on with
+                raise ContentFiltered(f"a content filter cut the answer of model {work.model!r} off")
+            over = True
         except OrchestraError as error:
+            over = True
             late = isinstance(error, DeadlineExceeded) and self.spending.ran_out(grant, began)
-            if not (late and last and tokens):
+            if not (late and last and work.tokens):
                 if late:
                     error = self.spending.out_of_time(question.name)
-                await self._failed(question, "".join(said), self._clock() - began, error)
+                await self._failed(work, self._clock() - began, error)
                 raise error
             self.spending.shortened.append(question.name)
-            usage = Usage(prompt_tokens=grant.prompt, completion_tokens=tokens, estimated=True)
-            outcome = Outcome(finish_reason="length", usage=usage, node="", model=question.model or "")
+            work.outcome = Outcome(finish_reason="length", usage=work.usage, node="", model=work.model)
         finally:
-            used = Usage(
-                prompt_tokens=grant.prompt if tokens else 0, completion_tokens=tokens, estimated=True
-            )
-            self.spending.end(question, grant, used if outcome is None else outcome.usage)
+            self.spending.end(question, grant, work.usage)
             self._at_work -= 1
-        seconds = self._clock() - began
-        step = _step_of(asked, "".join(said), outcome, seconds)
+            if not over:
+                self._stopped(work.step(self._clock() - began))
+        step = work.step(self._clock() - began)
         yield (await self._done(asked, Kept(step=step, run_s=self.spending.seconds), last=last)).answer
 
     async def _granted(self, question: Question, last: bool) -> Grant:
@@ -320,19 +320,44 @@ class Stage:
             after=self._before if after is None else tuple(after),
         )
 
-    async def _failed(
-        self, question: Question | Use, text: str, seconds: float, error: OrchestraError
-    ) -> None:
-        name, agent = question.name, question.agent
-        tool = question.tool if isinstance(question, Use) else ""
-        await self._record(
-            Step(name=name, agent=agent, tool=tool, text=text, seconds=seconds, error=error.body()),
-            f"{name}: {agent} failed after {seconds:.1f} s: {error.message}",
-        )
+    async def _failed(self, work: Unfinished | Use, seconds: float, error: OrchestraError) -> None:
+        if isinstance(work, Use):
+            step = Step(
+                name=work.name,
+                agent=work.agent,
+                tool=work.tool,
+                finish_reason="error",
+                seconds=seconds,
+                error=error.body(),
+            )
+        else:
+            step = work.step(seconds, error.body())
+        self.recall.spent(step, self.spending.seconds)
+        await self._record(step, f"{step.name}: {step.agent} failed after {seconds:.1f} s: {error.message}")
+
+    def _stopped(self, step: Step) -> None:
+        """Record a step that its pattern stopped. Whoever is cancelled must not wait, so that others hear of
+        it with what happens next."""
+        self.recall.spent(step, self.spending.seconds)
+        self.steps.append(step)
+        self._ended.append(step.name)
+        self._untold.append(step)
+
+    async def _tell_stopped(self) -> None:
+        while self._untold:
+            step = self._untold.popleft()
+            await self._ask.event("step_ended", {"step": step})
+            tokens = step.usage.completion_tokens
+            told = f"{step.name}: {step.agent} was stopped after {step.seconds:.1f} s and {tokens} tokens"
+            await self._ask.progress(told, step)
 
     async def _done(self, asked: Question | Use, kept: Kept, *, last: bool = False) -> Kept:
         """Record the step before anybody sees what came of it. Returns the one that counts."""
-        kept = await self.recall.keep(asked, kept, last=last)
+        try:
+            kept = await self.recall.keep(asked, kept, last=last)
+        except asyncio.CancelledError:  # its tokens count, whoever wanted its text
+            self._stopped(kept.step.model_copy(update={"finish_reason": "cancelled"}))
+            raise
         step = kept.step
         took = f"took {step.seconds:.1f} s for {step.usage.completion_tokens} tokens"
         if kept.result is not None:
@@ -343,6 +368,9 @@ class Stage:
 
     async def _recalled(self, asked: Question | Use, after: Sequence[str] | None) -> Kept | None:
         """The step from the record, if it was done before. People heard of it then, programs hear again."""
+        for step in self.recall.take_spent():
+            self.spending.recorded(step.usage)
+            await self._over(step, recorded=True)
         await self.recall.next()
         known = self.recall.find(asked)
         if known is None:
@@ -368,6 +396,7 @@ class Stage:
 
     async def progress(self, text: str) -> None:
         """Tell who watches what happens."""
+        await self._tell_stopped()
         await self._ask.progress(text, None)
 
     async def note(self, text: str) -> None:
@@ -396,10 +425,12 @@ class Stage:
     async def event(self, kind: str, **data: Any) -> None:
         """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of
         the event beside `run`, `seq`, `at` and `kind`: see `orchestration.run_events`."""
+        await self._tell_stopped()
         await self._ask.event(kind, data)
 
     async def settle(self) -> None:
         """Say what the budget cut. Call it once, when the pattern has ended."""
+        await self._tell_stopped()
         said = self.spending.note()
         if said:
             await self.note(said)
@@ -415,16 +446,3 @@ class Stage:
         self.steps.append(step)
         self._ended.append(step.name)
         await self.event("step_ended", step=step, **said)
-
-
-def _step_of(question: Question, text: str, outcome: Outcome, seconds: float) -> Step:
-    return Step(
-        name=question.name,
-        agent=question.agent,
-        node=outcome.node,
-        model=outcome.model,
-        text=text,
-        finish_reason=outcome.finish_reason,
-        usage=outcome.usage,
-        seconds=seconds,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ import pytest
 from actors.evaluation.runner import Heard
 from orchestration.patterns.wording import NOTES_HEAD, TEA_TASKS
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
-from tests.fixtures.upstream import MODEL, Request, Script, event, response
+from tests.fixtures.upstream import MODEL, STREAM_HEAD, USAGE, Request, Script, chunk, event, response
 from tests.fixtures.upstream import delta as text_delta
 from tests.jobs.client import JobsClient, chat
 from tests.patterns.scripted import plan_json
@@ -183,9 +184,67 @@ def test_an_answer_that_is_not_streamed_holds_the_corrected_text_alone(before: B
     said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
     assert re.fullmatch(r"Let[ \w.]*\n\nCorrection: It is 42\.", "".join(said))
     heard = Heard(0.0)
-    for chunk in chunks:
-        heard.take(chunk)
+    for piece in chunks:
+        heard.take(piece)
     assert "".join(heard.text) == "It is 42."
+
+
+def one_is_stopped() -> Script:
+    """Of every three voices the last never ends, and the others answer when it has begun."""
+    asked, begun = 0, [asyncio.Event()]
+
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        nonlocal asked
+        asked += 1
+        now = begun[-1]
+        if asked % 3 == 0:
+            begun.append(asyncio.Event())
+            yield STREAM_HEAD + chunk(event(text_delta("Let me think about that.")))
+            now.set()
+            await asyncio.get_running_loop().create_future()
+        await now.wait()
+        answer = [event(text_delta("The answer is 7.")), event(text_delta(None, "stop")), event(USAGE), DONE]
+        async for part in stream(*answer)(request):
+            yield part
+
+    return script
+
+
+def test_all_that_was_written_is_in_the_usage_by_model_and_what_was_thrown_away_apart(before: Before) -> None:
+    before.upstream.script = one_is_stopped()
+    body: dict[str, Any] = {
+        "model": "orchestra/self-consistency",
+        "messages": [{"role": "user", "content": "What is 3 + 4?"}],
+        "orchestra": {"settings": {"samples": 3}, "budget": {"tokens": 9_000}},
+    }
+    url = f"{before.cluster.base_url}/chat/completions"
+    for _ in range(5):  # the vote may end before its first word is here
+        answer = httpx.post(url, json=body, timeout=30).json()
+        assert answer["choices"][0]["message"]["content"] == "The answer is 7."
+        if answer["orchestra"]["usage"]["discarded"]["completion_tokens"]:
+            break
+    usage, said = answer["usage"], answer["orchestra"]
+    stopped = next(step for step in said["steps"] if step["finish_reason"] == "cancelled")
+    assert (stopped["text"], stopped["model"]) == ("Let me think about that.", MODEL)
+    assert said["usage"]["discarded"]["completion_tokens"] == stopped["usage"]["completion_tokens"] > 0
+    assert [*said["usage"]["by_model"]] == [MODEL]
+    for part in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert said["usage"]["by_model"][MODEL][part] == usage[part]
+    assert usage["completion_tokens"] == 2 * 2 + stopped["usage"]["completion_tokens"]
+    assert said["report"]["budget"]["tokens"]["used"] == usage["total_tokens"]
+    lines = httpx.post(
+        url, json=body | {"stream": True, "stream_options": {"include_usage": True}}, timeout=30
+    ).text.splitlines()
+    heard = Heard(0.0)
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    for piece in chunks:
+        heard.take(piece)
+    assert heard.tokens == chunks[-1]["usage"]["total_tokens"]
+    used = heard.models[MODEL]
+    assert used.prompt_tokens + used.completion_tokens == heard.tokens
+    told = [piece["orchestra"]["step"] for piece in chunks if "step" in piece.get("orchestra", {})]
+    written = [step["usage"].get("completion_tokens", 0) for step in told]
+    assert sum(written) == chunks[-1]["usage"]["completion_tokens"]
 
 
 def test_two_calls_that_came_with_one_number_leave_with_their_own(before: Before) -> None:

@@ -229,7 +229,8 @@ async def test_leaving_in_the_middle_of_the_answer_stops_the_step() -> None:
             assert not isinstance(item, Answer)
             break
     assert ask.open_now == 0
-    assert [step.name for step in stage.steps] == ["analysis", "plan", "code", "review"]
+    assert [step.name for step in stage.steps] == ["analysis", "plan", "code", "review", "synthesis"]
+    assert (stage.steps[-1].finish_reason, stage.steps[-1].text) == ("cancelled", "one two")
 
 
 async def test_nobody_asking_anything_is_refused() -> None:
