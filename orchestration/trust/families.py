@@ -71,7 +71,7 @@ _OWN = {
 """Families whose line begins the name; in the middle the word says nothing ("orca", "solar" and "command" are
 words of their own)."""
 _CLOSED = {
-    "gpt": "gpt chatgpt o davinci",
+    "gpt": "gpt chatgpt o davinci curie babbage",
     "claude": "claude",
     "gemini": "gemini",
     "nova": "nova",
@@ -117,10 +117,10 @@ _COPIES = _words(
     "awq gptq gguf ggml ggmlv3 mlx onnx exl2 bnb nf4 mxfp4 nvfp4 4bit 8bit 6bit 3bit 5bit w4a16 w8a8 "
     "w8a16 w4a8 imatrix imat marlin quantized quant dynamic autoround ud qat cuda cpu genai free nitro "
     "floor extended beta exacto batch versatile reference maas tee hi release official quarot dwq eetq "
-    "hqq gs128 g128 128g trtllm trt abliterated text sharded web mlc"
+    "hqq gs128 g128 128g trtllm trt abliterated text sharded web mlc lm llm"
 )
 """Words that name copies of one model: its precision, its file, its place, and that it is for chats."""
-_TELLING = _words("model text web hi release cpu cuda reference official beta free")
+_TELLING = _words("model lm llm text web hi release cpu cuda reference official beta free")
 """Of these, words that can tell unknown models apart."""
 _TURNED = {
     "chatgpt": "gpt",
@@ -274,7 +274,11 @@ def _tokens(text: str) -> list[str]:
         tokens.pop(0)
     if len(tokens) > 2 and tokens[0] in {"deepseek", "qwen", "minimax"} and tokens[1] == "ai":
         del tokens[:2]
-    if tokens and tokens[0] in {"text", "code"} and tokens[1:2] in (["davinci"], ["bison"]):
+    if (
+        tokens
+        and tokens[0] in {"text", "code"}
+        and tokens[1:2] in (["davinci"], ["curie"], ["babbage"], ["bison"])
+    ):
         tokens.pop(0)
     turned = [part for token in tokens for part in _TURNED.get(token, token).split("-")]
     return [
@@ -315,7 +319,7 @@ def _line_at(tokens: list[str], size: float) -> int | None:
         if _NOT_THE_FAMILY & set(after):
             return None
         version = _version(first, after)[0]
-        known = bool(version) or first in {"davinci", "bison", "palm"}
+        known = bool(version) or first in {"davinci", "curie", "babbage", "bison", "palm"}
         if first in {"claude", "gemini"}:
             known = known or not after or after[0] in TIERS
         if first == "nova":

@@ -27,7 +27,7 @@ SIZED = st.sampled_from(GENERATIONS.split())
 @pytest.mark.parametrize(
     "weakest_first",
     [
-        "gpt-3-6b text-davinci-003 gpt-3.5-turbo gpt-4 gpt-4-turbo gpt-4o gpt-4.1 gpt-5",
+        "text-curie-001 text-davinci-003 gpt-3.5-turbo gpt-4 gpt-4-turbo gpt-4o gpt-4.1 gpt-5",
         "gpt3-6b-finetuning gpt3-6b-verification gpt3-175b-verification gpt-3.5-turbo",
         "gpt-5-nano gpt-5-mini gpt-5",
         "claude-instant-1.2 claude-2.1 claude-3-sonnet claude-3-opus claude-3-5-sonnet claude-4-opus",
