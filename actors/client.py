@@ -72,6 +72,12 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
         await subscription.unsubscribe()
 
 
+async def chat_whole(bus: Bus, body: dict[str, Any], envelope: Envelope) -> dict[str, Any]:
+    """The whole answer to a body of /v1/chat/completions, as the OpenAI API has it. Raises as `chat` does."""
+    seconds = envelope.remaining(DEFAULT_DEADLINE_S)
+    return await _call(bus, CHAT, body, envelope.headers() or None, seconds)
+
+
 async def jobs_call(
     bus: Bus, verb: str, body: dict[str, Any], headers: dict[str, str] | None = None
 ) -> dict[str, Any]:
@@ -86,11 +92,15 @@ async def feedback_call(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _call(
-    bus: Bus, subject: str, body: dict[str, Any], headers: dict[str, str] | None
+    bus: Bus,
+    subject: str,
+    body: dict[str, Any],
+    headers: dict[str, str] | None,
+    timeout_s: float = CALL_TIMEOUT_S,
 ) -> dict[str, Any]:
     data = json.dumps(body).encode()
     try:
-        answer = await bus.request(subject, data, headers=headers, timeout=CALL_TIMEOUT_S)
+        answer = await bus.request(subject, data, headers=headers, timeout=timeout_s)
     except NobodyListens as error:
         raise Unavailable(f"no gateway answers on {subject}; start one: {WAY_OUT}") from error
     if answer.header(ERROR):

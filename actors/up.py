@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from actors.agents.embedder import Embedder
@@ -18,6 +19,7 @@ from actors.gateway.http import HttpServer
 from actors.membership import is_surplus, membership
 from actors.nats_server import EmbeddedNats, NatsServerSettings, PortBusy
 from actors.nats_server.lock import refuse_in_use
+from actors.node.backends.base import Backend
 from actors.node.backends.choose import onnx_backend
 from actors.node.role import run_node
 from actors.process import connected, ends
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 USUAL_NATS_PORT = 4222
+NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,12 @@ async def run_up(
     folders: Sequence[Path],
     embedder: Embedder | None = None,
     http: HttpServer | None = None,
+    backends: Mapping[str, Backend] = NO_BACKENDS,
 ) -> AsyncIterator[Up]:
     """Everything, until the block ends; then drained from the front: gateway, agents, dispatcher, node.
 
     `folders` are the models to serve; none means no node. `embedder` is the agents' own; `http` holds
-    the HTTP port already. Raises
+    the HTTP port already. `backends` are of further nodes here, by the nodes' ids. Raises
     `OrchestraError`s that say what is in the way: a busy port, a data folder that is in use or cannot be
     written, a model that is corrupt.
     """
@@ -88,6 +92,11 @@ async def run_up(
             node = await stack.enter_async_context(run_node(bus, backend, settings.node, system))
             watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
             models = tuple(card.name for card in backend.models)
+        for name, further in backends.items():
+            said = settings.node.model_copy(update={"id": name})
+            node = await stack.enter_async_context(run_node(bus, further, said, system))
+            watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
+            models += tuple(card.name for card in further.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
         await stack.enter_async_context(

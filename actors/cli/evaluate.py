@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from actors.cli.evaluate_replay import patterns_named, refuse_without_replay, replay, replay_options, stopped
 from actors.cli.main import FAILED, common, nats_option, said
 from actors.cli.progress import CountBar, agents_embedder, pulled
 from actors.cli.reach import nats_url_of
@@ -28,11 +29,10 @@ from actors.runtime.bus import Bus
 from actors.settings import Settings, load
 from actors.up import run_up
 from orchestration.errors import InvalidRequest
-from orchestration.patterns.definition import NAME
+from orchestration.evaluation.result import Result
 
-STOPPED = 130
-"""The exit code after Ctrl-C."""
 ANY_PORT = "127.0.0.1:0"
+DEFAULT_BUDGET, DEFAULT_CONCURRENCY = 1000, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,7 @@ def conditions(command: Any) -> Any:
         click.option(
             "--temperature",
             type=click.FloatRange(0, 2),
-            default=0,
-            show_default=True,
-            help="Where a pattern says no other.",
+            help="Where a pattern says no other. [default: 0; of a replay none]",
         ),
         click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]"),
         click.option(
@@ -84,13 +82,13 @@ def conditions(command: Any) -> Any:
         click.option(
             "--budget",
             type=click.IntRange(min=1),
-            default=1000,
-            show_default=True,
             metavar="TOKENS",
-            help="What a pattern may read and write for one question.",
+            help="What a pattern may read and write for one question. [default: 1000; of a replay none]",
         ),
         click.option(
-            "--patterns", default=",".join(PATTERNS), show_default=True, metavar="NAME,…", help="Who answers."
+            "--patterns",
+            metavar="NAME,…",
+            help=f"Who answers. [default: {','.join(PATTERNS)}; of a replay ensemble]",
         ),
     ):
         command = option(command)
@@ -98,14 +96,13 @@ def conditions(command: Any) -> Any:
 
 
 @click.command("eval")
-@click.argument("dataset", metavar="FILE.jsonl|TASK")
+@click.argument("dataset", metavar="FILE.jsonl|TASK|SET", required=False)
 @conditions
+@replay_options
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 256),
-    default=2,
-    show_default=True,
-    help="Questions at once; the more, the longer each takes.",
+    help="Questions at once; the more, the longer each takes. [default: 2; of a replay 6]",
 )
 @click.option(
     "--timeout",
@@ -117,7 +114,7 @@ def conditions(command: Any) -> Any:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for results.jsonl, report.json and plot.png. [default: eval-<dataset>]",
+    help="Folder for results.jsonl, report.json and plot.png. [default: eval-<dataset>, eval-replay-<set>]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the results there; what failed is asked again.")
 @click.option("--up", is_flag=True, help="Start a cluster for it in this process, as `orchestra up` does.")
@@ -132,20 +129,26 @@ def evaluate(**options: Any) -> None:
 
     The baseline is self-consistency: the same tokens spent on asking again and counting. Each pattern is
     shown against it, with what it gains or loses.
+
+    With --replay, patterns answer from recorded answers, in a cluster of its own: SET.jsonl of a folder, or a
+    file, with lines {"id", "messages", "gold", "options"?, "form"?, "answers": {MODEL: TEXT or [TEXT, …]}}.
+    Each pattern is shown beside each model, the majority of their answers, and what it cost.
     """
+    if options["replay"] is not None:
+        raise SystemExit(replay(options))
+    refuse_without_replay(options)
     plan = _plan(options)
     try:
         raise SystemExit(run(_evaluate(plan)))
     except KeyboardInterrupt:
-        click.echo(f"stopped; what was answered is kept in {plan.folder}: go on with --resume", err=True)
-        raise SystemExit(STOPPED) from None
+        raise SystemExit(stopped(plan.folder)) from None
 
 
 def _plan(options: dict[str, Any]) -> Plan:
     up = options["up"]
     if up and options["nats_url"]:
         raise InvalidRequest("--up starts a cluster of its own and --nats uses another: choose one")
-    patterns = _patterns(options["patterns"])
+    patterns = patterns_named(options["patterns"] or ",".join(PATTERNS))
     dataset = _dataset(options)
     settings, _ = load(
         said(
@@ -158,9 +161,9 @@ def _plan(options: dict[str, Any]) -> Plan:
     )
     spec = Spec.of(
         dataset,
-        budget=options["budget"],
+        budget=options["budget"] or DEFAULT_BUDGET,
         model=options["model"],
-        temperature=options["temperature"],
+        temperature=options["temperature"] or 0.0,
         max_tokens=options["max_tokens"],
         seed=options["seed"],
         settings=parsed_settings(options["pattern_settings"], patterns),
@@ -175,25 +178,17 @@ def _plan(options: dict[str, Any]) -> Plan:
         patterns=patterns,
         folder=options["out"] or Path(f"eval-{dataset.name}"),
         resume=options["resume"],
-        concurrency=options["concurrency"],
+        concurrency=options["concurrency"] or DEFAULT_CONCURRENCY,
         timeout_s=options["timeout"],
         models=models,
         as_json=options["as_json"],
     )
 
 
-def _patterns(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        if not NAME.fullmatch(name):
-            raise InvalidRequest(f"--patterns: {name!r} is no name of a pattern")
-    if not names:
-        raise InvalidRequest("--patterns names none")
-    return names
-
-
 def _dataset(options: dict[str, Any]) -> Dataset:
     name, task_options = options["dataset"], options["task_options"]
+    if not name:
+        raise InvalidRequest("name a file of questions or a task, or recorded answers with --replay")
     if Path(name).suffix or "/" in name or Path(name).exists():
         if task_options:
             raise InvalidRequest(f"--task does not go with a file, such as {name}")
@@ -209,7 +204,7 @@ def _dataset(options: dict[str, Any]) -> Dataset:
 
 async def _evaluate(plan: Plan) -> int:
     total = len(plan.dataset.questions) * len(plan.patterns)
-    with opened(plan.folder, plan.spec, resume=plan.resume) as results:
+    with opened(plan.folder, plan.spec, Result, resume=plan.resume) as results:
         done = sum(result.error is None for result in results.of(plan.patterns))
         async with _cluster(plan) as bus:
             with CountBar("answers", total, done) as bar:

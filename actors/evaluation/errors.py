@@ -3,6 +3,7 @@
 OrchestraError                 status  code                  retryable
 ├── InvalidRequest
 │   ├── BadDataset                400  bad_dataset           no
+│   ├── BadScorer                 400  bad_scorer            no
 │   └── OtherResults              400  other_results         no
 ├── ExtraMissing                  500  extra_missing         no
 └── ResultsStorage                507  results_storage       no
@@ -17,6 +18,12 @@ class BadDataset(InvalidRequest):
     """There are no questions to be had from it; the message says where and why."""
 
     code = "bad_dataset"
+
+
+class BadScorer(InvalidRequest):
+    """The file of Python that is to read answers cannot do it."""
+
+    code = "bad_scorer"
 
 
 class OtherResults(InvalidRequest):

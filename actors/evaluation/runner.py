@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.client import chat
 from actors.evaluation.dataset import Dataset, Question
@@ -28,6 +28,8 @@ from orchestration.evaluation.result import Result
 from orchestration.messages import Usage
 from orchestration.retries import RetryPolicy
 
+T = TypeVar("T")
+Item = TypeVar("Item")
 _OURS = ("model", "orchestra", "seed", "temperature", "max_tokens")
 """Fields of a request that are the same for all questions: one that is refused is refused for all."""
 
@@ -63,11 +65,37 @@ class Heard:
 
     @property
     def models(self) -> dict[str, Usage]:
-        """The usage by model; of one that was asked without a run around it, all there is."""
-        by_model = self.said.get("usage", {}).get("by_model")
-        if by_model is None:
-            by_model = {self.said["model"]: self.usage} if self.said.get("model") else {}
-        return {model: Usage.model_validate(used) for model, used in by_model.items()}
+        return models_used(self.said, self.usage)
+
+
+def models_used(own: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Usage]:
+    """The usage by model, from what an answer tells of its run and its `usage`; of a model that was asked
+    without a run around it, all there is."""
+    by_model = own.get("usage", {}).get("by_model")
+    if by_model is None:
+        by_model = {own["model"]: usage} if own.get("model") else {}
+    return {model: Usage.model_validate(used) for model, used in by_model.items()}
+
+
+class Attempts:
+    """Of one question: one that a limit or a lack of nodes refuses is asked again. `number` is that of the
+    latest."""
+
+    def __init__(self, settings: EvaluationSettings) -> None:
+        self._policy = RetryPolicy(attempts=settings.attempts, longest_s=settings.longest_pause_s)
+        self.number = 0
+
+    async def made(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Raises the last attempt's error."""
+        while True:
+            self.number += 1
+            try:
+                return await attempt()
+            except (Refused, Unavailable) as error:
+                if self.number >= self._policy.attempts:
+                    raise
+                pause_s = max(self._policy.pause_s(self.number), error.retry_after_s or 0.0)
+            await asyncio.sleep(min(pause_s, self._policy.longest_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +104,7 @@ class Runner:
 
     bus: Bus
     spec: Spec
-    results: Results
+    results: Results[Result]
     settings: EvaluationSettings
     timeout_s: float
     told: Callable[[Result], None]
@@ -88,20 +116,13 @@ class Runner:
         Raises the error of what would fail for all questions: a pattern, a model or a setting that the
         cluster does not take, a cluster that is gone. Other errors are results.
         """
-        waiting = self._waiting(dataset, patterns)
 
-        async def work() -> None:
-            for pattern, question in waiting:
-                result = await self._asked(pattern, question)
-                self.results.add(result)
-                self.told(result)
+        async def one(waiting: tuple[str, Question]) -> None:
+            result = await self._asked(*waiting)
+            self.results.add(result)
+            self.told(result)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(concurrency):
-                    tasks.create_task(work())
-        except* OrchestraError as group:
-            raise _first(group) from None
+        await some_at_once(concurrency, self._waiting(dataset, patterns), one)
 
     def _waiting(self, dataset: Dataset, patterns: Sequence[str]) -> Iterator[tuple[str, Question]]:
         for question in dataset.questions:
@@ -110,21 +131,14 @@ class Runner:
                     yield pattern, question
 
     async def _asked(self, pattern: str, question: Question) -> Result:
-        policy = RetryPolicy(attempts=self.settings.attempts, longest_s=self.settings.longest_pause_s)
-        for attempt in range(1, policy.attempts + 1):
-            try:
-                heard = await self._attempt(pattern, question)
-            except OrchestraError as error:
-                refused = isinstance(error, Refused | Unavailable)
-                if refused and attempt < policy.attempts:
-                    pause_s = max(policy.pause_s(attempt), error.retry_after_s or 0.0)
-                    await asyncio.sleep(min(pause_s, policy.longest_s))
-                    continue
-                if _concerns_all(error):
-                    raise
-                return Result(pattern=pattern, question=question.id, attempts=attempt, error=error.body())
-            return self._judged(pattern, question, heard, attempt)
-        raise AssertionError("the last attempt returns or raises")
+        attempts = Attempts(self.settings)
+        try:
+            heard = await attempts.made(lambda: self._attempt(pattern, question))
+        except OrchestraError as error:
+            if concerns_all(error):
+                raise
+            return Result(pattern=pattern, question=question.id, attempts=attempts.number, error=error.body())
+        return self._judged(pattern, question, heard, attempts.number)
 
     async def _attempt(self, pattern: str, question: Question) -> tuple[Heard, float]:
         heard = Heard(time.monotonic())
@@ -157,7 +171,25 @@ class Runner:
         )
 
 
-def _concerns_all(error: OrchestraError) -> bool:
+async def some_at_once(
+    concurrency: int, items: Iterator[Item], work: Callable[[Item], Awaitable[None]]
+) -> None:
+    """Do the work for each item. Raises the first `OrchestraError` of one, and begins no other."""
+
+    async def worker() -> None:
+        for item in items:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(concurrency):
+                tasks.create_task(worker())
+    except* OrchestraError as group:
+        raise _first(group) from None
+
+
+def concerns_all(error: OrchestraError) -> bool:
+    """Whether every question would get the error: for what all of them have in common."""
     if isinstance(error, InvalidRequest):
         return (error.param or "").split(".")[0] in _OURS
     return isinstance(error, UnknownModel | BusUnavailable) or type(error) is Unavailable

@@ -7,50 +7,50 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from actors.evaluation.errors import OtherResults, ResultsStorage
-from actors.evaluation.spec import Spec
 from orchestration.evaluation.result import Result
 
 RESULTS = "results.jsonl"
+R = TypeVar("R", bound=Result)
 
 
 class Head(BaseModel):
     """The first line."""
 
-    spec: Spec
+    spec: dict[str, Any]
 
 
-class Results:
+class Results(Generic[R]):
     """Use `opened`. A question that is answered again, since it failed before, counts as it was last."""
 
-    def __init__(self, file: BinaryIO, known: list[Result]) -> None:
+    def __init__(self, file: BinaryIO, known: list[R]) -> None:
         self._file = file
         self._by_key = {(result.pattern, result.question): result for result in known}
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def of(self, patterns: tuple[str, ...]) -> list[Result]:
+    def of(self, patterns: tuple[str, ...]) -> list[R]:
         return [result for result in self._by_key.values() if result.pattern in patterns]
 
     def is_answered(self, pattern: str, question: str) -> bool:
         result = self._by_key.get((pattern, question))
         return result is not None and result.error is None
 
-    def add(self, result: Result) -> None:
+    def add(self, result: R) -> None:
         """On disk when it returns, as far as a kill of the process can tell."""
         self._file.write(result.model_dump_json(exclude_defaults=True).encode() + b"\n")
         self._by_key[result.pattern, result.question] = result
 
 
 @contextmanager
-def opened(folder: Path, spec: Spec, *, resume: bool) -> Iterator[Results]:
-    """The results in `folder`, which is made where it is not there. A last line that was cut off by a kill is
-    dropped.
+def opened(folder: Path, spec: BaseModel, kind: type[R], *, resume: bool) -> Iterator[Results[R]]:
+    """The results of a kind in `folder`, which is made where it is not there. A last line that was cut off by
+    a kill is dropped.
 
     Raises `OtherResults` when there are some and `resume` is not said, when they are of another spec, when
     they are damaged, and when another process writes there; `ResultsStorage` when they cannot be written.
@@ -59,12 +59,12 @@ def opened(folder: Path, spec: Spec, *, resume: bool) -> Iterator[Results]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
-            yield Results(file, _begun(path, file, spec, resume=resume))
+            yield Results(file, _begun(path, file, spec, kind, resume=resume))
     except OSError as error:
         raise ResultsStorage(f"cannot write {error.filename or path}: {error.strerror}") from error
 
 
-def _begun(path: Path, file: BinaryIO, spec: Spec, *, resume: bool) -> list[Result]:
+def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume: bool) -> list[R]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -75,27 +75,28 @@ def _begun(path: Path, file: BinaryIO, spec: Spec, *, resume: bool) -> list[Resu
     os.truncate(file.fileno(), whole)
     lines = data[:whole].splitlines()
     if not lines:
-        file.write(Head(spec=spec).model_dump_json().encode() + b"\n")
+        file.write(Head(spec=spec.model_dump(mode="json")).model_dump_json().encode() + b"\n")
         return []
     if not resume:
         raise OtherResults(
             f"{path} holds results: go on with them by --resume, or name another folder by --out"
         )
-    known: list[Result] = []
+    known: list[R] = []
     for number, line in enumerate(lines, 1):
         try:
             if number == 1:
                 _check(path, Head.model_validate_json(line).spec, spec)
             else:
-                known.append(Result.model_validate_json(line))
+                known.append(kind.model_validate_json(line))
         except ValidationError as error:
             what = error.errors(include_url=False)[0]["msg"]
             raise OtherResults(f"{path}, line {number} is damaged: {what}") from error
     return known
 
 
-def _check(path: Path, there: Spec, here: Spec) -> None:
-    for name in Spec.model_fields:
-        old, new = getattr(there, name), getattr(here, name)
+def _check(path: Path, there: dict[str, Any], here: BaseModel) -> None:
+    known = here.model_dump(mode="json")
+    for name in sorted(known.keys() | there.keys()):
+        old, new = there.get(name), known.get(name)
         if old != new:
             raise OtherResults(f"{path} is of another evaluation: its {name} is {old}, and here it is {new}")

@@ -110,7 +110,7 @@ class Record(BaseModel):
     messages: tuple[Message, ...] = Field(min_length=1, max_length=1_000)
     gold: StrictStr | StrictInt | StrictFloat | None = None
     options: tuple[StrictStr, ...] = Field(default=(), max_length=26)
-    form: Literal["exact", "number", "choice", "contains", "regex"] | None = None
+    form: Literal["exact", "number", "choice"] | None = None
     answers: dict[Name, Texts] = Field(min_length=1, max_length=MAX_MODELS)
     usage: dict[str, Spendings] = {}
 
@@ -207,6 +207,7 @@ class Questions:
     """
 
     def __init__(self, records: Collection[Record]) -> None:
+        self.records = records
         self._by_turns = {
             _turns([(each.role, each.content) for each in record.messages]): record for record in records
         }

@@ -60,11 +60,11 @@ class ReplayBackend(Backend):
 
     name = "replay"
 
-    def __init__(self, settings: ReplaySettings, records: tuple[Record, ...] | None = None) -> None:
+    def __init__(self, settings: ReplaySettings, questions: Questions | None = None) -> None:
+        """`questions` are those of the file, where they have been read already."""
         self._settings = settings
-        self._records = read_records(settings.records) if records is None else records
-        self._models = known(self._records, settings.models)
-        self._questions = Questions(self._records)
+        self._questions = questions or Questions(read_records(settings.records))
+        self._models = known(self._questions.records, settings.models)
         self._given: Counter[tuple[str, str]] = Counter()
         self.written: Counter[tuple[str, str]] = Counter()
         self.running: Counter[str] = Counter()

@@ -1,0 +1,252 @@
+"""`orchestra eval --replay`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from actors.agents.embedder import Embedder
+from actors.cli.main import FAILED, said
+from actors.cli.progress import CountBar, agents_embedder
+from actors.cli.show import wide
+from actors.evaluation.replay.cluster import data_folder, replaying
+from actors.evaluation.replay.outcome import ReplayOutcome
+from actors.evaluation.replay.reader import OwnReader, Reader, ScorerReader
+from actors.evaluation.replay.runner import ReplayResult, ReplayRunner
+from actors.evaluation.replay.spec import RecordedSet, ReplaySpec, panel_settings, set_file
+from actors.evaluation.replay.table import lines, table
+from actors.evaluation.spec import parsed_settings
+from actors.evaluation.store import Results, opened
+from actors.process import run
+from actors.settings import Settings, load
+from orchestration.errors import InvalidRequest
+from orchestration.evaluation.forms import Form
+from orchestration.patterns.definition import NAME
+
+STOPPED = 130
+"""The exit code after Ctrl-C."""
+DEFAULT_CONCURRENCY = 6
+DEFAULT_SPEED, DEFAULT_CHUNK = 1500.0, 32
+_FORMS = (Form.EXACT, Form.NUMBER, Form.CHOICE)
+_ONLY_WITH = ("models", "feedback", "learn", "scorer", "form", "speed", "chunk_tokens")
+_NEVER_WITH = {"task_options": "--task", "up": "--up", "nats_url": "--nats"}
+
+
+def replay_options(command: Any) -> Any:
+    """The options of a replay; None where they are not said."""
+    for option in (
+        click.option(
+            "--chunk-tokens",
+            type=click.IntRange(1, 4096),
+            help=f"Replay: tokens of each piece of a stream. [default: {DEFAULT_CHUNK}]",
+        ),
+        click.option(
+            "--speed",
+            type=click.FloatRange(0, 1e6),
+            metavar="TOKENS_PER_S",
+            help=f"Replay: of each answer; 0 is full speed. [default: {DEFAULT_SPEED:.0f}]",
+        ),
+        click.option(
+            "--form",
+            type=click.Choice([form.value for form in _FORMS]),
+            help="Replay: how answers compare, where a record does not say. [default: by gold and options]",
+        ),
+        click.option(
+            "--scorer",
+            type=click.Path(path_type=Path),
+            metavar="FILE.py",
+            help="Replay: judge by its `read(set, text)` instead of Orchestra's own reading. It is run.",
+        ),
+        click.option(
+            "--learn/--no-learn", default=None, help="Replay: whether runs teach. [default: they do]"
+        ),
+        click.option(
+            "--feedback",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Replay: a user's word, good or bad, on each of the first N answers. [default: 0]",
+        ),
+        click.option(
+            "--models", metavar="NAME,…", help="Replay: the panel. [default: every model that is recorded]"
+        ),
+        click.option(
+            "--replay",
+            type=click.Path(path_type=Path),
+            metavar="DIR|FILE",
+            help="Answer from recorded answers.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """What one command does."""
+
+    settings: Settings
+    embedder: Embedder | None
+    recorded: RecordedSet
+    reader: Reader
+    spec: ReplaySpec
+    patterns: tuple[str, ...]
+    folder: Path
+    resume: bool
+    concurrency: int
+    timeout_s: float
+    as_json: bool
+
+
+def refuse_without_replay(options: dict[str, Any]) -> None:
+    """Raises `InvalidRequest` for an option that only a replay has."""
+    for name in _ONLY_WITH:
+        if options[name] is not None:
+            raise InvalidRequest(f"--{name.replace('_', '-')} goes with --replay only")
+
+
+def replay(options: dict[str, Any]) -> int:
+    """The exit code of the command."""
+    plan = _plan(options)
+    if plan.recorded.left_out:
+        click.echo(
+            f"{plan.recorded.left_out} questions of {plan.recorded.file} have no gold answer or no answer of "
+            f"some model, and are left out",
+            err=True,
+        )
+    try:
+        return run(_replay(plan))
+    except KeyboardInterrupt:
+        return stopped(plan.folder)
+
+
+def stopped(folder: Path) -> int:
+    """Say how to go on after Ctrl-C; the exit code."""
+    click.echo(f"stopped; what was answered is kept in {folder}: go on with --resume", err=True)
+    return STOPPED
+
+
+def patterns_named(text: str) -> tuple[str, ...]:
+    """Raises `InvalidRequest` where one cannot be the name of a pattern."""
+    names = _listed(text)
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(f"--patterns: {name!r} is no name of a pattern")
+    if not names:
+        raise InvalidRequest("--patterns names none")
+    return names
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _plan(options: dict[str, Any]) -> ReplayPlan:
+    for name, word in _NEVER_WITH.items():
+        if options[name]:
+            raise InvalidRequest(f"{word} does not go with --replay, which starts a cluster of its own")
+    patterns = patterns_named(options["patterns"] or "ensemble")
+    models = _listed(options["models"] or "")
+    recorded = RecordedSet.read(set_file(options["replay"], options["dataset"]), models, options["limit"])
+    reader = _reader(options, recorded)
+    for record in recorded.records:
+        reader.gold(record)  # raises now what it would raise in the middle
+    settings, _ = load(said(data=options["data"]), options["config_file"], find_running=False)
+    return ReplayPlan(
+        settings=settings,
+        embedder=agents_embedder(settings),
+        recorded=recorded,
+        reader=reader,
+        spec=_spec(options, recorded, reader, patterns, models),
+        patterns=patterns,
+        folder=options["out"] or Path(f"eval-replay-{recorded.name}"),
+        resume=options["resume"],
+        concurrency=options["concurrency"] or DEFAULT_CONCURRENCY,
+        timeout_s=options["timeout"],
+        as_json=options["as_json"],
+    )
+
+
+def _reader(options: dict[str, Any], recorded: RecordedSet) -> Reader:
+    if options["scorer"] is None:
+        return OwnReader(Form(options["form"]) if options["form"] else None)
+    if options["form"]:
+        raise InvalidRequest("--form says how Orchestra reads answers and --scorer reads them: choose one")
+    return ScorerReader(options["scorer"], recorded.name)
+
+
+def _spec(
+    options: dict[str, Any],
+    recorded: RecordedSet,
+    reader: Reader,
+    patterns: tuple[str, ...],
+    models: tuple[str, ...],
+) -> ReplaySpec:
+    feedback = min(options["feedback"] or 0, len(recorded.records))
+    learn = options["learn"] is not False
+    if feedback and not learn:
+        raise InvalidRequest("--feedback teaches and --no-learn forbids it: choose one")
+    speed = options["speed"]
+    return ReplaySpec(
+        replay=recorded.name,
+        fingerprint=recorded.fingerprint,
+        questions=len(recorded.records),
+        models=recorded.models,
+        reader=reader.fingerprint,
+        feedback=feedback,
+        learn=learn,
+        model=options["model"],
+        budget=options["budget"],
+        temperature=options["temperature"],
+        max_tokens=options["max_tokens"],
+        seed=options["seed"],
+        speed=DEFAULT_SPEED if speed is None else speed,
+        chunk_tokens=options["chunk_tokens"] or DEFAULT_CHUNK,
+        settings=panel_settings(parsed_settings(options["pattern_settings"], patterns), patterns, models),
+    )
+
+
+async def _replay(plan: ReplayPlan) -> int:
+    total = len(plan.recorded.records) * len(plan.patterns)
+    with opened(plan.folder, plan.spec, ReplayResult, resume=plan.resume) as results:
+        done = sum(result.error is None for result in results.of(plan.patterns))
+        with CountBar("answers", total, done) as bar:
+            for pattern in plan.patterns:
+                await _asked(plan, pattern, results, bar)
+        said = {pattern: results.of((pattern,)) for pattern in plan.patterns}
+    outcome = ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, said)
+    if plan.as_json:
+        click.echo(json.dumps(outcome.report(), ensure_ascii=False, indent=2))
+    else:
+        wide(Console()).print(table(outcome))
+        for line in lines(outcome):
+            click.echo(line)
+    for line in outcome.write(plan.folder):
+        click.echo(line, err=True)
+    asked = len(plan.recorded.records)
+    return FAILED if all(sum(each.failures.values()) == asked for each in outcome.patterns) else 0
+
+
+async def _asked(plan: ReplayPlan, pattern: str, results: Results[ReplayResult], bar: CountBar) -> None:
+    """Each pattern has a cluster of its own, so that none learns from what another did."""
+    if all(results.is_answered(pattern, str(each.id)) for each in plan.recorded.records):
+        return
+    kept = plan.folder / f"cluster-{pattern}" if plan.spec.learn else None
+    with data_folder(kept) as data:
+        async with replaying(plan.settings, plan.recorded, plan.spec, data, plan.embedder) as cluster:
+            runner = ReplayRunner(
+                cluster=cluster,
+                recorded=plan.recorded,
+                spec=plan.spec,
+                reader=plan.reader,
+                results=results,
+                settings=plan.settings.evaluation,
+                timeout_s=plan.timeout_s,
+                settle_s=plan.settings.agents.auto.flush_s + 1,
+                told=lambda result: bar.advance(),
+            )
+            await runner.run(pattern, plan.concurrency)

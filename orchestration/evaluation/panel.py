@@ -1,0 +1,314 @@
+"""How a panel of models answers beside its members, from recorded answers and what a pattern made of them.
+
+Pure: what an answer says has been read out of it already, by one reader for all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import log
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestration.evaluation.statistics import Difference, Interval, difference, mean_interval
+
+
+class Voice(BaseModel):
+    """One voice, as the report of a vote has it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    voice: int
+    model: str = ""
+    agrees: bool = False
+    weight: float = 1.0
+    tokens: int | None = None
+    stopped: bool = False
+    error: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.tokens is not None and not self.stopped and self.error is None
+
+
+class Dissent(BaseModel):
+    """A party other than the one that was followed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    voices: tuple[int, ...] = ()
+
+
+class VoteReport(BaseModel):
+    """What is used of the report of a vote."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str = ""
+    voices: tuple[Voice, ...] = ()
+    dissent: tuple[Dissent, ...] = ()
+    stopped_early: bool = False
+    calls_cut: int = 0
+    tokens_saved: int = 0
+
+    @classmethod
+    def found(cls, report: Mapping[str, Any]) -> VoteReport | None:
+        """That of the vote of a run, whichever pattern held it; None where none did."""
+        for said in report.values():
+            if isinstance(said, Mapping) and "tokens_saved" in said and "voices" in said:
+                return cls.model_validate(said)
+        return None
+
+    @property
+    def parties(self) -> dict[int, int]:
+        """Of each voice that was counted the number of its party; 0 is the one that was followed."""
+        found = {voice.voice: 0 for voice in self.voices if voice.agrees}
+        for number, dissent in enumerate(self.dissent, 1):
+            found |= dict.fromkeys(dissent.voices, number)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """One question that a pattern was asked.
+
+    `answer` is what its text says, None where it failed or says nothing that can be read. `readings` are what
+    the members' recorded answers say, `whole` their tokens, `shares` the share of each member's samples that
+    is right; all by member. `wrote` are the tokens that each member gave out for this question, those of
+    stopped answers included, and `told` those that the answer's usage tells.
+    """
+
+    question: str
+    gold: str
+    answer: str | None
+    readings: Mapping[str, str | None]
+    shares: Mapping[str, float]
+    whole: Mapping[str, int]
+    wrote: Mapping[str, int]
+    told: int = 0
+    vote: VoteReport | None = None
+    chosen: str = ""
+    """The pattern that `auto` took, and the model of a single one."""
+    failed: str = ""
+    """The code of an error."""
+
+    @property
+    def right(self) -> bool:
+        return self.answer == self.gold
+
+
+def majority(readings: Mapping[str, str | None], weights: Mapping[str, float] | None = None) -> str | None:
+    """The answer with the most votes; of equals the one of the member that is first by name."""
+    votes: dict[str, float] = {}
+    for member in sorted(readings):
+        said = readings[member]
+        if said is not None:
+            votes[said] = votes.get(said, 0.0) + (1.0 if weights is None else weights.get(member, 1.0))
+    return max(votes, key=lambda said: round(votes[said], 9)) if votes else None
+
+
+def log_odds(asked: Sequence[Replayed]) -> dict[str, float]:
+    """Weights from how often each member was right, as Laplace counts; none below 0."""
+    weights = {}
+    for member in asked[0].shares if asked else ():
+        right = sum(each.shares[member] for each in asked)
+        weights[member] = max(log((right + 1) / (len(asked) - right + 1)), 1e-6)
+    return weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Shares of right answers to some of the questions. `weighted` is a vote by `log_odds` of the questions
+    before these, None where there are none. `best` is the member with the most right answers here."""
+
+    name: str
+    questions: int
+    failed: int
+    pattern: Interval
+    members: Mapping[str, Interval]
+    best: str
+    majority: Interval
+    oracle: Interval
+    weighted: Interval | None
+    against_best: Difference
+    against_majority: Difference
+
+
+def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), *, seed: int = 0) -> Part:
+    """Raises `ValueError` without questions."""
+    ours = [float(each.right) for each in asked]
+    plain = [float(majority(each.readings) == each.gold) for each in asked]
+    shares = {member: [each.shares[member] for each in asked] for member in sorted(asked[0].shares)}
+    best = max(shares, key=lambda member: sum(shares[member]))
+    weights = log_odds(before)
+    weighted = [float(majority(each.readings, weights) == each.gold) for each in asked] if weights else []
+    return Part(
+        name=name,
+        questions=len(asked),
+        failed=sum(bool(each.failed) for each in asked),
+        pattern=mean_interval(ours, seed=seed),
+        members={member: mean_interval(said, seed=seed) for member, said in shares.items()},
+        best=best,
+        majority=mean_interval(plain, seed=seed),
+        oracle=mean_interval([float(each.gold in each.readings.values()) for each in asked], seed=seed),
+        weighted=mean_interval(weighted, seed=seed) if weighted else None,
+        against_best=difference(ours, shares[best], seed=seed),
+        against_majority=difference(ours, plain, seed=seed),
+    )
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Of all questions: `whole` would be written if every member answered to its end, `wrote` were given out
+    by the members, `told` are those of the answers' usage; `saved` is what the members of each vote did not
+    write of their answers, `saved_told` what the reports say of it."""
+
+    whole: int = 0
+    wrote: int = 0
+    told: int = 0
+    saved: int = 0
+    saved_told: int = 0
+
+    @property
+    def not_written(self) -> float:
+        """The share of `whole`."""
+        return 1 - self.wrote / self.whole if self.whole else 0.0
+
+    @property
+    def saved_error(self) -> float | None:
+        """By how much of the truth `saved_told` misses it; None where nothing was saved."""
+        return self.saved_told / self.saved - 1 if self.saved else None
+
+
+@dataclass(slots=True)
+class Stops:
+    """Votes that ended before all had spoken: how often they were right, and how often the whole vote of the
+    recorded answers by the same weights would have been. `turned` are those where the two differ."""
+
+    votes: int = 0
+    ended: int = 0
+    right: int = 0
+    whole_right: int = 0
+    turned: int = 0
+
+
+@dataclass(slots=True)
+class Readings:
+    """Of voices that spoke to their end: whether the vote counted them, against whether they can be read.
+
+    `pairs` counts pairs of voices of a question by (equal in truth, equal in the vote)."""
+
+    counted: int = 0
+    counted_unread: int = 0
+    not_counted: int = 0
+    not_counted_unread: int = 0
+    pairs: Counter[tuple[bool, bool]] = field(default_factory=Counter)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    """The first `MAX_EXAMPLES` voices and pairs that were read wrong."""
+
+    @property
+    def equal_apart(self) -> float | None:
+        """The share of equal pairs that were called different; None without equal pairs."""
+        return _share(self.pairs[True, False], self.pairs[True, True])
+
+    @property
+    def different_together(self) -> float | None:
+        """The share of different pairs that were called equal; None without different pairs."""
+        return _share(self.pairs[False, True], self.pairs[False, False])
+
+    @property
+    def lost(self) -> float | None:
+        """The share of readable voices that were not counted."""
+        return _share(self.not_counted, self.counted)
+
+
+MAX_EXAMPLES = 200
+
+
+def _share(some: int, others: int) -> float | None:
+    return some / (some + others) if some + others else None
+
+
+def tokens(asked: Sequence[Replayed]) -> Tokens:
+    found = Tokens()
+    for each in asked:
+        if each.failed:
+            continue
+        found.whole += sum(each.whole.values())
+        found.wrote += sum(each.wrote.values())
+        found.told += each.told
+        if each.vote is not None:
+            found.saved += sum(max(0, each.whole[m] - each.wrote.get(m, 0)) for m in _members(each))
+            found.saved_told += each.vote.tokens_saved
+    return found
+
+
+def stops(asked: Sequence[Replayed]) -> Stops:
+    found, latest = Stops(), dict[str, float]()
+    for each in asked:
+        if each.vote is None:
+            continue
+        latest |= {voice.model: voice.weight for voice in each.vote.voices if voice.model}
+        found.votes += 1
+        if not each.vote.stopped_early:
+            continue
+        readings = {member: each.readings[member] for member in _members(each)}
+        whole = majority(readings, latest) == each.gold
+        found.ended += 1
+        found.right += each.right
+        found.whole_right += whole
+        found.turned += whole != each.right
+    return found
+
+
+def readings(asked: Sequence[Replayed]) -> Readings:
+    found = Readings()
+    for each in asked:
+        if each.vote is None or len(each.readings) < 2:
+            continue
+        parties = each.vote.parties
+        heard = {v.voice: v.model for v in each.vote.voices if v.is_whole and v.model in each.readings}
+        for voice, model in heard.items():
+            truth = each.readings[model]
+            if voice in parties:
+                found.counted += truth is not None
+                found.counted_unread += truth is None
+            else:
+                found.not_counted += truth is not None
+                found.not_counted_unread += truth is None
+                if truth is not None:
+                    _example(found, "not counted", each, {model: truth})
+        for one, other, equal in _pairs(each, heard, parties):
+            together = parties[one] == parties[other]
+            found.pairs[equal, together] += 1
+            if equal != together:
+                said = {heard[voice]: each.readings[heard[voice]] for voice in (one, other)}
+                _example(found, "equal apart" if equal else "different together", each, said)
+    return found
+
+
+def _pairs(
+    each: Replayed, heard: Mapping[int, str], parties: Mapping[int, int]
+) -> Iterator[tuple[int, int, bool]]:
+    """Two voices that were counted and can be read, and whether they say the same."""
+    known = [v for v in sorted(heard) if v in parties and each.readings[heard[v]] is not None]
+    for one, other in combinations(known, 2):
+        if heard[one] != heard[other]:
+            yield one, other, each.readings[heard[one]] == each.readings[heard[other]]
+
+
+def _example(found: Readings, what: str, each: Replayed, said: Mapping[str, str | None]) -> None:
+    if len(found.examples) < MAX_EXAMPLES:
+        found.examples.append({"what": what, "question": each.question, "answers": dict(said)})
+
+
+def _members(each: Replayed) -> list[str]:
+    """Who was to vote: whom the report names, or all where more calls were cut than it names."""
+    assert each.vote is not None
+    named = [voice.model for voice in each.vote.voices if voice.model in each.whole]
+    unheard = sum(not voice.is_whole for voice in each.vote.voices)
+    return list(each.whole) if each.vote.calls_cut > unheard else list(dict.fromkeys(named))

@@ -1,0 +1,111 @@
+"""The figures of a panel, from readings and reports that are written out here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestration.evaluation.panel import (
+    Replayed,
+    VoteReport,
+    log_odds,
+    majority,
+    part,
+    readings,
+    stops,
+    tokens,
+)
+
+
+def voice(number: int, model: str, **said: Any) -> dict[str, Any]:
+    return {"voice": number, "model": model, "weight": 1.0, "tokens": 10} | said
+
+
+def report(*voices: dict[str, Any], dissent: tuple[tuple[int, ...], ...] = (), **said: Any) -> VoteReport:
+    whole = {"kind": "number", "voices": voices, "dissent": [{"voices": each} for each in dissent]}
+    found = VoteReport.found({"budget": {}, "ensemble": whole | {"tokens_saved": 0} | said})
+    assert found is not None
+    return found
+
+
+def asked(answer: str | None, gold: str, vote: VoteReport | None = None, **said: str | None) -> Replayed:
+    return Replayed(
+        question="q",
+        gold=gold,
+        answer=answer,
+        readings=said,
+        shares={model: float(each == gold) for model, each in said.items()},
+        whole=dict.fromkeys(said, 10),
+        wrote=dict.fromkeys(said, 8),
+        told=20,
+        vote=vote,
+    )
+
+
+def test_a_tie_goes_to_the_member_that_is_first_by_name_and_silence_does_not_vote() -> None:
+    assert majority({"b": "2", "a": "1", "c": None}) == "1"
+    assert majority({"b": "2", "a": "1", "c": "2"}) == "2"
+    assert majority({"b": "2", "a": "1", "c": "2"}, {"a": 3.0}) == "1"
+    assert majority({"a": None}) is None
+
+
+def test_a_part_holds_the_pattern_beside_its_best_member_the_majority_and_the_oracle() -> None:
+    before = [asked("1", "1", a="1", b="2", c="2")] * 9
+    now = [asked("1", "1", a="1", b="2", c="2"), asked("2", "1", a="1", b="2", c="3")]
+    found = part("second", now, before)
+    assert found.pattern.mean == 0.5
+    assert (found.best, found.members["a"].mean, found.members["b"].mean) == ("a", 1.0, 0.0)
+    assert (found.majority.mean, found.oracle.mean) == (0.5, 1.0)
+    assert (found.against_best.wins, found.against_best.losses) == (0, 1)
+    assert found.against_majority.interval.mean == 0
+    assert log_odds(before)["a"] == pytest.approx(2.303, abs=0.001)
+    assert found.weighted is not None
+    assert found.weighted.mean == 1.0
+
+
+def test_a_vote_that_ended_early_is_held_against_the_whole_vote_by_its_own_weights() -> None:
+    """a and b ended it; c, which was stopped, weighs more than both."""
+    early = report(
+        voice(1, "a", agrees=True),
+        voice(2, "b", agrees=True),
+        voice(3, "c", weight=2.5, stopped=True, tokens=4),
+        stopped_early=True,
+        calls_cut=1,
+        tokens_saved=9,
+    )
+    found = stops([asked("1", "2", early, a="1", b="1", c="2"), asked("2", "2", None, a="2", b="2", c="2")])
+    assert (found.votes, found.ended, found.right, found.whole_right, found.turned) == (1, 1, 0, 1, 1)
+    spent = tokens([asked("1", "2", early, a="1", b="1", c="2")])
+    assert (spent.whole, spent.wrote, spent.told) == (30, 24, 20)
+    assert spent.not_written == pytest.approx(0.2)
+    assert (spent.saved, spent.saved_told, spent.saved_error) == (6, 9, 0.5)
+
+
+def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
+    """a and b say the same and are told apart; c is not counted; d says something else and is put to a."""
+    vote = report(
+        voice(1, "a", agrees=True),
+        voice(2, "b"),
+        voice(3, "c"),
+        voice(4, "d", agrees=True),
+        voice(5, "e", stopped=True),
+        dissent=((2,),),
+    )
+    found = readings([asked("1", "1", vote, a="1", b="1", c="1", d="2", e="1")])
+    assert (found.counted, found.not_counted, found.lost) == (3, 1, 0.25)
+    assert found.equal_apart == 1.0
+    assert found.different_together == 0.5
+    assert [each["what"] for each in found.examples] == [
+        "not counted",
+        "equal apart",
+        "different together",
+    ]
+
+
+def test_a_run_without_a_vote_has_no_figures_of_one() -> None:
+    assert VoteReport.found({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
+    nothing = [asked("1", "1", None, a="1", b="2")]
+    assert stops(nothing).votes == 0
+    assert readings(nothing).equal_apart is None
+    assert tokens(nothing).saved_error is None
