@@ -17,7 +17,6 @@ from tests.fixtures.process import NO_EMBEDDER, orchestra
 
 WRONG = {"ann": (), "bob": (3, 4), "cyd": (1, 3)}
 """The questions that each model answers wrong."""
-SOON = {"ORCHESTRA_AGENTS__AUTO__FLUSH_S": "0.2"}
 LONG = "We add the two numbers step by step, and check it. " * 8
 
 
@@ -46,7 +45,9 @@ def written(folder: Path, count: int) -> Path:
 def evaluate(place: Path, *words: str) -> Result:
     data = str(place.parent / "data")
     said = ["eval", "--replay", str(place), "--data", data, "--out", str(place.parent / "out"), *words]
-    return CliRunner().invoke(root, said, catch_exceptions=False, env=NO_EMBEDDER | SOON)
+    return CliRunner().invoke(
+        root, said, catch_exceptions=False, env=NO_EMBEDDER | {"ORCHESTRA_AGENTS__AUTO__FLUSH_S": "0.2"}
+    )
 
 
 def kept(place: Path) -> list[dict[str, Any]]:
@@ -107,7 +108,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
     place = written(tmp_path, 8)
     words = ("--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--concurrency", "1")
     command = ("eval", "--replay", str(place), *words, "--speed", "200", "--feedback", "2")
-    with orchestra(*command, **SOON) as process:
+    with orchestra(*command, ORCHESTRA_AGENTS__AUTO__FLUSH_S="0.2") as process:
         asyncio.run(eventually(lambda: len(kept(place)) >= 3, within_s=60))
         process.send(signal.SIGINT)
         assert process.wait(within_s=60) == 130, process.said
@@ -115,7 +116,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
     before = kept(place)
     assert len(before) < 9
     assert (tmp_path / "out" / "cluster-ensemble").is_dir()  # with what it has learnt
-    with orchestra(*command, "--resume", **SOON) as process:
+    with orchestra(*command, "--resume", ORCHESTRA_AGENTS__AUTO__FLUSH_S="0.2") as process:
         assert process.wait(within_s=120) == 0, process.said
     after = kept(place)
     assert after[: len(before)] == before
