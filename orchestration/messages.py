@@ -202,7 +202,7 @@ class Usage(Wire):
     """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix, and
     `reasoning_tokens` of those written are no part of the answer's text.
 
-    `estimated` marks counts of chunks: the model's side reported no tokens.
+    `estimated` marks counts that were made of the text: the model's side reported no tokens.
     """
 
     prompt_tokens: int = 0

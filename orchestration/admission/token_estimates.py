@@ -55,9 +55,9 @@ class TokenEstimates:
 
     def learn(self, work: Generation | Run, usage: Usage) -> None:
         """Take what a request has taken."""
-        if not usage.prompt_tokens or usage.estimated:
-            return
         call = _call(work)
+        if not usage.prompt_tokens or (usage.estimated and not isinstance(call, Run)):
+            return  # of a run, only what its stopped steps used is an estimate
         if isinstance(call, Run):
             self._take(call.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
         elif call.kind == "chat":

@@ -11,6 +11,7 @@ from orchestration.errors import BudgetSpent
 from orchestration.messages import Budget, ChatMessage, Usage
 from orchestration.patterns.base import Question
 from orchestration.patterns.clipping import estimate_tokens
+from orchestration.token_length import likely_tokens
 
 LEAST_TOKENS = 16
 """A step that may write less is not worth its prompt."""
@@ -60,6 +61,8 @@ class Spending:
         self._final_tokens = final_tokens
         self._held = 0
         self._around: dict[str, int] = {}
+        self._read: dict[tuple[str, ...], int] = {}
+        """What was read by those that said so, by agent and texts."""
 
     @property
     def seconds(self) -> float:
@@ -86,6 +89,13 @@ class Spending:
         """About how many an agent reads that is asked this, rather too many than too few."""
         return self._estimate(messages) + self._around.get(agent, ROLE_TOKENS)
 
+    def read(self, question: Question) -> int:
+        """Tokens that a step is likely to have read which did not say so: those of another that was asked the
+        same, else by the text."""
+        known = self._read.get(_texts(question))
+        likely = sum(likely_tokens(said.content) + MESSAGE_TOKENS for said in question.messages)
+        return round(likely) + ROLE_TOKENS if known is None else known
+
     def affords(self, steps: int, messages: Sequence[ChatMessage], agent: str, max_tokens: int) -> bool:
         """Whether so many equal steps may be at work at once, and no others, each writing all it may."""
         limit = self.budget.tokens
@@ -108,6 +118,7 @@ class Spending:
         self._held -= grant.held
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         if usage.prompt_tokens and not usage.estimated:
+            self._read[_texts(question)] = usage.prompt_tokens
             around = usage.prompt_tokens - self._estimate(question.messages)
             self._around[question.agent] = max(0, around, self._around.get(question.agent, 0))
 
@@ -217,3 +228,7 @@ class Spending:
         """Whether the budget's seconds end before the deadline."""
         seconds = self.budget.seconds
         return seconds is not None and (self.deadline_s is None or seconds <= self.deadline_s)
+
+
+def _texts(question: Question) -> tuple[str, ...]:
+    return (question.agent, *(said.content for said in question.messages))

@@ -266,7 +266,7 @@ class Stage:
         question = replace(question, seconds=grant.seconds)
         await self._begun(question, after)
         began = self._clock()
-        work, over = Unfinished(question, grant.prompt), False
+        work, over = Unfinished(question, self.spending.read), False
         try:
             if question.prefix:
                 yield Part(text=question.prefix, tokens=question.prefix_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestration.errors import ErrorBody
@@ -11,10 +12,10 @@ from orchestration.patterns.base import Outcome, Part, Question
 
 @dataclass(slots=True)
 class Unfinished:
-    """`prompt_tokens` are about those that it reads; `outcome` is None until it has ended."""
+    """`read` says about how many tokens it reads; `outcome` is None until it has ended."""
 
     question: Question
-    prompt_tokens: int
+    read: Callable[[Question], int]
     outcome: Outcome | None = None
     tokens: int = 0
     """Written so far, as they came."""
@@ -39,7 +40,7 @@ class Unfinished:
         if not self.tokens:
             return Usage()
         written = self.question.prefix_tokens + self.tokens
-        return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=written, estimated=True)
+        return Usage(prompt_tokens=self.read(self.question), completion_tokens=written, estimated=True)
 
     def step(self, seconds: float, error: ErrorBody | None = None) -> Step:
         """As it ended, failed with `error`, or was stopped where it has no outcome."""

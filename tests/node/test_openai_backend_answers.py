@@ -75,7 +75,9 @@ async def test_chunks_are_counted_and_marked_when_the_upstream_tells_no_usage() 
         _,
     ):
         _, finish = await whole(backend)
-    assert finish == Finish(reason="length", usage=Usage(completion_tokens=2, estimated=True))
+    assert finish == Finish(
+        reason="length", usage=Usage(prompt_tokens=5, completion_tokens=2, estimated=True)
+    )
 
 
 async def test_a_stream_without_its_end_marker_is_whole_if_the_finish_reason_came() -> None:

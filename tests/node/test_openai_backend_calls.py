@@ -12,6 +12,7 @@ from actors.node.backends.openai import OpenAISettings
 from actors.node.backends.openai.failures import Upstream
 from actors.node.backends.openai.reader import AnswerReader
 from actors.node.backends.openai.requests import generation_body
+from actors.node.backends.openai.token_count import TokenRate
 from orchestration.errors import BackendFailed
 from orchestration.messages import ChatMessage, Generation, Tool, ToolCall, ToolOffer
 
@@ -28,7 +29,7 @@ def body_of(**changes: Any) -> dict[str, Any]:
 
 
 def read(*choices: dict[str, Any], generation: Generation = CHAT) -> tuple[list[Piece], Finish]:
-    reader = AnswerReader(UPSTREAM, generation)
+    reader = AnswerReader(UPSTREAM, generation, TokenRate())
     events = (reader.take(json.dumps({"choices": [choice]}).encode()) for choice in choices)
     return [event for event in events if event is not None], reader.finish(done=True)
 

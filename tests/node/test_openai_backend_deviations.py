@@ -11,6 +11,7 @@ from actors.node.backends.base import Finish, Piece
 from actors.node.backends.openai.failures import Upstream
 from actors.node.backends.openai.reader import UNLIKELY, AnswerReader
 from actors.node.backends.openai.sse import SseParser
+from actors.node.backends.openai.token_count import TokenRate
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited
 from orchestration.messages import Chunk, Generation, Tool, ToolOffer
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
@@ -20,7 +21,7 @@ CALLING = CHAT.model_copy(update={"offer": ToolOffer(tools=(Tool(name="f", descr
 
 
 def read(*events: Any, generation: Generation = CHAT, done: bool = True) -> tuple[str, Finish, list[Piece]]:
-    reader = AnswerReader(Upstream(host="host:1"), generation)
+    reader = AnswerReader(Upstream(host="host:1"), generation, TokenRate())
     pieces = []
     for said in events:
         piece = reader.take(said if isinstance(said, bytes) else json.dumps(said).encode())

@@ -24,6 +24,7 @@ from actors.node.backends.openai.reader import AnswerReader, read_embeddings
 from actors.node.backends.openai.requests import embedding_body, generation_body
 from actors.node.backends.openai.settings import OpenAISettings
 from actors.node.backends.openai.sse import SseParser
+from actors.node.backends.openai.token_count import TokenRate
 from orchestration.chat_roles import ChatRoles
 from orchestration.errors import (
     SERVER_LIMITS,
@@ -61,6 +62,7 @@ class OpenAIBackend(Backend):
         self._prefills: dict[str, Prefill] = {}
         self._roles: dict[str, ChatRoles] = {}
         """Of models that refused a conversation, by the upstream's names."""
+        self._rates: dict[str, TokenRate] = {}
         self._connection: Connection | None = None
         self._hold_off = HoldOff(settings.max_hold_off_s)
 
@@ -191,7 +193,8 @@ class OpenAIBackend(Backend):
     ) -> AsyncGenerator[Output, None]:
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
-        reader = AnswerReader(connection.upstream, generation)
+        rate = self._rates.setdefault(generation.model, TokenRate())
+        reader = AnswerReader(connection.upstream, generation, rate)
         parser = SseParser(settings.max_line_bytes)
         answer = await connection.post(url, body, generation)
         try:

@@ -101,7 +101,8 @@ class Seam:
         ended = max((each for each in before if text.startswith(each[self._at :])), key=len, default=None)
         if ended is not None:
             self._expected = []
-            return Piece(text=text[len(ended) - self._at :])
+            rest = text[len(ended) - self._at :]
+            return Piece(text=rest, tokens=round(output.tokens * len(rest) / len(text)))
         if self._strict:
             raise Mismatch
         return self._released(text)

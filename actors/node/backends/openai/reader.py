@@ -12,9 +12,11 @@ from typing import Any
 from actors.node.backends.base import Finish, Piece
 from actors.node.backends.openai.calls import MOST_CHARACTERS, Calls
 from actors.node.backends.openai.failures import Upstream, event_failure
+from actors.node.backends.openai.token_count import TokenCount, TokenRate
 from actors.runtime.characters import half_at_end, whole_characters
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
+from orchestration.token_length import likely_prompt
 
 _LOG = logging.getLogger(__name__)
 _SNIPPET = 80
@@ -52,11 +54,12 @@ class AnswerReader:
     """Reads the events of one chat or completion.
 
     `take` gives a `Piece` for every event that carries text, and keeps the finish reason and the usage
-    that other events carry. `started` says whether any piece came yet.
+    that other events carry. `started` says whether any piece came yet. `rate` is that of the model.
     """
 
     __slots__ = (
         "_calls",
+        "_count",
         "_deltas",
         "_generation",
         "_half",
@@ -64,23 +67,25 @@ class AnswerReader:
         "_reason",
         "_refusal",
         "_refused",
-        "_tokens",
+        "_thinks",
         "_upstream",
         "_usage",
         "started",
     )
 
-    def __init__(self, upstream: Upstream, generation: Generation) -> None:
+    def __init__(self, upstream: Upstream, generation: Generation, rate: TokenRate) -> None:
         self._upstream = upstream
         self._generation = generation
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
-        self._tokens = 0
+        self._count = TokenCount(rate)
         self._calls = Calls()
         self._refusal: list[str] = []
         self._refused = 0
         self._deltas = False
         """Whether a part of the answer came as `delta`: a whole `message` after it only repeats them."""
+        self._thinks = False
+        """Whether any reasoning was shown."""
         self._half = ""
         """The first half of a character that a server cut in two with JSON's escapes."""
         self._odd = b""
@@ -110,8 +115,10 @@ class AnswerReader:
         failed = event if event.get("object") == "error" else event.get("error")
         if failed and not self.ended:
             raise event_failure(self._upstream, failed, self._generation)
+        told = 0
         if event.get("usage"):
             self._usage = read_usage(event["usage"])
+            told = self._usage.completion_tokens
         choices = event.get("choices")
         if not choices:  # the usage comes so, and so do some servers' keep-alives
             if "usage" not in event:
@@ -121,7 +128,7 @@ class AnswerReader:
             # only one answer was asked for
             mine = next((choice for choice in choices if choice.get("index") in _FIRST), None)
             self._odd = b""
-            return None if mine is None else self._choice(mine)
+            return None if mine is None else self._choice(mine, told)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise self._malformed("a choice that cannot be read", data) from error
 
@@ -133,13 +140,16 @@ class AnswerReader:
         reason = self._reason
         if reason is None:
             if not done:
-                raise self._unfinished(f"cut the stream after {self._tokens} tokens")
+                raise self._unfinished(f"cut the stream after {self._count.total} tokens")
             if not self.started:
                 raise self._unfinished("ended the stream without an answer")
             reason = "stop"
-        usage = self._usage or Usage()
-        if not usage.completion_tokens and (self._tokens or self._usage is None):
-            usage = usage.model_copy(update={"completion_tokens": self._tokens, "estimated": True})
+        usage = self._usage or Usage(prompt_tokens=likely_prompt(self._generation), estimated=True)
+        if usage.completion_tokens:
+            if not self._calls:
+                self._count.learn(usage.completion_tokens - (0 if self._thinks else usage.reasoning_tokens))
+        elif self._count.total or self._usage is None:
+            usage = usage.model_copy(update={"completion_tokens": self._count.total, "estimated": True})
         begun = self._generation.prefix_tokens
         if begun:  # the upstream took them for a part of the prompt
             said = usage.prompt_tokens
@@ -156,7 +166,8 @@ class AnswerReader:
             reason=reason, usage=usage, calls=calls, refusal=whole_characters("".join(self._refusal))
         )
 
-    def _choice(self, choice: dict[str, Any]) -> Piece | None:
+    def _choice(self, choice: dict[str, Any], told: int) -> Piece | None:
+        """`told` are the tokens of the answer so far, where the event says them."""
         if choice.get("error"):
             raise event_failure(self._upstream, choice["error"], self._generation)
         if choice.get("finish_reason"):
@@ -167,6 +178,7 @@ class AnswerReader:
         text, reasoning = read_content(delta.get("content") or choice.get("text") or "")
         text = self._joined(text)
         reasoning = whole_characters(reasoning or _first_text(delta, "reasoning_content", "reasoning"))
+        self._thinks = self._thinks or bool(reasoning)
         refusal = _first_text(delta, "refusal")
         if refusal:
             self._refuse(refusal)
@@ -175,8 +187,7 @@ class AnswerReader:
         called = self._called(delta)
         if not (text or reasoning or refusal or tokens or called):
             return None
-        count = len(tokens) if tokens else 1
-        self._tokens += count
+        count = self._count.add(text + reasoning + refusal, exact=len(tokens or ()), told=told)
         self.started = True
         if (
             called and not text and not reasoning

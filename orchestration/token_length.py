@@ -1,0 +1,28 @@
+"""How many tokens a text is likely to be, without a tokenizer."""
+
+from __future__ import annotations
+
+from orchestration.messages import Generation
+
+ASCII_PER_TOKEN = 4.0
+"""Characters of English prose. Code and mathematics have 2.5 to 3.5, which only a count can tell."""
+OTHER_PER_TOKEN = 1.3
+"""Characters beyond ASCII: Chinese has about 1 to 1.5 in the vocabularies of today, Cyrillic 2 to 3."""
+
+
+MESSAGE_TOKENS = 4
+"""Of the template around each message of a chat."""
+
+
+def likely_prompt(generation: Generation) -> int:
+    """Tokens that a model reads, by the text of the conversation or the prompt."""
+    texts = [said.content for said in generation.messages] or [generation.prompt]
+    read = sum(likely_tokens(text) + MESSAGE_TOKENS for text in (*texts, generation.prefix) if text)
+    return len(generation.prompt_ids) + round(read)
+
+
+def likely_tokens(text: str) -> float:
+    """The likeliest number. What must fit is measured by `orchestration.patterns.clipping.estimate_tokens`,
+    which gives rather too many."""
+    plain = len(text.encode("ascii", "ignore"))
+    return plain / ASCII_PER_TOKEN + (len(text) - plain) / OTHER_PER_TOKEN
