@@ -120,47 +120,6 @@ def log_odds(asked: Sequence[Replayed]) -> dict[str, float]:
     return weights
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Shares of right answers to some of the questions. `weighted` is a vote by `log_odds` of the questions
-    before these, None where there are none. `best` is the member with the most right answers here."""
-
-    name: str
-    questions: int
-    failed: int
-    pattern: Interval
-    members: Mapping[str, Interval]
-    best: str
-    majority: Interval
-    oracle: Interval
-    weighted: Interval | None
-    against_best: Difference
-    against_majority: Difference
-
-
-def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), *, seed: int = 0) -> Part:
-    """Raises `ValueError` without questions."""
-    ours = [float(each.right) for each in asked]
-    plain = [float(majority(each.readings) == each.gold) for each in asked]
-    shares = {member: [each.shares[member] for each in asked] for member in sorted(asked[0].shares)}
-    best = max(shares, key=lambda member: sum(shares[member]))
-    weights = log_odds(before)
-    weighted = [float(majority(each.readings, weights) == each.gold) for each in asked] if weights else []
-    return Part(
-        name=name,
-        questions=len(asked),
-        failed=sum(bool(each.failed) for each in asked),
-        pattern=mean_interval(ours, seed=seed),
-        members={member: mean_interval(said, seed=seed) for member, said in shares.items()},
-        best=best,
-        majority=mean_interval(plain, seed=seed),
-        oracle=mean_interval([float(each.gold in each.readings.values()) for each in asked], seed=seed),
-        weighted=mean_interval(weighted, seed=seed) if weighted else None,
-        against_best=difference(ours, shares[best], seed=seed),
-        against_majority=difference(ours, plain, seed=seed),
-    )
-
-
 @dataclass(slots=True)
 class Tokens:
     """Of all questions: `whole` would be written if every member answered to its end, `wrote` were given out
@@ -312,3 +271,50 @@ def _members(each: Replayed) -> list[str]:
     named = [voice.model for voice in each.vote.voices if voice.model in each.whole]
     unheard = sum(not voice.is_whole for voice in each.vote.voices)
     return list(each.whole) if each.vote.calls_cut > unheard else list(dict.fromkeys(named))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Shares of right answers to some of the questions. `weighted` is a vote by `log_odds` of the questions
+    before these, None where there are none. `best` is the member with the most right answers here."""
+
+    name: str
+    questions: int
+    failed: int
+    pattern: Interval
+    members: Mapping[str, Interval]
+    best: str
+    majority: Interval
+    oracle: Interval
+    weighted: Interval | None
+    against_best: Difference
+    against_majority: Difference
+    tokens: Tokens
+    stops: Stops
+    readings: Readings
+
+
+def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), *, seed: int = 0) -> Part:
+    """Raises `ValueError` without questions."""
+    ours = [float(each.right) for each in asked]
+    plain = [float(majority(each.readings) == each.gold) for each in asked]
+    shares = {member: [each.shares[member] for each in asked] for member in sorted(asked[0].shares)}
+    best = max(shares, key=lambda member: sum(shares[member]))
+    weights = log_odds(before)
+    weighted = [float(majority(each.readings, weights) == each.gold) for each in asked] if weights else []
+    return Part(
+        name=name,
+        questions=len(asked),
+        failed=sum(bool(each.failed) for each in asked),
+        pattern=mean_interval(ours, seed=seed),
+        members={member: mean_interval(said, seed=seed) for member, said in shares.items()},
+        best=best,
+        majority=mean_interval(plain, seed=seed),
+        oracle=mean_interval([float(each.gold in each.readings.values()) for each in asked], seed=seed),
+        weighted=mean_interval(weighted, seed=seed) if weighted else None,
+        against_best=difference(ours, shares[best], seed=seed),
+        against_majority=difference(ours, plain, seed=seed),
+        tokens=tokens(asked),
+        stops=stops(asked),
+        readings=readings(asked),
+    )

@@ -78,8 +78,8 @@ def test_a_panel_is_judged_beside_its_members_with_words_on_the_first_questions(
     results = kept(place)[1:]
     assert len(results) == 12
     assert all(set(each["wrote"]) == set(WRONG) for each in results if each["pattern"] == "ensemble")
-    assert ensemble["tokens"]["wrote"] >= ensemble["tokens"]["whole"] > 0
-    assert ensemble["readings"]["counted"] == 18
+    assert whole["tokens"]["wrote"] >= whole["tokens"]["whole"] > 0
+    assert whole["readings"]["counted"] == 18
     assert not list((tmp_path / "out").glob("cluster-*"))
     assert {each.name for each in (tmp_path / "out").iterdir()} == {"report.json", "results.jsonl"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,20 @@ from actors.evaluation.replay.reader import OwnReader, Reader
 from actors.evaluation.replay.runner import ReplayResult
 from actors.evaluation.replay.spec import RecordedSet, ReplaySpec
 from actors.node.backends.recorded import Record
-from orchestration.evaluation.panel import (
-    Part,
-    Readings,
-    Replayed,
-    Stops,
-    Tokens,
-    VoteReport,
-    part,
-    readings,
-    stops,
-    tokens,
-)
-from orchestration.evaluation.statistics import LEVEL, Difference
+from orchestration.evaluation.panel import MAX_EXAMPLES, Part, Readings, Replayed, VoteReport, part
+from orchestration.evaluation.statistics import LEVEL
 
 
 @dataclass(slots=True)
 class OwnReading:
     """The product's reading of the recorded answers against a scorer's: `read_of` are those that the scorer
-    reads, `read` those of them that are read at all, `otherwise` those that are read as another answer."""
+    reads, `read` those of them that are read at all, `otherwise` those that are read as another answer,
+    `examples` the first of those."""
 
     read_of: int = 0
     read: int = 0
     otherwise: int = 0
+    examples: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +38,6 @@ class PatternOutcome:
 
     pattern: str
     parts: Sequence[Part]
-    tokens: Tokens
-    stops: Stops
-    readings: Readings
     kinds: Mapping[str, int]
     chosen: Mapping[str, int]
     failures: Mapping[str, int]
@@ -85,7 +73,7 @@ class ReplayOutcome:
             spec=spec,
             reader=reader.name,
             patterns=[_pattern(name, spec, recorded, reader, said, truth) for name, said in results.items()],
-            reading=None if isinstance(reader, OwnReader) else _reading(recorded, truth),
+            reading=None if isinstance(reader, OwnReader) else _reading(recorded, reader),
         )
 
     def report(self) -> dict[str, Any]:
@@ -133,9 +121,6 @@ def _pattern(
     return PatternOutcome(
         pattern=name,
         parts=parts,
-        tokens=tokens(asked),
-        stops=stops(asked),
-        readings=readings(asked),
         kinds=Counter(each.vote.kind for each in asked if each.vote is not None),
         chosen=Counter(each.chosen for each in asked[middle:] if each.chosen),
         failures=Counter(each.failed for each in asked if each.failed),
@@ -185,37 +170,28 @@ def _chosen(result: ReplayResult) -> str:
     return f"{pattern} × {result.model}" if pattern == "single" and result.model else pattern
 
 
-def _reading(recorded: RecordedSet, truth: Mapping[str, Mapping[str, Sequence[str | None]]]) -> OwnReading:
+def _reading(recorded: RecordedSet, scorer: Reader) -> OwnReading:
+    """Of all answers to the questions, those of models outside the panel too."""
     own, found = OwnReader(), OwnReading()
     for record in recorded.records:
-        for model in recorded.models:
-            for text, scored in zip(record.answers[model], truth[str(record.id)][model], strict=True):
-                if scored is None:
-                    continue
-                found.read_of += 1
-                read = own.read(record, text)
-                found.read += read is not None
-                found.otherwise += read is not None and read != (own.read(record, scored) or scored)
+        for text in (text for texts in record.answers.values() for text in texts):
+            scored = scorer.read(record, text)
+            if scored is None:
+                continue
+            found.read_of += 1
+            read = own.read(record, text)
+            found.read += read is not None
+            if read is not None and read != (own.read(record, scored) or scored):
+                found.otherwise += 1
+                if len(found.examples) < MAX_EXAMPLES:
+                    found.examples.append({"question": str(record.id), "own": read, "scorer": scored})
     return found
 
 
 def _row(outcome: PatternOutcome) -> dict[str, Any]:
-    found, heard = outcome.tokens, outcome.readings
     return {
         "pattern": outcome.pattern,
         "parts": [_part(each) for each in outcome.parts],
-        "tokens": asdict(found) | {"not_written": found.not_written, "saved_error": found.saved_error},
-        "stops": asdict(outcome.stops),
-        "readings": {
-            "counted": heard.counted,
-            "not_counted": heard.not_counted,
-            "counted_unread": heard.counted_unread,
-            "not_counted_unread": heard.not_counted_unread,
-            "lost": heard.lost,
-            "equal_apart": heard.equal_apart,
-            "different_together": heard.different_together,
-            "examples": heard.examples,
-        },
         "kinds": dict(outcome.kinds),
         "chosen": dict(outcome.chosen),
         "failures": dict(outcome.failures),
@@ -224,8 +200,30 @@ def _row(outcome: PatternOutcome) -> dict[str, Any]:
 
 
 def _part(each: Part) -> dict[str, Any]:
-    said = asdict(each)
+    said = {known.name: getattr(each, known.name) for known in fields(each)}
+    for name in ("pattern", "majority", "oracle", "weighted"):
+        said[name] = None if said[name] is None else asdict(said[name])
     for name in ("against_best", "against_majority"):
-        compared: Difference = getattr(each, name)
-        said[name]["verdict"] = compared.verdict
-    return said
+        said[name] = asdict(said[name]) | {"verdict": said[name].verdict}
+    found = each.tokens
+    return said | {
+        "members": {member: asdict(interval) for member, interval in each.members.items()},
+        "tokens": asdict(found) | {"not_written": found.not_written, "saved_error": found.saved_error},
+        "stops": asdict(each.stops),
+        "readings": _readings(each.readings),
+    }
+
+
+def _readings(heard: Readings) -> dict[str, Any]:
+    return {
+        "counted": heard.counted,
+        "not_counted": heard.not_counted,
+        "counted_unread": heard.counted_unread,
+        "not_counted_unread": heard.not_counted_unread,
+        "lost": heard.lost,
+        "equal_pairs": heard.pairs[True, True] + heard.pairs[True, False],
+        "different_pairs": heard.pairs[False, True] + heard.pairs[False, False],
+        "equal_apart": heard.equal_apart,
+        "different_together": heard.different_together,
+        "examples": heard.examples,
+    }

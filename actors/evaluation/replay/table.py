@@ -39,7 +39,9 @@ def lines(outcome: ReplayOutcome) -> Iterator[str]:
             f"scorer reads, {_share(own.otherwise, own.read_of)} read otherwise"
         )
     for each in outcome.patterns:
-        yield from (f"{each.pattern}: {line}" for line in _figures(each))
+        for part in each.parts:
+            yield from (f"{each.pattern}, {part.name}: {line}" for line in _figures(part))
+        yield from (f"{each.pattern}: {line}" for line in _counts(each))
 
 
 def _title(outcome: ReplayOutcome) -> str:
@@ -67,7 +69,7 @@ def _references(parts: Sequence[Part]) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def _figures(each: PatternOutcome) -> Iterator[str]:
+def _figures(each: Part) -> Iterator[str]:
     found, stops, heard = each.tokens, each.stops, each.readings
     yield (
         f"tokens written {found.wrote} of {found.whole} in all members' whole answers "
@@ -85,6 +87,10 @@ def _figures(each: PatternOutcome) -> Iterator[str]:
             f"{heard.not_counted} ({_or_none(heard.lost)}); equal answers called different "
             f"{_or_none(heard.equal_apart)}, different called equal {_or_none(heard.different_together)}"
         )
+
+
+def _counts(each: PatternOutcome) -> Iterator[str]:
+    if each.kinds:
         yield "kinds of answer: " + ", ".join(f"{kind} {count}" for kind, count in _most(each.kinds))
     if each.chosen:
         yield "chosen in the last part: " + ", ".join(f"{name} {count}" for name, count in _most(each.chosen))
