@@ -28,11 +28,17 @@ bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path acto
 EVAL_CLUSTER ?= --up
 EVAL = $(BIN)/orchestra eval --limit 20 --budget 1500 --max-tokens 64 --concurrency 4 --resume \
 	$(EVAL_CLUSTER) $(ARGS)
+# A folder of recorded answers, which are no part of this project: make eval ARGS=replay REPLAY=DIR
+REPLAY ?= ../shared/panel
 
 eval: $(VENV)/dev.stamp ## patterns against self-consistency on three tasks; when stopped, goes on in ./eval-*
+ifeq ($(firstword $(ARGS)),replay) # panels on recorded answers: ARGS="replay [PANEL…] [--quick] [--fresh]"
+	@$(BIN)/python -m tests.bench.panels --records $(REPLAY) $(wordlist 2,$(words $(ARGS)),$(ARGS))
+else
 	@$(EVAL) chain_sum --task min_terms=2 --task max_terms=2 --task max_digits=1
 	@$(EVAL) letter_counting --task min_words=1 --task max_words=3
 	@$(EVAL) syllogism
+endif
 
 format: $(VENV)/dev.stamp ## mend what ruff can mend
 	@$(BIN)/ruff check --fix
