@@ -205,7 +205,7 @@ def _points(part: dict[str, Any], name: str) -> float:
 
 
 def shares(panels: Sequence[Panel], reports: dict[str, dict[str, Any]]) -> Table:
-    """The table of panels: right answers in percent, and the share of all members' tokens that was written."""
+    """The table of panels: right answers in percent, and the share of all tokens that was written."""
     made = Table(title="right answers, %", title_justify="left")
     for name in (
         "panel",
