@@ -138,7 +138,7 @@ def _auto(panel: Panel, ensemble: dict[str, Any], auto: dict[str, Any]) -> Itera
     better = max(single, ensemble["pattern"]["mean"])
     short = 100 * (auto["pattern"]["mean"] - better)
     yield _at_least(panel, "auto: less the better of best single and ensemble", short, -EQUAL_POINTS)
-    if abs(100 * (single - ensemble["pattern"]["mean"])) <= EQUAL_POINTS:
+    if abs(100 * (single - ensemble["pattern"]["mean"])) <= EQUAL_POINTS + 1e-9:
         share = auto["tokens"]["wrote"] / max(1, ensemble["tokens"]["wrote"])
         what = "auto: of the ensemble's tokens, where equal"
         yield Bar(panel=panel.name, what=what, figure=f"{share:.0%}", is_met=share <= 0.5)

@@ -1,0 +1,88 @@
+"""What `make eval ARGS=replay` says of its data and of its bars."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench.panels import PANELS, Panel, bars, chosen_panels, jobs, parsed
+
+PANEL = Panel(name="mixed", set="gsm", models=("a", "b"), near=True, saves=True)
+
+
+def share(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean, "high": mean}
+
+
+def report(ensemble: float, majority: float, single: float, **more: Any) -> dict[str, Any]:
+    part = {
+        "questions": 100,
+        "pattern": share(ensemble),
+        "majority": share(majority),
+        "weighted": None,
+        "members": {"a": share(single), "b": share(0.1)},
+        "best": "a",
+        "against_best": {"interval": share(ensemble - single)},
+        "against_majority": {"interval": share(ensemble - majority)},
+        "stops": {"ended": 50, "right": 44, "whole_right": 45},
+        "tokens": {"wrote": 700, "whole": 1000, "not_written": 0.3, "saved_error": -0.05},
+        "readings": {"equal_apart": 0.02, "different_together": 0.0, "lost": None},
+    } | more
+    parts = [part | {"name": name} for name in ("all", "first", "second")]
+    reading = {"read_of": 1000, "read": 995, "otherwise": 3}
+    return {"reading": reading, "patterns": [{"parts": parts, "chosen": {}}]}
+
+
+def test_each_bar_says_whether_it_is_met() -> None:
+    silent, fed = report(0.90, 0.90, 0.92), report(0.91, 0.92, 0.90)
+    auto = report(0.90, 0.9, 0.90, tokens={"wrote": 300, "whole": 1000})
+    found = {bar.what.split(" (")[0]: bar.is_met for bar in bars(PANEL, silent, fed, auto)}
+    assert found == {
+        "no words: less the majority": True,
+        "no words: less the best single": True,
+        "words: less the majority": False,
+        "words: less the best single": True,
+        "words: above the best single": True,
+        "auto: less the better of best single and ensemble": True,
+        "auto: of the ensemble's tokens, where equal": True,
+        "no words: ended votes less the whole vote": False,
+        "no words: not written": True,
+        "no words: told saving against the truth": True,
+        "no words: equal answers called different": False,
+        "no words: different answers called equal": True,
+        "no words: readable voices not counted": None,
+        "words: ended votes less the whole vote": False,
+        "words: not written": True,
+        "words: told saving against the truth": True,
+        "words: equal answers called different": False,
+        "words: different answers called equal": True,
+        "words: readable voices not counted": None,
+        "reading of gsm: read of what the scorer reads": True,
+        "reading of gsm: read otherwise": False,
+    }
+
+
+def test_missing_records_are_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "gsm.jsonl.gz").touch()
+    with pytest.raises(
+        SystemExit, match=r"gsmplain\.jsonl\.gz, mathl5\.jsonl\.gz, mmlupro\.jsonl\.gz\n.*REPLAY=DIR"
+    ):
+        chosen_panels(parsed(["--records", str(tmp_path)]))
+    assert [each.name for each in chosen_panels(parsed(["mixed", "--records", str(tmp_path)]))] == ["mixed"]
+    with pytest.raises(SystemExit, match="no panel 'mixt'; the panels are math, mixed"):
+        chosen_panels(parsed(["mixt", "--records", str(tmp_path)]))
+
+
+def test_the_panels_are_in_alphabetical_order_and_a_quick_one_asks_less() -> None:
+    for each in tomllib.loads(PANELS.read_text())["panel"]:
+        panel = Panel.model_validate(each)
+        assert list(panel.models) == sorted(panel.models)
+        assert [(job.name, job.feedback) for job in jobs(panel, quick=False)] == [
+            ("silent", 0),
+            ("fed", panel.feedback),
+            ("auto", panel.feedback),
+        ]
+        assert all(job.limit and job.feedback < job.limit for job in jobs(panel, quick=True))
