@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -20,6 +20,8 @@ from actors.runtime.telemetry import TelemetrySettings
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 COLLECT_AFTER = (20_000, 20, 20)
 """Objects made and not yet freed before a collection, and how many of each generation before one of the next.
@@ -42,14 +44,14 @@ def configure_logging(settings: TelemetrySettings) -> None:
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports the same, in our words
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` on uvloop; its result is the exit code.
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on uvloop.
 
     `sys.exit` in a task or a callback that a plug-in began ends the loop, and it is taken up again.
     """
-    task: asyncio.Task[int] | None = None
+    task: asyncio.Task[T] | None = None
 
-    async def attended() -> int:
+    async def attended() -> T:
         nonlocal task
         task = task or asyncio.get_running_loop().create_task(main)
         return await task

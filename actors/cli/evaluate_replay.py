@@ -18,7 +18,14 @@ from actors.evaluation.replay.cluster import data_folder, replaying
 from actors.evaluation.replay.outcome import ReplayOutcome
 from actors.evaluation.replay.reader import OwnReader, Reader, ScorerReader
 from actors.evaluation.replay.runner import ReplayResult, ReplayRunner
-from actors.evaluation.replay.spec import RecordedSet, ReplaySpec, panel_settings, set_file
+from actors.evaluation.replay.spec import (
+    MAX_SETS_TOLD,
+    RecordedSet,
+    ReplaySpec,
+    panel_settings,
+    set_files,
+    set_name,
+)
 from actors.evaluation.replay.table import lines, table
 from actors.evaluation.spec import parsed_settings
 from actors.evaluation.store import Results, opened
@@ -110,18 +117,44 @@ def refuse_without_replay(options: dict[str, Any]) -> None:
 
 
 def replay(options: dict[str, Any]) -> int:
-    """The exit code of the command."""
-    plan = _plan(options)
-    if plan.recorded.left_out:
-        click.echo(
-            f"{plan.recorded.left_out} questions of {plan.recorded.file} have no gold answer or no answer of "
-            f"some model, and are left out",
-            err=True,
-        )
-    try:
-        return run(_replay(plan))
-    except KeyboardInterrupt:
-        return stopped(plan.folder)
+    """The exit code of the command: each set of the folder in turn, the worst of them."""
+    for name, word in _NEVER_WITH.items():
+        if options[name]:
+            raise InvalidRequest(f"{word} does not go with --replay, which starts a cluster of its own")
+    files = set_files(options["replay"], options["dataset"])
+    if len(files) > 1 and options["models"]:
+        names = ", ".join(set_name(file) for file in files[:MAX_SETS_TOLD])
+        raise InvalidRequest(f"--models are of one set: name it after {options['replay']}; there: {names}")
+    plans = [_plan(options, file, several=len(files) > 1) for file in files]
+    reports, code = [], 0
+    for plan in plans:
+        if plan.recorded.left_out:
+            click.echo(
+                f"{plan.recorded.left_out} questions of {plan.recorded.file} have no gold answer or lack one "
+                f"of some model, and are left out",
+                err=True,
+            )
+        try:
+            outcome = run(_replay(plan))
+        except KeyboardInterrupt:
+            return stopped(plan.folder)
+        reports.append(outcome.report())
+        code = max(code, _shown(plan, outcome))
+    if options["as_json"]:
+        click.echo(json.dumps(reports if len(files) > 1 else reports[0], ensure_ascii=False, indent=2))
+    return code
+
+
+def _shown(plan: ReplayPlan, outcome: ReplayOutcome) -> int:
+    """The exit code of one set."""
+    if not plan.as_json:
+        wide(Console()).print(table(outcome))
+        for line in lines(outcome):
+            click.echo(line)
+    for line in outcome.write(plan.folder):
+        click.echo(line, err=True)
+    asked = len(plan.recorded.records)
+    return FAILED if all(sum(each.failures.values()) == asked for each in outcome.patterns) else 0
 
 
 def stopped(folder: Path) -> int:
@@ -145,13 +178,11 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _plan(options: dict[str, Any]) -> ReplayPlan:
-    for name, word in _NEVER_WITH.items():
-        if options[name]:
-            raise InvalidRequest(f"{word} does not go with --replay, which starts a cluster of its own")
+def _plan(options: dict[str, Any], file: Path, *, several: bool) -> ReplayPlan:
+    """`several` sets have a folder of results each below the one that is named."""
     patterns = patterns_named(options["patterns"] or "ensemble")
     models = _listed(options["models"] or "")
-    recorded = RecordedSet.read(set_file(options["replay"], options["dataset"]), models, options["limit"])
+    recorded = RecordedSet.read(file, models, options["limit"])
     reader = _reader(options, recorded)
     for record in recorded.records:
         reader.gold(record)  # raises now what it would raise in the middle
@@ -163,12 +194,18 @@ def _plan(options: dict[str, Any]) -> ReplayPlan:
         reader=reader,
         spec=_spec(options, recorded, reader, patterns, models),
         patterns=patterns,
-        folder=options["out"] or Path(f"eval-replay-{recorded.name}"),
+        folder=_folder(options["out"], recorded.name, several=several),
         resume=options["resume"],
         concurrency=options["concurrency"] or DEFAULT_CONCURRENCY,
         timeout_s=options["timeout"],
         as_json=options["as_json"],
     )
+
+
+def _folder(out: Path | None, name: str, *, several: bool) -> Path:
+    if out is None:
+        return Path(f"eval-replay-{name}")
+    return out / name if several else out
 
 
 def _reader(options: dict[str, Any], recorded: RecordedSet) -> Reader:
@@ -210,7 +247,7 @@ def _spec(
     )
 
 
-async def _replay(plan: ReplayPlan) -> int:
+async def _replay(plan: ReplayPlan) -> ReplayOutcome:
     total = len(plan.recorded.records) * len(plan.patterns)
     with opened(plan.folder, plan.spec, ReplayResult, resume=plan.resume) as results:
         done = sum(result.error is None for result in results.of(plan.patterns))
@@ -218,17 +255,7 @@ async def _replay(plan: ReplayPlan) -> int:
             for pattern in plan.patterns:
                 await _asked(plan, pattern, results, bar)
         said = {pattern: results.of((pattern,)) for pattern in plan.patterns}
-    outcome = ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, said)
-    if plan.as_json:
-        click.echo(json.dumps(outcome.report(), ensure_ascii=False, indent=2))
-    else:
-        wide(Console()).print(table(outcome))
-        for line in lines(outcome):
-            click.echo(line)
-    for line in outcome.write(plan.folder):
-        click.echo(line, err=True)
-    asked = len(plan.recorded.records)
-    return FAILED if all(sum(each.failures.values()) == asked for each in outcome.patterns) else 0
+    return ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, said)
 
 
 async def _asked(plan: ReplayPlan, pattern: str, results: Results[ReplayResult], bar: CountBar) -> None:

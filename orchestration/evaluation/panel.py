@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import combinations
 from math import log
 from typing import Any
@@ -99,6 +100,18 @@ class Replayed:
     @property
     def right(self) -> bool:
         return self.answer == self.gold
+
+
+def same_answer(read: str, scored: str) -> bool:
+    """Whether two readers read the same; the second may have rounded a number to the digits that it has."""
+    if read == scored:
+        return True
+    try:
+        one, other = Fraction(read), Fraction(scored)
+    except (ValueError, ZeroDivisionError):
+        return False
+    digits = len(scored.partition(".")[2])
+    return one == other or (digits > 0 and abs(one - other) <= Fraction(1, 2 * 10**digits))
 
 
 def majority(readings: Mapping[str, str | None], weights: Mapping[str, float] | None = None) -> str | None:

@@ -24,9 +24,15 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from actors.evaluation.replay.outcome import own_reading
+from actors.evaluation.replay.reader import ScorerReader
+from actors.evaluation.replay.spec import SUFFIXES, RecordedSet, set_files
+
 PANELS = Path(__file__).with_suffix(".toml")
 SCORER = "scoring.py"
 """Beside the records, it judges in the place of Orchestra's own reading."""
+READING_ONLY = "exams"
+"""A set of one model: no panel, but answers to read."""
 TABLE = "table.json"
 """There once all is asked: the next time begins again."""
 STOPPED = 130
@@ -130,7 +136,6 @@ def bars(panel: Panel, silent: dict[str, Any], fed: dict[str, Any], auto: dict[s
     yield from _auto(panel, last, _part(auto, "second"))
     for name, part in (("no words", whole), ("words", last)):
         yield from _votes(panel, name, part)
-    yield from _reading(panel, silent)
 
 
 def _auto(panel: Panel, ensemble: dict[str, Any], auto: dict[str, Any]) -> Iterator[Bar]:
@@ -161,19 +166,31 @@ def _votes(panel: Panel, name: str, part: dict[str, Any]) -> Iterator[Bar]:
         ("different_together", "different answers called equal"),
         ("lost", "readable voices not counted"),
     ):
-        yield _below(panel, f"{name}: {what}", heard[field], 0.01)
+        yield _below(panel.name, f"{name}: {what}", heard[field], 0.01)
 
 
-def _reading(panel: Panel, report: dict[str, Any]) -> Iterator[Bar]:
-    reading = report["reading"]
-    if reading is None or not reading["read_of"]:
-        yield Bar(panel=panel.name, what="reading: no scorer beside the records", figure="–", is_met=None)
+def reading(name: str, records: Path) -> Iterator[Bar]:
+    """Orchestra's own reading of every recorded answer of a set against the scorer's."""
+    if not (records / SCORER).is_file():
+        yield Bar(panel=name, what=f"reading: no {SCORER} beside the records", figure="–", is_met=None)
         return
-    read = reading["read"] / reading["read_of"]
-    what = f"reading of {panel.set}: read of what the scorer reads"
-    yield Bar(panel=panel.name, what=what, figure=f"{read:.2%}", is_met=read >= 0.99)
-    otherwise = reading["otherwise"] / reading["read_of"]
-    yield _below(panel, f"reading of {panel.set}: read otherwise", otherwise, 0.002)
+    (file,) = set_files(records, name)
+    recorded = RecordedSet.read(file, (), None)
+    found = own_reading(recorded, ScorerReader(records / SCORER, name))
+    share = found.read / max(1, found.read_of)
+    what = "set: read of what the scorer reads (at least 99.0%)"
+    yield Bar(panel=name, what=what, figure=f"{share:.2%}", is_met=share >= 0.99)
+    yield _below(name, "set: read otherwise", found.otherwise / max(1, found.read_of), 0.002)
+
+
+def sets(panels: Sequence[Panel], records: Path) -> list[str]:
+    """Those of the panels, and of all panels any other that is there."""
+    named = {panel.set for panel in panels}
+    return sorted(named | ({READING_ONLY} if len(panels) > 1 and is_there(records, READING_ONLY) else set()))
+
+
+def is_there(records: Path, name: str) -> bool:
+    return any((records / f"{name}{end}").is_file() for end in SUFFIXES)
 
 
 def _at_least(panel: Panel, what: str, points: float, bar: float) -> Bar:
@@ -185,10 +202,10 @@ def _at_least(panel: Panel, what: str, points: float, bar: float) -> Bar:
     )
 
 
-def _below(panel: Panel, what: str, share: float | None, bar: float) -> Bar:
+def _below(panel: str, what: str, share: float | None, bar: float) -> Bar:
     figure = "–" if share is None else f"{share:.2%}"
     return Bar(
-        panel=panel.name,
+        panel=panel,
         what=f"{what} (at most {bar:.1%})",
         figure=figure,
         is_met=None if share is None else share <= bar,
@@ -282,13 +299,7 @@ def chosen_panels(args: argparse.Namespace) -> list[Panel]:
         if name not in names:
             raise SystemExit(f"no panel {name!r}; the panels are {', '.join(sorted(names))}")
     found = [panel for panel in known if not args.panels or panel.name in args.panels]
-    missing = sorted(
-        {
-            panel.set
-            for panel in found
-            if not any((args.records / f"{panel.set}{end}").is_file() for end in (".jsonl", ".jsonl.gz"))
-        }
-    )
+    missing = sorted({panel.set for panel in found if not is_there(args.records, panel.set)})
     if missing:
         raise SystemExit(
             f"the recorded answers are no part of this project, and these are not in {args.records}: "
@@ -319,6 +330,9 @@ def main() -> int:
         for panel in panels
         for bar in bars(panel, *(reports[f"{panel.name}-{name}"] for name in ("silent", "fed", "auto")))
     ]
+    for name in sets(panels, args.records):
+        print(f"reading {name}", file=sys.stderr, flush=True)
+        found += reading(name, args.records)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(shares(panels, reports))
     console.print(against_bars(found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.panels import PANELS, Panel, bars, chosen_panels, jobs, parsed
+from tests.bench.panels import PANELS, Panel, bars, chosen_panels, jobs, parsed, reading
 
 PANEL = Panel(name="mixed", set="gsm", models=("a", "b"), near=True, saves=True)
 
@@ -32,8 +32,7 @@ def report(ensemble: float, majority: float, single: float, **more: Any) -> dict
         "readings": {"equal_apart": 0.02, "different_together": 0.0, "lost": None},
     } | more
     parts = [part | {"name": name} for name in ("all", "first", "second")]
-    reading = {"read_of": 1000, "read": 995, "otherwise": 3}
-    return {"reading": reading, "patterns": [{"parts": parts, "chosen": {}}]}
+    return {"patterns": [{"parts": parts, "chosen": {}}]}
 
 
 def test_each_bar_says_whether_it_is_met() -> None:
@@ -60,9 +59,17 @@ def test_each_bar_says_whether_it_is_met() -> None:
         "words: equal answers called different": False,
         "words: different answers called equal": True,
         "words: readable voices not counted": None,
-        "reading of gsm: read of what the scorer reads": True,
-        "reading of gsm: read otherwise": False,
     }
+
+
+def test_a_set_is_read_beside_its_scorer(tmp_path: Path) -> None:
+    (tmp_path / "gsm.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "What is 2 + 2? Say the number."}], "gold": "4", '
+        '"answers": {"a": ["It is 4.", "It is 5."], "b": "No."}}'
+    )
+    assert [bar.is_met for bar in reading("gsm", tmp_path)] == [None]
+    (tmp_path / "scoring.py").write_text("def read(name, text):\n    return '4' if '.' in text else None\n")
+    assert [bar.figure for bar in reading("gsm", tmp_path)] == ["66.67%", "33.33%"]
 
 
 def test_missing_records_are_named_with_the_way_out(tmp_path: Path) -> None:

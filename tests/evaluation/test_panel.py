@@ -13,6 +13,7 @@ from orchestration.evaluation.panel import (
     majority,
     part,
     readings,
+    same_answer,
     stops,
     tokens,
 )
@@ -48,6 +49,23 @@ def test_a_tie_goes_to_the_member_that_is_first_by_name_and_silence_does_not_vot
     assert majority({"b": "2", "a": "1", "c": "2"}) == "2"
     assert majority({"b": "2", "a": "1", "c": "2"}, {"a": 3.0}) == "1"
     assert majority({"a": None}) is None
+
+
+@pytest.mark.parametrize(
+    ("read", "scored", "same"),
+    [
+        ("1.6875", "1.688", True),
+        ("-16/21", "-0.762", True),
+        ("99076.92", "99076.9", True),
+        ("2.5", "2", False),
+        ("3.0", "3", True),
+        ("C", "C", True),
+        ("C", "B", False),
+        ("1/0", "1", False),
+    ],
+)
+def test_a_scorer_may_round_what_it_reads(read: str, scored: str, same: bool) -> None:
+    assert same_answer(read, scored) is same
 
 
 def test_a_part_holds_the_pattern_beside_its_best_member_the_majority_and_the_oracle() -> None:

@@ -104,6 +104,19 @@ def test_a_scorer_of_ones_own_is_the_judge(tmp_path: Path) -> None:
     assert "2/2" in done.stderr
 
 
+def test_every_set_of_a_folder_is_replayed_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    place = written(tmp_path, 2)
+    (place / "more.jsonl").write_text(json.dumps(row(7)))
+    done = evaluate(place, "--no-learn", "--speed", "0", "--json", "--patterns", "single")
+    assert done.exit_code == 0, done.output
+    assert [(each["spec"]["replay"], each["spec"]["questions"]) for each in json.loads(done.stdout)] == [
+        ("more", 1),
+        ("sums", 2),
+    ]
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["more", "sums"]
+    assert "--models are of one set" in evaluate(place, "--models", "ann").stderr
+
+
 def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> None:
     place = written(tmp_path, 8)
     words = ("--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--concurrency", "1")
@@ -151,7 +164,10 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(
 
 def test_a_place_without_sets_and_options_of_a_replay_without_one_are_refused(tmp_path: Path) -> None:
     for words, said in (
-        (("--replay", str(tmp_path)), "holds several sets or none: name one of them; there: none"),
+        (
+            ("--replay", str(tmp_path)),
+            "holds no set of recorded answers; there: no SET.jsonl and no SET.jsonl.gz",
+        ),
         (("--replay", str(tmp_path / "no")), "is no folder and no file of recorded answers"),
         (("questions.jsonl", "--feedback", "2"), "--feedback goes with --replay only"),
         ((), "name a file of questions or a task, or recorded answers with --replay"),

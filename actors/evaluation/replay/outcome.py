@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from actors.evaluation.replay.reader import OwnReader, Reader
 from actors.evaluation.replay.runner import ReplayResult
 from actors.evaluation.replay.spec import RecordedSet, ReplaySpec
 from actors.node.backends.recorded import Record
-from orchestration.evaluation.panel import MAX_EXAMPLES, Part, Readings, Replayed, VoteReport, part
+from orchestration.evaluation.panel import (
+    MAX_EXAMPLES,
+    Part,
+    Readings,
+    Replayed,
+    VoteReport,
+    part,
+    same_answer,
+)
 from orchestration.evaluation.statistics import LEVEL
 
 
@@ -73,7 +81,7 @@ class ReplayOutcome:
             spec=spec,
             reader=reader.name,
             patterns=[_pattern(name, spec, recorded, reader, said, truth) for name, said in results.items()],
-            reading=None if isinstance(reader, OwnReader) else _reading(recorded, reader),
+            reading=None if isinstance(reader, OwnReader) else own_reading(recorded, reader, recorded.models),
         )
 
     def report(self) -> dict[str, Any]:
@@ -170,21 +178,25 @@ def _chosen(result: ReplayResult) -> str:
     return f"{pattern} × {result.model}" if pattern == "single" and result.model else pattern
 
 
-def _reading(recorded: RecordedSet, scorer: Reader) -> OwnReading:
-    """Of all answers to the questions, those of models outside the panel too."""
+def own_reading(recorded: RecordedSet, scorer: Reader, models: Collection[str] = ()) -> OwnReading:
+    """Of the answers of some models; without any, of all that are recorded."""
     own, found = OwnReader(), OwnReading()
     for record in recorded.records:
-        for text in (text for texts in record.answers.values() for text in texts):
+        said = [
+            text for model, texts in record.answers.items() if not models or model in models for text in texts
+        ]
+        for text in said:
             scored = scorer.read(record, text)
             if scored is None:
                 continue
             found.read_of += 1
             read = own.read(record, text)
             found.read += read is not None
-            if read is not None and read != (own.read(record, scored) or scored):
-                found.otherwise += 1
-                if len(found.examples) < MAX_EXAMPLES:
-                    found.examples.append({"question": str(record.id), "own": read, "scorer": scored})
+            if read is None or same_answer(read, scored) or read == own.read(record, scored):
+                continue
+            found.otherwise += 1
+            if len(found.examples) < MAX_EXAMPLES:
+                found.examples.append({"question": str(record.id), "own": read, "scorer": scored})
     return found
 
 

@@ -13,6 +13,7 @@ from actors.evaluation.errors import BadScorer
 from actors.node.backends.recorded import BadRecords, Record
 from orchestration.evaluation.forms import Form, form_of, right_answer, taken
 from orchestration.patterns.consensus.choices import options_of
+from orchestration.patterns.consensus.numbers import whole_number
 
 
 class Reader(ABC):
@@ -48,7 +49,7 @@ class OwnReader(Reader):
         if record.options:
             return Form.CHOICE
         gold = str(record.gold)
-        if not isinstance(record.gold, str) or taken(Form.NUMBER, gold, "") == gold:
+        if not isinstance(record.gold, str) or whole_number(gold) is not None:
             return Form.NUMBER
         return form_of(record.question, gold)
 

@@ -41,8 +41,9 @@ class RecordedSet:
                 f"of each of {', '.join(panel)}: name models with --models"
             )
         records = tuple(usable[:limit])
-        name = file.name.removesuffix(".gz").removesuffix(".jsonl")
-        return cls(name=name, file=file, models=panel, records=records, left_out=len(found) - len(usable))
+        return cls(
+            name=set_name(file), file=file, models=panel, records=records, left_out=len(found) - len(usable)
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -54,30 +55,30 @@ class RecordedSet:
         return digest.hexdigest()[:16]
 
 
-def set_file(place: Path, name: str | None) -> Path:
-    """The file of a set: `place` itself, or `<place>/<name>.jsonl[.gz]`; without a name the only one there.
+def set_files(place: Path, name: str | None) -> list[Path]:
+    """The files of sets: `place` itself, or `<place>/<name>.jsonl[.gz]`; without a name all that are there.
 
     Raises `BadRecords` naming what is there.
     """
     if place.is_file():
         if name is not None:
             raise BadRecords(f"{place} is a file and holds one set: leave {name!r} out")
-        return place
+        return [place]
     if not place.is_dir():
         raise BadRecords(f"{place} is no folder and no file of recorded answers (--replay)")
-    there = {
-        each.name.removesuffix(".gz").removesuffix(".jsonl"): each
-        for each in sorted(place.iterdir())
-        if each.name.endswith(SUFFIXES)
-    }
-    if name is None and len(there) == 1:
-        return next(iter(there.values()))
+    there = {set_name(each): each for each in sorted(place.iterdir()) if each.name.endswith(SUFFIXES)}
+    if name is None and there:
+        return list(there.values())
     if name in there:
-        return there[name]
-    names = ", ".join(list(there)[:MAX_SETS_TOLD]) or "none"
-    if name is None:
-        raise BadRecords(f"{place} holds several sets or none: name one of them; there: {names}")
-    raise BadRecords(f"{place} holds no {name}.jsonl or {name}.jsonl.gz; there: {names}")
+        return [there[name]]
+    names = ", ".join(list(there)[:MAX_SETS_TOLD]) or "no SET.jsonl and no SET.jsonl.gz"
+    wanted = "no set of recorded answers" if name is None else f"no {name}.jsonl or {name}.jsonl.gz"
+    raise BadRecords(f"{place} holds {wanted}; there: {names}")
+
+
+def set_name(file: Path) -> str:
+    """As commands and scorers know it."""
+    return file.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 class ReplaySpec(BaseModel):
