@@ -31,6 +31,7 @@ from orchestration.errors import Defect, NoNode
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
+from orchestration.trust.lengths import AnswerLengths
 from orchestration.tuning.durations import Durations
 
 
@@ -79,6 +80,7 @@ class Coordinator(Actor):
         self.tuner = tuner
         self.catalogue = catalogue
         self.durations = Durations()
+        self.lengths = AnswerLengths()
         self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
 
     async def on_run(self, pulled: PulledRun) -> Ended:
@@ -166,6 +168,7 @@ class Coordinator(Actor):
         stage.outlet = pulled.outlet
         stage.recall = Recall(pulled.records, pulled.known)
         stage.durations = self.durations
+        stage.lengths = self.lengths
         stage.spending.deadline_s = pulled.envelope.remaining(0) or None
         return stage
 
@@ -182,8 +185,8 @@ class Coordinator(Actor):
             return None
         tuning = self.tuner.of(pulled.run, pulled.envelope.caller)
         stage.advisor = tuning
-        if len(stage.models) > 1:
-            stage.weights = tuning.weights
+        stage.trust = tuning.trust()
+        stage.question_kind = tuning.kind or stage.question_kind
         return tuning
 
     async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:

@@ -17,8 +17,9 @@ from actors.cli.show import wide
 from actors.client_settings import load_client
 from actors.process import connected, run
 from actors.tuning.shelf import Shelf
+from orchestration.trust.counts import Counts
+from orchestration.trust.records import Cost, KindRecord
 from orchestration.tuning.features import KINDS, Kind
-from orchestration.tuning.records import Cost, Record, weights
 
 
 @click.group(cls=Reporting)
@@ -40,7 +41,7 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
         elif not records:
             click.echo("nothing has been learnt yet")
         else:
-            _print(records)
+            _print(shelf, records)
 
     _reach(data, config_file, nats_url, work)
 
@@ -88,19 +89,27 @@ def _reach(
     raise SystemExit(run(reached()))
 
 
-def _print(records: dict[Kind, Record]) -> None:
+def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
     ways = Table("kind", "profile/pattern", "judged good", "judgements", "runs", "tokens", "seconds")
-    models = Table("kind", "model", "judged good", "judgements", "its word counts")
+    models = Table("kind", "model", "right", "95 % interval", "users", "tests", "judges", "votes", "weight")
     for kind, record in records.items():
         for name in sorted({*record.arms, *record.costs}):
-            tally, cost = record.tally(name), record.costs.get(name, Cost())
-            share = f"{tally.good / tally.weight:.0%}" if tally.weight else "-"
-            numbers = (f"{tally.weight:.1f}", str(cost.runs), f"{cost.tokens:.0f}", f"{cost.seconds:.1f}")
+            counts, cost = record.arm(name), record.costs.get(name, Cost())
+            share = f"{counts.right / counts.total:.0%}" if counts.total else "-"
+            numbers = (f"{counts.total:.1f}", str(cost.runs), f"{cost.tokens:.0f}", f"{cost.seconds:.1f}")
             ways.add_row(kind, name, share, *numbers)
-        counts = weights(record)
-        for name, tally in sorted(record.models.items()):
-            share = f"{tally.good / tally.weight:.0%}" if tally.weight else "-"
-            models.add_row(kind, name, share, f"{tally.weight:.1f}", f"{counts[name]:.2f}")
+        trust = shelf.trust(kind)
+        for name, sources in sorted(record.models.items()):
+            share_ = trust.accuracy(name)
+            heard = (sources.get(source, Counts()).total for source in ("user", "test", "judge", "vote"))
+            models.add_row(
+                kind,
+                name,
+                f"{share_.mean:.0%}",
+                f"{share_.low:.0%} to {share_.high:.0%}",
+                *(f"{total:.1f}" for total in heard),
+                f"{trust.weight(name):.2f}",
+            )
     console = wide(Console())
     for table in (ways, models):
         if table.row_count:

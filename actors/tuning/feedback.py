@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -15,7 +14,6 @@ from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.shelf import Shelf
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.messages import Wire
-from orchestration.tuning.records import Judged
 
 WORDS = {"good": 1.0, "bad": -1.0}
 TRIES = 10
@@ -92,9 +90,9 @@ class FeedbackDesk:
             except Conflict:
                 continue
             FEEDBACK.labels(after.kind, after.pattern, _word(feedback.score)).inc()
-            lesson = _lesson(before, after)
-            if lesson is not None:
-                await self._shelf.add(after.kind, [lesson])
+            seen = after.observation(before.caller, before.score)
+            if seen is not None and before.score != after.score:
+                await self._shelf.add(after.kind, [seen])
             return Counted(
                 run=after.run,
                 score=feedback.score,
@@ -127,10 +125,3 @@ def _unknown(run: str) -> NoSuchRun:
     return NoSuchRun(
         f"no run {run!r} is known: feedback is taken for a day, on runs of the patterns", param="run"
     )
-
-
-def _lesson(before: Performed, after: Performed) -> Judged | None:
-    if before.score == after.score:
-        return None
-    judged = after.judged()
-    return None if judged is None else replace(judged, instead_of=before.judged())

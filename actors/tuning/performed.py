@@ -9,15 +9,16 @@ from pydantic import Field
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket
 from orchestration.messages import Wire
+from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.tuning.features import Kind
-from orchestration.tuning.records import Judged, judged_by_user
 
 BUCKET = "performed"
 
 
 class Performed(Wire):
-    """`arm` is '' where `auto` did not choose. `models` wrote the answer; none is there before its end.
-    `score` and `comment` are the user's."""
+    """`arm` is '' where `auto` did not choose. `answers` are those of the run's vote, or of the model that
+    wrote it; none is there before its end. `verdicts` are those of judges, by their model. `score` and
+    `comment` are the user's."""
 
     run: str
     caller: str = ""
@@ -26,15 +27,25 @@ class Performed(Wire):
     arm: str = ""
     why: str = ""
     state: Literal["chosen", "ended"] = "chosen"
-    models: tuple[str, ...] = ()
+    answers: tuple[VoterAnswer, ...] = ()
+    verdicts: dict[str, float] = Field(default_factory=dict)
     score: float | None = Field(default=None, ge=-1, le=1)
     comment: str = ""
 
-    def judged(self) -> Judged | None:
-        """What the user's score teaches; None where there is none."""
+    def observation(self, by: str, instead_of: float | None) -> Observation | None:
+        """What the user's score teaches, where `by` gave it, `instead_of` an earlier one; None where there is
+        none."""
         if self.score is None:
             return None
-        return judged_by_user(self.arm or None, self.score, self.models)
+        return Observation(
+            source="user",
+            quality=_quality(self.score),
+            answers=self.answers,
+            arm=self.arm or None,
+            caller=by,
+            verdicts=self.verdicts,
+            instead_of=None if instead_of is None else _quality(instead_of),
+        )
 
     def encoded(self) -> bytes:
         return self.model_dump_json(exclude_defaults=True).encode()
@@ -43,3 +54,8 @@ class Performed(Wire):
 def performed_runs(bus: Bus) -> Bucket:
     """By the runs' ids."""
     return Bucket(bus, BUCKET)
+
+
+def _quality(score: float) -> float:
+    """From 0 to 1, of a score from -1 to 1."""
+    return (score + 1) / 2

@@ -6,14 +6,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from functools import partial
 
 from pydantic import ValidationError
 
 from actors.runtime.bus import Bus, Subscription
 from actors.runtime.kv import Bucket, Conflict
 from orchestration.errors import BusUnavailable
+from orchestration.trust.counts import Counts
+from orchestration.trust.observation import Observation
+from orchestration.trust.priors import Quality, prior
+from orchestration.trust.records import KindRecord
+from orchestration.trust.trust import Trust
 from orchestration.tuning.features import KINDS, Kind
-from orchestration.tuning.records import Judged, Record
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +28,11 @@ PAUSE_S = 0.005
 
 
 class Shelf:
-    """`records` follows the bucket once `start` was called."""
+    """`records` follows the bucket once `start` was called. `quality` is what settings say of models."""
 
-    def __init__(self, bus: Bus) -> None:
-        self.records: dict[str, Record] = {}
+    def __init__(self, bus: Bus, quality: Quality | None = None) -> None:
+        self.records: dict[str, KindRecord] = {}
+        self._quality = quality or {}
         self._bucket = Bucket(bus, BUCKET)
         self._watching: Subscription | None = None
 
@@ -38,10 +44,21 @@ class Shelf:
         if self._watching is not None:
             await self._watching.unsubscribe()
 
-    def record(self, kind: Kind) -> Record:
-        return self.records.get(kind, Record())
+    def record(self, kind: Kind) -> KindRecord:
+        return self.records.get(kind, KindRecord())
 
-    async def add(self, kind: Kind, lessons: Iterable[Judged]) -> None:
+    def trust(self, kind: Kind, record: KindRecord | None = None) -> Trust:
+        """How far models are trusted at a kind of question, by `record` or what is known of it here, and by
+        what is known of other kinds."""
+        record = self.record(kind) if record is None else record
+        elsewhere: dict[str, Counts] = {}
+        for other, known in self.records.items():
+            for model, counts in known.counts().items() if other != kind else ():
+                elsewhere[model] = elsewhere.get(model, Counts()).plus(counts.right, counts.wrong)
+        thought = partial(prior, kind=kind, quality=self._quality)
+        return Trust(record.models, elsewhere, record.company, thought)
+
+    async def add(self, kind: Kind, lessons: Iterable[Observation]) -> None:
         """Add `lessons` to whatever the record is now: whoever writes in between is read again, so that no
         count is lost. Raises `BusUnavailable`, and what a bus raises."""
         lessons = list(lessons)
@@ -49,7 +66,7 @@ class Shelf:
             entry = await self._bucket.latest(kind, sure=True)
             record = _decoded(kind, entry.value)
             for lesson in lessons:
-                record = record.after(lesson)
+                record = record.after(lesson, self.trust(kind, record))
             try:
                 await self._bucket.put(kind, record.model_dump_json().encode(), last=entry.revision)
             except Conflict:
@@ -60,7 +77,7 @@ class Shelf:
 
     async def forget(self, kind: Kind) -> None:
         """Begin the record anew. Raises as `add` does."""
-        await self._bucket.put(kind, Record().model_dump_json().encode())
+        await self._bucket.put(kind, KindRecord().model_dump_json().encode())
 
     def _changed(self, value: bytes | None, subject: str) -> None:
         kind = subject.rpartition(".")[2]
@@ -68,11 +85,11 @@ class Shelf:
             self.records[kind] = _decoded(kind, value)
 
 
-def _decoded(kind: str, value: bytes | None) -> Record:
+def _decoded(kind: str, value: bytes | None) -> KindRecord:
     if not value:
-        return Record()
+        return KindRecord()
     try:
-        return Record.model_validate_json(value)
+        return KindRecord.model_validate_json(value)
     except ValidationError as error:
         log.warning("the record of kind %r cannot be read, and begins anew: %s", kind, error)
-        return Record()
+        return KindRecord()

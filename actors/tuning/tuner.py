@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -19,14 +20,19 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import Answer, Stage
 from orchestration.patterns.auto import look
+from orchestration.trust.lessons import answers_in, teaches, verdicts_in, verified_in
+from orchestration.trust.observation import Observation
+from orchestration.trust.records import KindRecord
+from orchestration.trust.trust import Trust
 from orchestration.tuning.analysis import Analysis, shipped
-from orchestration.tuning.bandit import Chosen, best, choose
+from orchestration.tuning.bandit import Chosen, best, choose, share_of
 from orchestration.tuning.features import KINDS, Kind
 from orchestration.tuning.profiles import Arm
-from orchestration.tuning.records import Judged, judged_by_failure, judged_by_itself, weights
 
 log = logging.getLogger(__name__)
 
+FAILURE = 1 / 3
+"""What a way to answer that came to nothing counts, beside a user's word."""
 MOST_WAITING = 2_000
 """Lessons of a kind that wait for the bus; the oldest go."""
 
@@ -36,9 +42,9 @@ class Tuner:
 
     def __init__(self, bus: Bus, settings: AutoSettings) -> None:
         self.settings = settings
-        self.shelf = Shelf(bus)
+        self.shelf = Shelf(bus, settings.quality)
         self.runs = performed_runs(bus)
-        self._waiting: dict[Kind, deque[Judged]] = {kind: deque(maxlen=MOST_WAITING) for kind in KINDS}
+        self._waiting: dict[Kind, deque[Observation]] = {kind: deque(maxlen=MOST_WAITING) for kind in KINDS}
         self._flushing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -58,12 +64,12 @@ class Tuner:
     def of(self, run: Run, caller: str) -> RunTuning:
         return RunTuning(self, run, caller)
 
-    def learn(self, kind: Kind, judged: Judged) -> None:
+    def learn(self, kind: Kind, seen: Observation) -> None:
         """Add it at the next flush."""
         waiting = self._waiting[kind]
         if len(waiting) == MOST_WAITING:
             LESSONS_LOST.inc()
-        waiting.append(judged)
+        waiting.append(seen)
 
     async def flush(self) -> None:
         for kind, waiting in self._waiting.items():
@@ -105,12 +111,14 @@ class RunTuning:
                 return None
         return self._kind
 
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """What the word of each model is worth at this kind of question."""
-        if not self.tuner.settings.learn or self.kind is None:
-            return {}
-        return weights(self.tuner.shelf.record(self.kind))
+    def trust(self) -> Trust:
+        """How far each model is trusted at this kind of question; by what was known beforehand alone where
+        nothing is learnt."""
+        settings, kind = self.tuner.settings, self.kind or "factual"
+        if not settings.learn:
+            return self.tuner.shelf.trust(kind, KindRecord())
+        audit = share_of(self.run.id) < settings.explore
+        return replace(self.tuner.shelf.trust(kind), learns=True, audit=audit)
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
         """What was chosen for this run is written down before anything is done, so that who takes the run up
@@ -147,28 +155,30 @@ class RunTuning:
         return Chosen(arm, known.why) if arm is not None and known is not None else None
 
     def failed(self, error: OrchestraError) -> None:
-        if self._chosen is None:
-            return
-        judged = judged_by_failure(self._chosen.arm.name, error)
-        if judged is not None and self.kind is not None:
-            self.tuner.learn(self.kind, judged)
+        if self._chosen is not None and self.kind is not None and teaches(error):
+            seen = Observation(source="test", quality=0.0, weight=FAILURE, arm=self._chosen.arm.name)
+            self.tuner.learn(self.kind, seen)
 
     async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
         """Write down what the user's feedback will be about, and learn what the run itself teaches."""
         kind = self.kind
         if kind is None or not self.tuner.settings.learn:
             return
+        arm = self._chosen.arm.name if self._chosen is not None else None
+        answers, verdicts = answers_in(stage.report, answer.model), verdicts_in(stage.report)
         usage = stage.usage
-        judged = judged_by_itself(
-            self._chosen.arm.name if self._chosen is not None else None,
-            stage.report,
-            tokens=usage.prompt_tokens + usage.completion_tokens,
-            seconds=seconds,
-        )
-        self.tuner.learn(kind, judged)
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        verified = verified_in(stage.report)
+        seen = [Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)]
+        if verified is not None:
+            seen = [replace(seen[0], source="test", quality=verified)]
+        for judge, verdict in verdicts.items():
+            seen.append(Observation(source="judge", quality=verdict, answers=answers, arm=arm, judge=judge))
+        for each in seen:
+            self.tuner.learn(kind, each)
         pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
         performed = self._performed(pattern, self._chosen)
-        ended = performed.model_copy(update={"state": "ended", "models": (answer.model,)})
+        ended = performed.model_copy(update={"state": "ended", "answers": answers, "verdicts": verdicts})
         try:
             await self.tuner.runs.put(self.run.id, ended.encoded())
         except OrchestraError as error:

@@ -13,7 +13,7 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.consensus import ALIKE, Kind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.voting import MOST, Rules, Vote, cast
+from orchestration.patterns.voting import MOST, Rules, Voting, choose_voters
 
 
 class EnsembleSettings(PatternSettings):
@@ -22,17 +22,20 @@ class EnsembleSettings(PatternSettings):
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         default=(), max_length=MOST
     )
-    """Empty: the caller's model, else all chat models that live."""
+    """Empty: the caller's model, else those that live which are expected to do best together."""
     samples: int = Field(default=3, ge=2, le=MOST)
     """Voices at least: with fewer models, they speak in turns."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     """Of a model that speaks more than once."""
     kind: Kind = Kind.AUTO
     confidence: float = Field(default=0.95, gt=0.5, le=1)
-    """The probability that the leader keeps its lead, from which the vote ends. At 1 it ends when no vote
-    that is out can change the outcome."""
+    """The probability that the leader keeps its lead, by the records of those who are out, from which the
+    vote ends. At 1, and while there is no record, it ends when no vote that is out can change the outcome."""
     early: bool = True
     """Whether it may end before all have voted."""
+    cascade: bool = True
+    """Whether different models are asked one after another, the most trusted first, only while the outcome is
+    open; else all at once, which is sooner where they differ and costs more."""
     likely: float = Field(default=0.9, gt=0.5, le=1)
     """The probability from which the leading answer is told before the vote has ended."""
     alike: float = Field(default=ALIKE, gt=0, le=1)
@@ -43,20 +46,23 @@ class EnsembleSettings(PatternSettings):
 
 @pattern("ensemble", settings=EnsembleSettings)
 async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncGenerator[Part | Answer, None]:
-    """Several models, or several samples of one, answer at once; their consensus is the answer.
+    """Several models, or several samples of one, answer; their consensus is the answer.
+
+    A model's vote counts as much as the model is trusted at such questions: see `orchestration.trust`.
 
     What agrees depends on the kind of answer: see `orchestration.patterns.consensus`. Voices that fail or
     answer nonsense are left out and said; when all fail the first error is raised.
     """
-    voices = cast(run, stage, settings.models, settings.samples, settings.temperature)
+    voices = choose_voters(run, stage, settings.models, settings.samples, settings.temperature)
     rules = Rules(
         kind=settings.kind,
         confidence=settings.confidence,
         likely=settings.likely,
         early=settings.early,
+        cascade=settings.cascade,
         alike=settings.alike,
         synthesis=settings.synthesis,
     )
-    async with aclosing(Vote(stage, voices, rules, "ensemble").perform()) as items:
+    async with aclosing(Voting(stage, voices, rules, "ensemble").perform()) as items:
         async for item in items:
             yield item

@@ -12,7 +12,7 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.consensus import Kind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.voting import MOST, Rules, Vote, cast
+from orchestration.patterns.voting import MOST, Rules, Voting, choose_voters
 
 
 class SelfConsistencySettings(PatternSettings):
@@ -42,7 +42,7 @@ async def self_consistency(
     """
     live = sorted(stage.models, key=lambda card: (-card.parameters, card.name))
     models = () if run.model else tuple(card.name for card in live[:1])
-    voices = cast(run, stage, models, settings.samples, settings.temperature)
+    voices = choose_voters(run, stage, models, settings.samples, settings.temperature)
     rules = Rules(
         early=settings.early,
         kind=settings.kind,
@@ -50,6 +50,6 @@ async def self_consistency(
         at_once=settings.at_once,
         think=settings.think,
     )
-    async with aclosing(Vote(stage, voices, rules, "self-consistency").perform()) as items:
+    async with aclosing(Voting(stage, voices, rules, "self-consistency").perform()) as items:
         async for item in items:
             yield item

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from orchestration.accounts import total_of
@@ -31,8 +32,12 @@ from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
 from orchestration.patterns.unfinished import Unfinished
+from orchestration.trust.lengths import AnswerLengths
+from orchestration.trust.panel import choose_panel
+from orchestration.trust.trust import Trust
 from orchestration.tuning.advice import Advisor
 from orchestration.tuning.durations import Durations
+from orchestration.tuning.features import Kind
 
 COORDINATOR = "coordinator"
 CRITIC = "critic"
@@ -42,8 +47,7 @@ TEXT_TOKENS = 400
 
 class Stage:
     """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds; `models` are
-    the chat models that live now, and `weights` what the word of each is worth at this kind of query, 1 where
-    nothing is known; `defaults` are a deployment's settings of patterns, by their names."""
+    the chat models that live now; `defaults` are a deployment's settings of patterns, by their names."""
 
     def __init__(
         self,
@@ -55,7 +59,6 @@ class Stage:
         limits: Limits | None = None,
         models: Sequence[ModelCard] = (),
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
-        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.run = run
         self.agents = agents
@@ -63,7 +66,12 @@ class Stage:
         self.taking_part: set[str] = set()
         """Models that are asked beside the run's own; empty where nobody knows: any of `models`."""
         self.defaults = defaults or {}
-        self.weights = weights or {}
+        self.trust = Trust()
+        """What is known of how often each model is right at this kind of question."""
+        self.question_kind: Kind = "factual"
+        """Of question: see `orchestration.tuning.features`."""
+        self.lengths = AnswerLengths()
+        """How much models write, from earlier runs of the process too."""
         self.steps: list[Step] = []
         self.notes: list[str] = []
         """What the caller should know of the answer, such as that a voice is missing."""
@@ -117,6 +125,13 @@ class Stage:
             fitted = self._given.within(context, talk, self.run.sampling.max_tokens)
             self._fitted = context, fitted
         return self._fitted[1]
+
+    def panel(self, most: int) -> list[str]:
+        """At most so many of the models that live, which are expected to do best together; the most trusted
+        first, of equals the largest."""
+        cards = sorted(self.models, key=lambda card: (-card.parameters, card.name))
+        names = [card.name for card in cards]
+        return choose_panel(self.trust, names, most, partial(self.lengths.expected, self.question_kind))
 
     @property
     def brings_text(self) -> bool:

@@ -15,8 +15,9 @@ from hashlib import sha256
 
 import numpy as np
 
+from orchestration.trust.counts import Counts
+from orchestration.trust.records import Cost, KindRecord
 from orchestration.tuning.profiles import Arm
-from orchestration.tuning.records import Cost, Record, Tally
 
 PRIOR_WEIGHT = 30.0
 """Judgements that a prior counts as: ten of a user turn it."""
@@ -33,19 +34,24 @@ class Chosen:
 
 
 def choose(
-    arms: Sequence[Arm], record: Record, run_id: str, *, explore: float = 0.05, cost_weight: float = 0.15
+    arms: Sequence[Arm], record: KindRecord, run_id: str, *, explore: float = 0.05, cost_weight: float = 0.15
 ) -> Chosen:
     """One of `arms`, of which there is at least one. With a chance of `explore` any of them."""
     draws = np.random.default_rng(int.from_bytes(sha256(run_id.encode()).digest()[:8]))
     explored, any_arm = draws.random() < explore, int(draws.integers(len(arms)))
-    likely = [_drawn(draws, arm, record.tally(arm.name)) - cost_weight * cost(record, arm) for arm in arms]
+    likely = [_drawn(draws, arm, record.arm(arm.name)) - cost_weight * cost(record, arm) for arm in arms]
     if explored:
         return Chosen(arms[any_arm], "tried whatever its record, as a few runs are")
     arm = arms[int(np.argmax(likely))]
-    tally = record.tally(arm.name)
-    if not tally.weight:
+    tally = record.arm(arm.name)
+    if not tally.total:
         return Chosen(arm, "thought best before any run was judged")
-    return Chosen(arm, f"{expected(arm, tally):.0%} good answers expected, {tally.weight:.0f} judgements")
+    return Chosen(arm, f"{expected(arm, tally):.0%} good answers expected, {tally.total:.0f} judgements")
+
+
+def share_of(run_id: str) -> float:
+    """A number from 0 to 1 that is a run's own, as if drawn."""
+    return int.from_bytes(sha256(f"audit {run_id}".encode()).digest()[:8]) / 2**64
 
 
 def best(arms: Sequence[Arm]) -> Chosen:
@@ -53,18 +59,18 @@ def best(arms: Sequence[Arm]) -> Chosen:
     return Chosen(max(arms, key=lambda arm: arm.prior), "the usual way; learning is off")
 
 
-def expected(arm: Arm, tally: Tally) -> float:
+def expected(arm: Arm, tally: Counts) -> float:
     """The mean share of good answers."""
-    return (PRIOR_WEIGHT * arm.prior + tally.good) / (PRIOR_WEIGHT + tally.weight)
+    return (PRIOR_WEIGHT * arm.prior + tally.right) / (PRIOR_WEIGHT + tally.total)
 
 
-def cost(record: Record, arm: Arm) -> float:
+def cost(record: KindRecord, arm: Arm) -> float:
     """From 0 to 1: half for tokens, half for seconds. What was never run costs nothing yet."""
     known = record.costs.get(arm.name, Cost())
     return (min(1, known.tokens / COSTLY_TOKENS) + min(1, known.seconds / COSTLY_SECONDS)) / 2
 
 
-def _drawn(draws: np.random.Generator, arm: Arm, tally: Tally) -> float:
-    good = PRIOR_WEIGHT * arm.prior + tally.good
-    bad = PRIOR_WEIGHT * (1 - arm.prior) + tally.bad
+def _drawn(draws: np.random.Generator, arm: Arm, tally: Counts) -> float:
+    good = PRIOR_WEIGHT * arm.prior + tally.right
+    bad = PRIOR_WEIGHT * (1 - arm.prior) + tally.wrong
     return float(draws.beta(good, bad))

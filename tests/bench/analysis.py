@@ -13,11 +13,13 @@ import numpy as np
 from actors.models.tokenizer import Tokenizer
 from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
 from actors.node.engine.settings import OnnxSettings
+from orchestration.trust.observation import Observation
+from orchestration.trust.records import KindRecord
+from orchestration.trust.trust import Trust
 from orchestration.tuning.analysis import analyse
 from orchestration.tuning.bandit import best, choose
 from orchestration.tuning.features import KINDS
 from orchestration.tuning.profiles import Arm, arms
-from orchestration.tuning.records import Record, judged_by_user
 from tests.fixtures.models import minilm_folder
 from tests.tuning.keywords import keyword_kind
 from tests.tuning.train import queries
@@ -92,11 +94,13 @@ def learning() -> None:
 
 def _liked(ways: Sequence[Arm], chances: Mapping[str, float], seed: int, runs: int) -> list[float]:
     """The chance of the way that each run took."""
-    users, record, taken = np.random.default_rng(seed), Record(), []
+    users, record, taken = np.random.default_rng(seed), KindRecord(), []
     for number in range(runs):
         way = choose(ways, record, f"{seed}.{number}", cost_weight=0).arm.name
         taken.append(chances[way])
-        record = record.after(judged_by_user(way, 1 if users.random() < chances[way] else -1, ()))
+        quality = float(users.random() < chances[way])
+        seen = Observation(source="user", quality=quality, arm=way, caller=f"user {number % 20}")
+        record = record.after(seen, Trust(record.models, company=record.company))
     return taken
 
 

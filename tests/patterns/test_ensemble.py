@@ -17,6 +17,7 @@ from orchestration.patterns import Answer, Kept, Outcome, Outlet, Part, Pattern,
 from orchestration.patterns.base import Use
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
+from orchestration.trust.trust import Trust
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
 
 SUM = "What is 3 + 4?"
@@ -72,7 +73,8 @@ async def play(pattern: Pattern, stage: Stage) -> tuple[list[str], Answer]:
             else:
                 parts.append(item.text)
     assert answer is not None
-    assert answer.text == "".join(parts)
+    if "Correction" not in "".join(parts):
+        assert answer.text == "".join(parts)
     return parts, answer
 
 
@@ -128,7 +130,10 @@ async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None
     assert ask.stopped == ["voice 3"]
     report = stage.report["ensemble"]
     assert report["stopped_early"] is True
-    assert (report["calls_cut"], report["tokens_saved"]) == (1, 8)  # of 6 + 7 + 2 written, two ended
+    assert (report["calls_cut"], report["tokens_saved"]) == (
+        1,
+        5,
+    )  # of about 7, as the others wrote, 2 were written
     assert report["test"]["probability"] == 1
 
 
@@ -155,7 +160,7 @@ async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
     )
     parts, answer = await play(ensemble, set_up(voted(), ask))
     assert parts == ["7", "\n\nCorrection: 8"]
-    assert answer.text == "7\n\nCorrection: 8"
+    assert answer.text == "8"
 
 
 async def test_what_was_told_stays_where_it_is_tied() -> None:
@@ -321,10 +326,11 @@ async def test_a_program_that_passes_all_examples_ends_the_vote() -> None:
 async def test_weights_of_models_decide() -> None:
     models = ("small", "big", "tiny")
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "7"})
-    stage = set_up(voted(models=models, early=False), ask, weights={"small": 0.5, "big": 2.0, "tiny": 0.6})
+    stage = set_up(voted(models=models, early=False), ask)
+    stage.trust = Trust(prior={"small": 0.4, "big": 0.95, "tiny": 0.4}.__getitem__)
     _, answer = await play(ensemble, stage)
     assert answer.text.endswith("8")
-    assert [(q.model, q.sampling.temperature) for q in ask.asked] == [(name, None) for name in models]
+    assert {(q.model, q.sampling.temperature) for q in ask.asked} == {(name, None) for name in models}
 
 
 async def test_the_live_models_speak_and_one_model_alone_is_sampled() -> None:
@@ -425,14 +431,22 @@ async def test_settings_out_of_bounds_are_refused_by_name(settings: dict[str, An
 
 
 async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() -> None:
-    ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."})
-    parts, answer = await play(ensemble, stage := set_up(voted(synthesis=True, early=False, likely=1), ask))
+    script = {"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."}
+    ask = Scripted(script)
+    run = voted(synthesis=True, early=False, likely=1, kind="text", text=OPEN)
+    parts, answer = await play(ensemble, stage := set_up(run, ask))
     assert "".join(parts) == answer.text == "Seven it is."
     assert len(parts) == 3  # as they come
     asked = ask.question("synthesis").messages[-1].content
-    assert "The answer that most agree on:\n7" in asked
-    assert "Another answer:\n8" in asked
+    assert "The answer that most agree on:\n7\n(2 of 3 answers say so, with 67% of the weight)" in asked
+    assert "Another answer:\n8\n(1 of 3" in asked
     assert stage.steps[-1].name == "synthesis"
+
+
+async def test_a_number_is_never_written_anew_by_a_synthesis() -> None:
+    ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."})
+    parts, answer = await play(ensemble, set_up(voted(synthesis=True, early=False, likely=1), ask))
+    assert parts == [answer.text] == ["7"]
 
 
 async def test_without_dissent_there_is_nothing_to_synthesise() -> None:
@@ -444,7 +458,8 @@ async def test_without_dissent_there_is_nothing_to_synthesise() -> None:
 
 async def test_a_synthesis_that_fails_leaves_what_most_say() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": BackendFailed("broken")})
-    text, _, stage = await perform(ensemble, voted(synthesis=True, early=False), ask)
+    run = voted(synthesis=True, early=False, kind="text", text=OPEN)
+    text, _, stage = await perform(ensemble, run, ask)
     assert text == "7"
     assert "no synthesis: broken" in stage.notes
 

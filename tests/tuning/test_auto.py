@@ -11,11 +11,11 @@ from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import BUILT_IN, Stage
 from orchestration.patterns.auto import auto
+from orchestration.trust.records import KindRecord
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, choose
 from orchestration.tuning.chores import is_chore
 from orchestration.tuning.profiles import PROFILES, Arm, arms
-from orchestration.tuning.records import Record
 from tests.patterns.scripted import AGENTS, Scripted, make_run, perform
 
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
@@ -280,7 +280,7 @@ async def test_an_easy_question_with_one_right_answer_is_never_sampled(text: str
     assert (arm.pattern, arm.profile.sampling.temperature) == ("single", 0)
     for number in range(40):
         run = make_run(text, id=f"a.{number}")
-        assert choose([arm], Record(), run.id).arm is arm
+        assert choose([arm], KindRecord(), run.id).arm is arm
     _, ask, _ = await told(text)
     assert ask.question("answer").sampling.temperature == 0
 

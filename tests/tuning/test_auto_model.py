@@ -8,7 +8,7 @@ from actors.tuning.feedback import Feedback, FeedbackDesk
 from actors.tuning.settings import AutoSettings
 from orchestration.messages import Sampling
 from orchestration.patterns import Limits
-from orchestration.tuning.records import judged_by_user
+from orchestration.trust.observation import Observation
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually
@@ -41,8 +41,12 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         assert (counted.kind, counted.pattern) == ("factual", "single")
 
         shelf = running.team.tuner.shelf
-        await shelf.add("reasoning", [judged_by_user("strict/ensemble", 1, ())] * 60)
-        await eventually(lambda: shelf.record("reasoning").tally("strict/ensemble").good > 100)
+        lessons = [
+            Observation(source="user", quality=1, arm="strict/ensemble", caller=f"user {number}")
+            for number in range(60)
+        ]
+        await shelf.add("reasoning", lessons)
+        await eventually(lambda: shelf.record("reasoning").arm("strict/ensemble").right > 100)
         hard = make_run(running.asker, "auto", HARD)
         text, ended, _ = await perform(running.asker, hard, 100)
         assert text.strip()

@@ -73,7 +73,7 @@ async def total(cluster: Cluster) -> float:
         await shelf.start()
         await shelf.stop()
         tallies = [tally for kind in KINDS for tally in shelf.record(kind).arms.values()]
-        return sum(tally.weight for tally in tallies)
+        return sum(tally.total for tally in tallies)
 
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read(), cluster.loop))
 
@@ -103,7 +103,7 @@ async def test_what_was_learnt_is_shown_and_can_be_forgotten(
 
     await give(http, {"run": await answered(http, "alice"), "score": 1})
     known = json.loads((await asyncio.to_thread(shell, "show", "--json")).stdout)
-    assert known["creative"]["models"]["echo"]["good"] > 0
+    assert known["creative"]["models"]["echo"]["user"]["right"] > 0
     shown = (await asyncio.to_thread(shell, "show")).stdout
     assert "/single" in shown
     assert "echo" in shown

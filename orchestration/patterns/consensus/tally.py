@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestration.patterns.consensus.kinds import Kind
 from orchestration.patterns.consensus.likeness import Matrix, clusters, medoid
-from orchestration.patterns.consensus.quorum import stays_ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ballot:
     """What one voice answered. `key` is None where it is no answer to this question, or free text. `merit` is
-    the share of the question's examples that it passes, where that was tried."""
+    the share of the question's examples that it passes, where that was tried. `model` is '' where nobody
+    knows it."""
 
     voice: int
     text: str
+    model: str = ""
     weight: float = 1.0
     key: str | None = None
     merit: float | None = None
@@ -54,23 +55,30 @@ class Tally:
         cast = sum(party.weight for party in self.parties)
         return self.parties[0].weight / cast if cast else 0.0
 
-    def stands(self, out: Sequence[float]) -> float:
-        """The probability that the leader leads when the voices `out`, by their weights, have voted too. Who
-        passes all examples cannot be beaten; whoever passes some can be by any that is out."""
-        if not self.parties:
-            return 0.0
-        merit = self.parties[0].merit
-        if merit is not None and out:
-            return float(merit == 1)
-        leader, *others = (party.weight for party in self.parties)
-        return stays_ahead(leader, max(others, default=0.0), sum(others), out)
+    def led_by(self, voice: int) -> Tally:
+        """The same with the group of that voice in the lead, whatever it weighs; as it is where the voice has
+        none."""
+        first = next((party for party in self.parties if voice in party.voices), None)
+        if first is None:
+            return self
+        return replace(self, parties=(first, *(party for party in self.parties if party is not first)))
+
+
+def weights_added(ballots: Sequence[Ballot]) -> float:
+    return sum(ballot.weight for ballot in ballots)
 
 
 def count(
-    kind: Kind, ballots: Sequence[Ballot], spoiled: Sequence[int], alike: Matrix, threshold: float
+    kind: Kind,
+    ballots: Sequence[Ballot],
+    spoiled: Sequence[int],
+    alike: Matrix,
+    threshold: float,
+    together: Callable[[Sequence[Ballot]], float] = weights_added,
 ) -> Tally:
     """`alike` says how alike each two of `ballots` are, in their order; free texts that are at least
-    `threshold` alike are one answer. The order in which ballots came does not matter."""
+    `threshold` alike are one answer. `together` says what votes for one answer weigh together. The order in
+    which ballots came does not matter."""
     if kind is Kind.TEXT:
         groups = clusters(alike, threshold)
     else:
@@ -81,11 +89,16 @@ def count(
     weights = [ballot.weight for ballot in ballots]
     ranked: list[tuple[float, float, float, int, Party]] = []
     for group in groups:
-        best = medoid(group, alike, weights)
-        weight = sum(weights[at] for at in group)
+        best = medoid(group, alike, weights) if kind is Kind.TEXT else _most_trusted(group, ballots)
+        weight = round(together([ballots[at] for at in group]), 9)
         central = round(float(alike[best] @ np.asarray(weights)), 9) if kind is Kind.TEXT else 0.0
         voices, merit = tuple(ballots[at].voice for at in group), ballots[best].merit
         party = Party(voices, weight, ballots[best].voice, merit)
         ranked.append((-(merit or 0.0), -weight, -central, min(voices), party))
     ranked.sort(key=lambda each: each[:4])
     return Tally(kind, tuple(party for *_, party in ranked), tuple(spoiled))
+
+
+def _most_trusted(group: Sequence[int], ballots: Sequence[Ballot]) -> int:
+    """The ballot whose voice has the most weight, which speaks for its group; the first named of equals."""
+    return min(group, key=lambda at: (-(ballots[at].merit or 0.0), -ballots[at].weight, ballots[at].voice))

@@ -9,7 +9,7 @@ from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer
 from orchestration.patterns.debating.critique import Critique
 from orchestration.patterns.stage import COORDINATOR, Stage
-from orchestration.patterns.voting import Voice, cast
+from orchestration.patterns.voting import Voter, choose_voters
 
 MOST = 6
 """Debaters of one debate."""
@@ -22,7 +22,7 @@ class Debater:
     """`voice` is its number, model and weight. It speaks as `agent`; `standpoint` is what it argues for, ''
     where it is free."""
 
-    voice: Voice
+    voice: Voter
     agent: str
     standpoint: str = ""
 
@@ -64,14 +64,14 @@ def panel(
     """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
     would be the same, in everything, are samples at `temperature`."""
     names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
-    voices = cast(run, stage, models, debaters, temperature)[:MOST]
+    voices = choose_voters(run, stage, models, debaters, temperature)[:MOST]
     taken = [names[at % len(names)] for at in range(len(voices))]
     kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
     found = []
     for voice, role in zip(voices, taken, strict=True):
         seed = run.sampling.seed
         again = kinds.count((voice.model, role)) > 1
-        own = Voice(
+        own = Voter(
             number=voice.number,
             model=voice.model,
             weight=voice.weight,

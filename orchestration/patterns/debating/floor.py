@@ -23,8 +23,8 @@ from orchestration.patterns.debating.critique import (
 )
 from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.voting.urn import Urn
-from orchestration.patterns.voting.voices import instructed
+from orchestration.patterns.voting.answer_pool import AnswerPool
+from orchestration.patterns.voting.voters import instructed
 from orchestration.patterns.wording import ANSWERS_HEAD, IMPROVE
 
 Shown = Literal["answers", "answers and critique", "summary"]
@@ -49,7 +49,7 @@ class Floor:
         self.spent = False
         """Whether the budget did not reach for a step."""
         self.talk = Conversation.of(stage.run.messages, stage.limits)
-        self.urn = Urn(stage, Kind.AUTO, ALIKE)
+        self.urn = AnswerPool(stage, Kind.AUTO, ALIKE)
         self.caller = Caller(stage.run.messages)
         self._shown = shown
 

@@ -18,7 +18,7 @@ from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.debating.floor import Floor
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.voting.voices import instructed
+from orchestration.patterns.voting.voters import instructed
 from orchestration.patterns.wording import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 
 SAID_TOKENS = 100

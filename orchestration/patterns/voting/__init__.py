@@ -1,6 +1,6 @@
-"""Votes among voices, of different models or of one."""
+"""Votes among voters, of different models or samples of one."""
 
-from orchestration.patterns.voting.voices import MOST, Voice, cast
-from orchestration.patterns.voting.vote import Rules, Vote
+from orchestration.patterns.voting.voters import MOST, Voter, choose_voters
+from orchestration.patterns.voting.voting import Rules, Voting
 
-__all__ = ["MOST", "Rules", "Voice", "Vote", "cast"]
+__all__ = ["MOST", "Rules", "Voter", "Voting", "choose_voters"]

@@ -38,7 +38,7 @@ class Trial:
     merit: float
 
 
-class Trials:
+class ProgramTests:
     """Of one run. Programs are run by the code agent's tool; where it has none, or the question gives no
     examples, nothing is tried."""
 

@@ -1,4 +1,4 @@
-"""Who speaks in a vote: which models, how often, and what each is asked."""
+"""Who votes: which models, how often, in what order, and what each is asked."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from orchestration.patterns.conversation import last_question
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.wording import THINK
+from orchestration.trust.families import base_name
 
 MOST = 16
-"""Voices of one vote."""
+"""Voters of one vote."""
 
 ENDINGS = {
     Kind.NUMBER: "End with: The answer is NUMBER.",
@@ -31,7 +32,7 @@ _SAYS_HOW = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
+class Voter:
     """One of a vote. `model` is None where the coordinator's role chooses it."""
 
     number: int
@@ -48,34 +49,40 @@ class Voice:
         return f"{self.name} ({self.model})" if self.model else self.name
 
 
-def cast(run: Run, stage: Stage, models: Sequence[str], samples: int, temperature: float) -> list[Voice]:
-    """Each model once, and in turns again up to `samples` voices. Without `models` the caller's model speaks,
-    else all chat models that live, the largest first.
+def choose_voters(
+    run: Run, stage: Stage, models: Sequence[str], samples: int, temperature: float
+) -> list[Voter]:
+    """Each model once, and in turns again up to `samples` voters. Without `models` the caller's model votes,
+    else the panel of those that live which is expected to do best: see `orchestration.trust.panel`.
 
-    A model that speaks once keeps its own temperature; one that speaks again is a sample at `temperature`.
+    A model that votes once keeps its own temperature; one that votes again is a sample at `temperature`.
     """
-    live = sorted(stage.models, key=lambda card: (-card.parameters, card.name))
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
-    named = named or [card.name for card in live] or [None]
-    speaking = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
-    stage.taking_part |= {name for name in speaking if name is not None}
-    seed = run.sampling.seed
-    voices = []
-    for number, model in enumerate(speaking, 1):
+    named = named or [*stage.panel(MOST)] or [None]
+    voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
+    stage.taking_part |= {name for name in voting if name is not None}
+    seed, alike = run.sampling.seed, one_model(voting)
+    voters = []
+    for number, model in enumerate(voting, 1):
         said: dict[str, object] = {"logprobs": False, "top_logprobs": 0}
-        if speaking.count(model) > 1:
+        if voting.count(model) > 1:
             said["temperature"] = temperature
         if seed is not None:
             said["seed"] = seed + number - 1
         sampling = final_sampling(run, stage.limits).model_copy(update=said)
-        weight = stage.weights.get(model, 1.0) if model is not None else 1.0
-        voices.append(Voice(number=number, model=model, weight=weight, sampling=sampling))
-    return voices
+        weight = 1.0 if alike or model is None else stage.trust.weight(model)
+        voters.append(Voter(number=number, model=model, weight=weight, sampling=sampling))
+    return voters
+
+
+def one_model(models: Sequence[str | None]) -> bool:
+    """Whether all are samples of one model, under whatever names."""
+    return len({base_name(model) if model is not None else None for model in models}) <= 1
 
 
 def instructed(messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool) -> tuple[ChatMessage, ...]:
-    """The conversation with what every voice is told: whether to think aloud, and how to answer. The same for
-    all voices and before the conversation, so that it is read once."""
+    """The conversation with what every voter is told: whether to think aloud, and how to answer. The same for
+    all voters and before the conversation, so that it is read once."""
     told = [THINK] if think else []
     if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question(messages)].content):
         told.append(ENDINGS[asked])

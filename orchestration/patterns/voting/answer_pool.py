@@ -20,31 +20,32 @@ from orchestration.patterns.consensus import (
     likeness,
 )
 from orchestration.patterns.consensus.kinds import cut_short
+from orchestration.patterns.consensus.tally import weights_added
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.voting.trials import Trials
-from orchestration.patterns.voting.voices import Voice
+from orchestration.patterns.voting.program_tests import ProgramTests
+from orchestration.patterns.voting.voters import Voter, one_model
 
 
-class Urn:
+class AnswerPool:
     """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
 
     def __init__(self, stage: Stage, kind: Kind, alike: float) -> None:
         self.answers: dict[int, Answer] = {}
-        """By the number of the voice."""
+        """By the number of the voter."""
         self.question = stage.run.messages[last_question(stage.run.messages)].content
         self._stage = stage
         self._caller = Caller(stage.run.messages)
         self._kind = kind
         self._alike = alike
-        self._weights: dict[int, float] = {}
+        self._voters: dict[int, Voter] = {}
         self._vectors: dict[str, list[float]] = {}
         self._embeds = True
-        self._trials = Trials(stage, self.question)
+        self._tests = ProgramTests(stage, self.question)
 
-    def add(self, voice: Voice, answer: Answer) -> None:
-        self.answers[voice.number] = answer
-        self._weights[voice.number] = voice.weight
+    def add(self, voter: Voter, answer: Answer) -> None:
+        self.answers[voter.number] = answer
+        self._voters[voter.number] = voter
 
     async def tally(self) -> Tally:
         """Of what is in, whatever the order it came in."""
@@ -63,7 +64,7 @@ class Urn:
             if (ballot := self._ballot(kind, number)).key is not None or kind is Kind.TEXT
         ]
         if kind is Kind.CODE and guide is None:
-            ballots = [await self._tried(ballot) for ballot in ballots]
+            ballots = [await self._tested(ballot) for ballot in ballots]
         return await self._count(kind, ballots)
 
     async def of_spoiled(self) -> Tally:
@@ -81,19 +82,23 @@ class Urn:
         threshold = self._alike if vectors is not None else OVERLAP
         return bool(likeness([one, other], vectors)[0, 1] >= threshold)
 
+    def models(self, numbers: Sequence[int]) -> list[str]:
+        """Those that gave the answers of these voters."""
+        return [self._voters[number].model or self.answers[number].model for number in numbers]
+
     def _sorted(self) -> list[tuple[int, Answer]]:
         return sorted(self.answers.items())
 
     def _ballot(self, kind: Kind, number: int) -> Ballot:
-        answer, guide = self.answers[number], self._stage.run.guide
+        answer, guide, voter = self.answers[number], self._stage.run.guide, self._voters[number]
         key = None
         if kind is not Kind.TEXT and not cut_short(kind, answer.text, whole=answer.finish_reason == "stop"):
             key = key_of(kind, answer.text, self.question, guide)
-        return Ballot(voice=number, text=answer.text, weight=self._weights[number], key=key)
+        return Ballot(voice=number, text=answer.text, model=voter.model or "", weight=voter.weight, key=key)
 
-    async def _tried(self, ballot: Ballot) -> Ballot:
+    async def _tested(self, ballot: Ballot) -> Ballot:
         """Programs that do the same on the question's examples agree, however they are written."""
-        trial = await self._trials.of(ballot.voice, ballot.text)
+        trial = await self._tests.of(ballot.voice, ballot.text)
         return ballot if trial is None else replace(ballot, key=trial.key, merit=trial.merit)
 
     async def _count(self, kind: Kind, ballots: Sequence[Ballot]) -> Tally:
@@ -102,7 +107,13 @@ class Urn:
         threshold = self._alike if vectors is not None else OVERLAP
         valid = {ballot.voice for ballot in ballots}
         spoiled = [number for number, _ in self._sorted() if number not in valid]
-        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold)
+        samples = one_model([voter.model for voter in self._voters.values()])
+        together = weights_added if samples else self._together
+        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold, together)
+
+    def _together(self, ballots: Sequence[Ballot]) -> float:
+        """What the votes of several models for one answer weigh: those of one family are not independent."""
+        return self._stage.trust.together([ballot.model for ballot in ballots])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
         """None where nothing embeds; said once."""

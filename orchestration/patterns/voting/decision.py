@@ -1,0 +1,123 @@
+"""When a vote is decided, and who is to be asked until then.
+
+Samples of one model are draws from one distribution: see `orchestration.patterns.consensus.quorum`. Different
+models are not: what is known of each tells what it will do, see `orchestration.trust.ending`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orchestration.patterns.consensus import TEST, Tally, stays_ahead
+from orchestration.patterns.voting.answer_pool import AnswerPool
+from orchestration.patterns.voting.voters import Voter
+from orchestration.trust.ending import Outlook, outlook
+from orchestration.trust.trust import Trust
+
+ROUNDING = 1e-9
+
+
+class Decision(Protocol):
+    """Of one vote. `test` names what is computed, for the report; `followed` are the voters that are asked
+    only since others did not agree."""
+
+    test: str
+    confidence: float
+    followed: set[int]
+
+    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+        """Whether the leader still leads when `out` have voted."""
+
+    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+        """Whether nobody else need be heard."""
+
+    def leads(self, tally: Tally) -> Tally:
+        """The tally with the group first that is to be the answer."""
+
+    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+        """How many of `silent`, in their order, are to begin now."""
+
+
+class SampleDecision:
+    """Among samples of one model."""
+
+    test = TEST
+
+    def __init__(self, confidence: float) -> None:
+        self.confidence = confidence
+        self.followed: set[int] = set()
+
+    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+        if not tally.parties:
+            return Outlook(0.0, proven=True)
+        merit = tally.parties[0].merit
+        if merit is not None and out:  # who passes all examples cannot be beaten, who passes some can be
+            return Outlook(float(merit == 1), proven=True)
+        leader, *others = (party.weight for party in tally.parties)
+        weights = [voter.weight for voter in out]
+        return Outlook(stays_ahead(leader, max(others, default=0.0), sum(others), weights), proven=True)
+
+    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+        return self.outlook(tally, out).probability >= self.confidence
+
+    def leads(self, tally: Tally) -> Tally:
+        return tally
+
+    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+        return len(silent)
+
+
+class PanelDecision:
+    """Among different models. The most trusted are asked first, as many as decide the vote where they agree,
+    and others while it is open. `late` are voters that are not waited for."""
+
+    test = "probability, by the records of the models, that the leader leads when all have voted"
+
+    def __init__(self, trust: Trust, pool: AnswerPool, confidence: float) -> None:
+        self.confidence = confidence
+        self.followed: set[int] = set()
+        self.late: set[int] = set()
+        self._trust = trust
+        self._pool = pool
+
+    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+        leader = tally.leader
+        if leader is not None and leader.merit is not None and out:
+            return Outlook(float(leader.merit == 1), proven=True)
+        groups = [self._pool.models(party.voices) for party in tally.parties]
+        return outlook(self._trust, groups, [voter.model or "" for voter in out])
+
+    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+        """Never before the most trusted voter has spoken, unless it is late."""
+        return self._decides(self.outlook(tally, out)) and not self._waits_for_best(tally, out)
+
+    def leads(self, tally: Tally) -> Tally:
+        """Where the record says that company does not help, the most trusted voter's answer leads."""
+        voices = [voice for party in tally.parties for voice in party.voices]
+        if not self._trust.prefers_best or not voices:
+            return tally
+        weights = dict(zip(voices, map(self._trust.weight, self._pool.models(voices)), strict=True))
+        return tally.led_by(max(voices, key=lambda voice: (weights[voice], -voice)))
+
+    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+        groups = [self._pool.models(party.voices) for party in tally.parties] or [[]]
+        busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
+        slow = [voter.model or "" for voter in at_work if voter.number in self.late]
+        models = [voter.model or "" for voter in silent]
+        for more in range(len(silent) + 1):
+            agreed = [[*groups[0], *busy, *models[:more]], *groups[1:]]
+            if not agreed[0]:
+                continue
+            if self._decides(outlook(self._trust, agreed, [*slow, *models[more:]])):
+                return more
+        return len(silent)
+
+    def _decides(self, seen: Outlook) -> bool:
+        return seen.proven and seen.probability >= self.confidence - ROUNDING
+
+    def _waits_for_best(self, tally: Tally, out: Sequence[Voter]) -> bool:
+        """Whether a voter is out that is trusted more than all who were heard, and not late."""
+        heard = [voice for party in tally.parties for voice in party.voices]
+        most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)
+        return any(voter.weight > most + ROUNDING and voter.number not in self.late for voter in out)

@@ -1,0 +1,173 @@
+"""What a vote says of itself: to people who watch, to the caller, and to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestration.errors import BudgetSpent, OrchestraError
+from orchestration.patterns.clipping import beginning, clip
+from orchestration.patterns.consensus import Kind, Tally
+from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting.answer_pool import AnswerPool
+from orchestration.patterns.voting.decision import Decision
+from orchestration.patterns.voting.sample_pool import SamplePool
+from orchestration.patterns.voting.voters import Voter
+from orchestration.trust.lengths import Written
+
+SAID_TOKENS = 100
+"""Of each answer in the report; the steps have them whole."""
+QUOTED_TOKENS = 20
+"""Of each answer that a note quotes."""
+_LACKS = {
+    Kind.NUMBER: "names no number",
+    Kind.CHOICE: "takes none of the options",
+    Kind.CODE: "holds no program",
+    Kind.EXACT: "says nothing that can be compared",
+    Kind.TEXT: "says nothing",
+}
+
+
+@dataclass(slots=True)
+class VoteReport:
+    """Of one run; `title` names its part of the report."""
+
+    stage: Stage
+    title: str
+    voters: Sequence[Voter]
+    decision: Decision
+    failures: dict[int, OrchestraError] = field(default_factory=dict)
+    written: dict[int, int] = field(default_factory=dict)
+    """Tokens that each voter has written so far."""
+    probability: float = 0.0
+    """That the leader's lead lasts, as of the latest count."""
+
+    def failed(self, voter: Voter, error: OrchestraError) -> None:
+        self.failures[voter.number] = error
+
+    async def counted(self, tally: Tally, pool: AnswerPool, out: Sequence[Voter]) -> None:
+        """Some have voted."""
+        self.probability = self.decision.outlook(tally, out).probability
+        await self.stage.event(
+            "vote",
+            answer_kind=tally.kind,
+            voices=len(self.voters),
+            voted=len(pool.answers),
+            parties=[list(party.voices) for party in tally.parties],
+            agreement=round(tally.agreement, 3),
+            stands=round(self.probability, 3),
+        )
+        if tally.leader is not None:
+            lasting = f"; that stays the answer with probability {self.probability:.2f}" if out else ""
+            await self.stage.progress(
+                f"vote: {len(tally.leader.voices)} of {len(pool.answers)} voices agree, "
+                f"{len(out)} still to come{lasting}"
+            )
+
+    async def close(self, tally: Tally, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
+        """The vote is over. `spoiled` says that no answer was one to this question."""
+        await self._note(tally, pool, spoiled=spoiled)
+        self._learn_lengths(pool)
+        self.stage.report[self.title] = self._report(tally, pool, asked)
+
+    async def _note(self, tally: Tally, pool: AnswerPool, *, spoiled: bool) -> None:
+        by_number = {voter.number: voter for voter in self.voters}
+        for number, error in self.failures.items():
+            if not isinstance(error, BudgetSpent):  # the stage says so itself
+                await self.stage.note(f"went on without {by_number[number]}: {error.message}")
+        lacks = _LACKS.get(tally.kind, _LACKS[Kind.EXACT])
+        if self.stage.run.guide is not None:
+            lacks = "does not meet the form that is asked for"
+        if spoiled:
+            await self.stage.note("no voice's answer could be counted; what most of them say was taken")
+        for number in () if spoiled else tally.spoiled:
+            await self.stage.note(f"not counted: the answer of {by_number[number]} {lacks}")
+        counted = sum(len(party.voices) for party in tally.parties)
+        if counted == 1 and len(pool.answers) + len(self.failures) > 1:
+            await self.stage.note("one voice alone could be counted: its answer was compared with no other")
+        elif counted > 1 and len(tally.parties) == counted:
+            await self.stage.note(f"no two of {counted} voices agree")
+        elif len(tally.parties) > 1:
+            others = "; ".join(
+                f"“{beginning(pool.answers[party.spokesman].text, QUOTED_TOKENS)}”"
+                for party in tally.parties[1:]
+            )
+            await self.stage.note(
+                f"{len(tally.parties[0].voices)} of {counted} voices agree; others: {others}"
+            )
+
+    def _report(self, tally: Tally, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
+        leader = tally.parties[0]
+        quiet = [*asked.stopped, *asked.silent]
+        groups = {voice: at for at, party in enumerate(tally.parties) for voice in party.voices}
+        examples = {"examples_passed": round(leader.merit, 3)} if leader.merit is not None else {}
+        return examples | {
+            "kind": tally.kind,
+            "answer": pool.answers[leader.spokesman].text.strip(),
+            "agreement": round(tally.agreement, 3),
+            "voices": [self._of(voter, pool, groups, stopped=voter in quiet) for voter in self.voters],
+            "dissent": [
+                {
+                    "answer": clip(pool.answers[party.spokesman].text, SAID_TOKENS),
+                    "voices": list(party.voices),
+                    "weight": round(party.weight, 3),
+                }
+                for party in tally.parties[1:]
+            ],
+            "stopped_early": bool(quiet),
+            "test": {
+                "name": self.decision.test,
+                "confidence": self.decision.confidence,
+                "probability": round(self.probability, 3),
+            },
+            "calls_cut": len(quiet),
+            "tokens_saved": self._saved(pool, quiet),
+        }
+
+    def _of(self, voter: Voter, pool: AnswerPool, groups: dict[int, int], *, stopped: bool) -> dict[str, Any]:
+        """`group` tells apart what was answered: 0 agrees, None could not be counted. `followed` says that
+        the voter was asked only since others had not agreed."""
+        number = voter.number
+        said: dict[str, Any] = {
+            "voice": number,
+            "model": voter.model or "",
+            "node": "",
+            "answer": "",
+            "agrees": False,
+            "group": groups.get(number),
+            "followed": number in self.decision.followed,
+            "weight": round(voter.weight, 3),
+        }
+        answer = pool.answers.get(number)
+        if answer is not None:
+            said |= {"model": answer.model, "node": answer.node, "answer": clip(answer.text, SAID_TOKENS)}
+            said["agrees"] = groups.get(number) == 0
+            said["tokens"] = answer.usage.completion_tokens
+        elif number in self.failures:
+            said["error"] = self.failures[number].code
+        elif stopped:
+            said |= {"stopped": True, "tokens": self.written.get(number, 0)}
+        return said
+
+    def _ended(self, pool: AnswerPool) -> dict[str, list[Written]]:
+        """What each model wrote to its end."""
+        ended: dict[str, list[Written]] = {}
+        for answer in pool.answers.values():
+            ended.setdefault(answer.model, []).append(Written(answer.usage.completion_tokens, answer.seconds))
+        return ended
+
+    def _learn_lengths(self, pool: AnswerPool) -> None:
+        self.stage.lengths.learn(self.stage.question_kind, self._ended(pool))
+
+    def _saved(self, pool: AnswerPool, quiet: Sequence[Voter]) -> int:
+        """Tokens that the voters which were stopped, or never begun, would still have written: what their
+        models write at this kind of question, as the others' answers let one expect of this one."""
+        ended = self._ended(pool)
+        total = 0.0
+        for voter in quiet:
+            so_far = self.written.get(voter.number, 0)
+            left = self.stage.lengths.left(self.stage.question_kind, voter.model or "", ended, so_far)
+            limit = voter.sampling.max_tokens
+            total += left if limit is None else max(0.0, min(left, limit - so_far))
+        return round(total)

@@ -1,0 +1,188 @@
+"""A vote: voters answer the same question, and their consensus is the answer as soon as it is likely."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from orchestration.errors import OrchestraError
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.consensus import Kind, Tally, asked_kind
+from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.voting.answer_pool import AnswerPool
+from orchestration.patterns.voting.decision import Decision, PanelDecision, SampleDecision
+from orchestration.patterns.voting.report import VoteReport
+from orchestration.patterns.voting.sample_pool import Heard, SamplePool
+from orchestration.patterns.voting.streamer import VoteStreamer
+from orchestration.patterns.voting.voters import Voter, instructed, one_model
+
+SLOW_FACTOR, SLOW_LEAST_S = 5.0, 5.0
+"""A voter of whose time nothing is known is late after five times the seconds of the others, and five."""
+_JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Of a vote. It ends early where the leader stays ahead with a probability of `confidence`; its answer is
+    streamed from a probability of `likely` on, and at the latest when one voter alone is still out, so that
+    the slowest is never waited for with nothing said. With `cascade` voters are asked only while it is
+    open."""
+
+    kind: Kind = Kind.AUTO
+    confidence: float = 0.95
+    likely: float = 0.9
+    early: bool = True
+    cascade: bool = True
+    alike: float = 0.8
+    at_once: int = 16
+    think: bool = False
+    synthesis: bool = False
+
+
+class Voting:
+    """Of one run; `title` names its part of the report."""
+
+    def __init__(self, stage: Stage, voters: Sequence[Voter], rules: Rules, title: str) -> None:
+        """Raises `InvalidRequest` when nothing is asked."""
+        self.stage = stage
+        self.rules = rules
+        self.pool = AnswerPool(stage, rules.kind, rules.alike)
+        samples = one_model([voter.model for voter in voters])
+        panel = PanelDecision(stage.trust, self.pool, rules.confidence)
+        self.decision: Decision = SampleDecision(rules.confidence) if samples else panel
+        self._panel = None if samples else panel
+        self.report = VoteReport(stage, title, voters, self.decision)
+        self.streamer = VoteStreamer(stage, synthesis=rules.synthesis)
+        self.messages = stage.run.messages
+        if stage.run.guide is None:
+            asked = rules.kind if rules.kind is not Kind.AUTO else asked_kind(self.pool.question)
+            self.messages = instructed(self.messages, asked, think=rules.think)
+        order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
+        self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
+        self._first_error: OrchestraError | None = None
+        self._holds = stage.run.guide is not None or any(
+            _JSON.search(message.content) for message in stage.run.messages if message.role != "assistant"
+        )
+        """Whether the caller reads the text by a program, so that none may be streamed that is corrected."""
+        models = [voter.model or "" for voter in voters]
+        self._audited = rules.early and not samples and stage.trust.audits(models)
+        """Whether all are heard, whatever is known."""
+        self._at_once = samples or self._audited or not (rules.early and rules.cascade)
+        """Whether all are asked at once."""
+
+    async def perform(self) -> AsyncGenerator[Part | Answer, None]:
+        """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
+        answers."""
+        self.stage.spending.keeps = self.rules.synthesis
+        tally = Tally(Kind.TEXT, ())
+        async with self.asked:
+            while True:
+                patience_s = self._patience_s()
+                if self.pool.answers and self._ends_early(tally):
+                    break
+                self._begin(tally)
+                if not self.asked.at_work:
+                    break
+                heard = await self.asked.heard(patience_s)
+                if not heard:
+                    continue
+                tally = await self._count(heard)
+                if self._is_likely(tally) and not self._ends_early(tally):
+                    async with aclosing(self.streamer.first(tally, self.pool.answers)) as parts:
+                        async for part in parts:
+                            yield part
+        if not self.pool.answers:
+            assert self._first_error is not None
+            raise self._first_error
+        spoiled = tally.leader is None
+        if spoiled:
+            tally = await self.pool.of_spoiled()
+        tally = self.streamer.settled(tally)
+        await self.report.close(tally, self.pool, self.asked, spoiled=spoiled)
+        async with aclosing(self.streamer.last(tally, self.pool.answers)) as items:
+            async for item in items:
+                yield item
+
+    async def _speak(self, voter: Voter) -> Answer:
+        def heard(part: Part) -> None:
+            self.report.written[voter.number] = self.report.written.get(voter.number, 0) + part.tokens
+
+        return await self.stage.ask(
+            COORDINATOR,
+            self.messages,
+            name=voter.name,
+            sampling=voter.sampling,
+            guide=self.stage.run.guide,
+            model=voter.model,
+            heard=heard,
+        )
+
+    def _affords(self, voters: int) -> bool:
+        """Whether so many may write as much as they may within what is left of the tokens. One after another,
+        more of them come to speak, since what one leaves is the next one's."""
+        most = self.stage.run.sampling.max_tokens or self.stage.limits.final_tokens
+        return self.stage.spending.affords(voters, self.messages, COORDINATOR, most)
+
+    def _begin(self, tally: Tally) -> None:
+        """Let those begin who are wanted, and anybody rather than nobody."""
+        silent = self.asked.silent
+        if not silent:
+            return
+        wanted = len(silent) if self._at_once else self.decision.wanted(tally, self.asked.at_work, silent)
+        follows = bool(self.pool.answers) and not self._at_once
+        before = list(silent)
+        self.asked.begin(wanted if wanted or self.asked.at_work else 1)
+        if follows:
+            began = before[: len(before) - len(self.asked.silent)]
+            self.decision.followed |= {voter.number for voter in began}
+
+    def _patience_s(self) -> float | None:
+        """How long to wait before another voter is asked in place of one that takes longer than it ever does,
+        which is late then; None where nobody knows, or all are asked."""
+        panel = self._panel
+        if panel is None or not self.rules.early:
+            return None
+        kind, lengths = self.stage.question_kind, self.stage.lengths
+        waits: list[float] = []
+        for voter in self.asked.at_work:
+            slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
+            left = None if slowest is None else slowest - self.asked.seconds(voter)
+            if left is not None and left <= 0:
+                panel.late.add(voter.number)
+            elif left is not None:
+                waits.append(left)
+        return min(waits, default=None)
+
+    def _slow_here_s(self) -> float | None:
+        """Seconds after which a voter is late beside those who have answered."""
+        seconds = [answer.seconds for answer in self.pool.answers.values()]
+        return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else None
+
+    async def _count(self, heard: Sequence[Heard]) -> Tally:
+        for voter, said in heard:
+            if isinstance(said, Answer):
+                self.pool.add(voter, said)
+            else:
+                self._first_error = self._first_error or said
+                self.report.failed(voter, said)
+        tally = self.decision.leads(await self.pool.tally())
+        await self.report.counted(tally, self.pool, self.asked.out)
+        return tally
+
+    def _ends_early(self, tally: Tally) -> bool:
+        out = self.asked.out
+        if not self.rules.early or (self._audited and not self._are_late(out)):
+            return False
+        return self.decision.is_over(tally, out)
+
+    def _are_late(self, out: Sequence[Voter]) -> bool:
+        return self._panel is not None and all(voter.number in self._panel.late for voter in out)
+
+    def _is_likely(self, tally: Tally) -> bool:
+        """A text that a program reads cannot be corrected, so it waits for the end."""
+        out = self.asked.out
+        if self._holds or not out:
+            return False
+        return len(out) == 1 or self.decision.outlook(tally, out).probability >= self.rules.likely

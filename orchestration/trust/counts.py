@@ -1,0 +1,51 @@
+"""How often something was right, with old observations fading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KEEP = 0.995
+"""Of all earlier observations, at each new one: about the latest 200 count, so that a model that was replaced
+is judged anew (discounted Thompson sampling, Raj and Kalyani 2017, arXiv:1707.09727)."""
+LEVEL_Z = 1.96
+"""Of an interval that holds the true share with a probability of 95 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The mean of a Beta distribution, and the interval that holds 95 % of it, about."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Counts(BaseModel):
+    """Observations that were right and wrong; parts of one where it was partly so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    right: float = Field(default=0, ge=0)
+    wrong: float = Field(default=0, ge=0)
+
+    @property
+    def total(self) -> float:
+        return self.right + self.wrong
+
+    def plus(self, right: float, wrong: float, keep: float = 1.0) -> Counts:
+        """With new observations; `keep` is the share of the earlier ones that still counts."""
+        return Counts(right=max(0.0, keep * self.right + right), wrong=max(0.0, keep * self.wrong + wrong))
+
+    def times(self, weight: float) -> Counts:
+        return Counts(right=weight * self.right, wrong=weight * self.wrong)
+
+    def share(self, prior: float, strength: float) -> Share:
+        """The share of right ones, where it was thought to be `prior` as surely as after `strength`
+        observations."""
+        right, total = prior * strength + self.right, strength + self.total
+        mean = right / total
+        half = LEVEL_Z * sqrt(mean * (1 - mean) / (total + 1))
+        return Share(mean, max(0.0, mean - half), min(1.0, mean + half))

@@ -1,0 +1,185 @@
+"""How much the word of each model is worth at one kind of question.
+
+A model that is right with a probability of p has the weight log(p / (1 - p)), which is how much its vote
+changes the odds of an answer where voters err independently (Nitzan and Paroush, International Economic
+Review 23, 1982). They do not: wrong answers are alike more often than chance has it, yet less often than
+right ones, so that every vote adds `AGREEMENT` beside. Where nobody says which answer was right, the votes
+themselves tell, weighted by what is known of the voters so far: Dawid and Skene's model (Applied Statistics
+28, 1979), a vote at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import exp, log, sqrt
+
+from orchestration.trust.counts import Counts, Share
+from orchestration.trust.families import base_name, family_of
+from orchestration.trust.observation import Source, VoterAnswer
+
+AGREEMENT = 0.6
+"""What a vote counts beside the log-odds of its voter. Of panels of GSM8K, MMLU-Pro and MATH, 0.5 to 0.9 did
+best; without it many weak voters who agree are not heard, with 1.2 they outvote one who knows."""
+LEAST, MOST = 0.05, 4.0
+"""Bounds of a weight: no voter speaks against its own answer, and none decides alone for ever."""
+NONE_RIGHT = 1.0
+"""What speaks for no answer being right, in the same unit as weights."""
+COPY_SHARE, FAMILY_SHARE = 0.25, 0.75
+"""What a further vote for the same answer counts, where one of the same model, or of the same family, is for
+it already: their errors are alike."""
+
+PRIOR_STRENGTH = 8.0
+"""Observations that what is thought of a model beforehand counts as."""
+ELSEWHERE, ELSEWHERE_MOST = 0.3, 12.0
+"""What observations at other kinds of question count beside that, and at most."""
+SOURCE_WEIGHTS: dict[Source, float] = {"user": 1.0, "test": 1.0, "judge": 0.5, "vote": 0.3}
+MOST_AGREED = 60.0
+"""What agreement among models counts at most, so that words of users soon say more."""
+JUDGE_PRIOR, JUDGE_STRENGTH = 0.65, 10.0
+"""The share of a judge's words that are thought to be right beforehand, and how surely."""
+COMPANY_PRIOR = 1.0
+"""Votes against their most trusted voter that are thought to have been right, and wrong, beforehand."""
+SHOWN_Z = 1.0
+"""Standard errors by which that voter has to be ahead of the votes."""
+VOTERS = 3
+"""Models whose votes teach something of each other: of two that differ, nobody knows who is right."""
+PROVEN = 10.0
+"""Observations from which a record says what a voter will do."""
+
+
+def unknown(model: str) -> float:
+    """What is thought of a model of which nothing is known."""
+    return 0.6
+
+
+@dataclass(frozen=True)
+class Trust:
+    """`models` are counts of each by who said so, `elsewhere` those of other kinds of question; `company`
+    counts votes against their most trusted voter. `prior` says what is thought of a model beforehand.
+
+    `learns` says whether what a vote teaches is kept, and `audit` has it heard whole, whatever is known: some
+    are, so that records stay true."""
+
+    models: Mapping[str, Mapping[Source, Counts]] = field(default_factory=dict)
+    elsewhere: Mapping[str, Counts] = field(default_factory=dict)
+    company: Counts = field(default_factory=Counts)
+    prior: Callable[[str], float] = unknown
+    learns: bool = False
+    audit: bool = False
+
+    def accuracy(self, model: str) -> Share:
+        """How often it is right, with the interval in which that lies."""
+        strength, prior = PRIOR_STRENGTH, self.prior(model)
+        others = self.elsewhere.get(model, Counts()).times(ELSEWHERE)
+        if others.total:
+            others = others.times(min(1.0, ELSEWHERE_MOST / others.total))
+            prior, strength = others.share(prior, strength).mean, strength + others.total
+        return summed(self.models.get(model, {})).share(prior, strength)
+
+    def weight(self, model: str) -> float:
+        """What its vote counts."""
+        share = min(1 - 1e-6, max(1e-6, self.accuracy(model).mean))
+        return min(MOST, max(LEAST, log(share / (1 - share)) + AGREEMENT))
+
+    def best(self, models: Sequence[str]) -> str | None:
+        """The most trusted of them, the first by name of equals; None of none."""
+        return min(models, key=lambda name: (-self.weight(name), name), default=None)
+
+    def is_proven(self, model: str) -> bool:
+        """Whether it was seen often enough, at this kind of question, to tell what it will do."""
+        return sum(counts.total for counts in self.models.get(model, {}).values()) >= PROVEN
+
+    @cached_property
+    def prefers_best(self) -> bool:
+        """Whether the most trusted voter was right more often than the vote where the two differed, and not
+        by chance alone."""
+        vote, best = COMPANY_PRIOR + self.company.right, COMPANY_PRIOR + self.company.wrong
+        return best - vote > SHOWN_Z * sqrt(best + vote)
+
+    def audits(self, models: Sequence[str]) -> bool:
+        """Whether a vote of these models is to be heard whole: each of a few, and all until their records say
+        something."""
+        return self.learns and (self.audit or not all(map(self.is_proven, models)))
+
+    def together(self, models: Sequence[str]) -> float:
+        """What the votes of `models` for one answer count together."""
+        total = 0.0
+        seen: set[str] = set()
+        families: set[str] = set()
+        for model in sorted(models, key=lambda name: (-self.weight(name), name)):
+            same, family = base_name(model), family_of(model)
+            share = COPY_SHARE if same in seen else FAMILY_SHARE if family in families else 1.0
+            total += share * self.weight(model)
+            seen.add(same)
+            families.add(family)
+        return total
+
+    def posterior(self, groups: Mapping[int, Sequence[str]]) -> dict[int, float]:
+        """The probability that the answer of each group of models is the right one; what is missing to 1 is
+        that none is."""
+        scores = {group: self.together(models) for group, models in groups.items()}
+        top = max([NONE_RIGHT, *scores.values()])
+        odds = {group: exp(score - top) for group, score in scores.items()}
+        whole = sum(odds.values()) + exp(NONE_RIGHT - top)
+        return {group: each / whole for group, each in odds.items()}
+
+    def credits(
+        self, answers: Sequence[VoterAnswer], quality: float | None
+    ) -> dict[str, tuple[float, float]]:
+        """How far each model was right and wrong, by what is known of the answer of the run: `quality` from 0
+        to 1, or None. Agreeing voters share it, and who dissented from a wrong answer gains as likely as its
+        own is the right one. What cannot be read was wrong."""
+        groups = _groups(answers)
+        if quality is None and len({base_name(each.model) for each in answers}) < VOTERS:
+            return {}
+        right = self._right(groups, quality)
+        found: dict[str, list[float]] = {}
+        for answer in (each for each in answers if not each.followed):
+            chance = right.get(answer.group, 0.0) if answer.group is not None else 0.0
+            found.setdefault(answer.model, []).append(chance)
+        means = {model: sum(chances) / len(chances) for model, chances in found.items()}
+        return {model: (mean, 1 - mean) for model, mean in means.items()}
+
+    def company_credits(self, answers: Sequence[VoterAnswer], quality: float) -> tuple[float, float]:
+        """How far the vote, and how far its most trusted voter was right where the two differ; nothing where
+        they do not."""
+        groups = _groups(answers)
+        voters = [each for each in answers if each.group is not None]
+        if len(groups) < 2:
+            return 0.0, 0.0
+        best = max(voters, key=lambda each: self.weight(each.model)).group
+        vote = max(groups, key=lambda group: self.together(groups[group]))
+        if best == vote or best is None:
+            return 0.0, 0.0
+        right = self._right(groups, quality)
+        return right[vote], right[best]
+
+    def _right(self, groups: Mapping[int, Sequence[str]], quality: float | None) -> dict[int, float]:
+        """The probability that each group's answer is right, where that of group 0 was said to be so with
+        `quality`."""
+        right = self.posterior(groups)
+        if quality is None:
+            return right
+        left = 1 - right.get(0, 0.0)
+        share = (1 - quality) / left if left > 1e-9 else 0.0
+        return {group: quality if group == 0 else share * chance for group, chance in right.items()}
+
+
+def summed(sources: Mapping[Source, Counts]) -> Counts:
+    """The counts of one model, those of each source by what its word is worth."""
+    total = Counts()
+    for source, counts in sources.items():
+        heard = counts.times(SOURCE_WEIGHTS[source])
+        if source == "vote" and heard.total > MOST_AGREED:
+            heard = heard.times(MOST_AGREED / heard.total)
+        total = total.plus(heard.right, heard.wrong)
+    return total
+
+
+def _groups(answers: Sequence[VoterAnswer]) -> dict[int, list[str]]:
+    groups: dict[int, list[str]] = {}
+    for answer in answers:
+        if answer.group is not None:
+            groups.setdefault(answer.group, []).append(answer.model)
+    return groups
