@@ -38,7 +38,7 @@ from orchestration.patterns.definition import NAME
 STOPPED = 130
 """The exit code after Ctrl-C."""
 DEFAULT_CONCURRENCY = 6
-DEFAULT_SPEED, DEFAULT_CHUNK = 1500.0, 32
+DEFAULT_SPEED, DEFAULT_CHUNK = 300.0, 32
 _FORMS = (Form.EXACT, Form.NUMBER, Form.CHOICE)
 _ONLY_WITH = ("models", "feedback", "learn", "scorer", "form", "speed", "chunk_tokens")
 _NEVER_WITH = {"task_options": "--task", "up": "--up", "nats_url": "--nats"}

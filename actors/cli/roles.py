@@ -57,7 +57,7 @@ Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[s
     "--speed",
     type=click.FloatRange(min=0),
     metavar="TOKENS_PER_S",
-    help="echo, replay: of each answer; 0 is full speed. [default: echo 0, replay 1500]",
+    help="echo, replay: of each answer; 0 is full speed. [default: echo 0, replay 300]",
 )
 @click.option(
     "--records", type=click.Path(path_type=Path), metavar="FILE", help="replay: recorded answers, JSON lines."

@@ -228,7 +228,11 @@ def stops(asked: Sequence[Replayed]) -> Stops:
         found.votes += 1
         if not each.vote.stopped_early:
             continue
-        readings = {member: each.readings[member] for member in _members(each)}
+        voted = _members(each)
+        if voted <= each.readings.keys():  # else they are samples of one model, which have its weight
+            readings = {member: each.readings[member] for member in voted}
+        else:
+            readings = dict(each.readings)
         whole = majority(readings, latest) == each.gold
         found.ended += 1
         found.right += each.right
@@ -278,12 +282,12 @@ def _example(found: Readings, what: str, each: Replayed, said: Mapping[str, str 
         found.examples.append({"what": what, "question": each.question, "answers": dict(said)})
 
 
-def _members(each: Replayed) -> list[str]:
+def _members(each: Replayed) -> set[str]:
     """Who was to vote: whom the report names, or all where more calls were cut than it names."""
     assert each.vote is not None
-    named = [voice.model for voice in each.vote.voices if voice.model in each.whole]
+    named = {voice.model for voice in each.vote.voices if voice.model in each.whole}
     unheard = sum(not voice.is_whole for voice in each.vote.voices)
-    return list(each.whole) if each.vote.calls_cut > unheard else list(dict.fromkeys(named))
+    return set(each.whole) if each.vote.calls_cut > unheard else named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,24 @@ def test_a_vote_that_ended_early_is_held_against_the_whole_vote_by_its_own_weigh
     assert (spent.saved, spent.saved_told, spent.saved_error) == (6, 9, 0.5)
 
 
+def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
+    vote = report(voice(1, "a", agrees=True), voice(2, "a", stopped=True), stopped_early=True, calls_cut=1)
+    each = Replayed(
+        question="q",
+        gold="1",
+        answer="1",
+        readings={"a #0001": "1", "a #0002": "1", "a #0003": None},
+        shares={"a": 0.5},
+        whole={"a": 20},
+        wrote={"a": 15},
+        vote=vote,
+    )
+    found = part("all", [each])
+    assert (found.stops.right, found.stops.whole_right) == (1, 1)
+    assert (found.best, found.majority.mean, found.tokens.saved) == ("a", 1.0, 5)
+    assert not found.readings.pairs
+
+
 def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
     """a and b say the same and are told apart; c is not counted; d says something else and is put to a."""
     vote = report(

@@ -99,7 +99,7 @@ class ReplaySpec(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
     seed: int = 0
-    speed: float = Field(default=1500, ge=0)
+    speed: float = Field(default=300, ge=0)
     chunk_tokens: int = Field(default=32, ge=1)
     settings: dict[str, dict[str, Any]] = {}
 

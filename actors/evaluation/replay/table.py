@@ -39,7 +39,7 @@ def lines(outcome: ReplayOutcome) -> Iterator[str]:
             f"scorer reads, {_share(own.otherwise, own.read_of)} read otherwise"
         )
     for each in outcome.patterns:
-        for part in each.parts:
+        for part in each.parts if outcome.spec.feedback else each.parts[:1]:
             yield from (f"{each.pattern}, {part.name}: {line}" for line in _figures(part))
         yield from (f"{each.pattern}: {line}" for line in _counts(each))
 
@@ -47,9 +47,10 @@ def lines(outcome: ReplayOutcome) -> Iterator[str]:
 def _title(outcome: ReplayOutcome) -> str:
     spec = outcome.spec
     words = f", a user's word on the first {spec.feedback}" if spec.feedback else ""
+    s = "s" if len(spec.models) > 1 else ""
     learns = "" if spec.learn else ", without learning"
     return (
-        f"{spec.replay}: {spec.questions} questions, {len(spec.models)} models{words}{learns}; "
+        f"{spec.replay}: {spec.questions} questions, {len(spec.models)} model{s}{words}{learns}; "
         f"judged by {outcome.reader}"
     )
 
@@ -72,8 +73,8 @@ def _references(parts: Sequence[Part]) -> Iterator[tuple[str, list[str]]]:
 def _figures(each: Part) -> Iterator[str]:
     found, stops, heard = each.tokens, each.stops, each.readings
     yield (
-        f"tokens written {found.wrote} of {found.whole} in all members' whole answers "
-        f"({found.not_written:.1%} not written); usage tells {found.told}"
+        f"tokens written {found.wrote}, {_share(found.wrote, found.whole)} of the {found.whole} in the whole "
+        f"answers of all members; usage tells {found.told}"
     )
     if stops.votes:
         error = "" if found.saved_error is None else f" ({found.saved_error:+.1%})"
@@ -82,6 +83,8 @@ def _figures(each: Part) -> Iterator[str]:
             f"the whole vote {_share(stops.whole_right, stops.ended)}, {stops.turned} otherwise; saving told "
             f"{found.saved_told}, true {found.saved}{error}"
         )
+        if not heard.counted + heard.not_counted:
+            return
         yield (
             f"voices counted {heard.counted + heard.counted_unread}, not counted though readable "
             f"{heard.not_counted} ({_or_none(heard.lost)}); equal answers called different "

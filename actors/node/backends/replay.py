@@ -44,7 +44,7 @@ class ReplaySettings(BaseModel):
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Empty: all that are recorded."""
     slots: int = Field(default=64, ge=1, le=65_536)
-    speed: float = Field(default=1500.0, ge=0, le=1e6)
+    speed: float = Field(default=300.0, ge=0, le=1e6)
     """Tokens a second of each generation; 0 is as fast as it goes."""
     first_token_s: float = Field(default=0.02, ge=0, le=3600)
     chunk_tokens: int = Field(default=32, ge=1, le=4096)
