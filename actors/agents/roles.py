@@ -22,26 +22,38 @@ class Profile(Sampling):
 
 
 class Role(BaseModel):
-    """One agent's. `models` are preferences, best first; empty means any chat model."""
+    """One agent's. `models` are preferences, best first; empty means any chat model.
+
+    `prompt` and `sampling` are for models that are known to be small. Others get `plain_prompt`, the same
+    without a wish for short answers, and of the parameters only those that the deployment `set`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = Field(min_length=1, max_length=200)
     prompt: str = Field(min_length=1, max_length=8_000)
+    plain_prompt: str = Field(default="", max_length=8_000)
+    """'' where it is `prompt`."""
     sampling: Profile = Profile()
+    set: Profile = Profile()
     models: tuple[str, ...] = ()
 
-    def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    def sampling_of(self, *, small: bool) -> Profile:
+        """The parameters that a model gets where a caller or a pattern says nothing else."""
+        return self.sampling if small else self.set
+
+    def before(self, messages: Sequence[ChatMessage], *, small: bool = True) -> tuple[ChatMessage, ...]:
         """`messages` with the role prompt first. System messages are joined into one, after the role's
         prompt, since chat templates know one and a shared beginning is computed once."""
-        system = [self.prompt, *(said.content for said in messages if said.role == "system")]
+        prompt = self.prompt if small else self.plain_prompt or self.prompt
+        system = [prompt, *(said.content for said in messages if said.role == "system")]
         rest = (said for said in messages if said.role != "system")
         return (ChatMessage(role="system", content="\n\n".join(system)), *rest)
 
 
 class RoleOverride(BaseModel):
-    """What a user may change of a role in settings; a field not set keeps the role's own."""
+    """What a user may change of a role in settings, for all models; a field not set keeps the role's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,8 +69,10 @@ class RoleOverride(BaseModel):
             for name in ("description", "prompt", "models")
             if getattr(self, name) is not None
         }
+        if self.prompt is not None:
+            changed["plain_prompt"] = ""
         if self.sampling is not None:
-            changed["sampling"] = self.sampling.over(role.sampling)
+            changed |= {"sampling": self.sampling.over(role.sampling), "set": self.sampling}
         return role.model_copy(update=changed)
 
 

@@ -14,6 +14,7 @@ from actors.runtime.subjects import GenerationQueue
 from actors.runtime.telemetry import traceparent
 from orchestration.messages import ChatMessage, Generation, Run
 from orchestration.placement import NEEDS_HEADER, needs_of
+from orchestration.small_models import is_small
 
 MESSAGE_ID = "Nats-Msg-Id"
 """JetStream stores a message with an id it has seen lately no second time."""
@@ -39,11 +40,13 @@ class Specialist(Agent):
         card = self.registry.card(ask.model) if ask.model is not None else None
         if ask.model is not None and card is not None:  # a fallback may answer for it
             cards = cards | {ask.model: card}
+        model = choose_model(ask.model, self.role.models, cards, self.registry.known)
+        small = is_small(cards[model])
         return Generation(
             id=ask.id,
-            model=choose_model(ask.model, self.role.models, cards, self.registry.known),
-            messages=self.role.before(ask.messages),
-            sampling=ask.sampling.over(self.role.sampling),
+            model=model,
+            messages=self.role.before(ask.messages, small=small),
+            sampling=ask.sampling.over(self.role.sampling_of(small=small)),
             guide=ask.guide,
             priority=ask.priority,
             labels=ask.labels,

@@ -16,7 +16,7 @@ from orchestration.patterns.stage import COORDINATOR, Stage
 CORRECTION = "\n\nCorrection: "
 """Between what was said and what replaces it."""
 PENALTY = 1.15
-"""On repetition, where an answer is written again."""
+"""On repetition, where a small model writes an answer again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,9 @@ class Repair:
         """Another answer. Where nothing else stands the check either, it is what one model says alone; None
         where nobody can be asked."""
         await stage.note(f"an answer was left out: it {problem}")
-        sampling = self.sampling.model_copy(update={"temperature": 0.0, "repetition_penalty": PENALTY})
+        sampling = self.sampling
+        if stage.is_small():
+            sampling = sampling.model_copy(update={"temperature": 0.0, "repetition_penalty": PENALTY})
         try:
             answer = await stage.ask(
                 self.agent, self.messages, name=self.name, sampling=sampling, guide=self.guide

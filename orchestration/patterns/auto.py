@@ -151,17 +151,18 @@ def _looks(analysis: Analysis) -> str:
 
 
 def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
-    """The run with the parameters and the model chosen, where the caller said none."""
+    """The run with the model chosen, and for a model known to be small the parameters, where the caller said
+    none: others have defaults of their own."""
     most = stage.limits.final_tokens
     if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
         most = min(most, SHORT_TOKENS)
-    profile = chosen.arm.profile.sampled(analysis, most)
-    if stage.brings_text:
-        profile = PLAIN.over(profile)
-    if analysis.kind in settings.parameters:
-        profile = settings.parameters[analysis.kind].over(profile)
     alive = {card.name for card in stage.models}
     preferred = (name for name in settings.models.get(analysis.kind, ()) if name in alive)
-    return run.model_copy(
-        update={"sampling": run.sampling.over(profile), "model": run.model or next(preferred, None)}
-    )
+    model = run.model or next(preferred, None)
+    profile = Sampling()
+    if stage.is_small(model):
+        profile = chosen.arm.profile.sampled(analysis, most)
+        profile = PLAIN.over(profile) if stage.brings_text else profile
+    if analysis.kind in settings.parameters:
+        profile = settings.parameters[analysis.kind].over(profile)
+    return run.model_copy(update={"sampling": run.sampling.over(profile), "model": model})

@@ -40,17 +40,18 @@ _CITED = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What one step was given. `step` is its name."""
+    """What one step was given. `step` is its name, and `small` says that its model is known to be so."""
 
     step: str
     sources: tuple[Source, ...] = ()
+    small: bool = True
 
     def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
         return before(messages, self.sources)
 
     def sampling(self, said: Sampling | None) -> Sampling | None:
         """What was said, over what suits an answer from sources."""
-        return (said or Sampling()).over(PLAIN) if self.sources else said
+        return (said or Sampling()).over(PLAIN) if self.sources and self.small else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ async def gathered(
         said = stage.report.setdefault("sources", [])
         said.extend(_reported(source, name) for source in sources)
         said.sort(key=lambda source: int(source["n"]))
-    return Material(name, tuple(sources))
+    return Material(name, tuple(sources), stage.is_small())
 
 
 def _room(stage: Stage, messages: Sequence[ChatMessage]) -> int:

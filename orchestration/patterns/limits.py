@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +17,7 @@ AROUND_TOKENS = 240
 
 class Limits(BaseModel):
     """Tokens per step, so that a run stays bounded in time and fits the models' context. The defaults are for
-    a context of `LEAST_CONTEXT` tokens: see `within` for others. What is set stays as it is set.
+    a small model with a context of `LEAST_CONTEXT` tokens: see `within` for others. What is set stays so.
 
     What is passed on is measured by `clipping.estimate_tokens`, which knows no tokenizer.
     """
@@ -24,11 +25,13 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan_tokens: int = Field(default=320, ge=64)
-    specialist_tokens: int = Field(default=192, ge=16)
+    specialist_tokens: int | None = Field(default=192, ge=16)
+    """Of what a specialist or a debater writes; None is as much as it likes."""
     verdict_tokens: int = Field(default=224, ge=32)
     """Of a verdict, an analysis or a critique, which are guided and end by themselves."""
     final_tokens: int = Field(default=384, ge=16)
-    """Of the answer, where the caller did not say `max_tokens`."""
+    """Of the answer, where the caller did not say `max_tokens`. To a model that is not known to be small no
+    limit of ours is sent, unless it is set: then this is what room is kept for."""
     talk_tokens: int = Field(default=768, ge=32)
     """Of the conversation as the agents of a team see it: the question, what was said before and the caller's
     instructions share it by need."""
@@ -45,27 +48,38 @@ class Limits(BaseModel):
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Steps of a plan."""
 
-    def within(self, context: int, talk: float, written: int | None = None) -> Self:
+    def within(self, context: int, talk: float, written: int | None = None, *, small: bool = True) -> Self:
         """The limits for models that take `context` tokens and a conversation of about `talk`; `written` are
-        those that the caller wants at most. What the conversation leaves goes to what is passed on."""
+        those that the caller wants at most. What the conversation leaves goes to what is passed on. `small`
+        says that the models are known to be."""
         if context < LEAST_CONTEXT:
             return self._set({name: self._default(name) * context // LEAST_CONTEXT for name in _SCALED})
-        final = self._set({"final_tokens": _between(384, context // 10, 4096)}).final_tokens
+        final = _between(384, context // 10, 4096) if small else _between(384, context // 4, 4096)
+        final = self._set({"final_tokens": final}).final_tokens
         answer = min(written or final, context // 2)
         passed = self._default("passed_tokens")
         room = context - AROUND_TOKENS - answer - passed * self.max_specialists
         left = max(0, room - int(talk))
-        return self._set(
-            {
+        fitted: dict[str, int | None] = {
+            "final_tokens": final,
+            "talk_tokens": max(self._default("talk_tokens"), room),
+            "material_tokens": _between(720, context // 3, 12_000),
+        }
+        if small:
+            fitted |= {
                 "specialist_tokens": _between(192, context // 24, 1024),
-                "final_tokens": final,
-                "talk_tokens": max(self._default("talk_tokens"), room),
                 "passed_tokens": _between(passed, passed + left // self.max_specialists, context // 16),
-                "material_tokens": _between(720, context // 3, 12_000),
             }
-        )
+        else:  # what it writes is as long as it has to be, and is passed on whole where that fits
+            fitted |= {
+                "plan_tokens": _between(self._default("plan_tokens"), context // 8, 4096),
+                "verdict_tokens": _between(self._default("verdict_tokens"), context // 8, 4096),
+                "specialist_tokens": written and max(written, _between(192, context // 24, 1024)),
+                "passed_tokens": _between(passed, passed + left // (self.max_specialists + 1), context // 4),
+            }
+        return self._set(fitted)
 
-    def _set(self, values: dict[str, int]) -> Self:
+    def _set(self, values: Mapping[str, int | None]) -> Self:
         """With `values` where a deployment has set nothing."""
         return self.model_copy(
             update={name: value for name, value in values.items() if name not in self.model_fields_set}

@@ -26,5 +26,5 @@ async def single(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGene
 
 
 def final_sampling(run: Run, limits: Limits) -> Sampling:
-    """What the caller said, for the step whose text is the answer."""
-    return run.sampling.over(Sampling(max_tokens=limits.final_tokens))
+    """What the caller said, for the step whose text is the answer: the stage bounds that of a small model."""
+    return run.sampling

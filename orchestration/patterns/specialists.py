@@ -12,7 +12,15 @@ from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import FOUND_HEAD, IMPROVED_HEAD, SO_FAR_HEAD, TASK_AGAIN, TASK_ONLY
+from orchestration.patterns.wording import (
+    FOUND_HEAD,
+    IMPROVED_HEAD,
+    SO_FAR_HEAD,
+    TASK_AGAIN,
+    TASK_AGAIN_BRIEFLY,
+    TASK_BRIEFLY,
+    TASK_ONLY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,8 @@ class Specialists:
         return revised
 
     async def _found(self, finding: Finding, before: Sequence[Finding]) -> Finding:
-        request = f"{self._before(finding, before)}\n{TASK_ONLY}"
+        only = TASK_BRIEFLY if self._stage.is_small() else TASK_ONLY
+        request = f"{self._before(finding, before)}\n{only}"
         try:
             text = await self._work(finding, finding.name, request)
         except OrchestraError as error:
@@ -98,9 +107,10 @@ class Specialists:
         self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
     ) -> Finding:
         must = "\n".join(f"- {fix}" for fix in fixes)
+        again = TASK_AGAIN_BRIEFLY if self._stage.is_small() else TASK_AGAIN
         request = (
             f"{self._before(finding, before)}\n\n{SO_FAR_HEAD}\n{finding.passed}\n\n"
-            f"{IMPROVED_HEAD}\n{must}\n\n{TASK_AGAIN}"
+            f"{IMPROVED_HEAD}\n{must}\n\n{again}"
         )
         name = f"{finding.name}, revision {number}"
         try:

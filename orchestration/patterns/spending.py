@@ -76,7 +76,7 @@ class Spending:
         try:
             self._one_call(question.name, keeps)
             seconds = self._seconds_for(question.name, keeps)
-            max_tokens = self._tokens_for(question, prompt, keeps)
+            max_tokens = self._tokens_for(question, prompt, keeps, last)
         except BudgetSpent:
             self.left_out.append(question.name)
             raise
@@ -182,12 +182,13 @@ class Spending:
                 f"{self.calls} used{kept}"
             )
 
-    def _tokens_for(self, question: Question, prompt: int, keeps: bool) -> int | None:
-        """The most that the step may write; None where nothing bounds it."""
-        wanted, limit = question.sampling.max_tokens, self.budget.tokens
+    def _tokens_for(self, question: Question, prompt: int, keeps: bool, last: bool) -> int | None:
+        """The most that the step may write; None where nothing bounds it. A last step that nobody bounded may
+        have all that is left, and others as much as it is expected to need."""
+        asked, limit = question.sampling.max_tokens, self.budget.tokens
         if limit is None:
-            return wanted
-        wanted = wanted or self._final_tokens
+            return asked
+        wanted = asked or self._final_tokens
         kept = self._kept_tokens(keeps)
         left = limit - self.tokens - self._held - kept - prompt
         least = min(wanted, LEAST_TOKENS)
@@ -201,7 +202,7 @@ class Spending:
             )
         if left < wanted:
             self.shortened.append(question.name)
-        return min(wanted, left)
+        return left if last and asked is None else min(wanted, left)
 
     def _kept_tokens(self, keeps: bool) -> int:
         """For the last step, of a budget of tokens."""

@@ -32,6 +32,7 @@ from orchestration.patterns.outlet import Outlet
 from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
 from orchestration.patterns.unfinished import Unfinished
+from orchestration.small_models import is_small
 from orchestration.trust.lengths import AnswerLengths
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.trust import Trust
@@ -93,7 +94,7 @@ class Stage:
         self.durations = Durations()
         """Knows how long agents take for a task, from earlier runs of the process too."""
         self._given = limits or Limits()
-        self._fitted: tuple[int, Limits] | None = None
+        self._fitted: dict[tuple[int, bool], Limits] = {}
         self.spending = Spending(
             run.budget,
             clock=clock,
@@ -109,22 +110,43 @@ class Stage:
         self._untold: deque[Step] = deque()
         """Steps that were stopped, and nobody has heard of."""
 
+    def _cards(self, model: str | None = None) -> Sequence[ModelCard]:
+        """Of `model`, else of those that may be asked; of all where they are not known."""
+        names = {model} if model else self.taking_part | {self.run.model or ""}
+        return [card for card in self.models if card.name in names] or self.models
+
     @property
     def context_tokens(self) -> int:
         """Of the models that may be asked, the least."""
-        names = self.taking_part | {self.run.model or ""}
-        cards = [card for card in self.models if card.name in names] or self.models
-        return min((card.context_tokens or UNKNOWN_CONTEXT for card in cards), default=LEAST_CONTEXT)
+        return _least_context(self._cards())
+
+    def is_small(self, model: str | None = None) -> bool:
+        """Whether `model` is known to be small; where none is named, all that may be asked. Others get what
+        the caller said, and no parameters of ours."""
+        return all(map(is_small, self._cards(model)))
 
     @property
     def limits(self) -> Limits:
         """Tokens per step, for the models' context and the caller's conversation."""
-        context = self.context_tokens
-        if self._fitted is None or self._fitted[0] != context:
+        return self._limits_of(self.context_tokens, self.is_small())
+
+    def _limits_of(self, context: int, small: bool) -> Limits:
+        fitted = self._fitted.get((context, small))
+        if fitted is None:
             talk = sum(estimate_tokens(said.content) for said in self.run.messages)
-            fitted = self._given.within(context, talk, self.run.sampling.max_tokens)
-            self._fitted = context, fitted
-        return self._fitted[1]
+            fitted = self._given.within(context, talk, self.run.sampling.max_tokens, small=small)
+            self._fitted[context, small] = fitted
+        return fitted
+
+    def _suited(self, sampling: Sampling, guide: Guide | None, model: str | None) -> Sampling:
+        """The sampling of a step with what its model needs: a small one seldom ends by itself, and does not
+        say what a text says under a penalty."""
+        if not self.is_small(model):
+            set_ = self._given.final_tokens if "final_tokens" in self._given.model_fields_set else None
+            return sampling.over(Sampling(max_tokens=set_))
+        context = _least_context(self._cards(model))
+        most = Sampling(max_tokens=self._limits_of(context, True).final_tokens)
+        return sampling.over(PLAIN.over(most) if guide is None and self.brings_text else most)
 
     def panel(self, most: int) -> list[str]:
         """At most so many of the models that live, which are expected to do best together; the most trusted
@@ -253,12 +275,11 @@ class Stage:
         model: str | None,
     ) -> Question:
         self._claim(name)
-        sampling = sampling or Sampling()
         return Question(
             name=name,
             agent=agent,
             messages=messages,
-            sampling=sampling.over(PLAIN) if guide is None and self.brings_text else sampling,
+            sampling=self._suited(sampling or Sampling(), guide, model or self.run.model),
             guide=guide,
             model=model or self.run.model,
             priority=self.run.priority,
@@ -461,3 +482,7 @@ class Stage:
         self.steps.append(step)
         self._ended.append(step.name)
         await self.event("step_ended", step=step, **said)
+
+
+def _least_context(cards: Sequence[ModelCard]) -> int:
+    return min((card.context_tokens or UNKNOWN_CONTEXT for card in cards), default=LEAST_CONTEXT)

@@ -110,8 +110,12 @@ COMPARE = (
     "Compare your answer to a question with the answers of others. Name what is strong and what is weak in "
     "theirs, and what is weak in yours. Reply in JSON."
 )
-TASK_ONLY = "Answer your task only, briefly."
-TASK_AGAIN = "Answer your task again, improved and briefly."
+TASK_ONLY, TASK_AGAIN = "Answer your task only.", "Answer your task again, improved."
+TASK_BRIEFLY, TASK_AGAIN_BRIEFLY = (
+    "Answer your task only, briefly.",
+    "Answer your task again, improved and briefly.",
+)
+"""For small models, which lose themselves in long answers."""
 WRITE_FROM_NOTES = "Answer the question clearly and directly, using what is right in the notes."
 IMPROVE = "Answer the question clearly and directly, using what is right in the answers."
 KEEP_TO_MOST_HOLD = (
@@ -159,6 +163,8 @@ INSTRUCTIONS = (
     COMPARE,
     TASK_ONLY,
     TASK_AGAIN,
+    TASK_BRIEFLY,
+    TASK_AGAIN_BRIEFLY,
     WRITE_FROM_NOTES,
     IMPROVE,
     KEEP_TO_MOST_HOLD,

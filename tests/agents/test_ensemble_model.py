@@ -137,7 +137,8 @@ async def test_a_sum_is_thought_over_several_times_and_voted_on(
     report = ended.report["self-consistency"]
     assert report["kind"] == "number"
     assert report["answer"] in text
-    assert len(ended.steps) + report["calls_cut"] == 5
+    whole = [step for step in ended.steps if step.finish_reason != "cancelled"]
+    assert len(whole) + report["calls_cut"] == 5
     answers = {step.name: step.text for step in ended.steps}
     agreed = {
         key_of(Kind.NUMBER, answers[f"voice {voice['voice']}"], question)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from actors.agents.roles import Role, built_in_roles, choose_model, load_roles
+from actors.agents.roles import Profile, Role, built_in_roles, choose_model, load_roles
 from actors.agents.settings import AgentsSettings
 from orchestration.errors import InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import ChatMessage, ModelCard, Sampling
@@ -34,6 +34,17 @@ def test_an_override_changes_what_it_names_and_nothing_else() -> None:
     assert roles["critic"].sampling.top_p == built_in.sampling.top_p
     assert roles["code"] == built_in_roles()["code"]
     assert built_in_roles()["critic"] is built_in
+
+
+def test_only_small_models_get_the_parameters_and_the_wish_for_short_answers() -> None:
+    for role in built_in_roles().values():
+        assert role.sampling_of(small=True) == role.sampling
+        assert role.sampling_of(small=False).model_dump(exclude_none=True, exclude_defaults=True) == {}
+        (said,) = role.before((), small=False)
+        assert not {"brief", "briefly", "short"} & set(said.content.lower().replace(",", "").split())
+    critic = load_roles({"critic": {"prompt": "Be brief.", "sampling": {"temperature": 0.7}}})["critic"]
+    assert critic.sampling_of(small=False) == Profile(temperature=0.7)
+    assert critic.before((), small=False)[0].content == "Be brief."
 
 
 def test_an_unknown_role_is_refused_and_the_known_ones_are_named() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from actors.gateway.bodies import MAX_EXTRA_BYTES
+from actors.patterns.rehearsal import least
+from orchestration.patterns import BUILT_IN
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
-from tests.fixtures.upstream import MODEL
+from tests.fixtures.upstream import MODEL, USAGE, Request, delta, event
 from tests.jobs.client import JobsClient, chat
 
 FOREIGN: dict[str, Any] = {
@@ -58,6 +60,46 @@ def test_a_patterns_steps_and_jobs_carry_them_too(before: Before) -> None:
     client = JobsClient(before.cluster.url)
     client.ended(client.submit(chat("Hi", model=MODEL, reasoning_effort="high")).body["id"])
     assert before.body["reasoning_effort"] == "high"
+
+
+async def in_its_form(request: Request) -> AsyncIterator[bytes]:
+    """The least that the schema allows, where there is one."""
+    form = request.body.get("response_format")
+    text = json.dumps(least(form["json_schema"]["schema"])) if form else "It is 42, since 6 times 7 is 42."
+    async for part in stream(event(delta(text)), event(delta(None, "stop")), event(USAGE), DONE)(request):
+        yield part
+
+
+@pytest.mark.parametrize("pattern", sorted(BUILT_IN))
+def test_a_pattern_sends_an_upstream_of_unknown_size_no_bound_and_no_wish_of_its_own(
+    before: Before, pattern: str
+) -> None:
+    before.upstream.requests.clear()
+    before.upstream.script = in_its_form
+    body = {"model": f"orchestra/{pattern}", "messages": [{"role": "user", "content": "What is 6 times 7?"}]}
+    answer = httpx.post(f"{before.cluster.base_url}/chat/completions", json=body, timeout=30)
+    assert answer.status_code == 200, answer.text
+    sent = [request.body for request in before.upstream.requests]
+    assert sent or pattern == "research"  # there are no documents
+    for each in sent:
+        assert not each.keys() & {"repetition_penalty", "presence_penalty", "frequency_penalty", "top_p"}
+        said = " ".join(message["content"] for message in each["messages"]).lower()
+        assert "brief" not in said
+        assert "short" not in said
+        if "response_format" not in each:
+            assert "max_tokens" not in each, each
+    answers = [each for each in sent if "response_format" not in each]
+    if pattern in ("single", "auto", "code", "reasoning"):
+        assert all("temperature" not in each for each in answers)
+    before.upstream.requests.clear()
+    httpx.post(
+        f"{before.cluster.base_url}/chat/completions",
+        json=body | {"max_tokens": 70, "temperature": 0.5},
+        timeout=30,
+    )
+    if sent:
+        last = before.body
+        assert last["max_tokens"] == 70
 
 
 def test_a_schema_keeps_its_name_and_its_strictness(before: Before) -> None:

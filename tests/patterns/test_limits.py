@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestration.messages import ChatMessage, ModelCard, Sampling
+from orchestration.messages import Budget, ChatMessage, ModelCard, Sampling
 from orchestration.patterns import BUILT_IN, Limits
 from orchestration.patterns.clipping import estimate_tokens
 from tests.patterns.graphs import graph_json
@@ -26,8 +26,11 @@ SCRIPT = {
 }
 
 
-def card(name: str, context: int) -> ModelCard:
-    return ModelCard(name=name, context_tokens=context)
+SMALL = 135_000_000
+
+
+def card(name: str, context: int, parameters: int = 0) -> ModelCard:
+    return ModelCard(name=name, context_tokens=context, parameters=parameters)
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
@@ -52,8 +55,60 @@ async def test_the_words_of_a_document_may_be_said_without_a_penalty_unless_the_
     ):
         ask = Scripted(SCRIPT.get(name, {}))
         run = make_run(text, sampling=Sampling(repetition_penalty=said))
-        await perform(BUILT_IN[name], run, ask, models=[card("m", 8192)])
+        await perform(BUILT_IN[name], run, ask, models=[card("m", 8192, SMALL)])
         assert ask.asked[-1].sampling.repetition_penalty == penalty
+
+
+@pytest.mark.parametrize("parameters", [0, 70_000_000_000])
+@pytest.mark.parametrize("name", sorted({*BUILT_IN} - {"research"}))
+async def test_a_model_that_is_not_known_to_be_small_gets_no_parameters_of_ours(
+    name: str, parameters: int
+) -> None:
+    ask = Scripted(SCRIPT.get(name, {}))
+    await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=[card("m", 32_768, parameters)])
+    for question in ask.asked:
+        assert question.sampling.repetition_penalty is None
+        assert question.guide is not None or question.sampling.max_tokens is None, question.name
+        assert "brief" not in "".join(message.content for message in question.messages)
+    ask = Scripted(SCRIPT.get(name, {}))
+    await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=[card("m", 32_768, SMALL)])
+    for question in ask.asked:
+        assert question.sampling.max_tokens, question.name
+    if name in ("maestro", "decompose"):
+        assert "briefly" in ask.question("task 1" if name == "decompose" else "research").messages[-1].content
+
+
+async def test_a_small_model_of_a_panel_is_bounded_and_the_others_are_not() -> None:
+    ask = Scripted({})
+    models = [card("large", 32_768), card("small", 2048, SMALL)]
+    _, _, stage = await perform(BUILT_IN["ensemble"], make_run(settings={"early": False}), ask, models=models)
+    assert len(stage.steps) > 1
+    bounds = {
+        question.model: question.sampling.max_tokens for question in ask.asked if "voice" in question.name
+    }
+    assert bounds["small"] == Limits().final_tokens
+    assert bounds["large"] is None
+
+
+async def test_what_a_caller_a_deployment_or_a_budget_says_bounds_every_model() -> None:
+    models = [card("m", 32_768)]
+    ask = Scripted({})
+    await perform(BUILT_IN["single"], make_run(), ask, models=models, limits=Limits(final_tokens=77))
+    await perform(BUILT_IN["single"], make_run(sampling=Sampling(max_tokens=50)), ask, models=models)
+    await perform(BUILT_IN["single"], make_run(budget=Budget(tokens=20_000)), ask, models=models)
+    assert [question.sampling.max_tokens for question in ask.asked[:2]] == [77, 50]
+    assert 19_000 < (ask.asked[2].sampling.max_tokens or 0) < 20_000
+
+
+@pytest.mark.parametrize(("context", "tokens"), [(32_768, 2_000), (0, 1_000)])
+async def test_a_long_solution_is_passed_on_whole_where_the_context_is_large(
+    context: int, tokens: int
+) -> None:
+    solution = "".join(f"Step {number}: carry it over.\n" for number in range(tokens // 7)) + "It is 42."
+    ask = Scripted(SCRIPT["maestro"] | {"research": solution, "reasoning": solution})
+    _, _, stage = await perform(BUILT_IN["maestro"], make_run(), ask, models=[card("m", context)])
+    assert solution in ask.question("synthesis").messages[-1].content
+    assert not [note for note in stage.notes if "cut" in note]
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))

@@ -67,6 +67,8 @@ def panel(
     voices = choose_voters(run, stage, models, debaters, temperature)[:MOST]
     taken = [names[at % len(names)] for at in range(len(voices))]
     kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
+    bounds = (stage.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
+    most = min((bound for bound in bounds if bound), default=None)
     found = []
     for voice, role in zip(voices, taken, strict=True):
         seed = run.sampling.seed
@@ -76,7 +78,7 @@ def panel(
             model=voice.model,
             weight=voice.weight,
             sampling=Sampling(
-                max_tokens=stage.limits.specialist_tokens,
+                max_tokens=most,
                 seed=None if seed is None else seed + voice.number - 1,
                 temperature=temperature if again else None,
             ),

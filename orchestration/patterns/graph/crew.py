@@ -15,7 +15,7 @@ from orchestration.patterns.graph.schedule import Order, Schedule
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.hands import numbered, work
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import FOUND_HEAD, TASK_ONLY
+from orchestration.patterns.wording import FOUND_HEAD, TASK_BRIEFLY, TASK_ONLY
 
 
 class Crew:
@@ -135,7 +135,8 @@ class Crew:
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
         self.stage.builds_on[name] = tuple(before or [self.graph.step])
-        request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{TASK_ONLY}"
+        only = TASK_BRIEFLY if self.stage.is_small() else TASK_ONLY
+        request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{only}"
         answer = await work(
             self.stage,
             task.specialist,
