@@ -263,7 +263,7 @@ async def _asked(plan: ReplayPlan, pattern: str, results: Results[ReplayResult],
     if all(results.is_answered(pattern, str(each.id)) for each in plan.recorded.records):
         return
     kept = plan.folder / f"cluster-{pattern}" if plan.spec.learn else None
-    with data_folder(kept) as data:
+    with data_folder(kept, lambda: bool(results.of((pattern,)))) as data:
         async with replaying(plan.settings, plan.recorded, plan.spec, data, plan.embedder) as cluster:
             runner = ReplayRunner(
                 cluster=cluster,

@@ -14,6 +14,8 @@ DRAWS = 10_000
 LEVEL = 0.95
 _AT_ONCE = 1 << 20
 """Numbers drawn at once, so that many questions do not need much memory."""
+_FEW = 16
+"""Different values: the draws of 100,000 questions then take milliseconds instead of minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,13 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def _means(values: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int) -> list[float]:
-    """Of `DRAWS` samples, drawn with replacement."""
+    """Of `DRAWS` samples, drawn with replacement: of few different values by their counts."""
     random = np.random.default_rng(seed)
     count = len(values)
+    different, times = np.unique(values, return_counts=True)
+    if len(different) <= _FEW:
+        drawn = random.multinomial(count, times / count, size=DRAWS)
+        return list((drawn @ different / count).tolist())
     rows = max(1, _AT_ONCE // count)
     means: list[float] = []
     while len(means) < DRAWS:

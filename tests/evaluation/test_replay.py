@@ -106,13 +106,21 @@ def test_a_scorer_of_ones_own_is_the_judge(tmp_path: Path) -> None:
 
 def test_every_set_of_a_folder_is_replayed_into_a_folder_of_its_own(tmp_path: Path) -> None:
     place = written(tmp_path, 2)
-    (place / "more.jsonl").write_text(json.dumps(row(7)))
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turns = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "What is 7 + 8? Use the tool."}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "15", "tool_call_id": "c1"},
+    ]
+    (place / "more.jsonl").write_text(json.dumps(row(7) | {"messages": turns}))
     done = evaluate(place, "--no-learn", "--speed", "0", "--json", "--patterns", "single")
     assert done.exit_code == 0, done.output
     assert [(each["spec"]["replay"], each["spec"]["questions"]) for each in json.loads(done.stdout)] == [
         ("more", 1),
         ("sums", 2),
     ]
+    assert json.loads(done.stdout)[0]["patterns"][0]["parts"][0]["pattern"]["mean"] == 1
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["more", "sums"]
     assert "--models are of one set" in evaluate(place, "--models", "ann").stderr
 
@@ -157,7 +165,8 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(
     tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     done = evaluate(written(tmp_path, 2), *words)
-    assert done.exit_code in (2, 5)
+    assert done.exit_code == 2
+    assert not list((tmp_path).glob("out/cluster-*"))
     assert said in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("orchestra: ")
 

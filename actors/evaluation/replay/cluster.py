@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,18 +70,21 @@ async def replaying(
 
 
 @contextmanager
-def data_folder(place: Path | None) -> Iterator[Path]:
-    """A folder that is gone once the block ends without an error; a temporary one is gone in any case.
-
-    What a cluster has learnt lies there, so that one that is stopped goes on with it.
-    """
+def data_folder(place: Path | None, is_begun: Callable[[], bool]) -> Iterator[Path]:
+    """A folder that is gone once the block ends. One at a `place` stays where an error ends the block after
+    something `is_begun`: what a cluster has learnt lies there, so that it goes on with that."""
     if place is None:
         with tempfile.TemporaryDirectory(prefix="orchestra-replay-") as folder:
             yield Path(folder)
         return
     place.mkdir(parents=True, exist_ok=True)
-    yield place
-    shutil.rmtree(place, ignore_errors=True)
+    is_kept = True
+    try:
+        yield place
+        is_kept = False
+    finally:
+        if not (is_kept and is_begun()):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _private(settings: Settings, spec: ReplaySpec, data: Path) -> Settings:

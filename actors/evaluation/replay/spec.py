@@ -115,10 +115,7 @@ class ReplaySpec(BaseModel):
             orchestra["model"] = self.model
         said: dict[str, Any] = {
             "model": f"orchestra/{pattern}",
-            "messages": [
-                {"role": "system" if each.role == "developer" else each.role, "content": each.content}
-                for each in record.messages
-            ],
+            "messages": [each.model_dump(mode="json", exclude_none=True) for each in record.messages],
             "cache": {"no_store": True},
             "orchestra": orchestra,
         }

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -60,12 +60,15 @@ class NotRecorded(InvalidRequest):
 
 
 class Message(BaseModel):
-    """One turn of a recorded conversation; `content` is text, or parts of which the texts count."""
+    """One turn of a recorded conversation; `content` is text, or parts of which the texts count, or null."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[StrictStr, BeforeValidator(lambda said: _joined(said))]
+    content: Annotated[StrictStr, BeforeValidator(lambda said: _joined(said))] = ""
+    name: StrictStr | None = None
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: StrictStr | None = None
 
 
 class Spent(BaseModel):
@@ -79,7 +82,7 @@ class Spent(BaseModel):
 
 def _joined(content: object) -> object:
     if not isinstance(content, list):
-        return content
+        return "" if content is None else content
     return "".join(
         part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
     )
