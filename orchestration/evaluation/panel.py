@@ -306,6 +306,8 @@ class Part:
     weighted: Interval | None
     against_best: Difference
     against_majority: Difference
+    lost: Sequence[str]
+    """Questions that the majority gets right and the pattern does not, the first `MAX_EXAMPLES`."""
     tokens: Tokens
     stops: Stops
     readings: Readings
@@ -331,6 +333,9 @@ def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), 
         weighted=mean_interval(weighted, seed=seed) if weighted else None,
         against_best=difference(ours, shares[best], seed=seed),
         against_majority=difference(ours, plain, seed=seed),
+        lost=[each.question for each, was in zip(asked, plain, strict=True) if was and not each.right][
+            :MAX_EXAMPLES
+        ],
         tokens=tokens(asked),
         stops=stops(asked),
         readings=readings(asked),

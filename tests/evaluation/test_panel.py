@@ -77,6 +77,7 @@ def test_a_part_holds_the_pattern_beside_its_best_member_the_majority_and_the_or
     assert (found.majority.mean, found.oracle.mean) == (0.5, 1.0)
     assert (found.against_best.wins, found.against_best.losses) == (0, 1)
     assert found.against_majority.interval.mean == 0
+    assert part("all", [asked("2", "1", a="1", b="1")]).lost == ["q"]
     assert log_odds(before)["a"] == pytest.approx(2.303, abs=0.001)
     assert found.weighted is not None
     assert found.weighted.mean == 1.0
