@@ -49,7 +49,8 @@ class Meter:
             self._steps += event.step.usage.prompt_tokens + event.step.usage.completion_tokens
         elif isinstance(event, Ended):
             self._ended = event.usage.prompt_tokens + event.usage.completion_tokens
-            self._estimates.learn(self._work, event.usage)
+            if event.error is None:
+                self._estimates.learn(self._work, event.usage)
 
     def settle(self) -> None:
         """Count what the node reported, or what was seen of an answer that was cut short: of a run, its steps

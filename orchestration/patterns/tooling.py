@@ -60,7 +60,7 @@ async def _chosen(
     offered = "\n".join(f"- {tool.name}: {_says(tool)}" for tool in tools)
     request = (
         f"Tools:\n{offered}\n- {NONE}: no tool helps, or what was found is enough\n\n"
-        f"{_so_far(found)}Task: {clip(task, TASK_TOKENS)}\n\nWhich tool do you use? Reply in JSON."
+        f"{_so_far(found)}Task: {clip(task, _task_tokens(stage))}\n\nWhich tool do you use? Reply in JSON."
     )
     by_name = {tool.name: tool for tool in tools}
     schema = _object({"tool": {"type": "string", "enum": [*by_name, NONE]}})
@@ -74,11 +74,16 @@ async def _arguments(
     if not tool.parameters.get("properties"):
         return {}
     described = clip(json.dumps(tool.parameters["properties"], ensure_ascii=False), TASK_TOKENS)
+    task = clip(task, _task_tokens(stage))
     request = (
         f"Tool {tool.name}: {_says(tool)}\nIts arguments: {described}\n\n"
-        f"{_so_far(found)}Task: {clip(task, TASK_TOKENS)}\n\nWrite the arguments for the task in JSON."
+        f"{_so_far(found)}Task: {task}\n\nWrite the arguments for the task in JSON."
     )
     return await _guided(stage, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
+
+
+def _task_tokens(stage: Stage) -> int:
+    return TASK_TOKENS if stage.is_small() else max(TASK_TOKENS, stage.limits.passed_tokens)
 
 
 def _says(tool: Tool) -> str:
@@ -93,12 +98,15 @@ def _so_far(found: Sequence[Source]) -> str:
 async def _guided(
     stage: Stage, agent: str, request: str, schema: Mapping[str, Any], tokens: int, name: str
 ) -> dict[str, Any]:
-    """Raises ValueError for an answer that is cut off."""
+    """Raises ValueError for an answer that is cut off. `tokens` are those of a small model."""
+    sampling = Sampling(temperature=0, max_tokens=tokens)
+    if not stage.is_small():
+        sampling = Sampling(max_tokens=max(tokens, stage.limits.verdict_tokens))
     answer = await stage.ask(
         agent,
         (ChatMessage(role="user", content=request),),
         name=name,
-        sampling=Sampling(temperature=0, max_tokens=tokens),
+        sampling=sampling,
         guide=Guide(json_schema=dict(schema)),
     )
     said = json.loads(answer.text)

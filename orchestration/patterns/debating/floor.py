@@ -179,12 +179,13 @@ class Floor:
             return [(f"Position {at}", text) for at, text in enumerate(self.summary(2 * tokens), 1)]
         others = [other for other in self.debaters if other.number != debater.number]
         each = min(tokens, 2 * tokens // len(others))
+        remark = REMARK_TOKENS if self.stage.is_small() else max(REMARK_TOKENS, each // 8)
         shown = []
         for other in others:
             position = self.positions[other.number]
             text = clip(position.answer.text, each)
             if self._shown == "answers and critique" and position.critique is not None:
-                text += f"\n(Its criticism: {clip(position.critique.weaknesses, REMARK_TOKENS)})"
+                text += f"\n(Its criticism: {clip(position.critique.weaknesses, remark)})"
             shown.append((other.name.capitalize(), text))
         return shown
 

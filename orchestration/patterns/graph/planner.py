@@ -48,7 +48,8 @@ class Planner:
                 return None
             except InvalidGraph as error:
                 await self.stage.progress(f"the plan is not usable: {error}")
-                messages = (*messages, *_put_right(text, clip(str(error), WRONG_TOKENS)))
+                most = WRONG_TOKENS if self.stage.is_small() else self.stage.limits.plan_tokens
+                messages = (*messages, *_put_right(clip(text, most), clip(str(error), most)))
                 continue
             await self._say(name, graph)
             return replace(graph, step=name)
@@ -107,7 +108,7 @@ def _told(task: Task) -> dict[str, object]:
 
 def _put_right(text: str, wrong: str) -> tuple[ChatMessage, ...]:
     return (
-        ChatMessage(role="assistant", content=clip(text, WRONG_TOKENS) or "{}"),
+        ChatMessage(role="assistant", content=text or "{}"),
         ChatMessage(role="user", content=f"This cannot be carried out: {wrong}. Write the subtasks again."),
     )
 

@@ -11,7 +11,7 @@ from orchestration.patterns.consensus import Kind
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import THINK
+from orchestration.patterns.wording import THINK, THINK_BRIEFLY
 from orchestration.trust.families import base_name
 
 MOST = 16
@@ -80,10 +80,12 @@ def one_model(models: Sequence[str | None]) -> bool:
     return len({base_name(model) if model is not None else None for model in models}) <= 1
 
 
-def instructed(messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool) -> tuple[ChatMessage, ...]:
-    """The conversation with what every voter is told: whether to think aloud, and how to answer. The same for
-    all voters and before the conversation, so that it is read once."""
-    told = [THINK] if think else []
+def instructed(
+    messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool, small: bool = True
+) -> tuple[ChatMessage, ...]:
+    """The conversation with what every voter is told: whether to think aloud, which `small` models do in few
+    words, and how to answer. The same for all voters and before the conversation, so that it is read once."""
+    told = [THINK_BRIEFLY if small else THINK] if think else []
     if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question(messages)].content):
         told.append(ENDINGS[asked])
     return (ChatMessage(role="system", content=" ".join(told)), *messages) if told else messages

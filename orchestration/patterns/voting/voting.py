@@ -58,7 +58,7 @@ class Voting:
         self.messages = stage.run.messages
         if stage.run.guide is None:
             asked = rules.kind if rules.kind is not Kind.AUTO else asked_kind(self.pool.question)
-            self.messages = instructed(self.messages, asked, think=rules.think)
+            self.messages = instructed(self.messages, asked, think=rules.think, small=stage.is_small())
         order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
         self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
         self._first_error: OrchestraError | None = None
