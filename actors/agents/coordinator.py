@@ -27,7 +27,7 @@ from actors.runtime.streams import StreamWriter
 from actors.runtime.telemetry import recorded, span, traceparent
 from actors.tuning.tuner import RunTuning, Tuner
 from orchestration.accounts import accounts_of
-from orchestration.errors import Defect, NoNode
+from orchestration.errors import Defect, NoNode, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
@@ -41,7 +41,7 @@ class PulledRun:
     its span, so that both are known whatever happens.
 
     `outlet` has what an earlier coordinator has said of the answer, which goes on from there, and `known` the
-    steps that it finished."""
+    steps that it finished. `recall` records those of this one."""
 
     run: Run
     envelope: Envelope
@@ -51,6 +51,7 @@ class PulledRun:
     steps: list[Step] = field(default_factory=list)
     outlet: Outlet = field(default_factory=Outlet)
     known: dict[str, Kept] = field(default_factory=dict)
+    recall: Recall = field(default_factory=Recall)
 
 
 class Coordinator(Actor):
@@ -166,7 +167,7 @@ class Coordinator(Actor):
         stage.patterns = self.catalogue
         stage.steps = pulled.steps
         stage.outlet = pulled.outlet
-        stage.recall = Recall(pulled.records, pulled.known)
+        stage.recall = pulled.recall = Recall(pulled.records, pulled.known)
         stage.durations = self.durations
         stage.lengths = self.lengths
         stage.spending.deadline_s = pulled.envelope.remaining(0) or None
@@ -191,8 +192,12 @@ class Coordinator(Actor):
 
     async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:
         what = f"pattern {run.pattern!r} of run {run.id}"
-        with guarded(what, "pattern"):  # it may be a plug-in
-            answer = await self._performed(run, stage, pulled)
+        try:
+            with guarded(what, "pattern"):  # it may be a plug-in
+                answer = await self._performed(run, stage, pulled)
+        except OrchestraError:
+            await stage.tell_stopped()
+            raise
         if answer is None:
             raise Defect(f"{what} ended without an answer")
         return answer

@@ -86,6 +86,7 @@ class RunSink:
         self._count(error.code)
         try:
             if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
+                await self.pulled.recall.next()
                 await self.delivery.nak()
                 return
             ended = self._ended(error)
@@ -183,6 +184,7 @@ class JobSink(RunSink):
         assert self.record is not None
         self._count(error.code)
         try:
+            await self.pulled.recall.next()  # it may be tried again
             ended = self._ended(error)
             if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
                 self._told(ended)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import count
 from typing import Protocol
 
 from pydantic_core import to_json
@@ -16,7 +17,7 @@ from pydantic_core import to_json
 from orchestration.messages import Step, ToolResult, Wire
 from orchestration.patterns.base import Answer, Question, Use
 
-SPENT = "{} (earlier attempt)"
+SPENT = "{} (attempt {})"
 """The name under which the tokens of a step without an answer are recorded."""
 _VERSION = 1
 """Part of every fingerprint: raise it when the meaning of a field changes, and old records match no more."""
@@ -84,9 +85,10 @@ class Recall:
         return taken
 
     def spent(self, step: Step, run_s: float) -> None:
-        """A step failed or was stopped: what it used is recorded when the `next` one begins."""
-        name = SPENT.format(step.name)
-        if (step.usage.prompt_tokens or step.usage.completion_tokens) and name not in self._known:
+        """A step failed or was stopped: what it used is recorded by `next`."""
+        if step.usage.prompt_tokens or step.usage.completion_tokens:
+            names = (SPENT.format(step.name, number) for number in count(1))
+            name = next(name for name in names if name not in self._known)
             kept = step.model_copy(update={"name": name, "text": ""})
             self._new_spent.append(Kept(step=kept, run_s=run_s))
 
@@ -104,7 +106,7 @@ class Recall:
         return await self._keep(asked, kept)
 
     async def next(self) -> None:
-        """Another step begins."""
+        """Another step begins, or the run ends here and may be taken up elsewhere."""
         spent, self._new_spent = self._new_spent, []
         for kept in spent:
             if self._keeper is not None:

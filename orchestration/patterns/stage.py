@@ -379,7 +379,8 @@ class Stage:
         self._ended.append(step.name)
         self._untold.append(step)
 
-    async def _tell_stopped(self) -> None:
+    async def tell_stopped(self) -> None:
+        """Tell who watches of steps that were stopped, where nobody did."""
         while self._untold:
             step = self._untold.popleft()
             await self._ask.event("step_ended", {"step": step})
@@ -432,7 +433,7 @@ class Stage:
 
     async def progress(self, text: str) -> None:
         """Tell who watches what happens."""
-        await self._tell_stopped()
+        await self.tell_stopped()
         await self._ask.progress(text, None)
 
     async def note(self, text: str) -> None:
@@ -461,12 +462,12 @@ class Stage:
     async def event(self, kind: str, **data: Any) -> None:
         """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of
         the event beside `run`, `seq`, `at` and `kind`: see `orchestration.run_events`."""
-        await self._tell_stopped()
+        await self.tell_stopped()
         await self._ask.event(kind, data)
 
     async def settle(self) -> None:
         """Say what the budget cut. Call it once, when the pattern has ended."""
-        await self._tell_stopped()
+        await self.tell_stopped()
         said = self.spending.note()
         if said:
             await self.note(said)

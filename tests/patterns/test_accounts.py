@@ -141,17 +141,19 @@ async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_aw
     book = Book()
     first, _ = await performed(book)
     before = {step.name: step.usage for step in first.steps}
-    assert sorted(book.kept) == ["broken (earlier attempt)", "quick", "slow (earlier attempt)"]
+    assert sorted(book.kept) == ["broken (attempt 1)", "quick", "slow (attempt 1)"]
     again, ask = await performed(book)
     assert [question.name for question in ask.asked] == ["slow", "broken", "last"]
     usages = {step.name: step.usage for step in again.steps}
-    assert usages["slow (earlier attempt)"] == before["slow"]
-    assert usages["broken (earlier attempt)"] == before["broken"]
+    assert usages["slow (attempt 1)"] == before["slow"]
+    assert usages["broken (attempt 1)"] == before["broken"]
     assert again.spending.tokens == spent(again)
     assert spent(again) == spent(first) + sum(
         usages[name].prompt_tokens + usages[name].completion_tokens for name in ("slow", "broken")
     )
     assert accounts_of(again.steps).discarded.completion_tokens == 2 * (6 + 2)
+    third, _ = await performed(book)
+    assert accounts_of(third.steps).discarded.completion_tokens == 3 * (6 + 2)
 
 
 async def test_a_part_keeps_its_model_on_its_way_through_a_step() -> None:
