@@ -35,9 +35,9 @@ class FeedbackFront:
         """Count what `caller` says; '' may speak of every run. Raises what `FeedbackDesk.give` raises."""
         callers = self.gateway.callers
         if not caller or not callers.named:
-            return await self.desk.give(feedback)
+            return await self.desk.give(feedback, by=caller)
         mine = callers.namespace(caller)
-        return await self.desk.give(feedback, lambda other: callers.namespace(other) == mine)
+        return await self.desk.give(feedback, lambda other: callers.namespace(other) == mine, by=caller)
 
     async def post(self, exchange: Exchange) -> None:
         raw = await exchange.body(MOST_BYTES, self.gateway.settings.body_timeout_s)

@@ -76,9 +76,11 @@ class FeedbackDesk:
         self._runs = performed_runs(bus)
         self._shelf = Shelf(bus)
 
-    async def give(self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True) -> Counted:
+    async def give(
+        self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True, *, by: str = ""
+    ) -> Counted:
         """Count it; where the run had feedback before, the last counts, once. `allowed` says whether who
-        gives it may see runs of a caller.
+        gives it may see runs of a caller. It is a word of the caller `by`; '' speaks for the run's own.
 
         Raises `NoSuchRun`, `NotEnded`, `BusUnavailable`.
         """
@@ -90,7 +92,7 @@ class FeedbackDesk:
             except Conflict:
                 continue
             FEEDBACK.labels(after.kind, after.pattern, _word(feedback.score)).inc()
-            seen = after.observation(before.caller, before.score)
+            seen = after.observation(by or before.caller, before.score)
             if seen is not None and before.score != after.score:
                 await self._shelf.add(after.kind, [seen])
             return Counted(

@@ -8,8 +8,6 @@ import random
 from collections.abc import Iterable
 from functools import partial
 
-from pydantic import ValidationError
-
 from actors.runtime.bus import Bus, Subscription
 from actors.runtime.kv import Bucket, Conflict
 from orchestration.errors import BusUnavailable
@@ -89,7 +87,7 @@ def _decoded(kind: str, value: bytes | None) -> KindRecord:
     if not value:
         return KindRecord()
     try:
-        return KindRecord.model_validate_json(value)
-    except ValidationError as error:
+        return KindRecord.read(value)
+    except ValueError as error:
         log.warning("the record of kind %r cannot be read, and begins anew: %s", kind, error)
         return KindRecord()

@@ -28,8 +28,8 @@ class Counts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    right: float = Field(default=0, ge=0)
-    wrong: float = Field(default=0, ge=0)
+    right: float = Field(default=0, ge=0, allow_inf_nan=False)
+    wrong: float = Field(default=0, ge=0, allow_inf_nan=False)
 
     @property
     def total(self) -> float:

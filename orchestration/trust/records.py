@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import replace
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
+from orchestration.trust.caller_words import Word, latest, word_of
 from orchestration.trust.counts import KEEP, Counts
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Observation, Source
@@ -14,14 +16,14 @@ from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, summed
 
 COST_RUNS = 50
 """Runs over which the cost of an arm is averaged."""
-MOST_ARMS, MOST_MODELS, MOST_CALLERS, MOST_JUDGES = 64, 256, 64, 64
-CALLER_WORDS = 50.0
-"""Words of one caller that count whole, beside as many as all others gave: a thousand words of one weigh no
-more than those of a few."""
+MOST_ARMS, MOST_MODELS, MOST_JUDGES = 64, 256, 64
+"""Of each kept; those of which nothing was heard for longest go."""
 ARM_WEIGHTS: dict[Source, float] = {"user": 3.0, "test": 3.0, "judge": 0.5, "vote": 0.0}
 """What a word on the answer of an arm counts: a user knows best, and a judge is a model itself."""
 
-_Value = TypeVar("_Value")
+_DEPTHS = {"company": 1, "models": 3}
+"""Of what is left out where it cannot be read, by field; 2 of others, an entry."""
+_Words = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(BaseModel):
@@ -30,8 +32,8 @@ class Cost(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     runs: int = Field(default=0, ge=0)
-    tokens: float = Field(default=0, ge=0)
-    seconds: float = Field(default=0, ge=0)
+    tokens: float = Field(default=0, ge=0, allow_inf_nan=False)
+    seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
 
     def plus(self, tokens: float, seconds: float) -> Cost:
         share = 1 / min(self.runs + 1, COST_RUNS)
@@ -45,16 +47,29 @@ class Cost(BaseModel):
 class KindRecord(BaseModel):
     """Of one kind of question. `models` are counts of each by who said so; `company` counts the votes whose
     answer was not that of the most trusted voter: right where the vote was, wrong where that voter was.
-    `judges` counts how often a judge said what a user said, and `callers` the words of each user."""
+    `judges` counts how often a judge said what a user said, and `callers` the words of each user that count:
+    see `orchestration.trust.caller_words`. Fields that a later version added are kept as they are."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     arms: dict[str, Counts] = {}
     costs: dict[str, Cost] = {}
     models: dict[str, dict[Source, Counts]] = {}
     company: Counts = Counts()
     judges: dict[str, Counts] = {}
-    callers: dict[str, float] = {}
+    callers: dict[str, _Words] = {}
+
+    @classmethod
+    def read(cls, value: bytes) -> KindRecord:
+        """A record as any version wrote it; entries that this one cannot read are left out. Raises
+        `ValueError` for what is no record."""
+        data = from_json(value)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            for wrong in error.errors(include_url=False, include_input=False):
+                _leave_out(data, wrong["loc"])
+            return cls.model_validate(data)
 
     def arm(self, name: str) -> Counts:
         return self.arms.get(name, Counts())
@@ -65,14 +80,14 @@ class KindRecord(BaseModel):
 
     def after(self, seen: Observation, trust: Trust) -> KindRecord:
         """With what a run taught. `trust` is what was known before it, of which this record is a part."""
-        weight, callers = self._heard(seen)
+        heard = self._heard(seen)
         changed = {
-            "arms": self._arms_after(seen, weight),
+            "arms": self._arms_after(seen, heard),
             "costs": self._costs_after(seen),
-            "models": self._models_after(seen, trust, weight),
-            "company": self._company_after(seen, trust, weight),
-            "judges": self._judges_after(seen),
-            "callers": callers,
+            "models": self._models_after(seen, trust, heard),
+            "company": self._company_after(seen, trust, heard),
+            "judges": self._judges_after(seen, heard),
+            "callers": heard.callers,
         }
         return self.model_copy(update=changed)
 
@@ -80,41 +95,36 @@ class KindRecord(BaseModel):
         """The share of a judge's words that users agreed with."""
         return self.judges.get(judge, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean
 
-    def _heard(self, seen: Observation) -> tuple[float, dict[str, float]]:
-        """What the word counts, and the words of each caller with this one."""
+    def _heard(self, seen: Observation) -> Word:
+        """What the observation counts, and what it leaves of earlier ones."""
+        if seen.source == "user":
+            word = word_of(seen.caller, self.callers, again=seen.instead_of is not None)
+            return replace(word, weight=seen.weight * word.weight)
+        weight = seen.weight
         if seen.source == "judge":
-            return seen.weight * max(0.0, 2 * self.reliability(seen.judge) - 1), self.callers
-        if seen.source != "user":
-            return seen.weight, self.callers
-        callers = {name: KEEP * words for name, words in self.callers.items()}
-        if seen.instead_of is None:
-            callers[seen.caller] = callers.get(seen.caller, 0.0) + 1
-        own = callers.get(seen.caller, 1.0)
-        others = sum(callers.values()) - own
-        kept = _largest(callers, MOST_CALLERS, lambda words: words)
-        return seen.weight * min(1.0, (CALLER_WORDS + others) / max(own, 1.0)), kept
+            weight *= max(0.0, 2 * self.reliability(seen.judge) - 1)
+        return Word(weight, KEEP ** min(1.0, weight), self.callers)
 
-    def _arms_after(self, seen: Observation, weight: float) -> dict[str, Counts]:
-        if seen.arm is None or seen.quality is None:
+    def _arms_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
+        if seen.arm is None or seen.quality is None or _judges_its_own(seen):
             return self.arms
-        weight *= ARM_WEIGHTS[seen.source]
-        arms = {name: counts.plus(0, 0, KEEP) for name, counts in self.arms.items()}
+        weight = heard.weight * ARM_WEIGHTS[seen.source]
+        arms = {name: counts.plus(0, 0, heard.keep) for name, counts in self.arms.items()}
         right, wrong = _parts(seen.quality, weight)
         if seen.instead_of is not None:
             before = _parts(seen.instead_of, weight)
             right, wrong = right - before[0], wrong - before[1]
-        arms[seen.arm] = arms.get(seen.arm, Counts()).plus(right, wrong)
-        return _largest(arms, MOST_ARMS, lambda counts: counts.total)
+        arms[seen.arm] = arms.pop(seen.arm, Counts()).plus(right, wrong)
+        return latest(arms, MOST_ARMS)
 
     def _costs_after(self, seen: Observation) -> dict[str, Cost]:
         if seen.arm is None or seen.tokens is None:
             return self.costs
-        costs = self.costs | {seen.arm: self.costs.get(seen.arm, Cost()).plus(seen.tokens, seen.seconds)}
-        return _largest(costs, MOST_ARMS, lambda cost: float(cost.runs))
+        costs = dict(self.costs)
+        costs[seen.arm] = costs.pop(seen.arm, Cost()).plus(seen.tokens, seen.seconds)
+        return latest(costs, MOST_ARMS)
 
-    def _models_after(
-        self, seen: Observation, trust: Trust, weight: float
-    ) -> dict[str, dict[Source, Counts]]:
+    def _models_after(self, seen: Observation, trust: Trust, heard: Word) -> dict[str, dict[Source, Counts]]:
         credits = trust.credits(seen.answers, seen.quality)
         before = trust.credits(seen.answers, seen.instead_of) if seen.instead_of is not None else {}
         models = dict(self.models)
@@ -122,35 +132,56 @@ class KindRecord(BaseModel):
             if seen.source == "judge" and family_of(seen.judge) == family_of(name):
                 continue  # a judge prefers its own
             gone = before.get(name, (0.0, 0.0))
-            counts = models.get(name, {}).get(seen.source, Counts())
-            new = counts.plus(weight * (right - gone[0]), weight * (wrong - gone[1]), KEEP)
-            models[name] = models.get(name, {}) | {seen.source: new}
-        return _largest(models, MOST_MODELS, lambda each: sum(counts.total for counts in each.values()))
+            sources = models.pop(name, {})
+            counts = sources.get(seen.source, Counts())
+            new = counts.plus(heard.weight * (right - gone[0]), heard.weight * (wrong - gone[1]), heard.keep)
+            models[name] = sources | {seen.source: new}
+        return latest(models, MOST_MODELS)
 
-    def _company_after(self, seen: Observation, trust: Trust, weight: float) -> Counts:
-        if seen.source not in ("user", "test") or seen.quality is None or seen.instead_of is not None:
+    def _company_after(self, seen: Observation, trust: Trust, heard: Word) -> Counts:
+        if seen.source not in ("user", "test") or seen.quality is None:
             return self.company
         vote, best = trust.company_credits(seen.answers, seen.quality)
-        return self.company.plus(weight * vote, weight * best, KEEP if vote or best else 1.0)
+        if seen.instead_of is not None:
+            before = trust.company_credits(seen.answers, seen.instead_of)
+            vote, best = vote - before[0], best - before[1]
+        keep = heard.keep if vote or best else 1.0
+        return self.company.plus(heard.weight * vote, heard.weight * best, keep)
 
-    def _judges_after(self, seen: Observation) -> dict[str, Counts]:
+    def _judges_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
         """A user says of a judge as well whether it judged right."""
         if seen.source != "user" or seen.quality is None or not seen.verdicts:
             return self.judges
         judges = dict(self.judges)
         for judge, verdict in seen.verdicts.items():
-            right = 1 - abs(verdict - seen.quality)
-            judges[judge] = judges.get(judge, Counts()).plus(right, 1 - right, KEEP)
-        return _largest(judges, MOST_JUDGES, lambda counts: counts.total)
+            right = _alike(verdict, seen.quality)
+            gone = (0.0, 0.0)
+            if seen.instead_of is not None:
+                before = _alike(verdict, seen.instead_of)
+                gone = before, 1 - before
+            new = heard.weight * (right - gone[0]), heard.weight * (1 - right - gone[1])
+            judges[judge] = judges.pop(judge, Counts()).plus(*new, heard.keep)
+        return latest(judges, MOST_JUDGES)
 
 
 def _parts(quality: float, weight: float) -> tuple[float, float]:
     return weight * quality, weight * (1 - quality)
 
 
-def _largest(values: dict[str, _Value], most: int, size: Callable[[_Value], float]) -> dict[str, _Value]:
-    """Not more than `most` of them, those with the least going first."""
-    if len(values) <= most:
-        return values
-    kept = sorted(values, key=lambda name: -size(values[name]))[:most]
-    return {name: values[name] for name in kept}
+def _alike(verdict: float, quality: float) -> float:
+    return 1 - abs(verdict - quality)
+
+
+def _judges_its_own(seen: Observation) -> bool:
+    """Whether a judge judges an answer that models of its own family alone gave."""
+    families = {family_of(answer.model) for answer in seen.answers if answer.group == 0}
+    return seen.source == "judge" and families == {family_of(seen.judge)}
+
+
+def _leave_out(data: Any, where: tuple[int | str, ...]) -> None:
+    """What is at `where` in a record, or the entry that holds it."""
+    path = where[: _DEPTHS.get(str(where[0]), 2)] if where else ()
+    for step in path[:-1]:
+        data = data.get(step) if isinstance(data, dict) else None
+    if path and isinstance(data, dict):
+        data.pop(path[-1], None)
