@@ -15,6 +15,8 @@ from orchestration.token_length import likely_tokens
 
 LEAST_TOKENS = 16
 """A step that may write less is not worth its prompt."""
+LEAST_GUIDED = 320
+"""Tokens with which a guided text is worth beginning, however many more it may have."""
 MESSAGE_TOKENS = 8
 """What a chat template adds to a message, at most."""
 ROLE_TOKENS = 64
@@ -193,7 +195,7 @@ class Spending:
         left = limit - self.tokens - self._held - kept - prompt
         least = min(wanted, LEAST_TOKENS)
         if question.guide is not None and keeps:  # half of a JSON text is none
-            least = max(least, wanted // 2)
+            least = max(least, min(wanted // 2, LEAST_GUIDED))
         if left < least:
             besides = f", {kept} kept for the answer" if kept else ""
             raise BudgetSpent(

@@ -123,6 +123,8 @@ def test_a_step_is_kept_short_and_a_guided_one_is_not_begun_where_half_of_it_wou
     assert spending(budget).begin(question(0, 300, guided=True), last=False).max_tokens == 228
     with pytest.raises(BudgetSpent):
         spending(budget).begin(question(0, 600, guided=True), last=False)
+    roomy = spending(Budget(tokens=900)).begin(question(0, 4_000, guided=True), last=False)
+    assert 320 <= (roomy.max_tokens or 0) < 900  # a large model's room is no need
     last = spending(budget).begin(question(0, 600, guided=True), last=True)
     assert last.max_tokens == 428
 
