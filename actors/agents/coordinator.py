@@ -164,6 +164,10 @@ class Coordinator(Actor):
             defaults=self.settings.patterns,
         )
         stage.taking_part = set() if pulled.run.model else self._models()
+        alive = {card.name for card in stage.models}
+        stage.agents_with_models = {
+            name for name, role in self.roles.items() if not alive.isdisjoint(role.models)
+        }
         stage.patterns = self.catalogue
         stage.steps = pulled.steps
         stage.outlet = pulled.outlet
@@ -187,6 +191,7 @@ class Coordinator(Actor):
         tuning = self.tuner.of(pulled.run, pulled.envelope.caller)
         stage.advisor = tuning
         stage.trust = tuning.trust()
+        stage.trust_of = tuning.trust
         stage.question_kind = tuning.kind or stage.question_kind
         return tuning
 

@@ -111,10 +111,10 @@ class RunTuning:
                 return None
         return self._kind
 
-    def trust(self) -> Trust:
-        """How far each model is trusted at this kind of question; by what was known beforehand alone where
-        nothing is learnt."""
-        settings, kind = self.tuner.settings, self.kind or "factual"
+    def trust(self, kind: Kind | None = None) -> Trust:
+        """How far each model is trusted at a kind of question, that of the run unless it is said; by what was
+        known beforehand alone where nothing is learnt."""
+        settings, kind = self.tuner.settings, kind or self.kind or "factual"
         if not settings.learn:
             return self.tuner.shelf.trust(kind, KindRecord())
         audit = share_of(self.run.id) < settings.explore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from orchestration.patterns.recall import Kept, Recall
 from orchestration.patterns.spending import Grant, Spending
 from orchestration.patterns.unfinished import Unfinished
 from orchestration.small_models import is_small
+from orchestration.trust.assignment import most_trusted
 from orchestration.trust.lengths import AnswerLengths
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.trust import Trust
@@ -69,6 +70,10 @@ class Stage:
         self.defaults = defaults or {}
         self.trust = Trust()
         """What is known of how often each model is right at this kind of question."""
+        self.trust_of: Callable[[Kind], Trust] = lambda kind: self.trust
+        """The same of any kind of question."""
+        self.agents_with_models: Collection[str] = ()
+        """Agents whose settings name a model that lives, which goes before what is known of others."""
         self.question_kind: Kind = "factual"
         """Of question: see `orchestration.tuning.features`."""
         self.lengths = AnswerLengths()
@@ -154,6 +159,31 @@ class Stage:
         cards = sorted(self.models, key=lambda card: (-card.parameters, card.name))
         names = [card.name for card in cards]
         return choose_panel(self.trust, names, most, partial(self.lengths.expected, self.question_kind))
+
+    def trusted_model(
+        self,
+        agent: str,
+        *,
+        kind: Kind | None = None,
+        among: Collection[str] = (),
+        judged: Sequence[str] = (),
+    ) -> str | None:
+        """The model that a step of `agent` goes to: the most trusted at questions of `kind`, that of the run
+        unless it is said, of those that live, or of `among` them. None where the caller or the agent's
+        settings name one, and where it is the one that the agent takes by itself.
+
+        `judged` are models whose work the step judges."""
+        if self.run.model or agent in self.agents_with_models or not self.models:
+            return None
+        usual = max(self.models, key=lambda card: (card.parameters, card.name)).name
+        names = [card.name for card in self.models if not among or card.name in among]
+        trust = self.trust if kind is None else self.trust_of(kind)
+        model = most_trusted(trust, names, usual, judged)
+        if model is None or model == usual:
+            return None
+        if self.taking_part:
+            self.taking_part.add(model)
+        return model
 
     @property
     def brings_text(self) -> bool:

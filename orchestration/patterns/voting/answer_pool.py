@@ -82,6 +82,12 @@ class AnswerPool:
         threshold = self._alike if vectors is not None else OVERLAP
         return bool(likeness([one, other], vectors)[0, 1] >= threshold)
 
+    def weight_of(self, numbers: Sequence[int]) -> float:
+        """What the votes of these voters for one answer weigh together."""
+        if one_model([voter.model for voter in self._voters.values()]):
+            return sum(self._voters[number].weight for number in numbers)
+        return self._stage.trust.together(self.models(numbers))
+
     def models(self, numbers: Sequence[int]) -> list[str]:
         """Those that gave the answers of these voters."""
         return [self._voters[number].model or self.answers[number].model for number in numbers]
