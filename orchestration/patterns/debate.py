@@ -35,11 +35,11 @@ class DebateSettings(PatternSettings):
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         default=(), max_length=MOST
     )
-    """In turns. Empty: the caller's model, else all chat models that live."""
+    """In turns. Empty: the caller's model, else those that live which are expected to do best together."""
     shown: Shown = "answers"
     """What each sees of the others."""
     judge: str = Field(default=COORDINATOR, min_length=1, max_length=64)
-    """The agent that writes the synthesis."""
+    """The agent that writes the synthesis of free texts."""
     agree_at: float = Field(default=1.0, gt=0.5, le=1)
     """The share of debaters with the same position from which the debate is over."""
     temperature: float = Field(default=0.7, ge=0, le=2)
@@ -49,6 +49,10 @@ class DebateSettings(PatternSettings):
 @pattern("debate", settings=DebateSettings)
 async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGenerator[Part | Answer, None]:
     """Debaters answer, criticise each other and improve; a judge ends it and writes the synthesis.
+
+    The answers of the first round are independent, those of later ones mostly follow: who takes over
+    another's position counts for it in part, and the first round's leader stays unless what is held instead
+    weighs more: see `orchestration.patterns.debating.evidence`.
 
     A debater that fails or answers garbage drops out, which is said; when all fail the first error is
     raised, and when none could be asked within the budget or makes sense, the coordinator answers alone.
@@ -62,7 +66,7 @@ async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGener
         temperature=settings.temperature,
     )
     floor = Floor(stage, debaters, settings.shown)
-    judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds)
+    judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds, settings.models)
     await stage.event("round", number=1, debaters=[str(debater) for debater in debaters])
     await floor.open()
     if not floor.positions:
@@ -78,7 +82,7 @@ async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGener
         number += 1
         await stage.event("round", number=number, debaters=[str(debater) for debater in floor.debaters])
         await floor.hold(number)
-    stage.report["debate"] = judge.report()
+    stage.report["debate"] = await judge.report()
     async with aclosing(judge.write()) as items:
         async for item in items:
             yield item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,6 +13,8 @@ from orchestration.trust.observation import VoterAnswer
 _VOTES = ("ensemble", "debate")
 """Parts of a report that hold a vote of different models."""
 MOST_ANSWERS = 32
+
+Flip = Literal["taken", "refused"]
 
 
 def answers_in(report: Mapping[str, Any], model: str) -> tuple[VoterAnswer, ...]:
@@ -45,6 +47,15 @@ def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
         return {}
     judge = last.get("model")
     return {judge if isinstance(judge, str) else "": min(1.0, max(0.0, (score - 1) / 9))}
+
+
+def flip_in(report: Mapping[str, Any]) -> Flip | None:
+    """What became of a debate whose later rounds had another leader than the first, independent one: it was
+    taken for the answer, or refused; None where the lead did not change."""
+    debate = report.get("debate")
+    if not isinstance(debate, Mapping):
+        return None
+    return "taken" if debate.get("flipped") else "refused" if debate.get("first_round_stands") else None
 
 
 def verified_in(report: Mapping[str, Any]) -> float | None:

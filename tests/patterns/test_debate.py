@@ -21,6 +21,9 @@ from tests.patterns.test_recall import Book, performed
 
 SUM = "What is 3 + 4?"
 OPEN = "Tell me something about bees."
+BEES = "bees make honey from the nectar of many flowers in spring"
+WASPS = "wasps hunt insects and build their nests of paper in summer"
+HORNETS = "hornets live together in large nests high up in old trees"
 CRITIQUE = json.dumps({"strengths": "it is short", "weaknesses": "gives no reason", "mine": "I forgot one"})
 
 
@@ -104,12 +107,13 @@ async def test_texts_that_mean_the_same_are_agreement_and_the_judge_writes_from_
 
 
 async def test_enough_who_agree_end_it_and_the_judge_sees_who_does_not() -> None:
-    ask = Scripted(answers(("7", "7", "8")) | {"synthesis": "It is 7."})
-    text, _, stage = await perform(debate, asked(agree_at=0.6, judge="critic"), ask)
-    assert text == "It is 7."
+    ask = Scripted(answers((BEES, BEES, WASPS)) | {"synthesis": "bees do."})
+    text, _, stage = await perform(debate, asked(OPEN, agree_at=0.6, judge="critic"), ask)
+    assert text == "bees do."
     final = ask.question("synthesis")
     assert final.agent == "critic"
-    assert "- 7 (held by 2 of 3 debaters)\n- 8 (held by 1 of 3 debaters)" in final.messages[-1].content
+    told = f"- {BEES} (held by 2 of 3 debaters)\n- {WASPS} (held by 1 of 3 debaters)"
+    assert told in final.messages[-1].content
     assert stage.report["debate"]["agreement"] == 0.667
 
 
@@ -123,36 +127,52 @@ async def test_it_is_over_when_a_round_changes_no_mind_before_the_limit() -> Non
 
 async def test_it_is_over_at_the_limit_of_rounds() -> None:
     script = answers(("7", "8", "9"), ("8", "9", "7"), ("9", "7", "8")) | critiques(rounds=3)
-    ask = Scripted(script | {"synthesis": "12"})
-    _, _, stage = await perform(debate, asked(rounds=3), ask)
+    _, _, stage = await perform(debate, asked(rounds=3), Scripted(script))
     report = stage.report["debate"]
     assert (report["ended"], len(report["rounds"]), report["changes"]) == ("round limit", 3, 6)
-    assert stage.notes == ["the synthesis does not say what most of the debaters hold: see the report"]
+    assert not stage.notes
 
 
 @pytest.mark.parametrize(
     "synthesis",
     [
-        "It is 12.",
-        "Most debaters hold that it is 7.",
-        "7 is it after a debate.",
-        "Both of the answers agree that it is 7.",
-        "The second answer is right: 7.",
+        "wasps do.",
+        "by most debaters it is said that bees make honey.",
+        "bees make honey, after a debate.",
+        "both of the answers agree that bees make honey.",
+        "before that, the second answer is right: bees make honey.",
         " ",
     ],
-    ids=["another value", "the debaters", "the debate", "their answers", "one of them", "nothing"],
+    ids=["another text", "the debaters", "the debate", "their answers", "one of them", "nothing"],
 )
 async def test_the_debaters_have_the_last_word_where_the_synthesis_has_another(synthesis: str) -> None:
-    ask = Scripted(answers(("7", "It is 7.", "8"), ("7", "It is 7.", "8")) | {"synthesis": synthesis})
-    text, answer, stage = await perform(debate, asked(), ask)
-    assert text == answer.text == "7"
+    ask = Scripted(answers((BEES, BEES, WASPS), (BEES, BEES, WASPS)) | {"synthesis": synthesis})
+    text, answer, stage = await perform(debate, asked(OPEN), ask)
+    assert text == answer.text == BEES
     assert any("most" in note for note in stage.notes)
 
 
-async def test_a_synthesis_that_says_what_one_of_them_holds_stands_where_no_two_agree() -> None:
-    ask = Scripted(answers(("7", "8", "9"), ("7", "8", "9")) | {"synthesis": "It is 9."})
-    text, _, stage = await perform(debate, asked(), ask)
-    assert (text, stage.notes) == ("It is 9.", [])
+async def test_a_synthesis_stands_where_no_two_agree() -> None:
+    said = (BEES, WASPS, HORNETS)
+    ask = Scripted(answers(said, said) | {"synthesis": "Some insects live together."})
+    text, _, stage = await perform(debate, asked(OPEN), ask)
+    assert (text, stage.notes) == ("Some insects live together.", [])
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "answer"),
+    [
+        (SUM, ("7", "It is 7.", "8"), "7"),
+        ("Which is a bird? A) bat B) owl C) bee", ("B", "A", "(B) owl"), "B"),
+    ],
+)
+async def test_a_number_or_an_option_is_never_written_anew(
+    question: str, said: tuple[str, ...], answer: str
+) -> None:
+    ask = Scripted(answers(said, said) | {"synthesis": "It is 12."})
+    text, _, _ = await perform(debate, asked(question), ask)
+    assert text == answer
+    assert "synthesis" not in {asking.name for asking in ask.asked}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +194,7 @@ async def test_what_each_sees_of_the_others_can_be_set(shown: str, seen: str, un
 
 async def test_models_and_roles_take_turns_and_a_role_may_be_a_standpoint() -> None:
     models = [ModelCard(name=name, context=8192, parameters=1) for name in ("big", "small")]
-    ask = Scripted({"round 1 / debater 1": "no"})
+    ask = Scripted(answers((BEES, WASPS, HORNETS, BEES)))
     run = asked(OPEN, debaters=4, rounds=1, roles=["critic", "Bees are a danger."])
     run = run.model_copy(update={"sampling": Sampling(seed=5, temperature=0)})
     _, _, stage = await perform(debate, run, ask, models=models)
@@ -290,9 +310,9 @@ def test_a_critique_that_was_cut_off_is_none() -> None:
     [
         (1, ["answer"], None),
         (2, ["round 1 / debater 1", "synthesis"], "too few debaters"),
-        (3, ["round 1 / debater 1", "round 1 / debater 2", "synthesis"], "budget"),
+        (3, ["round 1 / debater 1", "round 1 / debater 2"], "budget"),
         (6, 6, "budget"),
-        (10, 10, "round limit"),
+        (9, 9, "round limit"),
     ],
 )
 async def test_a_budget_of_calls_ends_it_with_the_best_there_is(
@@ -310,14 +330,15 @@ async def test_a_budget_of_calls_ends_it_with_the_best_there_is(
         steps = steps[:1]  # what the one says is the answer
     assert names == steps or len(names) == steps
     assert stage.report.get("debate", {}).get("ended") == ended
-    if calls < 10:
+    if calls < 9:
         assert any(note.startswith(f"to stay within {calls} calls: without") for note in stage.notes)
 
 
 async def test_a_judge_that_fails_leaves_the_best_position_with_a_note() -> None:
-    script = answers(("7", "8", "8"), ("7", "8", "8")) | critiques() | {"synthesis": NoNode("none")}
-    text, answer, stage = await perform(debate, asked(), Scripted(script))
-    assert text == answer.text == "8"
+    said = (WASPS, BEES, BEES)
+    script = answers(said, said) | critiques() | {"synthesis": NoNode("none")}
+    text, answer, stage = await perform(debate, asked(OPEN), Scripted(script))
+    assert text == answer.text == BEES
     assert stage.notes == ["no synthesis, but the position that most hold: none"]
 
 
@@ -385,25 +406,26 @@ async def test_leaving_in_the_middle_of_a_round_stops_all_who_speak() -> None:
 
 
 async def test_leaving_in_the_middle_of_the_synthesis_stops_it() -> None:
-    script = answers(("7", "8", "9"), ("7", "8", "9")) | critiques() | {"synthesis": "seven or eight"}
-    ask = Scripted(script)
-    run = asked()
+    said = (BEES, WASPS, HORNETS)
+    ask = Scripted(answers(said, said) | critiques() | {"synthesis": "Some insects sting."})
+    run = asked(OPEN)
     stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(debate(run, stage)) as items:
-        assert await anext(items) == Part(text="seven")
+        assert await anext(items) == Part(text="Some")
     assert ask.open_now == 0
 
 
 @pytest.mark.parametrize("recorded", [1, 3, 4, 8])
 async def test_a_debate_that_is_taken_up_asks_nobody_twice(recorded: int) -> None:
-    script = answers(("7", "8", "9"), ("7", "8", "8")) | critiques() | {"synthesis": "eight"}
-    book, run = Book(), asked()
+    script = answers((BEES, WASPS, HORNETS), (BEES, WASPS, WASPS)) | critiques()
+    script |= {"synthesis": "wasps hunt."}
+    book, run = Book(), asked(OPEN)
     await performed(debate, run, Scripted(script), book)
     names = list(book.kept)[:recorded]
     book.kept = {name: book.kept[name] for name in names}
     ask = Scripted(script)
     text, stage = await performed(debate, run, ask, book)
-    assert text == "eight"
+    assert text == "wasps hunt."
     assert not {question.name for question in ask.asked} & set(names)
     assert len(stage.steps) == 10
 

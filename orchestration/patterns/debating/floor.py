@@ -22,6 +22,7 @@ from orchestration.patterns.debating.critique import (
     parse_critique,
 )
 from orchestration.patterns.debating.debaters import Debater, Position
+from orchestration.patterns.debating.evidence import Evidence
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.voters import instructed
@@ -41,6 +42,8 @@ class Floor:
         self.stage = stage
         self.debaters = list(debaters)
         self.positions: dict[int, Position] = {}
+        self.opening: list[tuple[Debater, Answer]] = []
+        """What each said in the first round, that of the dropped among it."""
         self.dropped: list[tuple[Debater, int, str]] = []
         """With the round, and why."""
         self.errors: list[OrchestraError] = []
@@ -50,15 +53,30 @@ class Floor:
         """Whether the budget did not reach for a step."""
         self.talk = Conversation.of(stage.run.messages, stage.limits)
         self.urn = AnswerPool(stage, Kind.AUTO, ALIKE)
+        self.evidence = Evidence(self.urn)
         self.caller = Caller(stage.run.messages)
         self._shown = shown
 
     @property
     def agreement(self) -> float:
         """The share of all debaters still in, by their weight, that hold the leading position."""
-        weight = sum(debater.voice.weight for debater in self.debaters)
+        parties = self.tally.parties
+        counted = {voice for party in parties for voice in party.voices}
+        whole = sum(party.weight for party in parties)
+        whole += sum(debater.voice.weight for debater in self.debaters if debater.number not in counted)
+        return parties[0].weight / whole if parties and whole else 0.0
+
+    @property
+    def outcome(self) -> Answer:
+        """What the debate came to so far, in the words of one who holds it."""
         leader = self.tally.leader
-        return leader.weight / weight if leader is not None and weight else 0.0
+        assert leader is not None
+        return self.evidence.kept or self.positions[leader.spokesman].answer
+
+    @property
+    def texts(self) -> dict[int, str]:
+        """What each holds."""
+        return {number: position.answer.text for number, position in self.positions.items()}
 
     @property
     def changes(self) -> int:
@@ -72,14 +90,19 @@ class Floor:
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):
                 await self._out(debater, 1, reply)
-            elif self._is_nonsense(reply.answer.text):
+                continue
+            self.opening.append((debater, reply.answer))
+            if self._is_nonsense(reply.answer.text):
                 await self._drop(debater, 1, "says nothing that makes sense")
             else:
                 self._hold(debater, reply)
         await self._count()
+        said = {number: position.answer for number, position in self.positions.items()}
+        self.evidence.opened(self.tally, said)
 
     async def hold(self, number: int) -> None:
         """A later round: each sees the others' last answers, criticises them, and improves its own."""
+        stood = self.tally, self.texts
         replies = await self._at_once(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
         for debater, reply in zip(list(self.debaters), replies, strict=True):
@@ -101,6 +124,9 @@ class Floor:
             if not (position.changed or position.kept):
                 position = replace(position, why="")
             self.positions[debater.number] = position
+        if self.debaters:
+            changed = [each.number for each in self.debaters if self.positions[each.number].changed]
+            self.tally = await self.evidence.after(number, stood, (self.tally, self.texts), changed)
 
     async def _at_once(self, speak: Speak) -> list[Position | OrchestraError]:
         async def heard(debater: Debater) -> Position | OrchestraError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
@@ -12,9 +12,9 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_echo, problem_of, words_of
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.clipping import clip
+from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import Kind, asked_kind
-from orchestration.patterns.debating.debaters import Debater, Position
+from orchestration.patterns.debating.debaters import Debater
 from orchestration.patterns.debating.floor import Floor
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.stage import Stage
@@ -23,6 +23,8 @@ from orchestration.patterns.wording import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 
 SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
+QUOTED_TOKENS = 20
+"""Of each answer that a note quotes."""
 ROUNDING = 1e-6
 HALF = 0.5 + ROUNDING
 OF_DEBATES = frozenset(("debate", "debates", "debated", "debater", "debaters"))
@@ -49,10 +51,13 @@ class End(StrEnum):
 
 
 class Judge:
-    """Of one run. `agent` writes the synthesis; the debate is over where at least `agree_at` of the debaters,
-    by weight, hold the same position, where a round changed no mind, and after `rounds`."""
+    """Of one run. `agent` writes the synthesis, on the most trusted of `models`, or of all that live where
+    those are empty; the debate is over where at least `agree_at` of the debaters, by weight, hold the same
+    position, where a round changed no mind, and after `rounds`."""
 
-    def __init__(self, floor: Floor, agent: str, agree_at: float, rounds: int) -> None:
+    def __init__(
+        self, floor: Floor, agent: str, agree_at: float, rounds: int, models: Sequence[str] = ()
+    ) -> None:
         """Raises `InvalidRequest` for an agent that does not exist."""
         self.stage: Stage = floor.stage
         if agent not in self.stage.agents:
@@ -63,6 +68,7 @@ class Judge:
         self.floor = floor
         self.ended: End | None = None
         self._agent = agent
+        self._models = models
         self._agree_at = agree_at
         self._rounds = rounds
         self._told: list[dict[str, Any]] = []
@@ -88,6 +94,8 @@ class Judge:
             parties=parties,
             over=self.ended or "",
         )
+        if floor.tally.kind is not Kind.TEXT:  # no synthesis is to come
+            self.stage.spending.keeps = False
         changed = f", {floor.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
         await self.stage.progress(
@@ -96,10 +104,12 @@ class Judge:
         return self.ended
 
     async def write(self) -> AsyncGenerator[Part | Answer, None]:
-        """The synthesis, where it says what the debaters hold. Where it does not, where it could only repeat,
-        and where none is to be had, the best position is said as it is: that of one debater who is left, or
-        what all agree on that answer with a number, an option or another short text."""
-        if self.ended is not End.ALONE and not self._agreed_word_for_word:
+        """The synthesis of free texts, where it says what the debaters hold. Where it does not, where none is
+        to be had, of one debater who is left, and where the first round stands against what most hold now,
+        the best position is said as it is. So is every number, option, program and other answer of a fixed
+        form, which a synthesis could only get wrong."""
+        await self._note_flip()
+        if self._is_synthesised:
             parts: list[Part] = []
             try:
                 answer = await self._synthesis(parts.append)
@@ -112,7 +122,7 @@ class Judge:
                 yield answer
                 return
             await self.stage.note(wrong)
-        async with aclosing(self.stage.say(self._best.answer)) as items:
+        async with aclosing(self.stage.say(self.floor.outcome)) as items:
             async for item in items:
                 yield item
 
@@ -129,23 +139,25 @@ class Judge:
         of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
         if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
-        kind, best = floor.tally.kind, self._best.answer.text
-        if floor.agreement > HALF:
-            says = await floor.urn.alike(kind, text, best)
-        else:
-            says = kind is Kind.TEXT or any([await floor.urn.alike(kind, text, each) for each in held])
-        return "" if says else "the synthesis does not say what most of the debaters hold: see the report"
+        if floor.agreement <= HALF or await floor.urn.alike(floor.tally.kind, text, floor.outcome.text):
+            return ""
+        return "the synthesis does not say what most of the debaters hold: see the report"
 
-    def report(self) -> dict[str, Any]:
-        """Positions and changes of mind, round by round."""
-        floor = self.floor
+    async def report(self) -> dict[str, Any]:
+        """Positions and changes of mind, round by round. `voices` are the answers of the first round, which
+        alone are independent."""
+        floor, evidence = self.floor, self.floor.evidence
         return {
             "answer_kind": floor.tally.kind,
-            "answer": self._best.answer.text.strip(),
-            "agreement": round(floor.agreement, 3),
+            "answer": floor.outcome.text.strip(),
+            "agreement": 0.0 if evidence.kept is not None else round(floor.agreement, 3),
             "ended": self.ended,
             "rounds": self._told,
             "changes": sum(position["changed"] for told in self._told for position in told["positions"]),
+            "flips": [flip.reported() for flip in evidence.flips],
+            "flipped": evidence.flipped,
+            "first_round_stands": evidence.refused,
+            "voices": await self._voices(),
             "critiques": {"asked": floor.asked_forms, "usable": floor.usable_forms},
             "dropped": [
                 {"debater": debater.number, "round": number, "why": why}
@@ -154,16 +166,43 @@ class Judge:
         }
 
     @property
-    def _best(self) -> Position:
-        """What most hold, in the words of their spokesman."""
-        leader = self.floor.tally.leader
-        assert leader is not None
-        return self.floor.positions[leader.spokesman]
+    def _is_synthesised(self) -> bool:
+        evidence, kind = self.floor.evidence, self.floor.tally.kind
+        return self.ended is not End.ALONE and kind is Kind.TEXT and not evidence.refused
 
-    @property
-    def _agreed_word_for_word(self) -> bool:
-        tally = self.floor.tally
-        return self.ended is End.AGREEMENT and len(tally.parties) == 1 and tally.kind is not Kind.TEXT
+    async def _note_flip(self) -> None:
+        """Say where the later rounds have another leader than the first one, and what became of it."""
+        evidence = self.floor.evidence
+        flip = next((each for each in reversed(evidence.flips) if each.debater is None), None)
+        if flip is None:
+            return
+        before, after = (f"“{beginning(text, QUOTED_TOKENS)}”" for text in (flip.before, flip.after))
+        weights = f"{flip.after_weight:.2f} of trust against {flip.before_weight:.2f}"
+        if evidence.flipped:
+            await self.stage.note(f"the debate changed its answer from {before} to {after}: {weights}")
+        elif evidence.refused:
+            await self.stage.note(
+                f"the first round's answer {before} stands: those who changed to {after} followed others, "
+                f"{weights}"
+            )
+
+    async def _voices(self) -> list[dict[str, Any]]:
+        """Who answered what in the first round: `group` 0 is the answer of the debate, others are told apart
+        by numbers from 1 on, None could not be counted."""
+        floor = self.floor
+        groups = await floor.evidence.groups(floor.tally, floor.texts, floor.outcome.text)
+        return [
+            {
+                "voice": debater.number,
+                "model": answer.model,
+                "node": answer.node,
+                "answer": clip(answer.text, SAID_TOKENS),
+                "agrees": groups.get(debater.number) == 0,
+                "group": groups.get(debater.number),
+                "weight": round(debater.voice.weight, 3),
+            }
+            for debater, answer in sorted(floor.opening, key=lambda each: each[0].number)
+        ]
 
     def _why_over(self, number: int) -> End | None:
         floor = self.floor
@@ -211,5 +250,6 @@ class Judge:
             name="synthesis",
             sampling=final_sampling(run, limits),
             guide=run.guide,
+            model=self.stage.trusted_model(self._agent, among=self._models),
             heard=heard,
         )

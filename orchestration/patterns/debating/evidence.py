@@ -1,0 +1,217 @@
+"""What the positions of a debate weigh, and when one of a later round may replace that of the first.
+
+The answers of the first round are independent, those of later rounds are not: most who change their mind
+take the position of the many or of the surest, right or wrong (Estornell and Liu, "Multi-LLM Debate", NeurIPS
+2024; Choi et al., "Debate or Vote", 2025). So who takes over another's position counts for it in part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestration.patterns.base import Answer
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.consensus import Kind, Party, Tally
+from orchestration.patterns.voting.answer_pool import AnswerPool
+
+FOLLOWED = 0.5
+"""What the vote of who follows counts at most: so much where all trust is on the side of those whom it
+follows, and less the more there was for what it held before."""
+SAID_TOKENS = 100
+"""Of each answer in a flip; the steps have them whole."""
+ROUNDING = 1e-6
+
+Texts = Mapping[int, str]
+"""What each debater holds, by its number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A debater, or the lead of the debate where `debater` is None, changed from one position to another in a
+    round. The weights are those of who held either: before the round for a debater; for the lead that of the
+    leader so far, and of the new one. `counts` is the share that the debater's vote counts from then on, and
+    of the lead 1 where the change stands and 0 where it does not."""
+
+    round: int
+    debater: int | None
+    before: str
+    after: str
+    before_weight: float
+    after_weight: float
+    counts: float
+
+    def reported(self) -> dict[str, Any]:
+        return {
+            "round": self.round,
+            "who": "the lead" if self.debater is None else f"debater {self.debater}",
+            "debater": self.debater,
+            "from": clip(self.before, SAID_TOKENS),
+            "to": clip(self.after, SAID_TOKENS),
+            "from_weight": round(self.before_weight, 3),
+            "to_weight": round(self.after_weight, 3),
+        } | ({"stands": self.counts > 0} if self.debater is None else {"counts": round(self.counts, 3)})
+
+
+class Evidence:
+    """Of one debate. `first` is the tally of the first round, `answers` are all that were given in it."""
+
+    def __init__(self, pool: AnswerPool) -> None:
+        self.first = Tally(Kind.TEXT, ())
+        self.answers: dict[int, Answer] = {}
+        self.moved: set[int] = set()
+        """Debaters that hold another position than their first one."""
+        self.flips: list[Flip] = []
+        self.kept: Answer | None = None
+        """The answer of the first round that stands though nobody holds it any more."""
+        self.flipped = self.refused = False
+        """Whether the lead is another than in the first round, and whether it would be but for the bound."""
+        self._pool = pool
+        self._shares: dict[int, float] = {}
+
+    def opened(self, tally: Tally, answers: Mapping[int, Answer]) -> None:
+        """The first round is over."""
+        self.first, self.answers = tally, dict(answers)
+        self._shares = dict.fromkeys(answers, 1.0)
+
+    async def after(
+        self, number: int, before: tuple[Tally, Texts], now: tuple[Tally, Texts], changed: Sequence[int]
+    ) -> Tally:
+        """A later round is over, in which the debaters `changed` took other positions: the tally, led by what
+        weighs most as evidence. The leader of the first round stays it unless another outweighs it."""
+        shares = {each: await self._moved(number, each, before, now) for each in changed}
+        self._shares |= shares
+        tally, texts = now
+        if not tally.parties or not self.first.parties:
+            return tally
+        weights = {party: self._weight(party.voices) for party in tally.parties}
+        best = max(tally.parties, key=lambda party: (party.merit or 0.0, round(weights[party], 9)))
+        held = await self._held(tally, texts)
+        outcome = best if best is held or await self._replaces(best, weights[best], tally, texts) else held
+        self.kept = self.answers[self.first.parties[0].spokesman] if outcome is None else None
+        await self._lead(number, (tally, texts), outcome, weights, stays=outcome is held)
+        return tally if outcome is None else tally.led_by(outcome.spokesman)
+
+    async def groups(self, tally: Tally, texts: Texts, answer: str) -> dict[int, int]:
+        """Which answer each debater gave in the first round: 0 is `answer`, that of the debate, or what it
+        came from; others are told apart by numbers from 1 on. Those that could not be counted are left
+        out."""
+        spokesman = tally.parties[0].spokesman if tally.parties and self.kept is None else None
+        still = set(tally.parties[0].voices) - self.moved if spokesman is not None else set[int]()
+        ours: list[Party] = []
+        for party in self.first.parties:
+            said = [self.answers[voice].text for voice in party.voices]
+            if not still.isdisjoint(party.voices) or any(
+                [await self._pool.alike(tally.kind, text, answer) for text in said]
+            ):
+                ours.append(party)
+        if not ours and tally.kind is Kind.TEXT:  # a text that was improved comes from its writer's first
+            ours = [party for party in self.first.parties if spokesman in party.voices]
+        others = [party for party in self.first.parties if party not in ours]
+        found = {voice: 0 for party in ours for voice in party.voices}
+        return found | {voice: at for at, party in enumerate(others, 1) for voice in party.voices}
+
+    @property
+    def _first_text(self) -> str:
+        return self.answers[self.first.parties[0].spokesman].text
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether the first round had a leader that later ones are held against: none that is tied, and of
+        free texts, which all are written anew, one that several gave."""
+        leader, *others = self.first.parties
+        ahead = leader.weight > max((party.weight for party in others), default=0.0) + ROUNDING
+        ahead = ahead or (leader.merit or 0.0) > max((party.merit or 0.0 for party in others), default=0.0)
+        return ahead and (self.first.kind is not Kind.TEXT or len(leader.voices) > 1)
+
+    async def _moved(
+        self, number: int, debater: int, before: tuple[Tally, Texts], now: tuple[Tally, Texts]
+    ) -> float:
+        """The share that the debater's vote counts from now on: all of it for its own first answer and for
+        what nobody held before, else a part by the trust of who argued for it against what it leaves."""
+        (tally, texts), (after, said) = before, now
+        left = next((party for party in tally.parties if debater in party.voices), None)
+        taken = await self._party_of(after.kind, said[debater], tally, texts)
+        against = self._weight(left.voices) if left is not None else 0.0
+        weight = self._weight(taken.voices) if taken is not None else 0.0
+        own = await self._pool.alike(after.kind, said[debater], self.answers[debater].text)
+        (self.moved.discard if own else self.moved.add)(debater)
+        counts = 1.0
+        if not own and taken is not None and taken is not left:
+            counts = FOLLOWED * weight / (weight + against)
+        flip = Flip(
+            round=number,
+            debater=debater,
+            before=texts[debater],
+            after=said[debater],
+            before_weight=against,
+            after_weight=weight,
+            counts=counts,
+        )
+        self.flips.append(flip)
+        return counts
+
+    async def _replaces(self, party: Party, weight: float, tally: Tally, texts: Texts) -> bool:
+        """Whether a position may take the place of the first round's leader."""
+        leader = self.first.parties[0]
+        if not self._is_clear or (party.merit or 0.0) > (leader.merit or 0.0):
+            return True
+        known = {voice: answer.text for voice, answer in self.answers.items()}
+        before = await self._party_of(tally.kind, texts[party.spokesman], self.first, known)
+        if before is None and tally.kind is Kind.TEXT:  # better words of what they held
+            return weight > leader.weight - ROUNDING
+        return weight > leader.weight + ROUNDING
+
+    async def _lead(
+        self,
+        number: int,
+        now: tuple[Tally, Texts],
+        outcome: Party | None,
+        weights: Mapping[Party, float],
+        *,
+        stays: bool,
+    ) -> None:
+        """Say where the count of heads, or what weighs most, has another leader than the first round."""
+        (tally, texts), first = now, self._first_text
+        kind = tally.kind
+        led = tally.parties[0] if outcome is None or stays else outcome
+        text = texts[led.spokesman]
+        differs = self._is_clear and not (stays and led is outcome)
+        self.flipped, self.refused = differs and not stays, differs and stays
+        last = next((flip for flip in reversed(self.flips) if flip.debater is None), None)
+        said = last is not None and (last.counts > 0) != stays
+        if not differs or (said and last is not None and await self._pool.alike(kind, last.after, text)):
+            return
+        flip = Flip(
+            round=number,
+            debater=None,
+            before=first,
+            after=text,
+            before_weight=self.first.parties[0].weight,
+            after_weight=weights[led],
+            counts=float(not stays),
+        )
+        self.flips.append(flip)
+
+    async def _held(self, tally: Tally, texts: Texts) -> Party | None:
+        """The party that holds what led the first round, in whatever words."""
+        unmoved = set(self.first.parties[0].voices) - self.moved
+        same = await self._party_of(tally.kind, self._first_text, tally, texts)
+        return same or next((party for party in tally.parties if not unmoved.isdisjoint(party.voices)), None)
+
+    async def _party_of(self, kind: Kind, text: str, tally: Tally, texts: Texts) -> Party | None:
+        """The one that holds what `text` says."""
+        for party in tally.parties:
+            if await self._pool.alike(kind, text, texts[party.spokesman]):
+                return party
+        return None
+
+    def _weight(self, voices: Sequence[int]) -> float:
+        """Of who holds a position: each adds what it weighs beside those that follow less, by its share."""
+        total, heard = 0.0, list[int]()
+        for voice in sorted(voices, key=lambda each: (-self._shares[each], each)):
+            alone = self._pool.weight_of(heard)
+            heard.append(voice)
+            total += self._shares[voice] * (self._pool.weight_of(heard) - alone)
+        return total
