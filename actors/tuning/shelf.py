@@ -31,6 +31,8 @@ class Shelf:
     def __init__(self, bus: Bus, quality: Quality | None = None) -> None:
         self.records: dict[str, KindRecord] = {}
         self._quality = quality or {}
+        self._counts: dict[str, dict[str, Counts]] = {}
+        self._elsewhere: dict[str, dict[str, Counts]] = {}
         self._bucket = Bucket(bus, BUCKET)
         self._watching: Subscription | None = None
 
@@ -49,12 +51,21 @@ class Shelf:
         """How far models are trusted at a kind of question, by `record` or what is known of it here, and by
         what is known of other kinds."""
         record = self.record(kind) if record is None else record
-        elsewhere: dict[str, Counts] = {}
-        for other, known in self.records.items():
-            for model, counts in known.counts().items() if other != kind else ():
-                elsewhere[model] = elsewhere.get(model, Counts()).plus(counts.right, counts.wrong)
         thought = partial(prior, kind=kind, quality=self._quality)
-        return Trust(record.models, elsewhere, record.company, thought)
+        return Trust(record.models, self._elsewhere_of(kind), record.company, thought)
+
+    def _elsewhere_of(self, kind: Kind) -> dict[str, Counts]:
+        """Of each model, at all other kinds; summed once after each change."""
+        if kind not in self._elsewhere:
+            found: dict[str, tuple[float, float]] = {}
+            for other, known in self._counts.items():
+                for model, counts in known.items() if other != kind else ():
+                    right, wrong = found.get(model, (0.0, 0.0))
+                    found[model] = right + counts.right, wrong + counts.wrong
+            self._elsewhere[kind] = {
+                model: Counts(right=right, wrong=wrong) for model, (right, wrong) in found.items()
+            }
+        return self._elsewhere[kind]
 
     async def add(self, kind: Kind, lessons: Iterable[Observation]) -> None:
         """Add `lessons` to whatever the record is now: whoever writes in between is read again, so that no
@@ -81,6 +92,8 @@ class Shelf:
         kind = subject.rpartition(".")[2]
         if kind in KINDS:
             self.records[kind] = _decoded(kind, value)
+            self._counts[kind] = self.records[kind].counts()
+            self._elsewhere.clear()
 
 
 def _decoded(kind: str, value: bytes | None) -> KindRecord:

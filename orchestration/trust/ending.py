@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestration.trust.trust import Trust
 
 SAME_ERROR = 0.35
@@ -41,46 +44,32 @@ def outlook(trust: Trust, groups: Sequence[Sequence[str]], out: Sequence[str]) -
     if lead > sum(weights) + 1e-9:
         return Outlook(1.0, proven=True)
     proven = all(trust.is_proven(model) for model in (*groups[0], *out))
-    if lead < 0:  # of the most trusted voter, whom the record prefers
-        return Outlook(1.0 if trust.prefers_best else 0.0, proven)
+    if lead < 0:
+        return Outlook(0.0, proven)
     right = trust.posterior(dict(enumerate(groups)))
     leader, rival = right[0], max((right[at] for at in range(1, len(groups))), default=0.0)
     neither = max(0.0, 1 - leader - rival)
     if len(groups) == 1:  # what the others may agree on has not been said yet
         rival, neither = neither, 0.0
-    ahead = 0.0
-    for chance, for_leader, for_rival in (
-        (leader, 1.0, SAME_ERROR),
-        (rival, SAME_ERROR, 1.0),
-        (neither, SAME_ERROR / 2, SAME_ERROR / 2),
-    ):
-        if chance > 0:
-            ahead += chance * _ahead(lead, weights, _votes(trust, out, for_leader, for_rival))
-    return Outlook(min(1.0, ahead), proven)
+    ahead = _ahead(lead, weights, [trust.accuracy(model).mean for model in out])
+    return Outlook(min(1.0, float(ahead @ np.array([leader, rival, neither]))), proven)
 
 
-def _votes(
-    trust: Trust, out: Sequence[str], for_leader: float, for_rival: float
-) -> list[tuple[float, float]]:
-    """With what probability each votes for the leader and for its rival. A share of 1 stands for the right
-    answer, another one for an error."""
-    found = []
-    for model in out:
-        right = trust.accuracy(model).mean
-        found.append(
-            tuple(right if share == 1.0 else (1 - right) * share for share in (for_leader, for_rival))
-        )
-    return [(leader, rival) for leader, rival in found]
-
-
-def _ahead(lead: float, weights: Sequence[float], votes: Sequence[tuple[float, float]]) -> float:
-    """The probability that the lead stays above 0."""
-    leads = {round(lead / GRID): 1.0}
-    for weight, (for_leader, for_rival) in zip(weights, votes, strict=True):
-        step = round(weight / GRID)
-        after: dict[int, float] = {}
-        for at, chance in leads.items():
-            for move, share in ((step, for_leader), (-step, for_rival), (0, 1 - for_leader - for_rival)):
-                after[at + move] = after.get(at + move, 0.0) + chance * share
+def _ahead(lead: float, weights: Sequence[float], accuracies: Sequence[float]) -> NDArray[np.float64]:
+    """The probabilities that the lead stays above 0: where the leader is right, where its rival is, and where
+    neither is."""
+    start, steps = round(lead / GRID), [max(1, round(weight / GRID)) for weight in weights]
+    most = sum(steps)
+    leads = np.zeros((3, 2 * most + 1))  # each column a lead from `start - most` to `start + most`
+    leads[:, most] = 1.0
+    for step, right in zip(steps, accuracies, strict=True):
+        wrong = (1 - right) * SAME_ERROR
+        for_leader = np.array([[right], [wrong], [wrong / 2]])
+        for_rival = np.array([[wrong], [right], [wrong / 2]])
+        after = leads * (1 - for_leader - for_rival)
+        after[:, step:] += for_leader * leads[:, :-step]
+        after[:, :-step] += for_rival * leads[:, step:]
         leads = after
-    return sum(chance for at, chance in leads.items() if at > 0)
+    first = max(0, most - start + 1)
+    found: NDArray[np.float64] = leads[:, first:].sum(axis=1)
+    return found

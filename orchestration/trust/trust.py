@@ -70,6 +70,16 @@ class Trust:
 
     def accuracy(self, model: str) -> Share:
         """How often it is right, with the interval in which that lies."""
+        if model not in self._known:
+            self._known[model] = self._share(model)
+        return self._known[model]
+
+    @cached_property
+    def _known(self) -> dict[str, Share]:
+        """What was computed before: a vote asks for it many times."""
+        return {}
+
+    def _share(self, model: str) -> Share:
         strength, prior = PRIOR_STRENGTH, self.prior(model)
         others = self.elsewhere.get(model, Counts()).times(ELSEWHERE)
         if others.total:
@@ -168,13 +178,13 @@ class Trust:
 
 def summed(sources: Mapping[Source, Counts]) -> Counts:
     """The counts of one model, those of each source by what its word is worth."""
-    total = Counts()
+    right = wrong = 0.0
     for source, counts in sources.items():
-        heard = counts.times(SOURCE_WEIGHTS[source])
-        if source == "vote" and heard.total > MOST_AGREED:
-            heard = heard.times(MOST_AGREED / heard.total)
-        total = total.plus(heard.right, heard.wrong)
-    return total
+        weight = SOURCE_WEIGHTS[source]
+        if source == "vote" and weight * counts.total > MOST_AGREED:
+            weight = MOST_AGREED / counts.total
+        right, wrong = right + weight * counts.right, wrong + weight * counts.wrong
+    return Counts(right=right, wrong=wrong)
 
 
 def _groups(answers: Sequence[VoterAnswer]) -> dict[int, list[str]]:

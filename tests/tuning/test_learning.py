@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -178,4 +179,19 @@ async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
     await shelf.add("conversation", [Observation(source="user", quality=1, arm="warm/single")])
     await shelf.start()
     assert shelf.record("conversation").arm("warm/single").right == 3
+    await shelf.stop()
+
+
+async def test_what_is_known_of_other_kinds_follows_every_change_of_their_records(bus: Bus) -> None:
+    shelf = Shelf(bus)
+    await shelf.start()
+    plain = shelf.trust("code").weight("m")
+    lesson = Observation(source="test", quality=1, answers=(VoterAnswer(model="m", group=0),))
+    await shelf.add("creative", [lesson] * 20)
+    await eventually(lambda: shelf.trust("code").weight("m") > plain)
+    first = shelf.trust("code").weight("m")
+    await shelf.add("creative", [replace(lesson, quality=0)] * 80)
+    await eventually(lambda: shelf.trust("code").weight("m") < first)
+    await shelf.forget("creative")
+    await eventually(lambda: shelf.trust("code").weight("m") == plain)
     await shelf.stop()

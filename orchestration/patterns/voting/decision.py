@@ -6,6 +6,7 @@ models are not: what is known of each tells what it will do, see `orchestration.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -85,6 +86,10 @@ class PanelDecision:
         leader = tally.leader
         if leader is not None and leader.merit is not None and out:
             return Outlook(float(leader.merit == 1), proven=True)
+        if self._trust.prefers_best and leader is not None:
+            best = self._trust.best(self._pool.models(leader.voices)) or ""
+            waits = self._waits_for_best(tally, out)
+            return Outlook(float(not waits), proven=self._trust.is_proven(best))
         groups = [self._pool.models(party.voices) for party in tally.parties]
         return outlook(self._trust, groups, [voter.model or "" for voter in out])
 
@@ -101,17 +106,21 @@ class PanelDecision:
         return tally.led_by(max(voices, key=lambda voice: (weights[voice], -voice)))
 
     def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+        out = [voter for voter in (*at_work, *silent) if voter.number not in self.late]
+        if self._trust.prefers_best and out and self._trust.is_proven(out[0].model or ""):
+            asked = any(voter in at_work for voter in out)
+            return 0 if asked or self.is_over(tally, [*at_work, *silent]) else 1
         groups = [self._pool.models(party.voices) for party in tally.parties] or [[]]
         busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
         slow = [voter.model or "" for voter in at_work if voter.number in self.late]
         models = [voter.model or "" for voter in silent]
-        for more in range(len(silent) + 1):
+
+        def decides(more: int) -> bool:
+            """Whether the vote is decided where so many more agree with the leader. The more, the surer."""
             agreed = [[*groups[0], *busy, *models[:more]], *groups[1:]]
-            if not agreed[0]:
-                continue
-            if self._decides(outlook(self._trust, agreed, [*slow, *models[more:]])):
-                return more
-        return len(silent)
+            return bool(agreed[0]) and self._decides(outlook(self._trust, agreed, [*slow, *models[more:]]))
+
+        return bisect_left(range(len(silent)), True, key=decides)
 
     def _decides(self, seen: Outlook) -> bool:
         return seen.proven and seen.probability >= self.confidence - ROUNDING
