@@ -36,6 +36,7 @@ READING_ONLY = "exams"
 TABLE = "table.json"
 """There once all is asked: the next time begins again."""
 STOPPED = 130
+STOPPED_WITHIN_S = 60
 WIDTH = 160
 """Of the tables, where they go into a file."""
 QUICK_QUESTIONS, QUICK_FEEDBACK = 80, 40
@@ -114,10 +115,15 @@ def jobs(panel: Panel, quick: bool) -> list[Job]:
 def asked(job: Job, args: argparse.Namespace) -> dict[str, Any]:
     """The report of `orchestra eval`. Ends the process with what went wrong."""
     command = [str(Path(sys.executable).with_name("orchestra")), *job.words(args)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    report: dict[str, Any] = json.loads(done.stdout)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            said, _ = running.communicate()
+        except KeyboardInterrupt:  # it was stopped as well, and puts its cluster away
+            running.wait(STOPPED_WITHIN_S)
+            raise
+    if running.returncode:
+        raise SystemExit(running.returncode)
+    report: dict[str, Any] = json.loads(said)
     return report
 
 
