@@ -15,7 +15,8 @@ _MOST_CALLS = 64
 
 _CALL = re.compile(r"(?<![\w.])[A-Za-z_]\w*\(")
 _GIVES = re.compile(
-    r"\s*`?\s*(?:==|=>|->|→|⇒|\n|,?\s*(?:should|must)\s+(?:return|give|be|equal)\b|,?\s*(?:returns?|gives?|equals?)\b"
+    r"\s*`?\s*(?:==|=>|->|→|⇒|\n|,?\s*(?:should|must)\s+(?:return|give|be|equal)\b|,?\s*(?:returns?|gives?|"
+    r"equals?)\b"
     r"|\s=)\s*`?\s*"
 )
 _MOST_CHARS = 200

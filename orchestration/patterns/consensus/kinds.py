@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
 
 from orchestration.messages import Guide
-from orchestration.patterns.consensus.choices import choice_of, options_of
-from orchestration.patterns.consensus.code import code_key
-from orchestration.patterns.consensus.final import exact, final_answer, is_short
-from orchestration.patterns.consensus.numbers import last_number, numbers, written
-
-LOOP_WORDS = 24
-LOOP_SHARE = 0.25
-"""A text of that many words of which so few differ is a small model that has lost its way."""
+from orchestration.patterns.consensus.answer_kind import Kind
+from orchestration.patterns.consensus.choices import options_of
+from orchestration.patterns.consensus.expressions import looks_mathematical
+from orchestration.patterns.consensus.fields import whole_json
+from orchestration.patterns.consensus.final import SHORT_WORDS, final_answer, is_short
+from orchestration.patterns.consensus.numbers import numbers
+from orchestration.patterns.consensus.reading import LEAST, read_answer, value_key
+from orchestration.patterns.consensus.statements import last_statement, window
 
 _NUMBER = re.compile(
-    r"\bhow\s+(?:many|much|old|tall|far|fast|long|heavy)\b|\b(?:calculate|compute|sum\s+of|difference\s+between"
+    r"\bhow\s+(?:many|much|old|tall|far|fast|long|heavy)\b|\b(?:calculate|compute|sum\s+of|"
+    r"difference\s+between"
     r"|product\s+of|average\s+of|what\s+percent(?:age)?|remainder)\b|\bwhat\s+is\s+[-(]?\d"
     r"|\d\s*[+*×÷^=]\s*[-(]?\d|\d\)?\s+[-/x]\s+\(?\d",
     re.IGNORECASE,
@@ -28,19 +27,12 @@ _CODE = re.compile(
     r"\b(?:function|program|script|code|class|method|query|regex)\b|>>> ",
     re.IGNORECASE,
 )
-_PERCENT = re.compile(r"%|\bper\s?cent(?:age)?\b", re.IGNORECASE)
 _WORDY = re.compile(r"\b(?:why|explain|describe|compare|discuss|tell|story|essay|poem|list)\b", re.IGNORECASE)
 
 
-class Kind(StrEnum):
-    """`auto` finds it from the question and the answers."""
-
-    AUTO = "auto"
-    EXACT = "exact"
-    NUMBER = "number"
-    CHOICE = "choice"
-    CODE = "code"
-    TEXT = "text"
+_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_NUMERIC_SHARE = 2 / 3
+"""Of the answers that say their kind, so many have to be of it: one refusal changes nothing."""
 
 
 def asked_kind(question: str, guide: Guide | None = None) -> Kind:
@@ -49,71 +41,105 @@ def asked_kind(question: str, guide: Guide | None = None) -> Kind:
         return Kind.EXACT
     if options_of(question):
         return Kind.CHOICE
-    if _CODE.search(question):
+    asked = _FENCED.sub(_code_alone, window(question))
+    if _CODE.search(asked):
         return Kind.CODE
-    if _NUMBER.search(question) and not _WORDY.search(question):
+    if _NUMBER.search(asked) and not _WORDY.search(asked):
         return Kind.NUMBER
     return Kind.AUTO
 
 
 def kind_of(question: str, answers: Sequence[str], guide: Guide | None = None) -> Kind:
-    """Never `AUTO`: where the question does not say, short answers are compared as they are, answers with a
-    program as programs, all others by what they mean."""
+    """Never `AUTO`. What the answers end in goes before words of the question: in a number, an option, a
+    formula, a program. Short answers are compared as they are, all others by what they mean."""
     asked = asked_kind(question, guide)
-    if asked is not Kind.AUTO:
-        return asked
-    if answers and all("```" in answer for answer in answers):
+    answers = [window(answer) for answer in answers]
+    if guide is not None or not answers:
+        return asked if asked is not Kind.AUTO else Kind.TEXT
+    said = [_ending(answer) for answer in answers]
+    if asked is Kind.CHOICE:
+        taken = sum(key_of(Kind.CHOICE, answer, question) is not None for answer in answers)
+        if 3 * taken >= len(answers) or sum(each in _VALUES for each in said) < len(said) - taken:
+            return Kind.CHOICE
+        asked = Kind.AUTO
+    programs = _mostly(bool(_PROGRAM.search(answer)) for answer in answers)
+    if asked is Kind.CODE:
+        if programs or not _mostly(each in _VALUES for each in said):
+            return Kind.CODE
+        asked = Kind.AUTO
+    if programs and asked is Kind.AUTO and not any(each is Kind.NUMBER for each in said):
         return Kind.CODE
-    if answers and all(is_short(answer) for answer in answers):
+    if _mostly(each in _VALUES for each in said):
+        return Kind.MATH if said.count(Kind.MATH) * 2 > len(said) else Kind.NUMBER
+    if asked is Kind.NUMBER:
+        return asked
+    if _is_sum(question) and _mostly(_ends_in_number(answer) for answer in answers):
+        return Kind.NUMBER
+    if all(is_short(answer) or whole_json(answer) is not None for answer in answers):
         return Kind.EXACT
     return Kind.TEXT
+
+
+_VALUES = (Kind.NUMBER, Kind.MATH)
+_PROGRAM = re.compile(
+    r"```(?!json|latex|math|text)[^\n]*\n|^[ \t]*(?:def|class|import|from)\s+\w+", re.MULTILINE
+)
+
+
+def _code_alone(match: re.Match[str]) -> str:
+    """Nothing for JSON that shows the form of the answer."""
+    shown = match[1].strip()
+    return "" if shown.startswith(("{", "[")) and not re.search(r"[;]|\bdef\b|=>", shown) else match[0]
+
+
+def _mostly(said: Iterable[bool]) -> bool:
+    found = list(said)
+    return sum(found) >= _NUMERIC_SHARE * len(found) > 0
+
+
+def _ending(answer: str) -> Kind | None:
+    """The kind of what an answer names as such: a number, a formula, or anything else."""
+    said = final_answer(answer)
+    if said is None:
+        said = answer if len(answer.split()) <= SHORT_WORDS else None
+    if said is None:
+        return None
+    if value_kind(said) is not None:
+        return value_kind(said)
+    return Kind.EXACT
+
+
+def value_kind(said: str) -> Kind | None:
+    words = said.split()
+    key = value_key(said)
+    if key is None or len(words) > 3 * SHORT_WORDS:
+        return None
+    if re.fullmatch(r"-?[\d./:]+", key):
+        return (
+            Kind.NUMBER
+            if re.match(r"[\W_]*(?:\w{1,6}\s*=)?[\W_]*[\d.]", said) or len(words) <= 3 or "\\" in said
+            else None
+        )
+    return Kind.MATH if looks_mathematical(said) else None
+
+
+def _is_sum(question: str) -> bool:
+    """Whether a question gives numbers to reckon with."""
+    return len(numbers(question[-8_000:])) >= 2 and not _WORDY.search(question)
+
+
+def _ends_in_number(answer: str) -> bool:
+    last = last_statement(window(answer))
+    return last is not None and bool(numbers(last.said))
 
 
 def key_of(kind: Kind, answer: str, question: str, guide: Guide | None = None) -> str | None:
     """What the same answers have in common. None for an answer that is none: it names no number or option,
     does not meet the guide, is empty. `TEXT` has no keys: see `likeness`."""
-    if guide is not None:
-        return _guided(answer, guide)
-    if kind is Kind.NUMBER:
-        return _number(answer, percent=_PERCENT.search(question) is not None)
-    if kind is Kind.CHOICE:
-        return choice_of(answer, options_of(question))
-    if kind is Kind.CODE:
-        return code_key(answer)
-    return exact(answer)
+    found = read_answer(kind, answer, question, guide)
+    return found.key if found.confidence >= LEAST else None
 
 
 def cut_short(kind: Kind, answer: str, *, whole: bool) -> bool:
     """Whether an answer ran out of tokens before it came to the number or option it reasoned towards."""
-    return not whole and kind in (Kind.NUMBER, Kind.CHOICE) and final_answer(answer) is None
-
-
-def is_garbage(text: str) -> bool:
-    """Whether a text says nothing: no letter or digit, or the same few words over and over."""
-    words = text.casefold().split()
-    if not any(each.isalnum() for each in text):
-        return True
-    return len(words) >= LOOP_WORDS and len(set(words)) < LOOP_SHARE * len(words)
-
-
-def _guided(answer: str, guide: Guide) -> str | None:
-    """JSON with its keys sorted; text that follows a regular expression as it is: a caller's is not tried
-    here, since some take for ever."""
-    if guide.json_schema is None:
-        return answer.strip() or None
-    try:
-        return json.dumps(json.loads(answer), sort_keys=True, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(answer: str, *, percent: bool) -> str | None:
-    said = final_answer(answer)
-    found = None
-    if said is not None and "=" not in said:
-        found = next(iter(numbers(said, percent=percent)), None)
-    elif said is not None:
-        found = last_number(said, percent=percent)
-    if found is None:
-        found = last_number(answer, percent=percent)
-    return written(found) if found is not None else None
+    return not whole and kind in (Kind.NUMBER, Kind.MATH, Kind.CHOICE) and final_answer(answer) is None

@@ -32,7 +32,9 @@ _MAX_EXPONENT = 30
 _MAX_CHARS = 300
 """Of one number; a longer one is none."""
 
-_MARKS = re.compile(r"\\[,;:! ]|\\left|\\right|[$€£¥*`]|\\\$|\\text\{([^{}]*)\}")
+_MARKS = re.compile(
+    r"\\[,;:! ()\[\]]|\\left|\\right|\\?[$€£¥₹*`]|\\(?:text|mathrm|mathbf|textbf|boxed)\{([^{}]*)\}"
+)
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
 _DIGITS = r"\d(?:[\d.,'\u00a0\u202f]*\d)?"
 _SPELLED = "|".join([*WORDS, *SCALES])
@@ -40,12 +42,25 @@ _NUMBER = re.compile(
     rf"""(?P<sign>(?<![\w)])[-+]\s?|\bminus\s+)?
     (?:(?P<whole>\d+)\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)   # 1 1/2
      |(?P<over>\d+)\s*/\s*(?P<under>\d+)(?!\s*/)                # 3/4
-     |(?P<plain>{_DIGITS}|\.\d+)(?:e(?P<power>[-+]?\d+)\b)?
+     |(?P<plain>{_DIGITS}|\.\d+)(?:e(?P<power>[-+]?\d+)\b|\s*(?:[x×·]|\\times|\\cdot)\s*10\s*\^\s*\{{?\s*(?P<ten>[-+]?\d+)\}}?)?
      |(?P<words>\b(?:{_SPELLED})(?:(?:\s+and\s+|[\s-])(?:{_SPELLED}))*\b))
     (?:\s*(?P<scale>thousand|million|billion|dozen)\b)?
     (?P<percent>\s*(?:%|\\%|percent\b|per\s+cent\b))?""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+_SIGNS = {
+    "\u2044": "/",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u066b": ".",
+    "\u066c": ",",
+    "\uff0e": ".",
+    "\uff0c": ",",
+    "\uff05": "%",
+    "\u066a": "%",
+}
 
 
 def numbers(text: str, *, percent: bool = False) -> list[Fraction]:
@@ -92,13 +107,51 @@ def written(value: Fraction) -> str:
     return f"{sign}{scaled[: len(scaled) - digits]}.{scaled[-digits:]}" if digits else f"{sign}{scaled}"
 
 
+def settled(value: Fraction) -> Fraction:
+    """A simple fraction where `value` is its decimals: 0.333 is 1/3, and 0.6666 is 2/3. Fractions with
+    denominators up to 12 lie further apart than three decimals can blur."""
+    places = _places(value)
+    if not 3 <= places <= _MAX_EXPONENT:
+        return value
+    simple = value.limit_denominator(12)
+    if _places(simple) >= 0:
+        return value
+    off, last = abs(simple - value), Fraction(1, 10**places)
+    cut_off = places > 3 and abs(value) < abs(simple) and off < last
+    return simple if 2 * off <= last or cut_off else value
+
+
+def in_ascii(text: str) -> str:
+    """With the digits of other scripts, fractions such as `½`, and every kind of minus as ASCII has them."""
+    if text.isascii():
+        return text
+    return "".join(each if each.isascii() else _ascii(each) for each in text)
+
+
+def _ascii(char: str) -> str:
+    kind = unicodedata.category(char)
+    if kind == "Nd":
+        return str(unicodedata.decimal(char))
+    if kind == "No" and unicodedata.normalize("NFKC", char) != char and char not in "²³¹⁰⁴⁵⁶⁷⁸⁹":
+        return f" {unicodedata.normalize('NFKC', char)}".replace("\u2044", "/")
+    return _SIGNS.get(char, char)
+
+
+def _places(value: Fraction) -> int:
+    """Decimals of `value`; -1 where they do not end."""
+    bottom, twos, fives = value.denominator, 0, 0
+    while bottom % 2 == 0:
+        bottom //= 2
+        twos += 1
+    while bottom % 5 == 0:
+        bottom //= 5
+        fives += 1
+    return max(twos, fives) if bottom == 1 else -1
+
+
 def _cleaned(text: str) -> str:
     """Without LaTeX, currency and emphasis; `½` as 1/2, every kind of minus as `-`."""
-    spelled = "".join(
-        f" {unicodedata.normalize('NFKC', each)}" if unicodedata.category(each) == "No" else each
-        for each in text
-    )
-    spelled = spelled.replace("\u2044", "/").replace("\u2212", "-").replace("\u2013", "-")
+    spelled = in_ascii(text)
     spelled = _LATEX_FRACTION.sub(r" \1/\2 ", spelled)
     return _MARKS.sub(lambda match: match[1] or "", spelled)
 
@@ -109,7 +162,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     if match["words"] is not None:
         value = _spelled(re.split(r"[\s-]+", match["words"].lower()))
     elif match["plain"] is not None:
-        value = _decimal(match["plain"], int(match["power"] or 0))
+        value = _decimal(match["plain"], int((match["power"] or match["ten"] or "0")[:9]))
     else:
         whole, top, bottom = match["whole"] or 0, match["top"] or match["over"], match["bottom"]
         bottom = bottom or match["under"]

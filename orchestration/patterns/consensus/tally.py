@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestration.patterns.consensus.kinds import Kind
+from orchestration.patterns.consensus.answer_kind import Kind
 from orchestration.patterns.consensus.likeness import Matrix, clusters, medoid
 
 

@@ -1,0 +1,231 @@
+"""The places of a text where it names its answer, each with how strongly it does."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestration.patterns.consensus.fields import answer_fields
+
+HEAD_CHARS = 4_000
+TAIL_CHARS = 16_000
+"""An answer names itself at its beginning or at its end: of a longer text, only these are read."""
+EXPLICIT = 0.8
+"""From this strength on, a place says that it is the answer."""
+_MOST = 64
+"""Places of one form that are looked at, from the end."""
+_MOST_SAID = 2_000
+
+_NOUN = (
+    r"answer|antwort(?!en)|r[ée]ponse|respuesta|risposta|resposta|antwoord|svar(?:et)?|odpowied[źz]|cevap|"
+    r"lösung|ergebnis|r[ée]sultat|resultado|risultato|solution|result|option|choice|opción|opción correcta|"
+    r"opzione|opção|ответ|conclusion"
+)
+_COPULA = (
+    r"\bis\b|\bwould be\b|\bwill be\b|\bshould be\b|\bmust be\b|\bis[ :]+therefore\b|\bist\b|\blautet\b|"
+    r"\best\b|"
+    r"\bes\b|\bè\b|\bé\b|\bsaria\b|\bluidt\b|\bär\b|\bto\b(?= [A-Z(\d])|[:=：→]|->|—"
+)
+_MARKER = re.compile(
+    rf"(?P<lead>(?:\b(?:final|correct|right|best|closest|my|our|the|die|das|la|il|a|het|el|le|richtige|"
+    rf"korrekte|"
+    rf"bonne|correcta|juiste)\s+){{0,4}})(?<!\bto\s)(?<!\bto the\s)(?<!\bcan\s)(?<!\bcannot\s)(?<!\bplease\s)"
+    rf"(?<!\bincorrect\s)(?<!\bwrong\s)\b(?P<noun>{_NOUN})\b(?P<gap>[^\n.:;=：?]{{0,80}}?)"
+    rf"[^\w\n]{{0,4}}(?:{_COPULA})[ \t]*:?",
+    re.IGNORECASE,
+)
+_EASTERN = re.compile(r"(?:答案|答え|正解|回答|정답|답)\s*(?:是|为|為|は|은|[:：])+\s*")
+_LINE = re.compile(
+    r"^[^\w\n]{0,8}(?:(?:final|correct|my)\s+)?(?:answer|ans|action|antwort|r[ée]ponse|respuesta|risposta|"
+    r"resposta|"
+    r"antwoord)\b[^\w\n({\[\\$]{0,6}(?=[\w({\[\\$\n])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LISTS = re.compile(r"\b(?:choices|options|answers)\b", re.IGNORECASE)
+_HASHES = re.compile(r"####[ \t]*")
+_A_LINE = re.compile(r"^A:[ \t]*(?=\S)", re.MULTILINE)
+_TAG = re.compile(r"<\s*(answer|final[_ ]?answer|result|choice|solution)\s*>", re.IGNORECASE)
+_CALL = re.compile(
+    r"\b(?:answer|final_answer|choose|select|submit)\(\s*[\"'“]?([^\"'”)\n]{1,200})[\"'”]?\s*\)",
+    re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\f?boxed\s*\{")
+_BOXED_BARE = re.compile(r"\\boxed\s+(-?[\w.,]+)")
+_SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Dr|Mr|vs))[.!?。](?=[\s\"”)*]|$)|\n")
+_OPENED = (("\\[", "\\]"), ("$$", "$$"), ("\\(", "\\)"))
+WITHDRAWN = re.compile(
+    r"(?:^|(?<=[.!?\n)…—;,]\s)|(?<=[.!?…])|(?<=\n))\W{0,3}(?:but\s+)?(?:"
+    r"wait\b|no\s?[,:]|hold on\b|correction\b|scratch that\b|sorry\b|oops\b|on second thought\b|actually\b|"
+    r"i made an? (?:mistake|error)\b|(?:that|this)(?:'s|’s| is| was) (?:wrong|not right|incorrect|"
+    r"a mistake)\b|"
+    r"let me correct\b|rather\s?[,:]|moment\b|halt\b|nein\s?[,:]|korrektur\b|attendez\b|non\s?[,:]|pardon\b|"
+    r"espera\b|perd[óo]n\b|aspetta\b|anzi\b|espere\b|wacht\b|nee\s?[,:]"
+    r")[^\w(\\$-]*",
+    re.IGNORECASE,
+)
+SEVERAL = re.compile(
+    r"\b(?:all|above|other|previous|following|these)\b[^.\n]{0,30}\b(?:answers|questions)\b|"
+    r"\bthe (?:final )?answers\b|"
+    r"以上|所有",
+    re.IGNORECASE,
+)
+NEXT_QUESTION = re.compile(
+    r"\n[ \t*#]*(?:(?:next|new)\s+)?(?:question|q|problem|human|user|exercise|frage|"
+    r"pregunta)\b[ \t*]*\d*[ \t*]*[:.][ \t*]*\S",
+    re.IGNORECASE,
+)
+_SPECIAL = re.compile(r"(?:\s|</?s>|<pad>|<\|[\w-]{1,40}\|>|<(?:end_of_turn|eos|eot)>)+\Z")
+_EMPHASIS = re.compile(r"\*{1,3}|__")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a text says at one place. `strength` is from 0 to 1; `form` names how it is said; `end` is where
+    it ends."""
+
+    said: str
+    place: int
+    end: int
+    strength: float
+    form: str
+
+
+def window(text: str) -> str:
+    """What is read of a text: all of it, or the beginning and the end of a very long one, without what
+    tokenizers leave at the end."""
+    if len(text) > HEAD_CHARS + TAIL_CHARS:
+        text = f"{text[:HEAD_CHARS]}\n\n{text[-TAIL_CHARS:]}"
+    end = len(text)
+    while end and (match := _SPECIAL.search(text, max(0, end - 256), end)) is not None:
+        end = match.start()
+    return text[:end]
+
+
+def statements(text: str, *, a_line: bool = True) -> list[Statement]:
+    """All that `text`, a window, names as its answer, in the order of their places. `a_line` says that a line
+    `A: 18` is the answer, and no option A."""
+    found = [
+        *(Statement(said, place, place + 1, 0.97, "json") for place, said in answer_fields(text)),
+        *_boxes(text),
+        *_tags(text),
+        *_calls(text),
+    ]
+    inside = sorted(each.place for each in found)
+    for each in _marked(text, a_line=a_line):  # `Answer: \boxed{7}` is said once
+        at = bisect_left(inside, each.place)
+        if at == len(inside) or inside[at] >= each.end:
+            found.append(each)
+    return sorted(found, key=lambda each: (each.place, each.strength))
+
+
+def withdrawals(text: str) -> list[Statement]:
+    """What a text says after it takes back what it said."""
+    found = []
+    for match in [*WITHDRAWN.finditer(text)][-_MOST:]:
+        said, end = _sentence(text, match.end())
+        if said:
+            found.append(Statement(said, match.start(), end, 0.7, "corrected"))
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    """Of a text, without empty ones."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def last_statement(text: str) -> Statement | None:
+    """The last sentence of a text that says something."""
+    begin = max(0, len(text) - _MOST_SAID)
+    for match in reversed([*re.finditer(r"[^\n]+", text[begin:])]):
+        line = match[0].strip()
+        if line.strip("`*_$[]\\(){}# -<>/") and re.search(r"\w", line):
+            said = sentences(line)
+            if said:
+                return Statement(said[-1], begin + match.start(), begin + match.end(), 0.5, "last")
+    return None
+
+
+def plain(said: str) -> str:
+    """Without emphasis and the marks of code around it."""
+    return _EMPHASIS.sub("", said).strip().strip("`").strip()
+
+
+def _boxes(text: str) -> Iterator[Statement]:
+    for match in [*_BOXED.finditer(text)][-_MOST:]:
+        said, end = _braced(text, match.end())
+        if said:
+            yield Statement(said, match.start(), end, 0.95, "boxed")
+    for match in [*_BOXED_BARE.finditer(text)][-_MOST:]:
+        yield Statement(match[1], match.start(), match.end(), 0.9, "boxed")
+
+
+def _braced(text: str, begin: int) -> tuple[str, int]:
+    depth = 1
+    for at in range(begin, min(len(text), begin + _MOST_SAID)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[begin:at].strip(), at + 1
+    return "", begin
+
+
+def _tags(text: str) -> Iterator[Statement]:
+    for match in [*_TAG.finditer(text)][-_MOST:]:
+        close = text.find("</", match.end(), match.end() + _MOST_SAID)
+        said = text[match.end() : close if close >= 0 else match.end() + _MOST_SAID].strip()
+        if said:
+            yield Statement(said, match.start(), match.end() + len(said), 0.96, "tag")
+
+
+def _calls(text: str) -> Iterator[Statement]:
+    for match in [*_CALL.finditer(text)][-_MOST:]:
+        yield Statement(match[1].strip(), match.start(), match.end(), 0.96, "call")
+
+
+def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
+    places: dict[int, tuple[int, float, bool]] = {}
+    for match in [*_MARKER.finditer(text)][-_MOST:]:
+        words = len(match["gap"].split())
+        if _LISTS.search(match["gap"]):
+            continue
+        strength = 0.9 if words <= 3 else 0.8 if words <= 8 else 0.6
+        if re.match(r"\s*(?:as|in|with|for|by|without)\b", match["gap"]) and not match["lead"]:
+            strength = 0.6
+        if "final" in match["lead"].lower():
+            strength = 0.93
+        if match["noun"].lower() not in (
+            "answer",
+            "antwort",
+            "antwoord",
+            "respuesta",
+            "risposta",
+            "resposta",
+        ):
+            strength -= 0.05
+        places[match.end()] = match.start(), strength, "final" not in match["lead"].lower()
+    others = ((_EASTERN, 0.9), (_LINE, 0.9), (_HASHES, 0.92), *(((_A_LINE, 0.9),) if a_line else ()))
+    for pattern, strength in others:
+        for match in [*pattern.finditer(text)][-_MOST:]:
+            places[match.end()] = match.start(), strength, pattern is _EASTERN
+    inner = sorted(start for start, _, rows in places.values() if rows)
+    for end, (start, strength, rows) in sorted(places.items()):
+        said, stop = _sentence(text, end)
+        at = bisect_left(inner, end)
+        if said and (rows or at == len(inner) or inner[at] > stop):  # `Answer: the answer is 7` is said once
+            yield Statement(said, start, stop, strength, "marker" if rows else "line")
+
+
+def _sentence(text: str, begin: int) -> tuple[str, int]:
+    """The sentence or the formula that begins at `begin`, or in one of the next lines, and its end."""
+    rest = text[begin : begin + _MOST_SAID]
+    skipped = len(rest) - len(rest.lstrip(" \t\r\n*_:\"'`"))
+    rest = rest[skipped:]
+    for opening, closing in _OPENED:
+        if rest.startswith(opening):
+            close = rest.find(closing, len(opening))
+            if close >= 0:
+                return rest[len(opening) : close].strip(), begin + skipped + close + len(closing)
+    end = _SENTENCE_END.search(rest)
+    said = rest[: end.start()] if end else rest
+    return plain(said), begin + skipped + len(said)
