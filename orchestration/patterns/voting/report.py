@@ -22,6 +22,7 @@ QUOTED_TOKENS = 20
 """Of each answer that a note quotes."""
 _LACKS = {
     Kind.NUMBER: "names no number",
+    Kind.MATH: "names no value",
     Kind.CHOICE: "takes none of the options",
     Kind.CODE: "holds no program",
     Kind.EXACT: "says nothing that can be compared",
