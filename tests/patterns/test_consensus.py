@@ -215,6 +215,40 @@ def test_long_texts_are_judged_as_a_whole_for_they_have_a_not_and_numbers_somewh
     assert likeness(texts, np.ones((2, 1)))[0, 1] == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("It was written by Goethe.", "It was written by Schiller.", False),
+        ("Goethe wrote it.", "Schiller wrote it.", False),
+        ("Marie Curie found it.", "Pierre Curie found it.", False),
+        ("It ended in 1945 after 6 years.", "It ended in 1946 after 6 years.", False),
+        ("Yes, it is safe.", "No, it is not safe.", False),
+        ("Das ist sicher.", "Das ist nicht sicher.", False),
+        ("Paris lies on the Seine.", "The Seine flows through Paris.", True),
+        ("It took 6 years.", "It took six years in all.", True),
+        ("Water boils at 100 degrees.", "At 100 degrees, water boils.", True),
+    ],
+)
+def test_statements_that_differ_in_a_name_a_number_or_a_not_are_never_alike(
+    one: str, other: str, same: bool
+) -> None:
+    assert bool(likeness((one, other), np.ones((2, 1)))[0, 1] == 1) is same
+
+
+def test_of_long_texts_the_conclusions_are_held_against_each_other() -> None:
+    long = (
+        "Many have asked who made it, and it took a long time until the archives were open to everybody. " * 3
+    )
+    texts = [
+        long + "Therefore, it was made by Rubens.",
+        long + "So it was made by Rembrandt.",
+        long + "Therefore, it was made by Rubens alone.",
+    ]
+    alike = likeness(texts, np.ones((3, 1)))
+    assert alike[0, 1] == alike[1, 2] == 0
+    assert alike[0, 2] == 1
+
+
 def test_without_vectors_texts_are_compared_by_their_words() -> None:
     alike = likeness(
         ("Cats chase small mice at night", "At night small mice flee from cats", "Tea is hot and wet")

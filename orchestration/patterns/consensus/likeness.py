@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestration.patterns.consensus.final import exact, is_short
+from orchestration.patterns.consensus.final import exact, final_answer, is_short
 from orchestration.patterns.consensus.numbers import numbers
+from orchestration.patterns.consensus.statements import window
 
 Matrix = npt.NDArray[np.float64]
-Facts = tuple[bool, set[Fraction]]
 
 ALIKE = 0.8
 """Cosine of all-MiniLM-L6-v2 from which two answers to one question say the same. Answers share the words of
@@ -23,10 +25,24 @@ OVERLAP = 0.5
 """The same for the share of words in common."""
 
 STATEMENT_WORDS = 25
-"""A text of at most so many words states one thing, which a `not` or another number turns round. Longer ones
-have both somewhere, and are judged as a whole."""
+"""A text of at most so many words states one thing, which a `not`, another number or another name turns
+round. Of a longer one, the statement is what it names as its answer or concludes; where it does neither, it
+is judged as a whole."""
+_SAME_REST = 0.6
+"""The share of other words in common from which two statements differ in their numbers or names alone."""
+_FEW_NAMES = 0.34
+"""From this share of capitals on, they are the language's, such as German, or a heading's, and no names."""
 
 _WORD = re.compile(r"\w+")
+_CAPITALS = re.compile(r"\b[^\W\d_a-zß-ÿ]\w+")
+_BEGINS = re.compile(r"^$|[.!?:\n\"“*]\s*$")
+_CONCLUDES = re.compile(
+    r"(?:^|(?<=[.!?\n]\s)|(?<=\n))(?:so|thus|therefore|hence|in (?:short|conclusion|summary)|to sum up|"
+    r"overall|in sum|"
+    r"daher|deshalb|insgesamt|donc|ainsi|en conclusion|por (?:lo )?tanto|en resumen|quindi|dunque|portanto|"
+    r"dus|kortom)\b,?\s*([^.!?\n]+)",
+    re.IGNORECASE,
+)
 _STOP = frozenset(
     _WORD.findall(
         "a an and are as at be because been but by can could do does for from had has have he her his i in "
@@ -35,8 +51,27 @@ _STOP = frozenset(
     )
 )
 _NEGATIONS = frozenset(
-    ("no", "not", "never", "none", "cannot", "without", "nicht", "kein", "keine", "nie", "ne", "pas")
+    _WORD.findall(
+        "no not never none neither nobody nothing cannot without nicht kein keine nie nein ne pas non jamais "
+        "nunca ninguno ninguna mai nessuno não nem niet geen nooit"
+    )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a text states. `names` are words with a capital within a sentence, `capitals` all of them."""
+
+    words: frozenset[str]
+    exact: str
+    short: bool
+    denies: bool | None
+    """None where a text is too long to tell."""
+    numbers: frozenset[Fraction]
+    names: frozenset[str]
+    capitals: frozenset[str]
+    rest: frozenset[str]
+    """The words without numbers and names."""
 
 
 def likeness(
@@ -44,23 +79,24 @@ def likeness(
 ) -> Matrix:
     """How alike each two of `texts` are: the cosine of their `vectors` (of length 1), else the share of
     content words in common (Sørensen-Dice). Embeddings are blind to what turns a statement round: where one
-    of two statements denies and the other does not, or their numbers differ, they are not alike at all. A
-    short answer that the other one contains is the same."""
+    of two statements denies and the other does not, or their numbers or names differ, they are not alike at
+    all. A short answer that the other one contains is the same."""
     count = len(texts)
-    words = [_words(text) for text in texts]
     made = np.eye(count)
+    if count < 2:
+        return made
     close = np.asarray(vectors, dtype=float) if vectors is not None else None
-    facts = [_facts(each, text) for each, text in zip(words, texts, strict=True)]
+    claims = [_claim(text) for text in texts]
     for one in range(count):
         for other in range(one):
-            if _opposed(facts[one], facts[other]):
+            if _opposed(claims[one], claims[other]):
                 value = 0.0
-            elif _holds(texts[one], texts[other]) or _holds(texts[other], texts[one]):
+            elif _holds(claims[one], claims[other]) or _holds(claims[other], claims[one]):
                 value = 1.0
             elif close is not None:
                 value = float(close[one] @ close[other])
             else:
-                value = _overlap(_content(words[one]), _content(words[other]))
+                value = _overlap(claims[one].words, claims[other].words)
             made[one, other] = made[other, one] = value
     return made
 
@@ -93,31 +129,76 @@ def medoid(members: Sequence[int], alike: Matrix, weights: Sequence[float]) -> i
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold().replace("n't", " not"))
+    return _WORD.findall(text.casefold().replace("n't", " not").replace("n’t", " not"))
 
 
-def _content(words: Sequence[str]) -> set[str]:
-    return {word for word in words if word not in _STOP}
+def _content(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(word for word in words if word not in _STOP)
 
 
-def _overlap(one: set[str], other: set[str]) -> float:
+def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
     return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
 
 
-def _facts(words: Sequence[str], text: str) -> Facts | None:
-    """Whether a statement denies, and its numbers."""
-    return (bool(set(words) & _NEGATIONS), set(numbers(text))) if len(words) <= STATEMENT_WORDS else None
+@lru_cache(maxsize=64)
+def _claim(text: str) -> Claim:
+    words = _words(text)
+    stated = _statement(text, words)
+    said = _words(stated) if stated is not None else []
+    found = frozenset(numbers(stated)) if stated is not None else frozenset()
+    inner, capitals = _names(stated) if stated is not None else (frozenset(), frozenset())
+    rest = frozenset(word for word in _content(said) if word not in capitals and not word[0].isdigit())
+    denies = bool(_NEGATIONS.intersection(said)) if stated is not None else None
+    return Claim(_content(words), exact(text) or "", is_short(text), denies, found, inner, capitals, rest)
 
 
-def _opposed(one: Facts | None, other: Facts | None) -> bool:
-    if one is None or other is None:
+def _statement(text: str, words: Sequence[str]) -> str | None:
+    """The one thing that a text states; None where it is too long to tell."""
+    if len(words) <= STATEMENT_WORDS:
+        return text
+    read = window(text)
+    said = final_answer(read)
+    if said is None:
+        concluded = [match[1] for match in _CONCLUDES.finditer(read)]
+        said = concluded[-1] if concluded else None
+    return said if said is not None and len(said.split()) <= STATEMENT_WORDS else None
+
+
+def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    capitals: set[str] = set()
+    inner: set[str] = set()
+    count = 0
+    for match in _CAPITALS.finditer(text):
+        word = match[0].casefold()
+        if word in _STOP or word in _NEGATIONS:
+            continue
+        count += 1
+        capitals.add(word)
+        if not _BEGINS.search(text[max(0, match.start() - 4) : match.start()] if match.start() else ""):
+            inner.add(word)
+    if count > 2 and count > _FEW_NAMES * len(text.split()):
+        return frozenset(), frozenset(capitals)
+    return frozenset(inner if count else ()), frozenset(capitals)
+
+
+def _opposed(one: Claim, other: Claim) -> bool:
+    if one.denies is None or other.denies is None:
         return False
-    return one[0] != other[0] or bool(one[1] and other[1] and one[1].isdisjoint(other[1]))
+    if one.denies != other.denies:
+        return True
+    same_rest = _overlap(one.rest, other.rest) >= _SAME_REST or not one.rest | other.rest
+    pairs: tuple[tuple[frozenset[Any], frozenset[Any], frozenset[Any], frozenset[Any]], ...] = (
+        (one.numbers, other.numbers, one.numbers, other.numbers),
+        (one.names, other.names, one.capitals, other.capitals),
+    )
+    for mine, theirs, all_mine, all_theirs in pairs:
+        if mine and theirs and mine.isdisjoint(all_theirs) and theirs.isdisjoint(all_mine):
+            return True
+        if same_rest and all_mine - all_theirs and all_theirs - all_mine:
+            return True
+    return False
 
 
-def _holds(brief: str, text: str) -> bool:
+def _holds(brief: Claim, text: Claim) -> bool:
     """Whether a short answer's words stand in `text` in their order."""
-    if not is_short(brief):
-        return False
-    words = exact(brief)
-    return words is not None and f" {words} " in f" {exact(text) or ''} "
+    return brief.short and bool(brief.exact) and f" {brief.exact} " in f" {text.exact} "

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from string import ascii_uppercase
 
 from orchestration.messages import Guide
@@ -35,6 +36,9 @@ SURE = 0.5
 """From this confidence on, a reading needs nobody who confirms it."""
 LEAST = 0.25
 """Below, a reading is a guess, which no vote counts."""
+
+_KEPT = 256
+"""Readings that are remembered: a vote is counted anew with every answer that comes in."""
 
 _PERCENT = re.compile(r"%|\bper\s?cent(?:age)?\b|\bprozent\b|\bpour\s?cent\b|\bpor ciento\b", re.IGNORECASE)
 _CORRECT = re.compile(
@@ -92,12 +96,16 @@ def read_answer(kind: Kind, text: str, question: str, guide: Guide | None = None
         return _guided(text, guide)
     if kind is Kind.CODE:
         return _sure(code_key(text), "code")
-    read = window(text)
+    return _read(kind, window(text), question)
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(kind: Kind, text: str, question: str) -> Reading:
     if kind is Kind.CHOICE:
-        return _choice(read, options_of(question) or _ANY_LETTER)
+        return _choice(text, options_of(question) or _ANY_LETTER)
     if kind in (Kind.NUMBER, Kind.MATH):
-        return _value(kind, read, percent=_PERCENT.search(question) is not None)
-    return _worded(read)
+        return _value(kind, text, percent=_PERCENT.search(question) is not None)
+    return _worded(text)
 
 
 def _guided(answer: str, guide: Guide) -> Reading:
