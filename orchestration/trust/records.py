@@ -81,6 +81,7 @@ class KindRecord(BaseModel):
     def after(self, seen: Observation, trust: Trust) -> KindRecord:
         """With what a run taught. `trust` is what was known before it, of which this record is a part."""
         heard = self._heard(seen)
+        trust = trust.among({answer.model for answer in seen.answers})
         changed = {
             "arms": self._arms_after(seen, heard),
             "costs": self._costs_after(seen),

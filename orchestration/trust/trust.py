@@ -9,8 +9,8 @@ themselves tell, weighted by what is known of the voters so far: Dawid and Skene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, log, sqrt
 
@@ -21,6 +21,9 @@ from orchestration.trust.observation import Source, VoterAnswer
 AGREEMENT = 0.6
 """What a vote counts beside the log-odds of its voter. Of panels of GSM8K, MMLU-Pro and MATH, 0.5 to 0.9 did
 best; without it many weak voters who agree are not heard, with 1.2 they outvote one who knows."""
+BEST_LEAST = 1.0
+"""What the vote of the best of a panel counts at least: where questions are so hard that all are wrong more
+often than not, every vote is worth more, rather than none anything."""
 LEAST, MOST = 0.05, 4.0
 """Bounds of a weight: no voter speaks against its own answer, and none decides alone for ever."""
 NONE_RIGHT = 1.0
@@ -58,13 +61,15 @@ class Trust:
     """`models` are counts of each by who said so, `elsewhere` those of other kinds of question; `company`
     counts votes against their most trusted voter. `prior` says what is thought of a model beforehand.
 
-    `learns` says whether what a vote teaches is kept, and `audit` has it heard whole, whatever is known: some
-    are, so that records stay true."""
+    `agreement` is what a vote counts beside the log-odds of its voter. `learns` says whether what a vote
+    teaches is kept, and `audit` has it heard whole, whatever is known: some are, so that records stay
+    true."""
 
     models: Mapping[str, Mapping[Source, Counts]] = field(default_factory=dict)
     elsewhere: Mapping[str, Counts] = field(default_factory=dict)
     company: Counts = field(default_factory=Counts)
     prior: Callable[[str], float] = unknown
+    agreement: float = AGREEMENT
     learns: bool = False
     audit: bool = False
 
@@ -87,10 +92,14 @@ class Trust:
             prior, strength = others.share(prior, strength).mean, strength + others.total
         return summed(self.models.get(model, {})).share(prior, strength)
 
+    def among(self, models: Iterable[str]) -> Trust:
+        """The trust in a panel of these models."""
+        best = max((_log_odds(self.accuracy(model).mean) for model in models), default=0.0)
+        return replace(self, agreement=max(AGREEMENT, BEST_LEAST - best))
+
     def weight(self, model: str) -> float:
         """What its vote counts."""
-        share = min(1 - 1e-6, max(1e-6, self.accuracy(model).mean))
-        return min(MOST, max(LEAST, log(share / (1 - share)) + AGREEMENT))
+        return min(MOST, max(LEAST, _log_odds(self.accuracy(model).mean) + self.agreement))
 
     def best(self, models: Sequence[str]) -> str | None:
         """The most trusted of them, the first by name of equals; None of none."""
@@ -185,6 +194,11 @@ def summed(sources: Mapping[Source, Counts]) -> Counts:
             weight = MOST_AGREED / counts.total
         right, wrong = right + weight * counts.right, wrong + weight * counts.wrong
     return Counts(right=right, wrong=wrong)
+
+
+def _log_odds(share: float) -> float:
+    share = min(1 - 1e-6, max(1e-6, share))
+    return log(share / (1 - share))
 
 
 def _groups(answers: Sequence[VoterAnswer]) -> dict[int, list[str]]:

@@ -61,6 +61,7 @@ def choose_voters(
     named = named or [*stage.panel(MOST)] or [None]
     voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
     stage.taking_part |= {name for name in voting if name is not None}
+    stage.trust = stage.trust.among(name for name in voting if name is not None)
     seed, alike = run.sampling.seed, one_model(voting)
     voters = []
     for number, model in enumerate(voting, 1):
