@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Conflict
-from actors.tuning.metrics import FEEDBACK
+from actors.tuning.metrics import DEBATE_FLIPS_JUDGED, FEEDBACK
 from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.shelf import Shelf
 from orchestration.errors import BusUnavailable, OrchestraError
@@ -91,7 +91,10 @@ class FeedbackDesk:
                 await self._runs.put(feedback.run, after.encoded(), last=revision)
             except Conflict:
                 continue
-            FEEDBACK.labels(after.kind, after.pattern, _word(feedback.score)).inc()
+            word = _word(feedback.score)
+            FEEDBACK.labels(after.kind, after.pattern, word).inc()
+            if after.flip is not None:
+                DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
             seen = after.observation(by or before.caller, before.score)
             if seen is not None and before.score != after.score:
                 await self._shelf.add(after.kind, [seen])

@@ -9,6 +9,7 @@ from pydantic import Field
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket
 from orchestration.messages import Wire
+from orchestration.trust.lessons import Flip
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.tuning.features import Kind
 
@@ -17,8 +18,8 @@ BUCKET = "performed"
 
 class Performed(Wire):
     """`arm` is '' where `auto` did not choose. `answers` are those of the run's vote, or of the model that
-    wrote it; none is there before its end. `verdicts` are those of judges, by their model. `score` and
-    `comment` are the user's."""
+    wrote it; none is there before its end. `verdicts` are those of judges, by their model. `flip` says what
+    became of a debate whose lead changed. `score` and `comment` are the user's."""
 
     run: str
     caller: str = ""
@@ -29,6 +30,7 @@ class Performed(Wire):
     state: Literal["chosen", "ended"] = "chosen"
     answers: tuple[VoterAnswer, ...] = ()
     verdicts: dict[str, float] = Field(default_factory=dict)
+    flip: Flip | None = None
     score: float | None = Field(default=None, ge=-1, le=1)
     comment: str = ""
 

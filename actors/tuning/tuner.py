@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Conflict
-from actors.tuning.metrics import CHOICES, LESSONS_LOST
+from actors.tuning.metrics import CHOICES, DEBATE_FLIPS, LESSONS_LOST
 from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.settings import AutoSettings
 from actors.tuning.shelf import Shelf
@@ -20,7 +20,7 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import Answer, Stage
 from orchestration.patterns.auto import look
-from orchestration.trust.lessons import answers_in, teaches, verdicts_in, verified_in
+from orchestration.trust.lessons import answers_in, flip_in, teaches, verdicts_in, verified_in
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
@@ -161,7 +161,9 @@ class RunTuning:
 
     async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
         """Write down what the user's feedback will be about, and learn what the run itself teaches."""
-        kind = self.kind
+        kind, flip = self.kind, flip_in(stage.report)
+        if kind is not None and flip is not None:
+            DEBATE_FLIPS.labels(kind, flip).inc()
         if kind is None or not self.tuner.settings.learn:
             return
         arm = self._chosen.arm.name if self._chosen is not None else None
@@ -178,7 +180,9 @@ class RunTuning:
             self.tuner.learn(kind, each)
         pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
         performed = self._performed(pattern, self._chosen)
-        ended = performed.model_copy(update={"state": "ended", "answers": answers, "verdicts": verdicts})
+        ended = performed.model_copy(
+            update={"state": "ended", "answers": answers, "verdicts": verdicts, "flip": flip}
+        )
         try:
             await self.tuner.runs.put(self.run.id, ended.encoded())
         except OrchestraError as error:
