@@ -20,6 +20,7 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import Answer, Stage
 from orchestration.patterns.auto import look
+from orchestration.trust.checks import check_of_form, checks_in
 from orchestration.trust.lessons import answers_in, flip_in, teaches, verdicts_in, verified_in
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
@@ -170,14 +171,15 @@ class RunTuning:
         answers, verdicts = answers_in(stage.report, answer.model), verdicts_in(stage.report)
         usage = stage.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
+        ran = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
         verified = verified_in(stage.report)
-        seen = [Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)]
         if verified is not None:
-            seen = [replace(seen[0], source="test", quality=verified)]
+            ran = replace(ran, source="test", quality=verified)
+        self.tuner.learn(kind, ran)
         for judge, verdict in verdicts.items():
-            seen.append(Observation(source="judge", quality=verdict, answers=answers, arm=arm, judge=judge))
-        for each in seen:
-            self.tuner.learn(kind, each)
+            judged = Observation(source="judge", quality=verdict, answers=answers, arm=arm, judge=judge)
+            self.tuner.learn(kind, judged)
+        self._learn_checks(stage, answer, kind, single=len(answers) == 1)
         pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
         performed = self._performed(pattern, self._chosen)
         ended = performed.model_copy(
@@ -187,6 +189,14 @@ class RunTuning:
             await self.tuner.runs.put(self.run.id, ended.encoded())
         except OrchestraError as error:
             log.info("feedback on run %s will find nothing: %s", self.run.id, error)
+
+    def _learn_checks(self, stage: Stage, answer: Answer, kind: Kind, *, single: bool) -> None:
+        """What checks of the run's steps teach, beside that of its answer. A vote counts itself what meets no
+        form."""
+        checks = [check for check in checks_in(stage.report) if not check.is_of_answer]
+        form = check_of_form(answer.text, answer.model, self.run.guide, kind) if single else None
+        for check in [*checks, *([form] if form is not None else [])]:
+            self.tuner.learn(check.kind, check.lesson)
 
     def _performed(self, pattern: str, chosen: Chosen | None) -> Performed:
         return Performed(

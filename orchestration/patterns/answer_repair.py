@@ -32,6 +32,7 @@ class Repair:
     name: str
     sampling: Sampling
     guide: Guide | None = None
+    model: str | None = None
     others: Sequence[tuple[str, Answer]] = ()
     inside: Sequence[str] = ()
     whole: bool = False
@@ -50,7 +51,12 @@ class Repair:
             sampling = sampling.model_copy(update={"temperature": 0.0, "repetition_penalty": PENALTY})
         try:
             answer = await stage.ask(
-                self.agent, self.messages, name=self.name, sampling=sampling, guide=self.guide
+                self.agent,
+                self.messages,
+                name=self.name,
+                sampling=sampling,
+                guide=self.guide,
+                model=self.model,
             )
             if not problem_of(answer.text, self.caller, self.inside):
                 return answer

@@ -133,6 +133,7 @@ async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
             COORDINATOR,
             brief_request(str(talk)),
             name="analysis",
+            model=stage.trusted_model(COORDINATOR),
             sampling=_sampling(run, stage.limits.verdict_tokens),
             guide=Guide(json_schema=brief_schema()),
         )
@@ -148,13 +149,15 @@ async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
 
 
 async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None:
-    """The coordinator's plan, asked for at most twice; None when there is none to be had.
+    """The coordinator's plan, asked for at most twice; None when there is none to be had. Where the most
+    trusted model cannot be guided, the coordinator's own is asked.
 
     Raises what would fail any other step as well, such as `NoNode`.
     """
     known, limits = stage.specialists, stage.limits
     guide = Guide(json_schema=plan_schema(known, most))
     messages = plan_request(question, known, most)
+    model = stage.trusted_model(COORDINATOR)
     for attempt in (1, 2):
         try:
             answer = await stage.ask(
@@ -163,11 +166,15 @@ async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None
                 name="plan" if attempt == 1 else "plan again",
                 sampling=_sampling(run, limits.plan_tokens, 0.0 if attempt == 2 else None),
                 guide=guide,
+                model=model,
             )
             plan = parse_plan(answer.text, known, most, Caller(run.messages))
         except (InvalidGuide, BackendFailed, BudgetSpent) as error:
             await stage.progress(f"there is no plan: {error.message}")
-            return None
+            if model is None or isinstance(error, BudgetSpent):
+                return None
+            model = None
+            continue
         except InvalidPlan as error:
             await stage.progress(f"the plan is not usable: {error}")
             continue

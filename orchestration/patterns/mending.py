@@ -16,7 +16,7 @@ from orchestration.patterns.clipping import clip
 from orchestration.patterns.code_check import Trial, examples_for, problem_of, program_in, trial_of
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
-from orchestration.patterns.sums import carried_on, rests_on
+from orchestration.patterns.sums import carried_on, rests_on, right_sums
 
 CODE = "code"
 REASONING = "reasoning"
@@ -124,6 +124,7 @@ async def _told(
     trial = program.trial
     said: dict[str, Any] = {
         "step": name,
+        "model": answer.model,
         "parses": not program.problem,
         "problem": program.problem,
         "examples": len(trial.examples) if trial else 0,
@@ -148,6 +149,10 @@ async def _summed(
     """The answer with its sums put right, and what follows from them: where that cannot be, it is written
     again, once, and else said to be wrong."""
     text, corrections, holds = carried_on(answer.text, asked)
+    right_ones = right_sums(answer.text)
+    if right_ones or corrections:
+        checked = {"step": name, "model": answer.model, "right": right_ones, "wrong": len(corrections)}
+        stage.report.setdefault("sums", []).append(checked)
     if not corrections:
         return answer
     said: Sequence[dict[str, str]] = [

@@ -18,10 +18,13 @@ from orchestration.patterns.verdict import (
     verdict_request,
     verdict_schema,
 )
+from orchestration.trust.families import family_of
 
 
 class Review:
-    """Of one run. `verdict` is the one on what the answer is written from, None where there is none."""
+    """Of one run. The critic is the most trusted model, one of another family than those that it judges where
+    such a one is as good: `own_family` of a verdict says that it is not. `verdict` is the one on what the
+    answer is written from, None where there is none."""
 
     def __init__(self, stage: Stage, brief: Brief, question: str, *, pass_at: float, revisions: int) -> None:
         self.verdict: Verdict | None = None
@@ -77,6 +80,7 @@ class Review:
         told = [finding for finding in findings if finding.text]
         names = [finding.name for finding in told]
         sampling = Sampling(max_tokens=stage.limits.verdict_tokens, seed=stage.run.sampling.seed)
+        judged = list(dict.fromkeys(finding.model for finding in told))
         try:
             answer = await stage.ask(
                 CRITIC,
@@ -84,6 +88,7 @@ class Review:
                 name="review" if number == 0 else f"review {number + 1}",
                 sampling=sampling,
                 guide=Guide(json_schema=verdict_schema(criteria, names)),
+                model=stage.trusted_model(CRITIC, judged=judged),
             )
             verdict = parse_verdict(answer.text, names, Caller(stage.run.messages))
         except (OrchestraError, InvalidVerdict) as error:
@@ -92,6 +97,8 @@ class Review:
         passes = verdict.passes(self._pass_at)
         said = {
             "revision": number,
+            "model": answer.model,
+            "own_family": family_of(answer.model) in {family_of(model) for model in judged},
             "score": verdict.score,
             "scores": dict(verdict.scores),
             "must_fix": [fix.model_dump() for fix in verdict.must_fix],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
+from orchestration.patterns.base import Answer
 from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.stage import Stage
@@ -21,17 +22,20 @@ from orchestration.patterns.wording import (
     TASK_BRIEFLY,
     TASK_ONLY,
 )
+from orchestration.tuning.analysis import analyse
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one specialist brought in the step called `name`: all its `text`, and as much of it as is
-    `passed` on. `error` is set when it failed. `revision` is the round that it is from, 0 for the first."""
+    `passed` on, by `model`. `error` is set when it failed. `revision` is the round that it is from, 0 for the
+    first."""
 
     step: PlanStep
     name: str
     text: str = ""
     passed: str = ""
+    model: str = ""
     error: OrchestraError | None = None
     revision: int = 0
 
@@ -40,7 +44,7 @@ class Finding:
 
 
 class Specialists:
-    """Of one run. `question` is what all of them see."""
+    """Of one run. `question` is what all of them see. Each works on the most trusted model for its task."""
 
     def __init__(self, stage: Stage, plan: Plan, question: str) -> None:
         self._stage = stage
@@ -95,53 +99,58 @@ class Specialists:
         return revised
 
     async def _found(self, finding: Finding, before: Sequence[Finding]) -> Finding:
-        only = TASK_BRIEFLY if self._stage.is_small() else TASK_ONLY
+        only = TASK_BRIEFLY if self._stage.is_small(self._model(finding.step)) else TASK_ONLY
         request = f"{self._before(finding, before)}\n{only}"
         try:
-            text = await self._work(finding, finding.name, request)
+            answer = await self._work(finding, finding.name, request)
         except OrchestraError as error:
             return replace(finding, error=error)
-        return await self._with(finding, finding.name, text)
+        return await self._with(finding, finding.name, answer)
 
     async def _revised(
         self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
     ) -> Finding:
         must = "\n".join(f"- {fix}" for fix in fixes)
-        again = TASK_AGAIN_BRIEFLY if self._stage.is_small() else TASK_AGAIN
+        again = TASK_AGAIN_BRIEFLY if self._stage.is_small(self._model(finding.step)) else TASK_AGAIN
         request = (
             f"{self._before(finding, before)}\n\n{SO_FAR_HEAD}\n{finding.passed}\n\n"
             f"{IMPROVED_HEAD}\n{must}\n\n{again}"
         )
         name = f"{finding.name}, revision {number}"
         try:
-            text = await self._work(finding, name, request)
+            answer = await self._work(finding, name, request)
         except OrchestraError as error:
             await self._stage.progress(f"{name}: the answer stays as it was: {error.message}")
             return finding
-        return replace(await self._with(finding, name, text), revision=number)
+        return replace(await self._with(finding, name, answer), revision=number)
 
     def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
         found = "\n\n".join(str(each) for each in before if each.text)
         earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self._question}{earlier}\n\nYour task: {finding.step.task}"
 
-    async def _work(self, finding: Finding, name: str, request: str) -> str:
-        answer = await work(
+    async def _work(self, finding: Finding, name: str, request: str) -> Answer:
+        specialist, task = finding.step.specialist, finding.step.task
+        return await work(
             self._stage,
-            finding.step.specialist,
+            specialist,
             (ChatMessage(role="user", content=request),),
             name=name,
             sampling=Sampling(
                 max_tokens=self._stage.limits.specialist_tokens, seed=self._stage.run.sampling.seed
             ),
-            query=finding.step.task,
+            model=self._model(finding.step),
+            query=task,
         )
-        return answer.text
 
-    async def _with(self, finding: Finding, name: str, text: str) -> Finding:
+    def _model(self, step: PlanStep) -> str | None:
+        """The most trusted for its task."""
+        return self._stage.trusted_model(step.specialist, kind=analyse(step.task).kind)
+
+    async def _with(self, finding: Finding, name: str, answer: Answer) -> Finding:
         most = self._stage.limits.passed_tokens
-        passed = await self._stage.clipped(f"the answer of {name}", text, most)
-        return replace(finding, text=text, passed=passed)
+        passed = await self._stage.clipped(f"the answer of {name}", answer.text, most)
+        return replace(finding, text=answer.text, passed=passed, model=answer.model)
 
 
 def _names(plan: Plan) -> list[str]:

@@ -78,6 +78,12 @@ def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
     return "".join([*made, text[done:]]), tuple(found)
 
 
+def right_sums(text: str) -> int:
+    """How many sums of the text the calculator agrees with."""
+    chains = [text[start:end] for start, end in _chains(text)]
+    return sum(_read(chain) is not None and _checked(chain) is None for chain in chains)
+
+
 def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool]:
     """The text as `corrected` gives it, with a wrong result replaced by the right one where it is said again
     and was not `asked`, and what is computed from it corrected in turn. Then the corrections, and whether
@@ -170,19 +176,10 @@ def _touched(text: str, start: int, end: int) -> bool:
 
 def _checked(chain: str) -> tuple[str, Correction] | None:
     """The chain put right and what was wrong with it; None where nothing was, or nothing can be said."""
-    parts = chain.split("=")
-    if not parts[0].strip():  # `x = 3 + 4 = 7`: what was before is no number
-        head, parts = parts[0] + "=", parts[1:]
-    else:
-        head = ""
-    if len(parts) < 2 or not _begins(parts[0]) or not _COMPUTES.search(parts[0]):
+    read = _read(chain)
+    if read is None:
         return None
-    if _OFF.search(chain):
-        return None
-    try:
-        values = [_evaluated(part) for part in parts]
-    except NotArithmetic:
-        return None
+    head, parts, values = read
     right, near = values[0], values[0]
     for index in range(1, len(parts)):
         stated = _STATED.match(parts[index])
@@ -195,6 +192,23 @@ def _checked(chain: str) -> tuple[str, Correction] | None:
         elif not any(_agrees(stated, value) for value in (right, near)):
             return _put(head, parts, index, right)
     return None
+
+
+def _read(chain: str) -> tuple[str, list[str], list[Fraction]] | None:
+    """What stands before the sum, its parts between `=`, and their values; None for what is no sum."""
+    parts = chain.split("=")
+    if not parts[0].strip():  # `x = 3 + 4 = 7`: what was before is no number
+        head, parts = parts[0] + "=", parts[1:]
+    else:
+        head = ""
+    if len(parts) < 2 or not _begins(parts[0]) or not _COMPUTES.search(parts[0]):
+        return None
+    if _OFF.search(chain):
+        return None
+    try:
+        return head, parts, [_evaluated(part) for part in parts]
+    except NotArithmetic:
+        return None
 
 
 def _begins(part: str) -> bool:

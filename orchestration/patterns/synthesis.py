@@ -32,13 +32,15 @@ class Brought:
 async def synthesis(
     stage: Stage, talk: Conversation, brought: Brought, *, after: Sequence[str] | None = None
 ) -> AsyncGenerator[Part | Answer, None]:
-    """What the coordinator writes from the notes. Where that is no answer, it writes once more, from the
-    members' answers alone; where the budget does not reach for it, the best of these is the answer."""
+    """What the coordinator writes from the notes, on the most trusted model. Where that is no answer, it
+    writes once more, from the members' answers alone; where the budget does not reach for it, the best of
+    these is the answer."""
     sampling, guide = final_sampling(stage.run, stage.limits), stage.run.guide
     caller = Caller(stage.run.messages)
     sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
     caller = Caller(stage.run.messages, also=[answer.text for _, answer in sound])
     messages = _asked(talk, brought.question, brought.notes)
+    model = stage.trusted_model(COORDINATOR)
     repair = Repair(
         asked=messages[-1].content,
         caller=caller,
@@ -47,6 +49,7 @@ async def synthesis(
         name="synthesis again",
         sampling=sampling,
         guide=guide,
+        model=model,
         others=sound,
         inside=brought.inside,
     )
@@ -56,6 +59,7 @@ async def synthesis(
         name="synthesis",
         sampling=sampling,
         guide=guide,
+        model=model,
         after=after,
     )
     try:

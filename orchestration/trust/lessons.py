@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, OrchestraError
+from orchestration.trust.checks import checks_in
 from orchestration.trust.observation import VoterAnswer
 
 _VOTES = ("ensemble", "debate")
@@ -35,9 +36,12 @@ def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
     criterion, here 0 to 1."""
     maestro = report.get("maestro")
     verdicts = maestro.get("verdicts") if isinstance(maestro, Mapping) else None
-    if not isinstance(verdicts, list) or not verdicts or not isinstance(verdicts[-1], Mapping):
+    if not isinstance(verdicts, list):
         return {}
-    last = verdicts[-1]
+    kept = [said for said in verdicts if isinstance(said, Mapping) and said.get("kept", True)]
+    if not kept:
+        return {}
+    last = kept[-1]
     score = last.get("score")
     scores = last.get("scores")
     if isinstance(scores, Mapping) and scores:
@@ -46,7 +50,9 @@ def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
     if not isinstance(score, int | float):
         return {}
     judge = last.get("model")
-    return {judge if isinstance(judge, str) else "": min(1.0, max(0.0, (score - 1) / 9))}
+    if not isinstance(judge, str) or not judge:
+        return {}
+    return {judge: min(1.0, max(0.0, (score - 1) / 9))}
 
 
 def flip_in(report: Mapping[str, Any]) -> Flip | None:
@@ -60,13 +66,14 @@ def flip_in(report: Mapping[str, Any]) -> Flip | None:
 
 def verified_in(report: Mapping[str, Any]) -> float | None:
     """Whether a check that cannot err passed the answer, from 0 to 1; None where there was none: the
-    question's own examples, which a program passes or does not."""
+    question's own examples, which the program of a vote or of the code agent passes or does not."""
     for title in ("ensemble", "self-consistency"):
         part = report.get(title)
         passed = part.get("examples_passed") if isinstance(part, Mapping) else None
         if isinstance(passed, int | float):
             return float(passed >= 1)
-    return None
+    tested = [each.quality for each in checks_in(report) if each.is_of_answer]
+    return tested[-1] if tested else None
 
 
 def teaches(error: OrchestraError) -> bool:

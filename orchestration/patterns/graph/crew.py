@@ -16,6 +16,7 @@ from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.hands import numbered, work
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.wording import FOUND_HEAD, TASK_BRIEFLY, TASK_ONLY
+from orchestration.tuning.analysis import analyse
 
 
 class Crew:
@@ -30,6 +31,8 @@ class Crew:
         self.results: dict[int, Result] = {}
         self.failures: list[Result] = []
         """In the order in which they came."""
+        self.models: dict[int, str | None] = {}
+        """By task: the most trusted model for it, None where the specialist's own does it."""
         self.is_planned_anew = False
         self.is_out_of_budget = False
         self._order = order
@@ -92,13 +95,17 @@ class Crew:
     def _scheduled(self, graph: Graph) -> Schedule:
         done = {result.task.id for result in self.done}
         new = [task for task in graph.tasks if task.id not in done]
+        for task in new:
+            kind = analyse(task.task).kind
+            self.models[task.id] = self.stage.trusted_model(task.specialist, kind=kind)
         self.results |= {task.id: Result(task, expected_s=self._expected(task)) for task in new}
         for name in [step_name(task, attempt) for attempt in (1, 2) for task in new]:
             numbered(self.stage, name)
         return Schedule(graph, self._expected, order=self._order, done=done)
 
     def _expected(self, task: Task) -> float:
-        return self.stage.durations.expected(task.specialist, self.stage.run.model)
+        model = self.models.get(task.id) or self.stage.run.model
+        return self.stage.durations.expected(task.specialist, model)
 
     async def _perform(self, task: Task) -> bool:
         """Whether it is done. A failure that may pass is tried again, once."""
@@ -135,7 +142,7 @@ class Crew:
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
         self.stage.builds_on[name] = tuple(before or [self.graph.step])
-        only = TASK_BRIEFLY if self.stage.is_small() else TASK_ONLY
+        only = TASK_BRIEFLY if self.stage.is_small(self.models.get(task.id)) else TASK_ONLY
         request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{only}"
         answer = await work(
             self.stage,
@@ -143,6 +150,7 @@ class Crew:
             (ChatMessage(role="user", content=request),),
             name=name,
             sampling=Sampling(max_tokens=self.stage.limits.specialist_tokens, seed=run.sampling.seed),
+            model=self.models.get(task.id),
             query=task.task,
         )
         if not answer.text.strip():

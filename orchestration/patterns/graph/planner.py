@@ -38,14 +38,18 @@ class Planner:
         """None where there is none to be had. Raises what would fail any other step as well, such as
         `NoNode`."""
         messages = graph_request(str(self.talk), self.stage.specialists, self.bounds)
+        model = self.stage.trusted_model(COORDINATOR)
         for attempt in (1, 2):
             name = "plan" if attempt == 1 else "plan again"
             try:
-                text = await self._ask(name, messages, self.bounds)
+                text = await self._ask(name, messages, self.bounds, model=model)
                 graph = parse_graph(text, self.bounds, caller=self._caller)
             except (InvalidGuide, BackendFailed, BudgetSpent) as error:
                 await self.stage.progress(f"there is no plan: {error.message}")
-                return None
+                if model is None or isinstance(error, BudgetSpent):
+                    return None
+                model = None  # the coordinator's own may do what the most trusted cannot
+                continue
             except InvalidGraph as error:
                 await self.stage.progress(f"the plan is not usable: {error}")
                 most = WRONG_TOKENS if self.stage.is_small() else self.stage.limits.plan_tokens
@@ -69,7 +73,8 @@ class Planner:
         asked = graph_request(str(self.talk), self.stage.specialists, bounds)
         messages = (*asked, *_what_is_left(graph, done, failed))
         try:
-            text = await self._ask("plan anew", messages, bounds, first)
+            model = self.stage.trusted_model(COORDINATOR)
+            text = await self._ask("plan anew", messages, bounds, first, model=model)
             new = parse_graph(text, bounds, first, self._caller)
         except (OrchestraError, InvalidGraph) as error:
             await self.stage.progress(f"there is no plan for what is left: {error}")
@@ -81,7 +86,15 @@ class Planner:
     def _caller(self) -> Caller:
         return Caller(self.stage.run.messages)
 
-    async def _ask(self, name: str, messages: tuple[ChatMessage, ...], bounds: Bounds, first: int = 1) -> str:
+    async def _ask(
+        self,
+        name: str,
+        messages: tuple[ChatMessage, ...],
+        bounds: Bounds,
+        first: int = 1,
+        *,
+        model: str | None,
+    ) -> str:
         tokens = max(self.stage.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)
         answer = await self.stage.ask(
             COORDINATOR,
@@ -93,6 +106,7 @@ class Planner:
                 temperature=None if name == "plan" else 0,
             ),
             guide=Guide(json_schema=graph_schema(bounds, first)),
+            model=model,
         )
         return answer.text
 
