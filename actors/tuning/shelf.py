@@ -52,7 +52,8 @@ class Shelf:
         what is known of other kinds."""
         record = self.record(kind) if record is None else record
         thought = partial(prior, kind=kind, quality=self._quality)
-        return Trust(record.models, self._elsewhere_of(kind), record.company, thought)
+        elsewhere = self._elsewhere_of(kind)
+        return Trust(record.models, elsewhere, record.company, thought, pairs=record.pairs)
 
     def _elsewhere_of(self, kind: Kind) -> dict[str, Counts]:
         """Of each model, at all other kinds; summed once after each change."""

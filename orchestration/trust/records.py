@@ -12,11 +12,11 @@ from orchestration.trust.caller_words import Word, latest, word_of
 from orchestration.trust.counts import KEEP, Counts
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Observation, Source
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, summed
+from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, agreements, summed
 
 COST_RUNS = 50
 """Runs over which the cost of an arm is averaged."""
-MOST_ARMS, MOST_MODELS, MOST_JUDGES = 64, 256, 64
+MOST_ARMS, MOST_MODELS, MOST_JUDGES, MOST_PAIRS = 64, 256, 64, 512
 """Of each kept; those of which nothing was heard for longest go."""
 ARM_WEIGHTS: dict[Source, float] = {"user": 3.0, "test": 3.0, "judge": 0.5, "vote": 0.0}
 """What a word on the answer of an arm counts: a user knows best, and a judge is a model itself."""
@@ -47,6 +47,7 @@ class Cost(BaseModel):
 class KindRecord(BaseModel):
     """Of one kind of question. `models` are counts of each by who said so; `company` counts the votes whose
     answer was not that of the most trusted voter: right where the vote was, wrong where that voter was.
+    `pairs` counts how often two models agreed, of votes in which not all did.
     `judges` counts how often a judge said what a user said, and `callers` the words of each user that count:
     see `orchestration.trust.caller_words`. Fields that a later version added are kept as they are."""
 
@@ -56,6 +57,7 @@ class KindRecord(BaseModel):
     costs: dict[str, Cost] = {}
     models: dict[str, dict[Source, Counts]] = {}
     company: Counts = Counts()
+    pairs: dict[str, Counts] = {}
     judges: dict[str, Counts] = {}
     callers: dict[str, _Words] = {}
 
@@ -87,6 +89,7 @@ class KindRecord(BaseModel):
             "costs": self._costs_after(seen),
             "models": self._models_after(seen, trust, heard),
             "company": self._company_after(seen, trust, heard),
+            "pairs": self._pairs_after(seen),
             "judges": self._judges_after(seen, heard),
             "callers": heard.callers,
         }
@@ -148,6 +151,15 @@ class KindRecord(BaseModel):
             vote, best = vote - before[0], best - before[1]
         keep = heard.keep if vote or best else 1.0
         return self.company.plus(heard.weight * vote, heard.weight * best, keep)
+
+    def _pairs_after(self, seen: Observation) -> dict[str, Counts]:
+        """Once of each vote, whoever judges it too."""
+        if seen.source not in ("vote", "test"):
+            return self.pairs
+        pairs = dict(self.pairs)
+        for pair, agreed in agreements(seen.answers).items():
+            pairs[pair] = pairs.pop(pair, Counts()).plus(agreed, 1 - agreed, KEEP)
+        return latest(pairs, MOST_PAIRS)
 
     def _judges_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
         """A user says of a judge as well whether it judged right."""

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from orchestration.trust.caller_words import LEAST_WORDS, MOST_CALLERS, MOST_WORDS
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, Source, VoterAnswer
-from orchestration.trust.records import MOST_ARMS, MOST_JUDGES, MOST_MODELS, KindRecord
+from orchestration.trust.records import MOST_ARMS, MOST_JUDGES, MOST_MODELS, MOST_PAIRS, KindRecord
 from orchestration.trust.trust import Trust
 
 MODELS = ("gpt-4o", "claude-3-haiku", "qwen2.5-72b-instruct", "llama-3.1-8b-instruct")
 
 
 def trust_in(record: KindRecord) -> Trust:
-    return Trust(record.models, company=record.company)
+    return Trust(record.models, company=record.company, pairs=record.pairs)
 
 
 def taught(record: KindRecord, seen: Iterable[Observation]) -> KindRecord:
@@ -198,6 +198,15 @@ def test_what_was_heard_of_last_is_kept_and_no_record_grows_without_bound() -> N
     sizes = [len(each) for each in (record.models, record.arms, record.costs, record.judges, record.callers)]
     assert sizes == [MOST_MODELS, MOST_ARMS, MOST_ARMS, MOST_JUDGES, MOST_CALLERS]
     assert len(record.model_dump_json()) < 200_000
+
+
+def test_the_pairs_of_many_panels_are_bounded() -> None:
+    record = KindRecord()
+    for number in range(40):
+        answers = [VoterAnswer(model=f"model {number} {at}", group=at % 2) for at in range(16)]
+        record = taught(record, [Observation(answers=answers)])
+    assert len(record.pairs) == MOST_PAIRS
+    assert len(record.model_dump_json()) < 300_000
 
 
 def test_a_record_of_the_last_release_is_read_as_far_as_it_can_be() -> None:

@@ -192,7 +192,7 @@ def learnt(asked: Sequence[Mapping[str, int | None]], trust: Trust | None = None
     """The record after these votes, without any feedback."""
     record = KindRecord()
     for answers in asked:
-        now = Trust(record.models, company=record.company)
+        now = Trust(record.models, company=record.company, pairs=record.pairs)
         groups: dict[int, list[str]] = {}
         for model, said in answers.items():
             if said is not None:
@@ -209,7 +209,7 @@ def learnt(asked: Sequence[Mapping[str, int | None]], trust: Trust | None = None
 
 def accuracy_of(record: KindRecord, asked: Sequence[Mapping[str, int | None]]) -> float:
     """The share of votes that are right by this record."""
-    trust = Trust(record.models)
+    trust = Trust(record.models, pairs=record.pairs)
     right = 0
     for answers in asked:
         groups: dict[int, list[str]] = {}
@@ -343,3 +343,30 @@ def test_what_the_stopped_would_have_written_is_told_within_a_tenth(stopped_at: 
             truth += tokens["wordy"] - stopped_at
         lengths.learn("factual", whole if question % 3 == 0 else heard)
     assert told == pytest.approx(truth, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "shares", [dict.fromkeys(OTHERS, 0.7), dict.fromkeys(OTHERS, 0.6) | {OTHERS[0]: 0.9}]
+)
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_model_that_answers_as_another_does_is_found_out_and_rules_no_vote(
+    shares: Says, noise: float
+) -> None:
+    """Without that the two are taken for right whenever they agree, and soon outvote all others."""
+    draws, asked = np.random.default_rng(6), []
+    for answers in votes(shares, 500, seed=8):
+        echo = answers[OTHERS[1]] if draws.random() >= noise else int(draws.integers(4))
+        asked.append({**answers, "echo": echo})
+    record = learnt(asked[:250])
+    trust = Trust(record.models, pairs=record.pairs)
+    assert trust.are_copies("echo", OTHERS[1])
+    assert trust.distinct([*OTHERS, "echo"]) == [[OTHERS[0]], [OTHERS[1], "echo"], *([m] for m in OTHERS[2:])]
+    without = [{name: said for name, said in answers.items() if name != "echo"} for answers in asked]
+    alone = learnt(without[:250])
+    assert accuracy_of(record, asked[250:]) >= accuracy_of(alone, without[250:]) - 0.03
+
+
+def test_models_that_are_mostly_right_are_not_taken_for_copies() -> None:
+    record = learnt(votes(dict.fromkeys(OTHERS, 0.93), 400, seed=9))
+    trust = Trust(record.models, pairs=record.pairs)
+    assert trust.distinct(OTHERS) == [[name] for name in OTHERS]

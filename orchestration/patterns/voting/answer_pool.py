@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.answer_check import Caller, problem_of
+from orchestration.patterns.answer_check import Caller, is_echo, problem_of
 from orchestration.patterns.base import Answer
 from orchestration.patterns.consensus import (
     OVERLAP,
@@ -69,7 +69,7 @@ class AnswerPool:
 
     async def of_spoiled(self) -> Tally:
         """Where no answer is one to this question: what they say is compared all the same."""
-        numbers = [number for number, answer in self._sorted() if answer.text.strip()]
+        numbers = [number for number, answer in self._sorted() if answer.text.strip()] or [*self.answers]
         return await self._count(Kind.TEXT, [self._ballot(Kind.TEXT, number) for number in numbers])
 
     async def alike(self, kind: Kind, one: str, other: str) -> bool:
@@ -98,7 +98,12 @@ class AnswerPool:
     def _ballot(self, kind: Kind, number: int) -> Ballot:
         answer, guide, voter = self.answers[number], self._stage.run.guide, self._voters[number]
         key = None
-        if kind is not Kind.TEXT and not cut_short(kind, answer.text, whole=answer.finish_reason == "stop"):
+        cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
+        if (
+            kind is not Kind.TEXT
+            and not cut
+            and not (kind is Kind.CHOICE and is_echo(answer.text, self.question))
+        ):
             key = key_of(kind, answer.text, self.question, guide)
         return Ballot(voice=number, text=answer.text, model=voter.model or "", weight=voter.weight, key=key)
 

@@ -71,25 +71,31 @@ class SampleDecision:
 
 class PanelDecision:
     """Among different models. The most trusted are asked first, as many as decide the vote where they agree,
-    and others while it is open. `late` are voters that are not waited for."""
+    and others while it is open. Where the record says that company does not help, the most trusted voter is
+    asked alone and its answer leads, whatever others say. `late` are voters that are not waited for."""
 
     test = "probability, by the records of the models, that the leader leads when all have voted"
 
-    def __init__(self, trust: Trust, pool: AnswerPool, confidence: float) -> None:
+    def __init__(self, trust: Trust, pool: AnswerPool, confidence: float, voters: Sequence[Voter]) -> None:
+        """`voters` in the order in which they are to be asked."""
         self.confidence = confidence
         self.followed: set[int] = set()
         self.late: set[int] = set()
         self._trust = trust
         self._pool = pool
+        first = voters[0]
+        prefers = trust.prefers_best and trust.is_proven(first.model or "")
+        self.preferred = first if prefers else None
+        """Whose answer is better than the vote's."""
 
     def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
         leader = tally.leader
         if leader is not None and leader.merit is not None and out:
             return Outlook(float(leader.merit == 1), proven=True)
-        if self._trust.prefers_best and leader is not None:
-            best = self._trust.best(self._pool.models(leader.voices)) or ""
-            waits = self._waits_for_best(tally, out)
-            return Outlook(float(not waits), proven=self._trust.is_proven(best))
+        if leader is not None and self._prefers(leader.voices):
+            return Outlook(1.0, proven=True)
+        if self._waits_for(self.preferred, out):
+            return Outlook(0.0, proven=True)
         groups = [self._pool.models(party.voices) for party in tally.parties]
         return outlook(self._trust, groups, [voter.model or "" for voter in out])
 
@@ -98,18 +104,13 @@ class PanelDecision:
         return self._decides(self.outlook(tally, out)) and not self._waits_for_best(tally, out)
 
     def leads(self, tally: Tally) -> Tally:
-        """Where the record says that company does not help, the most trusted voter's answer leads."""
-        voices = [voice for party in tally.parties for voice in party.voices]
-        if not self._trust.prefers_best or not voices:
-            return tally
-        weights = dict(zip(voices, map(self._trust.weight, self._pool.models(voices)), strict=True))
-        return tally.led_by(max(voices, key=lambda voice: (weights[voice], -voice)))
+        return tally if self.preferred is None else tally.led_by(self.preferred.number)
 
     def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
-        out = [voter for voter in (*at_work, *silent) if voter.number not in self.late]
-        if self._trust.prefers_best and out and self._trust.is_proven(out[0].model or ""):
-            asked = any(voter in at_work for voter in out)
-            return 0 if asked or self.is_over(tally, [*at_work, *silent]) else 1
+        if self._waits_for(self.preferred, [*at_work, *silent]):
+            return int(self.preferred in silent)
+        if tally.leader is not None and self._prefers(tally.leader.voices):
+            return 0
         groups = [self._pool.models(party.voices) for party in tally.parties] or [[]]
         busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
         slow = [voter.model or "" for voter in at_work if voter.number in self.late]
@@ -125,8 +126,14 @@ class PanelDecision:
     def _decides(self, seen: Outlook) -> bool:
         return seen.proven and seen.probability >= self.confidence - ROUNDING
 
+    def _prefers(self, voices: Sequence[int]) -> bool:
+        return self.preferred is not None and self.preferred.number in voices
+
+    def _waits_for(self, voter: Voter | None, out: Sequence[Voter]) -> bool:
+        return voter in out and voter is not None and voter.number not in self.late
+
     def _waits_for_best(self, tally: Tally, out: Sequence[Voter]) -> bool:
         """Whether a voter is out that is trusted more than all who were heard, and not late."""
         heard = [voice for party in tally.parties for voice in party.voices]
         most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)
-        return any(voter.weight > most + ROUNDING and voter.number not in self.late for voter in out)
+        return any(voter.weight > most + ROUNDING and self._waits_for(voter, out) for voter in out)

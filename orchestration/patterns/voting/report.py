@@ -80,10 +80,18 @@ class VoteReport:
         lacks = _LACKS.get(tally.kind, _LACKS[Kind.EXACT])
         if self.stage.run.guide is not None:
             lacks = "does not meet the form that is asked for"
+        if not any(answer.text.strip() for answer in pool.answers.values()):
+            await self.stage.note("no voice said anything: the answer is empty")
+            return
         if spoiled:
             await self.stage.note("no voice's answer could be counted; what most of them say was taken")
         for number in () if spoiled else tally.spoiled:
             await self.stage.note(f"not counted: the answer of {by_number[number]} {lacks}")
+        for numbers in self._copies(pool):
+            await self.stage.note(
+                f"{_named(numbers)} are copies of one model, by their names or by how they answer: that they "
+                "agree says little"
+            )
         counted = sum(len(party.voices) for party in tally.parties)
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
             await self.stage.note("one voice alone could be counted: its answer was compared with no other")
@@ -94,9 +102,12 @@ class VoteReport:
                 f"“{beginning(pool.answers[party.spokesman].text, QUOTED_TOKENS)}”"
                 for party in tally.parties[1:]
             )
-            await self.stage.note(
-                f"{len(tally.parties[0].voices)} of {counted} voices agree; others: {others}"
-            )
+            first, why = tally.parties[0], ""
+            if first.weight < max(party.weight for party in tally.parties):
+                why = ", which the most trusted voice is for: it was right more often than votes against it"
+            elif len(first.voices) < max(len(party.voices) for party in tally.parties):
+                why = f", with {tally.agreement:.0%} of the weight"
+            await self.stage.note(f"{len(first.voices)} of {counted} voices agree{why}; others: {others}")
 
     def _report(self, tally: Tally, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
         leader = tally.parties[0]
@@ -116,6 +127,7 @@ class VoteReport:
                 }
                 for party in tally.parties[1:]
             ],
+            "copies": self._copies(pool),
             "stopped_early": bool(quiet),
             "test": {
                 "name": self.decision.test,
@@ -151,6 +163,12 @@ class VoteReport:
             said |= {"stopped": True, "tokens": self.written.get(number, 0)}
         return said
 
+    def _copies(self, pool: AnswerPool) -> list[list[int]]:
+        """Voices that answered under different names of one model."""
+        models = dict(zip(pool.answers, pool.models([*pool.answers]), strict=True))
+        same = [set(names) for names in self.stage.trust.distinct([*models.values()]) if len(names) > 1]
+        return [sorted(number for number, model in models.items() if model in names) for names in same]
+
     def _ended(self, pool: AnswerPool) -> dict[str, list[Written]]:
         """What each model wrote to its end."""
         ended: dict[str, list[Written]] = {}
@@ -172,3 +190,8 @@ class VoteReport:
             limit = voter.sampling.max_tokens
             total += left if limit is None else max(0.0, min(left, limit - so_far))
         return round(total)
+
+
+def _named(numbers: Sequence[int]) -> str:
+    *first, last = numbers
+    return f"voices {', '.join(map(str, first))} and {last}"

@@ -50,7 +50,8 @@ class Voting:
         self.rules = rules
         self.pool = AnswerPool(stage, rules.kind, rules.alike)
         samples = one_model([voter.model for voter in voters])
-        panel = PanelDecision(stage.trust, self.pool, rules.confidence)
+        order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
+        panel = PanelDecision(stage.trust, self.pool, rules.confidence, order)
         self.decision: Decision = SampleDecision(rules.confidence) if samples else panel
         self._panel = None if samples else panel
         self.report = VoteReport(stage, title, voters, self.decision)
@@ -59,7 +60,6 @@ class Voting:
         if stage.run.guide is None:
             asked = rules.kind if rules.kind is not Kind.AUTO else asked_kind(self.pool.question)
             self.messages = instructed(self.messages, asked, think=rules.think, small=stage.is_small())
-        order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
         self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
         self._first_error: OrchestraError | None = None
         self._holds = stage.run.guide is not None or any(
