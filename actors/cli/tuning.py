@@ -19,6 +19,7 @@ from actors.process import connected, run
 from actors.tuning.shelf import Shelf
 from orchestration.trust.counts import Counts
 from orchestration.trust.records import Cost, KindRecord
+from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH
 from orchestration.tuning.features import KINDS, Kind
 
 
@@ -92,7 +93,12 @@ def _reach(
 def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
     ways = Table("kind", "profile/pattern", "judged good", "judgements", "runs", "tokens", "seconds")
     models = Table("kind", "model", "right", "95 % interval", "users", "tests", "judges", "votes", "weight")
+    judges = Table("kind", "judge", "as users say", "95 % interval", "words")
     for kind, record in records.items():
+        for name, counts in sorted(record.judges.items()):
+            agreed = counts.share(JUDGE_PRIOR, JUDGE_STRENGTH)
+            interval = f"{agreed.low:.0%} to {agreed.high:.0%}"
+            judges.add_row(kind, name, f"{agreed.mean:.0%}", interval, f"{counts.total:.1f}")
         for name in sorted({*record.arms, *record.costs}):
             counts, cost = record.arm(name), record.costs.get(name, Cost())
             share = f"{counts.right / counts.total:.0%}" if counts.total else "-"
@@ -111,7 +117,7 @@ def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
                 f"{trust.weight(name):.2f}",
             )
     console = wide(Console())
-    for table in (ways, models):
+    for table in (ways, models, judges):
         if table.row_count:
             table.box, table.pad_edge = None, False
             console.print(table)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from orchestration.messages import ModelCard
 from orchestration.patterns import Stage
 from orchestration.patterns.debate import debate
+from orchestration.trust.counts import Counts
 from orchestration.trust.lessons import answers_in, flip_in
 from orchestration.trust.observation import VoterAnswer
 from orchestration.trust.trust import Trust
@@ -23,15 +23,18 @@ PARROT = "wasps are said by others to be more important than bees"
 
 
 async def debated(
-    *rounds: tuple[str, ...], priors: dict[str, float] = EQUAL, text: str = "What is 3 + 4?", **more: Any
+    *rounds: tuple[str, ...],
+    priors: dict[str, float] = EQUAL,
+    text: str = "What is 3 + 4?",
+    trust: Trust | None = None,
 ) -> tuple[str, Stage]:
     models = [*priors][: len(rounds[0])]
     script = answers(*rounds) | critiques(len(models), len(rounds))
     script["synthesis"] = "what they have in common is wings."
     ask = Scripted(script)
-    run = asked(text, models=models, rounds=len(rounds), debaters=len(models), **more)
+    run = asked(text, models=models, rounds=len(rounds), debaters=len(models))
     stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    stage.trust = Trust(prior=lambda name: priors.get(name, 0.6))
+    stage.trust = trust or Trust(prior=lambda name: priors.get(name, 0.6))
     _, answer = await play(debate, stage)
     assert json.loads(json.dumps(stage.report)) == stage.report
     return answer.text, stage
@@ -94,13 +97,25 @@ async def test_what_nobody_had_said_counts_whole_where_all_come_to_it() -> None:
 
 
 async def test_who_returns_to_its_own_answer_counts_whole_again() -> None:
-    text, stage = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"), agree_at=1.0)
+    text, stage = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"))
     report = stage.report["debate"]
     assert (text, report["flipped"], report["first_round_stands"]) == ("7", False, False)
     assert [flip["counts"] for flip in report["flips"] if flip["round"] == 3 and flip["debater"]] == [
         1.0,
         1.0,
     ]
+
+
+async def test_the_most_trusted_leads_where_its_record_says_that_company_does_not_help() -> None:
+    priors = {"one": 0.7, "two": 0.7, "three": 0.8}
+    text, stage = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors)
+    assert text == "7"
+    shown = {"three": {"user": Counts(right=80, wrong=20)}}
+    alone = Trust(shown, company=Counts(wrong=30), prior=priors.__getitem__)  # type: ignore[arg-type]
+    text, stage = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors, trust=alone)
+    assert (text, stage.report["debate"]["first_round_stands"]) == ("8", True)
+    text, stage = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors, trust=alone)
+    assert (text, stage.report["debate"]["flipped"]) == ("7", True), "it came round itself"
 
 
 async def test_where_nobody_led_the_first_round_the_debate_decides() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from click.testing import CliRunner
 from prometheus_client import REGISTRY
 
+from actors.agents.roles import RoleOverride
 from actors.agents.settings import AgentsSettings
+from actors.cli.main import root
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.bus import Bus
 from actors.tuning.feedback import Feedback, FeedbackDesk
@@ -13,7 +18,8 @@ from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.settings import AutoSettings
 from orchestration.messages import Usage
 from orchestration.patterns import Answer
-from orchestration.tuning.features import Kind
+from orchestration.trust.observation import Observation, VoterAnswer
+from orchestration.tuning.features import KINDS, Kind
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually
@@ -47,7 +53,31 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
         record = shelf.record(known.kind)
         assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
         assert record.reliability("echo") > 0.65
+        shown = await asyncio.to_thread(CliRunner().invoke, root, ["tuning", "show", "--nats", nats.url])
+        assert "as users say" in shown.stdout
         assert "judge" not in record.models.get("echo", {}), "a judge says nothing of its own family"
+
+
+async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_own(
+    nats: RunningNats, bus: Bus
+) -> None:
+    nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("able", "usual")]
+    settings = AgentsSettings(drain_timeout_s=5, roles={"critic": RoleOverride(models=("usual",))})
+    async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
+        shelf = running.team.tuner.shelf
+        for kind in KINDS:
+            right = Observation(source="user", quality=1, answers=(VoterAnswer(model="able", group=0),))
+            await shelf.add(kind, [right] * 20)
+        await eventually(lambda: all("able" in shelf.record(kind).models for kind in KINDS))
+        asked = await asyncio.gather(
+            *(
+                perform(running.asker, make_run(running.asker, pattern, "Where is Paris?"))
+                for pattern in ("maestro", "decompose")
+            )
+        )
+    models = {(step.agent, step.model) for _, ended, _ in asked for step in ended.steps}
+    assert ("critic", "usual") in models
+    assert {model for agent, model in models if agent != "critic"} == {"able"}
 
 
 @pytest.mark.parametrize(("priors", "flip", "word"), [(RISEN, "taken", "bad"), (EQUAL, "refused", "good")])

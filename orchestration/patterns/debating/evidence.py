@@ -71,7 +71,8 @@ class Evidence:
         self._shares: dict[int, float] = {}
 
     def opened(self, tally: Tally, answers: Mapping[int, Answer]) -> None:
-        """The first round is over."""
+        """The first round is over. Its leader may weigh less than others, where the record says that the most
+        trusted is right more often than the vote."""
         self.first, self.answers = tally, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
@@ -121,9 +122,10 @@ class Evidence:
         """Whether the first round had a leader that later ones are held against: none that is tied, and of
         free texts, which all are written anew, one that several gave."""
         leader, *others = self.first.parties
-        ahead = leader.weight > max((party.weight for party in others), default=0.0) + ROUNDING
-        ahead = ahead or (leader.merit or 0.0) > max((party.merit or 0.0 for party in others), default=0.0)
-        return ahead and (self.first.kind is not Kind.TEXT or len(leader.voices) > 1)
+        weight = max((party.weight for party in others), default=0.0)
+        merit = max((party.merit or 0.0 for party in others), default=0.0)
+        is_clear = abs(leader.weight - weight) > ROUNDING or (leader.merit or 0.0) > merit
+        return is_clear and (self.first.kind is not Kind.TEXT or len(leader.voices) > 1)
 
     async def _moved(
         self, number: int, debater: int, before: tuple[Tally, Texts], now: tuple[Tally, Texts]
@@ -154,14 +156,14 @@ class Evidence:
 
     async def _replaces(self, party: Party, weight: float, tally: Tally, texts: Texts) -> bool:
         """Whether a position may take the place of the first round's leader."""
-        leader = self.first.parties[0]
+        leader, bar = self.first.parties[0], max(each.weight for each in self.first.parties)
         if not self._is_clear or (party.merit or 0.0) > (leader.merit or 0.0):
             return True
         known = {voice: answer.text for voice, answer in self.answers.items()}
         before = await self._party_of(tally.kind, texts[party.spokesman], self.first, known)
         if before is None and tally.kind is Kind.TEXT:  # better words of what they held
-            return weight > leader.weight - ROUNDING
-        return weight > leader.weight + ROUNDING
+            return weight > bar - ROUNDING
+        return weight > bar + ROUNDING
 
     async def _lead(
         self,

@@ -25,7 +25,8 @@ from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.debating.evidence import Evidence
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
-from orchestration.patterns.voting.voters import instructed
+from orchestration.patterns.voting.decision import PanelDecision
+from orchestration.patterns.voting.voters import instructed, one_model
 from orchestration.patterns.wording import ANSWERS_HEAD, IMPROVE
 
 Shown = Literal["answers", "answers and critique", "summary"]
@@ -97,6 +98,9 @@ class Floor:
             else:
                 self._hold(debater, reply)
         await self._count()
+        voters = sorted((each.voice for each in self.debaters), key=lambda each: (-each.weight, each.number))
+        if not one_model([voter.model for voter in voters]):
+            self.tally = PanelDecision(self.stage.trust, self.urn, 1.0, voters).leads(self.tally)
         said = {number: position.answer for number, position in self.positions.items()}
         self.evidence.opened(self.tally, said)
 
