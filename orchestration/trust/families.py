@@ -197,7 +197,12 @@ def family_of(model: str) -> str:
 
 def base_name(model: str) -> str:
     """One name for all copies of a model: without provider, node, quantisation and date, in one spelling."""
-    return parsed(model).base
+    return _base(model[:MOST_CHARACTERS])
+
+
+@lru_cache(maxsize=MOST_NAMES)
+def _base(model: str) -> str:
+    return _parsed(model).base
 
 
 def same_model(one: str, other: str) -> bool:

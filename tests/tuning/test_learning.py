@@ -195,3 +195,39 @@ async def test_what_is_known_of_other_kinds_follows_every_change_of_their_record
     await shelf.forget("creative")
     await eventually(lambda: shelf.trust("code").weight("m") == plain)
     await shelf.stop()
+
+
+async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come(bus: Bus) -> None:
+    desks, shelf, runs = (FeedbackDesk(bus), FeedbackDesk(bus)), Shelf(bus), performed_runs(bus)
+    await shelf.forget("creative")
+    await shelf.start()
+
+    async def performed(name: str, caller: str) -> None:
+        answers = (VoterAnswer(model="m", group=0),)
+        known = Performed(
+            run=name, caller=caller, kind="creative", pattern="single", state="ended", answers=answers
+        )
+        await runs.put(name, known.encoded())
+
+    async def flood(desk: FeedbackDesk, first: int) -> None:
+        for number in range(first, first + 100):
+            await performed(f"mallory.{number}", "mallory")
+            await desk.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
+
+    for number in range(60):
+        await performed(f"many.{number}", f"user {number}")
+        await desks[number % 2].give(Feedback(run=f"many.{number}", score=1))
+    await asyncio.gather(flood(desks[0], 0), flood(desks[1], 100))
+    await performed("other.1", "ann")
+    await desks[0].give(Feedback(run="other.1", score=1), by="mallory")
+
+    def heard() -> bool:
+        return sum(shelf.record("creative").callers.values()) > 60
+
+    await eventually(heard)
+    record = shelf.record("creative")
+    words = record.models["m"]["user"]
+    assert words.wrong < 30 < words.right
+    assert "ann" not in record.callers, "a word is of who gives it, not of whose run it is about"
+    await shelf.forget("creative")
+    await shelf.stop()
