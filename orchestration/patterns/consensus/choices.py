@@ -57,15 +57,17 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _WRONG = re.compile(
-    r"^[\s\"”*)]*(?:[^.;\n]{0,40}?\b)?(?:is|are|was|were|seems?|would be|ist|est|es|è|é|can be|"
-    r"could be)\b[^.;\n]{0,16}?"
+    r"^[\s\"”*).:]*(?:wrong|incorrect|false|no)\b|^[\s\"”*).:]*(?:[^.;:,(\n]{0,40}?\b)?(?:is|are|was|were|"
+    r"seems?|would be|ist|est|es|è|é|can be|"
+    r"could be)\b[^.;,(\n]{0,16}?"
     r"\b(?:incorrect|wrong|false|not|too|unrelated|irrelevant|ruled out|eliminated|excluded|impossible|"
     r"unlikely|implausible|invalid|falsch|fausse?|incorrecta?|errat[ao]|sbagliat[ao])\b|"
     r"^[\s\"”*)]*(?:isn|doesn|can['’]?t|cannot|does not|do not|did not)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r"[.;,\n](?=\s|$)|\b(?:but|sondern|mais|sino|pero|bensì|mas|maar)\b|(?<=\d)\s(?=\Z)", re.IGNORECASE
+    r"(?<!\b[A-Za-z\d])\.(?=\s|$)|[;,\n](?=\s|$)|\b(?:but|sondern|mais|sino|pero|bensì|mas|maar)\b|(?<=\d)\s(?=\Z)",
+    re.IGNORECASE,
 )
 _EITHER = re.compile(r"^\W{0,3}\s*(?:or|and|and/or|oder|und|ou|et|o|y|e|of|en|&|/|,)\W{1,3}$", re.IGNORECASE)
 _AFTER_BARE = re.compile(
@@ -79,6 +81,14 @@ _STANDS = re.compile(
 )
 _OR = re.compile(r"\W{0,3}(?:\s*,\s*(?:and |or )?|\s+(?:or|and|oder|und|ou|et|o|y|e|of|en)\s+)(?=\W?\w)")
 _SHORT_WORDS = 8
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_POSITION = re.compile(
+    rf"\b(?:option|choice)\s*#?(\d{{1,2}})\b|\b({'|'.join(_ORDINALS)})\s+(?:option|choice|one|answer)\b",
+    re.IGNORECASE,
+)
+_DENIED_WORDS = re.compile(
+    r"(?:,|\band\b|\(|^)?\s*\b(?:not|rather than|instead of|unlike)\b[^.;,\n]*", re.IGNORECASE
+)
 _FORMULA = re.compile(r"[\\^=_]|\d\s*[*/·×+]|[*/·×+]\s*\d|[A-Za-z]/[A-Za-z]")
 _NONE = re.compile(
     r"\bnone of (?:the|these|those)\b|\bnone\W*$|\bno(?:t| correct)? (?:any of|among|in|listed|answer|"
@@ -219,8 +229,18 @@ def choice_of(text: str, options: Mapping[str, str]) -> str | None:
         return None
     worded = _worded(said, options)
     if named is None or worded is None:
-        return named or worded
+        return named or worded or _counted(said, options)
     return named if named == worded or not _short(said) else None
+
+
+def _counted(said: str, options: Mapping[str, str]) -> str | None:
+    """By its position: `option 3`, `the third option`."""
+    match = _POSITION.search(said)
+    if match is None or len(said.split()) > _SHORT_WORDS:
+        return None
+    at = int(match[1]) if match[1] else _ORDINALS.index(match[2].lower()) + 1
+    labels = list(options)
+    return labels[at - 1] if 0 < at <= len(labels) and all(map(_is_label, labels)) else None
 
 
 def is_none(text: str, options: Mapping[str, str]) -> bool:
@@ -233,14 +253,14 @@ def is_none(text: str, options: Mapping[str, str]) -> bool:
 def is_torn(text: str, options: Mapping[str, str]) -> bool:
     """Whether a statement takes two options: `A or B`."""
     pattern = _pattern(tuple(options))
-    one = pattern.search(text)
-    if one is None or (label := _label(one, text, options)) is None:
-        return False
-    gap = _OR.match(text, one.end())
-    other = pattern.match(text, gap.end()) if gap is not None else None
-    if other is None or len(text) > _MAX_OPTION_CHARS:
-        return False
-    return _label(other, text, options) not in (None, label) and _DENIES.search(text[: one.start()]) is None
+    for one in pattern.finditer(text[:_MAX_OPTION_CHARS]):
+        label = _label(one, text, options)
+        gap = _OR.match(text, one.end())
+        other = pattern.match(text, gap.end()) if gap is not None and label is not None else None
+        if other is not None and _label(other, text, options) not in (None, label):
+            clause = _CLAUSE.split(text[: one.start()])[-1]
+            return _DENIES.search(clause) is None
+    return False
 
 
 def _short(said: str) -> bool:
@@ -279,7 +299,7 @@ def _pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
         rf"[(\[](?P<inside>{some})[)\]]|"
         rf"\b(?:option|choice|letter|answer|number|statement|Option|Antwort|opci[óo]n|opzione|opção|"
         rf"lettre)s?\s+[\"'“(]?(?P<called>{some})\b|"
-        rf"(?<![\w'’.^\\-])(?P<bare>{some})(?![\w'’^_-])",
+        rf"(?<![A-Za-zÀ-ɏ\d_'’.^\\-])(?P<bare>{some})(?![A-Za-zÀ-ɏ\d'’^_-])",
         re.IGNORECASE,
     )
 
@@ -355,7 +375,8 @@ def _worded(said: str, options: Mapping[str, str]) -> str | None:
     }
     longest = max(held.values(), key=len, default="")
     if any(words not in longest for words in held.values()):
-        return None
+        bare = _DENIED_WORDS.sub(" ", said)
+        return _worded(bare, options) if bare != said else None
     return next((label for label, words in held.items() if words == longest), None)
 
 

@@ -22,6 +22,8 @@ _MAX_DEPTH = 24
 _MAX_BITS = 2_048
 """Of an exact number; beyond, it is a floating one."""
 _MAX_FACTORIAL = 100
+_MAX_BOTTOM = 10**30
+_MAX_DIGITS = 40
 _DIGITS = 9
 """Digits in which floating values are the same."""
 _POINTS = (0.7310585786, 1.3195079108, 2.2360679775)
@@ -84,7 +86,9 @@ _UNIT = re.compile(
 )
 _NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\in\b|∈|:=)\s*(?=\S)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|\\?([A-Za-z]+)|(.))", re.DOTALL)
+_TOKEN = re.compile(
+    r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3}(?![\w.]))?)|\\?([A-Za-z]+)|(.))", re.DOTALL
+)
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin,
     "cos": cmath.cos,
@@ -235,7 +239,9 @@ def _key(values: Sequence[Value]) -> str:
 def _number(value: Value) -> str:
     if isinstance(value, Fraction):
         return (
-            written(settled(value)) if value.denominator.bit_length() < _MAX_BITS else _floating(float(value))
+            _shortened(written(settled(value)))
+            if value.denominator < _MAX_BOTTOM
+            else f"~{float(value):.{_DIGITS}g}"
         )
     real, imaginary = value.real, value.imag
     if not (math.isfinite(real) and math.isfinite(imaginary)):
@@ -244,6 +250,11 @@ def _number(value: Value) -> str:
     if abs(imaginary) < 1e-10 * scale:
         return _floating(real)
     return f"{_floating(real if abs(real) > 1e-10 * scale else 0.0)}+{_floating(imaginary)}i"
+
+
+def _shortened(digits: str) -> str:
+    """A long whole number by its beginning and its length."""
+    return digits if len(digits) <= _MAX_DIGITS else f"{digits[:_MAX_DIGITS]}e{len(digits) - _MAX_DIGITS}"
 
 
 def _floating(value: float) -> str:
@@ -390,7 +401,7 @@ class _Parser:
         number, name, sign = self.tokens[self.at]
         self.at += 1
         if number:
-            return Fraction(number.rstrip(".") or "0")
+            return _bounded(Fraction(number.rstrip(".") or "0"))
         if name:
             return self._name(name)
         if sign == "√":

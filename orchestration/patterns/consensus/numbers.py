@@ -27,6 +27,25 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 WORDS = {word: value for value, word in enumerate((*_ONES, *_TEENS))} | {
     word: 10 * tens for tens, word in enumerate(_TENS, 2)
 }
+_PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
+    f"{name}{plural}": value
+    for value, name in enumerate(
+        ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"), 3
+    )
+    for plural in ("", "s")
+}
+_FOREIGN = {
+    word: value
+    for words in (
+        "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
+        "zéro un deux trois quatre cinq six sept huit neuf dix onze douze",
+        "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce",
+        "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici",
+        "zero um dois três quatro cinco seis sete oito nove dez onze doze",
+        "nul een twee drie vier vijf zes zeven acht negen tien elf twaalf",
+    )
+    for value, word in enumerate(words.split())
+}
 SCALES = {"hundred": 100, "dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_EXPONENT = 30
 _MAX_CHARS = 300
@@ -81,6 +100,26 @@ def whole_number(text: str) -> Fraction | None:
     return _value(match) if match is not None and not match["percent"] else None
 
 
+def whole_percentage(text: str, *, percent: bool = False) -> Fraction | None:
+    """The percentage that `text` is, when there is nothing else in it: as `numbers` has it."""
+    cleaned = _cleaned(text).replace("\\%", "%").strip().rstrip(".!")
+    match = _NUMBER.fullmatch(cleaned)
+    if match is None or not match["percent"] or (value := _value(match)) is None:
+        return None
+    return value if percent else value / 100
+
+
+def in_words(text: str) -> Fraction | None:
+    """Of `two thirds` and `half`, and of the numbers to twelve in other languages."""
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    if len(words) == 1 and words[0] in _FOREIGN:
+        return Fraction(_FOREIGN[words[0]])
+    if not 1 <= len(words) <= 2 or (part := _PARTS.get(words[-1])) is None:
+        return None
+    count = 1 if len(words) == 1 or words[0] in ("a", "an") else WORDS.get(words[0])
+    return Fraction(count, part) if count is not None else None
+
+
 def last_number(text: str, *, percent: bool = False) -> Fraction | None:
     """What a calculation comes to: the number after the last `=`, else the last one."""
     after = text.rpartition("=")[2]
@@ -105,6 +144,10 @@ def written(value: Fraction) -> str:
     scaled = str(abs(value.numerator) * 10**digits // value.denominator).rjust(digits + 1, "0")
     sign = "-" if value < 0 else ""
     return f"{sign}{scaled[: len(scaled) - digits]}.{scaled[-digits:]}" if digits else f"{sign}{scaled}"
+
+
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_RAISED = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
 
 def settled(value: Fraction) -> Fraction:
@@ -151,7 +194,7 @@ def _places(value: Fraction) -> int:
 
 def _cleaned(text: str) -> str:
     """Without LaTeX, currency and emphasis; `½` as 1/2, every kind of minus as `-`."""
-    spelled = in_ascii(text)
+    spelled = _RAISED.sub(lambda match: "^" + match[0].translate(_LOWERED), in_ascii(text))
     spelled = _LATEX_FRACTION.sub(r" \1/\2 ", spelled)
     return _MARKS.sub(lambda match: match[1] or "", spelled)
 

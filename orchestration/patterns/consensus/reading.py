@@ -18,7 +18,15 @@ from orchestration.patterns.consensus.expressions import looks_mathematical, mat
 from orchestration.patterns.consensus.fields import answer_fields, whole_json
 from orchestration.patterns.consensus.final import SHORT_WORDS, exact
 from orchestration.patterns.consensus.garbage import loops
-from orchestration.patterns.consensus.numbers import last_number, numbers, settled, whole_number, written
+from orchestration.patterns.consensus.numbers import (
+    in_words,
+    last_number,
+    numbers,
+    settled,
+    whole_number,
+    whole_percentage,
+    written,
+)
 from orchestration.patterns.consensus.statements import (
     EXPLICIT,
     NEXT_QUESTION,
@@ -54,9 +62,19 @@ _LEADS = re.compile(
     r"[^.\n]{0,80}?\b(?:is|would be|are|ist|est)\b",
     re.IGNORECASE,
 )
+_CHOOSES = re.compile(
+    r"\b(?:choose|select|pick|go with|opt for|vote for|settle on|wähle|nehme|choisis|elijo|escolho|scelgo|"
+    r"kies)\b(?! (?:the )?\w+ from)",
+    re.IGNORECASE,
+)
 _CLOCK = re.compile(r"\W*(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*([ap])?\.?\s*(m)?\b\.?\W*", re.IGNORECASE)
 _RATIO = re.compile(r"\W*(\d+)\s*:\s*(\d+)\W*")
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d])")
+_OPENING = re.compile(
+    r"^[^\w\n]*(?:(?:option|choice|answer)\s+)?[(\[]?([A-Za-z]|\d{1,2}|[ivx]{1,5})(?:[)\].:*]+(?=\s|$)|"
+    r"[ \t]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _REFUSES = re.compile(
     r"\b(?:can\s?not|can['’]t|could not|unable to|impossible to) (?:be )?(?:determined?|answer(?:ed)?|"
     r"calculated?|find|found|"
@@ -67,10 +85,11 @@ _REFUSES = re.compile(
     r"\bnon (?:posso|è possibile)\b|\bnão (?:posso|é possível)\b|\bkan (?:ik )?niet\b",
     re.IGNORECASE,
 )
+_THOUSANDS = re.compile(r"(\W*[\d.,]+)\s?([kKM])\W*")
 _MEASURE = re.compile(
     r"(?P<number>\W*[\d.,]+)\s?(?:[kcmµ]?[gmlsWVNJA]|kWh?|lbs?|oz|ft|in|[hL]|hrs?|min|mph|km/h|m/s|"
     r"[kMG]?Hz|K|°[CF]?|mi|yd"
-    r"|USD|EUR)[²³]?\W*"
+    r"|USD|EUR)(?:[²³]|\^\{?[23]\}?)?\W*"
 )
 
 
@@ -158,6 +177,9 @@ def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
         key = interpret(last.said) if _is_value(last.said) else None
         inferred = Reading(key, 0.7, "whole") if key is not None else NOTHING
         if key is None:
+            pairs = re.findall(r"(?<![\d:])\d+:\d+(?![\d:])(?:\s?[ap]\.?m\b)?", last.said, re.IGNORECASE)
+            if len(pairs) == 1 and (key := interpret(pairs[0])) is not None:
+                return max(found, Reading(key, 0.6, "last"), key=lambda each: each.confidence)
             number = _concluded(last.said, percent=percent)
             inferred = Reading(written(settled(number)), 0.6, "last") if number is not None else NOTHING
             if number is None and (number := last_number(text, percent=percent)) is not None:
@@ -171,7 +193,12 @@ def _is_value(said: str) -> bool:
     said = plain(said)
     if len(said.split()) > SHORT_WORDS:
         return False
-    return looks_mathematical(said) or bool(_CLOCK.fullmatch(said)) or len(numbers(said)) == 1
+    return (
+        looks_mathematical(said)
+        or bool(_CLOCK.fullmatch(said))
+        or len(numbers(said)) == 1
+        or in_words(said) is not None
+    )
 
 
 def _concluded(said: str, *, percent: bool) -> Fraction | None:
@@ -199,8 +226,15 @@ def value_key(said: str, *, percent: bool = False, words: bool = True) -> str | 
         return f"{simple.numerator}:{simple.denominator}"
     said = _SPACED.sub(lambda match: match[0].replace(" ", ""), said)
     number = whole_number(said)
+    if number is None:
+        number = whole_percentage(said, percent=percent)
+    if number is None:
+        number = in_words(said)
     if number is not None:
         return written(settled(number))
+    short = _THOUSANDS.fullmatch(said) if words else None
+    if short is not None and (number := whole_number(short[1])) is not None:
+        return written(number * (1000 if short[2] in "kK" else 10**6))
     measure = _MEASURE.fullmatch(said) if words else None
     if measure is not None and (number := whole_number(measure["number"])) is not None:
         return written(settled(number))
@@ -274,7 +308,7 @@ _CHANNELS = ("json", "tag", "call")
 def _said_right(text: str, named: Sequence[Statement], options: Mapping[str, str]) -> list[Statement]:
     """`C is correct`, `the closest option is (C)`: sentences that judge an option."""
     found = []
-    for pattern, before, strength in ((_CORRECT, True, 0.85), (_LEADS, False, 0.8)):
+    for pattern, before, strength in ((_CORRECT, True, 0.85), (_LEADS, False, 0.8), (_CHOOSES, False, 0.8)):
         for match in [*pattern.finditer(text)][-32:]:
             if any(each.place < match.end() and match.start() < each.end for each in named):
                 continue
@@ -301,16 +335,12 @@ def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> Re
     whole = interpret(text) if len(named) <= 1 or is_torn(text, options) else None
     if whole is not None:
         return Reading(whole, 0.8, "whole")
-    openings = re.findall(
-        r"^[\W_]*(?:option\s+|choice\s+)?[(\[]?(\w{1,4})[)\].:*]+(?=\s|$)", text, re.IGNORECASE | re.MULTILINE
-    )
-    opened = list(
-        dict.fromkeys(key for each in openings[:40] if (key := choice_of(f"({each})", options)) is not None)
-    )
-    if len(opened) == 1 and re.match(
-        rf"[\W_]*(?:option\s+|choice\s+)?[(\[]?{re.escape(openings[0])}\b", text, re.IGNORECASE
-    ):
-        return Reading(opened[0], 0.5, "first")
+    first, _, rest = text.strip().partition("\n")
+    opening = _OPENING.match(first)
+    if opening is not None and (key := choice_of(f"({opening[1]})", options)) is not None:
+        alone = first[opening.end() :].strip(" *_.") == ""
+        if alone or (choice_of(first, options) == key and not _OPENING.search(rest)):
+            return Reading(key, 0.8 if alone else 0.6 if len(text.split()) <= 80 else 0.2, "first")
     last = last_statement(text)
     if last is not None:
         ended = (

@@ -77,6 +77,8 @@ NEXT_QUESTION = re.compile(
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"(?:\s|</?s>|<pad>|<\|[\w-]{1,40}\|>|<(?:end_of_turn|eos|eot)>)+\Z")
+_THOUGHTS = ("</think>", "</thinking>", "</thought>")
+"""What ends a model's thoughts, where they stand in its text; what it says comes after."""
 _EMPHASIS = re.compile(r"\*{1,3}|__")
 
 
@@ -95,6 +97,8 @@ class Statement:
 def window(text: str) -> str:
     """What is read of a text: all of it, or the beginning and the end of a very long one, without what
     tokenizers leave at the end."""
+    thought = max((at + len(mark) for mark in _THOUGHTS if (at := text.rfind(mark)) >= 0), default=0)
+    text = text[thought:] if text[thought:].strip() else text
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n\n{text[-TAIL_CHARS:]}"
     end = len(text)
