@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-CHOICES = Counter("orchestra_auto_choices", "Ways to answer that auto chose", ["kind", "arm"])
+CHOICES = Counter(
+    "orchestra_auto_choices", "Ways to answer that auto chose, whichever model it was", ["kind", "arm"]
+)
 LESSONS_LOST = Counter(
     "orchestra_auto_lessons_lost", "What runs taught and was dropped, since the record could not be written"
 )

@@ -17,16 +17,19 @@ BUCKET = "performed"
 
 
 class Performed(Wire):
-    """`arm` is '' where `auto` did not choose. `answers` are those of the run's vote, or of the model that
-    wrote it; none is there before its end. `verdicts` are those of judges, by their model. `flip` says what
-    became of a debate whose lead changed. `score` and `comment` are the user's."""
+    """`arm` is '' where `auto` did not choose, `model` where it chose none to answer alone; `teaches` says
+    that all models were asked. `answers` are those of the run's vote, or of the model that wrote it; there
+    is none before its end. `verdicts` are those of judges, by their model. `flip` says what became of a
+    debate whose lead changed. `score` and `comment` are the user's."""
 
     run: str
     caller: str = ""
     kind: Kind
     pattern: str
     arm: str = ""
+    model: str = ""
     why: str = ""
+    teaches: bool = False
     state: Literal["chosen", "ended"] = "chosen"
     answers: tuple[VoterAnswer, ...] = ()
     verdicts: dict[str, float] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ from orchestration.patterns import Answer, Stage
 from orchestration.patterns.auto import look
 from orchestration.trust.checks import check_of_form, checks_in
 from orchestration.trust.lessons import answers_in, flip_in, teaches, verdicts_in, verified_in
-from orchestration.trust.observation import Observation
+from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
 from orchestration.tuning.analysis import Analysis, shipped
@@ -129,9 +129,16 @@ class RunTuning:
         if not settings.learn:
             return best(arms)
         record = self.tuner.shelf.record(analysis.kind)
-        chosen = choose(arms, record, run.id, explore=settings.explore, cost_weight=settings.cost_weight)
+        chosen = choose(
+            arms,
+            record,
+            run.id,
+            explore=settings.explore,
+            cost_weight=settings.cost_weight,
+            trust=self.trust(),
+        )
         self._chosen = await self._first(chosen, arms)
-        CHOICES.labels(analysis.kind, self._chosen.arm.name).inc()
+        CHOICES.labels(analysis.kind, self._chosen.arm.way).inc()
         return self._chosen
 
     async def _first(self, chosen: Chosen, arms: Sequence[Arm]) -> Chosen:
@@ -152,12 +159,19 @@ class RunTuning:
         except (OrchestraError, ValidationError) as error:
             log.info("the choice for run %s cannot be read: %s", self.run.id, error)
             return None
-        arm = next((arm for arm in arms if known is not None and arm.name == known.arm), None)
-        return Chosen(arm, known.why) if arm is not None and known is not None else None
+        if known is None:
+            return None
+        arm = next((arm for arm in arms if arm.name == known.arm), None)
+        if arm is None and known.model:  # it may no longer be among the most trusted
+            ways = (arm for arm in arms if replace(arm, model=known.model).name == known.arm)
+            arm = next((replace(arm, model=known.model) for arm in ways), None)
+        return Chosen(arm, known.why, known.teaches) if arm is not None else None
 
     def failed(self, error: OrchestraError) -> None:
         if self._chosen is not None and self.kind is not None and teaches(error):
-            seen = Observation(source="test", quality=0.0, weight=FAILURE, arm=self._chosen.arm.name)
+            arm = self._chosen.arm
+            answers = (VoterAnswer(model=arm.model, group=0),) if arm.model else ()
+            seen = Observation(source="test", quality=0.0, weight=FAILURE, answers=answers, arm=arm.name)
             self.tuner.learn(self.kind, seen)
 
     async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
@@ -205,5 +219,7 @@ class RunTuning:
             kind=self.kind or "factual",
             pattern=pattern,
             arm=chosen.arm.name if chosen is not None else "",
+            model=chosen.arm.model if chosen is not None else "",
+            teaches=chosen is not None and chosen.teaches,
             why=chosen.why if chosen is not None else "",
         )

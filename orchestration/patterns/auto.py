@@ -11,17 +11,19 @@ from pydantic import ConfigDict, Field
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.hands import clearest
 from orchestration.patterns.material import PLAIN
 from orchestration.patterns.research import RESEARCH
-from orchestration.patterns.stage import Stage
+from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.voting import MOST
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
 from orchestration.tuning.chores import is_chore, is_short_chore, is_summary_of_what_it_names
 from orchestration.tuning.features import Kind
-from orchestration.tuning.profiles import PRECISE, SINGLE, Arm, arms
+from orchestration.tuning.profiles import PRECISE, SINGLE, Arm, Candidates, arms
 
 CLEAR = 0.55
 """Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
@@ -31,6 +33,8 @@ SURE = 0.6
 SHORT_TOKENS = 192
 """Of a title, tags or the like, where the caller did not say `max_tokens`: small models seldom end by
 themselves there."""
+MOST_MODELS = 8
+"""Models that may answer alone, the most trusted of those that live."""
 TEAM_TOKENS = 1500
 """A budget below that is best spent on one answer."""
 
@@ -55,18 +59,24 @@ class AutoSettings(PatternSettings):
 async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator[Part | Answer, None]:
     """Looks at the question and chooses the pattern and the parameters that do best for its kind.
 
-    The caller's own parameters and model go over those chosen. What was chosen, and why, is in the report.
+    Where several models live, which of them answers, or whether several are asked, is chosen too: by how far
+    each is trusted at this kind of question, and what it costs. The caller's own parameters and model go over
+    those chosen. What was chosen, and why, is in the report.
     """
     analysis = look(run.messages)
     known = {name: each for name, each in stage.patterns.items() if name != "auto"}
     allowed = _allowed(run, settings, known)
-    ways = arms(analysis, allowed, allowed & set(settings.patterns or ()))
+    model = run.model or _preferred(stage, analysis, settings)
+    settled = model is not None or COORDINATOR in stage.agents_with_models
+    candidates = None if settled else _candidates(run, stage, analysis)
+    ways = arms(analysis, allowed, allowed & set(settings.patterns or ()), candidates)
     if is_chore(_instructions(run.messages)):
         ways = (Arm(profile=PRECISE, pattern=SINGLE, prior=ways[0].prior),)
     chosen = await _from_documents(run, stage, analysis, ways[0]) if RESEARCH in allowed else None
     if chosen is None:
         chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
     arm = chosen.arm
+    model = arm.model or model
     stage.report["auto"] = said = {
         "kind": analysis.kind,
         "confidence": round(analysis.confidence, 3),
@@ -75,11 +85,15 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
         "language": analysis.language,
         "pattern": arm.pattern,
         "profile": arm.profile.name,
+        "model": model or "",
         "why": chosen.why,
     }
     await stage.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
-    await stage.progress(f"auto chose {arm.pattern}, {arm.profile.name}: {_looks(analysis)} ({chosen.why})")
-    stage.run = _tuned(run, stage, analysis, chosen, settings)
+    how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)
+    await stage.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
+    if chosen.teaches:
+        stage.trust = replace(stage.trust, audit=True)
+    stage.run = _tuned(run, stage, analysis, chosen.arm, model, settings)
     try:
         async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
             async for item in items:
@@ -122,6 +136,25 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[st
     return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
 
 
+def _preferred(stage: Stage, analysis: Analysis, settings: AutoSettings) -> str | None:
+    """The first model that settings name for the kind of question and that lives."""
+    alive = {card.name for card in stage.models}
+    return next((name for name in settings.models.get(analysis.kind, ()) if name in alive), None)
+
+
+def _candidates(run: Run, stage: Stage, analysis: Analysis) -> Candidates:
+    """The models that live and are trusted most, and what an answer of each costs."""
+    asked = sum(estimate_tokens(said.content) for said in run.messages)
+    models = stage.ranked()[:MOST_MODELS]
+    panel = stage.panel(MOST)
+    known = {
+        name: stage.lengths.expected(stage.question_kind, name) or analysis.tokens
+        for name in {*models, *panel}
+    }
+    tokens = {name: asked + length for name, length in known.items()}
+    return Candidates(models=tuple(models), panel=tuple(panel), tokens=tokens)
+
+
 def _instructions(messages: Sequence[ChatMessage]) -> str:
     """Where the caller says what is to be done: pages say it in a system message too."""
     system = [each.content for each in messages if each.role == "system"]
@@ -150,18 +183,17 @@ def _looks(analysis: Analysis) -> str:
     return f"{article} {analysis.level} question of kind {analysis.kind}"
 
 
-def _tuned(run: Run, stage: Stage, analysis: Analysis, chosen: Chosen, settings: AutoSettings) -> Run:
+def _tuned(
+    run: Run, stage: Stage, analysis: Analysis, arm: Arm, model: str | None, settings: AutoSettings
+) -> Run:
     """The run with the model chosen, and for a model known to be small the parameters, where the caller said
     none: others have defaults of their own."""
     most = stage.limits.final_tokens
     if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
         most = min(most, SHORT_TOKENS)
-    alive = {card.name for card in stage.models}
-    preferred = (name for name in settings.models.get(analysis.kind, ()) if name in alive)
-    model = run.model or next(preferred, None)
     profile = Sampling()
     if stage.is_small(model):
-        profile = chosen.arm.profile.sampled(analysis, most)
+        profile = arm.profile.sampled(analysis, most)
         profile = PLAIN.over(profile) if stage.brings_text else profile
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)

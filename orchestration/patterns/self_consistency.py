@@ -35,13 +35,13 @@ class SelfConsistencySettings(PatternSettings):
 async def self_consistency(
     run: Run, stage: Stage, settings: SelfConsistencySettings
 ) -> AsyncGenerator[Part | Answer, None]:
-    """One model answers several times; the answer it reaches most often is taken.
+    """One model, the most trusted where the caller names none, answers several times; the answer it reaches
+    most often is taken.
 
     Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
     on until that is spent or all samples are taken.
     """
-    live = sorted(stage.models, key=lambda card: (-card.parameters, card.name))
-    models = () if run.model else tuple(card.name for card in live[:1])
+    models = () if run.model else tuple(stage.ranked()[:1])
     voices = choose_voters(run, stage, models, settings.samples, settings.temperature)
     rules = Rules(
         early=settings.early,

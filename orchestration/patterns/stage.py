@@ -156,9 +156,16 @@ class Stage:
     def panel(self, most: int) -> list[str]:
         """At most so many of the models that live, which are expected to do best together; the most trusted
         first, of equals the largest."""
-        cards = sorted(self.models, key=lambda card: (-card.parameters, card.name))
-        names = [card.name for card in cards]
-        return choose_panel(self.trust, names, most, partial(self.lengths.expected, self.question_kind))
+        length = partial(self.lengths.expected, self.question_kind)
+        return choose_panel(self.trust, self.ranked(), most, length)
+
+    def ranked(self) -> list[str]:
+        """The models that live, the most trusted first, of equals the largest."""
+        weigh = self.trust.weight
+        cards = sorted(
+            self.models, key=lambda card: (-round(weigh(card.name), 6), -card.parameters, card.name)
+        )
+        return [card.name for card in cards]
 
     def trusted_model(
         self,

@@ -45,11 +45,13 @@ class Cost(BaseModel):
 
 
 class KindRecord(BaseModel):
-    """Of one kind of question. `models` are counts of each by who said so; `company` counts the votes whose
-    answer was not that of the most trusted voter: right where the vote was, wrong where that voter was.
-    `pairs` counts how often two models agreed, of votes in which not all did.
-    `judges` counts how often a judge said what a user said, and `callers` the words of each user that count:
-    see `orchestration.trust.caller_words`. Fields that a later version added are kept as they are."""
+    """Of one kind of question. `arms` and `costs` are of ways to answer, named PROFILE/PATTERN; a model that
+    answers alone, PROFILE/PATTERN/MODEL, has costs only. `models` are counts of each by who said so;
+    `company` counts the votes whose answer was not that of the most trusted voter: right where the vote was,
+    wrong where that voter was, and `pairs` how often two models agreed, of votes in which
+    not all did. `judges` counts how often a judge said what a user said, and `callers` the
+    words of each user that count: see `orchestration.trust.caller_words`. Fields that a later version added
+    are kept as they are."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -110,8 +112,8 @@ class KindRecord(BaseModel):
         return Word(weight, KEEP ** min(1.0, weight), self.callers)
 
     def _arms_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
-        if seen.arm is None or seen.quality is None or _judges_its_own(seen):
-            return self.arms
+        if seen.arm is None or seen.quality is None or seen.arm.count("/") > 1 or _judges_its_own(seen):
+            return self.arms  # of a model that answers alone `models` says how good it is
         weight = heard.weight * ARM_WEIGHTS[seen.source]
         arms = {name: counts.plus(0, 0, heard.keep) for name, counts in self.arms.items()}
         right, wrong = _parts(seen.quality, weight)

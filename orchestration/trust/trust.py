@@ -79,6 +79,8 @@ class Trust:
     learns: bool = False
     audit: bool = False
     pairs: Mapping[str, Counts] = field(default_factory=dict)
+    kind: str = ""
+    """Of question, for people."""
 
     def accuracy(self, model: str) -> Share:
         """How often it is right, with the interval in which that lies."""
@@ -92,12 +94,23 @@ class Trust:
         return {}
 
     def _share(self, model: str) -> Share:
-        strength, prior = PRIOR_STRENGTH, self.prior(model)
+        thought = self._thought(model)
+        return summed(self.models.get(model, {})).share(thought.right / thought.total, thought.total)
+
+    def belief(self, model: str) -> Counts:
+        """All that is known of it, as observations: the parameters of the Beta distribution of how often it
+        is right."""
+        seen = summed(self.models.get(model, {}))
+        return self._thought(model).plus(seen.right, seen.wrong)
+
+    def _thought(self, model: str) -> Counts:
+        """What is thought of it before this kind of question."""
+        prior = self.prior(model)
+        thought = Counts(right=PRIOR_STRENGTH * prior, wrong=PRIOR_STRENGTH * (1 - prior))
         others = self.elsewhere.get(model, Counts()).times(ELSEWHERE)
         if others.total:
             others = others.times(min(1.0, ELSEWHERE_MOST / others.total))
-            prior, strength = others.share(prior, strength).mean, strength + others.total
-        return summed(self.models.get(model, {})).share(prior, strength)
+        return thought.plus(others.right, others.wrong)
 
     def among(self, models: Iterable[str]) -> Trust:
         """The trust in a panel of these models."""

@@ -1,20 +1,21 @@
 """How each kind of question is answered: parameters, patterns, and what is thought of them beforehand.
 
-An arm is a pattern under a profile. Its prior is the share of answers thought to be good, before any run has
-been judged; what runs bring goes over it (`bandit`). The priors send easy questions and small talk to one
-model, and keep away from patterns that lose against one model at equal tokens.
+An arm is a pattern under a profile; where several models live, each alone is one. Its prior is the share of
+answers thought to be good, before any run has been judged; what runs bring goes over it (`bandit`). The
+priors send easy questions and small talk to one model, and keep away from patterns that lose against one
+model at equal tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from orchestration.messages import Sampling
 from orchestration.tuning.analysis import Analysis, Level
 from orchestration.tuning.features import Kind
 
-SINGLE = "single"
+SINGLE, ENSEMBLE = "single", "ensemble"
 LEAST_TOKENS, ROOM = 192, 4
 """Tokens that every answer may have, and times the expected length: an answer that is cut off is worse than a
 long one, and three in ten expectations are wrong by more than a factor of 2."""
@@ -35,16 +36,37 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The models that may answer, the most trusted first; those that would vote; and the tokens that an
+    answer of each has mostly, its question included."""
+
+    models: tuple[str, ...]
+    panel: tuple[str, ...] = ()
+    tokens: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One way to answer; `prior` is the share of good answers expected of it."""
+    """One way to answer; `prior` is the share of good answers expected of it.
+
+    `model` answers alone, and how far it is trusted says how good the arm is; '' where the pattern chooses,
+    among `members`, whose trust the arm begins from. `tokens` are expected of a run while none was seen."""
 
     profile: Profile
     pattern: str
     prior: float
+    model: str = ""
+    members: tuple[str, ...] = ()
+    tokens: float = 0.0
+
+    @property
+    def way(self) -> str:
+        """Whichever model it is."""
+        return f"{self.profile.name}/{self.pattern}"
 
     @property
     def name(self) -> str:
-        return f"{self.profile.name}/{self.pattern}"
+        return f"{self.way}/{self.model}" if self.model else self.way
 
 
 def _profile(name: str, temperature: float, top_p: float, max_tokens: int, **penalties: float) -> Profile:
@@ -79,7 +101,10 @@ PROFILES: dict[Kind, tuple[Profile, ...]] = {
 PRECISE = PROFILES["factual"][0]
 """For chores too, whatever the talk is about that they are for."""
 
-_BEST = 0.70
+BEST = 0.70
+"""Of one model, under the best known profile."""
+LIKE_OTHERS = 0.64
+"""Of a team that is worth a try."""
 _LESS = 0.66
 """Of the profiles that come after the first."""
 
@@ -108,19 +133,63 @@ UNKNOWN = 0.62
 """The share expected of a pattern that somebody names and nothing is known of."""
 
 
-def arms(analysis: Analysis, patterns: Collection[str], named: Collection[str] = ()) -> tuple[Arm, ...]:
+MANY_ANSWERS: frozenset[Kind] = frozenset(("factual", "reasoning"))
+"""Kinds of which models' answers can be compared: easy or hard, several models may be asked."""
+
+CALLS = {"self-consistency": 4, "debate": 9, "maestro": 7, "decompose": 7}
+"""Answers that are written in a run of a pattern, about."""
+
+
+def arms(
+    analysis: Analysis,
+    patterns: Collection[str],
+    named: Collection[str] = (),
+    candidates: Candidates | None = None,
+) -> tuple[Arm, ...]:
     """The ways to answer a question for which `patterns` can be had, the one thought best first. Those
     `named` are offered for every kind and level but small talk. An easy question with one right answer is
-    answered by one model, greedily."""
+    answered by one model, greedily, or by several `candidates` where more than one lives."""
+    if candidates is not None and len(candidates.models) > 1:
+        return _among(candidates, analysis, patterns, named)
     first, *others = PROFILES[analysis.kind]
     if analysis.level == "easy" and analysis.kind in GREEDY:
         others = []
-    found = [Arm(profile=first, pattern=SINGLE, prior=_BEST)]
+    found = [Arm(profile=first, pattern=SINGLE, prior=BEST)]
     found += [Arm(profile=each, pattern=SINGLE, prior=_LESS) for each in others]
+    found += [
+        Arm(profile=first, pattern=name, prior=prior)
+        for name, prior in _teams(analysis, named).items()
+        if name in patterns
+    ]
+    return tuple(sorted(found, key=lambda arm: -arm.prior))
+
+
+def _among(
+    candidates: Candidates, analysis: Analysis, patterns: Collection[str], named: Collection[str]
+) -> tuple[Arm, ...]:
+    """Each of several models alone, and the teams."""
+    models, tokens = candidates.models, candidates.tokens
+    profile = PROFILES[analysis.kind][0]
+    found = [
+        Arm(profile=profile, pattern=SINGLE, prior=BEST, model=name, tokens=tokens.get(name, 0.0))
+        for name in models
+    ]
+    teams = _teams(analysis, named)
+    if len(candidates.panel) > 1 and analysis.kind in MANY_ANSWERS:
+        teams = {ENSEMBLE: LIKE_OTHERS, **teams}
+    elif len(candidates.panel) < 2:
+        teams.pop(ENSEMBLE, None)
+    for name, prior in teams.items():
+        if name in patterns:
+            members = candidates.panel if name == ENSEMBLE else models
+            most = CALLS.get(name, 1) * tokens.get(models[0], 0.0)
+            most = sum(tokens.get(each, 0.0) for each in members) if name == ENSEMBLE else most
+            found.append(Arm(profile=profile, pattern=name, prior=prior, members=members, tokens=most))
+    return tuple(sorted(found, key=lambda arm: -arm.prior))
+
+
+def _teams(analysis: Analysis, named: Collection[str]) -> dict[str, float]:
     teams = dict(TEAMS[analysis.kind].get(analysis.level, {}))
     if analysis.kind != "conversation":
         teams |= {name: UNKNOWN for name in named if name not in teams and name != SINGLE}
-    found += [
-        Arm(profile=first, pattern=name, prior=prior) for name, prior in teams.items() if name in patterns
-    ]
-    return tuple(sorted(found, key=lambda arm: -arm.prior))
+    return teams

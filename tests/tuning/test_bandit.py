@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def taught(record: KindRecord, is_good: Callable[[Arm], float], runs: int, *, fi
     return record
 
 
-def shares(record: KindRecord, runs: int = 2000, **settings: float) -> Counter[str]:
+def shares(record: KindRecord, runs: int = 2000, **settings: Any) -> Counter[str]:
     """How often each pattern is taken, in runs that nobody judges."""
     taken = Counter(choose(ARMS, record, f"later.{n}", **settings).arm.pattern for n in range(runs))
     return Counter({name: round(100 * count / runs) for name, count in taken.items()})
