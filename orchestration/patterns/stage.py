@@ -161,10 +161,8 @@ class Stage:
 
     def ranked(self) -> list[str]:
         """The models that live, the most trusted first, of equals the largest."""
-        weigh = self.trust.weight
-        cards = sorted(
-            self.models, key=lambda card: (-round(weigh(card.name), 6), -card.parameters, card.name)
-        )
+        shares = {card.name: round(self.trust.accuracy(card.name).mean, 6) for card in self.models}
+        cards = sorted(self.models, key=lambda card: (-shares[card.name], -card.parameters, card.name))
         return [card.name for card in cards]
 
     def trusted_model(
