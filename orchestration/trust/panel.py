@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from orchestration.trust.ending import SAME_ERROR
-from orchestration.trust.families import base_name, family_of
+from orchestration.trust.families import family_of, same_model
 from orchestration.trust.trust import AGREEMENT, LEAST, MOST, Trust
 
 DRAWS = 2_000
@@ -37,14 +37,15 @@ def choose_panel(
     trust: Trust, models: Sequence[str], most: int, tokens: Callable[[str], float | None]
 ) -> list[str]:
     """At most `most` of `models`, the most trusted first. `tokens` says what each writes mostly, None where
-    nobody knows. Copies of one model are asked once. Where nobody adds anything the second is in all the
+    nobody knows. Copies of one model are asked once; of names that only answer alike both are where the run
+    audits, since one may stand for another model by now. Where nobody adds anything the second is in all the
     same, which a vote asks only while the first does not decide it."""
     ranked = sorted(dict.fromkeys(models), key=lambda name: -round(trust.weight(name), 6))
-    distinct: dict[str, str] = {}
+    same = same_model if trust.audit else trust.are_copies
+    candidates: list[str] = []
     for name in ranked:
-        distinct.setdefault(base_name(name), name)
-    ranked = list(distinct.values())
-    candidates = ranked[:CANDIDATES]
+        if len(candidates) < CANDIDATES and not any(same(name, other) for other in candidates):
+            candidates.append(name)
     if trust.audit or not any(trust.is_proven(name) for name in candidates):
         return candidates[:most]  # nobody knows who adds what, or this run is to see how all do
     known = [length for name in candidates if (length := tokens(name)) is not None]
@@ -56,7 +57,7 @@ def choose_panel(
             break
         panel += added
         rest = [name for name in rest if name not in added]
-    return panel if len(panel) > 1 else ranked[: min(2, most)]
+    return panel if len(panel) > 1 else candidates[: min(2, most)]
 
 
 def _best_addition(

@@ -18,7 +18,7 @@ from orchestration.trust.lengths import AnswerLengths, Written
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.records import KindRecord
-from orchestration.trust.trust import LEAST, MOST, Trust
+from orchestration.trust.trust import LEAST, MOST, Trust, pair_of
 
 MODELS = (
     "gpt-4o",
@@ -163,6 +163,13 @@ def test_copies_teach_nothing_of_each_other_and_are_asked_once() -> None:
     two = [*answers, VoterAnswer(model="gpt-4o", group=1)]
     assert Trust().credits(two, None) == {}, "nobody knows which of two is right"
     assert choose_panel(Trust(), [*COPIES, "gpt-4o"], 16, lambda _: None) == [COPIES[0], "gpt-4o"]
+
+
+def test_names_that_answer_alike_are_asked_once_but_where_a_run_audits() -> None:
+    trust = Trust(pairs={pair_of("blue", "green"): Counts(right=20)})
+    names = ["blue", "green", "red"]
+    assert choose_panel(trust, names, 16, lambda _: None) == ["blue", "red"]
+    assert choose_panel(replace(trust, audit=True), names, 16, lambda _: None) == names
 
 
 Says = Mapping[str, float]
