@@ -55,7 +55,15 @@ class Shelf:
         record = self.record(kind) if record is None else record
         thought = partial(prior, kind=kind, quality=self._quality)
         elsewhere = self._elsewhere_of(kind)
-        return Trust(record.models, elsewhere, record.company, thought, pairs=record.pairs, kind=kind)
+        return Trust(
+            record.models,
+            elsewhere,
+            record.company,
+            thought,
+            pairs=record.pairs,
+            judges=record.judges,
+            kind=kind,
+        )
 
     def _elsewhere_of(self, kind: Kind) -> dict[str, Counts]:
         """Of each model, at all other kinds; summed once after each change."""

@@ -16,9 +16,12 @@ def most_trusted(trust: Trust, models: Sequence[str], usual: str, judged: Sequen
     """The one of `models` that is right most often. It is the `usual` one, where that is among them, unless a
     record says otherwise or what is thought of another beforehand is clearly better. None of none.
 
-    `judged` are models whose work is to be judged: where two are as good, by their records, one of another
-    family is taken, since a judge prefers its own.
+    `judged` are models whose work is to be judged. A judge with which users disagree is left out, where there
+    is another; where two are as good, by their records, one of another family is taken, since a judge prefers
+    its own.
     """
+    if judged:
+        models = [name for name in models if not trust.misjudges(name)] or models
     if not models:
         return None
 

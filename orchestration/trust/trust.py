@@ -64,8 +64,8 @@ def unknown(model: str) -> float:
 @dataclass(frozen=True)
 class Trust:
     """`models` are counts of each by who said so, `elsewhere` those of other kinds of question; `company`
-    counts votes against their most trusted voter, and `pairs` how often two models agreed: see
-    `pair_of`. `prior` says what is thought of a model beforehand.
+    counts votes against their most trusted voter, `pairs` how often two models agreed: see `pair_of`, and
+    `judges` how often a judge said what users said. `prior` says what is thought of a model beforehand.
 
     `agreement` is what a vote counts beside the log-odds of its voter. `learns` says whether what a vote
     teaches is kept, and `audit` has it heard whole, whatever is known: some are, so that records stay
@@ -81,6 +81,11 @@ class Trust:
     pairs: Mapping[str, Counts] = field(default_factory=dict)
     kind: str = ""
     """Of question, for people."""
+    judges: Mapping[str, Counts] = field(default_factory=dict)
+
+    def misjudges(self, model: str) -> bool:
+        """Whether users disagreed with its words as a judge more often than not."""
+        return self.judges.get(model, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean < 0.5
 
     def accuracy(self, model: str) -> Share:
         """How often it is right, with the interval in which that lies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,3 +135,10 @@ def test_another_model_than_the_usual_one_has_to_be_shown_or_thought_clearly_bet
 ) -> None:
     assert most_trusted(trusting(priors, proven), list(priors), "usual") == taken
     assert most_trusted(Trust(), [], "usual") is None
+
+
+def test_a_judge_that_users_disagree_with_is_not_asked_to_judge() -> None:
+    trust = replace(trusting({"usual": 0.6, "other": 0.9}), judges={"other": Counts(right=2, wrong=20)})
+    assert most_trusted(trust, ["usual", "other"], "usual") == "other"
+    assert most_trusted(trust, ["usual", "other"], "usual", judged=["other"]) == "usual"
+    assert most_trusted(trust, ["other"], "usual", judged=["third"]) == "other"
