@@ -19,7 +19,7 @@ from actors.process import connected, run
 from actors.tuning.shelf import Shelf
 from orchestration.trust.counts import Counts
 from orchestration.trust.records import Cost, KindRecord
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH
+from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, PAIR_STRENGTH
 from orchestration.tuning.features import KINDS, Kind
 
 
@@ -94,7 +94,14 @@ def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
     ways = Table("kind", "profile/pattern", "judged good", "judgements", "runs", "tokens", "seconds")
     models = Table("kind", "model", "right", "95 % interval", "users", "tests", "judges", "votes", "weight")
     judges = Table("kind", "judge", "as users say", "95 % interval", "words")
+    copies = Table("kind", "model", "answers as", "agreed where others did not", "95 % interval", "votes")
     for kind, record in records.items():
+        for pair, counts in sorted(record.pairs.items()):
+            one, _, other = pair.partition("\n")
+            if shelf.trust(kind).are_copies(one, other):
+                alike = counts.share(PAIR_PRIOR, PAIR_STRENGTH)
+                interval = f"{alike.low:.0%} to {alike.high:.0%}"
+                copies.add_row(kind, one, other, f"{alike.mean:.0%}", interval, f"{counts.total:.1f}")
         for name, counts in sorted(record.judges.items()):
             agreed = counts.share(JUDGE_PRIOR, JUDGE_STRENGTH)
             interval = f"{agreed.low:.0%} to {agreed.high:.0%}"
@@ -117,7 +124,7 @@ def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
                 f"{trust.weight(name):.2f}",
             )
     console = wide(Console())
-    for table in (ways, models, judges):
+    for table in (ways, models, judges, copies):
         if table.row_count:
             table.box, table.pad_edge = None, False
             console.print(table)

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors.agents.settings import AgentsSettings
+from actors.cli.main import root
 from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.bus import Bus
 from actors.runtime.kv import Bucket
@@ -231,3 +233,20 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
     assert "ann" not in record.callers, "a word is of who gives it, not of whose run it is about"
     await shelf.forget("creative")
     await shelf.stop()
+
+
+async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -> None:
+    shelf = Shelf(bus)
+    votes = [
+        tuple(VoterAnswer(model=name, group=at) for name, at in (("blue", 0), ("green", 0), ("red", 1)))
+    ] * 15
+    await shelf.add("creative", [Observation(answers=answers) for answers in votes])
+
+    def shown() -> str:
+        return CliRunner().invoke(root, ["tuning", "show", "--nats", nats.url]).stdout
+
+    (row,) = [
+        line for line in (await asyncio.to_thread(shown)).splitlines() if "blue" in line and "green" in line
+    ]
+    assert "94%" in row
+    await shelf.forget("creative")
