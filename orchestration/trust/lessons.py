@@ -67,7 +67,7 @@ def flip_in(report: Mapping[str, Any]) -> Flip | None:
 def verified_in(report: Mapping[str, Any]) -> float | None:
     """Whether a check that cannot err passed the answer, from 0 to 1; None where there was none: the
     question's own examples, which the program of a vote or of the code agent passes or does not."""
-    for title in ("ensemble", "self-consistency"):
+    for title in ("ensemble", "self-consistency", "debate"):
         part = report.get(title)
         passed = part.get("examples_passed") if isinstance(part, Mapping) else None
         if isinstance(passed, int | float):

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from orchestration.messages import ModelCard
+from orchestration.messages import ModelCard, ToolResult
 from orchestration.patterns import Stage
 from orchestration.patterns.debate import debate
 from orchestration.trust.counts import Counts
-from orchestration.trust.lessons import answers_in, flip_in
+from orchestration.trust.lessons import answers_in, flip_in, verified_in
 from orchestration.trust.observation import VoterAnswer
 from orchestration.trust.trust import Trust
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock
 from tests.patterns.test_debate import BEES, HORNETS, OPEN, WASPS, answers, asked, critiques
-from tests.patterns.test_ensemble import play
+from tests.patterns.test_ensemble import Running, play
 
 EQUAL = {"one": 0.7, "two": 0.7, "three": 0.7, "four": 0.7}
 WISE = EQUAL | {"three": 0.97}
@@ -176,3 +176,20 @@ async def test_the_most_trusted_writes_the_synthesis_of_those_that_debate() -> N
     stage.trust = Trust(prior=(WISE | {"other": 0.99}).__getitem__)
     await play(debate, stage)
     assert ask.question("synthesis").model == "three"
+
+
+async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_writes_it() -> None:
+    square, plus, times = (
+        f"```python\ndef double(x):\n    return {body}\n```" for body in ("x ** 2", "x + 1", "2 * x")
+    )
+    again = "```python\ndef double(number):\n    return number * 2\n```"
+    script = answers((plus, plus, square), (plus, times, again)) | critiques()
+    ask = Running(script, hands={"code": {"python": ToolResult()}})
+    run = asked("Write a Python function double(x), so that double(3) == 6 and double(0) == 0.")
+    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
+    _, answer = await play(debate, stage)
+    report = stage.report["debate"]
+    assert answer.text == times
+    assert (report["examples_passed"], verified_in(stage.report)) == (1, 1.0)
+    assert [flip["stands"] for flip in report["flips"] if flip["debater"] is None] == [True]
+    assert [voice["group"] for voice in report["voices"]] == [2, 2, 1], "of two examples square passes one"

@@ -147,7 +147,10 @@ class Judge:
         """Positions and changes of mind, round by round. `voices` are the answers of the first round, which
         alone are independent."""
         floor, evidence = self.floor, self.floor.evidence
-        return {
+        tally = floor.tally if evidence.kept is None else evidence.first
+        merit = tally.parties[0].merit
+        examples = {"examples_passed": round(merit, 3)} if merit is not None else {}
+        return examples | {
             "answer_kind": floor.tally.kind,
             "answer": floor.outcome.text.strip(),
             "agreement": 0.0 if evidence.kept is not None else round(floor.agreement, 3),

@@ -73,7 +73,11 @@ class AnswerPool:
         return await self._count(Kind.TEXT, [self._ballot(Kind.TEXT, number) for number in numbers])
 
     async def alike(self, kind: Kind, one: str, other: str) -> bool:
-        """Whether two answers to the question say the same."""
+        """Whether two answers to the question say the same; programs that were tried, whether they do."""
+        if kind is Kind.CODE:
+            one_trial, other_trial = self._tests.known(one), self._tests.known(other)
+            if one_trial is not None and other_trial is not None:
+                return one_trial.key == other_trial.key
         if kind is not Kind.TEXT:
             guide = self._stage.run.guide
             keys = [key_of(kind, text, self.question, guide) for text in (one, other)]

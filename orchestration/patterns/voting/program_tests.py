@@ -46,15 +46,19 @@ class ProgramTests:
         self._stage = stage
         self._examples: Sequence[Example] | None = None
         self._question = question
-        self._tried: dict[int, Trial | None] = {}
+        self._tried: dict[tuple[int, str], Trial | None] = {}
 
     async def of(self, voice: int, answer: str) -> Trial | None:
         """What the program of a voice does; None where it was not tried."""
         if self._examples is None:
             self._examples = await self._offered()
-        if self._examples and voice not in self._tried:
-            self._tried[voice] = await self._try(voice, answer, self._examples)
-        return self._tried.get(voice)
+        if self._examples and (voice, answer) not in self._tried:
+            self._tried[voice, answer] = await self._try(voice, answer, self._examples)
+        return self._tried.get((voice, answer))
+
+    def known(self, answer: str) -> Trial | None:
+        """What a program did that was tried, whoever wrote it."""
+        return next((trial for (_, text), trial in self._tried.items() if text == answer and trial), None)
 
     async def _offered(self) -> Sequence[Example]:
         """The examples, where there is a tool that tries them."""
@@ -66,9 +70,11 @@ class ProgramTests:
         return examples if any(tool.name == TOOL for tool in tools) else ()
 
     async def _try(self, voice: int, answer: str, examples: Sequence[Example]) -> Trial | None:
+        again = sum(number == voice for number, _ in self._tried)
+        name = f"voice {voice} / examples" + (f" {again + 1}" if again else "")
         arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}
         try:
-            result = await self._stage.use(AGENT, TOOL, arguments, name=f"voice {voice} / examples")
+            result = await self._stage.use(AGENT, TOOL, arguments, name=name)
             if result.error:
                 return None
             tried = Tried.model_validate(result.data)
