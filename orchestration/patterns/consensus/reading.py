@@ -67,6 +67,12 @@ _CHOOSES = re.compile(
     r"kies)\b(?! (?:the )?\w+ from)",
     re.IGNORECASE,
 )
+_DIGITS = r"([-−]?[$€£]?\d[\d.,]*%?)"
+_TWO_NUMBERS = re.compile(
+    rf"(?:(?<![\w.]){_DIGITS}\s(?:or|oder|ou|o|of)\s{_DIGITS}|"
+    rf"\b(?:between|zwischen|entre|tra|tussen)\s{_DIGITS}\s(?:and|und|et|y|e|en)\s{_DIGITS})[^\d=]*$",
+    re.IGNORECASE,
+)
 _CLOCK = re.compile(r"\W*(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*([ap])?\.?\s*(m)?\b\.?\W*", re.IGNORECASE)
 _RATIO = re.compile(r"\W*(\d+)\s*:\s*(\d+)\W*")
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d])")
@@ -167,10 +173,13 @@ def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
     def interpret(said: str) -> str | None:
         return value_key(said, percent=percent, words=kind is Kind.NUMBER)
 
-    found = _best(text, statements(text), interpret)
+    named, last = statements(text), last_statement(text)
+    final = named[-1] if named else last
+    if kind is Kind.NUMBER and final is not None and _is_two_numbers(final.said):
+        return NOTHING
+    found = _best(text, named, interpret)
     if found.key is not None:
         return found
-    last = last_statement(text)
     if last is not None and _REFUSES.search(last.said):
         return found
     if last is not None and not loops(text):
@@ -186,6 +195,15 @@ def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
                 inferred = Reading(written(settled(number)), 0.3, "number")
         found = max(found, inferred, key=lambda each: each.confidence)
     return found
+
+
+def _is_two_numbers(said: str) -> bool:
+    """Whether a statement ends in two numbers of which it takes neither: `7 or 8`, `between 6 and 8`."""
+    match = _TWO_NUMBERS.search(plain(said))
+    if match is None:
+        return False
+    one, two = (numbers(said) for said in (match[1] or match[3], match[2] or match[4]))
+    return bool(one and two) and one[0] != two[0]
 
 
 def _is_value(said: str) -> bool:
