@@ -355,12 +355,17 @@ def _named(said: str, options: Mapping[str, str]) -> tuple[str | None, bool]:
     return None, len(taken) == 0
 
 
+@lru_cache(maxsize=1024)
+def _exact(words: str) -> str | None:
+    return exact(words)
+
+
 def _worded(said: str, options: Mapping[str, str]) -> str | None:
     """By its words or its value: the only option whose words are in the answer, or the longest that holds the
     others."""
     plain = f" {exact(said) or ''} "
     if plain.strip() in ("yes", "no"):  # `exact` makes one of `Yes, because …`
-        return next((label for label, words in options.items() if exact(words) == plain.strip()), None)
+        return next((label for label, words in options.items() if _exact(words) == plain.strip()), None)
     number = whole_number(said)
     if number is not None:
         same = [label for label, words in options.items() if whole_number(words) == number]
@@ -369,7 +374,7 @@ def _worded(said: str, options: Mapping[str, str]) -> str | None:
     held = {
         label: words
         for label, option in options.items()
-        if (words := exact(option)) is not None
+        if (words := _exact(option)) is not None
         and f" {words} " in plain
         and not _is_bare_label(words, options)
     }

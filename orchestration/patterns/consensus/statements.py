@@ -29,13 +29,15 @@ _COPULA = (
     r"\bes\b|\bè\b|\bé\b|\bsaria\b|\bluidt\b|\bär\b|\bto\b(?= [A-Z(\d])|[:=：→]|->|—"
 )
 _MARKER = re.compile(
-    rf"(?P<lead>(?:\b(?:final|correct|right|best|closest|my|our|the|die|das|la|il|a|het|el|le|richtige|"
-    rf"korrekte|"
-    rf"bonne|correcta|juiste)\s+){{0,4}})(?<!\bto\s)(?<!\bto the\s)(?<!\bcan\s)(?<!\bcannot\s)(?<!\bplease\s)"
-    rf"(?<!\bincorrect\s)(?<!\bwrong\s)\b(?P<noun>{_NOUN})\b(?P<gap>[^\n.:;=：?]{{0,80}}?)"
-    rf"[^\w\n]{{0,4}}(?:{_COPULA})[ \t]*:?",
+    rf"\b(?P<noun>{_NOUN})\b(?P<gap>[^\n.:;=：?]{{0,80}}?)[^\w\n]{{0,4}}(?:{_COPULA})[ \t]*:?", re.IGNORECASE
+)
+_LEAD = re.compile(
+    r"(?:\b(?:final|correct|right|best|closest|my|our|the|die|das|la|il|a|het|el|le|richtige|korrekte|bonne|"
+    r"correcta|juiste)\s+)+\Z",
     re.IGNORECASE,
 )
+_UNASKED = re.compile(r"\b(?:to|to the|can|cannot|please|incorrect|wrong)\s+\Z", re.IGNORECASE)
+_LOOK_BACK = 48
 _EASTERN = re.compile(r"(?:答案|答え|正解|回答|정답|답)\s*(?:是|为|為|は|은|[:：])+\s*")
 _LINE = re.compile(
     r"^[^\w\n]{0,8}(?:(?:final|correct|my)\s+)?(?:answer|ans|action|antwort|r[ée]ponse|respuesta|risposta|"
@@ -43,6 +45,9 @@ _LINE = re.compile(
     r"antwoord)\b[^\w\n({\[\\$]{0,6}(?=[\w({\[\\$\n])",
     re.IGNORECASE | re.MULTILINE,
 )
+_KEY = re.compile(r"[\"'”]\s*:")
+_QUOTES = ('"', "'", "“", "”")
+_ASIDE = re.compile(r"\s*(?:as|in|with|for|by|without)\b", re.IGNORECASE)
 _LISTS = re.compile(r"\b(?:choices|options|answers)\b", re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*")
 _A_LINE = re.compile(r"^A:[ \t]*(?=\S)", re.MULTILINE)
@@ -190,13 +195,21 @@ def _calls(text: str) -> Iterator[Statement]:
 def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
     places: dict[int, tuple[int, float, bool]] = {}
     for match in [*_MARKER.finditer(text)][-_MOST:]:
-        words = len(match["gap"].split())
-        if _LISTS.search(match["gap"]):
+        start = match.start()
+        begin = max(0, start - _LOOK_BACK)
+        if _UNASKED.search(text, begin, start) or _LISTS.search(match["gap"]):
             continue
+        if (
+            _KEY.match(text, match.end("noun")) and text[begin:start][-1:] in _QUOTES
+        ):  # the field of some JSON
+            continue
+        lead = _LEAD.search(text, begin, start)
+        said_before = lead[0].lower() if lead else ""
+        words = len(match["gap"].split())
         strength = 0.9 if words <= 3 else 0.8 if words <= 8 else 0.6
-        if re.match(r"\s*(?:as|in|with|for|by|without)\b", match["gap"]) and not match["lead"]:
+        if _ASIDE.match(match["gap"]) and not said_before:
             strength = 0.6
-        if "final" in match["lead"].lower():
+        if "final" in said_before:
             strength = 0.93
         if match["noun"].lower() not in (
             "answer",
@@ -207,7 +220,7 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
             "resposta",
         ):
             strength -= 0.05
-        places[match.end()] = match.start(), strength, "final" not in match["lead"].lower()
+        places[match.end()] = lead.start() if lead else start, strength, "final" not in said_before
     others = ((_EASTERN, 0.9), (_LINE, 0.9), (_HASHES, 0.92), *(((_A_LINE, 0.9),) if a_line else ()))
     for pattern, strength in others:
         for match in [*pattern.finditer(text)][-_MOST:]:
