@@ -1,8 +1,9 @@
 """How good each way to answer is thought to be: by what is known of its models, and of the way itself.
 
 Where one model answers alone, the share of good answers is how often that model is right, so that every vote
-and every word on any answer of it counts. A panel begins from its best member and what a vote is expected to
-gain on it, other teams from what is thought of them beside one model; judgements of their own go over that.
+and every word on any answer of it counts. A panel's is that of its best member and what a vote gains on it,
+which says more, of the same questions, than the judgements of either. Other teams begin from what is thought
+of them beside one model; judgements of their own go over that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from orchestration.tuning.profiles import BEST, ENSEMBLE, Arm
 
 PRIOR_WEIGHT = 30.0
 """Judgements that a prior counts as: ten of a user turn it."""
+GAIN_WEIGHT, DIFFER = 400.0, 0.1
+"""Judged votes that the expected gain of a panel counts as, and the share of votes that differ from their
+most trusted voter's answer, about: that gain is known to 1.5 points beforehand, and 400 judged votes tell it
+as well."""
 NARROW = 4.0
 """How much surer draws are than what is known: a draw as wide as the doubt takes the second best of several
 models on every third run, for years, and what is in doubt is learnt by asking several."""
@@ -76,7 +81,10 @@ class Beliefs:
     def _share(self, arm: Arm, shares: Mapping[str, float], draws: np.random.Generator | None) -> float:
         if arm.model:
             return shares[arm.model]
-        prior = self._begins(arm, shares[self.best_of(arm.members)]) if arm.members else arm.prior
+        best = shares[self.best_of(arm.members)] if arm.members else 0.0
+        if arm.members and arm.pattern == ENSEMBLE:
+            return min(1.0, best + self.gain(arm.members))
+        prior = _beside(best, arm.prior) if arm.members else arm.prior
         tally = self.record.arm(arm.name)
         good = PRIOR_WEIGHT * prior + tally.right
         bad = PRIOR_WEIGHT * (1 - prior) + tally.wrong
@@ -85,17 +93,19 @@ class Beliefs:
         narrow = NARROW if arm.members else 1.0
         return float(draws.beta(narrow * good, narrow * bad))
 
-    def _begins(self, arm: Arm, best: float) -> float:
-        """What is thought of a team whose best member is right with a share of `best`."""
-        if arm.pattern != ENSEMBLE:
-            share = min(0.99, max(0.01, best))
-            odds = share / (1 - share) * (arm.prior / (1 - arm.prior)) / (BEST / (1 - BEST))
-            return odds / (1 + odds)
-        return min(0.99, max(0.01, best + self._gain(arm.members)))
-
-    def _gain(self, members: Sequence[str]) -> float:
-        """What a vote of the members gains on the best of them."""
-        if self.trust.prefers_best:
+    def gain(self, members: Sequence[str]) -> float:
+        """What a vote of the members gains on the best of them: what is expected of models that are right so
+        often, and what was seen where votes and their most trusted voters differed."""
+        if self.trust.prefers_best:  # who is asked alone then
             return 0.0
-        counts = self._models
-        return gain_together({name: counts[name].right / counts[name].total for name in members})
+        counts, company = self._models, self.trust.company
+        expected = gain_together({name: counts[name].right / counts[name].total for name in members})
+        votes = company.total / DIFFER
+        return (GAIN_WEIGHT * expected + company.right - company.wrong) / (GAIN_WEIGHT + votes)
+
+
+def _beside(best: float, prior: float) -> float:
+    """The share of a team that has `prior` where the best of its models alone has `BEST`."""
+    share = min(0.99, max(0.01, best))
+    odds = share / (1 - share) * (prior / (1 - prior)) / (BEST / (1 - BEST))
+    return odds / (1 + odds)
