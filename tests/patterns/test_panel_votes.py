@@ -430,15 +430,56 @@ async def test_a_voter_that_answers_in_another_form_is_counted_with_those_it_agr
     assert report["agreement"] > 0.5
 
 
+REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "As an AI language model, I am not able to provide an answer to this question.",
+    "Es tut mir leid, aber dabei kann ich Ihnen leider nicht helfen.",
+    "Je suis désolé, mais je ne peux pas répondre à cette question.",
+    "Lo siento, no puedo ayudarte con eso.",
+)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("question", [OPEN, "What is the capital of France?", SUM])
-async def test_a_refusal_does_not_outvote_those_who_answer(question: str) -> None:
-    said = {OPEN: "Bees make honey from nectar in summer.", SUM: "7"}.get(question, "Paris")
-    ask = Scripted(saying("I'm sorry, but I can't help with that.", said, said))
-    stage = panel(ask, known(), models=MODELS[:3], text=question, early=False)
+async def test_a_refusal_does_not_outvote_those_who_answer(question: str, refusal: str) -> None:
+    said = {OPEN: "Honey comes from bees, who gather nectar all summer long.", SUM: "7"}.get(
+        question, "Paris"
+    )
+    other = "The queen of a hive lays all its eggs, and lives for years." if question == OPEN else said
+    stage = panel(
+        Scripted(saying(refusal, said, other)), known(), models=MODELS[:3], text=question, early=False
+    )
     _, answer, report = await held(stage)
     assert answer.text == said
-    assert [voice["agrees"] for voice in report["voices"]] == [False, True, True]
-    assert "sorry" in json.dumps(report["dissent"]) or "not counted: the answer of voice 1" in stage.notes[0]
+    assert report["voices"][0]["group"] is None
+    why = "names no number" if question == SUM else "refuses"
+    assert stage.notes[0] == f"not counted: the answer of voice 1 (best) {why}"
+
+
+async def test_where_most_refuse_the_refusal_is_the_answer() -> None:
+    stage = panel(
+        Scripted(saying("Mix these two.", *REFUSALS[:1] * 2)), known(), models=MODELS[:3], text=OPEN
+    )
+    _, answer, _ = await held(stage)
+    assert answer.text.endswith(REFUSALS[0])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I can't offer all that is known, but in short: bees live in hives, build combs of wax, gather "
+        "nectar from flowers near and far, turn it into honey for winter, feed their young with pollen, "
+        "dance so that others find food, and defend their home together.",
+        "You cannot help someone who does not want it.",
+        "It can't be answered by one word: honey is made of nectar.",
+    ],
+)
+async def test_an_answer_that_speaks_of_what_cannot_be_is_no_refusal(said: str) -> None:
+    stage = panel(
+        Scripted(saying(said, said, "Wasps sting.")), known(), models=MODELS[:3], text=OPEN, early=False
+    )
+    _, _, report = await held(stage)
+    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
 
 
 NO_NUMBER = {

@@ -20,6 +20,7 @@ from orchestration.patterns.consensus import (
     likeness,
 )
 from orchestration.patterns.consensus.kinds import cut_short
+from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.consensus.tally import weights_added
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
@@ -58,6 +59,8 @@ class AnswerPool:
         kind = self._kind
         if kind is Kind.AUTO:
             kind = kind_of(self.question, list(sound.values()), guide)
+        if kind in (Kind.TEXT, Kind.EXACT) and guide is None:
+            sound = self._without_refusals(sound)
         ballots = [
             ballot
             for number in sound
@@ -66,6 +69,16 @@ class AnswerPool:
         if kind is Kind.CODE and guide is None:
             ballots = [await self._tested(ballot) for ballot in ballots]
         return await self._count(kind, ballots)
+
+    def _without_refusals(self, sound: dict[int, str]) -> dict[int, str]:
+        """Answers without those that refuse or repeat the question, as long as these are fewer: whether to
+        answer at all is for the most to say."""
+        answers = {
+            number: text
+            for number, text in sound.items()
+            if not (is_refusal(text) or is_echo(text, self.question))
+        }
+        return answers if 2 * len(answers) > len(sound) else sound
 
     async def of_spoiled(self) -> Tally:
         """Where no answer is one to this question: what they say is compared all the same."""

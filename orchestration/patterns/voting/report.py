@@ -9,6 +9,7 @@ from typing import Any
 from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import Kind, Tally
+from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision
@@ -86,7 +87,10 @@ class VoteReport:
         if spoiled:
             await self.stage.note("no voice's answer could be counted; what most of them say was taken")
         for number in () if spoiled else tally.spoiled:
-            await self.stage.note(f"not counted: the answer of {by_number[number]} {lacks}")
+            why = lacks
+            if tally.kind in (Kind.TEXT, Kind.EXACT) and is_refusal(pool.answers[number].text):
+                why = "refuses"
+            await self.stage.note(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
             await self.stage.note(
                 f"{_named(numbers)} are copies of one model, by their names or by how they answer: that they "
