@@ -294,6 +294,11 @@ def test_different_formulas_have_different_keys(one: str, other: str) -> None:
             Kind.TEXT,
         ),
         ("How many legs?", ["I cannot help with that.", "Eight legs.", "8"], Kind.NUMBER),
+        (
+            "How do I fix it?",
+            ["Restart it at once. One solution is to wait.", "The best option is a new one, I think."],
+            Kind.TEXT,
+        ),
         ("Capital of France?", ["The answer is Paris.", "\\boxed{Paris}"], Kind.EXACT),
     ],
 )

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from orchestration.patterns.consensus.numbers import whole_number, written
-from orchestration.patterns.consensus.statements import EXPLICIT, Statement, statements, window
+from orchestration.patterns.consensus.statements import NAMED, Statement, statements, window
 
 SHORT_WORDS = 6
 """An answer of at most so many words is compared as it is; a longer one by what it means."""
@@ -18,10 +18,10 @@ _SAME = {"yeah": "yes", "yep": "yes", "nope": "no"}
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
 
 
-def final_answer(text: str) -> str | None:
-    """What a text names as its answer at the last place that says so: a JSON field, a box, a tag, `The answer
-    is`; None where nothing does."""
-    found = _final(window(text))
+def final_answer(text: str, *, least: float = NAMED) -> str | None:
+    """What a text names as its answer at the last place that says so with a strength of `least` or more: a
+    JSON field, a box, a tag, `The answer is`; None where nothing does."""
+    found = _final(window(text), least)
     return None if found is None else found.said
 
 
@@ -38,8 +38,8 @@ def final_lines(text: str) -> str | None:
     )
 
 
-def _final(text: str) -> Statement | None:
-    named = [each for each in statements(text) if each.strength >= EXPLICIT]
+def _final(text: str, least: float = NAMED) -> Statement | None:
+    named = [each for each in statements(text) if each.strength >= least]
     return named[-1] if named else None
 
 

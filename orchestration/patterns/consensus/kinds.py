@@ -13,7 +13,7 @@ from orchestration.patterns.consensus.fields import whole_json
 from orchestration.patterns.consensus.final import SHORT_WORDS, final_answer, is_short
 from orchestration.patterns.consensus.numbers import numbers
 from orchestration.patterns.consensus.reading import LEAST, read_answer, value_key
-from orchestration.patterns.consensus.statements import last_statement, window
+from orchestration.patterns.consensus.statements import EXPLICIT, last_statement, window
 
 _NUMBER = re.compile(
     r"\bhow\s+(?:many|much|old|tall|far|fast|long|heavy)\b|\b(?:calculate|compute|sum\s+of|"
@@ -99,7 +99,7 @@ def _mostly(said: Iterable[bool]) -> bool:
 
 def _ending(answer: str) -> Kind | None:
     """The kind of what an answer names as such: a number, a formula, or anything else."""
-    said = final_answer(answer)
+    said = final_answer(answer, least=EXPLICIT)
     if said is None:
         said = answer if len(answer.split()) <= SHORT_WORDS else None
     if said is None:
@@ -142,4 +142,4 @@ def key_of(kind: Kind, answer: str, question: str, guide: Guide | None = None) -
 
 def cut_short(kind: Kind, answer: str, *, whole: bool) -> bool:
     """Whether an answer ran out of tokens before it came to the number or option it reasoned towards."""
-    return not whole and kind in (Kind.NUMBER, Kind.MATH, Kind.CHOICE) and final_answer(answer) is None
+    return not whole and kind in (*_VALUES, Kind.CHOICE) and final_answer(answer, least=EXPLICIT) is None

@@ -14,6 +14,8 @@ TAIL_CHARS = 16_000
 """An answer names itself at its beginning or at its end: of a longer text, only these are read."""
 EXPLICIT = 0.8
 """From this strength on, a place says that it is the answer."""
+NAMED = 0.88
+"""From this strength on, it calls it the answer, and not just a result or a choice."""
 _MOST = 64
 """Places of one form that are looked at, from the end."""
 _MOST_SAID = 2_000
@@ -45,6 +47,12 @@ _LINE = re.compile(
     r"antwoord)\b[^\w\n({\[\\$]{0,6}(?=[\w({\[\\$\n])",
     re.IGNORECASE | re.MULTILINE,
 )
+_WEAK = re.compile(
+    r"lösung|ergebnis|r[ée]sultat|resultado|risultato|solution|result|option|choice|opción.*|opzione|opção|"
+    r"conclusion",
+    re.IGNORECASE,
+)
+"""What a text speaks of also where it does not come to its answer."""
 _KEY = re.compile(r"[\"'”]\s*:")
 _QUOTES = ('"', "'", "“", "”")
 _ASIDE = re.compile(r"\s*(?:as|in|with|for|by|without)\b", re.IGNORECASE)
@@ -211,14 +219,7 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
             strength = 0.6
         if "final" in said_before:
             strength = 0.93
-        if match["noun"].lower() not in (
-            "answer",
-            "antwort",
-            "antwoord",
-            "respuesta",
-            "risposta",
-            "resposta",
-        ):
+        if _WEAK.fullmatch(match["noun"]):
             strength -= 0.05
         places[match.end()] = lead.start() if lead else start, strength, "final" not in said_before
     others = ((_EASTERN, 0.9), (_LINE, 0.9), (_HASHES, 0.92), *(((_A_LINE, 0.9),) if a_line else ()))
