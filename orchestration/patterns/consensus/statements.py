@@ -16,9 +16,9 @@ EXPLICIT = 0.8
 """From this strength on, a place says that it is the answer."""
 NAMED = 0.88
 """From this strength on, it calls it the answer, and not just a result or a choice."""
-_MOST = 64
+_MOST = 32
 """Places of one form that are looked at, from the end."""
-_MOST_SAID = 2_000
+_MOST_SAID = 1_000
 
 _NOUN = (
     r"answer|antwort(?!en)|r[ée]ponse|respuesta|risposta|resposta|antwoord|svar(?:et)?|odpowied[źz]|cevap|"
