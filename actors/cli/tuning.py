@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
+from actors.cli.learnt import Learnt, tables
 from actors.cli.main import Reporting, common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
-from actors.client_settings import load_client
+from actors.client_settings import SECTIONS, load_client
 from actors.process import connected, run
+from actors.settings_layers import explained, merged_layers
+from actors.tuning.settings import AutoSettings
 from actors.tuning.shelf import Shelf
-from orchestration.trust.counts import Counts
-from orchestration.trust.records import Cost, KindRecord
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, PAIR_STRENGTH
+from orchestration.trust.priors import Quality
 from orchestration.tuning.features import KINDS, Kind
 
 
@@ -33,16 +34,23 @@ def tuning() -> None:
 @common
 @nats_option
 def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: str | None) -> None:
-    """Show the record of each kind of question. Judgements fade as new ones come."""
+    """Show how good ways to answer and models were at each kind of question, the best first.
+
+    Of a model, `right` is the share of right answers, with its interval, and `beforehand` what was thought of
+    it before any answer. Then come the judgements, by who gave them, and what its vote counts. Judgements
+    fade as new ones come.
+    """
 
     async def work(shelf: Shelf) -> None:
-        records = {kind: shelf.record(kind) for kind in KINDS if kind in shelf.records}
+        learnt = [
+            Learnt(kind, shelf.record(kind), shelf.trust(kind)) for kind in KINDS if kind in shelf.records
+        ]
         if as_json:
-            click.echo(json.dumps({kind: each.model_dump() for kind, each in records.items()}, indent=2))
-        elif not records:
+            click.echo(json.dumps({each.kind: each.as_json() for each in learnt}, indent=2))
+        elif not learnt:
             click.echo("nothing has been learnt yet")
         else:
-            _print(shelf, records)
+            _print(learnt)
 
     _reach(data, config_file, nats_url, work)
 
@@ -81,7 +89,7 @@ def _reach(
 
     async def reached() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
-            shelf = Shelf(bus)
+            shelf = Shelf(bus, _qualities(config_file))
             await shelf.start()
             await work(shelf)
             await shelf.stop()
@@ -90,41 +98,25 @@ def _reach(
     raise SystemExit(run(reached()))
 
 
-def _print(shelf: Shelf, records: dict[Kind, KindRecord]) -> None:
-    ways = Table("kind", "profile/pattern", "judged good", "judgements", "runs", "tokens", "seconds")
-    models = Table("kind", "model", "right", "95 % interval", "users", "tests", "judges", "votes", "weight")
-    judges = Table("kind", "judge", "as users say", "95 % interval", "words")
-    copies = Table("kind", "model", "answers as", "agreed where others did not", "95 % interval", "votes")
-    for kind, record in records.items():
-        for pair, counts in sorted(record.pairs.items()):
-            one, _, other = pair.partition("\n")
-            if shelf.trust(kind).are_copies(one, other):
-                alike = counts.share(PAIR_PRIOR, PAIR_STRENGTH)
-                interval = f"{alike.low:.0%} to {alike.high:.0%}"
-                copies.add_row(kind, one, other, f"{alike.mean:.0%}", interval, f"{counts.total:.1f}")
-        for name, counts in sorted(record.judges.items()):
-            agreed = counts.share(JUDGE_PRIOR, JUDGE_STRENGTH)
-            interval = f"{agreed.low:.0%} to {agreed.high:.0%}"
-            judges.add_row(kind, name, f"{agreed.mean:.0%}", interval, f"{counts.total:.1f}")
-        for name in sorted({*record.arms, *record.costs}):
-            counts, cost = record.arm(name), record.costs.get(name, Cost())
-            share = f"{counts.right / counts.total:.0%}" if counts.total else "-"
-            numbers = (f"{counts.total:.1f}", str(cost.runs), f"{cost.tokens:.0f}", f"{cost.seconds:.1f}")
-            ways.add_row(kind, name, share, *numbers)
-        trust = shelf.trust(kind)
-        for name, sources in sorted(record.models.items()):
-            share_ = trust.accuracy(name)
-            heard = (sources.get(source, Counts()).total for source in ("user", "test", "judge", "vote"))
-            models.add_row(
-                kind,
-                name,
-                f"{share_.mean:.0%}",
-                f"{share_.low:.0%} to {share_.high:.0%}",
-                *(f"{total:.1f}" for total in heard),
-                f"{trust.weight(name):.2f}",
-            )
+def _qualities(file: Path | None) -> Quality:
+    """What the settings say of models, as the agents read it."""
+    merged, origins = merged_layers({}, file, SECTIONS)
+    agents = merged.get("agents", {})
+    auto = agents.get("auto", {}) if isinstance(agents, Mapping) else {}
+    try:
+        return AutoSettings.model_validate(auto).quality
+    except ValidationError as error:
+        raise explained(error, AutoSettings, origins, "agents.auto") from error
+
+
+def _print(learnt: Sequence[Learnt]) -> None:
+    found = tables()
+    for each in learnt:
+        each.add_to(found)
     console = wide(Console())
-    for table in (ways, models, judges, copies):
+    for table in found.values():
         if table.row_count:
-            table.box, table.pad_edge = None, False
             console.print(table)
+    for each in learnt:
+        if each.company():
+            console.print(each.company())

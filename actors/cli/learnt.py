@@ -1,0 +1,171 @@
+"""What was learnt at one kind of question, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from orchestration.trust.counts import Counts, Share
+from orchestration.trust.families import family_of
+from orchestration.trust.observation import Source
+from orchestration.trust.records import Cost, KindRecord
+from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, PAIR_STRENGTH, Trust
+from orchestration.tuning.features import Kind
+
+SOURCES: tuple[Source, ...] = ("user", "test", "judge", "vote")
+
+
+class Learnt:
+    """`trust` is what follows from `record`."""
+
+    def __init__(self, kind: Kind, record: KindRecord, trust: Trust) -> None:
+        self.kind = kind
+        self.record = record
+        self.trust = trust
+
+    def as_json(self) -> dict[str, Any]:
+        """The record, and beside it what follows from it: `ways`, `trust` and `judged`, the most trusted
+        first, `copies`, and `company_says`, which tells `company` in words."""
+        return self.record.model_dump() | {
+            "ways": list(self._ways()),
+            "trust": list(self._models()),
+            "judged": list(self._judges()),
+            "copies": list(self._copies()),
+            "company_says": self.company(),
+        }
+
+    def company(self) -> str:
+        """Where the vote was right against its most trusted voter, in words."""
+        seen = self.record.company
+        if seen.total < 0.05:
+            return ""
+        told = (
+            f"{self.kind}: where a vote differed from its most trusted voter, the vote was right in "
+            f"{seen.right:.1f} judged answers and that voter in {seen.wrong:.1f}"
+        )
+        return f"{told}: that voter is asked alone" if self.trust.prefers_best else told
+
+    def add_to(self, tables: dict[str, Table]) -> None:
+        """Rows to those of `tables`."""
+        for way in self._ways():
+            tables["ways"].add_row(
+                self.kind,
+                way["way"],
+                way["model"] or "-",
+                _percent(way["good"]),
+                f"{way['judgements']:.1f}",
+                str(way["runs"]),
+                f"{way['tokens']:.0f}",
+                f"{way['seconds']:.1f}",
+            )
+        for model in self._models():
+            tables["models"].add_row(
+                self.kind,
+                model["model"],
+                model["family"] or "-",
+                *_shown(model),
+                _percent(model["prior"]),
+                *(f"{model['evidence'].get(source, {}).get('total', 0.0):.1f}" for source in SOURCES),
+                f"{model['weight']:.2f}",
+            )
+        for judge in self._judges():
+            tables["judges"].add_row(self.kind, judge["judge"], *_shown(judge), f"{judge['words']:.1f}")
+        for pair in self._copies():
+            row = (pair["model"], pair["answers_as"], *_shown(pair), f"{pair['votes']:.1f}")
+            tables["copies"].add_row(self.kind, *row)
+
+    def _ways(self) -> Iterator[dict[str, Any]]:
+        names = sorted({*self.record.arms, *self.record.costs}, key=lambda name: -self._good(name)[0])
+        for name in names:
+            way, model = _parted(name)
+            good, judgements = self._good(name)
+            cost = self.record.costs.get(name, Cost())
+            yield {
+                "way": way,
+                "model": model,
+                "good": good if judgements else None,
+                "judgements": judgements,
+                "runs": cost.runs,
+                "tokens": cost.tokens,
+                "seconds": cost.seconds,
+            }
+
+    def _good(self, name: str) -> tuple[float, float]:
+        """The share of good answers of a way, and how many were judged: of a model that answers alone, all
+        answers of that model count."""
+        model = _parted(name)[1]
+        counts = self.record.arm(name)
+        if model:
+            judged = [each for source, each in self._sources(model).items() if source != "vote"]
+            return self.trust.accuracy(model).mean, sum(each.total for each in judged)
+        return counts.right / counts.total if counts.total else 0.0, counts.total
+
+    def _sources(self, model: str) -> dict[Source, Counts]:
+        return self.record.models.get(model, {})
+
+    def _models(self) -> Iterator[dict[str, Any]]:
+        shares = {name: self.trust.accuracy(name) for name in self.record.models}
+        for name in sorted(shares, key=lambda name: (-shares[name].mean, name)):
+            yield {
+                "model": name,
+                "family": family_of(name),
+                **_bounds(shares[name]),
+                "prior": self.trust.prior(name),
+                "weight": self.trust.weight(name),
+                "evidence": {
+                    source: counts.model_dump() | {"total": counts.total}
+                    for source, counts in self._sources(name).items()
+                },
+            }
+
+    def _judges(self) -> Iterator[dict[str, Any]]:
+        shares = {
+            name: counts.share(JUDGE_PRIOR, JUDGE_STRENGTH) for name, counts in self.record.judges.items()
+        }
+        for name in sorted(shares, key=lambda name: (-shares[name].mean, name)):
+            yield {"judge": name, **_bounds(shares[name]), "words": self.record.judges[name].total}
+
+    def _copies(self) -> Iterator[dict[str, Any]]:
+        for pair, counts in sorted(self.record.pairs.items()):
+            one, _, other = pair.partition("\n")
+            if self.trust.are_copies(one, other):
+                share = counts.share(PAIR_PRIOR, PAIR_STRENGTH)
+                yield {"model": one, "answers_as": other, **_bounds(share), "votes": counts.total}
+
+
+def tables() -> dict[str, Table]:
+    """Without rows."""
+    found = {
+        "ways": Table("kind", "profile/pattern", "model", "good", "judgements", "runs", "tokens", "seconds"),
+        "models": Table(
+            *("kind", "model", "family", "right", "95 % interval", "beforehand"),
+            *("users", "tests", "judges", "votes", "weight"),
+        ),
+        "judges": Table("kind", "judge", "as users say", "95 % interval", "words"),
+        "copies": Table(
+            "kind", "model", "answers as", "agreed where others did not", "95 % interval", "votes"
+        ),
+    }
+    for table in found.values():
+        table.box, table.pad_edge = None, False
+    return found
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """The way, PROFILE/PATTERN, and the model, '' where none answers alone."""
+    profile, pattern, model = (*name.split("/", 2), "", "")[:3]
+    return (f"{profile}/{pattern}" if pattern else profile), model
+
+
+def _bounds(share: Share) -> dict[str, float]:
+    return {"mean": share.mean, "low": share.low, "high": share.high}
+
+
+def _shown(said: dict[str, Any]) -> tuple[str, str]:
+    return f"{said['mean']:.0%}", f"{said['low']:.0%} to {said['high']:.0%}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
