@@ -126,6 +126,39 @@ async def test_the_first_preferred_model_that_lives_answers_its_kind() -> None:
     assert ask.question("answer").model == "poet"
 
 
+async def offered_models(**fields: Any) -> tuple[set[str], dict[str, Any], Scripted]:
+    """The models that an advisor may choose to answer alone, the report, and who was asked."""
+    advice, ask = Advice("single"), Scripted({})
+    cards = [ModelCard(name=f"m{number}", parameters=10**number) for number in range(1, 12)]
+    run = make_run("Compare wind and solar power for an island: cost and waste.", **fields)
+    stage = Stage(run, ask, agents={}, clock=lambda: 0.0, models=cards)
+    stage.patterns, stage.advisor = BUILT_IN, advice
+    async for _ in auto(run, stage):
+        pass
+    names = {name.split("/", 2)[2] for name in advice.offered if name.count("/") == 2}
+    return names, stage.report["auto"], ask
+
+
+async def test_the_most_trusted_models_may_each_answer_alone_and_the_one_chosen_is_asked_and_said() -> None:
+    names, said, ask = await offered_models()
+    assert names == {f"m{number}" for number in range(4, 12)}
+    assert ask.question("answer").model == said["model"] == "m11"
+    assert ask.said[0].startswith(f"auto chose single, m11, {said['profile']}: ")
+    names, said, _ = await offered_models(guide=Guide(regex="yes|no"))
+    assert (len(names), said["model"]) == (8, "m11")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"model": "m2"}, {"settings": {"models": {"reasoning": ["gone", "m2"]}}}],
+    ids=["caller", "set"],
+)
+async def test_where_a_model_is_named_no_other_is_offered(fields: dict[str, Any]) -> None:
+    names, said, ask = await offered_models(**fields)
+    assert names == set()
+    assert ask.question("answer").model == said["model"] == "m2"
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -21,9 +21,10 @@ from actors.tuning.performed import Performed, performed_runs
 from actors.tuning.settings import AutoSettings
 from actors.tuning.shelf import Shelf
 from actors.tuning.tuner import Tuner
+from orchestration.errors import BackendFailed
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.tuning.analysis import analyse
-from orchestration.tuning.profiles import arms
+from orchestration.tuning.profiles import Candidates, arms
 from tests.agents.clusters import cluster, connection
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually
@@ -95,6 +96,33 @@ async def test_a_run_that_is_taken_up_keeps_its_choice_whatever_was_learnt_since
         other = scripted_run(HARD, id="taken.2", pattern="auto")
         fresh = await second.of(other, "alice").choose(other, question, ways)
         assert fresh.arm != chosen.arm
+
+
+async def test_a_run_that_is_taken_up_keeps_its_model_though_others_are_trusted_more_by_then(
+    nats: RunningNats,
+) -> None:
+    question = analyse("Write a poem about the moon")
+    run = scripted_run("Write a poem about the moon", id="taken.3", pattern="auto")
+    before = arms(question, PATTERNS, (), Candidates(models=("ash", "beech")))
+    later = arms(question, PATTERNS, (), Candidates(models=("cedar", "elm")))
+    async with tuner(nats.url) as first, tuner(nats.url) as second:
+        chosen = await first.of(run, "alice").choose(run, question, before)
+        again = await second.of(run, "alice").choose(run, question, later)
+    assert chosen.arm.model in ("ash", "beech")
+    assert (again.arm.name, again.why) == (chosen.arm.name, chosen.why)
+
+
+async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -> None:
+    question = analyse("Write a limerick about the sea")
+    run = scripted_run("Write a limerick about the sea", id="failed.1", pattern="auto")
+    ways = arms(question, PATTERNS, (), Candidates(models=("oak", "yew")))
+    async with tuner(nats.url) as made:
+        advice = made.of(run, "alice")
+        model = (await advice.choose(run, question, ways)).arm.model
+        advice.failed(BackendFailed("broken"))
+        await eventually(lambda: made.shelf.record("creative").models.get(model))
+        assert made.shelf.record("creative").models[model]["test"].wrong == pytest.approx(1 / 3)
+        assert made.shelf.record("creative").arm(f"lively/single/{model}").total == 0
 
 
 async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
