@@ -418,6 +418,11 @@ FORMS = {
     "bold": "**B**",
     "by exclusion": "It can't be (A) or (C); it's (B).",
     "withdrawn": "The answer is A. Wait, that is wrong. The answer is B.",
+    "withdrawn at once": "A. Hmm, wait, actually B.",
+    "withdrawn on reflection": "A\n\nOn reflection, B.",
+    "reconsidered": "The answer is A. Let me reconsider. The answer is B.",
+    "meant otherwise": "A. Sorry, I meant B.",
+    "what it takes back is another's": "B. Actually, A is too small.",
 }
 
 

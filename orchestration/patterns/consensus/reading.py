@@ -356,6 +356,9 @@ def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> Re
     first, _, rest = text.strip().partition("\n")
     opening = _OPENING.match(first)
     if opening is not None and (key := choice_of(f"({opening[1]})", options)) is not None:
+        taken_back = [its for each in withdrawals(text) if (its := interpret(each.said)) is not None]
+        if taken_back and len(text.split()) <= 80:
+            return Reading(taken_back[-1], 0.6, "corrected")
         alone = first[opening.end() :].strip(" *_.") == ""
         if alone or (choice_of(first, options) == key and not _OPENING.search(rest)):
             return Reading(key, 0.8 if alone else 0.6 if len(text.split()) <= 80 else 0.2, "first")

@@ -73,7 +73,8 @@ WITHDRAWN = re.compile(
     r"wait\b|no\s?[,:]|hold on\b|correction\b|scratch that\b|sorry\b|oops\b|on second thought\b|actually\b|"
     r"i made an? (?:mistake|error)\b|(?:that|this)(?:'s|’s| is| was) (?:wrong|not right|incorrect|"
     r"a mistake)\b|"
-    r"let me correct\b|rather\s?[,:]|moment\b|halt\b|nein\s?[,:]|korrektur\b|attendez\b|non\s?[,:]|pardon\b|"
+    r"let me (?:correct|reconsider|rethink)\b|on reflection\b|"
+    r"rather\s?[,:]|moment\b|halt\b|nein\s?[,:]|korrektur\b|attendez\b|non\s?[,:]|pardon\b|"
     r"espera\b|perd[óo]n\b|aspetta\b|anzi\b|espere\b|wacht\b|nee\s?[,:]"
     r")[^\w(\\$-]*",
     re.IGNORECASE,
