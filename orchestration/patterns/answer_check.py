@@ -27,6 +27,19 @@ MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
 SHORT_UNIT, LONG_UNIT = 3, 48
 MOST_ROWS = 32
 """Of a fragment with marks of a form, such as a row of a table, an entry of JSON or an element of HTML."""
+END_MARKS = (
+    "</s>",
+    "<eos>",
+    "<|end|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|END_OF_TURN_TOKEN|>",
+    "[/INST]",
+)
+"""Of well-known chat templates."""
 MARK_CHARACTERS = 64
 """That the mark of a clipped text has at most."""
 
@@ -234,6 +247,15 @@ def problem_of(text: str, caller: Caller, inside: Iterable[str] = ()) -> str:
     check = AnswerCheck(caller, inside)
     check.read(text)
     return check.end()
+
+
+def without_end_marks(text: str) -> str:
+    """`text` without the marks of its end that an upstream leaves there: they are no words of its model."""
+    kept = text.rstrip()
+    while kept.endswith(END_MARKS):
+        mark = next(mark for mark in END_MARKS if kept.endswith(mark))
+        kept = kept[: -len(mark)].rstrip()
+    return text if len(kept) == len(text.rstrip()) else kept
 
 
 def is_echo(text: str, asked: str) -> bool:

@@ -1,9 +1,10 @@
 """How much models write, and how long they take, as far as it was measured.
 
-The logarithm of an answer's length is taken to be a part that is the model's and one that is the question's
-(two-way additive model), with an error whose spread is the model's too. So what a model would have written
-that was not asked follows from what it writes mostly, and from how long the others' answers to the same
-question are: questions on which voters agree soon are short ones."""
+The logarithm of an answer's length is taken to be a part that is the model's, one that is the question's, and
+an error (two-way random effects). So what a model would have written that was not asked follows from what it
+writes mostly, and from how long the others' answers to the same question are: questions on which voters agree
+soon are short ones.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +19,15 @@ MOST_MODELS = 1_024
 """Pairs of kind and model kept; the oldest go."""
 SPREAD = 0.5
 """Standard deviation of the logarithm of a length, until it was measured."""
+QUESTIONS = 0.25
+"""Variance among questions, until it was measured."""
+LEAST_VARIANCE = 0.01
+FIRST = 4
+"""Answers that what is thought beforehand of a variance counts as."""
+MOST_LOG = 20.0
+"""Of a length that is expected: half a thousand million tokens."""
+MOST_RATIO = 5.0
+"""Times its expected length that a long answer counts."""
 KNOWN = 5
 """Answers from which a model's time is known."""
 LATE_Z, LATE_FACTOR, LATE_LEAST_S = 1.645, 1.5, 1.0
@@ -33,34 +43,48 @@ class Written:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """What a question adds to the logarithm of an answer's length, and how surely that is known."""
+
+    mean: float
+    variance: float
+
+
 @dataclass(slots=True)
 class _Usual:
-    """Of one model at one kind of question, in logarithms. `whole` corrects the mean: a mean of logarithms
-    says little of the long ones."""
+    """Of one model at one kind of question, in logarithms. `ratio` is how long its answers were, of what was
+    expected of them: a normal distribution of logarithms says too little, or too much, of the long ones."""
 
     answers: int = 0
     tokens: float = 0.0
-    variance: float = SPREAD**2
+    variance: float = SPREAD**2 / 2
     ratio: float = 1.0
     seconds: float = 0.0
     seconds_variance: float = SPREAD**2
 
-    def learn(self, tokens: float, question: float, written: Written) -> None:
-        """From an answer of so many tokens, as a logarithm, to a question that makes answers `question`
-        longer."""
+    def learn(self, written: Written, question: _Effect, others: _Effect) -> None:
+        """From an answer to a question of that effect, and of that by the other answers alone."""
         self.answers += 1
-        share = 1 / min(self.answers, LATEST)
-        seconds = log(max(written.seconds, 1e-3))
+        share, slow = 1 / min(self.answers, LATEST), 1 / min(self.answers + FIRST, LATEST)
+        tokens, seconds = log(max(written.tokens, 1)), log(max(written.seconds, 1e-3))
         if self.answers == 1:
-            self.tokens, self.seconds = tokens - question, seconds
+            self.tokens, self.seconds = tokens - question.mean, seconds
             return
-        error = tokens - question - self.tokens
-        self.ratio += share * (exp(min(2.0, error)) - self.ratio)
+        ratio = min(MOST_RATIO, written.tokens / self.expected(others))
+        self.ratio += share * (ratio - self.ratio)
+        error = tokens - question.mean - self.tokens
         self.tokens += share * error
-        self.variance += share * (error * error - self.variance)
+        self.variance += slow * (error * error + question.variance - self.variance)
+        self.variance = max(LEAST_VARIANCE, self.variance)
         late = seconds - self.seconds
         self.seconds += share * late
         self.seconds_variance += share * (late * late - self.seconds_variance)
+
+    def expected(self, question: _Effect) -> float:
+        """The mean length of its answers to a question of that effect."""
+        centre = self.tokens + question.mean + (self.variance + question.variance) / 2
+        return exp(min(centre, MOST_LOG)) * (1 + self.ratio) / 2
 
 
 class AnswerLengths:
@@ -68,15 +92,25 @@ class AnswerLengths:
 
     def __init__(self) -> None:
         self._usual: dict[tuple[str, str], _Usual] = {}
+        self._questions: dict[str, tuple[int, float]] = {}
+        """By kind: how many were seen, and the variance among them."""
 
     def learn(self, kind: str, ended: Mapping[str, Sequence[Written]]) -> None:
         """What each model wrote to its end, of one question."""
         question = self._question(kind, ended)
+        effects = {
+            model: self._question(kind, {other: ended[other] for other in ended if other != model})
+            for model in ended
+        }
         for model, answers in ended.items():
+            usual = self._usual.pop((kind, model), None) or _Usual()
             for written in answers:
-                usual = self._usual.pop((kind, model), None) or _Usual()
-                usual.learn(log(max(written.tokens, 1)), question, written)
-                self._usual[kind, model] = usual
+                usual.learn(written, question, effects[model])
+            self._usual[kind, model] = usual
+        seen, variance = self._questions.get(kind, (0, QUESTIONS))
+        share = 1 / min(seen + 1 + FIRST, LATEST)
+        variance += share * (question.mean**2 + question.variance - variance)
+        self._questions[kind] = seen + 1, max(LEAST_VARIANCE, variance)
         while len(self._usual) > MOST_MODELS:
             self._usual.pop(next(iter(self._usual)))
 
@@ -86,9 +120,9 @@ class AnswerLengths:
         usual = self._usual.get((kind, model))
         if usual is None or usual.answers < 2:
             lengths = [written.tokens for answers in ended.values() for written in answers]
-            return _beyond(log(max(fmean(lengths), 1.0)) - SPREAD**2 / 2, SPREAD, so_far) if lengths else 0.0
-        centre = usual.tokens + self._question(kind, ended) + log(max(usual.ratio, 0.1)) - usual.variance / 2
-        return _beyond(centre, sqrt(usual.variance), so_far)
+            return _beyond(max(fmean(lengths), 1.0), SPREAD, so_far) if lengths else 0.0
+        question = self._question(kind, ended)
+        return _beyond(usual.expected(question), sqrt(usual.variance + question.variance), so_far)
 
     def slowest_s(self, kind: str, model: str) -> float | None:
         """Seconds after which an answer is late; None where too few were measured."""
@@ -100,25 +134,28 @@ class AnswerLengths:
     def expected(self, kind: str, model: str) -> float | None:
         """Tokens of an answer, on average; None where none was measured."""
         usual = self._usual.get((kind, model))
-        return None if usual is None else exp(usual.tokens) * max(usual.ratio, 0.1)
+        if usual is None:
+            return None
+        return usual.expected(_Effect(0.0, self._questions.get(kind, (0, QUESTIONS))[1]))
 
-    def _question(self, kind: str, ended: Mapping[str, Sequence[Written]]) -> float:
-        """How much longer, as a logarithm, the answers to this question are than their models' mostly are."""
-        found = [
-            log(max(written.tokens, 1)) - usual.tokens
-            for model, answers in ended.items()
-            if (usual := self._usual.get((kind, model))) is not None and usual.answers >= 2
-            for written in answers
-        ]
-        return sum(found) / (len(found) + 1) if found else 0.0
+    def _question(self, kind: str, ended: Mapping[str, Sequence[Written]]) -> _Effect:
+        """What the question adds, by the answers of models that are known."""
+        precision, total = 1 / self._questions.get(kind, (0, QUESTIONS))[1], 0.0
+        for model, answers in ended.items():
+            usual = self._usual.get((kind, model))
+            if usual is None or usual.answers < 2:
+                continue
+            for written in answers:
+                precision += 1 / usual.variance
+                total += (log(max(written.tokens, 1)) - usual.tokens) / usual.variance
+        return _Effect(total / precision, 1 / precision)
 
 
-def _beyond(centre: float, spread: float, so_far: int) -> float:
-    """The mean of what a log-normal length that is more than `so_far` has beyond that."""
-    mean = exp(centre + spread * spread / 2)
+def _beyond(mean: float, spread: float, so_far: int) -> float:
+    """The mean of what a log-normal length of that mean has beyond `so_far`, where it is longer."""
     if so_far <= 0:
         return mean
-    edge = (log(so_far) - centre) / spread
+    edge = (log(so_far) - log(mean) + spread * spread / 2) / spread
     above = 1 - _NORMAL.cdf(edge)
     if above < 1e-6:
         return spread * so_far

@@ -519,3 +519,39 @@ async def test_no_sample_is_lost_because_others_hold_the_budget_for_a_while() ->
     _, _, stage = await perform(self_consistency, run, ask)
     assert len(ask.asked) == 8
     assert not stage.spending.left_out
+
+
+async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -> None:
+    leaning = "Either 7 or 8. I lean to the first."
+    script = {"voice 1": "7", "voice 2": "8", "voice 3": leaning, "reading 3": '{"answer": "7"}'}
+    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), ask := Scripted(script)))
+    assert answer.text == "7"
+    report = stage.report["ensemble"]
+    assert [voice["group"] for voice in report["voices"]] == [0, 1, 0]
+    asked = ask.question("reading 3")
+    assert (asked.sampling.temperature, leaning in asked.messages[-1].content) == (0, True)
+    clear = Scripted(script | {"voice 2": "7", "voice 4": "7"})
+    _, _ = await play(ensemble, set_up(voted(early=False, likely=1, samples=4), clear))
+    assert "reading 3" not in [question.name for question in clear.asked], "it could not turn the vote"
+
+
+async def test_an_answer_that_no_model_can_read_either_has_no_vote_and_it_is_said() -> None:
+    script: dict[str, str | BackendFailed] = {"voice 1": "7", "voice 2": "8", "voice 3": "Either 7 or 8."}
+    script["reading 3"] = BackendFailed("off")
+    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
+    assert answer.text == "7"
+    assert "not counted: the answer of voice 3 names no number" in stage.notes
+
+
+async def test_marks_of_the_end_that_an_upstream_leaves_are_no_part_of_an_answer() -> None:
+    script = {"voice 1": "7" + "</s>" * 40, "voice 2": "8", "voice 3": "7<|im_end|>\n<|im_end|>"}
+    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
+    assert answer.text == "7"
+    assert stage.report["ensemble"]["agreement"] == 0.667
+
+
+async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain() -> None:
+    script = {"voice 1": "The answer is 7.\n" * 60, "voice 2": "8", "voice 3": "The answer is 7."}
+    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
+    assert stage.report["ensemble"]["agreement"] == 0.667
+    assert "7" in answer.text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.answer_check import Caller, is_echo, problem_of
+from orchestration.patterns.answer_check import Caller, is_echo, problem_of, without_end_marks
 from orchestration.patterns.base import Answer
 from orchestration.patterns.consensus import (
     OVERLAP,
@@ -20,12 +20,16 @@ from orchestration.patterns.consensus import (
     likeness,
 )
 from orchestration.patterns.consensus.kinds import cut_short
+from orchestration.patterns.consensus.reading import SURE, read_answer
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.consensus.tally import weights_added
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
+from orchestration.patterns.voting.extraction import extracted
 from orchestration.patterns.voting.program_tests import ProgramTests
 from orchestration.patterns.voting.voters import Voter, one_model
+
+_VALUES = (Kind.NUMBER, Kind.MATH, Kind.CHOICE)
 
 
 class AnswerPool:
@@ -42,43 +46,59 @@ class AnswerPool:
         self._voters: dict[int, Voter] = {}
         self._vectors: dict[str, list[float]] = {}
         self._embeds = True
+        self._sound: set[int] = set()
+        """Those whose answers make sense."""
         self._tests = ProgramTests(stage, self.question)
+        self._extracted: dict[int, str] = {}
+        """Keys of answers that a model had to read."""
+        self.unread: list[Voter] = []
+        """Those who answered, as of the latest tally, what no rule could read, or none surely."""
 
     def add(self, voter: Voter, answer: Answer) -> None:
-        self.answers[voter.number] = answer
+        text = without_end_marks(answer.text)
+        guided = self._stage.run.guide is not None
+        if guided or not (is_garbage(text) or problem_of(text, self._caller)):
+            self._sound.add(voter.number)
+        else:
+            self._sound.discard(voter.number)
+        self.answers[voter.number] = answer if text is answer.text else replace(answer, text=text)
         self._voters[voter.number] = voter
 
     async def tally(self) -> Tally:
-        """Of what is in, whatever the order it came in."""
-        guide = self._stage.run.guide
-        sound = {
-            number: answer.text
-            for number, answer in self._sorted()
-            if guide is not None or not (is_garbage(answer.text) or problem_of(answer.text, self._caller))
-        }
-        kind = self._kind
+        """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
+        same again and again, counts where it surely takes an option or names a value."""
+        guide, kind = self._stage.run.guide, self._kind
         if kind is Kind.AUTO:
-            kind = kind_of(self.question, list(sound.values()), guide)
+            sound = [answer.text for number, answer in self._sorted() if number in self._sound]
+            kind = kind_of(self.question, sound, guide)
+        counted = self._sound
         if kind in (Kind.TEXT, Kind.EXACT) and guide is None:
-            sound = self._without_refusals(sound)
-        ballots = [
-            ballot
-            for number in sound
-            if (ballot := self._ballot(kind, number)).key is not None or kind is Kind.TEXT
-        ]
+            counted = self._without_refusals()
+        self.unread = []
+        keyed = kind is not Kind.TEXT
+        numbers = sorted(counted if kind not in _VALUES else self.answers)
+        ballots = [self._ballot(kind, number) for number in numbers]
+        ballots = [ballot for ballot in ballots if not keyed or ballot.key is not None]
         if kind is Kind.CODE and guide is None:
             ballots = [await self._tested(ballot) for ballot in ballots]
         return await self._count(kind, ballots)
 
-    def _without_refusals(self, sound: dict[int, str]) -> dict[int, str]:
-        """Answers without those that refuse or repeat the question, as long as these are fewer: whether to
-        answer at all is for the most to say."""
+    def _without_refusals(self) -> set[int]:
+        """Sound answers without those that refuse or repeat the question, as long as these are fewer: whether
+        to answer at all is for the most to say."""
         answers = {
-            number: text
-            for number, text in sound.items()
-            if not (is_refusal(text) or is_echo(text, self.question))
+            number
+            for number in self._sound
+            if not (is_refusal(text := self.answers[number].text) or is_echo(text, self.question))
         }
-        return answers if 2 * len(answers) > len(sound) else sound
+        return answers if 2 * len(answers) > len(self._sound) else self._sound
+
+    async def extract(self, kind: Kind) -> bool:
+        """Have a small model read what no rule could, within the budget. Whether it could read any."""
+        texts = {voter.number: self.answers[voter.number].text for voter in self.unread}
+        found = await extracted(self._stage, kind, self.question, texts)
+        self._extracted |= found
+        return bool(found)
 
     async def of_spoiled(self) -> Tally:
         """Where no answer is one to this question: what they say is compared all the same."""
@@ -113,16 +133,21 @@ class AnswerPool:
         return sorted(self.answers.items())
 
     def _ballot(self, kind: Kind, number: int) -> Ballot:
-        answer, guide, voter = self.answers[number], self._stage.run.guide, self._voters[number]
-        key = None
-        cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
-        if (
-            kind is not Kind.TEXT
-            and not cut
-            and not (kind is Kind.CHOICE and is_echo(answer.text, self.question))
-        ):
-            key = key_of(kind, answer.text, self.question, guide)
+        answer, voter = self.answers[number], self._voters[number]
+        key = self._extracted.get(number)
+        if key is None and kind is not Kind.TEXT and not self._is_no_answer(kind, answer):
+            reading = read_answer(kind, answer.text, self.question, self._stage.run.guide)
+            is_sure, is_sound = reading.confidence >= SURE, number in self._sound
+            if is_sound or (is_sure and kind in _VALUES):
+                key = reading.key
+            if is_sound and not is_sure:
+                self.unread.append(voter)
         return Ballot(voice=number, text=answer.text, model=voter.model or "", weight=voter.weight, key=key)
+
+    def _is_no_answer(self, kind: Kind, answer: Answer) -> bool:
+        """Whether it ran out of tokens on its way, or lists the options of the question again."""
+        cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
+        return cut or (kind is Kind.CHOICE and is_echo(answer.text, self.question))
 
     async def _tested(self, ballot: Ballot) -> Ballot:
         """Programs that do the same on the question's examples agree, however they are written."""

@@ -96,6 +96,7 @@ class Voting:
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
+        tally = await self._with_unread(tally)
         spoiled = tally.leader is None
         if spoiled:
             tally = await self.pool.of_spoiled()
@@ -170,6 +171,16 @@ class Voting:
         tally = self.decision.leads(await self.pool.tally())
         await self.report.counted(tally, self.pool, self.asked.out)
         return tally
+
+    async def _with_unread(self, tally: Tally) -> Tally:
+        """With the answers that only a model can read, where they could turn the vote."""
+        weights = sum(voter.weight for voter in self.pool.unread)
+        leader, *others = [party.weight for party in tally.parties] or [0.0]
+        if not self.pool.unread or leader - max(others, default=0.0) > weights:
+            return tally
+        if not await self.pool.extract(tally.kind):
+            return tally
+        return self.decision.leads(await self.pool.tally())
 
     def _ends_early(self, tally: Tally) -> bool:
         out = self.asked.out
