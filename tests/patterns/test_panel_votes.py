@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, NoNode, OrchestraError
 from orchestration.messages import Budget, ModelCard
@@ -528,3 +530,85 @@ async def test_a_number_in_another_form_has_the_vote_of_one_voter(said: str) -> 
     assert [voice["group"] for voice in report["voices"]] == [0, 1, 0, 1]
     trust = known()
     assert report["dissent"][0]["weight"] == pytest.approx(trust.together(["good", "poor"]), abs=0.01)
+
+
+SAID = st.sampled_from(
+    [
+        "7",
+        "The answer is 8.",
+        "It is either 7 or 8.",
+        "",
+        "...",
+        "B",
+        "(C) Venus",
+        "la la la " * 30,
+        *REFUSALS,
+        *BAD.values(),
+        *FORMS.values(),
+        *NUMBERS.values(),
+        "```python\ndef f(x):\n    return x\n```",
+        '{"answer": ',
+        "\x00\ufffd\u202e\ud7ff",
+        "9" * 400,
+        "$" * 50 + "\\boxed{" * 20,
+        BackendFailed("broken"),
+        NoNode("nobody"),
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    texts=st.lists(SAID, min_size=3, max_size=6),
+    question=st.sampled_from(
+        [SUM, OPTIONS, OPEN, "Write a function f(x).", "Answer as JSON: what is 3 + 4?"]
+    ),
+    shares=st.lists(st.floats(0.05, 0.98), min_size=6, max_size=6),
+    words=st.sampled_from([0.0, 5.0, 200.0]),
+    wrong=st.sampled_from([0.0, 30.0]),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+)
+def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
+    texts: list[str | OrchestraError],
+    question: str,
+    shares: list[float],
+    words: float,
+    wrong: float,
+    flags: tuple[bool, bool, bool, bool],
+) -> None:
+    names = [*COPIES[:2], "gpt-4o", "claude-3-haiku", "blue", "green"][: len(texts)]
+    early, cascade, audit, synthesis = flags
+    trust = Trust(
+        {
+            name: {"user": Counts(right=words * share, wrong=words * (1 - share))}
+            for name, share in zip(names, shares, strict=False)
+        },
+        company=Counts(wrong=wrong),
+        pairs={pair_of("blue", "green"): Counts(right=20)},
+        learns=audit,
+        audit=audit,
+    )
+    ask = Scripted(saying(*texts) | {"synthesis": "All in all, they say so."})
+    rules = {"early": early, "cascade": cascade, "synthesis": synthesis, "likely": 0.51}
+    stage = panel(ask, trust, models=names, text=question, **rules)
+
+    async def vote() -> None:
+        failures = [said for said in texts if isinstance(said, OrchestraError)]
+        if len(failures) == len(texts):
+            with pytest.raises(OrchestraError):
+                await held(stage)
+            return
+        parts, answer, report = await held(stage)
+        told = [said.strip() for said in texts if isinstance(said, str)]
+        assert answer.text in [*told, "All in all, they say so."]
+        assert "".join(parts).count("Correction:") <= 1
+        assert [voice["model"] for voice in report["voices"]] == names
+        assert 0 < report["agreement"] <= 1
+        assert report["tokens_saved"] >= 0
+        assert all(voice["agrees"] == (voice["group"] == 0) for voice in report["voices"])
+        seen = Observation(source="user", quality=0.5, answers=answers_in(stage.report, ""), caller="alice")
+        record = KindRecord().after(seen, trust)
+        assert KindRecord.read(record.model_dump_json().encode()) == record
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(vote())
