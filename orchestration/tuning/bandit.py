@@ -28,8 +28,8 @@ from orchestration.tuning.reasons import reason
 COSTLY_TOKENS, COSTLY_SECONDS = 4000.0, 60.0
 """A run that takes as much, or longer, has all of `cost_weight` taken off."""
 AMONG_MODELS = 0.2
-"""What costs count where several models live: a better answer goes before a cheaper one, and a vote of five
-loses a point at most."""
+"""What costs count of an arm whose models say how good it is: a better answer goes before a cheaper one, and a
+vote of five loses a point at most. Of other teams less is known, and they write several times as much."""
 PLAUSIBLE = 0.08
 """Share of good answers by which an arm may be worse to be tried a third as often; what exploring on 5 % of
 the runs costs is at most about half a point then."""
@@ -59,9 +59,8 @@ def choose(
     draws = np.random.default_rng(int.from_bytes(sha256(run_id.encode()).digest()[:8]))
     explored, any_arm = draws.random() < explore, int(draws.integers(len(arms)))
     beliefs = Beliefs(arms, record, trust or Trust())
-    among = any(arm.model for arm in arms)
-    costs = [(AMONG_MODELS if among else 1.0) * cost_weight * cost(record, arm) for arm in arms]
-    if among:
+    costs = [cost_weight * cost(record, arm) * (AMONG_MODELS if _is_known(arm) else 1.0) for arm in arms]
+    if any(arm.model for arm in arms):
         if share_of(run_id) < explore:
             return _explored(beliefs, costs, draws)
     elif explored:
@@ -107,6 +106,10 @@ def _explored(beliefs: Beliefs, costs: Sequence[float], draws: np.random.Generat
     odds = np.exp((np.asarray(worth) - max(worth)) / PLAUSIBLE)
     arm = arms[int(draws.choice(len(arms), p=odds / odds.sum()))]
     return Chosen(arm, "tried to see how it does, as on a few runs")
+
+
+def _is_known(arm: Arm) -> bool:
+    return bool(arm.model) or (arm.pattern == ENSEMBLE and bool(arm.members))
 
 
 def _panel(arms: Sequence[Arm]) -> int | None:
