@@ -21,9 +21,9 @@ from orchestration.patterns.stage import COORDINATOR, Stage
 from orchestration.patterns.voting import MOST
 from orchestration.tuning.analysis import Analysis, analyse
 from orchestration.tuning.bandit import Chosen, best
-from orchestration.tuning.chores import is_chore, is_short_chore, is_summary_of_what_it_names
+from orchestration.tuning.chores import is_chore, is_form_alone, is_short_chore, is_summary_of_what_it_names
 from orchestration.tuning.features import Kind
-from orchestration.tuning.profiles import PRECISE, SINGLE, Arm, Candidates, arms
+from orchestration.tuning.profiles import ENSEMBLE, PRECISE, SINGLE, Arm, Candidates, arms
 
 CLEAR = 0.55
 """Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
@@ -65,13 +65,16 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
     """
     analysis = look(run.messages)
     known = {name: each for name, each in stage.patterns.items() if name != "auto"}
-    allowed = _allowed(run, settings, known)
     model = run.model or _preferred(stage, analysis, settings)
     settled = model is not None or COORDINATOR in stage.agents_with_models
     candidates = None if settled else _candidates(run, stage, analysis)
+    several = candidates is not None and len(candidates.models) > 1
+    allowed = _allowed(run, settings, known, several=several)
     ways = arms(analysis, allowed, allowed & set(settings.patterns or ()), candidates)
-    if is_chore(_instructions(run.messages)):
-        ways = (Arm(profile=PRECISE, pattern=SINGLE, prior=ways[0].prior),)
+    if is_chore(_instructions(run.messages)) and ENSEMBLE not in allowed:
+        ways = tuple(replace(arm, profile=PRECISE) for arm in ways if arm.model) or (
+            Arm(profile=PRECISE, pattern=SINGLE, prior=ways[0].prior),
+        )
     chosen = await _from_documents(run, stage, analysis, ways[0]) if RESEARCH in allowed else None
     if chosen is None:
         chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
@@ -116,9 +119,10 @@ def look(messages: Sequence[ChatMessage]) -> Analysis:
     return replace(leaning, difficulty=found.difficulty, tokens=max(found.tokens, leaning.tokens))
 
 
-def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[str]:
+def _allowed(run: Run, settings: AutoSettings, known: Collection[str], *, several: bool) -> set[str]:
     """A fixed form of answer, a chore such as a title for a chat, or a small budget, leaves a team little to
-    add. A summary may be one of documents."""
+    add. A summary may be one of documents, and a question whose answer is to be JSON one for `several`
+    models."""
     for name in settings.patterns or ():
         if name not in known:
             raise InvalidRequest(
@@ -133,6 +137,8 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str]) -> set[st
     asked = _instructions(run.messages)
     if not is_chore(asked):
         return allowed
+    if several and is_form_alone(asked):
+        return allowed & {SINGLE, ENSEMBLE}
     return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
 
 

@@ -28,8 +28,8 @@ from orchestration.tuning.reasons import reason
 COSTLY_TOKENS, COSTLY_SECONDS = 4000.0, 60.0
 """A run that takes as much, or longer, has all of `cost_weight` taken off."""
 AMONG_MODELS = 0.2
-"""What costs count of an arm whose models say how good it is: a better answer goes before a cheaper one, and a
-vote of five loses a point at most. Of other teams less is known, and they write several times as much."""
+"""What costs count of an arm whose models say how good it is: a better answer goes before a cheaper one, and
+a vote of five loses a point at most. Of other teams less is known, and they write several times as much."""
 PLAUSIBLE = 0.08
 """Share of good answers by which an arm may be worse to be tried a third as often; what exploring on 5 % of
 the runs costs is at most about half a point then."""

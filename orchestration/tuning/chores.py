@@ -43,6 +43,7 @@ _CHORE = re.compile(
     r"(?:напиши|придумай|сделай|дай|создай)\b.{0,40}(?:заголов|назван|содержани|тег|резюме)",
     re.IGNORECASE,
 )
+_JSON = re.compile(r"json", re.IGNORECASE)
 _FIRST = re.compile(rf"(?<!\w){_DO}(?!\w)", re.IGNORECASE)
 _SHORT = re.compile(
     rf"{_DO}(?:[ ,]+(?!(?:it|them|each|every|your|with|and|about|that|of|including|und|mit|avec|con)\b)"
@@ -72,8 +73,15 @@ _PROGRAM = re.compile(r"\b(?:function|program|script|code|class|endpoint|api|par
 def is_chore(text: str) -> bool:
     """Whether a text instructs to write a title, tags, a summary, JSON or the like. One that wants a program
     for it is none."""
-    looked = text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
+    looked = _looked_at(text)
     return any(_instructs(looked, found) for found in _CHORE.finditer(looked))
+
+
+def is_form_alone(text: str) -> bool:
+    """Whether JSON is all that makes a text a chore: what is asked may be a question of any kind."""
+    looked = _looked_at(text)
+    found = [each.group() for each in _CHORE.finditer(looked) if _instructs(looked, each)]
+    return bool(found) and all(_JSON.search(each) for each in found)
 
 
 def is_short_chore(text: str) -> bool:
@@ -88,6 +96,10 @@ def is_summary_of_what_it_names(text: str) -> bool:
     documents."""
     brought = len(text) > NAMED_CHARACTERS or _BROUGHT.search(text.strip()) is not None
     return not brought and _LONG.search(text) is not None
+
+
+def _looked_at(text: str) -> str:
+    return text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
 
 
 def _instructs(text: str, found: re.Match[str]) -> bool:

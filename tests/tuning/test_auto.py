@@ -126,11 +126,25 @@ async def test_the_first_preferred_model_that_lives_answers_its_kind() -> None:
     assert ask.question("answer").model == "poet"
 
 
-async def offered_models(**fields: Any) -> tuple[set[str], dict[str, Any], Scripted]:
+async def test_a_question_whose_answer_is_to_be_json_is_one_for_several_models_and_a_title_is_not() -> None:
+    sums = "Ann has 12 eggs and buys 30. How many eggs does she have? Return only a JSON object."
+    names, said, ask = await offered_models(sums, want="ensemble")
+    assert (len(names), said["pattern"]) == (8, "ensemble")
+    assert len({question.model for question in ask.asked}) > 2
+    names, said, _ = await offered_models(OPEN_WEBUI)
+    assert (len(names), said["profile"], said["model"]) == (8, "precise", "m11")
+
+
+COMPARE = "Compare wind and solar power for an island: cost and waste."
+
+
+async def offered_models(
+    text: str = COMPARE, want: str = "single", **fields: Any
+) -> tuple[set[str], dict[str, Any], Scripted]:
     """The models that an advisor may choose to answer alone, the report, and who was asked."""
-    advice, ask = Advice("single"), Scripted({})
+    advice, ask = Advice(want), Scripted({})
     cards = [ModelCard(name=f"m{number}", parameters=10**number) for number in range(1, 12)]
-    run = make_run("Compare wind and solar power for an island: cost and waste.", **fields)
+    run = make_run(text, **fields)
     stage = Stage(run, ask, agents={}, clock=lambda: 0.0, models=cards)
     stage.patterns, stage.advisor = BUILT_IN, advice
     async for _ in auto(run, stage):
