@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, NoNode, OrchestraError
 from orchestration.messages import Budget, ModelCard
-from orchestration.patterns import Answer, Kept, Recall, Stage
+from orchestration.patterns import Answer, Kept, Part, Recall, Stage
 from orchestration.patterns.ensemble import ensemble
 from orchestration.trust.counts import Counts
 from orchestration.trust.lengths import AnswerLengths, Written
@@ -144,6 +144,32 @@ async def test_a_most_trusted_voter_that_is_late_is_not_waited_for() -> None:
     assert answer.text == "7"
     assert ask.stopped == ["voice 1"]
     assert report["voices"][0]["stopped"]
+
+
+async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.05)
+    ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
+    stage = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
+    stage.lengths = Quick()
+    parts, answer, report = await held(stage)
+    assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
+    assert report["voices"][2]["stopped"]
+    assert stage.notes[0] == "went on without voice 3 (fair): no answer after 0 s"
+
+
+async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    trust = known({"best": 0.98, "good": 0.6, "fair": 0.6})
+    monkeypatch.setattr("orchestration.patterns.voting.voting.SLOW_ALONE_S", 0.02)
+    ask = Paced(saying("8", "7", "7"), mute={"voice 1": 1})
+    stage = panel(ask, trust, models=("best", "good", "fair"), likely=1)
+    async with asyncio.timeout(5):
+        async with aclosing(ensemble(stage.run, stage)) as items:
+            first = await anext(items)
+    assert isinstance(first, Part)
+    assert first.text == "7"
+    assert asked(ask) == ["good", "fair"]
 
 
 async def test_a_voter_that_fails_is_replaced_by_the_next() -> None:

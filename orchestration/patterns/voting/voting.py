@@ -18,8 +18,12 @@ from orchestration.patterns.voting.sample_pool import Heard, SamplePool
 from orchestration.patterns.voting.streamer import VoteStreamer
 from orchestration.patterns.voting.voters import Voter, instructed, one_model
 
-SLOW_FACTOR, SLOW_LEAST_S = 5.0, 5.0
-"""A voter of whose time nothing is known is late after five times the seconds of the others, and five."""
+SLOW_FACTOR, SLOW_LEAST_S, SLOW_ALONE_S = 5.0, 5.0, 60.0
+"""A voter of whose time nothing is known is late after five times the seconds of the others, and five; where
+none has answered, after a minute."""
+LOST_FACTOR, LOST_LEAST_S = 4.0, 30.0
+"""A voter that takes four times as long as a late one, and half a minute, is not waited for any more, even
+where its vote would decide."""
 _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
 
 
@@ -62,6 +66,8 @@ class Voting:
             self.messages = instructed(self.messages, asked, think=rules.think, small=stage.is_small())
         self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
         self._first_error: OrchestraError | None = None
+        self._lost: dict[int, float] = {}
+        """Voters that are not waited for any more, with the seconds that they took."""
         self._holds = stage.run.guide is not None or any(
             _JSON.search(message.content) for message in stage.run.messages if message.role != "assistant"
         )
@@ -79,13 +85,13 @@ class Voting:
         tally = Tally(Kind.TEXT, ())
         async with self.asked:
             while True:
-                patience_s = self._patience_s()
+                self._mark_late()
                 if self.pool.answers and self._ends_early(tally):
                     break
                 self._begin(tally)
                 if not self.asked.at_work:
                     break
-                heard = await self.asked.heard(patience_s)
+                heard = await self.asked.heard(self._patience_s())
                 if not heard:
                     continue
                 tally = await self._count(heard)
@@ -93,6 +99,10 @@ class Voting:
                     async with aclosing(self.streamer.first(tally, self.pool.answers)) as parts:
                         async for part in parts:
                             yield part
+        for voter in self.asked.stopped:
+            if voter.number in self._lost:
+                took = self._lost[voter.number]
+                await self.stage.note(f"went on without {voter}: no answer after {took:.0f} s")
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
@@ -139,27 +149,34 @@ class Voting:
             began = before[: len(before) - len(self.asked.silent)]
             self.decision.followed |= {voter.number for voter in began}
 
+    def _mark_late(self) -> None:
+        """Note who takes longer than it ever does, so that others are asked in its place."""
+        timed = self._timed()
+        self._lost = {voter.number: took for voter, took, (_, lost) in timed if took >= lost}
+        if self._panel is not None:
+            self._panel.late = {voter.number for voter, took, (late, _) in timed if took >= late}
+
     def _patience_s(self) -> float | None:
-        """How long to wait before another voter is asked in place of one that takes longer than it ever does,
-        which is late then; None where nobody knows, or all are asked."""
-        panel = self._panel
-        if panel is None or not self.rules.early:
-            return None
-        kind, lengths = self.stage.question_kind, self.stage.lengths
-        waits: list[float] = []
-        for voter in self.asked.at_work:
-            slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
-            left = None if slowest is None else slowest - self.asked.seconds(voter)
-            if left is not None and left <= 0:
-                panel.late.add(voter.number)
-            elif left is not None:
-                waits.append(left)
+        """How long to wait until the next is late; None where nobody knows, or all are asked."""
+        waits = [at - took for _, took, times in self._timed() for at in times if at > took]
         return min(waits, default=None)
 
-    def _slow_here_s(self) -> float | None:
+    def _timed(self) -> list[tuple[Voter, float, tuple[float, float]]]:
+        """Of each voter at work the seconds that it has taken, and after which it is late, and lost."""
+        if self._panel is None or not self.rules.early:
+            return []
+        kind, lengths = self.stage.question_kind, self.stage.lengths
+        found = []
+        for voter in self.asked.at_work:
+            slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
+            times = slowest, max(LOST_LEAST_S, LOST_FACTOR * slowest)
+            found.append((voter, self.asked.seconds(voter), times))
+        return found
+
+    def _slow_here_s(self) -> float:
         """Seconds after which a voter is late beside those who have answered."""
         seconds = [answer.seconds for answer in self.pool.answers.values()]
-        return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else None
+        return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
     async def _count(self, heard: Sequence[Heard]) -> Tally:
         for voter, said in heard:
@@ -184,6 +201,8 @@ class Voting:
 
     def _ends_early(self, tally: Tally) -> bool:
         out = self.asked.out
+        if out and all(voter.number in self._lost for voter in out):
+            return True
         if not self.rules.early or (self._audited and not self._are_late(out)):
             return False
         return self.decision.is_over(tally, out)
