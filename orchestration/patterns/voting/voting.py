@@ -163,7 +163,7 @@ class Voting:
 
     def _timed(self) -> list[tuple[Voter, float, tuple[float, float]]]:
         """Of each voter at work the seconds that it has taken, and after which it is late, and lost."""
-        if self._panel is None or not self.rules.early:
+        if not self.rules.early:
             return []
         kind, lengths = self.stage.question_kind, self.stage.lengths
         found = []
