@@ -28,12 +28,13 @@ class Ballot:
 @dataclass(frozen=True, slots=True)
 class Party:
     """Voices that gave the same answer. `spokesman` is the voice whose text stands for it, `merit` that of
-    its ballots."""
+    its ballots, and `key` what they have in common; None of free texts."""
 
     voices: tuple[int, ...]
     weight: float
     spokesman: int
     merit: float | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def count(
         weight = round(together([ballots[at] for at in group]), 9)
         central = round(float(alike[best] @ np.asarray(weights)), 9) if kind is Kind.TEXT else 0.0
         voices, merit = tuple(ballots[at].voice for at in group), ballots[best].merit
-        party = Party(voices, weight, ballots[best].voice, merit)
+        party = Party(voices, weight, ballots[best].voice, merit, ballots[best].key)
         ranked.append((-(merit or 0.0), -weight, -central, min(voices), party))
     ranked.sort(key=lambda each: each[:4])
     return Tally(kind, tuple(party for *_, party in ranked), tuple(spoiled))

@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.patterns.clipping import beginning, clip
-from orchestration.patterns.consensus import Kind, Tally
+from orchestration.patterns.consensus import Kind, Party, Tally
+from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
@@ -100,12 +101,11 @@ class VoteReport:
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
             await self.stage.note("one voice alone could be counted: its answer was compared with no other")
         elif counted > 1 and len(tally.parties) == counted:
-            await self.stage.note(f"no two of {counted} voices agree")
+            best = by_number[tally.parties[0].spokesman]
+            taken = f"; the answer of {best}, whose vote weighs most, was taken" if best.model else ""
+            await self.stage.note(f"no two of {counted} voices agree{taken}")
         elif len(tally.parties) > 1:
-            others = "; ".join(
-                f"“{beginning(pool.answers[party.spokesman].text, QUOTED_TOKENS)}”"
-                for party in tally.parties[1:]
-            )
+            others = "; ".join(f"“{_quoted(tally.kind, party, pool)}”" for party in tally.parties[1:])
             first, why = tally.parties[0], ""
             if first.weight < max(party.weight for party in tally.parties):
                 why = ", which the most trusted voice is for: it was right more often than votes against it"
@@ -128,6 +128,7 @@ class VoteReport:
                     "answer": clip(pool.answers[party.spokesman].text, SAID_TOKENS),
                     "voices": list(party.voices),
                     "weight": round(party.weight, 3),
+                    "value": _value(tally.kind, party),
                 }
                 for party in tally.parties[1:]
             ],
@@ -199,3 +200,17 @@ class VoteReport:
 def _named(numbers: Sequence[int]) -> str:
     *first, last = numbers
     return f"voices {', '.join(map(str, first))} and {last}"
+
+
+def _value(kind: Kind, party: Party) -> str | None:
+    """The number or option that the voices of a party answered; None of what is longer than that."""
+    return party.key if kind in (Kind.NUMBER, Kind.CHOICE) else None
+
+
+def _quoted(kind: Kind, party: Party, pool: AnswerPool) -> str:
+    """What a party answered, in few words."""
+    text = pool.answers[party.spokesman].text
+    value = _value(kind, party)
+    if value is None and kind is not Kind.TEXT:
+        value = final_answer(text)
+    return beginning(value or text, QUOTED_TOKENS)
