@@ -94,7 +94,7 @@ async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
     assert report["dissent"] == [{"answer": "The answer is 8.", "voices": [1], "weight": 1.0, "value": "8"}]
     assert json.loads(json.dumps(stage.report)) == stage.report
     assert [kind for kind, _ in ask.happened].count("vote") >= 1
-    assert stage.notes == ["2 of 3 voices agree; others: “The answer is 8.”"]
+    assert stage.notes == ["2 of 3 voices agree; others: “8”"]
 
 
 class Filtered(Scripted):
