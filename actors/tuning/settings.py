@@ -22,9 +22,11 @@ class AutoSettings(BaseModel):
     """Whether runs follow, and add to, the record of earlier ones; without it `auto` always takes what is
     thought best for a kind of question, and feedback finds no run."""
     explore: float = Field(default=0.05, ge=0, le=1)
-    """The share of runs that try any way to answer, however bad its record is."""
+    """The share of runs that try any way to answer, however bad its record is. Where several models live they
+    ask all of these at once, or try another model, the less often the worse it is."""
     cost_weight: float = Field(default=0.15, ge=0, le=1)
-    """What a run of 4,000 tokens and 60 seconds is marked down by, against good answers from 0 to 1."""
+    """What a run of 4,000 tokens and 60 seconds is marked down by, against good answers from 0 to 1; between
+    models, and a vote of these, a fifth of that."""
     flush_s: float = Field(default=2, gt=0, le=60)
     """How often what runs taught is added to the record that all agents share."""
     quality: dict[str, float | dict[Kind, float]] = Field(default_factory=dict)
