@@ -215,4 +215,6 @@ class Voting:
         out = self.asked.out
         if self._holds or not out:
             return False
-        return len(out) == 1 or self.decision.outlook(tally, out).probability >= self.rules.likely
+        if len(out) == 1 and out == self.asked.at_work:
+            return True
+        return self.decision.outlook(tally, out).probability >= self.rules.likely
