@@ -3,7 +3,8 @@
     OrchestraError                 status  code                  retryable
     ├── InvalidRequest                400  invalid_request       no
     │   ├── ContextTooLong            400  context_length_exceeded  no
-    │   └── InvalidGuide              400  invalid_guide         no
+    │   ├── InvalidGuide              400  invalid_guide         no
+    │   └── NotRecorded               400  not_recorded          no
     ├── UnknownModel                  404  unknown_model         no
     ├── PayloadTooLarge               413  payload_too_large     no
     ├── Refused                       429  refused               yes, after a while
@@ -112,6 +113,12 @@ class InvalidGuide(InvalidRequest):
     """A JSON schema or regular expression that cannot guide a generation."""
 
     code = "invalid_guide"
+
+
+class NotRecorded(InvalidRequest):
+    """A node that replays recorded answers has none to the question."""
+
+    code = "not_recorded"
 
 
 class UnknownModel(OrchestraError):

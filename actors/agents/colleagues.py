@@ -6,7 +6,7 @@ import asyncio
 import logging
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,13 +118,16 @@ class Colleagues:
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """This process makes the vectors, or where it cannot, any node's embedding model."""
+        why = "the agents have no embedding model"
         if self.embedder is not None and self.embedder.usable:
-            with suppress(NoNode):
+            try:
                 return [row.tolist() for row in await self.embedder.vectors(texts)]
+            except NoNode as error:  # it is being fetched, or cannot be
+                why = error.message
         cards = self.registry.cards.values()
         model = min((card.name for card in cards if card.kind == "embedding"), default=None)
         if model is None:
-            raise NoNode("the agents have no embedding model, and no live node serves one")
+            raise NoNode(f"{why}, and no live node serves one")
         work = Generation(id=self.asker.new_id(), kind="embedding", model=model, inputs=tuple(texts))
         vectors: list[list[float]] = [[] for _ in texts]
         async with aclosing(self.asker.stream(work, self.envelope)) as events:

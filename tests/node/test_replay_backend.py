@@ -12,9 +12,9 @@ import pytest
 
 from actors.node.backends.base import Finish, Output, Piece
 from actors.node.backends.choose import Serve, replay_backend
-from actors.node.backends.recorded import BadRecords, NotRecorded, Questions, Record, read_records
+from actors.node.backends.recorded import BadRecords, Questions, Record, read_records
 from actors.node.backends.replay import ReplayBackend, ReplaySettings
-from orchestration.errors import InvalidGuide, InvalidRequest, UnknownModel
+from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 
 SUM = "What is 2 + 2?\n\nThink step  by step, and end with the number."
@@ -148,6 +148,7 @@ def test_many_questions_with_the_same_frame_are_told_apart_by_their_own_words() 
     [
         (("{",), r"line 1: Invalid JSON"),
         ((ROWS[0], {"messages": []}), r"line 2: messages: "),
+        ((ROWS[0], '{"id": 3,'), r"line 2: Invalid JSON: EOF [a-z ]+ at character 9$"),
         (({"messages": [{"role": "user", "content": "x"}]},), r"line 1: answers: Field required"),
         (({**ROWS[0], "answers": {"a": []}},), r"line 1: answers\.a: .*at least 1 item"),
         (({**ROWS[0], "answers": {"a": [1]}},), r"line 1: answers\.a\.0: .*string"),

@@ -247,6 +247,21 @@ async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_
     ]
 
 
+async def test_nothing_is_said_of_words_where_texts_were_compared_only_on_the_way() -> None:
+    class Blind(Paced):
+        async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+            raise NoNode("no live node serves an embedding model")
+
+    words = "In leap years there are as many as twenty-nine days in that month."
+    said = "In a leap year February has 29 days. The answer is 29."
+    turns = ("voice 1", "voice 2", "voice 3", "voice 4")
+    ask = Blind(dict(zip(turns, (words, said, "29", said), strict=True)), turns=turns)
+    run = voted(text="Days of February in leap years?", early=False, samples=4)
+    _, _, stage = await perform(ensemble, run, ask)
+    assert stage.report["ensemble"]["kind"] == "number"
+    assert not [note for note in stage.notes if "compared by their words" in note]
+
+
 DOUBLE = "Write a Python function double(x), so that double(2) == 4 and double(0) == 0."
 
 

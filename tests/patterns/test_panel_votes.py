@@ -33,6 +33,7 @@ COPIES = (
     "llama3.1:70b-instruct-q4_K_M",
     "us.meta.llama3-1-70b-instruct-v1:0",
 )
+HOW_MANY = "How many planets are there?"
 OPTIONS = "Which planet is the largest?\n(A) Mars\n(B) Jupiter\n(C) Venus\n(D) Earth"
 OPEN = "Tell me something about bees."
 
@@ -462,6 +463,60 @@ async def test_a_voter_that_answers_in_another_form_is_counted_with_those_it_agr
     _, _, report = await held(stage)
     assert [voice["agrees"] for voice in report["voices"]] == [True, False, True, False]
     assert report["agreement"] > 0.5
+
+
+async def test_a_letter_is_no_number_and_no_key_of_an_expression_is_shown() -> None:
+    stage = panel(Scripted(saying("8", "A", "8 planets.", "8x+1")), known(), text=HOW_MANY, early=False)
+    _, answer, report = await held(stage)
+    assert answer.text == "8"
+    assert "not counted: the answer of voice 2 (good) names no number" in stage.notes
+    assert "2 of 3 voices agree; others: “8x+1”" in stage.notes
+    assert report["dissent"][0]["value"] is None
+
+
+async def test_an_answer_that_says_nothing_tells_nothing_of_how_long_its_model_takes() -> None:
+    stage = panel(Scripted(saying("8", "", "8", "8")), known(), text=HOW_MANY, early=False)
+    await held(stage)
+    known_of = [stage.lengths.expected(stage.question_kind, model) is not None for model in MODELS]
+    assert known_of == [True, False, True, True]
+
+
+async def test_no_model_is_asked_to_read_a_refusal() -> None:
+    said = saying("8", REFUSALS[0], REFUSALS[1], REFUSALS[2])
+    ask = Scripted(said)
+    stage = panel(ask, known(), text=HOW_MANY, early=False)
+    _, answer, _ = await held(stage)
+    assert answer.text == "8"
+    assert sorted(question.name for question in ask.asked) == sorted(said)
+
+
+async def test_a_question_that_wants_its_number_explained_is_one_for_a_number() -> None:
+    text = "A shop sells 17 pens and 25 pencils. How many items is that? Explain, then give the number."
+    said = saying(
+        "17 plus 25 is 42.\n\nThe answer is 42.", "First 17+25 = 42.\n\n**42**", "32.", "It sells 42 items."
+    )
+    stage = panel(Scripted(said), known(), text=text, early=False)
+    _, _, report = await held(stage)
+    assert report["kind"] == "number"
+    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False, True]
+    assert stage.notes == ["3 of 4 voices agree; others: “32”"]
+
+
+async def test_a_note_quotes_programs_on_one_line_and_names_a_loop_as_one() -> None:
+    programs = ("```python\ndef f():\n    return 1\n```", "```python\ndef f():\n    return 2\n```")
+    stage = panel(
+        Scripted(saying(programs[0], programs[0], programs[1])),
+        known(),
+        models=MODELS[:3],
+        text="Write a function f() in Python.",
+        early=False,
+    )
+    await held(stage)
+    assert stage.notes == ["2 of 3 voices agree; others: “```python def f(): return 2 ```”"]
+    honey = "Bees make honey of the nectar that they gather from flowers."
+    stage = panel(Scripted(saying("blah word " * 60, honey, honey, honey)), known(), text=OPEN, early=False)
+    await held(stage)
+    assert "not counted: the answer of voice 1 (best) repeats itself" in stage.notes
 
 
 REFUSALS = (

@@ -4,13 +4,13 @@ A line is `{"id", "messages", "gold"?, "options"?, "form"?, "answers": {MODEL: T
 
 OrchestraError                 status  code                  retryable
 ├── InvalidRequest
-│   ├── BadRecords                400  bad_records           no
-│   └── NotRecorded               400  not_recorded          no
+│   └── BadRecords                400  bad_records           no
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,12 +51,6 @@ class BadRecords(InvalidRequest):
     """The file holds no records that can be replayed; the message says where and why."""
 
     code = "bad_records"
-
-
-class NotRecorded(InvalidRequest):
-    """Nothing is recorded for the question."""
-
-    code = "not_recorded"
 
 
 class Message(BaseModel):
@@ -167,14 +161,21 @@ def read_records(file: Path) -> tuple[Record, ...]:
 
 def _record(file: Path, number: int, line: bytes) -> Record:
     try:
-        record = Record.model_validate_json(line)
+        record = Record.model_validate_json(line.rstrip(b"\r\n"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadRecords(f"{file}, line {number}: {f'{where}: ' if where else ''}{first['msg']}") from error
+        raise BadRecords(
+            f"{file}, line {number}: {f'{where}: ' if where else ''}{_said(first['msg'])}"
+        ) from error
     if not record.question.strip():
         raise BadRecords(f"{file}, line {number}: messages: the last one of a user says nothing")
     return record if record.id != "" else record.model_copy(update={"id": f"line {number}"})
+
+
+def _said(message: str) -> str:
+    """A line of the file is line 1 of what pydantic reads, which would mislead beside the file's number."""
+    return re.sub(r" at line \d+ column (\d+)$", r" at character \1", message)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:

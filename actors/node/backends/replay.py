@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.node.backends.base import Backend, Finish, Output, Piece
 from actors.node.backends.recorded import (
-    NotRecorded,
     Questions,
     Record,
     Span,
@@ -27,7 +26,7 @@ from actors.node.backends.recorded import (
     spans,
     text_tokens,
 )
-from orchestration.errors import InvalidGuide, InvalidRequest, UnknownModel
+from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
 from orchestration.messages import FinishReason, Generation, Guide, Hardware, ModelCard, Usage
 
 _SHOWN = 120

@@ -28,6 +28,7 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _WORDY = re.compile(r"\b(?:why|explain|describe|compare|discuss|tell|story|essay|poem|list)\b", re.IGNORECASE)
+_EXPLAIN = re.compile(r"\bexplain\b", re.IGNORECASE)
 
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
@@ -73,7 +74,8 @@ def kind_of(question: str, answers: Sequence[str], guide: Guide | None = None) -
         return Kind.MATH if said.count(Kind.MATH) * 2 > len(said) else Kind.NUMBER
     if asked is Kind.NUMBER:
         return asked
-    if _is_sum(question) and _mostly(_ends_in_number(answer) for answer in answers):
+    asks = _is_sum(question) or _asks_number(question)
+    if asks and _mostly(_ends_in_number(answer) for answer in answers):
         return Kind.NUMBER
     if all(is_short(answer) or whole_json(answer) is not None for answer in answers):
         return Kind.EXACT
@@ -104,9 +106,7 @@ def _ending(answer: str) -> Kind | None:
         said = answer if len(answer.split()) <= SHORT_WORDS else None
     if said is None:
         return None
-    if value_kind(said) is not None:
-        return value_kind(said)
-    return Kind.EXACT
+    return value_kind(said) or Kind.EXACT
 
 
 def value_kind(said: str) -> Kind | None:
@@ -126,6 +126,12 @@ def value_kind(said: str) -> Kind | None:
 def _is_sum(question: str) -> bool:
     """Whether a question gives numbers to reckon with."""
     return len(numbers(question[-8_000:])) >= 2 and not _WORDY.search(question)
+
+
+def _asks_number(question: str) -> bool:
+    """Whether a question asks for a number, and for nothing beside it but how it is come to."""
+    asked = _EXPLAIN.sub("", window(question))
+    return _NUMBER.search(asked) is not None and _WORDY.search(asked) is None
 
 
 def _ends_in_number(answer: str) -> bool:

@@ -171,6 +171,8 @@ def _sure(key: str | None, form: str) -> Reading:
 
 def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
     def interpret(said: str) -> str | None:
+        if kind is Kind.NUMBER and is_letter(said):
+            return None
         return value_key(said, percent=percent, words=kind is Kind.NUMBER)
 
     named, last = statements(text), last_statement(text)
@@ -228,6 +230,11 @@ def _concluded(said: str, *, percent: bool) -> Fraction | None:
             if len(only) == 1:
                 return next(iter(numbers(only[0], percent=percent)), None)
     return last_number(said, percent=percent)
+
+
+def is_letter(said: str) -> bool:
+    """Whether a statement is one letter: the label of an option or the name of a variable, and no number."""
+    return len(plain(said).strip("().:* ")) == 1 and not re.search(r"\d", said)
 
 
 def value_key(said: str, *, percent: bool = False, words: bool = True) -> str | None:

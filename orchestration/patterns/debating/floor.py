@@ -273,6 +273,7 @@ class Floor:
         self.tally = await self.urn.tally()
         if self.tally.leader is None:
             self.tally = await self.urn.of_spoiled()
+        await self.urn.tell(self.tally)
 
 
 def _kept(position: Position, why: str) -> Position:

@@ -46,6 +46,8 @@ class AnswerPool:
         self._voters: dict[int, Voter] = {}
         self._vectors: dict[str, list[float]] = {}
         self._embeds = True
+        self._blind = ""
+        """Why texts are compared by their words, until it is told."""
         self._sound: set[int] = set()
         """Those whose answers make sense."""
         self._tests = ProgramTests(stage, self.question)
@@ -92,6 +94,12 @@ class AnswerPool:
             if not (is_refusal(text := self.answers[number].text) or is_echo(text, self.question))
         }
         return answers if 2 * len(answers) > len(self._sound) else self._sound
+
+    async def tell(self, tally: Tally) -> None:
+        """Note, once, that texts were compared by their words, where that made the tally."""
+        if tally.kind is Kind.TEXT and self._blind:
+            await self._stage.note(f"the answers were compared by their words: {self._blind}")
+            self._blind = ""
 
     async def extract(self, kind: Kind) -> bool:
         """Have a small model read what no rule could, within the budget. Whether it could read any."""
@@ -140,7 +148,7 @@ class AnswerPool:
             is_sure, is_sound = reading.confidence >= SURE, number in self._sound
             if is_sound or (is_sure and kind in _VALUES):
                 key = reading.key
-            if is_sound and not is_sure:
+            if is_sound and not is_sure and (reading.key is not None or not is_refusal(answer.text)):
                 self.unread.append(voter)
         return Ballot(voice=number, text=answer.text, model=voter.model or "", weight=voter.weight, key=key)
 
@@ -169,12 +177,12 @@ class AnswerPool:
         return self._stage.trust.together([ballot.model for ballot in ballots])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
-        """None where nothing embeds; said once."""
+        """None where nothing embeds."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new and self._embeds:
             try:
                 self._vectors.update(zip(new, await self._stage.embed(new), strict=True))
             except OrchestraError as error:
                 self._embeds = False
-                await self._stage.note(f"the answers were compared by their words: {error.message}")
+                self._blind = error.message
         return [self._vectors[text] for text in texts] if self._embeds else None

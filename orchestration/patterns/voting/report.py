@@ -10,6 +10,7 @@ from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import Kind, Party, Tally
 from orchestration.patterns.consensus.final import final_answer
+from orchestration.patterns.consensus.garbage import loops
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
@@ -22,6 +23,8 @@ SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
 QUOTED_TOKENS = 20
 """Of each answer that a note quotes."""
+QUOTED_CHARS = 2_000
+"""Looked at for a quotation."""
 _LACKS = {
     Kind.NUMBER: "names no number",
     Kind.MATH: "names no value",
@@ -70,6 +73,7 @@ class VoteReport:
 
     async def close(self, tally: Tally, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
         """The vote is over. `spoiled` says that no answer was one to this question."""
+        await pool.tell(tally)
         await self._note(tally, pool, spoiled=spoiled)
         self._learn_lengths(pool)
         self.stage.report[self.title] = self._report(tally, pool, asked)
@@ -91,6 +95,8 @@ class VoteReport:
             why = lacks
             if tally.kind in (Kind.TEXT, Kind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
+            elif tally.kind is Kind.TEXT and loops(pool.answers[number].text):
+                why = "repeats itself"
             await self.stage.note(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
             await self.stage.note(
@@ -175,10 +181,12 @@ class VoteReport:
         return [sorted(number for number, model in models.items() if model in names) for names in same]
 
     def _ended(self, pool: AnswerPool) -> dict[str, list[Written]]:
-        """What each model wrote to its end."""
+        """What each model wrote to its end. One that says nothing tells no length and no time."""
         ended: dict[str, list[Written]] = {}
         for answer in pool.answers.values():
-            ended.setdefault(answer.model, []).append(Written(answer.usage.completion_tokens, answer.seconds))
+            if answer.text.strip():
+                written = Written(answer.usage.completion_tokens, answer.seconds)
+                ended.setdefault(answer.model, []).append(written)
         return ended
 
     def _learn_lengths(self, pool: AnswerPool) -> None:
@@ -203,8 +211,9 @@ def _named(numbers: Sequence[int]) -> str:
 
 
 def _value(kind: Kind, party: Party) -> str | None:
-    """The number or option that the voices of a party answered; None of what is longer than that."""
-    return party.key if kind in (Kind.NUMBER, Kind.CHOICE) else None
+    """The number or option that the voices of a party answered; None of what is longer than that, and of an
+    expression, whose key (`~`) nobody can read."""
+    return party.key if kind in (Kind.NUMBER, Kind.CHOICE) and "~" not in (party.key or "") else None
 
 
 def _quoted(kind: Kind, party: Party, pool: AnswerPool) -> str:
@@ -213,4 +222,4 @@ def _quoted(kind: Kind, party: Party, pool: AnswerPool) -> str:
     value = _value(kind, party)
     if value is None and kind is not Kind.TEXT:
         value = final_answer(text)
-    return beginning(value or text, QUOTED_TOKENS)
+    return beginning(" ".join((value or text)[:QUOTED_CHARS].split()), QUOTED_TOKENS)
