@@ -39,6 +39,12 @@ class Counts(BaseModel):
         """With new observations; `keep` is the share of the earlier ones that still counts."""
         return Counts(right=max(0.0, keep * self.right + right), wrong=max(0.0, keep * self.wrong + wrong))
 
+    def shifted(self, more: float) -> Counts:
+        """With `more` of the wrong ones right, or back where it is negative, as far as there are some: for a
+        word that replaces another, which must not add to what was observed."""
+        right = min(max(0.0, self.right + more), self.total)
+        return Counts(right=right, wrong=self.total - right)
+
     def times(self, weight: float) -> Counts:
         return Counts(right=weight * self.right, wrong=weight * self.wrong)
 

@@ -116,11 +116,11 @@ class KindRecord(BaseModel):
             return self.arms  # of a model that answers alone `models` says how good it is
         weight = heard.weight * ARM_WEIGHTS[seen.source]
         arms = {name: counts.plus(0, 0, heard.keep) for name, counts in self.arms.items()}
-        right, wrong = _parts(seen.quality, weight)
+        arm = arms.pop(seen.arm, Counts())
         if seen.instead_of is not None:
-            before = _parts(seen.instead_of, weight)
-            right, wrong = right - before[0], wrong - before[1]
-        arms[seen.arm] = arms.pop(seen.arm, Counts()).plus(right, wrong)
+            arms[seen.arm] = arm.shifted(weight * (seen.quality - seen.instead_of))
+        else:
+            arms[seen.arm] = arm.plus(weight * seen.quality, weight * (1 - seen.quality))
         return latest(arms, MOST_ARMS)
 
     def _costs_after(self, seen: Observation) -> dict[str, Cost]:
@@ -137,11 +137,13 @@ class KindRecord(BaseModel):
         for name, (right, wrong) in credits.items():
             if seen.source == "judge" and family_of(seen.judge) == family_of(name):
                 continue  # a judge prefers its own
-            gone = before.get(name, (0.0, 0.0))
             sources = models.pop(name, {})
             counts = sources.get(seen.source, Counts())
-            new = counts.plus(heard.weight * (right - gone[0]), heard.weight * (wrong - gone[1]), heard.keep)
-            models[name] = sources | {seen.source: new}
+            if name in before:
+                counts = counts.shifted(heard.weight * (right - before[name][0]))
+            else:
+                counts = counts.plus(heard.weight * right, heard.weight * wrong, heard.keep)
+            models[name] = sources | {seen.source: counts}
         return latest(models, MOST_MODELS)
 
     def _company_after(self, seen: Observation, trust: Trust, heard: Word) -> Counts:
@@ -150,7 +152,7 @@ class KindRecord(BaseModel):
         vote, best = trust.company_credits(seen.answers, seen.quality)
         if seen.instead_of is not None:
             before = trust.company_credits(seen.answers, seen.instead_of)
-            vote, best = vote - before[0], best - before[1]
+            return self.company.shifted(heard.weight * (vote - before[0] - best + before[1]) / 2)
         keep = heard.keep if vote or best else 1.0
         return self.company.plus(heard.weight * vote, heard.weight * best, keep)
 
@@ -170,17 +172,14 @@ class KindRecord(BaseModel):
         judges = dict(self.judges)
         for judge, verdict in seen.verdicts.items():
             right = _alike(verdict, seen.quality)
-            gone = (0.0, 0.0)
+            counts = judges.pop(judge, Counts())
             if seen.instead_of is not None:
                 before = _alike(verdict, seen.instead_of)
-                gone = before, 1 - before
-            new = heard.weight * (right - gone[0]), heard.weight * (1 - right - gone[1])
-            judges[judge] = judges.pop(judge, Counts()).plus(*new, heard.keep)
+                judges[judge] = counts.shifted(heard.weight * (right - before))
+            else:
+                new = heard.weight * right, heard.weight * (1 - right)
+                judges[judge] = counts.plus(*new, heard.keep)
         return latest(judges, MOST_JUDGES)
-
-
-def _parts(quality: float, weight: float) -> tuple[float, float]:
-    return weight * quality, weight * (1 - quality)
 
 
 def _alike(verdict: float, quality: float) -> float:

@@ -109,6 +109,19 @@ def test_a_word_that_is_taken_back_a_thousand_times_leaves_one_word(times: int) 
     assert others == {name: words for name, words in once.callers.items() if name != "mallory"}
 
 
+@pytest.mark.parametrize("first", [0.0, 1.0])
+def test_of_a_divided_vote_a_word_that_changes_a_thousand_times_is_one_word_too(first: float) -> None:
+    groups = {"alpha": 0, "beta": 0, "gamma": 1, "delta": None}
+    answers = [VoterAnswer(model=model, group=group) for model, group in groups.items()]
+    record, before = KindRecord(), None
+    for number in range(1_000):
+        quality = first if number % 2 == 0 else 1 - first
+        seen = Observation(source="user", quality=quality, answers=answers, caller="me", instead_of=before)
+        record, before = taught(record, [seen]), quality
+    assert [words_on(record, model).total for model in groups] == pytest.approx([1, 1, 1, 1])
+    assert record.company.total <= 1
+
+
 def test_a_thousand_words_that_are_all_taken_back_change_no_more_than_a_callers_words_may() -> None:
     base = taught(KindRecord(), of_many(1, 100))
     said = taught(base, [word(1, caller="mallory")] * 1_000)
