@@ -42,6 +42,13 @@ S = TypeVar("S", bound=PatternSettings)
 Performed = AsyncGenerator[Part | Answer, None]
 
 
+_WRONG = {
+    "extra_forbidden": "unknown name",
+    "tuple_type": 'Input should be a list, such as ["a", "b"]',
+}
+"""Of what pydantic says, by its type, what callers would not understand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """`says` is what it does, in a line."""
@@ -82,7 +89,7 @@ class Pattern:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(["orchestra", "settings", *(str(part) for part in first["loc"])])
-            wrong = "unknown name" if first["type"] == "extra_forbidden" else first["msg"]
+            wrong = _WRONG.get(first["type"], first["msg"])
             known = ", ".join(sorted(self.settings.model_fields)) or "none"
             raise InvalidRequest(
                 f"{where}: {wrong}; settings of {self.name}: {known}", param=where

@@ -429,6 +429,13 @@ async def test_a_schema_that_cannot_guide_is_the_callers_error() -> None:
         await perform(ensemble, run, Scripted({"coordinator": InvalidGuide("no such type")}))
 
 
+async def test_models_that_are_no_list_are_refused_with_what_a_list_looks_like() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r'models: Input should be a list, such as \["a", "b"\]; settings'
+    ):
+        await perform(ensemble, voted(models="a"), Scripted({}))
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
