@@ -26,7 +26,7 @@ FIRST = 4
 """Answers that what is thought beforehand of a variance counts as."""
 MOST_LOG = 20.0
 """Of a length that is expected: half a thousand million tokens."""
-MOST_RATIO = 5.0
+MOST_RATIO = 50.0
 """Times its expected length that a long answer counts."""
 KNOWN = 5
 """Answers from which a model's time is known."""

@@ -30,6 +30,9 @@ COSTLY_TOKENS, COSTLY_SECONDS = 4000.0, 60.0
 AMONG_MODELS = 0.2
 """What costs count of an arm whose models say how good it is: a better answer goes before a cheaper one, and
 a vote of five loses a point at most. Of other teams less is known, and they write several times as much."""
+TEACHING = 0.01
+"""Share of good answers that asking all, to learn how good each is, has to be worth where they write many
+times as much as the one that would answer."""
 PLAUSIBLE = 0.08
 """Share of good answers by which an arm may be worse to be tried a third as often; what exploring on 5 % of
 the runs costs is at most about half a point then."""
@@ -67,7 +70,10 @@ def choose(
         return Chosen(arms[any_arm], "tried whatever its record, as a few runs are")
     worth = [share - less for share, less in zip(beliefs.drawn(draws), costs, strict=True)]
     at, panel = int(np.argmax(worth)), _panel(arms)
-    if panel not in (None, at) and worth[panel] + beliefs.learning(draws) > worth[at]:
+    if panel is None or panel == at:
+        return Chosen(arms[at], reason(arms[at], beliefs.means[at], beliefs))
+    taught = beliefs.learning(draws) - TEACHING * _dearer(record, arms[panel], arms[at])
+    if worth[panel] + taught > worth[at]:
         unclear = f"which of {sum(bool(arm.model) for arm in arms)} models is the best is not clear yet"
         return Chosen(arms[panel], f"{unclear}: their answers together show it", teaches=True)
     return Chosen(arms[at], reason(arms[at], beliefs.means[at], beliefs))
@@ -92,6 +98,12 @@ def cost(record: KindRecord, arm: Arm) -> float:
     """From 0 to 1: half for tokens, half for seconds. What was never run costs the tokens expected of it."""
     known = record.costs.get(arm.name, Cost(tokens=arm.tokens))
     return (min(1, known.tokens / COSTLY_TOKENS) + min(1, known.seconds / COSTLY_SECONDS)) / 2
+
+
+def _dearer(record: KindRecord, panel: Arm, alone: Arm) -> float:
+    """What part of a panel's tokens the other arm would save; 0 where nobody knows."""
+    tokens = [record.costs.get(arm.name, Cost(tokens=arm.tokens)).tokens for arm in (panel, alone)]
+    return max(0.0, 1 - tokens[1] / tokens[0]) if all(tokens) else 0.0
 
 
 def _explored(beliefs: Beliefs, costs: Sequence[float], draws: np.random.Generator) -> Chosen:
