@@ -295,6 +295,23 @@ def test_different_formulas_have_different_keys(one: str, other: str) -> None:
         ),
         ("How many legs?", ["I cannot help with that.", "Eight legs.", "8"], Kind.NUMBER),
         (
+            "Explain the war. How long did it last?",
+            [
+                "It began in 1939, with Poland. It lasted until 1945.",
+                "The war lasted 6 years, from 1939 to 1945.",
+            ],
+            Kind.TEXT,
+        ),
+        (
+            "Explain your reasoning. How many legs have two cats?",
+            [
+                "Each has 4, so it is 8 legs.",
+                "Two cats have 8 legs together, I think.",
+                "A cat has 4, 2 have 8.",
+            ],
+            Kind.NUMBER,
+        ),
+        (
             "How do I fix it?",
             ["Restart it at once. One solution is to wait.", "The best option is a new one, I think."],
             Kind.TEXT,

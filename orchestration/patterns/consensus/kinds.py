@@ -28,7 +28,13 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _WORDY = re.compile(r"\b(?:why|explain|describe|compare|discuss|tell|story|essay|poem|list)\b", re.IGNORECASE)
-_EXPLAIN = re.compile(r"\bexplain\b", re.IGNORECASE)
+_EXPLAIN_IT = re.compile(
+    r"\bexplain\b(?=\s*(?:[,.;:!?)\n]|$)|\s+(?:briefly|shortly|first|step|it\b|how you|"
+    r"(?:your|each|the|all|every)\s+(?:\w+\s+)?"
+    r"(?:reasoning|answer|steps?|work|working|solution|calculations?|method|thinking|approach)\b))",
+    re.IGNORECASE,
+)
+"""What a question asks for beside its answer: how that is come to."""
 
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
@@ -130,7 +136,7 @@ def _is_sum(question: str) -> bool:
 
 def _asks_number(question: str) -> bool:
     """Whether a question asks for a number, and for nothing beside it but how it is come to."""
-    asked = _EXPLAIN.sub("", window(question))
+    asked = _EXPLAIN_IT.sub("", window(question))
     return _NUMBER.search(asked) is not None and _WORDY.search(asked) is None
 
 
