@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -17,6 +18,8 @@ from orchestration.errors import BackendFailed, NoNode, OrchestraError
 from orchestration.messages import Budget, ModelCard
 from orchestration.patterns import Answer, Kept, Part, Recall, Stage
 from orchestration.patterns.ensemble import ensemble
+from orchestration.patterns.voting.sample_pool import SamplePool
+from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.counts import Counts
 from orchestration.trust.lengths import AnswerLengths, Written
 from orchestration.trust.lessons import answers_in
@@ -159,6 +162,26 @@ async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
     assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
     assert report["voices"][2]["stopped"]
     assert stage.notes[0] == f"went on without voice 3 ({models[2]}): no answer after 0 s"
+
+
+async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_hold_a_vote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.085)
+    looks: Counter[int] = Counter()
+
+    def seconds(pool: SamplePool, voter: Voter) -> float:
+        """How long to wait is asked at every odd look, and who is lost is noted at every even one: not yet at
+        the eighth, and at the ninth its time is over."""
+        looks[voter.number] += 1
+        return 0.01 * looks[voter.number]
+
+    monkeypatch.setattr(SamplePool, "seconds", seconds)
+    ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
+    stage = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
+    stage.lengths = Quick()
+    _, answer, _ = await held(stage)
+    assert (answer.text, ask.stopped) == ("7", ["voice 3"])
 
 
 async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,8 @@ class Voting:
         self._first_error: OrchestraError | None = None
         self._lost: dict[int, float] = {}
         """Voters that are not waited for any more, with the seconds that they took."""
+        self._late: set[int] = set()
+        """Voters that take longer than they ever do."""
         self._holds = stage.run.guide is not None or any(
             _JSON.search(message.content) for message in stage.run.messages if message.role != "assistant"
         )
@@ -153,12 +155,19 @@ class Voting:
         """Note who takes longer than it ever does, so that others are asked in its place."""
         timed = self._timed()
         self._lost = {voter.number: took for voter, took, (_, lost) in timed if took >= lost}
+        self._late = {voter.number for voter, took, (late, _) in timed if took >= late}
         if self._panel is not None:
-            self._panel.late = {voter.number for voter, took, (late, _) in timed if took >= late}
+            self._panel.late = self._late
 
     def _patience_s(self) -> float | None:
-        """How long to wait until the next is late; None where nobody knows, or all are asked."""
-        waits = [at - took for _, took, times in self._timed() for at in times if at > took]
+        """How long to wait until the next is late or lost; None where nobody is that is not known to be.
+        Time has passed since that was noted: who became so meanwhile is not waited for."""
+        waits = [
+            max(0.0, at - took)
+            for voter, took, times in self._timed()
+            for at, known in zip(times, (self._late, self._lost), strict=True)
+            if voter.number not in known
+        ]
         return min(waits, default=None)
 
     def _timed(self) -> list[tuple[Voter, float, tuple[float, float]]]:
