@@ -44,7 +44,7 @@ async def test_under_pressure_the_batches_of_a_model_grow_and_nothing_fails(
 async def test_requests_wait_for_company_under_pressure_and_no_longer_once_it_is_quiet(
     triton_server: RunningTriton,
 ) -> None:
-    """Two callers alone would share no batch: each comes while the other's runs."""
+    """Three callers keep the model busy and fill no batch of four by themselves."""
     name = embedding_model(triton_server, preferred=4)
     async with backend_for(triton_server, name, **PACE | {"batching_calm_s": 2}) as backend:
 
@@ -66,7 +66,7 @@ async def test_requests_wait_for_company_under_pressure_and_no_longer_once_it_is
         pressed = asyncio.Event()
         assert await waits_no_longer()
         async with asyncio.TaskGroup() as group:
-            for _ in range(2):
+            for _ in range(3):
                 group.create_task(ask())
             await eventually(waits, within_s=60)
             pressed.set()
