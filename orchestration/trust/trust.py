@@ -99,8 +99,7 @@ class Trust:
         return {}
 
     def _share(self, model: str) -> Share:
-        thought = self._thought(model)
-        return summed(self.models.get(model, {})).share(thought.right / thought.total, thought.total)
+        return self.belief(model).share(0.0, 0.0)
 
     def belief(self, model: str) -> Counts:
         """All that is known of it, as observations: the parameters of the Beta distribution of how often it

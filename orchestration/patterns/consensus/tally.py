@@ -14,12 +14,10 @@ from orchestration.patterns.consensus.likeness import Matrix, clusters, medoid
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ballot:
     """What one voice answered. `key` is None where it is no answer to this question, or free text. `merit` is
-    the share of the question's examples that it passes, where that was tried. `model` is '' where nobody
-    knows it."""
+    the share of the question's examples that it passes, where that was tried."""
 
     voice: int
     text: str
-    model: str = ""
     weight: float = 1.0
     key: str | None = None
     merit: float | None = None

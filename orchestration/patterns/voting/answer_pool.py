@@ -22,7 +22,6 @@ from orchestration.patterns.consensus import (
 from orchestration.patterns.consensus.kinds import cut_short
 from orchestration.patterns.consensus.reading import SURE, read_answer
 from orchestration.patterns.consensus.refusal import is_refusal
-from orchestration.patterns.consensus.tally import weights_added
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.extraction import extracted
@@ -150,7 +149,7 @@ class AnswerPool:
                 key = reading.key
             if is_sound and not is_sure and (reading.key is not None or not is_refusal(answer.text)):
                 self.unread.append(voter)
-        return Ballot(voice=number, text=answer.text, model=voter.model or "", weight=voter.weight, key=key)
+        return Ballot(voice=number, text=answer.text, weight=voter.weight, key=key)
 
     def _is_no_answer(self, kind: Kind, answer: Answer) -> bool:
         """Whether it ran out of tokens on its way, or lists the options of the question again."""
@@ -168,13 +167,10 @@ class AnswerPool:
         threshold = self._alike if vectors is not None else OVERLAP
         valid = {ballot.voice for ballot in ballots}
         spoiled = [number for number, _ in self._sorted() if number not in valid]
-        samples = one_model([voter.model for voter in self._voters.values()])
-        together = weights_added if samples else self._together
-        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold, together)
+        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold, self._weight_of_votes)
 
-    def _together(self, ballots: Sequence[Ballot]) -> float:
-        """What the votes of several models for one answer weigh: those of one family are not independent."""
-        return self._stage.trust.together([ballot.model for ballot in ballots])
+    def _weight_of_votes(self, ballots: Sequence[Ballot]) -> float:
+        return self.weight_of([ballot.voice for ballot in ballots])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
         """None where nothing embeds."""
