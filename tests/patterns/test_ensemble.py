@@ -577,3 +577,16 @@ async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain()
     _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
     assert stage.report["ensemble"]["agreement"] == 0.667
     assert "7" in answer.text
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.6, ""), (0.9, "; the answer of voice 1 (big), whose vote")])
+async def test_where_none_agree_a_voice_is_said_to_weigh_most_only_where_it_does(
+    share: float, taken: str
+) -> None:
+    ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})
+    stage = set_up(voted(models=["big", "small", "tiny"], early=False), ask)
+    stage.trust = Trust(prior={"big": share, "small": 0.6, "tiny": 0.6}.__getitem__)
+    await play(ensemble, stage)
+    (note,) = [note for note in stage.notes if note.startswith("no two of 3 voices agree")]
+    assert note.removeprefix("no two of 3 voices agree").startswith(taken)
+    assert bool(taken) == ("weighs most" in note)

@@ -107,8 +107,9 @@ class VoteReport:
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
             await self.stage.note("one voice alone could be counted: its answer was compared with no other")
         elif counted > 1 and len(tally.parties) == counted:
-            best = by_number[tally.parties[0].spokesman]
-            taken = f"; the answer of {best}, whose vote weighs most, was taken" if best.model else ""
+            best, taken = by_number[tally.parties[0].spokesman], ""
+            if tally.parties[0].weight > tally.parties[1].weight:
+                taken = f"; the answer of {best}, whose vote weighs most, was taken"
             await self.stage.note(f"no two of {counted} voices agree{taken}")
         elif len(tally.parties) > 1:
             others = "; ".join(f"“{_quoted(tally.kind, party, pool)}”" for party in tally.parties[1:])
