@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from actors.agents.settings import AgentsSettings
-from actors.client_settings import ClientSettings, with_running_data
+from actors.config.client import ClientSettings, with_running_data
+from actors.config.layers import explained, merged_layers
 from actors.dispatcher.settings import DispatcherSettings
 from actors.evaluation.settings import EvaluationSettings
 from actors.gateway.settings import GatewaySettings
@@ -18,8 +19,7 @@ from actors.knowledge.settings import KnowledgeSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.patterns.settings import PatternsSettings
-from actors.runtime.telemetry import TelemetrySettings
-from actors.settings_layers import explained, merged_layers
+from actors.telemetry.telemetry import TelemetrySettings
 from actors.triton.settings import TritonServerSettings
 
 SECRET_WORDS = ("password", "secret", "token", "key")

@@ -134,7 +134,7 @@ class Generation(Wire):
 
 
 class Resume(Wire):
-    """Asks who reads a stream how it goes on: see `actors.asker`. While something was read of it within
+    """Asks who reads a stream how it goes on: see `actors.streams.client`. While something was read of it
     the last `quiet_s` seconds its writer is taken to be alive.
 
     With `tell`, a second writer may race the first one, unless something was read already: who came first

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
-from actors.runtime.bus import Bus, BusSettings
+from actors.bus.bus import Bus, BusSettings
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
 from tests.fixtures.spans import spans
 from tests.fixtures.triton import own_triton, triton_server

@@ -7,15 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from actors import asker as asker_module
-from actors import open_stream
-from actors.asker import Asker
-from actors.declarations import shipped
-from actors.runtime.bus import Bus, BusSettings, Message
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
+from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.runtime.provision import apply
-from actors.runtime.streams import OUT_OF_BAND, StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.streams import client as asker_module
+from actors.streams import reader as open_stream
+from actors.streams.client import Asker
+from actors.streams.writer import OUT_OF_BAND, StreamWriter
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,

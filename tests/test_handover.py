@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from actors.asker import Asker
-from actors.how_far import is_superseded
-from actors.runtime import streams
+from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.runtime.streams import RETIRED, StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.streams import writer as streams
+from actors.streams.client import Asker
+from actors.streams.handoff import is_superseded
+from actors.streams.writer import RETIRED, StreamWriter
 from orchestration.messages import Resume, SoFar
 from tests.fixtures.eventually import eventually
 from tests.fixtures.reading import END, Reading, asker, chunks

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from actors.open_stream import OpenStream
-from actors.runtime.message import Message
-from actors.runtime.streams import WRITER
+from actors.bus.message import Message
+from actors.streams.reader import OpenStream
+from actors.streams.writer import WRITER
 from orchestration.messages import Chunk
 
 

@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from actors import registry as registry_module
-from actors.declarations import shipped
-from actors.node.presence import Presence
-from actors.registry import BUCKET, Registry
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket, Conflict
-from actors.runtime.provision import apply, ensure_consumer
-from actors.runtime.subjects import GenerationQueue, NodeAddress
+from actors.bus.bus import Bus
+from actors.bus.declarations import shipped
+from actors.bus.key_value import Bucket, Conflict
+from actors.bus.provision import apply, ensure_consumer
+from actors.bus.subjects import GenerationQueue, NodeAddress
+from actors.cluster import registry as registry_module
+from actors.cluster.node_registration import Presence
+from actors.cluster.registry import BUCKET, Registry
 from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
 from tests.fixtures.eventually import eventually
 

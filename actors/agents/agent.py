@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from actors.agents.messages import ACK, AskStatus, Heartbeat, Prompt, PromptChunk
 from actors.agents.protocol import heartbeat
-from actors.asker import Asker
+from actors.bus.bus import Bus
+from actors.bus.subjects import AgentAddress
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus
 from actors.runtime.envelope import current
-from actors.runtime.subjects import AgentAddress
-from actors.runtime.telemetry import span, traceparent
+from actors.streams.client import Asker
+from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
 from orchestration.messages import Chunk, Generation, Progress, Run
 

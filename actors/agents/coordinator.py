@@ -7,32 +7,32 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.agents.colleagues import Colleagues
-from actors.agents.embedder import Embedder
-from actors.agents.happenings import Happenings
+from actors.agents.agent_client import Colleagues
 from actors.agents.messages import Prompt
-from actors.agents.roles import Role, choose_model
+from actors.agents.run_event_publisher import Happenings
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
-from actors.asker import Asker
-from actors.hands.client import RemoteHands
-from actors.registry import Registry
+from actors.bus.bus import Bus
+from actors.cluster.registry import Registry
+from actors.embedding.embedder import Embedder
+from actors.learning.tuner import RunTuning, Tuner
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus
-from actors.runtime.characters import whole_characters
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import guarded
-from actors.runtime.streams import StreamWriter
-from actors.runtime.telemetry import recorded, span, traceparent
-from actors.tuning.tuner import RunTuning, Tuner
+from actors.streams.characters import whole_characters
+from actors.streams.client import Asker
+from actors.streams.writer import StreamWriter
+from actors.telemetry.telemetry import recorded, span, traceparent
+from actors.tools.client import RemoteHands
 from orchestration.accounts import accounts_of
+from orchestration.bandit.durations import Durations
 from orchestration.errors import Defect, NoNode, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
+from orchestration.roles import Role, choose_model
 from orchestration.trust.lengths import AnswerLengths
-from orchestration.tuning.durations import Durations
 
 
 @dataclass(slots=True, eq=False)

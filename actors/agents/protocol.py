@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actors import __version__
 from actors.agents.messages import AskStatus, Heartbeat, Prompt
-from actors.runtime.bus import Message
+from actors.bus.bus import Message
 from actors.runtime.service import ServiceInfo, invalid
 from orchestration.errors import InvalidRequest
 

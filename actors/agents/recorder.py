@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors.jobs.clerk import Draft
-from actors.runtime.bus import Bus
-from actors.runtime.streams import StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.bus.bus import Bus
+from actors.bus.subjects import StreamAddress
+from actors.jobs.attempts import Draft
+from actors.streams.writer import StreamWriter
 from orchestration.messages import TokenLogprob
 
 

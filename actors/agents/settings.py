@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from actors.agents.roles import RoleOverride, built_in_roles
-from actors.hands.mcp_settings import McpServerSettings
-from actors.hands.sandbox.settings import SandboxSettings
-from actors.hands.settings import HandsSettings
-from actors.tuning.settings import AutoSettings
+from actors.learning.settings import AutoSettings
+from actors.tools.mcp_settings import McpServerSettings
+from actors.tools.sandbox.settings import SandboxSettings
+from actors.tools.settings import HandsSettings
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, Limits
+from orchestration.roles import RoleOverride, built_in_roles
 
 
 class AgentsSettings(BaseModel):

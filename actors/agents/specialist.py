@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from actors.agents.agent import Agent, AgentIdentity
 from actors.agents.messages import AgentAsked, AskAgent, Prompt
-from actors.agents.roles import Role, choose_model
-from actors.asker import ID_HEADER, Asker
-from actors.registry import Registry
-from actors.runtime.bus import Bus
+from actors.bus.bus import Bus
+from actors.bus.jetstream import enqueue
+from actors.bus.subjects import GenerationQueue
+from actors.cluster.registry import Registry
 from actors.runtime.envelope import current
-from actors.runtime.jetstream import enqueue
-from actors.runtime.subjects import GenerationQueue
-from actors.runtime.telemetry import traceparent
+from actors.streams.client import ID_HEADER, Asker
+from actors.telemetry.telemetry import traceparent
 from orchestration.messages import ChatMessage, Generation, Run
 from orchestration.placement import NEEDS_HEADER, needs_of
+from orchestration.roles import Role, choose_model
 from orchestration.small_models import is_small
 
 MESSAGE_ID = "Nats-Msg-Id"

@@ -7,9 +7,9 @@ import logging
 from pydantic import ValidationError
 
 from actors.agents.metrics import STEPS_RECORDED
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Conflict
-from actors.runtime.kv_folder import Folder
+from actors.bus.bus import Bus
+from actors.bus.key_value import Conflict
+from actors.bus.key_value_folder import Folder
 from orchestration.errors import OrchestraError
 from orchestration.patterns import Kept
 

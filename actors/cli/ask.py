@@ -13,16 +13,16 @@ from typing import Any
 
 import click
 
+from actors.bus.bus import Bus
 from actors.cli.display import PlainDisplay, display_for
 from actors.cli.lines import LineReader
 from actors.cli.main import common, nats_option, said
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
-from actors.client import chat as ask_cluster
-from actors.client_settings import ClientSettings, load_client
-from actors.process import connected, run
-from actors.runtime.bus import Bus
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
+from actors.runtime.service_client import chat as ask_cluster
 from orchestration.errors import InvalidRequest, UnknownModel
 from orchestration.virtual_models import PATTERN_PREFIX
 

@@ -35,9 +35,9 @@ def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
 
 def _backend_defaults() -> dict[str, Any]:
     """What a backend does unless told otherwise; its settings are read by the node that runs it."""
-    from actors.node.backends.echo import EchoSettings
-    from actors.node.backends.onnx import OnnxSettings
-    from actors.node.backends.openai import OpenAISettings
+    from actors.backends.echo import EchoSettings
+    from actors.backends.openai import OpenAISettings
+    from actors.engine.settings import OnnxSettings
 
     return {
         **{f"echo.{name}": field.default for name, field in EchoSettings.model_fields.items()},

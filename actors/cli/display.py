@@ -12,7 +12,7 @@ import click
 from orchestration.virtual_models import PATTERN_PREFIX
 
 if TYPE_CHECKING:
-    from actors.runtime.bus import Bus
+    from actors.bus.bus import Bus
 
 
 class PlainDisplay:

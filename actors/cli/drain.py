@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from actors.bus.bus import Bus
+from actors.bus.subjects import NodeAddress
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
-from actors.client_settings import ClientSettings, load_client
-from actors.process import connected, run
-from actors.registry import Registry
-from actors.runtime.bus import Bus
-from actors.runtime.subjects import NodeAddress
+from actors.cluster.registry import Registry
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
 from orchestration.errors import NobodyListens, NoNode
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from actors.bus.bus import Bus
 from actors.cli.evaluate_replay import patterns_named, refuse_without_replay, replay, replay_options, stopped
 from actors.cli.main import FAILED, common, nats_option, said
 from actors.cli.progress import CountBar, agents_embedder, pulled
@@ -24,10 +25,9 @@ from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parsed_settings
 from actors.evaluation.store import opened
 from actors.evaluation.table import table
 from actors.evaluation.tasks import make_task
-from actors.process import connected, run
-from actors.runtime.bus import Bus
+from actors.launch.process import connected, run
+from actors.launch.up import run_up
 from actors.settings import Settings, load
-from actors.up import run_up
 from orchestration.errors import InvalidRequest
 from orchestration.evaluation.result import Result
 

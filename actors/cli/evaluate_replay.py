@@ -10,15 +10,18 @@ from typing import Any
 import click
 from rich.console import Console
 
-from actors.agents.embedder import Embedder
 from actors.cli.main import FAILED, said
 from actors.cli.progress import CountBar, agents_embedder
 from actors.cli.show import wide
-from actors.evaluation.replay.cluster import data_folder, replaying
-from actors.evaluation.replay.outcome import ReplayOutcome
-from actors.evaluation.replay.reader import OwnReader, Reader, ScorerReader
-from actors.evaluation.replay.runner import ReplayResult, ReplayRunner
-from actors.evaluation.replay.spec import (
+from actors.embedding.embedder import Embedder
+from actors.evaluation.spec import parsed_settings
+from actors.evaluation.store import Results, opened
+from actors.launch.process import run
+from actors.replay.cluster import data_folder, replaying
+from actors.replay.outcome import ReplayOutcome
+from actors.replay.reader import OwnReader, Reader, ScorerReader
+from actors.replay.runner import ReplayResult, ReplayRunner
+from actors.replay.spec import (
     MAX_SETS_TOLD,
     RecordedSet,
     ReplaySpec,
@@ -26,10 +29,7 @@ from actors.evaluation.replay.spec import (
     set_files,
     set_name,
 )
-from actors.evaluation.replay.table import lines, table
-from actors.evaluation.spec import parsed_settings
-from actors.evaluation.store import Results, opened
-from actors.process import run
+from actors.replay.table import lines, table
 from actors.settings import Settings, load
 from orchestration.errors import InvalidRequest
 from orchestration.evaluation.forms import Form

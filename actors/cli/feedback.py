@@ -8,10 +8,10 @@ import click
 
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
-from actors.client import feedback_call
-from actors.client_settings import ClientSettings, load_client
-from actors.process import connected, run
-from actors.tuning.feedback import WORDS
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
+from actors.learning.feedback import WORDS
+from actors.runtime.service_client import feedback_call
 from orchestration.errors import InvalidRequest
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from actors.dispatcher.warmer import FORECAST, STATE, Kept
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
+from actors.dispatcher.prewarmer import FORECAST, STATE, Kept
 
 SHOWN = 8
 

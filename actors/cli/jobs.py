@@ -11,16 +11,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.bus.bus import Bus
 from actors.cli.main import FAILED, Reporting, common, nats_option, said
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
-from actors.client import jobs_call
-from actors.client_settings import load_client
-from actors.jobs.dead import Graveyard
+from actors.config.client import load_client
+from actors.jobs.dead_letters import Graveyard
 from actors.jobs.follow import follow
-from actors.process import connected, run
-from actors.runtime.bus import Bus
+from actors.launch.process import connected, run
+from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
 from orchestration.virtual_models import PATTERN_PREFIX
 

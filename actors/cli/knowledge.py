@@ -25,7 +25,7 @@ from actors.settings import Settings, load
 from orchestration.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from actors.agents.embedder import Embedder
+    from actors.embedding.embedder import Embedder
     from actors.knowledge.document import Found
     from actors.knowledge.ingest import Ingest
 
@@ -84,8 +84,8 @@ def _model(settings: Settings) -> str:
 
 
 def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
-    from actors.agents.embedder import Embedder
     from actors.cli.progress import pulled
+    from actors.embedding.embedder import Embedder
 
     embedder = Embedder(pulled(_model(settings), settings.models_folder))
     stack.callback(embedder.close)

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
+from orchestration.query_analysis.features import Kind
 from orchestration.trust.counts import Counts, Share
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Source
 from orchestration.trust.records import Cost, KindRecord
 from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, PAIR_STRENGTH, Trust
-from orchestration.tuning.features import Kind
 
 SOURCES: tuple[Source, ...] = ("user", "test", "judge", "vote")
 

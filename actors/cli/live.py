@@ -14,11 +14,11 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from actors.bus.bus import Bus
 from actors.cli.display import PlainDisplay
 from actors.cli.markdown import MarkdownWriter
 from actors.cli.picture import draw
-from actors.run_watch import RunWatch
-from actors.runtime.bus import Bus
+from actors.streams.run_events import RunWatch
 from orchestration.errors import OrchestraError
 from orchestration.run_events import RunEvent, parse_events
 

@@ -17,11 +17,11 @@ from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
 from actors.cli.show import wide
 from actors.cli.status import nodes_of
-from actors.client_settings import ClientSettings, load_client
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
 from actors.models.pull import ensure, installed
-from actors.process import connected
 from orchestration.errors import BusUnavailable
 from orchestration.messages import NodeInfo
 

@@ -13,10 +13,10 @@ from actors.cli.main import Reporting, common, said
 from actors.cli.pattern_options import settings_of, settings_option
 from actors.patterns.plugins import at, load_catalogue, with_plugins
 from actors.patterns.rehearsal import rehearse
-from actors.patterns.shown import shown
 from actors.settings import load
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, Catalogue, Pattern
+from orchestration.patterns.pattern_json import shown
 
 QUESTION = "Why is the sky blue?"
 

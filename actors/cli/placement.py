@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.bus.bus import Bus
+from actors.bus.subjects import ExplainAddress
 from actors.cli.show import wide
-from actors.runtime.bus import Bus
-from actors.runtime.subjects import ExplainAddress
 from orchestration.messages import NodeInfo
 from orchestration.placement import Chooser, Explanation, Needs, explain
 

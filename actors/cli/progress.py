@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.models.catalogue import catalogue
 from actors.models.download import Progress as PullProgress
 from actors.models.errors import CorruptModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.client_settings import ClientSettings
+from actors.config.client import ClientSettings
 from actors.nats_server.lock import running
 from orchestration.errors import BusUnavailable
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
+from actors.bus.bus import Bus
+from actors.bus.subjects import NodeAddress
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.cli.status import nodes_of
-from actors.client_settings import ClientSettings, load_client
-from actors.process import connected, run
-from actors.runtime.bus import Bus
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
-from actors.runtime.subjects import NodeAddress
 from orchestration.errors import ErrorBody, NobodyListens, NoNode, OrchestraError, UnknownModel, from_body
 from orchestration.messages import LoadModel, Residence, UnloadModel, Wire
 

@@ -10,12 +10,23 @@ from typing import Any
 
 import click
 
+from actors.backends.base import Backend
+from actors.bus.bus import Bus
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
 from actors.cli.main import common, nats_option, said
 from actors.cli.reach import nats_url_of
-from actors.declarations import shipped
-from actors.node.backends.base import Backend
-from actors.node.backends.choose import (
+from actors.launch.process import (
+    configure_logging,
+    connected,
+    ends,
+    ignore_hangup,
+    run,
+    stop_on_signals,
+    until,
+)
+from actors.node.backend_factory import (
     BACKENDS,
     Serve,
     echo_backend,
@@ -23,12 +34,9 @@ from actors.node.backends.choose import (
     openai_backend,
     replay_backend,
 )
-from actors.process import configure_logging, connected, ends, ignore_hangup, run, stop_on_signals, until
-from actors.runtime.bus import Bus
-from actors.runtime.provision import apply_when_ready
 from actors.runtime.system import ActorSystem
-from actors.runtime.telemetry import start_tracing
 from actors.settings import Settings, load
+from actors.telemetry.telemetry import start_tracing
 from orchestration.errors import InvalidRequest
 
 Watch = Callable[[], Awaitable[object]]
@@ -107,7 +115,7 @@ def node(
     async def enter(
         settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
     ) -> tuple[str, list[Watch]]:
-        from actors.node.role import run_node
+        from actors.node.process import run_node
 
         made, watches = await make(stack)
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
@@ -143,10 +151,10 @@ async def agents(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
-    from actors.agents.role import run_agents
+    from actors.agents.process import run_agents
     from actors.cli.progress import agents_embedder
-    from actors.hands.equip import equip
-    from actors.jobs.role import run_webhooks
+    from actors.jobs.process import run_webhooks
+    from actors.launch.build_tools import equip
     from actors.patterns.plugins import load_catalogue
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
@@ -170,7 +178,7 @@ async def dispatcher(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Place waiting generations on nodes."""
-    from actors.dispatcher.role import run_dispatcher
+    from actors.dispatcher.process import run_dispatcher
 
     await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
     return "dispatcher is here", []
@@ -185,7 +193,7 @@ async def gateway(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Serve the OpenAI API and the NATS service `orchestra`."""
-    from actors.gateway.role import run_gateway
+    from actors.gateway.process import run_gateway
     from actors.patterns.plugins import load_catalogue
 
     running = await stack.enter_async_context(

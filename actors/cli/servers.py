@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from actors.runtime.bus import Bus
-from actors.runtime.provision import call
+from actors.bus.bus import Bus
+from actors.bus.provision import call
 
 
 @dataclass(slots=True)

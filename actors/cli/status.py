@@ -12,17 +12,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
 from actors.cli.forecast import forecast_line, forecast_of
 from actors.cli.main import common, nats_option, said
 from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.servers import servers_of
 from actors.cli.show import wide
-from actors.client_settings import ClientSettings, load_client
-from actors.process import connected, run
-from actors.registry import BUCKET
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket
+from actors.cluster.registry import BUCKET
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
 from orchestration.messages import NodeInfo
 from orchestration.placement import Needs
 

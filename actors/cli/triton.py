@@ -10,8 +10,8 @@ import click
 from actors.cli.main import Reporting, common, said
 from actors.settings import load
 from actors.triton.config import check_repository
-from actors.triton.recipe import Part, Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Part, Wish
 from actors.triton.settings import Runtime
 
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from actors.backends.base import Backend
 from actors.cli.progress import pulled
-from actors.node.backends.base import Backend
-from actors.node.backends.choose import Serve, triton_backend
+from actors.node.backend_factory import Serve, triton_backend
 from actors.settings import Settings
 from actors.triton import TritonServer, TritonServerSettings
 from actors.triton.config import check_repository
-from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from orchestration.errors import BackendFailed
 
 REPOSITORY = "repository"

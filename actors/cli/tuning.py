@@ -15,13 +15,13 @@ from actors.cli.learnt import Learnt, tables
 from actors.cli.main import Reporting, common, nats_option, said
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
-from actors.client_settings import SECTIONS, load_client
-from actors.process import connected, run
-from actors.settings_layers import explained, merged_layers
-from actors.tuning.settings import AutoSettings
-from actors.tuning.shelf import Shelf
+from actors.config.client import SECTIONS, load_client
+from actors.config.layers import explained, merged_layers
+from actors.launch.process import connected, run
+from actors.learning.record_store import Shelf
+from actors.learning.settings import AutoSettings
+from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.priors import Quality
-from orchestration.tuning.features import KINDS, Kind
 
 
 @click.group(cls=Reporting)

@@ -8,12 +8,12 @@ import click
 
 from actors.cli.main import common, said
 from actors.cli.progress import agents_embedder, pulled
-from actors.data_folders import noted
+from actors.config.data_folders import noted
 from actors.gateway.http import HttpServer
-from actors.process import configure_logging, ignore_hangup, run, stop_on_signals, until
-from actors.runtime.telemetry import start_tracing
+from actors.launch.process import configure_logging, ignore_hangup, run, stop_on_signals, until
+from actors.launch.up import refuse_to_start, run_up
 from actors.settings import Settings, load
-from actors.up import refuse_to_start, run_up
+from actors.telemetry.telemetry import start_tracing
 from orchestration.errors import InvalidRequest
 
 

@@ -11,33 +11,33 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors.dispatcher import handover
-from actors.dispatcher.attempts import Attempts
+from actors.bus.bus import Bus
+from actors.bus.cancel_registry import Cancels
+from actors.bus.jetstream import Delivery
+from actors.bus.subjects import StreamAddress
+from actors.cluster.registry import Registry
+from actors.dispatcher import migration as handover
+from actors.dispatcher.arrival_reporter import Tally
 from actors.dispatcher.explainer import Explainer
+from actors.dispatcher.failover import Attempts
 from actors.dispatcher.fallbacks import Fallbacks
-from actors.dispatcher.hedges import Hedges
+from actors.dispatcher.hedger import Hedges
 from actors.dispatcher.hung_nodes import HungNodes
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import FallBack, Job, Place, Refuse, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
-from actors.dispatcher.node_calls import NodeCalls
+from actors.dispatcher.node_client import NodeCalls
+from actors.dispatcher.node_health import Pulse
 from actors.dispatcher.peers import Peers
-from actors.dispatcher.placing import Placing
-from actors.dispatcher.pulse import Pulse
+from actors.dispatcher.pending_queue import Waiting
+from actors.dispatcher.placer import Placing
+from actors.dispatcher.prewarmer import Warmer
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
-from actors.dispatcher.tally import Tally
-from actors.dispatcher.waiting import Waiting
-from actors.dispatcher.warmer import Warmer
-from actors.how_far import how_far
-from actors.registry import Registry
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus
-from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import Delivery
-from actors.runtime.streams import OUT_OF_BAND
-from actors.runtime.subjects import StreamAddress
+from actors.streams.handoff import how_far
+from actors.streams.writer import OUT_OF_BAND
 from orchestration.errors import (
     BusUnavailable,
     Cancelled,

@@ -7,9 +7,9 @@ import os
 import platform
 import time
 
-from actors.dispatcher.placing import Placing
-from actors.runtime.bus import Bus, Message, Subscription
-from actors.runtime.subjects import ExplainAddress
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.subjects import ExplainAddress
+from actors.dispatcher.placer import Placing
 from orchestration.errors import OrchestraError
 from orchestration.placement import Needs, explain
 

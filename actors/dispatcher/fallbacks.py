@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from actors.dispatcher import handover
+from actors.bus.bus import Bus
+from actors.bus.subjects import GenerationQueue
+from actors.dispatcher import migration as handover
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import moved
-from actors.runtime.bus import Bus
-from actors.runtime.subjects import GenerationQueue
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)

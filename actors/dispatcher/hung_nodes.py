@@ -7,11 +7,11 @@ import itertools
 import logging
 import time
 
+from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
-from actors.dispatcher.node_calls import NodeCalls
-from actors.dispatcher.placing import Placing
-from actors.how_far import peek
-from actors.runtime.bus import Bus
+from actors.dispatcher.node_client import NodeCalls
+from actors.dispatcher.placer import Placing
+from actors.streams.handoff import peek
 from orchestration.errors import NoOutput
 from orchestration.placement import Call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from actors.runtime.bus import Message
+from actors.bus.bus import Message
 from orchestration.errors import BusUnavailable, NodeLost, OrchestraError
 
 

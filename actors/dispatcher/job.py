@@ -7,10 +7,10 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 
-from actors.asker import ID_HEADER
+from actors.bus.jetstream import Delivery
+from actors.bus.subjects import GenerationQueue
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import Delivery
-from actors.runtime.subjects import GenerationQueue
+from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from secrets import token_hex
 
-from actors.runtime.bus import Bus, Message, Subscription
+from actors.bus.bus import Bus, Message, Subscription
 from orchestration.errors import BusUnavailable
 from orchestration.placement import Turn
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from actors.runtime.bus import Bus
-from actors.runtime.jetstream import Delivery, Puller
-from actors.runtime.provision import ensure_consumer
-from actors.runtime.subjects import GenerationQueue
+from actors.bus.bus import Bus
+from actors.bus.jetstream import Delivery, Puller
+from actors.bus.provision import ensure_consumer
+from actors.bus.subjects import GenerationQueue
 from orchestration.errors import OrchestraError
 from orchestration.messages import Priority
 

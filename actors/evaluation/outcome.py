@@ -11,8 +11,8 @@ from typing import Any, Self
 from actors.evaluation.errors import ExtraMissing, ResultsStorage
 from actors.evaluation.plot import plot
 from actors.evaluation.spec import BASELINE, Spec
+from orchestration.evaluation.leaderboard import Price, Standing, standings
 from orchestration.evaluation.result import Result
-from orchestration.evaluation.standings import Price, Standing, standings
 from orchestration.evaluation.statistics import LEVEL
 
 REPORT, PLOT = "report.json", "plot.png"

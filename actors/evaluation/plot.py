@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actors.evaluation.errors import ExtraMissing
 from actors.evaluation.spec import BASELINE, Spec
-from orchestration.evaluation.standings import Standing
+from orchestration.evaluation.leaderboard import Standing
 from orchestration.evaluation.statistics import LEVEL
 
 

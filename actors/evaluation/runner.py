@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from actors.client import chat
+from actors.bus.bus import Bus
 from actors.evaluation.dataset import Dataset, Question
 from actors.evaluation.settings import EvaluationSettings
 from actors.evaluation.spec import Spec
 from actors.evaluation.store import Results
-from actors.runtime.bus import Bus
 from actors.runtime.envelope import Envelope
+from actors.runtime.service_client import chat
 from orchestration.errors import (
     BusUnavailable,
     InvalidRequest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestration.evaluation.standings import Price
+from orchestration.evaluation.leaderboard import Price
 
 
 class EvaluationSettings(BaseModel):

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.evaluation.spec import BASELINE, Spec
-from orchestration.evaluation.standings import Standing
+from orchestration.evaluation.leaderboard import Standing
 from orchestration.evaluation.statistics import LEVEL, Interval, Verdict
 
 _WORDS = {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.OPEN: "no difference shown"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
-from orchestration.admission import Limit
+from orchestration.limits import Limit
 
 CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,64}$")]
 
@@ -74,7 +74,7 @@ class LimitsSettings(BaseModel):
 
 
 class CacheSettings(BaseModel):
-    """What is kept of deterministic answers (see `orchestration.admission.fingerprint`)."""
+    """What is kept of deterministic answers (see `orchestration.response_cache.fingerprint`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -8,20 +8,21 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from actors.asker import Asker
-from actors.gateway.callers import Callers
+from actors.gateway.authentication import Callers
 from actors.gateway.choices import merged
-from actors.gateway.flights import Flights, Shared
-from actors.gateway.kept import Kept
-from actors.gateway.meter import Meter
 from actors.gateway.metrics import CACHE
+from actors.gateway.request_coalescer import Flights, Shared
 from actors.gateway.requests import Asked
+from actors.gateway.response_cache import Kept
 from actors.gateway.settings import GatewaySettings
-from actors.gateway.shape import ChoiceEvent
-from actors.gateway.shares import Shares
+from actors.gateway.shared_limits import Shares
+from actors.gateway.token_reservation import Meter
+from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
-from orchestration.admission import Limits, TokenEstimates, fingerprint, is_deterministic
+from actors.streams.client import Asker
+from orchestration.limits import Limits, TokenEstimates
 from orchestration.messages import Event, Generation, Run
+from orchestration.response_cache import fingerprint, is_deterministic
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
 

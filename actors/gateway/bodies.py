@@ -21,10 +21,10 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
+from actors.gateway.chat_messages import Turns
 from actors.gateway.choices import MAX_CHOICES
-from actors.gateway.guides import GuideFields
+from actors.gateway.guided_decoding import GuideFields
 from actors.gateway.tool_bodies import Choice, Tools
-from actors.gateway.turns import Turns
 from orchestration.messages import Budget, Priority, Sampling, TokenId
 
 MAX_STOPS = 4

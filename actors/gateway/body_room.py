@@ -6,7 +6,7 @@ import asyncio
 
 from actors.gateway.errors import NoRoomForBody
 from actors.gateway.metrics import REFUSED
-from actors.runtime.memory import give_back
+from actors.telemetry.memory import give_back
 
 FREE_BYTES = 16 * 1024
 """Of each body that are not counted: clients that send much do not keep out those that send little."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from actors.gateway.shape import ChoiceEvent, Event, Shape, TextShape, WorkEvent, usage_of
+from actors.openai_api.encoder import ChoiceEvent, Event, Shape, TextShape, WorkEvent, usage_of
 from orchestration.messages import Ended, Usage
 
 MAX_CHOICES = 64

@@ -18,12 +18,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from actors.gateway.coalescing_transport import Corked
 from actors.gateway.connections import Connections, address_of
-from actors.gateway.corked import Corked
 from actors.gateway.errors import HeadTooLarge, RequestLineTooLong, SlowHead
-from actors.gateway.exchange import new_request_id
+from actors.gateway.http_context import new_request_id
 from actors.gateway.metrics import REFUSED
-from actors.gateway.shape import error_json
+from actors.openai_api.encoder import error_json
 from orchestration.errors import InvalidRequest, OrchestraError
 
 SLICE_BYTES = 4096

@@ -10,14 +10,14 @@ from __future__ import annotations
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from actors.gateway.exchange import Exchange
 from actors.gateway.gateway import Gateway
-from actors.gateway.shape import error_json
+from actors.gateway.http_context import Exchange
+from actors.learning.feedback import Counted, Feedback, FeedbackDesk
+from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current
 from actors.runtime.service import Endpoint, decode_model, encode_model, invalid
 from actors.runtime.system import ActorRef
-from actors.tuning.feedback import Counted, Feedback, FeedbackDesk
 
 PATH = "/v1/feedback"
 SUBJECT = "orchestra.feedback"

@@ -6,22 +6,22 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from actors.asker import Asker
-from actors.gateway.admission import Admission
+from actors.bus.bus import Bus
+from actors.bus.storage import Storage
+from actors.cluster.registry import Registry
 from actors.gateway.answers import Answers
-from actors.gateway.callers import Callers
+from actors.gateway.authentication import Callers
 from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
+from actors.gateway.model_resolver import Admission
 from actors.gateway.requests import Asked
 from actors.gateway.settings import GatewaySettings
-from actors.gateway.shape import Event
-from actors.gateway.shares import Shares
-from actors.registry import Registry
-from actors.runtime.bus import Bus
+from actors.gateway.shared_limits import Shares
+from actors.openai_api.encoder import Event
 from actors.runtime.envelope import Envelope
-from actors.runtime.storage import Storage
-from actors.runtime.telemetry import recorded
-from orchestration.admission import Limit, Limits, Place
+from actors.streams.client import Asker
+from actors.telemetry.telemetry import recorded
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
+from orchestration.limits import Limit, Limits, Place
 from orchestration.messages import Run
 from orchestration.patterns import BUILT_IN, Catalogue
 

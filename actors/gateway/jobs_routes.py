@@ -7,8 +7,8 @@ from urllib.parse import parse_qs
 
 from pydantic_core import to_json
 
-from actors.gateway.exchange import Exchange
-from actors.gateway.jobs_front import JobsFront
+from actors.gateway.http_context import Exchange
+from actors.gateway.job_submission import JobsFront
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 

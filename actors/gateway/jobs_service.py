@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.gateway.jobs_front import JobsFront
+from actors.bus.bus import Message
+from actors.gateway.job_submission import JobsFront
 from actors.gateway.jobs_routes import DEFAULT_LIMIT
-from actors.gateway.shape import error_json
+from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Message
 from actors.runtime.envelope import Envelope, current
 from actors.runtime.service import Endpoint, decode_model
 from actors.runtime.system import ActorRef
-from actors.runtime.telemetry import traceparent
+from actors.telemetry.telemetry import traceparent
 from orchestration.errors import PayloadTooLarge
 from orchestration.messages import Wire
 

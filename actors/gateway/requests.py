@@ -11,15 +11,15 @@ from typing import Any, TypedDict, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from actors.gateway.admission import Admission, Kind
 from actors.gateway.bodies import CacheAsked, ChatBody, CompletionBody, EmbeddingBody, Extension, WorkBody
-from actors.gateway.chat_shape import ChatShape
 from actors.gateway.choices import MAX_CHOICES, ChoicesShape
-from actors.gateway.completion_shape import CompletionShape
-from actors.gateway.embedding_shape import EmbeddingShape
 from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
-from actors.gateway.shape import Shape, TextShape
+from actors.gateway.model_resolver import Admission, Kind
 from actors.gateway.tool_bodies import offer_of
+from actors.openai_api.chat import ChatShape
+from actors.openai_api.completion import CompletionShape
+from actors.openai_api.embedding import EmbeddingShape
+from actors.openai_api.encoder import Shape, TextShape
 from actors.runtime.failures import guarded
 from actors.runtime.service import invalid
 from orchestration.errors import InvalidRequest, NoNode

@@ -9,22 +9,22 @@ from contextlib import aclosing
 
 from opentelemetry.trace import SpanKind
 
-from actors.gateway.admission import Admission
 from actors.gateway.body_room import BodyRoom
+from actors.gateway.disconnect_monitor import Watch
 from actors.gateway.errors import ClientLeft, NoSuchPath, WrongMethod
-from actors.gateway.exchange import Exchange, Receive, Scope, Send
 from actors.gateway.feedback import PATH as FEEDBACK
 from actors.gateway.feedback import FeedbackFront
 from actors.gateway.gateway import Gateway
+from actors.gateway.http_context import Exchange, Receive, Scope, Send
 from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.metrics import count_request
-from actors.gateway.pages import Pages
+from actors.gateway.model_resolver import Admission
 from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_embedding, parse_chat
 from actors.gateway.run_events import RunEvents
-from actors.gateway.watch import Watch
+from actors.gateway.status_routes import Pages
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNFORESEEN, internal_error
-from actors.runtime.telemetry import span, trace_id, traceparent
+from actors.telemetry.telemetry import span, trace_id, traceparent
 from orchestration.errors import InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from actors.gateway.exchange import Exchange
-from actors.gateway.jobs_front import JobsFront
+from actors.bus.bus import Message, Subscription
+from actors.bus.subjects import RunAddress
+from actors.gateway.disconnect_monitor import Watch
+from actors.gateway.http_context import Exchange
+from actors.gateway.job_submission import JobsFront
 from actors.gateway.metrics import WATCHES
-from actors.gateway.watch import Watch
 from actors.jobs.records import JobStatus, is_job
-from actors.run_watch import HOLDS, WAITS, NoSuchRun, RunWatch
-from actors.runtime.bus import Message, Subscription
 from actors.runtime.envelope import CALLER
-from actors.runtime.subjects import RunAddress
+from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunWatch
 from orchestration.errors import InvalidRequest, OrchestraError, Refused, Unavailable
 
 log = logging.getLogger(__name__)

@@ -23,19 +23,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import __version__
-from actors.gateway.admission import Admission
+from actors.bus.bus import Bus, Message, Subscription
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
+from actors.gateway.model_resolver import Admission
 from actors.gateway.requests import Asked, asked_chat, parse_chat
-from actors.gateway.shape import error_json
+from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope, current
 from actors.runtime.failures import guarded
 from actors.runtime.service import Endpoint, ServiceInfo
 from actors.runtime.system import ActorRef
-from actors.runtime.telemetry import traceparent
+from actors.telemetry.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 

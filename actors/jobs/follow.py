@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from actors.client import jobs_call
+from actors.bus.bus import Bus, Message
+from actors.bus.subjects import StreamAddress
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobStatus, event_subject, is_job
-from actors.runtime.bus import Bus, Message
-from actors.runtime.subjects import StreamAddress
+from actors.runtime.service_client import jobs_call
 from orchestration.errors import DeadlineExceeded, Unavailable
 from orchestration.messages import EVENT, Progress
 

@@ -12,18 +12,18 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from yarl import URL
 
-from actors.jobs import view
-from actors.jobs.addresses import PrivateAddress, PublicResolver, check_url
-from actors.jobs.dead import bury
-from actors.jobs.ledger import Ledger
+from actors.bus.bus import Bus
+from actors.bus.jetstream import Delivery, Puller
+from actors.jobs import job_json as view
+from actors.jobs.completion import WebhookCall
+from actors.jobs.dead_letters import bury
 from actors.jobs.metrics import WEBHOOKS
 from actors.jobs.records import JobRecord
 from actors.jobs.settings import WebhookSettings
-from actors.jobs.settling import WebhookCall
 from actors.jobs.signing import signed_headers
+from actors.jobs.store import Ledger
+from actors.net.public_addresses import PrivateAddress, PublicResolver, check_url
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus
-from actors.runtime.jetstream import Delivery, Puller
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
-from actors.jobs.addresses import PrivateAddress, PublicResolver, is_private
 from actors.knowledge.errors import DocumentTooLarge, FetchFailed, NotAllowed
 from actors.knowledge.settings import KnowledgeSettings
+from actors.net.public_addresses import PrivateAddress, PublicResolver, is_private
 
 MB = 1_000_000
 REDIRECTS = 5

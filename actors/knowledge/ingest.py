@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.knowledge.chunking import Count, passages
 from actors.knowledge.document import Passage
 from actors.knowledge.reader import Reader

@@ -24,7 +24,7 @@ from actors.knowledge.document import Reading, Section
 from actors.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from actors.knowledge.formats import Kind, read
 from actors.knowledge.settings import KnowledgeSettings
-from actors.nats_server.leash import leash_by_kernel
+from actors.nats_server.die_with_parent import leash_by_kernel
 
 MB = 1_000_000
 _CHUNK = 65_536

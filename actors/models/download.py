@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.models import child
+from actors.models import download_process as child
 from actors.models.errors import CorruptModel, ModelStorage, SourceUnavailable
 from actors.models.folder import sha256
 from actors.models.source import FileSource, HfSource, PypiSource, Source

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.data_files import data_folder
-from actors.nats_server import leash
+from actors.files.data_files import data_folder
+from actors.nats_server import die_with_parent as leash
 from actors.nats_server.cluster import variables
 from actors.nats_server.errors import ServerBinaryMissing
 from actors.nats_server.files import ServerFiles

@@ -11,19 +11,19 @@ from dataclasses import replace
 from secrets import token_hex
 from typing import cast
 
-from actors.node.backends.base import Backend, Embeddings, Finish, KeepAlive, Output, Piece
-from actors.node.memory import ModelMemory
+from actors.backends.base import Backend, Embeddings, Finish, KeepAlive, Output, Piece
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.cancel_registry import Cancels
+from actors.bus.subjects import NodeAddress, StreamAddress
+from actors.cluster.node_registration import Presence
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
-from actors.node.presence import Presence
+from actors.node.model_manager import ModelMemory
 from actors.node.rates import Rates
 from actors.node.settings import NodeSettings
-from actors.node.stalls import Stalls
+from actors.node.stall_detector import Stalls
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus, Message, Subscription
-from actors.runtime.cancels import Cancels
 from actors.runtime.envelope import current
-from actors.runtime.streams import StreamWriter
-from actors.runtime.subjects import NodeAddress, StreamAddress
+from actors.streams.writer import StreamWriter
 from orchestration.errors import (
     BackendFailed,
     Cancelled,

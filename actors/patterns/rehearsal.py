@@ -11,10 +11,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.agents.roles import load_roles
 from orchestration.errors import Defect, InvalidRequest, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
 from orchestration.patterns import Answer, Catalogue, Outcome, Part, Question, Stage, Use
+from orchestration.roles import load_roles
 
 LIMIT_S = 10.0
 MODEL = "rehearsal"

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from actors.runtime.telemetry import INTERNAL_ERRORS
+from actors.telemetry.telemetry import INTERNAL_ERRORS
 from orchestration.errors import Defect, OrchestraError
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Histogram
 
-from actors.runtime.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS
+from actors.telemetry.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS
 
 
 @lru_cache(maxsize=4096)

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from actors.runtime.supervision import Restarts
-from actors.runtime.telemetry import ACTOR_GIVEN_UP, ACTOR_RESTARTS
+from actors.telemetry.telemetry import ACTOR_GIVEN_UP, ACTOR_RESTARTS
 
 if TYPE_CHECKING:
-    from actors.runtime.cell import Cell
+    from actors.runtime.actor_host import Cell
 
 log = logging.getLogger(__name__)
 

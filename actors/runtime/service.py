@@ -26,14 +26,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.message import ERROR as ERROR
+from actors.bus.message import ERROR_CODE as ERROR_CODE
 from actors.runtime.actor import handlers
-from actors.runtime.bus import Bus, Message, Subscription
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNFORESEEN, internal_error
-from actors.runtime.message import ERROR as ERROR
-from actors.runtime.message import ERROR_CODE as ERROR_CODE
+from actors.runtime.invocation import Work
 from actors.runtime.system import ActorRef
-from actors.runtime.work import Work
 from orchestration.errors import InvalidRequest, OrchestraError, PayloadTooLarge
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from actors.runtime.actor import Actor
-from actors.runtime.cell import Cell
+from actors.runtime.actor_host import Cell
 from actors.runtime.envelope import Envelope, current
-from actors.runtime.work import NOWHERE, AnswerSink, Sink, StreamSink, Work
+from actors.runtime.invocation import NOWHERE, AnswerSink, Sink, StreamSink, Work
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from actors.data_files import data_folder
+from actors.files.data_files import data_folder
 from actors.models.catalogue import catalogue
 from actors.models.folder import storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.pull import installed
 from actors.triton.config import CONFIG, check_path, parse
 from actors.triton.errors import BadRepository
-from actors.triton.recipe import Part, Wish, common_values, parts
+from actors.triton.repository_plan import Part, Wish, common_values, parts
 from orchestration.errors import InvalidRequest, UnknownModel
 
 TEMPLATES = "triton_models"

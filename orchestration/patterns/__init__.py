@@ -9,9 +9,9 @@ from orchestration.patterns.catalogue import (
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.limits import Limits
-from orchestration.patterns.outlet import Outlet
-from orchestration.patterns.recall import Kept, Recall
-from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
+from orchestration.patterns.resume_filter import Outlet
+from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
+from orchestration.patterns.step_cache import Kept, Recall
 
 __all__ = [
     "BUILT_IN",

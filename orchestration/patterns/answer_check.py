@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import MARK
-from orchestration.patterns.wording import EXAMPLES, HEADINGS, INSTRUCTIONS
+from orchestration.patterns.prompt_texts import EXAMPLES, HEADINGS, INSTRUCTIONS
 
 EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
 """Words in a row that only an example, or an instruction, has."""

@@ -11,7 +11,7 @@ from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, problem_of
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 
 CORRECTION = "\n\nCorrection: "
 """Between what was said and what replaces it."""

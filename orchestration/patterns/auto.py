@@ -8,22 +8,27 @@ from dataclasses import replace
 
 from pydantic import ConfigDict, Field
 
+from orchestration.bandit.bandit import Chosen, best
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.hands import clearest
-from orchestration.patterns.material import PLAIN
+from orchestration.patterns.grounding_context import PLAIN
 from orchestration.patterns.research import RESEARCH
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.specialist_step import clearest
 from orchestration.patterns.voting import MOST
-from orchestration.tuning.analysis import Analysis, analyse
-from orchestration.tuning.bandit import Chosen, best
-from orchestration.tuning.chores import is_chore, is_form_alone, is_short_chore, is_summary_of_what_it_names
-from orchestration.tuning.features import Kind
-from orchestration.tuning.profiles import ENSEMBLE, PRECISE, SINGLE, Arm, Candidates, arms
+from orchestration.query_analysis.analysis import Analysis, analyse
+from orchestration.query_analysis.chores import (
+    is_chore,
+    is_form_alone,
+    is_short_chore,
+    is_summary_of_what_it_names,
+)
+from orchestration.query_analysis.features import Kind
+from orchestration.query_analysis.profiles import ENSEMBLE, PRECISE, SINGLE, Arm, Candidates, arms
 
 CLEAR = 0.55
 """Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at

@@ -8,7 +8,6 @@ from typing import Self
 
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
-from orchestration.patterns.checked import code, reasoning
 from orchestration.patterns.debate import debate
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.definition import Pattern
@@ -17,6 +16,7 @@ from orchestration.patterns.maestro import maestro
 from orchestration.patterns.research import research
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
+from orchestration.patterns.verified import code, reasoning
 from orchestration.virtual_models import PATTERN_PREFIX
 
 OURS = "built-in"

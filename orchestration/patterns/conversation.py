@@ -9,8 +9,8 @@ from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import clip, estimate_tokens, shares
 from orchestration.patterns.limits import Limits
-from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import EARLIER_HEAD
+from orchestration.patterns.prompt_texts import EARLIER_HEAD
+from orchestration.patterns.run_context import Stage
 
 _HEADS = (2 / 3, 1 / 3, 2 / 3)
 """How much of each that is cut is its beginning: what was said last counts most, and what was said first sets

@@ -18,8 +18,8 @@ from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.debating import MOST, Floor, Judge, Shown, panel
 from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.single import single
-from orchestration.patterns.stage import COORDINATOR, Stage
 
 
 class DebateSettings(PatternSettings):

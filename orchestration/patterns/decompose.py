@@ -32,8 +32,8 @@ from orchestration.patterns.graph import (
     passed_on,
     title,
 )
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import single
-from orchestration.patterns.stage import Stage
 from orchestration.patterns.synthesis import Brought, synthesis
 
 

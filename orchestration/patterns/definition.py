@@ -27,7 +27,7 @@ from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
 
 if TYPE_CHECKING:
-    from orchestration.patterns.stage import Stage
+    from orchestration.patterns.run_context import Stage
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 

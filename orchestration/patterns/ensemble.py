@@ -12,7 +12,7 @@ from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.consensus import ALIKE, Kind
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.stage import Stage
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.voting import MOST, Rules, Voting, choose_voters
 
 

@@ -20,17 +20,17 @@ from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
 from orchestration.messages import Guide, Run, Sampling
 from orchestration.patterns.answer_check import Caller, is_of_an_example, problem_of
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.brief import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.plan import InvalidPlan, Plan, parse_plan, plan_request, plan_schema
+from orchestration.patterns.prompt_texts import REMARKS_HEAD
 from orchestration.patterns.review import Review
+from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.single import single
 from orchestration.patterns.specialists import Finding, Specialists
-from orchestration.patterns.stage import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.synthesis import Brought, synthesis
-from orchestration.patterns.wording import REMARKS_HEAD
+from orchestration.patterns.task_analysis import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
 
 ANALYSED_CALLS = 6
 ANALYSED_TOKENS = 3000

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_no_task
-from orchestration.patterns.listed import read_list
-from orchestration.patterns.wording import (
+from orchestration.patterns.partial_json import read_list
+from orchestration.patterns.prompt_texts import (
     PLAN,
     PLAN_STAGES,
     TEA_QUESTION,

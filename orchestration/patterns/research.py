@@ -12,10 +12,10 @@ from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.hands import Check, Material, checked, cited, gathered
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.stage import Stage
-from orchestration.tuning.analysis import analyse
+from orchestration.patterns.specialist_step import Check, Material, checked, cited, gathered
+from orchestration.query_analysis.analysis import analyse
 
 RESEARCH = "research"
 NOTHING_FOUND = (

@@ -8,9 +8,9 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import Guide, Sampling
 from orchestration.patterns.answer_check import Caller
-from orchestration.patterns.brief import Brief
+from orchestration.patterns.run_context import CRITIC, Stage
 from orchestration.patterns.specialists import Finding, Specialists
-from orchestration.patterns.stage import CRITIC, Stage
+from orchestration.patterns.task_analysis import Brief
 from orchestration.patterns.verdict import (
     InvalidVerdict,
     Verdict,

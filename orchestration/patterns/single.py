@@ -10,7 +10,7 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import last_question
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.limits import Limits
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 
 
 @pattern("single")

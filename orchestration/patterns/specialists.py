@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from orchestration.errors import BudgetSpent, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import Answer
-from orchestration.patterns.hands import work
 from orchestration.patterns.plan import Plan, PlanStep
-from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import (
+from orchestration.patterns.prompt_texts import (
     FOUND_HEAD,
     IMPROVED_HEAD,
     SO_FAR_HEAD,
@@ -22,7 +20,9 @@ from orchestration.patterns.wording import (
     TASK_BRIEFLY,
     TASK_ONLY,
 )
-from orchestration.tuning.analysis import analyse
+from orchestration.patterns.run_context import Stage
+from orchestration.patterns.specialist_step import work
+from orchestration.query_analysis.analysis import analyse
 
 
 @dataclass(frozen=True, slots=True)

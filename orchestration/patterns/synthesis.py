@@ -12,9 +12,9 @@ from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
+from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.stage import COORDINATOR, Stage
-from orchestration.patterns.wording import NOTES_HEAD, WRITE_FROM_NOTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

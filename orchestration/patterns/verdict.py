@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_of_an_example
-from orchestration.patterns.wording import (
+from orchestration.patterns.prompt_texts import (
     REVIEW,
     TEA_CRITERIA,
     TEA_FINDINGS,

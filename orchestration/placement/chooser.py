@@ -21,13 +21,13 @@ from typing import NamedTuple
 from orchestration.errors import OrchestraError
 from orchestration.messages import ModelRates, NodeInfo
 from orchestration.placement.breaker import BreakerSettings, Outcome
-from orchestration.placement.limit import MARGIN_S, Limit
 from orchestration.placement.needs import Needs
 from orchestration.placement.pool import Pool
 from orchestration.placement.rates import prior
 from orchestration.placement.replica import Replica
+from orchestration.placement.replica_index import View
 from orchestration.placement.scoring import Score, score, service_s
-from orchestration.placement.view import View
+from orchestration.placement.server_limit import MARGIN_S, Limit
 
 LONG_OUTPUT = 1024
 """Tokens an answer without a limit may have before it is called slow rather than long."""

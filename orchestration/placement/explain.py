@@ -6,8 +6,8 @@ from orchestration.messages import Wire
 from orchestration.placement.breaker import State
 from orchestration.placement.needs import Needs
 from orchestration.placement.replica import Replica
+from orchestration.placement.replica_index import View
 from orchestration.placement.scoring import score
-from orchestration.placement.view import View
 
 MAX_CANDIDATES = 50
 """The best so many are told of a large cluster, and as many of those left out."""

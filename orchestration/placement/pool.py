@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from orchestration.placement.draw import WeightedDraw
 from orchestration.placement.needs import Needs
 from orchestration.placement.replica import Replica
 from orchestration.placement.scoring import weight
+from orchestration.placement.weighted_sampler import WeightedDraw
 
 _DRAWS = 8
 """Draws for a second, different one, before all are looked through."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from orchestration.messages import ModelCard, ModelRates, NodeInfo
 from orchestration.placement.breaker import Breaker
-from orchestration.placement.limit import Limit
 from orchestration.placement.needs import TENANT, Needs
 from orchestration.placement.rates import believed
+from orchestration.placement.server_limit import Limit
 
 STALE_S = 5.0
 """A report older than two heartbeats and a half may be of a node that is frozen."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.messages import Guide
+from orchestration.query_analysis.features import Kind
 from orchestration.trust.form import meets_form
 from orchestration.trust.observation import Observation, VoterAnswer
-from orchestration.tuning.features import Kind
 
 MOST = 32
 """Checks of each sort that one run teaches."""

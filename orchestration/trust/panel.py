@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from orchestration.trust.ending import SAME_ERROR
+from orchestration.trust.early_stop import SAME_ERROR
 from orchestration.trust.families import family_of, same_model
 from orchestration.trust.trust import AGREEMENT, LEAST, MOST, Trust
 

@@ -20,6 +20,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from operator import add, sub
 
+from orchestration.query_analysis.features import Kind
 from orchestration.trust.families import (
     CLOSED_FAMILIES,
     MOST_CHARACTERS,
@@ -29,7 +30,6 @@ from orchestration.trust.families import (
     parsed,
     tier_of,
 )
-from orchestration.tuning.features import Kind
 
 LEAST, MOST = 0.05, 0.97
 """Bounds of every prior: nobody is always right or always wrong before the first answer."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from orchestration.trust.caller_words import Word, latest, word_of
+from orchestration.trust.caller_counts import Word, latest, word_of
 from orchestration.trust.counts import KEEP, Counts
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Observation, Source
@@ -50,7 +50,7 @@ class KindRecord(BaseModel):
     `company` counts the votes whose answer was not that of the most trusted voter: right where the vote was,
     wrong where that voter was, and `pairs` how often two models agreed, of votes in which
     not all did. `judges` counts how often a judge said what a user said, and `callers` the
-    words of each user that count: see `orchestration.trust.caller_words`. Fields that a later version added
+    words of each user that count: see `orchestration.trust.caller_counts`. Fields that a later version added
     are kept as they are."""
 
     model_config = ConfigDict(frozen=True, extra="allow")

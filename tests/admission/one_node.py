@@ -6,8 +6,8 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
-from orchestration.admission import Grouping, Residency, Waiter
 from orchestration.messages import Hardware, MemoryUse, ModelCard, NodeInfo
+from orchestration.model_memory import Grouping, Residency, Waiter
 
 NODE = "n"
 HARDWARE = Hardware(cores=2, memory_bytes=2**33, provider="cpu")

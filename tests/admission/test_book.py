@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import Book
-from orchestration.admission.book import BLOCK, WANT_S
+from orchestration.limits import Book
+from orchestration.limits.quota_ledger import BLOCK, WANT_S
 
 GATEWAYS = ("a", "b", "c")
 STEPS = st.lists(

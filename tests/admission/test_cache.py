@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import Cache
-from orchestration.admission.cache import OVERHEAD_BYTES
+from orchestration.response_cache import Cache
+from orchestration.response_cache.cache import OVERHEAD_BYTES
 
 KEYS = st.sampled_from("abcdef")
 PUTS = st.tuples(KEYS, st.integers(0, 300), st.sampled_from([0.0, 1.0, 5.0, 100.0]))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import fingerprint, is_deterministic
 from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
+from orchestration.response_cache import fingerprint, is_deterministic
 
 HELLO = (ChatMessage(role="user", content="hello"),)
 WORK = Generation(id="a.1", model="m", messages=HELLO, sampling=Sampling(temperature=0))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import Grouping, Waiter
+from orchestration.model_memory import Grouping, Waiter
 from tests.admission.one_node import NODE, OneNode, told
 
 SIZES = {"a": 4, "b": 4, "c": 4}

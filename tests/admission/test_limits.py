@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import Limit, Limits, OverLimit, Place, Reservation, TokenBucket, TooManyTokens
-from orchestration.admission.limits import REMEMBERED
+from orchestration.limits import Limit, Limits, OverLimit, Place, Reservation, TokenBucket, TooManyTokens
+from orchestration.limits.limits import REMEMBERED
 
 CALLERS = st.sampled_from(["alice", "bob", "carol"])
 NO_LIMIT = Limit()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import ArrivalOrder, Residency
 from orchestration.errors import InvalidRequest
+from orchestration.model_memory import ArrivalOrder, Residency
 
 SIZES = {"a": 4, "b": 4, "c": 2, "d": 1, "unknown": 0}
 

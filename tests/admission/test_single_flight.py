@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.admission import Flight, Follower, TooSlow
 from orchestration.errors import BackendFailed
+from orchestration.response_cache import Flight, Follower, TooSlow
 
 STEPS = st.lists(
     st.one_of(

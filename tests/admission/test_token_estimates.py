@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestration.admission import Limit, Limits, OverLimit, TokenEstimates
-from orchestration.admission.token_estimates import MAX_NAMES, TEMPLATE_TOKENS
+from orchestration.limits import Limit, Limits, OverLimit, TokenEstimates
+from orchestration.limits.token_estimates import MAX_NAMES, TEMPLATE_TOKENS
 from orchestration.messages import Budget, ChatMessage, Generation, Run, Sampling, Usage
 
 HI = (ChatMessage(role="user", content="Hi"),)

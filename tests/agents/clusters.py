@@ -8,24 +8,24 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.agents.embedder import Embedder
-from actors.agents.role import run_agents
+from actors.agents.agent_host import Team
+from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.agents.team import Team
-from actors.asker import Asker
-from actors.declarations import shipped
-from actors.dispatcher.role import run_dispatcher
+from actors.backends.base import Backend
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
+from actors.bus.subjects import RunQueue
+from actors.dispatcher.process import run_dispatcher
 from actors.dispatcher.settings import DispatcherSettings
-from actors.hands.hands import Hands
-from actors.node.backends.base import Backend
+from actors.embedding.embedder import Embedder
 from actors.node.node import Node
-from actors.node.role import run_node
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.provision import apply
-from actors.runtime.subjects import RunQueue
 from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
+from actors.tools.registry import Hands
 from orchestration.messages import Chunk, Ended, Run
 from tests.fixtures.eventually import eventually
 

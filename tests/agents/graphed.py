@@ -6,8 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.base import Finish, Output, Piece
+from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, Usage
 

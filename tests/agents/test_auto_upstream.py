@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from click.testing import CliRunner
 
 from actors.agents.settings import AgentsSettings
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.cli.main import root
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
-from actors.tuning.feedback import Feedback, FeedbackDesk
-from actors.tuning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackDesk
+from actors.learning.settings import AutoSettings
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.nats import RunningNats

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors import run_watch
-from actors.agents import chronicle as chronicles
-from actors.agents import happenings
-from actors.agents.chronicle import Chronicle
-from actors.agents.happenings import ATTEMPT_SEQS, Happenings
-from actors.run_watch import NoSuchRun, RunWatch, Told
-from actors.runtime.bus import Bus
+from actors.agents import run_event_history as chronicles
+from actors.agents import run_event_publisher as happenings
+from actors.agents.run_event_history import Chronicle
+from actors.agents.run_event_publisher import ATTEMPT_SEQS, Happenings
+from actors.bus.bus import Bus
+from actors.streams import run_events as run_watch
+from actors.streams.run_events import NoSuchRun, RunWatch, Told
 from orchestration.errors import Unavailable
 from tests.agents.clusters import connection
 from tests.fixtures.nats import RunningNats

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage, Run

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
-from actors.tuning.feedback import Feedback, FeedbackDesk
-from actors.tuning.performed import Performed, performed_runs
-from orchestration.patterns.wording import ANSWERS_HEAD
+from actors.backends.openai import OpenAIBackend, OpenAISettings
+from actors.learning.feedback import Feedback, FeedbackDesk
+from actors.learning.run_feedback import Performed, performed_runs
+from orchestration.patterns.prompt_texts import ANSWERS_HEAD
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually

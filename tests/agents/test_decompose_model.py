@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
+from orchestration.bandit.durations import PRIOR_S
 from orchestration.errors import BackendFailed
 from orchestration.messages import Ended
 from orchestration.patterns import Limits
 from orchestration.patterns.graph.plan import parse_graph
 from orchestration.patterns.graph.validation import Bounds
-from orchestration.tuning.durations import PRIOR_S
 from tests.agents.clusters import Cluster, cluster
 from tests.agents.graphed import Graphed
 from tests.agents.test_runs import make_run, perform

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from actors.agents.step_records import BUCKET, StepRecords
-from actors.asker import ID_HEADER
-from actors.declarations import shipped
-from actors.runtime.bus import Message
-from actors.runtime.jetstream import Delivery, Puller, enqueue
-from actors.runtime.provision import apply
-from actors.runtime.subjects import RunQueue, StreamAddress
+from actors.bus.bus import Message
+from actors.bus.declarations import shipped
+from actors.bus.jetstream import Delivery, Puller, enqueue
+from actors.bus.provision import apply
+from actors.bus.subjects import RunQueue, StreamAddress
+from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError
 from orchestration.messages import EVENT, Ended, Run, Step, Usage
 from orchestration.patterns import Kept

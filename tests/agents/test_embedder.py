@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.agents.colleagues import Colleagues
-from actors.agents.embedder import BATCH, KEPT, Embedder
-from actors.agents.happenings import Happenings
-from actors.declarations import shipped
-from actors.hands.client import RemoteHands
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.agents.agent_client import Colleagues
+from actors.agents.run_event_publisher import Happenings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
+from actors.bus.subjects import StreamAddress
+from actors.embedding.embedder import BATCH, KEPT, Embedder
+from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
-from actors.runtime.provision import apply
-from actors.runtime.streams import StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.streams.writer import StreamWriter
+from actors.tools.client import RemoteHands
 from orchestration.errors import NoNode
 from tests.agents.clusters import Cluster, cluster, connection
 from tests.fixtures.eventually import eventually
@@ -83,7 +83,7 @@ async def test_texts_come_back_in_order_however_many_repeated_and_long_they_are(
 async def test_no_more_vectors_are_kept_than_the_limit(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.agents.embedder.KEPT", 8)
+    monkeypatch.setattr("actors.embedding.embedder.KEPT", 8)
     assert KEPT > 8
     await embedder.vectors([f"text {number}" for number in range(40)])
     assert len(embedder._kept) == 8

@@ -12,13 +12,13 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors.agents.role import run_agents
+from actors.agents.agent_host import STEPS_SERVICE
+from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.agents.team import STEPS_SERVICE
-from actors.asker import Asker
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Chunk, Ended, Run
 from tests.agents.clusters import cluster, connection

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from actors.agents.embedder import Embedder
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.base import Backend
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+from actors.backends.base import Backend
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.embedding.embedder import Embedder
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
+from actors.learning.settings import AutoSettings
 from actors.runtime.envelope import Envelope
-from actors.tuning.settings import AutoSettings
 from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Progress, Run
 from orchestration.patterns import Limits
-from orchestration.patterns.brief import parse_brief
 from orchestration.patterns.plan import parse_plan
+from orchestration.patterns.task_analysis import parse_brief
 from orchestration.patterns.verdict import parse_verdict
 from tests.agents.clusters import Cluster, answered, cluster
 from tests.fixtures.eventually import eventually

@@ -22,8 +22,8 @@ from synadia_ai.agents import (
 )
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.subjects import AgentAddress
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.subjects import AgentAddress
 from tests.agents.clusters import Cluster, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from actors.agents.roles import Profile, Role, built_in_roles, choose_model, load_roles
 from actors.agents.settings import AgentsSettings
 from orchestration.errors import InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import ChatMessage, ModelCard, Sampling
+from orchestration.roles import Profile, Role, built_in_roles, choose_model, load_roles
 
 CARDS = {
     "small": ModelCard(name="small", parameters=100),

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
-from actors.node.backends.base import Output
-from actors.runtime.bus import Message
-from actors.runtime.subjects import RunAddress
+from actors.backends.base import Output
+from actors.bus.bus import Message
+from actors.bus.subjects import RunAddress
 from orchestration.errors import OrchestraError
 from orchestration.messages import Generation
 from orchestration.run_events import (

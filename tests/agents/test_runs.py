@@ -9,19 +9,19 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from actors.agents.role import run_agents
+from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.asker import Asker
-from actors.declarations import shipped
-from actors.dispatcher.tally import SEEN, Seen
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Message
+from actors.backends.base import Finish, Output, Piece
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Message
+from actors.bus.declarations import shipped
+from actors.bus.jetstream import Delivery, Puller
+from actors.bus.provision import apply
+from actors.bus.subjects import RunQueue, StreamAddress
+from actors.dispatcher.arrival_reporter import SEEN, Seen
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import Delivery, Puller
-from actors.runtime.provision import apply
-from actors.runtime.subjects import RunQueue, StreamAddress
 from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
 from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, UnknownModel
 from orchestration.forecast import Step
 from orchestration.messages import (

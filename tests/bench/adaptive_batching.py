@@ -20,8 +20,9 @@ from typing import cast
 
 import uvloop
 
-from actors.node.backends.base import Piece
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+from actors.backends.base import Piece
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
 from orchestration.messages import ChatMessage, Generation, Sampling
 from tests.fixtures.models import smollm2_folder
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import uvloop
 
-from actors.node.backends.base import Piece
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.backends.base import Piece
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.messages import ChatMessage, Generation, Sampling
 from tests.bench.load import chat_body
 from tests.bench.orchestra_serving import openai_node, serve_orchestra

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from actors.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.engine.settings import OnnxSettings
 from actors.models.tokenizer import Tokenizer
-from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
-from actors.node.engine.settings import OnnxSettings
+from orchestration.bandit.bandit import best, choose
+from orchestration.query_analysis.analysis import analyse
+from orchestration.query_analysis.features import KINDS
+from orchestration.query_analysis.profiles import Arm, arms
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
-from orchestration.tuning.analysis import analyse
-from orchestration.tuning.bandit import best, choose
-from orchestration.tuning.features import KINDS
-from orchestration.tuning.profiles import Arm, arms
 from tests.fixtures.models import minilm_folder
 from tests.tuning.keywords import keyword_kind
 from tests.tuning.train import queries

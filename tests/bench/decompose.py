@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import Budget, Ended
 from orchestration.patterns import Limits
 from orchestration.patterns.graph import Graph, Order, Task

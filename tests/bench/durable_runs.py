@@ -19,11 +19,11 @@ from unittest.mock import patch
 
 import uvloop
 
-from actors.agents.happenings import Happenings
+from actors.agents.run_event_publisher import Happenings
 from actors.agents.step_records import StepRecords
-from actors.process import spare_collector
+from actors.bus.write_buffer import Outbox
+from actors.launch.process import spare_collector
 from actors.runtime.envelope import Envelope
-from actors.runtime.outbox import Outbox
 from orchestration.messages import Ended, Step
 from orchestration.patterns import Kept
 from tests.agents.clusters import Cluster, cluster

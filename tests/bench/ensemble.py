@@ -19,8 +19,8 @@ from typing import Any
 import uvloop
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits

@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling

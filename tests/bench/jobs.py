@@ -10,8 +10,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from actors.client import jobs_call
-from actors.runtime.bus import Bus, BusSettings
+from actors.bus.bus import Bus, BusSettings
+from actors.runtime.service_client import jobs_call
 from tests.fixtures.process import Process, orchestra
 from tests.jobs.client import chat
 

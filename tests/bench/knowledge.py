@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.knowledge.chunking import passages
 from actors.knowledge.ingest import TOGETHER, Ingest
 from actors.knowledge.schema import connect

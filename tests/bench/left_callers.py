@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import uvloop
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 

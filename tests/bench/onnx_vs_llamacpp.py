@@ -26,8 +26,9 @@ from typing import Any, Protocol, cast
 import aiohttp
 import psutil
 
-from actors.node.backends.base import Piece
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+from actors.backends.base import Piece
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
 from orchestration.messages import ChatMessage, Generation, Sampling
 from tests.fixtures.llamacpp import LlamaServer, serve_llamacpp, smollm2_gguf
 from tests.fixtures.models import smollm2_folder

@@ -11,7 +11,7 @@ import time
 
 import uvloop
 
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.messages import ChatMessage, Generation, Sampling
 from tests.fixtures.zero_upstream import zero_upstream
 

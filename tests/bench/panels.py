@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from actors.evaluation.replay.outcome import own_reading
-from actors.evaluation.replay.reader import ScorerReader
-from actors.evaluation.replay.spec import SUFFIXES, RecordedSet, set_files
+from actors.replay.outcome import own_reading
+from actors.replay.reader import ScorerReader
+from actors.replay.spec import SUFFIXES, RecordedSet, set_files
 
 PANELS = Path(__file__).with_suffix(".toml")
 SCORER = "scoring.py"

@@ -19,18 +19,18 @@ from pathlib import Path
 
 import uvloop
 
-from actors.asker import Asker
-from actors.declarations import shipped
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
 from actors.dispatcher import DispatcherSettings
-from actors.dispatcher.role import run_dispatcher
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.role import run_node
+from actors.dispatcher.process import run_dispatcher
+from actors.launch.process import spare_collector
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.process import spare_collector
-from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.provision import apply
 from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
 from orchestration.messages import ChatMessage, Generation
 from tests.fixtures.nats import start_nats
 

@@ -29,8 +29,8 @@ import psutil
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
-from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.triton import RunningTriton, start_triton
 

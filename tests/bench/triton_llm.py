@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import tritonclient.grpc.aio as grpc
 
-from actors.node.backends.base import Finish
-from actors.node.backends.onnx import OnnxBackend
+from actors.backends.base import Finish
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import ChatMessage, Generation, Sampling
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import start_triton

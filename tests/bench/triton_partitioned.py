@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tritonclient.grpc.aio import InferenceServerClient
 
-from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import RunningTriton, start_triton
 from tests.triton.llm import ask, inputs, responses, write_llm

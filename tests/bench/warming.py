@@ -19,11 +19,11 @@ from typing import cast
 
 import uvloop
 
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.role import run_node
+from actors.bus.subjects import NodeAddress
+from actors.engine.onnx_backend import OnnxBackend
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.subjects import NodeAddress
 from actors.runtime.system import ActorSystem
 from orchestration.forecast import Forecast
 from orchestration.messages import Chunk, LoadModel, UnloadModel

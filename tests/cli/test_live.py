@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from actors.client import chat
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import Envelope
+from actors.runtime.service_client import chat
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from actors.bus.bus import Bus, BusSettings
 from actors.cli.main import root
-from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.service import ERROR_CODE
 from orchestration.patterns import BUILT_IN
 from tests.cli.test_up import urls

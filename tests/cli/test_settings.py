@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from actors.cli.main import root, said
+from actors.config.layers import CONFIG_VARIABLE
 from actors.settings import leaves, load
-from actors.settings_layers import CONFIG_VARIABLE
 from orchestration.errors import InvalidRequest
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 
 from actors.cli.main import COMMANDS
-from actors.client_settings import SECTIONS
+from actors.config.client import SECTIONS
 from actors.settings import Settings
 
 HEAVY = ("aiohttp", "numpy", "onnxruntime", "opentelemetry.sdk", "orchestration.patterns", "rich")
@@ -31,7 +31,7 @@ def test_the_help_loads_nothing_but_the_list_of_commands() -> None:
 
 def test_ask_loads_no_more_than_a_client_needs() -> None:
     loaded = modules_after("import actors.cli.ask")
-    assert "actors.runtime.bus" in loaded
+    assert "actors.bus.bus" in loaded
     assert not loaded & {*HEAVY, "actors.settings", "orchestration.messages"}
 
 

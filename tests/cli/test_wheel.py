@@ -33,7 +33,7 @@ def test_the_wheel_holds_code_types_and_data_and_nothing_named_nats_at_its_root(
         "actors/data/triton_models/README.md",
         "actors/data/triton_models/templates/vllm/config.pbtxt",
         "actors/data/triton_models/templates/vllm/1/model.json",
-        "actors/agents/roles.yaml",
+        "orchestration/roles.yaml",
         "actors/models/catalogue.toml",
     } <= set(names)
     roots = {name.split("/")[0] for name in names}
@@ -63,9 +63,9 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
     assert "gateway.http" in settings
     assert "127.0.0.1:8080" in settings
     find = (
-        "from actors.declarations import shipped; from actors.agents.roles import load_roles; "
-        "from actors.data_files import data_folder; assert (data_folder('triton_models') / 'llm').is_dir(); "
-        "from orchestration.tuning.analysis import analyse; assert analyse('hello').kind == 'conversation'; "
+        "from actors.bus.declarations import shipped; from orchestration.roles import load_roles; "
+        "from actors.files.data_files import data_folder; assert (data_folder('triton_models') / 'llm').is_dir(); "
+        "from orchestration.query_analysis.analysis import analyse; assert analyse('hello').kind == 'conversation'; "
         "print(shipped().stream('RUNS').name, sorted(load_roles({})))"
     )
     found = subprocess.run(

@@ -10,8 +10,8 @@ from secrets import token_hex
 
 import aiohttp
 
-from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.jetstream import enqueue
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.jetstream import enqueue
 from orchestration.errors import OrchestraError
 
 UNSERVED = "generations.batch.nobody-serves-it"

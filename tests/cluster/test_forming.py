@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from actors.runtime.bus import Bus
-from actors.runtime.jetstream import enqueue
-from actors.runtime.kv import Bucket
-from actors.runtime.provision import call
+from actors.bus.bus import Bus
+from actors.bus.jetstream import enqueue
+from actors.bus.key_value import Bucket
+from actors.bus.provision import call
 from tests.cluster.asking import UNSERVED, connect
 from tests.fixtures.machines import Machine, Machines, machines
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from actors.registry import Registry
-from actors.runtime.bus import Bus
+from actors.bus.bus import Bus
+from actors.cluster.registry import Registry
 from tests.cluster.asking import Publisher, ask_all, connect
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

@@ -6,12 +6,12 @@ from contextlib import aclosing
 import pytest
 from prometheus_client import REGISTRY
 
-from actors.asker import ID_HEADER
+from actors.bus.bus import Message
+from actors.bus.jetstream import Delivery, enqueue
+from actors.bus.subjects import GenerationQueue
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.runtime.bus import Message
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import Delivery, enqueue
-from actors.runtime.subjects import GenerationQueue
+from actors.streams.client import ID_HEADER
 from orchestration.errors import (
     BackendFailed,
     DeadlineExceeded,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.role import run_node
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
@@ -57,8 +57,8 @@ async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_t
 async def test_no_node_counts_as_silent_while_nats_stands_still(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.registry.LEASE_S", 3.0)
-    monkeypatch.setattr("actors.registry.SWEEP_S", 0.05)
+    monkeypatch.setattr("actors.cluster.registry.LEASE_S", 3.0)
+    monkeypatch.setattr("actors.cluster.registry.SWEEP_S", 0.05)
     async with set_up(own_nats.url) as stage:
         await stage.node(speed=100)
         dispatcher = await stage.dispatcher(

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from actors.cli.placement import explanations
-from actors.dispatcher import Dispatcher, groups
+from actors.dispatcher import Dispatcher
+from actors.dispatcher import model_scheduler as groups
 from orchestration.placement import Needs
 from tests.fixtures.eventually import eventually
 from tests.fixtures.small_memory import loaded, models_of, of, small_node

@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from actors.dispatcher import Dispatcher, DispatcherSettings, hedges
+from actors.dispatcher import Dispatcher, DispatcherSettings
+from actors.dispatcher import hedger as hedges
 from orchestration.errors import BackendFailed
 from orchestration.messages import Ended, Generation, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.declarations import Declaration, shipped
-from actors.registry import LEASE_S
-from actors.runtime import provision
-from actors.runtime.subjects import GenerationQueue
+from actors.bus import provision
+from actors.bus.declarations import Declaration, shipped
+from actors.bus.subjects import GenerationQueue
+from actors.cluster.registry import LEASE_S
 from orchestration.errors import NodeLost
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.cli.placement import explanations
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.role import run_node
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed, NoNode

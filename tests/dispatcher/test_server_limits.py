@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
-from actors.node.role import run_node
+from actors.backends.openai import OpenAIBackend, OpenAISettings
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import OrchestraError, RateLimited, ServerBusy

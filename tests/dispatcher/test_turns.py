@@ -7,10 +7,10 @@ import itertools
 
 import pytest
 
-from actors.jobs.dead import Graveyard
-from actors.runtime.jetstream import Delivery, Puller
-from actors.runtime.provision import ensure_consumer
-from actors.runtime.subjects import GenerationQueue
+from actors.bus.jetstream import Delivery, Puller
+from actors.bus.provision import ensure_consumer
+from actors.bus.subjects import GenerationQueue
+from actors.jobs.dead_letters import Graveyard
 from orchestration.errors import Defect
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually

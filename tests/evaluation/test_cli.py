@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.choose import onnx_backend
+from actors.node.backend_factory import onnx_backend
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder

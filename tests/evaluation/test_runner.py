@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.cli.main import root
 from actors.gateway.admission_settings import CallerLimits, LimitsSettings
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.nats import RunningNats
 

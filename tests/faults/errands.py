@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from actors.runtime.bus import Bus
+from actors.bus.bus import Bus
 from tests.fixtures.jetstream import api
 
 AT_ONCE = 16

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import aiohttp
 
-from actors.declarations import shipped
-from actors.registry import Registry
-from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.provision import apply
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
+from actors.cluster.registry import Registry
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import stored_in
 from tests.fixtures.nats import RunningNats

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
-from actors.node.role import run_node
+from actors.backends.openai import OpenAIBackend, OpenAISettings
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.messages import Tool, ToolCall, ToolOffer

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import ClassVar
 
-from actors.node.backends.base import Output, Piece
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.role import run_node
+from actors.backends.base import Output, Piece
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.declarations import shipped
+from actors.bus.bus import Bus
+from actors.bus.declarations import shipped
+from actors.bus.jetstream import enqueue
+from actors.bus.provision import apply
 from actors.nats_server import EmbeddedNats, NatsServerSettings
-from actors.runtime.bus import Bus
-from actors.runtime.jetstream import enqueue
-from actors.runtime.provision import apply
 from orchestration.errors import DeadlineExceeded, QueueFull, Unavailable
 from tests.cluster.asking import UNSERVED, connect
 from tests.fixtures.eventually import eventually

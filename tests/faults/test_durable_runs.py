@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from actors.asker import Asker
-from actors.dispatcher.role import run_dispatcher
+from actors.backends.base import Finish, Output, Piece
+from actors.dispatcher.process import run_dispatcher
 from actors.dispatcher.settings import DispatcherSettings
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.role import run_node
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
 from orchestration.messages import Ended, Generation
 from tests.agents.test_runs import Planned, make_run, perform
 from tests.faults.fleet import Fleet

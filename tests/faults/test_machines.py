@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from actors.registry import Registry
-from actors.runtime.bus import Bus
-from actors.runtime.provision import call
+from actors.bus.bus import Bus
+from actors.bus.provision import call
+from actors.cluster.registry import Registry
 from orchestration.errors import DeadlineExceeded, Unavailable
 from tests.cluster.asking import Publisher, connect
 from tests.faults.callers import Callers, calling

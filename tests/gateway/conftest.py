@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 
 

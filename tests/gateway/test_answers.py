@@ -11,7 +11,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.models import minilm_folder, smollm2_folder
 

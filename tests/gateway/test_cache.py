@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings, CallerSettings
-from actors.gateway.kept import BUCKET
-from actors.gateway.role import RunningGateway, run_gateway
+from actors.gateway.process import RunningGateway, run_gateway
+from actors.gateway.response_cache import BUCKET
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.kv import Bucket
 from actors.runtime.system import ActorSystem
 from tests.fixtures.cluster import ANY_PORT, Cluster, running_cluster
 from tests.fixtures.eventually import eventually

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings, Message
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
-from actors.gateway.callers import ANONYMOUS, Callers
+from actors.gateway.authentication import ANONYMOUS, Callers
 from actors.gateway.errors import UnknownCaller
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.envelope import CALLER
 from actors.settings import leaves, load
 from orchestration.errors import InvalidRequest

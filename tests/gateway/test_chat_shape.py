@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.gateway.chat_shape import ChatShape
-from actors.gateway.completion_shape import CompletionShape
+from actors.openai_api.chat import ChatShape
+from actors.openai_api.completion import CompletionShape
 from orchestration.messages import Chunk, Ended, Event, Progress, TokenLogprob, ToolCall, TopLogprob
 
 PROGRESS = Progress(seq=0, text="analysing")

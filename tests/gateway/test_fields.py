@@ -11,6 +11,7 @@ from openai.types import completion_create_params as completions
 from openai.types import embedding_create_params as embeddings
 from openai.types.chat import completion_create_params as chats
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody
 from actors.gateway.fields import (
     ALIASES,
@@ -23,7 +24,6 @@ from actors.gateway.fields import (
     Upstreams,
     sorted_out,
 )
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Sampling
 from tests.fixtures.cluster import Cluster

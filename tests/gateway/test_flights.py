@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.gateway.flights import Flights, Shared, Source
-from orchestration.admission import TooSlow
+from actors.gateway.request_coalescer import Flights, Shared, Source
 from orchestration.errors import BackendFailed, DeadlineExceeded, Defect, Stopped
 from orchestration.messages import Chunk, Ended, Event
+from orchestration.response_cache import TooSlow
 from tests.fixtures.eventually import eventually
 
 KEY = "k"

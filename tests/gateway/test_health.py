@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 
 CHAT = "/v1/chat/completions"

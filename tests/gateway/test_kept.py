@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings
-from actors.gateway.kept import Kept, Record, whole_answer
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket
+from actors.gateway.response_cache import Kept, Record, whole_answer
 from orchestration.errors import BackendFailed
 from orchestration.messages import Chunk, Ended, Event, Progress, Step, TokenLogprob, Usage, Vectors
 from tests.fixtures.eventually import eventually

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 
 

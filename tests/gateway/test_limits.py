@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from openai import APIStatusError, OpenAI, RateLimitError
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.http import HttpServer
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 

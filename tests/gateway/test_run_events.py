@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.admission_settings import CallerSettings
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 
 ALICE, BOB = "alice", "bob"

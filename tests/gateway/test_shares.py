@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.gateway import neighbours
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.key_value import Bucket
+from actors.gateway import peers as neighbours
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
 from actors.gateway.gateway import Gateway
-from actors.gateway.role import run_gateway
+from actors.gateway.process import run_gateway
 from actors.gateway.settings import GatewaySettings
-from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.kv import Bucket
 from actors.runtime.system import ActorSystem
 from tests.fixtures.estimates import without_template
 from tests.fixtures.eventually import eventually

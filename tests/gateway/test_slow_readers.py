@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 

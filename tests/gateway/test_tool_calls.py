@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
-from orchestration.admission import fingerprint
+from actors.backends.openai import OpenAIBackend, OpenAISettings
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import ChatMessage, Generation, Tool, ToolOffer
+from orchestration.response_cache import fingerprint
 from tests.fixtures.cluster import running_cluster
 from tests.fixtures.models import smollm2_folder
 

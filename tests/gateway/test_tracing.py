@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime import telemetry
-from actors.runtime.telemetry import TelemetrySettings, start_tracing
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.telemetry import telemetry
+from actors.telemetry.telemetry import TelemetrySettings, start_tracing
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.collector import Collector, Span, collector
 from tests.fixtures.eventually import eventually

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from actors.evaluation.runner import Heard
-from orchestration.patterns.wording import NOTES_HEAD, TEA_TASKS
+from orchestration.patterns.prompt_texts import NOTES_HEAD, TEA_TASKS
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
 from tests.fixtures.upstream import MODEL, STREAM_HEAD, USAGE, Request, Script, chunk, event, response
 from tests.fixtures.upstream import delta as text_delta

@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.agents.role import run_agents
+from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.gateway.role import RunningGateway, run_gateway
+from actors.cluster.registry import NO_FALLBACKS, Fallbacks
+from actors.gateway.process import RunningGateway, run_gateway
 from actors.gateway.settings import GatewaySettings
-from actors.registry import NO_FALLBACKS, Fallbacks
 from actors.runtime.system import ActorSystem
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from actors.agents.settings import AgentsSettings
-from actors.hands.equip import equip
-from actors.hands.sandbox.settings import SandboxSettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.launch.build_tools import equip
 from actors.settings import Settings
+from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ChatMessage, Run
 from tests.agents.clusters import answered, cluster
 from tests.fixtures.nats import RunningNats

@@ -12,15 +12,15 @@ from uuid import uuid4
 import pytest
 from pydantic_core import to_json
 
-from actors.hands.bench import Workbench, endpoints
-from actors.hands.client import RemoteHands
-from actors.hands.hands import Hands
-from actors.hands.settings import HandsSettings
-from actors.runtime.bus import Bus
+from actors.bus.bus import Bus
+from actors.bus.subjects import AgentAddress
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import Service, ServiceInfo
-from actors.runtime.subjects import AgentAddress
 from actors.runtime.system import ActorSystem
+from actors.tools.client import RemoteHands
+from actors.tools.registry import Hands
+from actors.tools.server import Workbench, endpoints
+from actors.tools.settings import HandsSettings
 from orchestration.errors import DeadlineExceeded, InvalidRequest, Refused
 from orchestration.messages import Tool, ToolResult
 

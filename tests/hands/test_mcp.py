@@ -15,12 +15,12 @@ import pytest
 from pydantic import ValidationError
 
 from actors.agents.settings import AgentsSettings
-from actors.hands.equip import equip
-from actors.hands.hands import Hands
-from actors.hands.mcp_server import McpServer
-from actors.hands.mcp_settings import McpServerSettings
-from actors.hands.settings import HandsSettings
+from actors.launch.build_tools import equip
 from actors.settings import Settings, leaves
+from actors.tools.mcp_server import McpServer
+from actors.tools.mcp_settings import McpServerSettings
+from actors.tools.registry import Hands
+from actors.tools.settings import HandsSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.machines import free_ports
 

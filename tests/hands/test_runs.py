@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from actors.agents.settings import AgentsSettings
-from actors.hands.equip import equip
-from actors.hands.mcp_settings import McpServerSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
+from actors.launch.build_tools import equip
 from actors.settings import Settings
+from actors.tools.mcp_settings import McpServerSettings
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns import Limits
 from tests.agents.clusters import answered, cluster

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from actors.hands.calculator import CalculatorHand
-from actors.hands.equip import equip
-from actors.hands.python import PythonHand, passed
-from actors.hands.sandbox import walls
-from actors.hands.sandbox.sandbox import Outcome, Ran, Sandbox
-from actors.hands.sandbox.settings import SandboxSettings
+from actors.launch.build_tools import equip
 from actors.settings import Settings
+from actors.tools.calculator import CalculatorHand
+from actors.tools.python import PythonHand, passed
+from actors.tools.sandbox import lockdown as walls
+from actors.tools.sandbox.sandbox import Outcome, Ran, Sandbox
+from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ToolResult
 from orchestration.patterns import Use
-from orchestration.patterns.checked import code
+from orchestration.patterns.verified import code
 from tests.fixtures.eventually import eventually
 from tests.patterns.scripted import Scripted, make_run, perform
 

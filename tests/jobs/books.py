@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from actors.declarations import shipped
-from actors.jobs.clerk import Clerk, Draft
-from actors.jobs.dead import Graveyard
-from actors.jobs.desk import Desk, Order
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.declarations import shipped
+from actors.bus.jetstream import Delivery, Puller
+from actors.bus.provision import apply
+from actors.bus.subjects import RunQueue
+from actors.jobs.attempts import Clerk, Draft
+from actors.jobs.dead_letters import Graveyard
 from actors.jobs.records import JobRecord, new_job_id
+from actors.jobs.service import Desk, Order
 from actors.jobs.settings import JobsSettings
-from actors.runtime.bus import Bus, BusSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.jetstream import Delivery, Puller
-from actors.runtime.provision import apply
-from actors.runtime.subjects import RunQueue
 from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
 
 TRACED = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.jobs.settings import JobsSettings, WebhookSettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.jobs.client import JobsClient
 

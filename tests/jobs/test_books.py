@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from actors.jobs import ledger
-from actors.jobs.dead import bury
+from actors.bus.bus import Message
+from actors.jobs import store as ledger
+from actors.jobs.dead_letters import bury
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobResult, JobStatus
 from actors.jobs.settings import JobsSettings
-from actors.runtime.bus import Message
 from orchestration.errors import BackendFailed, InvalidRequest, NoNode, QueueFull
 from orchestration.messages import Ended
 from tests.fixtures.eventually import eventually

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.client import jobs_call
 from actors.jobs.follow import follow
+from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
 from tests.fixtures.cluster import Cluster
 from tests.jobs.client import JobsClient, chat

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.runtime.bus import Bus, BusSettings
+from actors.bus.bus import Bus, BusSettings
 from tests.faults.errands import Errands
 from tests.fixtures.jetstream import stored_in
 from tests.fixtures.machines import free_ports

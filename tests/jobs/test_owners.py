@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from actors.client import jobs_call
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.gateway.admission_settings import CallerSettings
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.errors import NoSuchJob
-from actors.node.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import CALLER
+from actors.runtime.service_client import jobs_call
 from orchestration.errors import OrchestraError
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.jobs.client import Answer, JobsClient, chat

@@ -9,11 +9,11 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.client import chat as ask
-from actors.client import jobs_call
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Bus, BusSettings, Message
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings, Message
 from actors.runtime.envelope import Envelope
+from actors.runtime.service_client import chat as ask
+from actors.runtime.service_client import jobs_call
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 from tests.jobs.client import chat

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.onnx import OnnxBackend
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.engine.onnx_backend import OnnxBackend
 from tests.fixtures.chat_bodies import HI, RIGHT, WRONG
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.models import smollm2_folder

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.gateway.jobs_front import JobsFront
-from actors.jobs.addresses import PublicResolver, check_url, is_private
-from actors.jobs.dead import DeadLetter
-from actors.jobs.role import run_webhooks
+from actors.gateway.job_submission import JobsFront
+from actors.jobs.dead_letters import DeadLetter
+from actors.jobs.process import run_webhooks
 from actors.jobs.settings import JobsSettings, WebhookSettings
 from actors.jobs.signing import signed_headers
 from actors.jobs.webhooks import STREAM
+from actors.net.public_addresses import PublicResolver, check_url, is_private
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.knowledge.ingest import Ingest
 from actors.knowledge.reader import Reader
 from actors.knowledge.settings import KnowledgeSettings

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.models.tokenizer import Tokenizer
 from tests.fixtures.models import minilm_folder
 

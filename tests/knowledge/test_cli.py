@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from actors.agents.embedder import Embedder
 from actors.cli.knowledge import knowledge
+from actors.embedding.embedder import Embedder
 from actors.knowledge.errors import StoreBroken
 from actors.knowledge.ingest import TOGETHER, Added
 from actors.knowledge.schema import connect

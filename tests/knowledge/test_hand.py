@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.agents.embedder import Embedder
+from actors.embedding.embedder import Embedder
 from actors.knowledge.errors import UnreadableDocument
-from actors.knowledge.hand import KnowledgeHand
 from actors.knowledge.settings import KnowledgeSettings
 from actors.knowledge.store import documents, store_file
+from actors.knowledge.tool import KnowledgeHand
 from actors.models.tokenizer import Tokenizer
 from tests.knowledge.adding import ingest
 from tests.knowledge.documents import TEXTS, library

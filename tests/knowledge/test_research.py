@@ -9,18 +9,18 @@ from pathlib import Path
 
 from synadia_ai.agents import ResponseChunk
 
-from actors.agents.embedder import Embedder
-from actors.agents.role import run_agents
+from actors.agents.agent_host import Team
+from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.agents.team import Team
-from actors.hands.client import RemoteHands
-from actors.hands.equip import equip
+from actors.backends.base import Output
+from actors.embedding.embedder import Embedder
+from actors.engine.onnx_backend import OnnxBackend
+from actors.launch.build_tools import equip
 from actors.models.tokenizer import Tokenizer
-from actors.node.backends.base import Output
-from actors.node.backends.onnx import OnnxBackend
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
+from actors.tools.client import RemoteHands
 from orchestration.messages import ChatMessage, Ended, Generation, Run, Sampling
 from orchestration.patterns import Limits
 from tests.agents.clusters import Cluster, answered, cluster, connection

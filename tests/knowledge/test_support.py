@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from actors.agents.embedder import Embedder
-from orchestration.patterns.support import Claim, Vectors, claims_of, evidence, judged
+from actors.embedding.embedder import Embedder
+from orchestration.patterns.grounding_check import Claim, Vectors, claims_of, evidence, judged
 from tests.knowledge.claims import LABELLED, Labelled
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.declarations import shipped
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply, call, replicate
 from actors.nats_server import ClusterMisfit, EmbeddedNats, NatsServerSettings
 from actors.nats_server.cluster import is_member, prepare_store, server_name, standalone
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.settings import address
-from actors.runtime.bus import Bus, BusSettings
-from actors.runtime.provision import apply, call, replicate
 from orchestration.errors import DeadlineExceeded, NobodyListens
 from tests.fixtures.jetstream import declare_queue
 from tests.fixtures.machines import free_ports

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.data_files import DataFilesMissing, data_folder
+from actors.files.data_files import DataFilesMissing, data_folder
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_an_installed_copy_finds_its_own_files_and_not_the_client_library(tmp_pa
     shutil.copytree(_ROOT / "nats", site / "actors" / "data" / "nats")
     (site / "nats").mkdir()  # where nats-py lies
     shutil.copy(_ROOT / "actors" / "data_files.py", site / "actors" / "data_files.py")
-    code = "import actors.data_files as d; print(d.data_folder('nats'))"
+    code = "import actors.files.data_files as d; print(d.data_folder('nats'))"
     found = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
         check=True,

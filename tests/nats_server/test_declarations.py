@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from actors.declarations import Consumer, Declaration, load
-from actors.drift import Actual, Drift, Remedy, diff, stream_configs
+from actors.bus.declarations import Consumer, Declaration, load
+from actors.bus.drift import Actual, Drift, Remedy, diff, stream_configs
+from actors.bus.subjects import GenerationQueue, RunQueue
 from actors.nats_server import NatsServerSettings
-from actors.runtime.subjects import GenerationQueue, RunQueue
 from orchestration.messages import Priority
 
 SECOND = 1_000_000_000

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from actors.declarations import Declaration, load, shipped
-from actors.drift import Remedy
-from actors.runtime.bus import Bus, BusSettings, Message
-from actors.runtime.jetstream import enqueue
-from actors.runtime.kv import Bucket
-from actors.runtime.provision import apply, apply_when_ready, ensure_consumer
-from actors.runtime.subjects import GenerationQueue
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.bus.declarations import Declaration, load, shipped
+from actors.bus.drift import Remedy
+from actors.bus.jetstream import enqueue
+from actors.bus.key_value import Bucket
+from actors.bus.provision import apply, apply_when_ready, ensure_consumer
+from actors.bus.subjects import GenerationQueue
 from orchestration.errors import DeadlineExceeded, QueueFull
 from orchestration.messages import Priority
 from tests.fixtures.nats import RunningNats

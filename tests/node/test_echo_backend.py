@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from actors.node.backends.base import Embeddings, Finish, Output, Piece
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, InvalidRequest, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 

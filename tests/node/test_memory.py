@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.backends.openai import OpenAIBackend, OpenAISettings
+from actors.bus.bus import Message
+from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.node.node import Node
-from actors.node.role import run_node
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.runtime.bus import Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR_CODE
-from actors.runtime.subjects import NodeAddress, StreamAddress
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Ended, Generation, LoadModel, Residence, UnloadModel

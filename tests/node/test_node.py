@@ -7,16 +7,16 @@ from functools import partial
 
 import pytest
 
-from actors.node.backends.base import Output, Piece
-from actors.node.backends.echo import EchoBackend, EchoSettings
+from actors.backends.base import Output, Piece
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.bus.subjects import NodeAddress
 from actors.node.node import Node
-from actors.node.role import run_node
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.runtime.bus import Bus, BusSettings, Message
 from actors.runtime.service import ERROR_CODE
-from actors.runtime.streams import RETIRED, WRITER
-from actors.runtime.subjects import NodeAddress
 from actors.runtime.system import ActorSystem
+from actors.streams.writer import RETIRED, WRITER
 from orchestration.messages import EVENT, Chunk, Ended, Generation
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

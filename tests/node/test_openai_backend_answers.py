@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.node.backends.base import Embeddings, Finish, Piece
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.backends.base import Embeddings, Finish, Piece
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,

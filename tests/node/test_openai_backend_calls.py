@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Finish, Piece
-from actors.node.backends.openai import OpenAISettings
-from actors.node.backends.openai.failures import Upstream
-from actors.node.backends.openai.reader import AnswerReader
-from actors.node.backends.openai.requests import generation_body
-from actors.node.backends.openai.token_count import TokenRate
+from actors.backends.base import Finish, Piece
+from actors.backends.openai import OpenAISettings
+from actors.backends.openai.failures import Upstream
+from actors.backends.openai.reader import AnswerReader
+from actors.backends.openai.requests import generation_body
+from actors.backends.openai.token_count import TokenRate
 from orchestration.errors import BackendFailed
 from orchestration.messages import ChatMessage, Generation, Tool, ToolCall, ToolOffer
 

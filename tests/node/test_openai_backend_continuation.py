@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.node.backends.base import KEEP_ALIVE, Finish, Piece
-from actors.node.backends.openai import OpenAISettings
-from actors.node.backends.openai.continuation import Mismatch, Seam, Way, detect, request, ways
+from actors.backends.base import KEEP_ALIVE, Finish, Piece
+from actors.backends.openai import OpenAISettings
+from actors.backends.openai.continuation import Mismatch, Seam, Way, detect, request, ways
 from orchestration.errors import CannotContinue, InvalidRequest
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool, ToolOffer, Usage
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Finish, Piece
-from actors.node.backends.openai.failures import Upstream
-from actors.node.backends.openai.reader import UNLIKELY, AnswerReader
-from actors.node.backends.openai.sse import SseParser
-from actors.node.backends.openai.token_count import TokenRate
+from actors.backends.base import Finish, Piece
+from actors.backends.openai.failures import Upstream
+from actors.backends.openai.reader import UNLIKELY, AnswerReader
+from actors.backends.openai.sse import SseParser
+from actors.backends.openai.token_count import TokenRate
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited
 from orchestration.messages import Chunk, Generation, Tool, ToolOffer
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Piece
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings, answer
+from actors.backends.base import Piece
+from actors.backends.openai import OpenAIBackend, OpenAISettings, answer
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,

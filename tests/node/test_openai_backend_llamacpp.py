@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.node.backends.base import Embeddings, Finish, Output, Piece
-from actors.node.backends.openai import OpenAIBackend, OpenAISettings
+from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 from tests.fixtures.eventually import eventually

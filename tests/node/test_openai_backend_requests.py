@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from actors.node.backends.openai import OpenAISettings
-from actors.node.backends.openai.failures import RolesRefused, Upstream, event_failure, failure
-from actors.node.backends.openai.hold_off import HoldOff, retry_after_s
-from actors.node.backends.openai.requests import embedding_body, generation_body
+from actors.backends.openai import OpenAISettings
+from actors.backends.openai.backoff import HoldOff, retry_after_s
+from actors.backends.openai.failures import RolesRefused, Upstream, event_failure, failure
+from actors.backends.openai.requests import embedding_body, generation_body
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,

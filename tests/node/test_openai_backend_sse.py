@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.node.backends.openai.sse import SseParser
+from actors.backends.openai.sse import SseParser
 from orchestration.errors import BackendFailed
 
 STREAM = (

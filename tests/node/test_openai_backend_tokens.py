@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Finish, Piece
-from actors.node.backends.openai.token_count import TokenCount, TokenRate
+from actors.backends.base import Finish, Piece
+from actors.backends.openai.token_count import TokenCount, TokenRate
 from orchestration.messages import ChatMessage, Generation
 from orchestration.token_length import likely_tokens
 from tests.fixtures.scripted import CHAT, DONE, backend_before, stream

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.backends.choose import Serve, replay_backend
-from actors.node.backends.recorded import BadRecords, Questions, Record, read_records
-from actors.node.backends.replay import ReplayBackend, ReplaySettings
+from actors.backends.base import Finish, Output, Piece
+from actors.backends.recorded import BadRecords, Questions, Record, read_records
+from actors.backends.replay import ReplayBackend, ReplaySettings
+from actors.node.backend_factory import Serve, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 

@@ -7,7 +7,7 @@ import pytest
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, is_of_an_example, problem_of
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.wording import (
+from orchestration.patterns.prompt_texts import (
     LEAP_CRITIQUE,
     NOTES_HEAD,
     REMARKS_HEAD,

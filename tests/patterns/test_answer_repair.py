@@ -8,7 +8,7 @@ from orchestration.messages import ChatMessage, Guide
 from orchestration.patterns import BUILT_IN
 from orchestration.patterns.answer_repair import CORRECTION
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.wording import TEA_TASKS, WHOLE_QUESTION
+from orchestration.patterns.prompt_texts import TEA_TASKS, WHOLE_QUESTION
 from tests.patterns.graphs import graph_json
 from tests.patterns.scripted import Scripted, make_run, perform, plan_json
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
-from orchestration.patterns.sums import corrected
+from orchestration.patterns.arithmetic_check import corrected
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from orchestration.messages import ModelCard, ToolResult
 from orchestration.patterns import Stage
 from orchestration.patterns.debate import debate
 from orchestration.trust.counts import Counts
-from orchestration.trust.lessons import answers_in, flip_in, verified_in
 from orchestration.trust.observation import VoterAnswer
+from orchestration.trust.run_observations import answers_in, flip_in, verified_in
 from orchestration.trust.trust import Trust
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock
 from tests.patterns.test_debate import BEES, HORNETS, OPEN, WASPS, answers, asked, critiques

@@ -16,7 +16,7 @@ from orchestration.messages import ChatMessage, Guide, Sampling, ToolResult
 from orchestration.patterns import Answer, Limits, Outcome, Part, Question, Stage
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
-from orchestration.patterns.hands import NUMBERS
+from orchestration.patterns.specialist_step import NUMBERS
 from tests.patterns.graphs import DIAMOND, edges_json, events, graph_json, names
 from tests.patterns.scripted import AGENTS, Reply, Scripted, counting_clock, make_run, perform
 from tests.patterns.test_recall import Book, performed

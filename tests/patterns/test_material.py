@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import estimate_tokens
-from orchestration.patterns.material import ASK, HEAD, Source, before, fitting, quoted
+from orchestration.patterns.grounding_context import ASK, HEAD, Source, before, fitting, quoted
 
 QUESTION = ChatMessage(role="user", content="When does the harbour open?")
 BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"

@@ -6,9 +6,9 @@ import pytest
 
 from orchestration.errors import NodeLost, OrchestraError
 from orchestration.messages import Budget, Guide, ToolResult
-from orchestration.patterns.checked import code, reasoning
+from orchestration.patterns.arithmetic_check import carried_on
 from orchestration.patterns.code_check import examples_for, problem_of, program_in
-from orchestration.patterns.sums import carried_on
+from orchestration.patterns.verified import code, reasoning
 from tests.patterns.scripted import Reply, Scripted, make_run, perform
 
 QUESTION = "Write a function that doubles.\n>>> double(2)\n4\nassert double(0) == 0"

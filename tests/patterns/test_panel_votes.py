@@ -22,9 +22,9 @@ from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.counts import Counts
 from orchestration.trust.lengths import AnswerLengths, Written
-from orchestration.trust.lessons import answers_in
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
+from orchestration.trust.run_observations import answers_in
 from orchestration.trust.trust import Trust, pair_of
 from tests.patterns.scripted import Scripted
 from tests.patterns.test_ensemble import SUM, Paced, play, set_up, voted

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestration.bandit.durations import KEEP, MOST, PRIOR_S, Durations
 from orchestration.patterns.graph import Graph, Task
 from orchestration.patterns.graph.execution import execute
 from orchestration.patterns.graph.schedule import Schedule, critical_path
-from orchestration.tuning.durations import KEEP, MOST, PRIOR_S, Durations
 from tests.patterns.graphs import acyclic, graph_of, makespan, simulated, unhurried
 
 seconds = st.floats(0.01, 100)

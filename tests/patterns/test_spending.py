@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from orchestration.errors import BackendFailed, BudgetSpent, DeadlineExceeded
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Run, Sampling, Usage
 from orchestration.patterns import Answer, Outcome, Part, PatternSettings, Question, Stage, pattern
+from orchestration.patterns.budget_tracker import Grant, Spending
 from orchestration.patterns.maestro import maestro
 from orchestration.patterns.single import single
-from orchestration.patterns.spending import Grant, Spending
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform, plan_json
 
 

@@ -11,8 +11,8 @@ import pytest
 from orchestration.errors import InvalidGuide, NodeLost, OrchestraError
 from orchestration.messages import ChatMessage, Tool, ToolResult
 from orchestration.patterns import Limits, Stage
-from orchestration.patterns.hands import work
-from orchestration.patterns.tooling import STRING_CHARACTERS, bounded
+from orchestration.patterns.specialist_step import work
+from orchestration.patterns.tool_choice import STRING_CHARACTERS, bounded
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
 
 STOCK = Tool(

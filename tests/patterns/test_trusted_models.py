@@ -15,10 +15,10 @@ from orchestration.patterns import Pattern, Stage
 from orchestration.patterns.debate import debate
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.maestro import maestro
+from orchestration.query_analysis.features import Kind
 from orchestration.trust.assignment import most_trusted
 from orchestration.trust.counts import Counts
 from orchestration.trust.trust import Trust
-from orchestration.tuning.features import Kind
 from tests.patterns.graphs import graph_json
 from tests.patterns.scripted import AGENTS, Reply, Scripted, counting_clock, make_run, plan_json
 from tests.patterns.test_debate import BEES, HORNETS, OPEN, WASPS, answers, critiques

@@ -11,8 +11,8 @@ from orchestration.errors import NodeLost, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, Guide, ToolResult
 from orchestration.patterns import Answer, Stage
 from orchestration.patterns.clipping import MARK
-from orchestration.patterns.hands import NUMBERS, cited, work
 from orchestration.patterns.research import research
+from orchestration.patterns.specialist_step import NUMBERS, cited, work
 from tests.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
 
 QUESTION = (ChatMessage(role="user", content="When does the harbour open?"),)

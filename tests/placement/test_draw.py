@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.placement.draw import WeightedDraw
+from orchestration.placement.weighted_sampler import WeightedDraw
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-6, 1e9))
 

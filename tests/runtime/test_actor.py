@@ -9,8 +9,8 @@ import pytest
 
 from actors.runtime.actor import Actor, handlers
 from actors.runtime.envelope import Envelope
+from actors.runtime.invocation import STREAM_BUFFER
 from actors.runtime.system import ActorSystem
-from actors.runtime.work import STREAM_BUFFER
 from orchestration.errors import Cancelled, DeadlineExceeded, MailboxFull
 from tests.fixtures.eventually import eventually
 from tests.runtime.greeter import (

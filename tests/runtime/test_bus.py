@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from actors.runtime.bus import Bus, BusSettings, Message
-from actors.runtime.telemetry import BUS_RECONNECTS
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.telemetry.telemetry import BUS_RECONNECTS
 from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, PayloadTooLarge
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

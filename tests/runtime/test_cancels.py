@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from actors.runtime.bus import Bus
-from actors.runtime.cancels import Cancels
-from actors.runtime.subjects import StreamAddress
+from actors.bus.bus import Bus
+from actors.bus.cancel_registry import Cancels
+from actors.bus.subjects import StreamAddress
 from tests.fixtures.eventually import eventually
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.bus.message import decode_headers, encode_headers
 from actors.runtime.envelope import ATTEMPT, DEADLINE, Envelope, new_trace
-from actors.runtime.message import decode_headers, encode_headers
 from orchestration.errors import DeadlineExceeded
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40)

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors.runtime import jetstream
-from actors.runtime.bus import Bus, BusSettings, Message
-from actors.runtime.jetstream import Delivery, Puller, enqueue
+from actors.bus import jetstream
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.bus.jetstream import Delivery, Puller, enqueue
 from orchestration.errors import BusUnavailable, QueueFull
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, declare_queue, stored_in
@@ -233,8 +233,8 @@ async def test_a_consumer_that_is_deleted_is_marked_as_missing(bus: Bus, queue: 
 
 async def test_pulling_goes_on_after_the_server_was_killed(own_nats: RunningNats) -> None:
     bus = await Bus.connect(BusSettings(url=own_nats.url, reconnect_wait_s=0.05), name="test")
-    from actors.declarations import shipped
-    from actors.runtime.provision import apply, ensure_consumer
+    from actors.bus.declarations import shipped
+    from actors.bus.provision import apply, ensure_consumer
 
     await apply(bus, shipped())
     subject = "generations.batch.m"

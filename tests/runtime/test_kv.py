@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket, Conflict, Lease
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket, Conflict, Lease
 from orchestration.errors import BusUnavailable
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, declare_bucket

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Conflict
-from actors.runtime.kv_folder import Folder
+from actors.bus.bus import Bus
+from actors.bus.key_value import Conflict
+from actors.bus.key_value_folder import Folder
 from orchestration.errors import BusUnavailable
 from tests.fixtures.jetstream import api, declare_bucket, stored_in
 

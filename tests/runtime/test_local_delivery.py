@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.runtime.bus import Bus, BusSettings, Message
+from actors.bus.bus import Bus, BusSettings, Message
 from orchestration.errors import BusUnavailable, NobodyListens
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

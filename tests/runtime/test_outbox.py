@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.runtime.bus import Bus, BusSettings, Message
+from actors.bus.bus import Bus, BusSettings, Message
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 

@@ -4,10 +4,10 @@ from collections import defaultdict
 
 import pytest
 
-from actors.runtime import sent
-from actors.runtime.message import Message
-from actors.runtime.sent import Sent, Tail
-from actors.runtime.subjects import StreamAddress
+from actors.bus import replay_buffer as sent
+from actors.bus.message import Message
+from actors.bus.replay_buffer import Sent, Tail
+from actors.bus.subjects import StreamAddress
 
 
 class Posted:

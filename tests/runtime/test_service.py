@@ -11,8 +11,8 @@ import pytest
 from nats.aio.client import Client
 from nats.micro.request import Request
 
+from actors.bus.bus import Bus, Message
 from actors.runtime.actor import Actor
-from actors.runtime.bus import Bus, Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR, ERROR_CODE, Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorRef, ActorSystem

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors.runtime.bus import Bus, BusSettings, Message
-from actors.runtime.streams import FAST_CHUNK_S, WRITER, StreamWriter
-from actors.runtime.subjects import StreamAddress
+from actors.bus.bus import Bus, BusSettings, Message
+from actors.bus.subjects import StreamAddress
+from actors.streams.writer import FAST_CHUNK_S, WRITER, StreamWriter
 from orchestration.errors import BusUnavailable
 from orchestration.messages import EVENT, Chunk, Ended, Progress, TokenLogprob, Vectors
 from tests.fixtures.eventually import eventually

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.runtime.subjects import (
+from actors.bus.subjects import (
     GenerationQueue,
     NodeAddress,
     StreamAddress,

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from actors.runtime.envelope import Envelope
+from actors.runtime.invocation import AnswerSink
 from actors.runtime.supervision import RestartPolicy, Restarts
 from actors.runtime.system import ActorRef, ActorSystem
-from actors.runtime.work import AnswerSink
 from orchestration.errors import Cancelled, Defect, Unavailable
 from tests.fixtures.eventually import eventually
 from tests.runtime.greeter import Die, Gate, Greet, Greeted, Greeter, Raise, RaiseLate, Wait

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, current
 from actors.runtime.system import ActorSystem
-from actors.runtime.telemetry import TelemetrySettings, start_tracing, trace_id, traceparent
+from actors.telemetry.telemetry import TelemetrySettings, start_tracing, trace_id, traceparent
 from orchestration.errors import Defect
 from tests.runtime.greeter import Crash, Greet, Greeter, Wait
 

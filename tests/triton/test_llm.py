@@ -36,7 +36,7 @@ class TritonPythonModel(TritonPythonModel):
         self.server._loop.loop.call_soon_threadsafe(sys.exit, 1)
 """
 FAILING = """
-from actors.node.engine.sessions.onnx import OnnxSession
+from actors.engine.sessions.onnx import OnnxSession
 
 def failing(*_):
     raise RuntimeError("the device is gone")

@@ -11,8 +11,8 @@ from actors.cli.main import root
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.triton import BadRepository
 from actors.triton.config import check_repository, parse
-from actors.triton.recipe import Wish, parts
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish, parts
 from orchestration.errors import InvalidRequest, OrchestraError
 from tests.fixtures.models import minilm_folder, models_folder, smollm2_folder
 

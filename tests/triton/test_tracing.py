@@ -9,10 +9,10 @@ from secrets import token_hex
 
 from tritonclient.grpc import InferenceServerClient
 
-from actors.runtime.bus import Bus
+from actors.bus.bus import Bus
+from actors.bus.subjects import NodeAddress
 from actors.runtime.envelope import TRACE
 from actors.runtime.service import ERROR_CODE
-from actors.runtime.subjects import NodeAddress
 from orchestration.messages import ChatMessage, Generation, LoadModel, Sampling, UnloadModel
 from tests.fixtures.collector import Collector, Span, collector
 from tests.fixtures.eventually import eventually

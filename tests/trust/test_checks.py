@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from orchestration.messages import Guide
-from orchestration.patterns.checked import code, reasoning
+from orchestration.patterns.verified import code, reasoning
 from orchestration.trust.checks import FORM_MET, RIGHT_SUMS, WRONG_SUM, check_of_form, checks_in
 from orchestration.trust.form import meets_form
-from orchestration.trust.lessons import verdicts_in, verified_in
+from orchestration.trust.run_observations import verdicts_in, verified_in
 from tests.patterns.scripted import Scripted, make_run, perform
 from tests.patterns.test_mending import BROKEN, QUESTION, RIGHT, WRONG, Sandboxed, passing
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.families import parsed
 from orchestration.trust.priors import LEAST, MOST, UNKNOWN, Quality, prior
-from orchestration.tuning.features import KINDS, Kind
 
 KIND = st.sampled_from(KINDS)
 SIZES = st.floats(0.05, 1_500).map(lambda size: float(f"{size:.2g}"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.trust.caller_words import LEAST_WORDS, MOST_CALLERS, MOST_WORDS, word_of
+from orchestration.trust.caller_counts import LEAST_WORDS, MOST_CALLERS, MOST_WORDS, word_of
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.records import MOST_ARMS, MOST_JUDGES, MOST_MODELS, MOST_PAIRS, KindRecord

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.trust.counts import Counts
-from orchestration.trust.ending import SAME_ERROR, outlook
+from orchestration.trust.early_stop import SAME_ERROR, outlook
 from orchestration.trust.lengths import AnswerLengths, Written
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.panel import choose_panel

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from actors.declarations import shipped
-from actors.runtime.bus import Bus
-from actors.runtime.provision import apply
+from actors.bus.bus import Bus
+from actors.bus.declarations import shipped
+from actors.bus.provision import apply
 from tests.agents.clusters import connection
 from tests.fixtures.nats import RunningNats, start_nats
 from tests.fixtures.spans import spans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.tuning.features import CUES, Kind
+from orchestration.query_analysis.features import CUES, Kind
 
 ORDER: tuple[Kind, ...] = ("code", "creative", "reasoning", "conversation")
 """The first that shows decides; the order that does best on the training queries."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from orchestration.bandit.bandit import choose, share_of
+from orchestration.query_analysis.analysis import Analysis
+from orchestration.query_analysis.profiles import Arm, Candidates, arms
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
-from orchestration.tuning.analysis import Analysis
-from orchestration.tuning.bandit import choose, share_of
-from orchestration.tuning.profiles import Arm, Candidates, arms
 
 QUESTION = Analysis(kind="reasoning", confidence=0.9, difficulty=0.1, tokens=150, language="en")
 PATTERNS = ("single", "ensemble", "self-consistency", "maestro", "debate", "decompose")

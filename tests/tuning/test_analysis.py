@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.models.tokenizer import Tokenizer
-from orchestration.tuning.analysis import TOKENS_LEAST, TOKENS_MOST, analyse, shipped
-from orchestration.tuning.features import KINDS
-from orchestration.tuning.language import LANGUAGES
-from orchestration.tuning.pieces import pieces
+from orchestration.query_analysis.analysis import TOKENS_LEAST, TOKENS_MOST, analyse, shipped
+from orchestration.query_analysis.features import KINDS
+from orchestration.query_analysis.language import LANGUAGES
+from orchestration.query_analysis.word_pieces import pieces
 from tests.fixtures.models import minilm_folder
 from tests.tuning.keywords import keyword_kind
 from tests.tuning.train import minilm, queries, train

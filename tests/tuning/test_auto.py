@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from orchestration.bandit.bandit import Chosen, choose
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import BUILT_IN, Stage
 from orchestration.patterns.auto import auto
+from orchestration.query_analysis.analysis import Analysis, analyse
+from orchestration.query_analysis.chores import is_chore
+from orchestration.query_analysis.profiles import PROFILES, Arm, arms
 from orchestration.trust.records import KindRecord
-from orchestration.tuning.analysis import Analysis, analyse
-from orchestration.tuning.bandit import Chosen, choose
-from orchestration.tuning.chores import is_chore
-from orchestration.tuning.profiles import PROFILES, Arm, arms
 from tests.patterns.scripted import AGENTS, Scripted, make_run, perform
 
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."

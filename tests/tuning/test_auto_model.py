@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from actors.agents.settings import AgentsSettings
-from actors.node.backends.onnx import OnnxBackend
-from actors.tuning.feedback import Feedback, FeedbackDesk
-from actors.tuning.settings import AutoSettings
+from actors.engine.onnx_backend import OnnxBackend
+from actors.learning.feedback import Feedback, FeedbackDesk
+from actors.learning.settings import AutoSettings
 from orchestration.messages import Sampling
 from orchestration.patterns import Limits
 from orchestration.trust.observation import Observation

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestration.bandit.bandit import best, choose, cost, expected
+from orchestration.query_analysis.analysis import analyse
+from orchestration.query_analysis.profiles import Arm, arms
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import Cost, KindRecord
 from orchestration.trust.trust import Trust
-from orchestration.tuning.analysis import analyse
-from orchestration.tuning.bandit import best, choose, cost, expected
-from orchestration.tuning.profiles import Arm, arms
 
 PATTERNS = ("single", "ensemble", "maestro", "self-consistency")
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."

@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from actors.backends.echo import EchoBackend, EchoSettings
 from actors.cli.main import FAILED, USAGE, root
-from actors.client import feedback_call
 from actors.gateway.admission_settings import CallerSettings
 from actors.gateway.settings import GatewaySettings
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.tuning.shelf import Shelf
+from actors.learning.record_store import Shelf
+from actors.runtime.service_client import feedback_call
 from orchestration.errors import UnknownModel
-from orchestration.tuning.features import KINDS
+from orchestration.query_analysis.features import KINDS
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 

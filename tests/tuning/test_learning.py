@@ -12,19 +12,19 @@ from click.testing import CliRunner
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors.agents.settings import AgentsSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
 from actors.cli.main import root
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Bus
-from actors.runtime.kv import Bucket
-from actors.tuning.feedback import Feedback, FeedbackDesk, NoSuchRun, NotEnded
-from actors.tuning.performed import Performed, performed_runs
-from actors.tuning.settings import AutoSettings
-from actors.tuning.shelf import Shelf
-from actors.tuning.tuner import Tuner
+from actors.learning.feedback import Feedback, FeedbackDesk, NoSuchRun, NotEnded
+from actors.learning.record_store import Shelf
+from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.settings import AutoSettings
+from actors.learning.tuner import Tuner
 from orchestration.errors import BackendFailed
+from orchestration.query_analysis.analysis import analyse
+from orchestration.query_analysis.profiles import Candidates, arms
 from orchestration.trust.observation import Observation, VoterAnswer
-from orchestration.tuning.analysis import analyse
-from orchestration.tuning.profiles import Candidates, arms
 from tests.agents.clusters import cluster, connection
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually

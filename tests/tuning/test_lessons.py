@@ -8,18 +8,18 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client import REGISTRY
 
-from actors.agents.roles import RoleOverride
 from actors.agents.settings import AgentsSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus
 from actors.cli.main import root
-from actors.node.backends.echo import EchoBackend, EchoSettings
-from actors.runtime.bus import Bus
-from actors.tuning.feedback import Feedback, FeedbackDesk
-from actors.tuning.performed import Performed, performed_runs
-from actors.tuning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackDesk
+from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.settings import AutoSettings
 from orchestration.messages import Usage
 from orchestration.patterns import Answer
+from orchestration.query_analysis.features import KINDS, Kind
+from orchestration.roles import RoleOverride
 from orchestration.trust.observation import Observation, VoterAnswer
-from orchestration.tuning.features import KINDS, Kind
 from tests.agents.clusters import cluster
 from tests.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually

@@ -6,13 +6,13 @@ from statistics import fmean
 
 import pytest
 
+from orchestration.bandit.bandit import best, choose, cost
+from orchestration.query_analysis.analysis import analyse
+from orchestration.query_analysis.profiles import Candidates, arms
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.trust.records import Cost, KindRecord
 from orchestration.trust.trust import Trust
-from orchestration.tuning.analysis import analyse
-from orchestration.tuning.bandit import best, choose, cost
-from orchestration.tuning.profiles import Candidates, arms
 from tests.tuning.model_world import PATTERNS, QUESTION, World
 
 ONE_STANDS_OUT = {"ash": 0.6, "beech": 0.92, "cedar": 0.8, "elm": 0.7, "zelkova": 0.62}

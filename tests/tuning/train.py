@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
 
-from orchestration.tuning import analysis
-from orchestration.tuning.analysis import HEADS, MOST_PIECES, Weights
-from orchestration.tuning.features import KINDS, features
-from orchestration.tuning.pieces import pieces
+from orchestration.query_analysis import analysis
+from orchestration.query_analysis.analysis import HEADS, MOST_PIECES, Weights
+from orchestration.query_analysis.features import KINDS, features
+from orchestration.query_analysis.word_pieces import pieces
 from tests.fixtures.models import minilm_folder
 
 HERE = Path(__file__).parent

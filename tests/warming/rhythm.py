@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from orchestration.admission import Residency
 from orchestration.forecast import Forecast, Step
 from orchestration.messages import Hardware, MemoryUse, ModelCard, NodeInfo
+from orchestration.model_memory import Residency
 from orchestration.warming import plan
 
 HOUR_S, DAY_S, WEEK_S = 3600.0, 86400.0, 604800.0

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from actors.bus.key_value import Bucket
+from actors.bus.subjects import NodeAddress
 from actors.cli.main import root
 from actors.dispatcher import Dispatcher
+from actors.dispatcher.arrival_reporter import SEEN, Seen
+from actors.dispatcher.prewarmer import FORECAST, STATE, Kept
 from actors.dispatcher.settings import WarmingSettings
-from actors.dispatcher.tally import SEEN, Seen
-from actors.dispatcher.warmer import FORECAST, STATE, Kept
 from actors.node.node import Node
 from actors.runtime.envelope import Envelope, new_trace
-from actors.runtime.kv import Bucket
 from actors.runtime.service import ERROR_CODE
-from actors.runtime.subjects import NodeAddress
 from orchestration.forecast import Step
 from orchestration.messages import LoadModel, Residence
 from tests.fixtures.eventually import eventually

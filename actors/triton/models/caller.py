@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from actors.node.backends.base import Finish, Piece
+from actors.backends.base import Finish, Piece
 from orchestration.errors import OrchestraError
 from orchestration.messages import TokenLogprob
 

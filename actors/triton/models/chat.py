@@ -8,8 +8,8 @@ import time
 from contextlib import aclosing
 from typing import Any, cast
 
-from actors.node.backends.base import Finish, Piece
-from actors.node.engine import EngineBackend
+from actors.backends.base import Finish, Piece
+from actors.engine import EngineBackend
 from actors.triton.models.caller import Caller
 from actors.triton.models.chat_metrics import ChatMetrics
 from actors.triton.models.chat_request import Asked, Tensors, asked

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.engine import EngineBackend, EngineSettings
+from actors.engine import EngineBackend, EngineSettings
 from actors.triton.models.engines import parameters, settings_of
 from actors.triton.models.partition import StepCall
 from actors.triton.models.pipeline import PipelineRuntime

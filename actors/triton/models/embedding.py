@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from actors.engine.sessions.onnx import load_session
+from actors.engine.sessions.onnx_encoder import alike
+from actors.engine.settings import OnnxSettings
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import Tokenizer
-from actors.node.engine.sessions.onnx import load_session
-from actors.node.engine.sessions.onnx_encoder import alike
-from actors.node.engine.settings import OnnxSettings
 from orchestration.errors import BackendFailed, ContextTooLong
 
 _CALL_TOKENS = 2048

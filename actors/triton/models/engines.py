@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from actors.node.engine import EngineBackend, EngineSettings
-from actors.node.engine.settings import OnnxSettings, TorchSettings
+from actors.engine import EngineBackend, EngineSettings
+from actors.engine.settings import OnnxSettings, TorchSettings
 from orchestration.errors import InvalidRequest
 
 S = TypeVar("S", bound=EngineSettings)
@@ -34,12 +34,12 @@ def engine_of(args: Mapping[str, str]) -> EngineBackend:
     if runtime == "torch":
         # Read when torch is loaded. Threads that spin take the cores from the other models' processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from actors.node.engine.sessions.torch_runtime import TorchRuntime
+        from actors.engine.sessions.torch_runtime import TorchRuntime
 
         torch = settings_of(TorchSettings, {"device": device_of(args)} | options)
         return EngineBackend([folder], torch, TorchRuntime(torch))
     if runtime == "onnxruntime":
-        from actors.node.engine.sessions.onnx_runtime import OnnxRuntime
+        from actors.engine.sessions.onnx_runtime import OnnxRuntime
 
         onnx = settings_of(OnnxSettings, options)
         return EngineBackend([folder], onnx, OnnxRuntime(onnx))

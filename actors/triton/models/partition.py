@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.engine.kv import KvShape
 from actors.models.manifest import ModelManifest
-from actors.node.engine.kv import KvShape
 from orchestration.errors import InvalidRequest
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.engine.kv import KvShape
+from actors.engine.prefix import PrefixCache
+from actors.engine.runtime import Encoder, Opened
+from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.node.engine.kv import KvShape
-from actors.node.engine.prefix import PrefixCache
-from actors.node.engine.runtime import Encoder, Opened
-from actors.node.engine.settings import EngineSettings
 from actors.triton.models.partition import Order, StepCall, whole_shape
 from orchestration.errors import InvalidRequest
 
@@ -74,7 +74,7 @@ class PipelineCache:
 
 
 class PipelineSession:
-    """See `actors.node.engine.runtime.Session`; one call of the pipeline for all rows of a step."""
+    """See `actors.engine.runtime.Session`; one call of the pipeline for all rows of a step."""
 
     def __init__(self, cache: PipelineCache) -> None:
         self._cache = cache

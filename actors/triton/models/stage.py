@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from actors.engine.kv import KvCache
+from actors.engine.loading import cache_size
+from actors.engine.sessions.torch import LlamaLayers, tensor_of
+from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.node.engine.kv import KvCache
-from actors.node.engine.loading import cache_size
-from actors.node.engine.sessions.torch import LlamaLayers, tensor_of
-from actors.node.engine.settings import EngineSettings
 from actors.triton.models.partition import Order, Share, StepCall, whole_shape
 from orchestration.errors import BackendFailed
 

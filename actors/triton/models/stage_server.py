@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.node.engine.settings import EngineSettings
+from actors.engine.settings import EngineSettings
 from actors.triton.models.engines import device_of, parameters, settings_of
 from actors.triton.models.partition import Share, StepCall
 from actors.triton.models.stage import Placement, Stage

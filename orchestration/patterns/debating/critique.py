@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
-from orchestration.patterns.wording import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
+from orchestration.patterns.prompt_texts import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
 
 CHARS = 120
 """Of each entry of the form."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer
 from orchestration.patterns.debating.critique import Critique
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.voting import Voter, choose_voters
 
 MOST = 6

@@ -15,11 +15,11 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import Kind, asked_kind
 from orchestration.patterns.debating.debaters import Debater
-from orchestration.patterns.debating.floor import Floor
+from orchestration.patterns.debating.rounds import Floor
+from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.stage import Stage
 from orchestration.patterns.voting.voters import instructed
-from orchestration.patterns.wording import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 
 SAID_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""

@@ -16,8 +16,8 @@ from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, is_no_task
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds, Draft, faults
-from orchestration.patterns.listed import read_list
-from orchestration.patterns.wording import SPLIT, SPLIT_INPUTS, TEA_QUESTION, TEA_TASKS, WHOLE_QUESTION
+from orchestration.patterns.partial_json import read_list
+from orchestration.patterns.prompt_texts import SPLIT, SPLIT_INPUTS, TEA_QUESTION, TEA_TASKS, WHOLE_QUESTION
 
 TASK_CHARS = 100
 MOST_INPUTS = 3

@@ -20,7 +20,7 @@ from orchestration.patterns.graph.plan import (
 )
 from orchestration.patterns.graph.task import Graph, Task
 from orchestration.patterns.graph.validation import Bounds
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 
 WRONG_TOKENS = 160
 """Of a plan that is shown to its author again, and of what is wrong with it."""

@@ -23,7 +23,7 @@ from orchestration.patterns.consensus.kinds import cut_short
 from orchestration.patterns.consensus.reading import SURE, read_answer
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.conversation import last_question
-from orchestration.patterns.stage import Stage
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.voting.extraction import extracted
 from orchestration.patterns.voting.program_tests import ProgramTests
 from orchestration.patterns.voting.voters import Voter, one_model

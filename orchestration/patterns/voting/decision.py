@@ -1,7 +1,7 @@
 """When a vote is decided, and who is to be asked until then.
 
 Samples of one model are draws from one distribution: see `orchestration.patterns.consensus.quorum`. Different
-models are not: what is known of each tells what it will do, see `orchestration.trust.ending`.
+models are not: what is known of each tells what it will do, see `orchestration.trust.early_stop`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 from orchestration.patterns.consensus import TEST, Tally, stays_ahead
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.voters import Voter
-from orchestration.trust.ending import Outlook, outlook
+from orchestration.trust.early_stop import Outlook, outlook
 from orchestration.trust.trust import Trust
 
 ROUNDING = 1e-9

@@ -13,7 +13,7 @@ from orchestration.patterns.consensus.answer_kind import Kind
 from orchestration.patterns.consensus.choices import choice_of, options_of
 from orchestration.patterns.consensus.numbers import numbers
 from orchestration.patterns.consensus.reading import read_answer
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 
 MOST = 8
 """Answers of one run that are given to a model."""

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 from orchestration.patterns.consensus import Example, code_in, examples_of
-from orchestration.patterns.stage import Stage
+from orchestration.patterns.run_context import Stage
 
 AGENT, TOOL = "code", "python"
 

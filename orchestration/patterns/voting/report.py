@@ -12,7 +12,7 @@ from orchestration.patterns.consensus import Kind, Party, Tally
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.garbage import loops
 from orchestration.patterns.consensus.refusal import is_refusal
-from orchestration.patterns.stage import Stage
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision
 from orchestration.patterns.voting.sample_pool import SamplePool

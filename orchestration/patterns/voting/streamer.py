@@ -14,9 +14,9 @@ from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import Kind, Party, Tally
 from orchestration.patterns.conversation import Conversation
+from orchestration.patterns.prompt_texts import AGREED_HEAD, KEEP_TO_MOST_AGREE
+from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.stage import COORDINATOR, Stage
-from orchestration.patterns.wording import AGREED_HEAD, KEEP_TO_MOST_AGREE
 
 
 class VoteStreamer:

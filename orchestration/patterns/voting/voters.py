@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.consensus import Kind
 from orchestration.patterns.conversation import last_question
+from orchestration.patterns.prompt_texts import THINK, THINK_BRIEFLY
+from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.stage import Stage
-from orchestration.patterns.wording import THINK, THINK_BRIEFLY
 from orchestration.trust.families import base_name
 
 MOST = 16

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.consensus import Kind, Tally, asked_kind
-from orchestration.patterns.stage import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision, PanelDecision, SampleDecision
 from orchestration.patterns.voting.report import VoteReport

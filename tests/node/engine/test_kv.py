@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-from actors.node.engine.kv import KvCache, KvShape
+from actors.engine.kv import KvCache, KvShape
 
 SHAPE = KvShape(layers=2, kv_heads=2, head_dim=8)
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actors.node.engine.kv import KvCache, KvShape
-from actors.node.engine.prefix import Chain, PrefixCache
+from actors.engine.kv import KvCache, KvShape
+from actors.engine.prefix import Chain, PrefixCache
 
 SHAPE = KvShape(layers=1, kv_heads=1, head_dim=4)
 BLOCK = 2

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actors.node.engine import EngineSettings
-from actors.node.engine.sampling import (
+from actors.engine import EngineSettings
+from actors.engine.sampling import (
     Penalties,
     SamplingPlan,
     draw,

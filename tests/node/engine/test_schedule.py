@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.node.engine.schedule import allowance, next_to_prefill
+from actors.engine.schedule import allowance, next_to_prefill
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.node.engine.slots import SlotMap
+from actors.engine.slots import SlotMap
 
 
 class Rows:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actors.node.engine.detokenize import Detokenizer
-from actors.node.engine.stops import StopMatcher
-from actors.node.engine.text import TextStream
+from actors.engine.detokenize import Detokenizer
+from actors.engine.stops import StopMatcher
+from actors.engine.text import TextStream
 from orchestration.messages import TokenLogprob
 
 

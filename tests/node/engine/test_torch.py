@@ -12,13 +12,13 @@ import torch
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from actors.engine import EngineBackend
+from actors.engine.sessions.torch import LlamaLayers, tensor_of
+from actors.engine.sessions.torch_linear import Linear
+from actors.engine.sessions.torch_runtime import TorchRuntime, TorchSession
+from actors.engine.settings import TorchSettings
 from actors.models.gguf_import import import_gguf
 from actors.models.manifest import ModelManifest
-from actors.node.engine import EngineBackend
-from actors.node.engine.sessions.torch import LlamaLayers, tensor_of
-from actors.node.engine.sessions.torch_linear import Linear
-from actors.node.engine.sessions.torch_runtime import TorchRuntime, TorchSession
-from actors.node.engine.settings import TorchSettings
 from orchestration.errors import BackendFailed, InvalidRequest
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.models.llama_reference import LlamaReference

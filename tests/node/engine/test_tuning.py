@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from actors.node.engine.settings import EngineSettings
-from actors.node.engine.tuning import MAX_WINDOW_S, StepSize
+from actors.engine.adaptive_batching import MAX_WINDOW_S, StepSize
+from actors.engine.settings import EngineSettings
 
 SIZES = (32, 64, 128, 256)
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.backends.base import Embeddings, Finish, Output, Piece
-from actors.node.engine import EngineBackend
+from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.engine import EngineBackend
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, TokenLogprob
 
 MODEL = "smollm2-135m"

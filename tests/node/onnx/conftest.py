@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
 from tests.fixtures.models import minilm_folder, smollm2_folder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import Generation, Sampling
 from tests.node.onnx.asking import ask, chat, complete
 

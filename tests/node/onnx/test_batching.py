@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from actors.node.backends.base import Finish, Piece
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine import EngineStats
+from actors.backends.base import Finish, Piece
+from actors.engine import EngineStats
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Generation
 from tests.fixtures.eventually import eventually

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.calling import as_answer, call_in, spoken
+from actors.backends.base import Finish, Output, Piece
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.tool_calling import as_answer, call_in, spoken
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer, Usage
 from tests.node.onnx.asking import ask, chat

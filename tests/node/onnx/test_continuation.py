@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import Generation, Guide
 from tests.node.onnx.asking import Answer, ask, chat, complete
 

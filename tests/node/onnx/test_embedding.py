@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.sessions.onnx_encoder import alike
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.sessions.onnx_encoder import alike
 from orchestration.errors import ContextTooLong, InvalidRequest
 from tests.node.onnx.asking import embed
 

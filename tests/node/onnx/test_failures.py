@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
-from actors.node.engine.kv import KvCache
-from actors.node.engine.loading import ChatModel
-from actors.node.engine.sessions.onnx import OnnxSession
+from actors.engine.kv import KvCache
+from actors.engine.loading import ChatModel
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.sessions.onnx import OnnxSession
+from actors.engine.settings import OnnxSettings
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 from tests.fixtures.eventually import eventually
 from tests.node.onnx.asking import DEADLINE_S, MODEL, ask, chat, generating

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.agents.roles import built_in_roles
-from actors.node.backends.onnx import OnnxBackend
+from actors.engine.onnx_backend import OnnxBackend
+from orchestration.roles import built_in_roles
 from tests.node.onnx.asking import PROMISED, ask, chat
 
 COORDINATOR = built_in_roles()["coordinator"].prompt

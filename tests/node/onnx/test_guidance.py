@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from actors.node.backends.base import Finish, Output, Piece
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.conformance import SchemaCheck, conforming
+from actors.backends.base import Finish, Output, Piece
+from actors.engine.conformance import SchemaCheck, conforming
+from actors.engine.onnx_backend import OnnxBackend
 from orchestration.errors import InvalidGuide
 from orchestration.messages import Guide, Usage
 from tests.node.onnx.asking import ask, chat

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.engine.settings import OnnxSettings
 from actors.models.errors import CorruptModel
 from actors.models.manifest import MANIFEST, ModelManifest
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
-from actors.node.engine.settings import OnnxSettings
-from actors.node.memory import ModelMemory
-from actors.node.role import run_node
+from actors.node.model_manager import ModelMemory
+from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed, UnknownModel

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.settings import OnnxSettings
 from actors.models.errors import CorruptModel
-from actors.node.backends.onnx import OnnxBackend, OnnxSettings
 from orchestration.errors import ContextTooLong, InvalidRequest, Unavailable, UnknownModel
 from orchestration.messages import Generation
 from tests.node.onnx.asking import EMBEDDER, MODEL, ask, chat, complete

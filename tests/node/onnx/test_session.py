@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from actors.engine.kv import KvCache, KvShape
+from actors.engine.sessions.onnx import OnnxSession, load_session
+from actors.engine.settings import OnnxSettings
 from actors.models.manifest import ModelManifest
-from actors.node.backends.onnx import OnnxSettings
-from actors.node.engine.kv import KvCache, KvShape
-from actors.node.engine.sessions.onnx import OnnxSession, load_session
 from orchestration.errors import BackendFailed
 from tests.node.onnx.asking import PROMISED
 

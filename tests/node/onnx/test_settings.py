@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from actors.node.backends.onnx import OnnxSettings
+from actors.engine.settings import OnnxSettings
 
 
 def test_threads_are_chosen_when_none_are_said() -> None:

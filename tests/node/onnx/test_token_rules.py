@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.token_rules import TokenRules
 from actors.models.tokenizer import Tokenizer
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.engine.token_rules import TokenRules
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Sampling
 from tests.fixtures.models import smollm2_folder

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.node.backends.base import Backend, Embeddings
+from actors.backends.base import Backend, Embeddings
 from orchestration.messages import Generation
 
 

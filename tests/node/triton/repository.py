@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from actors.node.backends.base import Backend, Finish, Piece
-from actors.node.backends.triton import TritonBackend, TritonSettings
+from actors.backends.base import Backend, Finish, Piece
+from actors.triton.backend import TritonBackend, TritonSettings
 from orchestration.messages import ChatMessage, Generation
 from tests.fixtures.triton import RunningTriton
 

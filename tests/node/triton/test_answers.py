@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
-from actors.data_files import data_folder
-from actors.node.backends.onnx import OnnxBackend
-from actors.node.backends.triton import TritonBackend
+from actors.engine.onnx_backend import OnnxBackend
+from actors.files.data_files import data_folder
+from actors.triton.backend import TritonBackend
 from actors.triton.config import CONFIG, parse
-from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 from tests.fixtures.eventually import eventually

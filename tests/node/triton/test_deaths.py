@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.node.backends.triton import TritonBackend
+from actors.triton.backend import TritonBackend
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 from orchestration.messages import Generation
 from tests.fixtures.eventually import eventually

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from actors.node.backends.triton import TritonBackend, TritonSettings
+from actors.triton.backend import TritonBackend, TritonSettings
 from orchestration.errors import BackendFailed, Unavailable, UnknownModel
 from tests.fixtures.machines import free_ports
 from tests.fixtures.triton import RunningTriton

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from actors.node.backends.triton import TritonBackend, TritonSettings
+from actors.triton.backend import TritonBackend, TritonSettings
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.triton import RunningTriton
 from tests.node.triton.repository import chat_model

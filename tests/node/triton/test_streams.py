@@ -8,9 +8,9 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.node.backends.base import Piece
-from actors.node.backends.triton import TritonBackend
+from actors.backends.base import Piece
 from actors.runtime.envelope import Envelope, current
+from actors.triton.backend import TritonBackend
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tritonclient.grpc import service_pb2
 
-from actors.node.backends.triton.tuning import observe
+from actors.triton.backend.adaptive_batching import observe
 from orchestration.batching import AdaptiveBatching, BatchingSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.triton import RunningTriton

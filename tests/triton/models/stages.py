@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.engine import EngineBackend
+from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.node.engine import EngineBackend
-from actors.node.engine.settings import EngineSettings
 from actors.triton.models.partition import StepCall, shares
 from actors.triton.models.pipeline import PipelineRuntime
 from actors.triton.models.stage import Placement, Stage

@@ -12,11 +12,11 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from actors.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.engine.settings import OnnxSettings
 from actors.models.tokenizer import Tokenizer
-from actors.node.engine.sessions.onnx_encoder import OnnxEncoder
-from actors.node.engine.settings import OnnxSettings
-from actors.triton.recipe import Wish
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.triton import RunningTriton
 from tests.node.onnx.asking import EMBEDDER

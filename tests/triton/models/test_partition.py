@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
-from actors.node.engine import EngineBackend
-from actors.node.engine.sessions.torch_runtime import TorchRuntime
-from actors.node.engine.settings import EngineSettings, TorchSettings
+from actors.engine import EngineBackend
+from actors.engine.sessions.torch_runtime import TorchRuntime
+from actors.engine.settings import EngineSettings, TorchSettings
 from actors.triton.models.partition import Share, StepCall, shares
 from orchestration.errors import BackendFailed, InvalidRequest
 from tests.fixtures.eventually import eventually

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from actors.node.engine import EngineBackend
-from actors.node.engine.sessions.torch_runtime import TorchRuntime
-from actors.node.engine.settings import TorchSettings
-from actors.triton.recipe import Wish
+from actors.engine import EngineBackend
+from actors.engine.sessions.torch_runtime import TorchRuntime
+from actors.engine.settings import TorchSettings
 from actors.triton.repository import write_repository
+from actors.triton.repository_plan import Wish
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import RunningTriton, start_triton

@@ -1,0 +1,194 @@
+"""Where a run's result goes: onto its stream and, for a job, into the books; then its message is settled."""
+
+from __future__ import annotations
+
+import time
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from actors.agents.coordinator import PulledRun
+from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
+from actors.agents.recorder import Recorder
+from actors.agents.run_event_publisher import Happenings
+from actors.agents.step_records import StepRecords
+from actors.bus.jetstream import Delivery
+from actors.bus.subjects import StreamAddress
+from actors.jobs.records import JobRecord
+from actors.runtime.envelope import Envelope
+from actors.runtime.invocation import Work
+from actors.streams.handoff import is_superseded
+from actors.streams.writer import StreamWriter
+from actors.telemetry.telemetry import recorded
+from orchestration.accounts import accounts_of, total_of
+from orchestration.errors import Cancelled, OrchestraError, Stopped
+from orchestration.fitting import MAX_END_BYTES, fitting
+from orchestration.messages import Ended, Priority, Run, SoFar
+from orchestration.patterns import Outlet
+
+if TYPE_CHECKING:
+    from actors.agents.run_consumer import Intake
+
+
+class RunSink:
+    """Where a run's result goes: its end onto its stream, then the acknowledgement to the queue."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        delivery: Delivery,
+        run: Run,
+        envelope: Envelope,
+        so_far: SoFar | None = None,
+    ) -> None:
+        """`so_far` is given where another coordinator has had the run: what was read of its stream."""
+        self.intake = intake
+        self.delivery = delivery
+        self.priority: Priority | None = None
+        self.work: Work | None = None
+        self.began = time.perf_counter()
+        writer = self.make_writer(StreamAddress(run.id), so_far)
+        happenings = Happenings(delivery.bus, run.id, delivery.attempt, envelope.caller)
+        records = StepRecords(delivery.bus, run.id)
+        self.pulled = PulledRun(run, envelope, writer, happenings, records)
+        if so_far is not None:
+            self.pulled.outlet = Outlet(so_far.text, so_far.tokens)
+
+    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
+        if so_far is None:
+            return StreamWriter(self.delivery.bus, address, self._gone)
+        writer = so_far.writer or token_hex(4)
+        return StreamWriter(self.delivery.bus, address, self._gone, writer, so_far.seq)
+
+    def cancel(self) -> None:
+        """The caller no longer wants the answer."""
+        if self.work is not None:
+            self.work.cancel()
+
+    def _gone(self) -> None:
+        """Nobody listens, or another coordinator has taken over."""
+        self.cancel()
+
+    async def item(self, value: Any) -> None:
+        raise TypeError("a coordinator writes its stream itself")
+
+    async def done(self, ended: Ended) -> None:
+        self._count("ok")
+        self._told(ended)
+        try:
+            await self.pulled.writer.end(ended)
+            await self.delivery.ack()
+            await self.pulled.records.remove()
+        finally:
+            self._finish()
+
+    async def failed(self, error: OrchestraError) -> None:
+        """End the stream with the error. A job that this process could not finish goes back."""
+        self._count(error.code)
+        try:
+            if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
+                await self.pulled.recall.next()
+                await self.delivery.nak()
+                return
+            ended = self._ended(error)
+            self._told(ended)
+            if self.pulled.writer.retired and await self._superseded():
+                return
+            await self.pulled.writer.end(ended)
+            await self.delivery.ack()
+            await self.pulled.records.remove()
+        finally:
+            self._finish()
+
+    async def _superseded(self) -> bool:
+        """Whether another coordinator is at it, which settles it."""
+        return await is_superseded(self.delivery.bus, self.pulled.run.id, self.delivery.attempt)
+
+    def _ended(self, error: OrchestraError) -> Ended:
+        ended = Ended(
+            seq=0,
+            finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
+            usage=total_of(self.pulled.steps),
+            steps=tuple(self.pulled.steps),
+            accounts=accounts_of(self.pulled.steps) if self.pulled.steps else None,
+            error=error.body(),
+            trace_id=recorded(self.pulled.envelope.trace),
+        )
+        return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
+
+    def _count(self, outcome: str) -> None:
+        pattern = pattern_label(self.pulled.run.pattern, self.intake.catalogue)
+        RUNS.labels(pattern, outcome).inc()
+        RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
+
+    def _told(self, ended: Ended) -> None:
+        """Tell who watches the run that it is over."""
+        said = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
+        self.pulled.happenings.add("ended", said)
+
+    def _finish(self) -> None:
+        self.pulled.happenings.flush()
+        self.pulled.writer.close()
+        self.intake.finished(self)
+
+
+class JobSink(RunSink):
+    """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
+
+    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        self.recorder: Recorder
+        self.record: JobRecord | None = None
+        self.cancelled = False
+        super().__init__(intake, delivery, run, envelope)
+
+    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
+        self.recorder = Recorder(self.delivery.bus, address, self._gone)
+        return self.recorder
+
+    def _gone(self) -> None:
+        """Nobody watches. It is finished all the same."""
+
+    async def begin(self) -> None:
+        """Perform the job, unless the books say that there is nothing to do."""
+        try:
+            self.record = await self.intake.clerk.begin(self.pulled.run.id, self.delivery)
+        finally:  # after an error it comes again when its ack_wait is over
+            if self.record is None:
+                self._finish()
+        if self.record is None:
+            return
+        try:
+            if self.record.attempts > 1 or self.delivery.attempt > 1:
+                self.pulled.known = await self.pulled.records.known()
+            if self.cancelled:
+                raise Cancelled("the job was cancelled")
+            self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
+        except OrchestraError as error:
+            await self.failed(error)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        super().cancel()
+
+    async def done(self, ended: Ended) -> None:
+        assert self.record is not None
+        self._count("ok")
+        try:
+            await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
+            self._told(ended)
+            await self.recorder.end(ended)
+            await self.pulled.records.remove()
+        finally:
+            self._finish()
+
+    async def failed(self, error: OrchestraError) -> None:
+        assert self.record is not None
+        self._count(error.code)
+        try:
+            await self.pulled.recall.next()  # it may be tried again
+            ended = self._ended(error)
+            if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
+                self._told(ended)
+                await self.recorder.end(ended)
+                await self.pulled.records.remove()
+        finally:
+            self._finish()

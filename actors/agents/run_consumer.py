@@ -1,0 +1,243 @@
+"""How runs come to a coordinator and are settled: pulled with a credit per priority, kept from redelivery
+while they are at work, ended on their stream, acknowledged last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.agents.metrics import RUNS, RUNS_AT_WORK, pattern_label
+from actors.agents.run_completion import JobSink, RunSink
+from actors.agents.run_event_history import Chronicle
+from actors.agents.settings import AgentsSettings
+from actors.bus.bus import Bus
+from actors.bus.cancel_registry import Cancels
+from actors.bus.jetstream import Delivery, Puller
+from actors.bus.subjects import RunQueue, StreamAddress
+from actors.jobs.attempts import Clerk
+from actors.jobs.dead_letters import bury, bury_delivery
+from actors.jobs.records import is_job
+from actors.jobs.settings import JobsSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.failures import UNFORESEEN, internal_error
+from actors.runtime.service import invalid
+from actors.runtime.system import ActorRef
+from actors.streams.client import ID_HEADER
+from actors.streams.handoff import how_far
+from orchestration.errors import Cancelled, Defect, OrchestraError
+from orchestration.messages import Ended, Priority, Run, SoFar
+from orchestration.patterns import BUILT_IN, Catalogue
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Feeds the coordinator `ref`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ref: ActorRef,
+        settings: AgentsSettings,
+        jobs: JobsSettings | None = None,
+        catalogue: Catalogue = BUILT_IN,
+    ) -> None:
+        self.bus = bus
+        self.ref = ref
+        self.settings = settings
+        self.jobs = jobs or JobsSettings()
+        self.catalogue = catalogue
+        self.clerk = Clerk(bus, self.jobs)
+        self.chronicle = Chronicle(bus)
+        self.open: dict[str, RunSink] = {}
+        self._at_work: Counter[Priority] = Counter()
+        self._pullers: dict[Priority, Puller] = {}
+        self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
+        self._keeping: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await self._cancels.start()
+        await self.chronicle.start()
+        self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
+        for priority in Priority:
+            puller = Puller(
+                self.bus, RunQueue.STREAM, RunQueue.consumer(priority), partial(self._pulled, priority)
+            )
+            await puller.start()
+            self._pullers[priority] = puller
+            self._want(priority)
+
+    async def leave(self) -> None:
+        """Pull nothing more; what was pulled goes on."""
+        pullers, self._pullers = self._pullers, {}
+        for puller in pullers.values():
+            await puller.stop()
+
+    async def stop(self) -> None:
+        """Call it when the coordinator has drained."""
+        await self.leave()
+        if self._keeping is not None:
+            self._keeping.cancel()
+        await self._cancels.stop()
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=2)
+        await self.chronicle.stop()
+
+    def _want(self, priority: Priority) -> None:
+        puller = self._pullers.get(priority)
+        if puller is not None:
+            puller.want(max(0, self.settings.concurrency - self._at_work[priority]))
+
+    def _pulled(self, priority: Priority, delivery: Delivery) -> None:
+        run_id = delivery.message.header(ID_HEADER)
+        try:
+            run = Run.model_validate_json(delivery.message.data)
+        except ValidationError as error:
+            self._later(priority, self._refuse(delivery, run_id, invalid(error)))
+            return
+        present = self.open.get(run.id)
+        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
+            present.delivery = delivery
+            return
+        envelope = Envelope.from_headers(delivery.message.headers)
+        if is_job(run.id):
+            self._pulled_job(priority, delivery, run, envelope)
+        elif run.id in self._cancels:
+            self._drop(delivery, run)
+        elif delivery.attempt > 1:
+            self._later(priority, self._take_up(priority, delivery, run, envelope))
+        else:
+            self._begin(priority, RunSink(self, delivery, run, envelope))
+
+    async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        """Go on with a run that was given out before, unless its coordinator lives and writes on.
+
+        What it finished is not done again, and what its reader has of the answer is kept. Where nobody can
+        say how much that is, the run comes again when its ack_wait is over.
+        """
+        quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
+        last = attempt > self.jobs.attempts
+        try:
+            while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)).alive:
+                await asyncio.sleep(quiet_s / 3)
+                await delivery.in_progress()
+        except OrchestraError as error:
+            if not last:
+                raise
+            log.warning("run %s is given up, and nobody can say what was read of it: %s", run.id, error)
+            so_far = SoFar()
+        if so_far.superseded:
+            return
+        sink = RunSink(self, delivery, run, envelope, so_far)
+        sink.pulled.records.used = True  # by the one before, perhaps
+        if not so_far.open:
+            await sink.failed(Cancelled("the caller left"))
+        elif last:
+            await self._bury(sink)
+        else:
+            sink.pulled.known = await sink.pulled.records.known()
+            self._begin(priority, sink)
+
+    def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        """A job has all the time of its attempt, and no caller whose deadline counts."""
+        timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
+        sink = JobSink(self, delivery, run, timed)
+        self._count(priority, sink)
+        self._later(priority, sink.begin())
+
+    def _drop(self, delivery: Delivery, run: Run) -> None:
+        """Acknowledge a run that was cancelled before it began, at once: others may wait behind hundreds."""
+        self._cancels.forget(run.id)
+        RUNS.labels(pattern_label(run.pattern, self.catalogue), Cancelled.code).inc()
+        try:
+            delivery.settle(b"+ACK")
+        except OrchestraError as error:
+            log.debug("cancelled run %s comes again: %s", run.id, error)
+
+    def _begin(self, priority: Priority, sink: RunSink) -> None:
+        if sink.pulled.run.id in self._cancels:
+            self._later(priority, sink.failed(Cancelled("the caller left")))
+            return
+        try:
+            sink.work = self.ref.deliver(sink.pulled, sink, sink.pulled.envelope)
+        except OrchestraError as error:
+            log.warning("run %s goes back to the queue: %s", sink.pulled.run.id, error)
+            sink.pulled.writer.close()
+            self._later(priority, sink.delivery.nak(1))
+            return
+        self._count(priority, sink)
+
+    def _count(self, priority: Priority, sink: RunSink) -> None:
+        sink.priority = priority
+        self.open[sink.pulled.run.id] = sink
+        self.chronicle.begin(sink.pulled.happenings)
+        self._at_work[priority] += 1
+        RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
+
+    def finished(self, sink: RunSink) -> None:
+        """A sink says that its run is settled, however it went."""
+        self.chronicle.end(sink.pulled.happenings)
+        if self.open.get(sink.pulled.run.id) is sink:
+            del self.open[sink.pulled.run.id]
+        if sink.priority is not None:
+            self._at_work[sink.priority] -= 1
+            RUNS_AT_WORK.labels(sink.priority).set(self._at_work[sink.priority])
+            self._want(sink.priority)
+
+    async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
+        log.warning("a run that cannot be read was refused: %s", error)
+        if run_id:
+            ended = Ended(seq=0, finish_reason="error", error=error.body())
+            await self.bus.publish(StreamAddress(run_id).subject, ended.model_dump_json().encode())
+        await bury(
+            self.bus, delivery.message, reason=error.message, attempts=delivery.attempt, error=error.body()
+        )
+        await delivery.terminate(error.code)
+
+    @staticmethod
+    async def _bury(sink: RunSink) -> None:
+        """A run that is no job, and that no coordinator survived."""
+        tried = sink.delivery.attempt - 1
+        error = Defect(f"given up: {tried} coordinators took it, and none came to an end")
+        await bury_delivery(sink.delivery, error)
+        await sink.failed(error)
+
+    def _later(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(priority, settle))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
+        try:
+            await settle
+        except OrchestraError as error:
+            log.warning("a run could not be settled, and will be delivered again: %s", error)
+        except UNFORESEEN as error:
+            internal_error("the settling of a run, which will be delivered again,", error, "Intake")
+        finally:
+            self._want(priority)
+
+    def _cancel(self, run_id: str) -> bool:
+        sink = self.open.get(run_id)
+        if sink is None:
+            return False
+        sink.cancel()
+        return True
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.keep_alive_s)
+            for sink in list(self.open.values()):
+                try:
+                    await sink.delivery.in_progress()
+                except OrchestraError as error:
+                    log.debug("cannot keep run %s: %s", sink.pulled.run.id, error)
+            for priority in Priority:
+                self._want(priority)

@@ -1,0 +1,275 @@
+"""A backend without a model, for dry runs, capacity tests and overhead measurements.
+
+It says the last message again, one word a token, and goes on after a prefix. Everything it does follows
+from the request and the settings alone, so two runs give the same answers and the same failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated
+
+import numpy as np
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.backends.echo_schema import instance_text
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    UnknownModel,
+)
+from orchestration.messages import (
+    FinishReason,
+    Generation,
+    Guide,
+    Hardware,
+    ModelCard,
+    Sampling,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from orchestration.model_memory import Residency
+
+_WORD = re.compile(r"\s*\S+")
+_BREATH = 32
+"""Pieces, or texts to embed, between two turns of the event loop at full speed."""
+
+
+class EchoSettings(BaseModel):
+    """How echo behaves. All failures are off by default; `0` means never.
+
+    `speed` is in tokens a second, 0 as fast as it goes. With `repeat`, an answer goes on until the
+    asked-for `max_tokens`; without, it ends after the message was said once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=("echo",), min_length=1)
+    embedding_models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    slots: int = Field(default=64, ge=1, le=65_536)
+    speed: float = Field(default=0.0, ge=0, le=1e6)
+    first_token_s: float = Field(default=0.0, ge=0, le=3600)
+    slow_every: int = Field(default=0, ge=0)
+    """Every so manyth generation takes `slow_s` longer to its first token."""
+    slow_s: float = Field(default=1.0, ge=0, le=3600)
+    repeat: bool = True
+    context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
+    dimensions: int = Field(default=384, ge=8, le=384)
+    model_mb: float = Field(default=0.0, ge=0, le=1e9)
+    """What each model pretends to take of the memory, in MB (1e6 bytes)."""
+    load_s: float = Field(default=0.0, ge=0, le=3600)
+    """How long each model pretends to take to be loaded."""
+
+    fail_first: int = Field(default=0, ge=0)
+    """The first so many generations fail before their first token."""
+    fail_every: int = Field(default=0, ge=0)
+    """Every so manyth generation fails, `fail_after` tokens in."""
+    fail_after: int = Field(default=0, ge=0)
+    stall_after: int = Field(default=0, ge=0)
+    """Every generation stops saying anything after so many tokens, until it is cancelled."""
+
+
+class EchoBackend(Backend):
+    """Answers with the request's own words."""
+
+    name = "echo"
+
+    def __init__(self, settings: EchoSettings | None = None) -> None:
+        self._settings = settings or EchoSettings()
+        card = ModelCard(
+            name="",
+            context_tokens=self._settings.context_tokens,
+            memory_bytes=round(self._settings.model_mb * 1e6),
+            load_s=self._settings.load_s,
+        )
+        chat, embedding = self._settings.models, self._settings.embedding_models
+        self._cards = {name: card.model_copy(update={"name": name}) for name in chat}
+        for name in embedding:
+            self._cards[name] = card.model_copy(update={"name": name, "kind": "embedding"})
+        self._loaded = set(self._cards)
+        self._count = 0
+
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Count failures from the beginning."""
+        self._count = 0
+        sizes = {name: card.memory_bytes for name, card in self._cards.items()}
+        self._loaded = set()
+        for name in Residency(memory_bytes, sizes).fitting():
+            await self.load(name)
+
+    async def load(self, model: str) -> None:
+        if model not in self._cards:
+            raise UnknownModel.of(model, list(self._cards))
+        if self._settings.load_s:
+            await asyncio.sleep(self._settings.load_s)
+        self._loaded.add(model)
+
+    async def unload(self, model: str) -> None:
+        self._loaded.discard(model)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(self._cards.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._loaded)
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, provider="echo"
+        )
+
+    @property
+    def slots(self) -> int:
+        return self._settings.slots
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        if generation.model not in self._cards:
+            raise UnknownModel.of(generation.model, list(self._cards))
+        if generation.model not in self._loaded:
+            raise BackendFailed(f"echo model {generation.model!r} is not loaded")
+        self._count += 1
+        if self._count <= self._settings.fail_first:
+            raise BackendFailed(f"echo fails its first {self._settings.fail_first} generations")
+        if generation.kind == "embedding":
+            for index in range(0, len(generation.inputs), _BREATH):
+                await asyncio.sleep(0)
+                yield self._embed(index, generation.inputs[index : index + _BREATH])
+            tokens = sum(len(text.split()) for text in generation.inputs)
+            yield Finish(reason="stop", usage=Usage(prompt_tokens=tokens))
+            return
+        prompt_tokens, words, reason = self._answer(generation)
+        settings = self._settings
+        fails = settings.fail_every and self._count % settings.fail_every == 0
+        logprobs = generation.sampling.logprobs
+        loop = asyncio.get_running_loop()
+        slow = settings.slow_every and self._count % settings.slow_every == 0
+        started = loop.time() + settings.first_token_s + (settings.slow_s if slow else 0.0)
+        said = 0
+        for word in _after(words, generation.prefix):
+            if fails and said == settings.fail_after:
+                break
+            if settings.stall_after and said == settings.stall_after:
+                await loop.create_future()  # until cancelled
+            if settings.speed or not said:
+                # Each token has its own moment, counted from the start, so that late sleeps do not add up.
+                wait = started + (said / settings.speed if settings.speed else 0) - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+            if said % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            said += 1
+            yield Piece(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
+        if fails:
+            raise BackendFailed(f"echo fails generation {self._count}: fail_every {settings.fail_every}")
+        yield Finish(
+            reason=reason,
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=generation.prefix_tokens + said),
+        )
+
+    def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
+        """Prompt tokens, the words to say, and why they end. Raises `InvalidRequest` and its children."""
+        settings, sampling = self._settings, generation.sampling
+        if generation.kind == "chat" and not generation.messages:
+            raise InvalidRequest("a chat needs at least one message", param="messages")
+        asked = " ".join(m.content for m in generation.messages) or _prompt(generation)
+        prompt_tokens = len(asked.split())
+        room = settings.context_tokens - prompt_tokens
+        if room <= 0:
+            raise ContextTooLong.of(generation.model, prompt_tokens, settings.context_tokens)
+        limit = min(room, sampling.max_tokens or room)
+        source = _said_last(generation)
+        if generation.guide is not None:
+            source, repeat = _guided(generation.guide), False
+        else:
+            repeat = settings.repeat and sampling.max_tokens is not None
+        words = _WORD.findall(source) or [source.strip() or "…"]
+        total = limit if repeat else min(limit, len(words))
+        reason: FinishReason = "length" if repeat or total < len(words) else "stop"
+        if sampling.stop:
+            cut, stopped = _until_stop(itertools.islice(_again(words), total), sampling.stop)
+            return prompt_tokens, iter(cut), "stop" if stopped else reason
+        return prompt_tokens, itertools.islice(_again(words), total), reason
+
+    def _embed(self, index: int, inputs: tuple[str, ...]) -> Embeddings:
+        vectors = tuple(_vector(text, self._settings.dimensions) for text in inputs)
+        return Embeddings(index=index, vectors=vectors)
+
+
+def _guided(guide: Guide) -> str:
+    """The first choice, or a small instance of the schema."""
+    if guide.choice:
+        return guide.choice[0]
+    if guide.json_schema is None:
+        raise InvalidGuide("echo cannot follow a regular expression or a grammar", param="guide")
+    return instance_text(guide.json_schema)
+
+
+def _said_last(generation: Generation) -> str:
+    """The last thing a user said, or the last message if no user spoke, or the prompt."""
+    for message in reversed(generation.messages):
+        if message.role == "user":
+            return message.content
+    return generation.messages[-1].content if generation.messages else _prompt(generation)
+
+
+def _prompt(generation: Generation) -> str:
+    return generation.prompt or " ".join(map(str, generation.prompt_ids))
+
+
+def _again(words: list[str]) -> Iterator[str]:
+    """The words over and over, a space between the rounds."""
+    yield from words
+    first = words[0] if words[0][:1].isspace() else f" {words[0]}"
+    again = [first, *words[1:]]
+    while True:
+        yield from again
+
+
+def _after(words: Iterator[str], prefix: str) -> Iterator[str]:
+    """The words without as many characters as `prefix` has."""
+    left = len(prefix)
+    for word in words:
+        if left < len(word):
+            yield word[left:]
+        left = max(0, left - len(word))
+
+
+def _until_stop(words: Iterator[str], stops: tuple[str, ...]) -> tuple[list[str], bool]:
+    """The words before the earliest stop string, wherever it begins, and whether there was one."""
+    taken = list(words)
+    text = "".join(taken)
+    end = min((at for stop in stops if stop and (at := text.find(stop)) >= 0), default=-1)
+    if end < 0:
+        return taken, False
+    return [word for word in _WORD.findall(text[:end]) if word], True
+
+
+def _logprobs(word: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
+    """Echo is always certain."""
+    raw = tuple(word.encode())
+    tops = (TopLogprob(token=word, logprob=0.0, bytes=raw),) if sampling.top_logprobs else ()
+    return (TokenLogprob(token=word, logprob=0.0, bytes=raw, top_logprobs=tops),)
+
+
+def _vector(text: str, dimensions: int) -> str:
+    """A unit vector whose direction is drawn with the text's SHA-256 as the seed."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    vector = np.random.default_rng(seed).standard_normal(dimensions)
+    return base64.b64encode((vector / np.linalg.norm(vector)).astype("<f4").tobytes()).decode()

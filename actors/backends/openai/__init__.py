@@ -1,0 +1,6 @@
+"""A backend that hands generations to any server that speaks the OpenAI API."""
+
+from actors.backends.openai.backend import OpenAIBackend
+from actors.backends.openai.settings import OpenAISettings
+
+__all__ = ["OpenAIBackend", "OpenAISettings"]

@@ -1,0 +1,139 @@
+"""One HTTP answer of an upstream, read with limits on time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import ClientError, ClientResponse
+
+from actors.backends.openai.backoff import retry_after_s
+from actors.backends.openai.failures import Upstream, failure
+from actors.backends.openai.settings import OpenAISettings
+from orchestration.errors import BackendFailed, NoOutput
+from orchestration.messages import Generation
+
+_ERROR_BYTES = 64 << 10
+"""Of an error's body: enough for any message."""
+_ERROR_TIMEOUT_S = 5.0
+_PAGES = ("text/html", "application/xhtml")
+_DRAIN_TIMEOUT_S = 0.25
+_TAIL_TIMEOUT_S = 5.0
+"""Between bytes once the answer is whole, for its usage."""
+
+
+class Answer:
+    """Status, then blocks. `close` gives the connection back, or cuts it if the answer was not read out.
+
+    The first byte must come before `deadline` (event loop time). Until text flows each further one has
+    `first_byte_timeout_s`, and from then on `chunk_timeout_s`. The time that the reader of the pieces takes
+    is not counted.
+    """
+
+    __slots__ = ("_deadline", "_response", "_settings", "_upstream", "flows")
+
+    def __init__(
+        self, response: ClientResponse, settings: OpenAISettings, upstream: Upstream, deadline: float
+    ) -> None:
+        self._response = response
+        self._settings = settings
+        self._upstream = upstream
+        self._deadline: float | None = deadline
+        self.flows = False
+        """Whether text came; to be set by who reads it."""
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def streamed(self) -> bool:
+        """False for one JSON object; a server that says nothing is believed to stream."""
+        return not self._response.headers.get("Content-Type", "").lower().startswith("application/json")
+
+    async def check(self, generation: Generation | None) -> None:
+        """Raises what `failure` makes of a status that is no success, `BackendFailed` for a web page."""
+        status, headers = self._response.status, self._response.headers
+        if 200 <= status < 300:
+            if headers.get("Content-Type", "").lower().startswith(_PAGES):
+                page = (await self._beginning()).decode("utf-8", "replace")
+                raise self._elsewhere(f"with a web page: {self._upstream.shorten(page)}")
+            return
+        if 300 <= status < 400:
+            where = self._upstream.shorten(headers.get("Location", "elsewhere"))
+            raise self._elsewhere(f"{status} and points to {where}")
+        wait_s = retry_after_s(headers, time.time())
+        body = await self._beginning()
+        raise failure(self._upstream, status, body, generation=generation, retry_after_s=wait_s)
+
+    def _elsewhere(self, what: str) -> BackendFailed:
+        return BackendFailed(
+            f"{self._upstream.host} answered {what} (is base_url {self._settings.base_url} that of its API?)"
+        )
+
+    async def _beginning(self) -> bytes:
+        """What there is to say of an answer that is none; empty where it does not come."""
+        body = b""
+        try:
+            async with asyncio.timeout(_ERROR_TIMEOUT_S):
+                while len(body) < _ERROR_BYTES and (block := await self._response.content.readany()):
+                    body += block
+        except (TimeoutError, ClientError):
+            pass  # the status says enough
+        return body[:_ERROR_BYTES]
+
+    async def whole(self) -> bytes:
+        """The whole body; raises `BackendFailed` if it is too long, late or cut."""
+        blocks: list[bytes] = []
+        size = 0
+        while block := await self.block():
+            blocks.append(block)
+            size += len(block)
+            if size > self._settings.max_answer_bytes:
+                limit = self._settings.max_answer_bytes
+                raise BackendFailed(f"an answer of {self._upstream.host} exceeds max_answer_bytes {limit}")
+        return b"".join(blocks)
+
+    async def block(self, *, ended: bool = False) -> bytes:
+        """The next bytes, `b""` at the end; raises `BackendFailed` if they are late or the stream is cut.
+
+        With `ended` the answer itself is whole, and silence or a cut is just the end.
+        """
+        deadline, self._deadline = self._deadline, None
+        limit = _TAIL_TIMEOUT_S if ended else self._limit_s
+        if deadline is None and limit is not None:
+            deadline = asyncio.get_running_loop().time() + limit
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._response.content.readany()
+        except TimeoutError as error:
+            if ended:
+                return b""
+            raise self._late() from error
+        except ClientError as error:
+            if ended:
+                return b""
+            raise BackendFailed(f"{self._upstream.host} cut the answer before its end") from error
+
+    @property
+    def _limit_s(self) -> float | None:
+        return self._settings.chunk_timeout_s if self.flows else self._settings.first_byte_timeout_s
+
+    async def drain(self) -> None:
+        """Read what follows the end marker, so that the connection can serve the next request."""
+        content = self._response.content
+        if content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                while await content.readany():
+                    pass
+        except (TimeoutError, ClientError):
+            pass  # `close` cuts the connection then, which costs the next request a new one
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _late(self) -> BackendFailed:
+        name = "chunk_timeout_s" if self.flows else "first_byte_timeout_s"
+        return NoOutput(f"{self._upstream.host} stalled: not a byte within {name} {self._limit_s:g}")

@@ -1,0 +1,181 @@
+"""The tool calls of a streamed answer, gathered from the parts in which they come.
+
+Servers deviate from the API here: parts without an index, with `null` or a text for it, or all with 0; ids
+that come once, with every part or never; whole calls in one part; arguments as an object.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any
+
+from actors.streams.characters import whole_characters
+from orchestration.messages import ToolCall
+
+MOST = 128
+MOST_CHARACTERS = 262_144
+"""Of all their arguments together."""
+MOST_LOOKS = 2 * MOST
+"""Times that arguments are parsed to see whether they are whole, in one answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One delta as it was meant; `index` is None where it tells nothing. `whole` arguments replace others."""
+
+    index: int | None
+    id: str
+    name: str
+    arguments: str
+    whole: bool
+
+    @classmethod
+    def of(cls, delta: Any, place: int | None) -> _Part:
+        """`place` is the delta's among those that came together: where nothing else tells calls apart, it
+        does. Raises `ValueError`, `TypeError` or `AttributeError` for what is no part of a call."""
+        function = delta.get("function") or {}
+        said, name, arguments = delta.get("id") or "", function.get("name") or "", function.get("arguments")
+        if not isinstance(name, str):
+            raise TypeError("a name that is no text")
+        whole = isinstance(arguments, dict) and bool(arguments)
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments, ensure_ascii=False) if arguments else ""
+        elif not isinstance(arguments or "", str):
+            raise TypeError("arguments that are no text")
+        index = _index_of(delta.get("index"))
+        if index is None and not said and not name:
+            index = place
+        return cls(index=index, id=str(said), name=name, arguments=arguments or "", whole=whole)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The arguments so far."""
+        if len(self.arguments) > 1:
+            self.arguments = ["".join(self.arguments)]
+        return self.arguments[0] if self.arguments else ""
+
+    def add(self, part: _Part) -> None:
+        self.id = self.id or part.id
+        self.name = self.name or part.name
+        if part.whole:
+            self.arguments.clear()
+        self.arguments.append(part.arguments)
+
+
+class Calls:
+    """A part belongs to the call of its id, else of its index, else to the last one. A new id begins a new
+    call, and so do another function's name and arguments that follow whole ones, whatever the index says."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._by_index: dict[int, _Call] = {}
+        self._last: _Call | None = None
+        self._size = 0
+        self._looks = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def take(self, deltas: Any) -> None:
+        """Raises `ValueError`, `TypeError` or `AttributeError` for what is no list of parts or too much."""
+        if not isinstance(deltas, list):
+            raise TypeError("tool_calls that are no list")
+        here: list[_Call] = []
+        for place, delta in enumerate(deltas):
+            part = _Part.of(delta, place if len(deltas) > 1 else None)
+            call = self._find(part)
+            if call is not None and part.id and part.id == call.id and part.arguments == call.text != "":
+                continue  # some say the whole call once more at the end
+            if call is None or (part.name and call in here) or self._begins_another(call, part):
+                call = self._begin(part)
+            here.append(call)
+            self._size += len(part.arguments)
+            if self._size > MOST_CHARACTERS:
+                raise ValueError(f"tool calls of more than {MOST_CHARACTERS} characters")
+            call.add(part)
+            self._last = call
+            if call.id:
+                self._by_id.setdefault(call.id, call)
+            if part.index is not None:
+                self._by_index[part.index] = call
+
+    def whole(self, *, cut: bool) -> tuple[ToolCall, ...]:
+        """Those that have a name, in their order. One without arguments has `{}`, unless the answer was `cut`
+        off: then they may not have come. An id that is missing, or that two calls have, is made."""
+        ids: set[str] = set()
+        made = []
+        for call in sorted(self._calls, key=lambda call: call.index):
+            if not call.name:
+                continue
+            said = call.id if call.id and call.id not in ids else f"call_{token_hex(12)}"
+            ids.add(said)
+            made.append(
+                ToolCall(
+                    id=whole_characters(said),
+                    name=whole_characters(call.name),
+                    arguments=whole_characters(call.text) or ("" if cut else "{}"),
+                )
+            )
+        return tuple(made)
+
+    def _find(self, part: _Part) -> _Call | None:
+        """The call that the part seems to go on with."""
+        at_index = None if part.index is None else self._by_index.get(part.index)
+        call = self._by_id.get(part.id)
+        if call is not None and (at_index is not None or part.index is None or not part.name):
+            return call
+        return self._last if part.index is None else at_index
+
+    def _begins_another(self, call: _Call, part: _Part) -> bool:
+        if part.id and call.id and part.id != call.id:
+            # some servers make an id for every part
+            goes_on = call.name and not part.name and part.arguments
+            return not goes_on or (part.arguments.lstrip().startswith("{") and self._is_whole(call))
+        if not part.name or not call.name:
+            return False
+        return part.name != call.name or (part.arguments.lstrip().startswith("{") and self._is_whole(call))
+
+    def _is_whole(self, call: _Call) -> bool:
+        """Whether the call has all its arguments."""
+        if not call.text.rstrip().endswith("}") or self._looks == MOST_LOOKS:
+            return False
+        self._looks += 1
+        try:
+            json.loads(call.text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def _begin(self, part: _Part) -> _Call:
+        if len(self._calls) == MOST:
+            raise ValueError(f"more than {MOST} tool calls")
+        index = part.index
+        if index is None:
+            index = max((call.index for call in self._calls), default=-1) + 1
+        call = self._by_index[index] = _Call(index)
+        self._calls.append(call)
+        return call
+
+
+def _index_of(index: Any) -> int | None:
+    """Its number, also where that came as a text; None for none."""
+    if isinstance(index, str) and index.isascii() and index.strip().isdecimal():
+        index = int(index)
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)
+    if index is None or index == "":
+        return None
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < MOST:
+        raise ValueError(f"a tool call of number {index!r}")
+    return index

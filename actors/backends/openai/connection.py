@@ -1,0 +1,109 @@
+"""The connections to one upstream, a bounded pool."""
+
+from __future__ import annotations
+
+import asyncio
+from io import BytesIO
+
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    TCPConnector,
+)
+from yarl import URL
+
+from actors.backends.openai.answer import Answer
+from actors.backends.openai.failures import Upstream
+from actors.backends.openai.settings import OpenAISettings
+from orchestration.errors import BackendFailed, NoOutput, Unavailable
+from orchestration.messages import Generation
+
+_KEEPALIVE_S = 15.0
+_BLOCKING_BYTES = 1 << 18
+"""A larger body is sent in pieces: aiohttp writes bytes at once, and warns of it from 1 MiB on."""
+
+
+class Connection:
+    """Sends requests to one upstream over at most `slots` connections that are kept open."""
+
+    def __init__(self, settings: OpenAISettings, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._settings = settings
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "orchestra",
+        }
+        if upstream.api_key is not None:
+            headers["Authorization"] = f"Bearer {upstream.api_key}"
+        self._session = ClientSession(
+            connector=TCPConnector(limit=settings.slots, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
+            headers=headers,
+            cookie_jar=DummyCookieJar(),
+            # No total: an answer may take as long as its chunks keep coming. `Answer` times the rest.
+            timeout=ClientTimeout(total=None, connect=settings.connect_timeout_s),
+            # Proxies compress what nobody asked them to. What is unpacked is counted by who reads it.
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def get_or_none(self, url: URL) -> bytes | None:
+        """The body at `url`, or None if the upstream has no such page; raises as `post` does."""
+        answer = await self._send("GET", url, None)
+        try:
+            if answer.status in (404, 405, 501):
+                return None
+            await answer.check(None)
+            return await answer.whole()
+        finally:
+            answer.close()
+
+    async def post(self, url: URL, body: bytes, generation: Generation) -> Answer:
+        """The answer to `body`, its status checked; the caller closes it.
+
+        Raises what `failure` makes of a status, `Unavailable` if no connection is to be had in time,
+        `BackendFailed` if the upstream hangs up or stays silent.
+        """
+        answer = await self._send("POST", url, body)
+        try:
+            await answer.check(generation)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    async def _send(self, method: str, url: URL, body: bytes | None) -> Answer:
+        settings = self._settings
+        deadline = asyncio.get_running_loop().time() + settings.first_byte_timeout_s
+        retried = False
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    data = BytesIO(body) if body and len(body) > _BLOCKING_BYTES else body
+                    response = await self._session.request(method, url, data=data, allow_redirects=False)
+                return Answer(response, settings, self.upstream, deadline)
+            except ConnectionTimeoutError as error:
+                limit = settings.connect_timeout_s
+                raise Unavailable(f"{url} gave no connection within connect_timeout_s {limit:g}") from error
+            except TimeoutError as error:
+                limit = settings.first_byte_timeout_s
+                raise NoOutput(
+                    f"{settings.host} sent nothing within first_byte_timeout_s {limit:g}"
+                ) from error
+            except ClientConnectorError as error:
+                raise Unavailable(f"{url} cannot be reached: {error.strerror or error}") from error
+            except ClientConnectionError as error:
+                # A server may close an idle connection just as a request enters it: once is no failure.
+                if retried:
+                    raise BackendFailed(f"{settings.host} closed the connection unanswered") from error
+                retried = True
+            except ClientError as error:
+                said = self.upstream.shorten(getattr(error, "message", "") or type(error).__name__)
+                raise BackendFailed(f"{settings.host} answered with what cannot be read: {said}") from error

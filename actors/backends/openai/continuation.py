@@ -1,0 +1,120 @@
+"""How an upstream goes on with an answer that another node began, so that its reader sees one text.
+
+In this order: from the text so far as a prefill, where the server is known to continue an assistant's
+message; from its own beginning, where it writes the same text again; as the next turn after the text so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from actors.backends.base import KEEP_ALIVE, Finish, Output, Piece
+from actors.backends.openai.settings import OpenAISettings
+from orchestration.messages import Generation
+
+Prefill = Literal["no", "trailing_message", "continue_final_message"]
+_OWNERS: dict[str, Prefill] = {
+    "vllm": "continue_final_message",
+    "sglang": "continue_final_message",
+    "llamacpp": "trailing_message",
+}
+
+
+class Way(StrEnum):
+    """`PREFILL` and `TURN` send the same messages but for the fields with which a server is told to continue:
+    a server that is not told so may as well begin the answer anew."""
+
+    PREFILL = "prefill"
+    AGAIN = "again"
+    TURN = "turn"
+
+
+class Mismatch(Exception):
+    """What an upstream wrote again is another text than what was sent already."""
+
+
+def detect(entry: Mapping[str, Any], settings: OpenAISettings) -> Prefill:
+    """How the server of a model continues a chat: as the settings say, or by the model's `owned_by`."""
+    if settings.continues != "auto":
+        return settings.continues
+    return _OWNERS.get(str(entry.get("owned_by", "")).lower(), "no")
+
+
+def ways(generation: Generation, prefill: Prefill) -> tuple[Way, ...]:
+    """What to try, in this order. A guide begins again with every request, so only the same text fits it."""
+    if generation.guide is not None or not generation.prefix.strip():
+        return (Way.AGAIN,)
+    if generation.kind == "completion":
+        return (Way.PREFILL,)
+    if prefill == "no" or (generation.offer is not None and generation.offer.choice != "auto"):
+        return (Way.AGAIN, Way.TURN)
+    return (Way.PREFILL, Way.AGAIN, Way.TURN)
+
+
+def request(generation: Generation, way: Way) -> Generation:
+    """The generation to ask for: that with its prefix, or from its beginning."""
+    if way is not Way.AGAIN:
+        # Templates strip the end of a message, and some servers refuse one that ends in a space.
+        prefix = generation.prefix if generation.kind == "completion" else generation.prefix.rstrip()
+        return generation.model_copy(update={"prefix": prefix})
+    return generation.model_copy(update={"prefix": "", "prefix_tokens": 0})
+
+
+class Seam:
+    """Drops from what an upstream writes what was sent already.
+
+    After `AGAIN` all of the prefix must come, or it is a `Mismatch`. Otherwise the prefix was sent without
+    the spaces at its end: they may come again, and after a `TURN` the whole prefix may. Text that may be
+    such a repetition is held back until that is known.
+    """
+
+    def __init__(self, generation: Generation, way: Way) -> None:
+        prefix = generation.prefix
+        self._strict = way is Way.AGAIN and bool(prefix.strip())
+        self._spaces = prefix[len(prefix.rstrip()) :] if generation.kind == "chat" else ""
+        self._expected = [prefix] if way is not Way.PREFILL else []
+        if self._spaces and not self._strict:
+            self._expected.append(self._spaces)
+        self._at = 0
+        """So many characters of what is still expected have come."""
+        self._tokens = 0
+
+    def take(self, output: Output) -> Output:
+        """`output` without what was sent already. Raises `Mismatch`."""
+        if isinstance(output, Finish):
+            if self._strict and any(text[self._at :].strip() for text in self._expected):
+                raise Mismatch
+            return output
+        if not self._expected or not isinstance(output, Piece):
+            return output
+        if not output.text:  # it thinks again before the text that was sent
+            return KEEP_ALIVE
+        text, before = output.text, self._expected
+        self._tokens += output.tokens
+        going_on = [each for each in before if each.startswith(text, self._at)]
+        if going_on:
+            self._at += len(text)
+            self._expected = going_on if any(len(each) > self._at for each in going_on) else []
+            return KEEP_ALIVE
+        ended = max((each for each in before if text.startswith(each[self._at :])), key=len, default=None)
+        if ended is not None:
+            self._expected = []
+            rest = text[len(ended) - self._at :]
+            return Piece(text=rest, tokens=round(output.tokens * len(rest) / len(text)))
+        if self._strict:
+            raise Mismatch
+        return self._released(text)
+
+    def rest(self) -> Piece | None:
+        """What is still held back when the answer ends."""
+        return None if self._strict or not self._expected or not self._at else self._released("")
+
+    def _released(self, text: str) -> Piece:
+        text = self._expected[0][: self._at] + text
+        self._expected = []
+        again = 0
+        while again < min(len(text), len(self._spaces)) and text[again] == self._spaces[again]:
+            again += 1
+        return Piece(text=text[again:], tokens=self._tokens)

@@ -1,0 +1,208 @@
+"""An upstream's refusal in the words of `orchestration.errors`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from actors.backends.openai.backoff import asked_in_words
+from actors.streams.characters import whole_characters
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    OrchestraError,
+    PayloadTooLarge,
+    RateLimited,
+    ServerBusy,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.messages import Generation
+
+_MAX_TEXT = 300
+_CONTEXT_SIGNS = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context size")
+OVERLOADED = 529
+"""The status that Anthropic and those who speak like it use where others say 503."""
+_WORDS = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "rate_limit": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "badrequesterror": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_denied": 403,
+    "model_not_found": 404,
+    "overloaded_error": OVERLOADED,
+    "overloaded": OVERLOADED,
+    "server_overloaded": OVERLOADED,
+    "engine_overloaded": OVERLOADED,
+}
+_GUIDE_SIGNS = ("schema", "grammar", "response_format", "guided", "structured", "regex")
+
+
+_SYSTEM = re.compile(
+    r"(system|developer)['\"`]?\s*(role|message|prompt|instruction)"
+    r"|\broles?\b[^.]{0,80}\b(system|developer)\b"
+    r"|only\s+['\"`]?user['\"`]?,?\s+and\s+['\"`]?assistant",
+    re.IGNORECASE,
+)
+_REFUSES = re.compile(
+    r"(not|n't) (be )?(support|allow|enable|permit|accept|available)"
+    r"|unsupported|unexpected|invalid|unknown|only|must|should be",
+    re.IGNORECASE,
+)
+_ALTERNATE = re.compile(r"\broles?\b.{0,80}\balternat|alternat.{0,80}\broles?\b", re.IGNORECASE | re.DOTALL)
+
+
+class RolesRefused(InvalidRequest):
+    """The model takes no system message or, with `repeats`, no two turns of one role in a row."""
+
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Whom a message speaks of. `api_key` is there to be struck out of what the upstream says."""
+
+    host: str
+    api_key_env: str | None = None
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Upstream(host={self.host!r}, api_key_env={self.api_key_env!r}, api_key=***)"
+
+    def shorten(self, text: str) -> str:
+        """One line of at most 300 characters without the key."""
+        if self.api_key:
+            text = text.replace(self.api_key, "***")
+        text = whole_characters(" ".join(text.split()))
+        return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+
+
+def failure(
+    upstream: Upstream,
+    status: int,
+    answer: bytes,
+    *,
+    generation: Generation | None = None,
+    retry_after_s: float | None = None,
+) -> OrchestraError:
+    """The error for an answer of HTTP `status`; `answer` is its body, or what was read of it."""
+    detail = _parse(answer)
+    text = upstream.shorten(_text(detail) or answer.decode("utf-8", "replace"))
+    said = f"{upstream.host} answered {status}" + (f": {text}" if text else "")
+    if status in (401, 403):
+        where = (
+            f"environment variable {upstream.api_key_env}"
+            if upstream.api_key_env
+            else "no key: api_key_env is not set"
+        )
+        return BackendFailed(f"{said} (key from {where})" if upstream.api_key_env else f"{said} ({where})")
+    if status == 429:
+        return RateLimited(said, retry_after_s=retry_after_s or asked_in_words(text))
+    if status == OVERLOADED or (status == 503 and retry_after_s is not None):
+        return ServerBusy(said, retry_after_s=retry_after_s)
+    if status == 503:
+        return Unavailable(said)
+    if status == 413:
+        return PayloadTooLarge(said)
+    if status == 404 and generation is not None and _about_model(detail, text):
+        return UnknownModel(f"{said} (for model {generation.model!r})", param="model")
+    if status in (400, 422, 500):  # with 500 some servers say that a template raised
+        refused = _roles_refused(said, _text(detail) or answer.decode("utf-8", "replace"))
+        if refused is not None:
+            return refused
+    if status in (400, 422):
+        return _bad_request(said, detail, generation)
+    return BackendFailed(said)
+
+
+def event_failure(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
+    """The error for an error object inside a stream. Its `code`, `status` or `type` says what HTTP status it
+    stands for, as that number or as a word of OpenAI, Anthropic or Google."""
+    said = [_field(error, name) for name in ("code", "status", "status_code", "type")]
+    status = next((status for each in said if (status := _status(each))), 502)
+    answer = json.dumps({"error": error}).encode()
+    return failure(
+        upstream, status, answer, generation=generation, retry_after_s=_seconds(_field(error, "retry_after"))
+    )
+
+
+def _status(said: Any) -> int:
+    """The HTTP status that a code means, 0 for none."""
+    if isinstance(said, str):
+        said = int(said) if said.isdecimal() and len(said) == 3 else _WORDS.get(said.lower(), 0)
+    return said if isinstance(said, int) and 400 <= said <= 599 else 0
+
+
+def _seconds(said: Any) -> float | None:
+    return float(said) if isinstance(said, int | float) and 0 <= said < 1e9 else None
+
+
+def _roles_refused(said: str, text: str) -> RolesRefused | None:
+    """The error where the text is about the roles of messages, in the words of servers and of templates."""
+    repeats = _ALTERNATE.search(text) is not None or "optional system message" in text.lower()
+    if not repeats and not (_SYSTEM.search(text) and _REFUSES.search(text)):
+        return None
+    error = RolesRefused(said, param="messages")
+    error.repeats = repeats
+    return error
+
+
+def _bad_request(said: str, detail: Any, generation: Generation | None) -> OrchestraError:
+    signs = f"{_field(detail, 'code')} {_field(detail, 'type')} {said}".lower()
+    if any(sign in signs for sign in _CONTEXT_SIGNS):
+        tokens, limit = _field(detail, "n_prompt_tokens"), _field(detail, "n_ctx")
+        if generation is not None and isinstance(tokens, int) and isinstance(limit, int):
+            return ContextTooLong.of(generation.model, tokens, limit)
+        return ContextTooLong(said, param="messages")
+    if (
+        generation is not None
+        and generation.guide is not None
+        and any(sign in signs for sign in _GUIDE_SIGNS)
+    ):
+        return InvalidGuide(said, param="guide")
+    param = _field(detail, "param")
+    return InvalidRequest(said, param=param if isinstance(param, str) else None)
+
+
+def _about_model(detail: Any, text: str) -> bool:
+    return _field(detail, "code") == "model_not_found" or "model" in text.lower()
+
+
+def _parse(answer: bytes) -> Any:
+    """The error object of an answer: `{"error": …}` of OpenAI, `{"detail": …}` of FastAPI, or None."""
+    try:
+        body = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(body, list) and len(body) == 1:  # Google's
+        body = body[0]
+    if not isinstance(body, dict):
+        return body
+    return body.get("error") or body.get("detail") or body
+
+
+def _field(detail: Any, name: str) -> Any:
+    return detail.get(name) if isinstance(detail, dict) else None
+
+
+def _text(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    message = _field(detail, "message")
+    if isinstance(message, str):
+        return message
+    return "" if detail is None else json.dumps(detail, ensure_ascii=False)

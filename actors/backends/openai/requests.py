@@ -1,0 +1,188 @@
+"""A generation in the words of the OpenAI API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.backends.openai.settings import OpenAISettings
+from orchestration.errors import InvalidGuide, Unavailable
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
+
+_OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
+"""Fields that this kind of upstream is not expected to know, or gets anyway."""
+_SAME_NAME = (
+    "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty",
+    "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "logit_bias", "truncate_prompt_tokens",
+)  # fmt: skip
+
+
+def generation_body(
+    generation: Generation, upstream: str, settings: OpenAISettings, *, told: bool = False
+) -> bytes:
+    """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
+
+    `told` says that the server needs the fields by which it continues an assistant's message. Raises
+    `InvalidGuide`.
+    """
+    chat = generation.kind == "chat"
+    body: dict[str, Any] = generation.extra | {
+        "model": upstream,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if chat:
+        body["messages"] = [_message(message) for message in generation.messages]
+    else:
+        body["prompt"] = list(generation.prompt_ids) or generation.prompt
+    _sampling(body, generation.sampling, chat, settings)
+    if generation.prefix:
+        _go_on(body, generation, settings, told)
+    if generation.offer is not None:
+        _offer(body, generation.offer)
+    if generation.guide is not None:
+        _guide(
+            body, generation.guide, "response_format" if chat else settings.completion_schema_field, settings
+        )
+    return _dump(body)
+
+
+def embedding_body(inputs: Sequence[str], upstream: str, extra: Mapping[str, Any]) -> bytes:
+    """The JSON body of `/embeddings`. Base64 is asked for: parsing floats is what would cost time."""
+    return _dump({**extra, "model": upstream, "input": list(inputs), "encoding_format": "base64"})
+
+
+def _dump(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        said["content"] = message.content or None
+        said["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.reasoning:
+        said["reasoning_content"] = message.reasoning
+    if message.name is not None:
+        said["name"] = message.name
+    if message.tool_call_id is not None:
+        said["tool_call_id"] = message.tool_call_id
+    return said
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _offer(body: dict[str, Any], offer: ToolOffer) -> None:
+    body["tools"] = [
+        {
+            "type": "function",
+            "function": tool.model_dump(include={"name", "description", "parameters"})
+            | ({} if tool.strict is None else {"strict": tool.strict}),
+        }
+        for tool in offer.tools
+    ]
+    if offer.choice == "named":
+        body["tool_choice"] = {"type": "function", "function": {"name": offer.name}}
+    else:
+        body["tool_choice"] = offer.choice
+    if offer.parallel is not None:
+        body["parallel_tool_calls"] = offer.parallel
+
+
+def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: OpenAISettings) -> None:
+    """Only what was said: an upstream may refuse fields it does not know, and has its own defaults."""
+    for name in _SAME_NAME:
+        value = getattr(sampling, name)
+        if value is not None:
+            body[name] = value
+    if (
+        sampling.top_k == 0
+    ):  # all of them: some servers know that as -1 alone, and those that know 0 know it too
+        body["top_k"] = -1
+    if sampling.max_tokens is not None:
+        body[settings.max_tokens_field if chat else "max_tokens"] = sampling.max_tokens
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.repetition_penalty is not None:
+        body[settings.repetition_penalty_field] = sampling.repetition_penalty
+    if sampling.logprobs:
+        if chat:
+            body["logprobs"] = True
+            body["top_logprobs"] = sampling.top_logprobs
+        else:
+            body["logprobs"] = sampling.top_logprobs
+
+
+def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISettings, told: bool) -> None:
+    chat = generation.kind == "chat"
+    if chat:
+        if body.get("continue_final_message") and generation.messages[-1].role == "assistant":
+            body["messages"][-1]["content"] += generation.prefix  # the caller's own prefill comes first
+        else:
+            body["messages"].append({"role": "assistant", "content": generation.prefix})
+        if told:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+    elif generation.prompt_ids:
+        raise Unavailable("an answer to token ids goes on only where it began")
+    else:
+        body["prompt"] += generation.prefix
+    if generation.sampling.max_tokens is not None:
+        field = settings.max_tokens_field if chat else "max_tokens"
+        body[field] = max(1, generation.sampling.max_tokens - generation.prefix_tokens)
+
+
+def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, settings: OpenAISettings) -> None:
+    """Where the settings say; what they do not say, where the caller said it, if that is a field of vLLM's or
+    llama.cpp's."""
+    as_it_came = None if guide.field in _OUR_GUIDES else guide.field
+    if guide.json_schema is not None:
+        schema_field = schema_field or as_it_came
+        if schema_field is None:
+            raise InvalidGuide(
+                f"{settings.host} takes no JSON schema for a completion (completion_schema_field is not set)",
+                param="guide",
+            )
+        bare = schema_field != "response_format"
+        _put(body, schema_field, guide.json_schema if bare else _response_format(guide, settings))
+    elif guide.grammar is not None:
+        if as_it_came is None:
+            raise InvalidGuide(f"{settings.host} takes no grammar as a guide", param="guide")
+        _put(body, as_it_came, guide.grammar)
+    elif guide.choice is not None and settings.regex_field is None and as_it_came is not None:
+        _put(body, as_it_came, list(guide.choice))
+    else:
+        field = settings.regex_field or as_it_came
+        if field is None:
+            raise InvalidGuide(
+                f"{settings.host} takes no regular expression as a guide (regex_field is not set)",
+                param="guide",
+            )
+        _put(body, field, guide.regex or "|".join(map(re.escape, guide.choice or ())))
+
+
+def _response_format(guide: Guide, settings: OpenAISettings) -> dict[str, Any]:
+    """A caller's schema as it came. A schema of Orchestra's own is as strict as the settings say."""
+    if guide.json_schema == {"type": "object"} and not guide.name:
+        return {"type": "json_object"}
+    strict = guide.strict if guide.name else settings.strict_json_schema
+    named: dict[str, Any] = {"name": guide.name or "answer", "schema": guide.json_schema}
+    if guide.description:
+        named["description"] = guide.description
+    if strict is not None:
+        named["strict"] = strict
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _put(body: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set the field of `body` that `dotted` names, the objects around it made if they are not there."""
+    *outer, last = dotted.split(".")
+    for name in outer:
+        there = body.get(name)
+        body[name] = dict(there) if isinstance(there, dict) else {}  # the caller's own is left as it is
+        body = body[name]
+    body[last] = value

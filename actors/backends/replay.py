@@ -1,0 +1,172 @@
+"""A backend that answers with what models answered before: recorded texts, streamed at a set speed.
+
+It judges how patterns vote, read, stop and trust, without a model and without paying twice. Recorded answers
+do not react to prompts, so it says nothing of debates or of syntheses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.backends.base import Backend, Finish, Output, Piece
+from actors.backends.recorded import (
+    Questions,
+    Record,
+    Span,
+    known,
+    read_records,
+    spans,
+    text_tokens,
+)
+from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
+from orchestration.messages import FinishReason, Generation, Guide, Hardware, ModelCard, Usage
+
+_SHOWN = 120
+"""Characters of a question that an error tells."""
+
+
+class ReplaySettings(BaseModel):
+    """`[replay]`: what is replayed, and how fast."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    records: Path
+    """A file of JSON lines, which may be packed by gzip."""
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Empty: all that are recorded."""
+    slots: int = Field(default=64, ge=1, le=65_536)
+    speed: float = Field(default=300.0, ge=0, le=1e6)
+    """Tokens a second of each generation; 0 is as fast as it goes."""
+    first_token_s: float = Field(default=0.02, ge=0, le=3600)
+    chunk_tokens: int = Field(default=32, ge=1, le=4096)
+    """Tokens of each piece of a stream."""
+
+
+class ReplayBackend(Backend):
+    """Answers with recorded texts: of several samples the next one each time.
+
+    `written` counts the tokens that were given out, by record id and model, those of stopped generations
+    included; `running` counts generations at work, by record id.
+    """
+
+    name = "replay"
+
+    def __init__(self, settings: ReplaySettings, questions: Questions | None = None) -> None:
+        """`questions` are those of the file, where they have been read already."""
+        self._settings = settings
+        self._questions = questions or Questions(read_records(settings.records))
+        self._models = known(self._questions.records, settings.models)
+        self._given: Counter[tuple[str, str]] = Counter()
+        self.written: Counter[tuple[str, str]] = Counter()
+        self.running: Counter[str] = Counter()
+
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Give samples from the first on."""
+        self._given.clear()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        """Of unknown size, as those of an upstream."""
+        return tuple(ModelCard(name=name) for name in self._models)
+
+    @property
+    def hardware(self) -> Hardware:
+        memory = psutil.virtual_memory().total
+        return Hardware(cores=os.cpu_count() or 1, memory_bytes=memory, provider="replay")
+
+    @property
+    def slots(self) -> int:
+        return self._settings.slots
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        """Raises `NotRecorded` for another question, `InvalidGuide` where the recorded text is none of the
+        guide's choices or the guide is of another kind."""
+        if generation.kind == "embedding":
+            raise InvalidRequest("the replay backend embeds nothing: records hold answers")
+        if generation.model not in self._models:
+            raise UnknownModel.of(generation.model, list(self._models))
+        record = self._found(generation)
+        sample = self._sample(record, generation)
+        text, tokens, reason = _cut(record, generation, sample)
+        if generation.guide is not None:
+            _check(generation.guide, text)
+        key = str(record.id)
+        self.running[key] += 1
+        loop = asyncio.get_running_loop()
+        started, said = loop.time() + self._settings.first_token_s, 0
+        try:
+            for span in _rest(text, tokens, generation, self._settings.chunk_tokens):
+                # Each piece has its own moment, counted from the start, so that late sleeps do not add up.
+                due = started + (said / self._settings.speed if self._settings.speed else 0)
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                said += span.tokens
+                self.written[key, generation.model] += span.tokens
+                yield Piece(text=span.text, tokens=span.tokens)
+        finally:
+            self.running[key] -= 1
+            if not self.running[key]:
+                del self.running[key]
+        asked = record.prompt_tokens(generation.model, sample)
+        asked = asked or sum(text_tokens(each.content) for each in generation.messages)
+        yield Finish(reason=reason, usage=Usage(prompt_tokens=asked, completion_tokens=tokens))
+
+    def _found(self, generation: Generation) -> Record:
+        said = [(each.role, each.content) for each in generation.messages]
+        record = self._questions.find(said or [("user", generation.prompt)])
+        if record is None or generation.model not in record.answers:
+            last = said[-1][1] if said else generation.prompt
+            shown = " ".join(last.split())
+            shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+            what = "this question" if record is None else f"question {record.id!r}"
+            raise NotRecorded(f"no answer of {generation.model!r} to {what} is recorded: {shown}")
+        return record
+
+    def _sample(self, record: Record, generation: Generation) -> int:
+        """The next one, or the one that another node began."""
+        answers = record.answers[generation.model]
+        if generation.prefix:
+            begun = (at for at, text in enumerate(answers) if text.startswith(generation.prefix))
+            return next(begun, 0)
+        key = (str(record.id), generation.model)
+        self._given[key] += 1
+        return (self._given[key] - 1) % len(answers)
+
+
+def _cut(record: Record, generation: Generation, sample: int) -> tuple[str, int, FinishReason]:
+    """The text up to a stop string and the longest answer, its tokens, and why it ends."""
+    whole, tokens = record.answers[generation.model][sample], record.tokens(generation.model, sample)
+    ends = [at for stop in generation.sampling.stop if stop and (at := whole.find(stop)) >= 0]
+    text = whole[: min(ends, default=len(whole))]
+    if ends:
+        tokens = max(1, round(tokens * len(text) / max(1, len(whole))))
+    most = generation.sampling.max_tokens
+    if most is None or tokens <= most:
+        return text, tokens, "stop"
+    return text[: round(len(text) * most / tokens)], most, "length"
+
+
+def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[Span]:
+    """The chunks of what comes after the generation's prefix; of an empty text none."""
+    begun = len(generation.prefix) if text.startswith(generation.prefix) else 0
+    left = max(0, tokens - generation.prefix_tokens)
+    if begun >= len(text):
+        return []
+    return spans(text[begun:], max(1, left), size)
+
+
+def _check(guide: Guide, text: str) -> None:
+    """A recorded answer follows no guide that it was not asked with."""
+    if guide.choice and text.strip() in guide.choice:
+        return
+    raise InvalidGuide("a recorded answer does not follow this guide", param="guide")

@@ -1,0 +1,1 @@
+"""NATS: one connection, JetStream queues, key-value buckets, subjects, and the declaration of streams."""

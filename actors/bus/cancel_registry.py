@@ -1,0 +1,52 @@
+"""What callers take back: heard by whoever may have the work, and remembered where it is not here yet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.subjects import StreamAddress
+
+
+class Cancels:
+    """Listens to every cancel. `cancel` stops the work of that id, and says whether it was here.
+
+    A cancel may overtake what it takes back, or find it still in the queue: the newest `limit` ids that were
+    not here are remembered, and are `in` this.
+    """
+
+    def __init__(self, bus: Bus, cancel: Callable[[str], bool], *, limit: int) -> None:
+        self.bus = bus
+        self.limit = limit
+        self._cancel = cancel
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self.bus.subscribe(StreamAddress("*.*").cancel, self._arrived)
+
+    async def stop(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def __contains__(self, work_id: str) -> bool:
+        return work_id in self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def forget(self, work_id: str) -> None:
+        """It is over; harmless for one that is not remembered."""
+        self._ids.pop(work_id, None)
+
+    def _arrived(self, message: Message) -> None:
+        work_id = StreamAddress.parse(message.subject).id
+        if not self._cancel(work_id):
+            self.remember(work_id)
+
+    def remember(self, work_id: str) -> None:
+        """It is not to be begun."""
+        self._ids[work_id] = None
+        if len(self._ids) > self.limit:
+            self._ids.popitem(last=False)

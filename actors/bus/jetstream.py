@@ -1,0 +1,222 @@
+"""Work queues: put work on a stream, and pull it with a credit.
+
+One continuous pull per consumer: a puller says how many messages it can take (`want`), asks the server
+for that many in one request, and asks again when half is used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+
+from actors.bus.bus import Bus, Headers, Message, Subscription
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, PayloadTooLarge, QueueFull
+
+log = logging.getLogger(__name__)
+
+QUEUE_FULL_CODES = {10077, 10023, 10047}
+"""Maximum messages per subject or in all, insufficient resources, storage exceeded."""
+WRONG_LAST_SEQUENCE = {10071, 10164}
+"""Another was stored; in a cluster, another is just being stored."""
+PULL_EXPIRES_S = 10.0
+"""A server that dies takes the requests with it that it had: then they are made anew 5 s after this."""
+TOO_LARGE = 10054
+"""The message is larger than its stream takes."""
+REFUSED_PAUSE_S = 0.5
+MAX_EXTRA = 64
+"""Messages asked for beyond the room while what comes takes up none, as after hundreds of callers have left:
+one at a time would be a round trip each. So many too many may come where wanted work lies behind them."""
+
+
+async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, timeout: float = 5) -> int:
+    """Store one message; returns its sequence. Raises `QueueFull` when the queue's limit is reached."""
+    try:
+        reply = await bus.request(subject, data, headers=headers, timeout=timeout)
+    except NobodyListens as error:
+        raise BusUnavailable(f"no stream takes {subject}; were the streams declared?") from error
+    return stored(subject, reply)
+
+
+def stored(subject: str, reply: Message) -> int:
+    """The sequence in a publish acknowledgement; raises the error it reports."""
+    answer = json.loads(reply.data)
+    problem = answer.get("error")
+    if problem is None:
+        return int(answer["seq"])
+    if problem.get("err_code") in QUEUE_FULL_CODES:
+        raise QueueFull(f"the queue {subject} is full", retry_after_s=1)
+    if problem.get("err_code") == TOO_LARGE:
+        raise PayloadTooLarge(f"what was sent to {subject} is larger than its stream takes")
+    if problem.get("code", 500) >= 500:  # no leader, shutting down, overloaded: it passes
+        raise BusUnavailable(f"JetStream cannot take {subject} now: {problem.get('description', problem)}")
+    raise Defect(f"JetStream refused {subject}: {problem.get('description', problem)}")
+
+
+async def delete(bus: Bus, stream: str, sequence: int) -> bool:
+    """Remove one message; whether it was there."""
+    body = json.dumps({"seq": sequence, "no_erase": True}).encode()
+    answer = json.loads((await bus.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", body)).data)
+    return bool(answer.get("success"))
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One pulled message and the ways to settle it."""
+
+    bus: Bus
+    message: Message
+    over: bool = False
+    """Whether it is off the queue."""
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery."""
+        return int(self._token(4))
+
+    @property
+    def sequence(self) -> int:
+        """The number under which the stream stored it."""
+        return int(self._token(5))
+
+    def _token(self, place: int) -> str:
+        """Of the reply, `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…` with nine tokens; longer ones
+        have `<domain>.<account>` before the stream."""
+        tokens = self.message.reply.split(".")
+        return tokens[place if len(tokens) == 9 else place + 2]
+
+    def settle(self, verb: bytes) -> None:
+        """Say `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""
+        self.bus.post(self.message.reply, verb)
+        self.over = self.over or verb.startswith((b"+ACK", b"+TERM"))
+
+    async def ack(self) -> None:
+        self.settle(b"+ACK")
+
+    async def nak(self, delay_s: float = 0) -> None:
+        """Give it back, to be delivered again after `delay_s` seconds."""
+        delay = json.dumps({"delay": int(delay_s * 1e9)})
+        self.settle(f"-NAK {delay}".encode())
+
+    async def in_progress(self) -> None:
+        """Tell the server that the work goes on, so that it is not delivered again."""
+        self.settle(b"+WPI")
+
+    async def terminate(self, reason: str) -> None:
+        """Never deliver it again."""
+        self.settle(f"+TERM {' '.join(reason.split())}".encode())
+
+
+class Puller:
+    """Pulls from one durable consumer as much as `want` allows.
+
+    `outstanding` is what the server was asked for and has not sent. Call `want` whenever the room
+    changes. Each delivery takes up room by itself, unless `deliver` has taken it off the queue when it
+    returns: then the puller asks for the next at once, and for more at a time the more such come. Else it
+    asks anew on its own only for room that is left when a request ends, so that no more comes than was
+    wanted.
+
+    `missing` is set when the server knows no such consumer: it was deleted, or its stream was. Make it
+    again and call `want`.
+    """
+
+    def __init__(self, bus: Bus, stream: str, consumer: str, deliver: Callable[[Delivery], None]) -> None:
+        self.bus = bus
+        self.deliver = deliver
+        self.subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self.inbox = f"{bus.inbox}.pull.{token_hex(4)}"
+        self.outstanding = 0
+        self.room = 0
+        self.missing = False
+        self._extra = 0
+        """Deliveries in a row that took up no room."""
+        self._subscription: Subscription | None = None
+        self._asked_at = 0.0
+        self._again: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        self._subscription = await self.bus.subscribe(self.inbox, self._arrived)
+        self.bus.on_reconnect.append(self._reset)
+
+    async def stop(self) -> None:
+        """Stop pulling; what the server had already sent is given back."""
+        self._stopping = True
+        self.room = 0
+        if self._reset in self.bus.on_reconnect:
+            self.bus.on_reconnect.remove(self._reset)
+        if self._again is not None:
+            self._again.cancel()
+        if self._subscription is not None:
+            await self._subscription.drain()
+
+    def want(self, room: int) -> None:
+        """Take up to `room` more messages."""
+        self.room = room
+        now = time.monotonic()
+        if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
+            self.outstanding = 0  # its end was lost
+        wanted = room + self._extra if room else 0
+        missing = wanted - self.outstanding
+        if missing > 0 and missing * 2 >= wanted and self._again is None and not self._stopping:
+            self._ask(missing, now)
+
+    def _ask(self, batch: int, now: float) -> None:
+        body = f'{{"batch":{batch},"expires":{int(PULL_EXPIRES_S * 1e9)}}}'.encode()
+        try:
+            self.bus.post(self.subject, body, reply=self.inbox)
+        except BusUnavailable:
+            return  # asked again on reconnect
+        self.outstanding += batch
+        self._asked_at = now
+
+    def _arrived(self, message: Message) -> None:
+        status = message.status
+        if not status:
+            self.missing = False
+            self.outstanding = max(0, self.outstanding - 1)
+            self._taken(Delivery(self.bus, message))
+        elif status == "408":  # the request ended; what it still asked for is in the header
+            pending = message.header("Nats-Pending-Messages")
+            self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
+            self.want(self.room)
+        elif status != "100":
+            self.outstanding = 0
+            description = message.header("Description")
+            self.missing = status == "503" or "deleted" in description.lower()
+            log.debug("pull on %s: %s %s", self.subject, status, description)
+            self._pause()
+
+    def _taken(self, delivery: Delivery) -> None:
+        if self._stopping:
+            with suppress(BusUnavailable):  # it comes back after its ack_wait
+                delivery.settle(b"-NAK")
+            return
+        self.room = max(0, self.room - 1)
+        self.deliver(delivery)
+        if delivery.over:
+            self._extra = min(MAX_EXTRA, self._extra + 1)
+            self.want(self.room + 1)
+        else:
+            self._extra = 0
+
+    def _pause(self) -> None:
+        """Ask again after a while: the server refused, and would refuse again at once."""
+        if self._again is None and not self._stopping:
+            self._again = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._retry)
+
+    def _retry(self) -> None:
+        self._again = None
+        self.want(self.room)
+
+    def _reset(self) -> None:
+        self.outstanding = 0
+        self.want(self.room)
+
+
+__all__ = ["WRONG_LAST_SEQUENCE", "Delivery", "Puller", "delete", "enqueue", "stored"]

@@ -1,0 +1,222 @@
+"""Key-value buckets and leases, as plain publishes to the bucket's stream.
+
+Publishing to `$KV.<bucket>.<key>` with `Nats-Expected-Last-Subject-Sequence` is what a KV client does
+underneath, at half the cost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from secrets import token_hex
+
+from actors.bus.bus import Bus, Headers, Message, Subscription
+from actors.bus.jetstream import QUEUE_FULL_CODES, WRONG_LAST_SEQUENCE
+from actors.bus.message import decode_headers
+from actors.bus.subjects import encode_token
+from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError, QueueFull
+
+log = logging.getLogger(__name__)
+
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+OPERATION = "KV-Operation"
+SEQUENCE = "Nats-Sequence"
+HOLDER = "Orchestra-Holder"
+NO_MESSAGE = 10037
+"""JetStream's code for a subject without a message."""
+
+Changed = Callable[[bytes | None, str], None]
+
+
+class Conflict(OrchestraError):
+    """Someone else wrote the key first."""
+
+    status = 409
+    code = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`value` is None for a key that was deleted; `holder` names the lease that wrote it, if one did."""
+
+    key: str
+    value: bytes | None
+    revision: int = 0
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One declared bucket. Keys may be any text; they are encoded into one subject token."""
+
+    bus: Bus
+    name: str
+
+    def subject(self, key: str) -> str:
+        return f"$KV.{self.name}.{encode_token(key)}"
+
+    async def put(self, key: str, value: bytes, *, last: int | None = None, holder: str = "") -> int:
+        """Write; returns the revision. `last` is the revision that must be there now (0: no such key).
+
+        Raises `Conflict` when it is another, `BusUnavailable` when the bucket is not there.
+        """
+        return await self._write(key, value, {HOLDER: holder} if holder else {}, last)
+
+    async def _write(self, key: str, value: bytes, headers: Headers, last: int | None) -> int:
+        if last is not None:
+            headers[EXPECTED] = str(last)
+        try:
+            reply = await self.bus.request(self.subject(key), value, headers=headers)
+        except NobodyListens as error:
+            raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
+        answer = json.loads(reply.data)
+        problem = answer.get("error")
+        if problem is None:
+            return int(answer["seq"])
+        description = problem.get("description", problem)
+        if problem.get("err_code") in WRONG_LAST_SEQUENCE:
+            raise Conflict(f"{self.name}/{key} was written by someone else")
+        if problem.get("err_code") in QUEUE_FULL_CODES:
+            raise QueueFull(f"bucket {self.name!r} is full", retry_after_s=1)
+        if problem.get("code", 500) >= 500:
+            raise BusUnavailable(f"JetStream cannot write {self.name}/{key} now: {description}")
+        raise Defect(f"JetStream refused {self.name}/{key}: {description}")
+
+    async def delete(self, key: str) -> None:
+        """Leave a delete marker, which watchers see at once. Not waited for."""
+        await self.bus.publish(self.subject(key), headers={OPERATION: "DEL"})
+
+    async def delete_at(self, key: str, last: int) -> None:
+        """Delete what has the revision `last`. Raises `Conflict` when that is not what is there."""
+        await self._write(key, b"", {OPERATION: "DEL"}, last)
+
+    async def get(self, key: str, *, sure: bool = False) -> Entry | None:
+        """The latest value, or None for a key that is not there, expired or deleted. `sure`: see `latest`."""
+        entry = await self.latest(key, sure=sure)
+        return None if entry.value is None else entry
+
+    async def latest(self, key: str, *, sure: bool = False) -> Entry:
+        """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there.
+
+        In a cluster any server that keeps the bucket answers, and may not have heard of the latest write;
+        where that matters, `sure` asks the one that leads it.
+        """
+        reply = await (self._leading if sure else self._direct)(self.subject(key))
+        if reply.status:
+            return Entry(key, None)
+        value = None if reply.header(OPERATION) else reply.data
+        return Entry(key, value, int(reply.header(SEQUENCE, "0")), reply.header(HOLDER))
+
+    async def _direct(self, subject: str) -> Message:
+        return await self._asked(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}", b"")
+
+    async def _leading(self, subject: str) -> Message:
+        """What the leader has, in the form of a direct answer."""
+        asked = json.dumps({"last_by_subj": subject}).encode()
+        answer = json.loads((await self._asked(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", asked)).data)
+        problem = answer.get("error")
+        if problem is None:
+            found = answer["message"]
+            headers = decode_headers(b64decode(found.get("hdrs", ""))) | {SEQUENCE: str(found["seq"])}
+            return Message(subject, "", b64decode(found.get("data", "")), headers)
+        if problem.get("err_code") == NO_MESSAGE:
+            return Message(subject, "", b"", {"Status": "404"})
+        raise BusUnavailable(
+            f"bucket {self.name!r} cannot be read now: {problem.get('description', problem)}"
+        )
+
+    async def _asked(self, subject: str, body: bytes) -> Message:
+        try:
+            return await self.bus.request(subject, body)
+        except NobodyListens as error:
+            raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
+
+    async def watch(self, changed: Changed) -> Subscription:
+        """Call `changed(value, subject)` for every write from now on, and once for each present key.
+
+        `value` is None for a delete. The bucket must be declared as watched: the server then publishes
+        what it has stored once more, so this is one subscription and no consumer, and a refused write is
+        never seen. An entry that expires says nothing, so readers watch the clock.
+        """
+        newest: dict[str, int] = {}
+        """Revisions by subject, while a value read may be older than one just heard of."""
+        replayed = False
+
+        def seen(message: Message) -> None:
+            subject = f"$KV.{message.subject.removeprefix('watch.')}"
+            if not replayed:
+                newest[subject] = int(message.header(SEQUENCE, "0"))
+            changed(None if message.header(OPERATION) else message.data, subject)
+
+        def present(value: bytes, subject: str, revision: int) -> None:
+            if revision > newest.get(subject, 0):
+                changed(value, subject)
+
+        subscription = await self.bus.subscribe(f"watch.{self.name}.*", seen)
+        await self.bus.flush()
+        await self._each(present)
+        replayed = True
+        newest.clear()
+        return subscription
+
+    async def replay(self, changed: Changed) -> None:
+        """Call `changed` for each key that is there now."""
+        await self._each(lambda value, subject, revision: changed(value, subject))
+
+    async def _each(self, found: Callable[[bytes, str, int], None]) -> None:
+        names = json.dumps({"subjects_filter": f"$KV.{self.name}.>"}).encode()
+        try:
+            info = json.loads((await self.bus.request(f"$JS.API.STREAM.INFO.KV_{self.name}", names)).data)
+        except NobodyListens as error:
+            raise BusUnavailable("this NATS server has no JetStream") from error
+        if "error" in info:
+            raise BusUnavailable(f"bucket {self.name!r}: {info['error'].get('description', 'not there')}")
+        for subject in info.get("state", {}).get("subjects") or {}:
+            reply = await self._direct(subject)
+            if not reply.status and not reply.header(OPERATION):
+                found(reply.data, subject, int(reply.header(SEQUENCE, "0")))
+
+
+class Lease:
+    """A key that lives while its holder renews it; the bucket's TTL ends it otherwise."""
+
+    TRIES = 3
+
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.revision = 0
+        self.holder = token_hex(8)
+
+    async def hold(self, value: bytes) -> None:
+        """Create or renew. Raises `Conflict` when another holder has the key.
+
+        After an expiry (this process was paused, or NATS was away) the key is created anew. A write of
+        our own whose acknowledgement was lost is taken for what it is.
+        """
+        for _ in range(self.TRIES):
+            try:
+                self.revision = await self.bucket.put(self.key, value, last=self.revision, holder=self.holder)
+                return
+            except Conflict:
+                present = await self.bucket.latest(self.key)
+                if present.value is not None and present.holder != self.holder:
+                    raise
+                self.revision = present.revision
+        raise BusUnavailable(f"{self.bucket.name}/{self.key} changes faster than it can be written")
+
+    async def release(self) -> None:
+        """Delete the key if it is ours; another's stays."""
+        for _ in range(self.TRIES):
+            if not self.revision:
+                return
+            try:
+                await self.bucket.delete_at(self.key, self.revision)
+                self.revision = 0
+            except Conflict:
+                present = await self.bucket.latest(self.key)
+                ours = present.value is not None and present.holder == self.holder
+                self.revision = present.revision if ours else 0

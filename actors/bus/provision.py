@@ -1,0 +1,219 @@
+"""Applies the declaration of streams to a server, over JetStream's JSON API. Safe to repeat and to race."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Protocol
+
+from actors.bus.declarations import Config, Consumer, Declaration, shipped
+from actors.bus.drift import Actual, Drift, Remedy, diff, stream_configs
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, Unavailable
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 10.0
+"""Creating a stream makes folders and, in a cluster, elects a leader."""
+_PAUSE_S = 0.5
+_TEMPORARILY_UNAVAILABLE = 10008
+_STREAM_NOT_FOUND = 10059
+_CONSUMER_NOT_FOUND = 10014
+
+
+class Answer(Protocol):
+    @property
+    def data(self) -> bytes: ...
+
+
+class Requester(Protocol):
+    """What this needs of a bus."""
+
+    async def request(self, subject: str, data: bytes = b"", *, timeout: float | None = None) -> Answer: ...
+
+
+class JetStreamRefused(Unavailable):
+    """JetStream answered with an error; `err_code` is its own number for it."""
+
+    retryable = False
+
+    def __init__(self, message: str, err_code: int = 0) -> None:
+        super().__init__(message)
+        self.err_code = err_code
+
+
+async def apply(
+    bus: Requester, declaration: Declaration, *, replicas: int = 1, dry_run: bool = False
+) -> list[Drift]:
+    """Make the server as declared; returns what differed, with `applied` set where that was mended.
+
+    An empty list means that nothing differed. Nothing is ever deleted. With `dry_run` nothing is
+    changed. A difference that the server refuses to mend has its words in `refusal` and stops nothing
+    else. Raises `BusUnavailable` when there is no JetStream to talk to.
+    """
+    drifts = diff(declaration, await actual(bus, declaration), replicas=replicas)
+    if dry_run or not drifts:
+        return drifts
+    configs = stream_configs(declaration, replicas=replicas)
+    results: list[Drift] = []
+    # One after another, streams first: a consumer needs its stream.
+    for (kind, stream, name), group in groupby(drifts, key=lambda each: (each.kind, each.stream, each.name)):
+        config = configs[name] if kind == "stream" else _consumer_config(declaration, stream, name)
+        results += await _mend(bus, list(group), config)
+    for drift in results:
+        mended = drift.applied or drift.remedy is Remedy.UNDECLARED
+        log.log(logging.INFO if mended else logging.WARNING, "%s", drift)
+    return results
+
+
+async def ensure_consumer(
+    bus: Requester, stream: str, name: str, subject: str, *, declaration: Declaration | None = None
+) -> None:
+    """Make the declared consumer of that name, from its template; harmless when it is there already.
+
+    `subject` is what the caller expects it to serve; `declaration` is the shipped one unless given.
+    Raises `KeyError` when no such consumer is declared, `JetStreamRefused`, or `BusUnavailable`.
+    """
+    consumer = (declaration or shipped()).stream(stream).consumer(name)
+    if consumer is None or consumer.filter != subject:
+        raise KeyError(f"no consumer {name!r} of {subject!r} is declared on stream {stream!r}")
+    await _put_consumer(bus, stream, consumer.config())
+
+
+async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bool:
+    """Have each stream kept by so many servers; returns whether all are. Harmless to repeat and to race.
+
+    Streams that have as many or more, or are not there, stay as they are. A cluster with too few servers
+    refuses, and is asked again at the next call. Raises `BusUnavailable`, `JetStreamRefused`, or
+    `DeadlineExceeded` while the cluster has no leader.
+    """
+    for name in streams:
+        present = await _stream_info(bus, name)
+        if present is None or present["num_replicas"] >= replicas:
+            continue
+        try:
+            await call(bus, f"STREAM.UPDATE.{name}", present | {"num_replicas": replicas})
+        except JetStreamRefused as error:
+            log.debug("%s stays with %d replicas: %s", name, present["num_replicas"], error)
+            return False
+        log.info("stream %s is kept %d times now", name, replicas)
+    return True
+
+
+async def apply_when_ready(
+    bus: Requester, declaration: Declaration, *, within_s: float = 60.0
+) -> list[Drift]:
+    """`apply`, once more for as long as a cluster is still choosing who leads. Raises like `apply` after
+    `within_s` seconds, and at once for what waiting does not mend."""
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            return await apply(bus, declaration)
+        except (DeadlineExceeded, JetStreamRefused) as error:
+            leaderless = isinstance(error, DeadlineExceeded) or error.err_code == _TEMPORARILY_UNAVAILABLE
+            if not leaderless or time.monotonic() > until:
+                raise
+            log.warning("JetStream is not ready yet, asking again: %s", error)
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def actual(bus: Requester, declaration: Declaration) -> Actual:
+    """What the server has of the declared streams, buckets and consumers."""
+    names = list(stream_configs(declaration, replicas=1))
+    infos = await asyncio.gather(*(_stream_info(bus, name) for name in names))
+    streams = {name: info for name, info in zip(names, infos, strict=True) if info is not None}
+    queues = [stream.name for stream in declaration.streams if stream.name in streams]
+    consumers = await asyncio.gather(*(_consumer_list(bus, name) for name in queues))
+    return Actual(streams, dict(zip(queues, consumers, strict=True)))
+
+
+async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None) -> list[Drift]:
+    """Create or update one stream or consumer; returns its drifts with what came of them."""
+    doable = [drift for drift in drifts if drift.remedy in (Remedy.CREATE, Remedy.UPDATE)]
+    if not doable or declared is None:
+        return list(drifts)
+    # What cannot be changed is sent as it is, or the server would refuse the rest with it.
+    stays = {drift.field: drift.actual for drift in drifts if drift.remedy is Remedy.RECREATE}
+    refusal = ""
+    try:
+        if doable[0].kind == "consumer":
+            await _put_consumer(bus, doable[0].stream, declared | stays)
+        elif doable[0].remedy is Remedy.CREATE:
+            await call(bus, f"STREAM.CREATE.{doable[0].name}", declared)
+        else:
+            await _update_stream(bus, doable[0].name, declared | stays)
+    except JetStreamRefused as error:
+        refusal = error.message
+    return [
+        replace(drift, applied=not refusal, refusal=refusal) if drift in doable else drift for drift in drifts
+    ]
+
+
+async def _update_stream(bus: Requester, name: str, changes: Config) -> None:
+    # Over what the server has, so that fields which nobody declares stay as they are.
+    present = await _stream_info(bus, name) or {}
+    await call(bus, f"STREAM.UPDATE.{name}", present | changes)
+
+
+async def _put_consumer(bus: Requester, stream: str, config: Config) -> None:
+    body = {"stream_name": stream, "config": config}
+    await call(bus, f"CONSUMER.CREATE.{stream}.{config['name']}", body)
+
+
+async def _stream_info(bus: Requester, name: str) -> Config | None:
+    try:
+        info = await call(bus, f"STREAM.INFO.{name}")
+    except JetStreamRefused as error:
+        if error.err_code == _STREAM_NOT_FOUND:
+            return None
+        raise
+    config: Config = info["config"]
+    return config
+
+
+async def consumer_names(bus: Requester, stream: str, most: int) -> list[str]:
+    """Of the consumers that a stream has now, `most` or a page more. Raises what `call` raises."""
+    found: list[str] = []
+    while len(found) < most:
+        page = await call(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
+        names = page.get("consumers") or []
+        found += names
+        if not names or len(found) >= page.get("total", 0):
+            break
+    return found
+
+
+async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
+    found: dict[str, Config] = {}
+    offset, total = 0, 1
+    while offset < total:
+        page = await call(bus, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        consumers = page.get("consumers") or []
+        found |= {each["name"]: each["config"] for each in consumers if each["config"].get("durable_name")}
+        offset += len(consumers)
+        total = page.get("total", 0) if consumers else 0
+    return found
+
+
+async def call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One call of JetStream's API. Raises `JetStreamRefused` with its error, or `BusUnavailable`."""
+    payload = b"" if body is None else json.dumps(body).encode()
+    try:
+        message = await bus.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT_S)
+    except NobodyListens as error:
+        raise BusUnavailable("this NATS server has no JetStream: start it with a jetstream block") from error
+    answer: dict[str, Any] = json.loads(message.data)
+    if problem := answer.get("error"):
+        code = int(problem.get("err_code", 0))
+        words = problem.get("description", "unknown error")
+        raise JetStreamRefused(f"{words} (JetStream error {code} on {verb})", code)
+    return answer
+
+
+def _consumer_config(declaration: Declaration, stream: str, name: str) -> Config | None:
+    consumer: Consumer | None = declaration.stream(stream).consumer(name)
+    return consumer.config() if consumer else None

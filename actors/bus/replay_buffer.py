@@ -1,0 +1,100 @@
+"""What the streams of this process have sent lately, so that a reader who lost some can have it again.
+
+NATS passes events on at most once: while a reader's connection is made anew, as when the server it was
+connected to dies, they are gone. Who misses some says from which number on, on `again.<id>`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from actors.bus.message import Headers, Message
+from actors.bus.subjects import StreamAddress
+from orchestration.errors import OrchestraError
+
+PREFIX = "again."
+AGAIN = f"{PREFIX}*.*"
+KEPT_S = 15.0
+"""After its end a stream is kept for so long: a dead connection is noticed within 9 s, and made anew."""
+OUTAGE_S = 5.0
+"""What ended longer ago had arrived before the connection broke."""
+MAX_BYTES = 16 * 2**20
+"""Of ended streams, in a process; the oldest are forgotten first."""
+STREAM_BYTES, EVENT_BYTES = 400, 45
+"""What Python takes for one, beside the data (measured on CPython 3.11)."""
+
+Post = Callable[..., None]
+"""`Bus.post`."""
+
+
+@dataclass(slots=True, eq=False)
+class Tail:
+    """The events of one stream from number `first_seq` on, with the headers that each had. Until the stream
+    ends its writer hears at `reply` when nobody reads. Nothing here holds the writer, nor its task."""
+
+    address: StreamAddress
+    first_seq: int
+    reply: str
+    headers: Headers | None
+    events: list[bytes] = field(default_factory=list)
+    ended_at: float = 0.0
+    size: int = 0
+
+
+class Sent:
+    """Of one connection, which sends by `post`."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._tails: dict[str, Tail] = {}
+        self._ended: deque[Tail] = deque()
+        self._bytes = 0
+
+    def open(self, address: StreamAddress, first_seq: int, reply: str, headers: Headers | None) -> Tail:
+        """Where to append what is sent. A stream that is written anew replaces the one before."""
+        tail = self._tails[address.id] = Tail(address, first_seq, reply, headers)
+        return tail
+
+    def end(self, tail: Tail) -> None:
+        """The last event was sent: keep it for a while."""
+        tail.reply = ""
+        tail.ended_at = time.monotonic()
+        tail.size = sum(map(len, tail.events)) + EVENT_BYTES * len(tail.events) + STREAM_BYTES
+        self._ended.append(tail)
+        self._bytes += tail.size
+        late = tail.ended_at - KEPT_S
+        while self._ended and (self._ended[0].ended_at < late or self._bytes > MAX_BYTES):
+            oldest = self._ended.popleft()
+            self._bytes -= oldest.size
+            self.drop(oldest)
+
+    def drop(self, tail: Tail) -> None:
+        """Another goes on with it, or nobody wants it."""
+        if self._tails.get(tail.address.id) is tail:
+            del self._tails[tail.address.id]
+
+    def reconnected(self) -> None:
+        """What was sent last may have died with the server that had it: send each stream's last event again.
+
+        Who has read it ignores it; who misses some before it asks for that.
+        """
+        late = time.monotonic() - OUTAGE_S
+        for tail in list(self._tails.values()):
+            if tail.events and (not tail.ended_at or tail.ended_at > late):
+                self.again(tail, tail.events[-1])
+
+    def asked(self, message: Message) -> None:
+        """Send again, in order, from the event whose number the message says."""
+        tail = self._tails.get(message.subject[len(PREFIX) :])
+        if tail is not None and message.data.isdigit():
+            for event in tail.events[max(0, int(message.data) - tail.first_seq) :]:
+                self.again(tail, event)
+
+    def again(self, tail: Tail, event: bytes) -> None:
+        """Send one of its events once more."""
+        with suppress(OrchestraError):  # the reader asks again
+            self._post(tail.address.subject, event, reply=tail.reply, headers=tail.headers)

@@ -1,0 +1,1 @@
+"""Which nodes and servers form the cluster: registration, registry, formation, migration of stores."""

@@ -1,0 +1,148 @@
+"""A node's entry in the registry: leased, renewed, refreshed when the load changes, deleted on leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket, Conflict, Entry, Lease
+from actors.bus.subjects import NodeAddress
+from actors.cluster.registry import BUCKET, HEARTBEAT_S, LEASE_S
+from orchestration.errors import DeadlineExceeded, NobodyListens, OrchestraError
+from orchestration.messages import NodeInfo
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 0.25
+"""A change of load is told at most this often."""
+SOON_S = 0.05
+"""And so late: not at the moment when a generation that has just begun waits for its first token."""
+PING_S = 1.0
+"""A live node of the same id answers within this."""
+DEAD_S = 2 * HEARTBEAT_S
+"""One whose connection is gone, and whose lease was not renewed for so long, was killed."""
+_POLL_S = 0.1
+
+
+class Presence:
+    """Advertises what `describe` says until `leave`. `on_conflict` is called when another node has
+    taken the id, after which this one no longer holds it."""
+
+    def __init__(
+        self, bus: Bus, node_id: str, describe: Callable[[], NodeInfo], on_conflict: Callable[[], None]
+    ) -> None:
+        self.node_id = node_id
+        self._describe = describe
+        self._on_conflict = on_conflict
+        self._bus = bus
+        self._bucket = Bucket(bus, BUCKET)
+        self._lease = Lease(self._bucket, node_id)
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def claim(self) -> None:
+        """Make sure that no other node has the id; call it before anything is served under it.
+
+        The entry of a node that was killed is taken out, so that a supervisor may start it again at once. One
+        that has a connection and does not answer is waited for until its lease ends. Raises `Conflict` naming
+        the id when a live node has it.
+        """
+        entry = await self._bucket.latest(self.node_id)
+        if entry.value is None or entry.holder == self._lease.holder:
+            return
+        try:
+            await self._bus.request(NodeAddress(self.node_id).ping, timeout=PING_S)
+        except NobodyListens:
+            log.warning("a node %s was here and its connection is gone; taking its place", self.node_id)
+            if await self._unchanged(entry, DEAD_S):
+                await self._take_out(entry)
+        except DeadlineExceeded:
+            limit = LEASE_S + HEARTBEAT_S
+            log.warning("a node %s does not answer; waiting up to %.0f s for its lease", self.node_id, limit)
+            if await self._unchanged(entry, limit):
+                raise self._taken() from None
+        else:
+            raise self._taken()
+
+    async def _unchanged(self, entry: Entry, seconds: float) -> bool:
+        """Whether `entry` is as it was after so long; False as soon as it is gone. Raises `Conflict` as soon
+        as it was renewed."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            present = await self._bucket.latest(self.node_id)
+            if present.value is None:
+                return False
+            if present.revision != entry.revision:
+                raise self._taken()
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def _take_out(self, entry: Entry) -> None:
+        try:
+            await self._bucket.delete_at(self.node_id, entry.revision)
+        except Conflict as error:
+            raise self._taken() from error
+
+    def _taken(self) -> Conflict:
+        return Conflict(
+            f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
+        )
+
+    async def join(self) -> None:
+        """Raises `Conflict` naming the id when a live node has it."""
+        self._changed.clear()  # all there is to tell is told now
+        try:
+            await self._lease.hold(self._value())
+        except Conflict as error:
+            raise self._taken() from error
+        self._task = asyncio.get_running_loop().create_task(self._renew())
+
+    def changed(self) -> None:
+        """The load changed: tell the others soon."""
+        self._changed.set()
+
+    async def tell(self) -> None:
+        """Say now what `describe` says. Raises what the bus raises; harmless for a node that is not in."""
+        if self._task is not None:
+            async with self._writing:
+                await self._lease.hold(self._value())
+
+    async def leave(self) -> None:
+        """Vanish from the registry at once; the lease ends by itself when NATS is away."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        async with self._writing:  # a renewal on its way would undo the release
+            task.cancel()
+            try:
+                await self._lease.release()
+            except OrchestraError as error:
+                log.warning("%s could not leave the registry: %s", self._describe().id, error)
+
+    def _value(self) -> bytes:
+        info = self._describe().model_copy(update={"heartbeat_at": time.time()})
+        return info.model_dump_json().encode()
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._changed.wait()
+                    await asyncio.sleep(SOON_S)
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            try:
+                async with self._writing:
+                    await self._lease.hold(self._value())
+            except Conflict:
+                log.critical("another node has taken the id %s; this one stops", self._describe().id)
+                self._on_conflict()
+                return
+            except OrchestraError as error:
+                log.warning("the lease could not be renewed: %s", error)
+            await asyncio.sleep(REFRESH_S - SOON_S)

@@ -1,0 +1,200 @@
+"""Who is alive: a local copy of the `nodes` bucket, watched, so that nobody asks on the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus, Subscription
+from actors.bus.key_value import Bucket
+from actors.bus.provision import consumer_names
+from actors.bus.subjects import GenerationQueue
+from orchestration.errors import OrchestraError
+from orchestration.messages import ModelCard, NodeInfo
+
+log = logging.getLogger(__name__)
+
+BUCKET = "nodes"
+LEASE_S = 8.0
+"""The bucket's TTL: an entry not renewed for this long is gone (`nats/streams.yaml` declares it)."""
+HEARTBEAT_S = 2.0
+SWEEP_S = 0.5
+KNOWN_MODELS = 10_000
+"""Names remembered after their last node left, to tell "no node now" from "no such model"."""
+Fallbacks = Mapping[str, Sequence[str]]
+NO_FALLBACKS: Fallbacks = {}
+
+
+class Registry:
+    """An immutable view of the nodes that take work, replaced on every change.
+
+    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads, or to
+    `on_node` to hear of which node, with None for one that takes no more work. `on_gone` hears of nodes that
+    have died or stopped, with what ran on them; a node that drains is out of `nodes` before that, and
+    finishes its answers.
+
+    `fallbacks` name the models that answer instead of one that no node serves, best first.
+    """
+
+    def __init__(self, bus: Bus, fallbacks: Fallbacks = NO_FALLBACKS) -> None:
+        self.bus = bus
+        self.fallbacks = fallbacks
+        self.nodes: dict[str, NodeInfo] = {}
+        self.draining: dict[str, NodeInfo] = {}
+        self.cards: dict[str, ModelCard] = {}
+        """Models that can be asked for now, by name."""
+        self.on_change: list[Callable[[], None]] = []
+        self.on_node: list[Callable[[str, NodeInfo | None], None]] = []
+        self.on_gone: list[Callable[[str], None]] = []
+        self.known: dict[str, ModelCard | None] = {}
+        """Models that were ever served, None for those that this process itself has not seen."""
+        self._left_at: dict[str, float] = {}
+        self._serving: dict[str, dict[str, NodeInfo]] = {}
+        self._seen: dict[str, float] = {}
+        self._subscription: Subscription | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._remember()
+        self._subscription = await Bucket(self.bus, BUCKET).watch(self._changed)
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        self.bus.on_reconnect.append(self._grant_grace)
+
+    async def stop(self) -> None:
+        if self._grant_grace in self.bus.on_reconnect:
+            self.bus.on_reconnect.remove(self._grant_grace)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    async def _remember(self) -> None:
+        """The models that were served before this process began: their queues have a consumer for a day. They
+        count as gone since now."""
+        try:
+            names = await consumer_names(self.bus, GenerationQueue.STREAM, KNOWN_MODELS)
+        except OrchestraError as error:
+            log.warning("nobody can say which models were served lately: %s", error.message)
+            return
+        for name in names:
+            try:
+                model = GenerationQueue.of_consumer(name).model
+            except ValueError:
+                log.debug("consumer %s is not of Orchestra", name)
+                continue
+            self.known[model] = None
+            self._left_at[model] = time.monotonic()
+
+    def card(self, model: str) -> ModelCard | None:
+        """Of who would answer for `model` now: itself, or the first of its fallbacks that is served."""
+        for name in (model, *self.fallbacks.get(model, ())):
+            if name in self.cards:
+                return self.cards[name]
+        return None
+
+    def served_within(self, seconds: float, model: str | None = None) -> bool:
+        """Whether `model`, or with None any, is served now or was within the last so many seconds."""
+        if model is None:
+            return bool(self.cards) or any(self.served_within(seconds, each) for each in self._left_at)
+        return model in self.cards or time.monotonic() - self._left_at.get(model, -math.inf) < seconds
+
+    def serving(self, model: str) -> list[NodeInfo]:
+        """Live nodes that serve `model` and are not draining."""
+        return list(self._serving.get(model, {}).values())
+
+    def _changed(self, value: bytes | None, subject: str) -> None:
+        key = subject.rsplit(".", 1)[-1]
+        if value is None:
+            self._forget(key)
+            return
+        try:
+            info = NodeInfo.model_validate_json(value)
+        except ValidationError as error:
+            log.warning("a node's entry under %s cannot be read: %s", subject, error)
+            return
+        self._seen[key] = time.monotonic()
+        if info.draining:
+            self._replace(key, None)
+            self.draining = self.draining | {key: info}
+        else:
+            self.draining.pop(key, None)
+            self._replace(key, info)
+        self._tell()
+
+    def _replace(self, key: str, info: NodeInfo | None) -> None:
+        """Put a node into the view, or take it out."""
+        before = self.nodes.get(key)
+        if info is not None:
+            self.nodes = self.nodes | {key: info}
+        elif before is not None:
+            self.nodes = {other: node for other, node in self.nodes.items() if other != key}
+        old = before.models if before is not None else ()
+        new = info.models if info is not None else ()
+        if old != new:
+            for card in old:
+                self._serving[card.name].pop(key, None)
+                if not self._serving[card.name]:
+                    del self._serving[card.name]
+                    if card.name in self.known:
+                        self._left_at[card.name] = time.monotonic()
+            for card in new:
+                if card.name in self.known or len(self.known) < KNOWN_MODELS:
+                    self.known[card.name] = card
+            self.cards = {card.name: card for node in self.nodes.values() for card in node.models}
+        if info is not None:
+            for card in new:
+                self._serving.setdefault(card.name, {})[key] = info
+        about = info or before
+        if about is not None:
+            for call in list(self.on_node):
+                call(about.id, info)
+
+    def _forget(self, key: str) -> None:
+        self._seen.pop(key, None)
+        gone = self.nodes.get(key) or self.draining.get(key)
+        if gone is None:
+            return
+        self._replace(key, None)
+        self.draining = {other: node for other, node in self.draining.items() if other != key}
+        log.info("node %s left", gone.id)
+        for call in list(self.on_gone):
+            call(gone.id)
+        self._tell()
+
+    def _tell(self) -> None:
+        for call in list(self.on_change):
+            call()
+
+    def _grant_grace(self) -> None:
+        """While NATS was away, or this process slept, no heartbeat could come."""
+        self._seen = dict.fromkeys(self._seen, time.monotonic())
+
+    async def _frozen(self) -> bool:
+        """Whether the server has stood still: what nodes sent it meanwhile is still on its way."""
+        asked = time.monotonic()
+        try:
+            await self.bus.flush()
+        except OrchestraError:
+            return True
+        return time.monotonic() - asked > SWEEP_S
+
+    async def _sweep(self) -> None:
+        """Drop who has not been heard of for a lease; an expiry in the bucket is silent."""
+        woke = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            slept, woke = time.monotonic() - woke, time.monotonic()
+            if slept > LEASE_S / 2 or await self._frozen():
+                self._grant_grace()
+            if not self.bus.connected:
+                continue
+            woke = time.monotonic()
+            late = woke - LEASE_S
+            for key in [key for key, seen in self._seen.items() if seen < late]:
+                log.warning("node %s has not renewed its lease for %.0f s", key, LEASE_S)
+                self._forget(key)

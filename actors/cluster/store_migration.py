@@ -1,0 +1,119 @@
+"""Takes along what a server kept while it was alone into the cluster that it has joined.
+
+nats-server offers no way to take a lone server's streams into a cluster: it deletes them. So its store is
+put aside (`actors.nats_server.cluster`), opened once more by a second server on loopback, and published
+message by message to the cluster. A queued message is deleted there once the cluster has acknowledged it
+here, so that a process killed meanwhile goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+from actors.bus.bus import Bus, Message
+from actors.bus.jetstream import WRONG_LAST_SEQUENCE
+from actors.bus.key_value import EXPECTED, OPERATION
+from actors.bus.provision import call
+from actors.cluster.registry import BUCKET as NODES
+from actors.nats_server import EmbeddedNats, NatsServerSettings
+from actors.nats_server.cluster import standalone
+from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, QueueFull, Unavailable
+
+log = logging.getLogger(__name__)
+
+LEASES = f"KV_{NODES}"
+"""Not taken along: nodes that are alive say so themselves."""
+PAUSE_S = 0.5
+PAGE = 256
+"""Messages on their way at once."""
+
+
+async def carry_over(bus: Bus, server: EmbeddedNats) -> int:
+    """Publish to the cluster behind `bus` what lies in the store put aside; returns how many messages.
+
+    Queued work keeps its order and its headers, and counts its deliveries anew. Of a bucket the latest
+    value of each key is taken, unless the cluster has the key; times to live start anew. What the cluster
+    has no room for is tried again until it has. The emptied store stays as `standalone-carried`.
+    """
+    aside = standalone(server.files)
+    if not aside.is_dir():
+        return 0
+    settings = NatsServerSettings(
+        data=aside, sync=server.settings.sync, max_store_bytes=server.settings.max_store_bytes
+    )
+    count = 0
+    async with EmbeddedNats(settings) as lone:
+        old = await Bus.connect(
+            bus.settings.model_copy(update={"url": lone.url}), name="orchestra-carry-over"
+        )
+        try:
+            for name in (await call(old, "STREAM.NAMES")).get("streams") or []:
+                if name.startswith("KV_") and name != LEASES:
+                    count += await _carry_bucket(old, bus, name)
+                elif not name.startswith("KV_"):
+                    count += await _carry_queue(old, bus, name)
+        finally:
+            await old.close()
+    aside.rename(_free_name(aside))
+    log.warning("%d messages of the time alone are in the cluster now", count)
+    return count
+
+
+async def _carry_queue(old: Bus, bus: Bus, stream: str) -> int:
+    count, last = 0, 0
+    while (message := await _get(old, stream, {"seq": last + 1, "next_by_subj": ">"})) is not None:
+        last = int(message.header("Nats-Sequence"))
+        await _put(bus, message, {"Nats-Msg-Id": f"carried-{stream}-{last}"})
+        await call(old, f"STREAM.MSG.DELETE.{stream}", {"seq": last, "no_erase": True})
+        count += 1
+    return count
+
+
+async def _carry_bucket(old: Bus, bus: Bus, stream: str) -> int:
+    """Keys and their last values, `PAGE` at once; harmless to repeat."""
+    info = await call(old, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+    subjects = list(info["state"].get("subjects") or {})
+    for start in range(0, len(subjects), PAGE):
+        async with asyncio.TaskGroup() as group:
+            for subject in subjects[start : start + PAGE]:
+                group.create_task(_carry_key(old, bus, stream, subject))
+    return len(subjects)
+
+
+async def _carry_key(old: Bus, bus: Bus, stream: str, subject: str) -> None:
+    message = await _get(old, stream, {"last_by_subj": subject})
+    if message is not None and not message.header(OPERATION):
+        await _put(bus, message, {EXPECTED: "0"})
+
+
+async def _get(old: Bus, stream: str, which: dict[str, object]) -> Message | None:
+    reply = await old.request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode())
+    return None if reply.status == "404" else reply
+
+
+async def _put(bus: Bus, message: Message, headers: dict[str, str]) -> None:
+    """Publish until it is stored, or is there already."""
+    subject = message.header("Nats-Subject")
+    kept = {name: value for name, value in (message.headers or {}).items() if not name.startswith("Nats-")}
+    told = False
+    while True:
+        try:
+            reply = await bus.request(subject, message.data, headers=kept | headers)
+            problem = json.loads(reply.data).get("error")
+            if problem is None or problem.get("err_code") in WRONG_LAST_SEQUENCE:
+                return
+            reason = str(problem.get("description", problem))
+        except (BusUnavailable, Unavailable, DeadlineExceeded, QueueFull, Defect) as error:
+            reason = error.message
+        if not told:
+            told = True
+            log.warning("a message of %s cannot be carried over yet: %s", subject, reason)
+        await asyncio.sleep(PAUSE_S)
+
+
+def _free_name(aside: Path) -> Path:
+    names = (aside.with_name(f"standalone-carried{number or ''}") for number in range(1000))
+    return next(path for path in names if not path.exists())

@@ -1,0 +1,78 @@
+"""Where the cluster is: the settings of commands that only talk to it, which load quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from actors.bus.settings import BusSettings
+from actors.config.data_folders import in_use
+from actors.config.layers import explained, merged_layers
+
+DEFAULT_DATA = Path("~/.local/share/orchestra")
+RUNNING = "the running `orchestra up`"
+SECTIONS = (
+    "agents",
+    "data",
+    "dispatcher",
+    "echo",
+    "evaluation",
+    "gateway",
+    "jobs",
+    "knowledge",
+    "models",
+    "nats",
+    "nats_server",
+    "node",
+    "onnx",
+    "openai",
+    "patterns",
+    "replay",
+    "telemetry",
+    "triton",
+    "triton_server",
+)
+"""Every section and top-level name that `Settings` has, which a client need not import."""
+
+
+class ClientSettings(BaseModel):
+    """Where the cluster is. Use `load_client`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = DEFAULT_DATA
+    """Models, JetStream's files and logs."""
+    nats: BusSettings = BusSettings()
+
+    @property
+    def folder(self) -> Path:
+        """The data folder as an absolute path."""
+        return self.data.expanduser().absolute()
+
+    @property
+    def models_folder(self) -> Path:
+        return self.folder / "models"
+
+
+def load_client(said: Mapping[str, Any] | None = None, file: Path | None = None) -> ClientSettings:
+    """The part of the settings in force that a client needs. Raises `InvalidRequest` as `load` does."""
+    merged, origins = merged_layers(said or {}, file, SECTIONS)
+    with_running_data(merged, origins)
+    known = {name: value for name, value in merged.items() if name in ClientSettings.model_fields}
+    try:
+        return ClientSettings(**known)
+    except ValidationError as error:
+        raise explained(error, ClientSettings, origins) from error
+
+
+def with_running_data(merged: dict[str, Any], origins: dict[str, str]) -> None:
+    """Take the data folder of this user's `orchestra up` where nobody names a folder or a NATS server."""
+    nats = merged.get("nats")
+    if merged.get("data") or (isinstance(nats, Mapping) and nats.get("url")):
+        return
+    found = in_use(DEFAULT_DATA.expanduser().absolute())
+    if found is not None:
+        merged["data"], origins["data"] = found, RUNNING

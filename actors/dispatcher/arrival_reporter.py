@@ -1,0 +1,63 @@
+"""What a dispatcher tells of the generations it has pulled, for whoever forecasts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from actors.bus.bus import Bus
+from actors.runtime.envelope import Envelope
+from actors.telemetry.telemetry import trace_id
+from orchestration.errors import BusUnavailable
+from orchestration.forecast import Step
+from orchestration.messages import Wire
+
+log = logging.getLogger(__name__)
+
+SEEN = "forecast.seen"
+INTERVAL_S = 0.5
+MAX_MODELS, MAX_STEPS = 200, 500
+"""Of one telling; the rest is not counted."""
+
+
+class Seen(Wire):
+    """How many generations of each model came, and the calls of runs among them, in their order."""
+
+    arrivals: dict[str, int]
+    steps: tuple[Step, ...] = ()
+
+
+class Tally:
+    """Gathered here and told twice a second, however many come."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self._arrivals: dict[str, int] = {}
+        self._steps: list[Step] = []
+        self._telling: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._telling = asyncio.get_running_loop().create_task(self._tell())
+
+    def stop(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+
+    def count(self, model: str, envelope: Envelope) -> None:
+        """One was pulled for the first time."""
+        if model in self._arrivals or len(self._arrivals) < MAX_MODELS:
+            self._arrivals[model] = self._arrivals.get(model, 0) + 1
+        if envelope.pattern and len(self._steps) < MAX_STEPS and (run := trace_id(envelope.trace)):
+            self._steps.append(Step(run=run, pattern=envelope.pattern[:64], model=model))
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if not self._arrivals:
+                continue
+            seen = Seen(arrivals=self._arrivals, steps=tuple(self._steps))
+            self._arrivals, self._steps = {}, []
+            try:
+                self.bus.post(SEEN, seen.model_dump_json().encode())
+            except BusUnavailable as error:
+                log.debug("nobody hears what was asked for: %s", error)

@@ -1,0 +1,102 @@
+"""One generation over its nodes: to the first, and on to the next where that one fails or dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from actors.bus.bus import Bus
+from actors.dispatcher import migration as handover
+from actors.dispatcher.hedger import Hedges
+from actors.dispatcher.job import Job
+from actors.dispatcher.metrics import moved
+from actors.dispatcher.placer import Placing
+from actors.dispatcher.settings import DispatcherSettings
+from actors.streams.handoff import is_superseded
+from orchestration.errors import (
+    SERVER_LIMITS,
+    BusUnavailable,
+    NobodyListens,
+    NodeBusy,
+    NodeLost,
+    NoOutput,
+    OrchestraError,
+    RateLimited,
+    ServerBusy,
+    Stopped,
+)
+from orchestration.messages import NodeInfo
+from orchestration.placement.retry_budget import RetryBudget
+
+_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped, *SERVER_LIMITS)
+"""Errors that say nothing against the generation: it waits for a node, until its deadline."""
+
+
+class Attempts:
+    """`alive` names the nodes that serve a model and answer. While `leaving` nothing moves to a node that
+    has no room at once."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        placing: Placing,
+        hedges: Hedges,
+        alive: Callable[[str], set[str]],
+        settings: DispatcherSettings,
+    ) -> None:
+        self.bus = bus
+        self.placing = placing
+        self.hedges = hedges
+        self.alive = alive
+        self.settings = settings
+        self.budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
+        self.leaving = False
+
+    async def run(self, job: Job, first: NodeInfo) -> tuple[OrchestraError | None, bool]:
+        """The error that the last node left it with, None where one ended the stream; and whether it may
+        wait for another node. The slot of `first` is taken."""
+        node: NodeInfo | None = first
+        error: OrchestraError | None = None
+        tried = job.tried = set()
+        waits = False
+        while node is not None:
+            error = await self.hedges.generate(node, job, tried)
+            waits = error is not None and await self._may_go_on(job, error)
+            node = await self._next_node(job, error, tried) if waits and error is not None else None
+        return error, waits and isinstance(error, _ANOTHER_TIME)
+
+    async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
+        """Whether another node may take up a generation after `error`, and from where: its body says that.
+
+        A node that is busy or not there never had it. What dies with its node moves without a budget, for
+        its load is gone too, yet not without end: it might be what kills them.
+        """
+        if not error.retryable or job.cancelled or job.expired:
+            return False
+        if isinstance(error, NodeBusy | NobodyListens):
+            return True
+        if not isinstance(error, BusUnavailable | RateLimited | ServerBusy):
+            job.moves += 1
+            if job.moves >= self.settings.attempts:
+                job.superseded = await is_superseded(self.bus, job.id, job.delivery.attempt)
+                return False
+            if not isinstance(error, NodeLost | NoOutput | Stopped) and not self.budget.withdraw():
+                return False
+        if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
+            return False
+        moved(job.queue.model, error.code).inc()
+        if job.moves > 1:  # the first move is at once; whatever goes on and on failing needs time
+            await asyncio.sleep(self.settings.busy_pause_s * 2**job.moves)
+        return True
+
+    async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
+        """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
+        while not (job.cancelled or job.expired or self.leaving):
+            node = self.placing.choose(job, without=frozenset(tried))
+            if node is not None:
+                return node
+            others = self.alive(job.queue.model) - tried
+            if isinstance(error, _ANOTHER_TIME) or not self.placing.possible(job, others):
+                return None
+            await asyncio.sleep(self.settings.busy_pause_s)
+        return None

@@ -1,0 +1,98 @@
+"""From one node to the next: what the asker has read so far, as the prefix that the next node goes on from.
+
+The dispatcher does not listen to the stream of chunks: a second listener would double its messages and
+hide from the node that its caller is gone. Who reads knows the text anyway, so it is asked, and only when
+a generation moves; its answer also shuts out whatever the node that was given up still writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus
+from actors.dispatcher.job import Job
+from actors.jobs.dead_letters import bury_delivery
+from actors.streams.handoff import how_far, may_race
+from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, OrchestraError
+from orchestration.messages import Generation, SoFar
+
+log = logging.getLogger(__name__)
+
+
+async def given_up(job: Job) -> Defect:
+    """Put a generation that no dispatcher survived among the dead letters; what its asker is to be told."""
+    error = Defect(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
+    try:
+        await bury_delivery(job.delivery, error)
+    except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
+        log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
+    return error
+
+
+async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
+    """How a second node signs that is to race the first one, and what it gets: nothing where it is not
+    needed, since something was read meanwhile, or nobody reads any more.
+
+    Who came first is published to `tell`. Raises what `how_far` does.
+    """
+    so_far = await may_race(bus, job.id, tell)
+    if not so_far.open or so_far.alive:
+        return "", b""
+    return so_far.writer, continued(job.delivery.message.data, so_far, job.queue.model)
+
+
+async def back(bus: Bus, job: Job, pause_s: float) -> bool:
+    """Wait until NATS is there; False when the generation ran out of time first."""
+    while not bus.connected:
+        if job.cancelled or job.expired:
+            return False
+        await asyncio.sleep(pause_s)
+    return True
+
+
+async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
+    """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
+    while await back(bus, job, pause_s):
+        try:
+            so_far = await how_far(bus, job.id, attempt=job.delivery.attempt)
+            break
+        except BusUnavailable:
+            await asyncio.sleep(pause_s)
+        except (DeadlineExceeded, Defect) as error:
+            log.warning("nobody can say how far generation %s has come: %s", job.id, error)
+            return False
+    else:
+        return False
+    if not so_far.open:
+        job.cancelled = True
+        return False
+    if so_far.superseded:
+        job.superseded = True
+        return False
+    job.body = continued(job.delivery.message.data, so_far, job.queue.model)
+    return True
+
+
+def continued(body: bytes, so_far: SoFar, model: str) -> bytes:
+    """The generation in `body`, to be gone on with by `model`. One that cannot be read stays as it is: the
+    node says what is wrong with it."""
+    try:
+        generation = Generation.model_validate_json(body)
+    except ValidationError:
+        return body
+    return (
+        generation.model_copy(
+            update={
+                "model": model,
+                "prefix": so_far.text,
+                "prefix_tokens": so_far.tokens,
+                "first_seq": so_far.seq,
+                "writer": so_far.writer,
+            }
+        )
+        .model_dump_json(exclude_defaults=True)
+        .encode()
+    )

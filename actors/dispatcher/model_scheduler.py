@@ -1,0 +1,107 @@
+"""Which models may start on nodes that cannot hold all they offer: the pure grouping, fed and obeyed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from actors.dispatcher.job_requirements import needs_of
+from actors.dispatcher.pending_queue import Waiting
+from orchestration.messages import NodeInfo, Priority
+from orchestration.model_memory import Grouping, Waiter
+from orchestration.placement.replica_index import View
+
+URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
+"""A second of waiting counts so many times when it is decided whose turn comes next."""
+DEAR_S = 0.002
+"""A decision that takes longer, among hundreds of nodes, is not made again within ten times as long: what is
+decided by an old view is refused by its node at worst."""
+
+
+class Groups:
+    """Bars models from nodes in `view`. `again` is called with each model that waits when a turn has ended
+    by itself. Costs nothing where every node holds all it offers."""
+
+    def __init__(self, view: View, waiting: Waiting, again: Callable[[str], None], hold_s: float) -> None:
+        self.view = view
+        self.waiting = waiting
+        self._again = again
+        self._grouping = Grouping(hold_s)
+        self._waited: set[str] = set()
+        self._not_before = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def reported(self, info: NodeInfo) -> None:
+        """A node joined, or reports; `view` knows it already."""
+        now = time.monotonic()
+        before = info.id in self._grouping.nodes
+        self._grouping.report(info, now)
+        if before and info.id not in self._grouping.nodes:
+            self.view.bar(info.id, (), now)
+
+    def gone(self, node: str) -> None:
+        self._grouping.remove(node)
+
+    def started(self, node: str, model: str) -> None:
+        """A generation was sent there."""
+        if node in self._grouping.nodes:
+            self._grouping.started(node, model, time.monotonic())
+
+    def ended(self, node: str, model: str, *, failed: bool) -> None:
+        """It is over."""
+        if node in self._grouping.nodes:
+            waits = any(self.waiting.of_each(model))
+            self._grouping.ended(node, model, time.monotonic(), failed=failed, waited_for=waits)
+
+    def decide(self) -> None:
+        """Have `view` bar what may not start now. Call it before anything is placed."""
+        if not self._grouping.nodes:
+            return
+        waited = set(self.waiting.models)
+        if waited == self._waited and not self._grouping.changed:
+            return
+        now = time.monotonic()
+        if now < self._not_before:
+            self._wake(self._not_before - now)
+            return
+        self._waited = waited
+        turns = self._grouping.turns([self._waiter(model, now) for model in waited], now)
+        for node, models in turns.open.items():
+            self.view.bar(node, self._grouping.nodes[node].sizes.keys() - models, now)
+        self.stop()
+        if turns.until < float("inf"):
+            self._wake(turns.until - now)
+        took = time.monotonic() - now
+        if took > DEAR_S:
+            self._not_before = now + 10 * took
+
+    def _wake(self, seconds: float) -> None:
+        """Have everything that waits offered again then."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._due)
+
+    def _waiter(self, model: str, now: float) -> Waiter:
+        (first,) = self.waiting.in_order(model, 1)
+        needs = needs_of(first)
+        fit = [
+            replica
+            for replica in self.view.replicas.get(model, {}).values()
+            if replica.usable(now) and not replica.misfit(needs)
+        ]
+        return Waiter(
+            model=model,
+            since=first.pulled_at,
+            urgency=URGENCY[first.queue.priority],
+            served=any(self._grouping.in_memory(each.id, model) and not each.barred for each in fit),
+            nodes=[replica.id for replica in fit],
+        )
+
+    def _due(self) -> None:
+        self._grouping.changed = True
+        for model in self.waiting.models:
+            self._again(model)

@@ -1,0 +1,113 @@
+"""A generation on a node: sent, waited for, and what it tells placement."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus
+from actors.bus.subjects import NodeAddress, StreamAddress
+from actors.dispatcher.in_flight import InFlight
+from actors.dispatcher.job import Job
+from actors.dispatcher.job_requirements import needs_of
+from actors.dispatcher.metrics import placed
+from actors.dispatcher.placer import Placing
+from actors.runtime.service import ERROR
+from actors.streams.client import DEFAULT_DEADLINE_S
+from actors.telemetry.telemetry import span, traceparent
+from orchestration.errors import (
+    BackendFailed,
+    BusUnavailable,
+    Cancelled,
+    ErrorBody,
+    NobodyListens,
+    OrchestraError,
+    from_body,
+)
+from orchestration.messages import Ended, NodeInfo
+from orchestration.placement import FirstOutputs, FirstOutputSettings
+
+log = logging.getLogger(__name__)
+
+
+class NodeCalls:
+    """Of one dispatcher."""
+
+    def __init__(
+        self, bus: Bus, in_flight: InFlight, placing: Placing, first_output: FirstOutputSettings
+    ) -> None:
+        self.bus = bus
+        self.first_outputs = FirstOutputs(first_output)
+        self.in_flight = in_flight
+        self.placing = placing
+
+    async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> Ended | OrchestraError:
+        """Run `job` on `node`, whose slot is taken, and give the slot free. The end of the stream when the
+        node itself wrote it, whatever it is; the error otherwise.
+
+        `body` is that of a second node, while the first is at work.
+        """
+        began = time.monotonic()
+        outcome: Ended | OrchestraError = Cancelled("the dispatcher was stopped")
+        call = None
+        if any(card.loaded for card in node.models if card.name == job.queue.model):  # to load takes its time
+            call = self.first_outputs.sent(job.id, node.id, needs_of(job), began)
+        try:
+            with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as placing:
+                recording = placing.is_recording()
+                if recording:
+                    placing.set_attribute("orchestra.placement", self.placing.explained(job))
+                outcome = await self._send(node, job, body or job.body or job.delivery.message.data)
+                if recording and isinstance(outcome, OrchestraError):
+                    placing.set_attribute("error.type", outcome.code)
+        finally:
+            if call is not None:
+                self.first_outputs.ended(call)
+            error = outcome if isinstance(outcome, OrchestraError) else None
+            self.placing.ended(job, node.id, error, time.monotonic() - began)
+        return outcome
+
+    def give_up(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
+        """End the call of `node` with `error`, and have it stop; another one answers."""
+        self.in_flight.give_up(node, job.id, error)
+        try:
+            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
+        except BusUnavailable as failure:
+            log.debug("node %s cannot be told to stop %s: %s", node, job.id, failure)
+
+    def stop(self, job: Job) -> None:
+        """Have the node that works on it stop."""
+        try:
+            self.bus.post(StreamAddress(job.id).cancel)
+        except BusUnavailable as error:
+            log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
+
+    async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
+        placed(job.queue.model, node.id).inc()
+        envelope = job.envelope.under(traceparent(job.envelope.trace))
+        if not all(card.loaded for card in node.models):  # it counts the swaps that another order spared
+            envelope = replace(envelope, arrival=job.delivery.sequence)
+        answers = self.in_flight.answer(node.id, job.id)
+        try:
+            message = await self.bus.request(
+                NodeAddress(node.id).generate,
+                body,
+                timeout=envelope.remaining(DEFAULT_DEADLINE_S),
+                headers=envelope.headers(),
+                within=answers,
+            )
+        except NobodyListens:
+            return NobodyListens(f"node {node.id} does not answer")
+        except OrchestraError as error:
+            return error
+        finally:
+            self.in_flight.answered(node.id, job.id, answers)
+        try:
+            if not message.header(ERROR):
+                return Ended.model_validate_json(message.data)
+            return from_body(ErrorBody.model_validate_json(message.data))
+        except ValidationError:
+            return BackendFailed(f"node {node.id} gave an answer that cannot be read")

@@ -1,0 +1,253 @@
+"""A dispatcher's choices: the pure chooser, fed from the registry, the clock and what is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Container, Sequence
+
+from actors.cluster.registry import Registry
+from actors.dispatcher.in_flight import InFlight
+from actors.dispatcher.job import Job
+from actors.dispatcher.job_requirements import needs_of
+from actors.dispatcher.model_scheduler import Groups
+from actors.dispatcher.pending_queue import Waiting as Lines
+from actors.dispatcher.settings import DispatcherSettings
+from orchestration.errors import (
+    SERVER_LIMITS,
+    BackendFailed,
+    BusUnavailable,
+    CannotContinue,
+    ContentFiltered,
+    DeadlineExceeded,
+    Defect,
+    NodeBusy,
+    NoOutput,
+    OrchestraError,
+    Stopped,
+    Unavailable,
+)
+from orchestration.messages import NodeInfo
+from orchestration.placement import (
+    Choice,
+    Chooser,
+    Needs,
+    Outcome,
+    Turn,
+    Waiting,
+    Waits,
+    explain,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Outrun(OrchestraError):
+    """A node that was asked later began first. Where that happens all the time, the node hangs."""
+
+    code = "outrun"
+
+
+REFUSED_S = 0.1
+"""A node that was full against its report is taken for full for so long, unless it reports before."""
+NOBODY: frozenset[str] = frozenset()
+_NOT_ITS_FAULT = (Stopped, BusUnavailable, CannotContinue, ContentFiltered)
+_ITS_FAULT = (BackendFailed, Unavailable, Defect)
+
+
+class Placing:
+    """`again` is called with a model when waiting generations of it should be offered once more."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        in_flight: InFlight,
+        lines: Lines,
+        settings: DispatcherSettings,
+        again: Callable[[str], None],
+    ) -> None:
+        self.registry = registry
+        self.in_flight = in_flight
+        self.chooser = Chooser(settings.breaker)
+        self.groups = Groups(self.chooser.view, lines, again, settings.group_hold_s)
+        self._again = again
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._probes: set[tuple[str, str]] = set()
+        """Generations that try out a node, by their id and the node's."""
+
+    def start(self) -> None:
+        for info in self.registry.nodes.values():
+            self._node_changed(info.id, info)
+        self.registry.on_node.append(self._node_changed)
+        self.in_flight.on_count.append(self._count_changed)
+
+    def stop(self) -> None:
+        if self._node_changed in self.registry.on_node:
+            self.registry.on_node.remove(self._node_changed)
+        if self._count_changed in self.in_flight.on_count:
+            self.in_flight.on_count.remove(self._count_changed)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.groups.stop()
+
+    def _node_changed(self, node: str, info: NodeInfo | None) -> None:
+        if info is None:
+            self.chooser.view.remove(node)
+            self.groups.gone(node)
+        else:
+            self.chooser.view.put(info, time.monotonic())
+            self.groups.reported(info)
+
+    def _count_changed(self, node: str, count: int) -> None:
+        self.chooser.view.loaded(node, count, time.monotonic())
+
+    def silenced(self, node: str) -> None:
+        """A node answers no pings."""
+        self.chooser.view.silence(node, True, time.monotonic())
+
+    def answers(self, node: str) -> None:
+        """It does again."""
+        self.chooser.view.silence(node, False, time.monotonic())
+
+    def share(self, turn: Turn) -> None:
+        """What part of the slots is this dispatcher's now."""
+        self.chooser.view.share(turn, time.monotonic())
+
+    def room(self, model: str) -> tuple[int, int]:
+        """Free slots and all slots of the nodes that may be used now."""
+        self.chooser.view.wake(time.monotonic())
+        return self.chooser.view.room(model)
+
+    def choose(self, job: Job, *, without: frozenset[str] = NOBODY, sure: bool = False) -> NodeInfo | None:
+        """The node to run it on at once, its slot taken; None for none now, in which case `again` follows.
+
+        One that must be `sure` goes to no node that has failed lately, or has to load the model.
+        """
+        now = time.monotonic()
+        self.groups.decide()
+        choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
+        if isinstance(choice, Waits):
+            self._later(job.queue.model, choice, now)
+            return None
+        return self._taken(job, choice, now)
+
+    def start_one(self, jobs: Sequence[Job], *, hurry: bool) -> tuple[Job, NodeInfo] | None:
+        """Of jobs of one model that wait, in their order, the one to start now, and its node, whose slot is
+        taken; None for none now, in which case `again` follows. In a `hurry` no slot stays free."""
+        now = time.monotonic()
+        self.groups.decide()
+        waiting = [Waiting(needs_of(job), now - job.pulled_at) for job in jobs]
+        found = self.chooser.start_one(waiting, now, hurry=hurry)
+        if isinstance(found, Waits):
+            self._later(jobs[0].queue.model, found, now)
+            return None
+        place, choice = found
+        return jobs[place], self._taken(jobs[place], choice, now)
+
+    def _taken(self, job: Job, choice: Choice, now: float) -> NodeInfo:
+        if choice.probe:
+            self._probes.add((job.id, choice.node.id))
+        if log.isEnabledFor(logging.DEBUG):
+            explained = explain(self.chooser.view, needs_of(job), now)
+            log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explained.model_dump_json())
+        self.in_flight.take(choice.node.id)
+        self.groups.started(choice.node.id, job.queue.model)
+        return choice.node
+
+    def probes(self, job: Job, node: str) -> bool:
+        """Whether it tries out that node, which has failed."""
+        return (job.id, node) in self._probes
+
+    def _later(self, model: str, waits: Waits, now: float) -> None:
+        if waits.until is None:
+            return
+        loop, seconds = asyncio.get_running_loop(), waits.until - now
+        due = self._timers.get(model)
+        if due is not None and not due.cancelled() and due.when() <= loop.time() + seconds:
+            return
+        if due is not None:
+            due.cancel()
+        self._timers[model] = loop.call_later(max(0.001, seconds), self._due, model)
+
+    def _due(self, model: str) -> None:
+        self._timers.pop(model, None)
+        self._again(model)
+
+    def explained(self, job: Job) -> str:
+        """The candidates for it with their scores, and why others are left out, as JSON."""
+        return explain(self.chooser.view, needs_of(job), time.monotonic()).model_dump_json()
+
+    def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
+        """What was sent to `node` is over after `seconds`: learn from how it went, and give the slot free."""
+        now = time.monotonic()
+        self.in_flight.free(node)
+        self.groups.ended(node, job.queue.model, failed=error is not None)
+        probe = (job.id, node) in self._probes
+        self._probes.discard((job.id, node))
+        if isinstance(error, NodeBusy):
+            self.chooser.view.refused(node, now)
+            asyncio.get_running_loop().call_later(REFUSED_S, self._ask_again, node, job.queue.model)
+        needs = needs_of(job)
+        if isinstance(error, SERVER_LIMITS):
+            self.chooser.limited(needs.model, node, error, now, probe=probe)
+            return
+        self.chooser.ended(needs.model, node, self._outcome(needs, node, error, seconds), now, probe=probe)
+
+    def refusals(self, model: str) -> int:
+        """How often servers of `model` asked to be left alone until now; for `refusal`."""
+        return self.chooser.refusals.get(model, 0)
+
+    def refusal(self, job: Job) -> OrchestraError | None:
+        """What to tell a generation that waits in vain for servers that ask to be left alone."""
+        if job.queue.model not in self.chooser.refusals:
+            return None
+        left_s = job.envelope.deadline - time.time() if job.envelope.deadline else math.inf
+        return self.chooser.refusal(needs_of(job), time.monotonic(), left_s=left_s, since=job.refusals_before)
+
+    def limited(self, model: str) -> bool:
+        """Whether all servers of `model` ask to be left alone now."""
+        return self.chooser.all_limited(model, time.monotonic())
+
+    def elsewhere(self, needs: Needs, tried: Container[str]) -> bool:
+        """Whether another than those nodes may run it now, or when it has room."""
+        return self.chooser.elsewhere(needs, tried, time.monotonic())
+
+    def offer_again(self, model: str) -> None:
+        """A slot became free while the generation that had it goes on elsewhere."""
+        self._again(model)
+
+    def give_back(self, job: Job, node: str) -> None:
+        """The slot that was taken, since it was not sent there after all."""
+        self.in_flight.free(node)
+        self.groups.ended(node, job.queue.model, failed=True)
+
+    def _ask_again(self, node: str, model: str) -> None:
+        self.chooser.view.believe(node, time.monotonic())
+        self._again(model)
+
+    def _outcome(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
+        if error is None:
+            return self.chooser.outcome(needs, node, seconds)
+        if isinstance(error, Outrun):
+            return Outcome.SLOW
+        if isinstance(error, NoOutput):
+            return Outcome.HUNG
+        if isinstance(error, _NOT_ITS_FAULT):
+            return Outcome.UNTOLD
+        if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry
+            late = self.chooser.outcome(needs, node, seconds) is Outcome.SLOW
+            return Outcome.SLOW if late else Outcome.UNTOLD
+        return Outcome.FAILED if isinstance(error, _ITS_FAULT) else Outcome.UNTOLD
+
+    @staticmethod
+    def wanted(job: Job) -> str:
+        """The labels it asks for, to be added to a message."""
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
+        return f" with {labels}" if labels else ""
+
+    def possible(self, job: Job, among: Container[str] | None = None) -> bool:
+        """Whether a live node, `among` these where they are named, may run it at all, now or later."""
+        return self.chooser.possible(needs_of(job), among)

@@ -1,0 +1,200 @@
+"""Loads models before they are asked for: one for the whole cluster, and any dispatcher may be it.
+
+Who holds the lease hears what all dispatchers pull, keeps the forecast, and tells nodes what to load. What it
+has learnt is kept beside the lease, so that the next holder, or the same after a restart, goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.key_value import Bucket, Conflict, Lease
+from actors.bus.subjects import NodeAddress
+from actors.cluster.registry import Registry
+from actors.dispatcher.arrival_reporter import SEEN, Seen
+from actors.dispatcher.metrics import HOLDS_FORECAST, loads_ahead
+from actors.dispatcher.settings import WarmingSettings
+from actors.runtime.service import ERROR
+from orchestration.errors import ErrorBody, OrchestraError, from_body
+from orchestration.forecast import Forecast, ForecastState
+from orchestration.messages import LoadModel, Wire
+from orchestration.warming import Warm, plan
+
+log = logging.getLogger(__name__)
+
+LEASES, LEASE = "leases", "forecast"
+FORECAST, STATE = "forecast", "state"
+RENEW_S = 2.0
+"""A quarter of the bucket's TTL."""
+PAUSE_S = 10.0
+"""What a node would not load is not offered to it again for so long."""
+LOAD_TIMEOUT_S = 300.0
+
+
+class Kept(Wire):
+    """What is written down of a forecast: what it has learnt, and for people what it expects of each model
+    within `horizon_s`."""
+
+    state: ForecastState
+    holder: str
+    horizon_s: float
+    expected: dict[str, float]
+
+
+class Warmer:
+    """Of one dispatcher, which is called `name`."""
+
+    def __init__(self, bus: Bus, registry: Registry, name: str, settings: WarmingSettings) -> None:
+        self.bus = bus
+        self.registry = registry
+        self.name = name
+        self.settings = settings
+        self.forecast = self._blank()
+        self.holds = False
+        self._lease = Lease(Bucket(bus, LEASES), LEASE)
+        self._bucket = Bucket(bus, FORECAST)
+        self._subscription: Subscription | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        """By node what it is loading for us."""
+        self._not_before: dict[tuple[str, str], float] = {}
+        self._step_came = asyncio.Event()
+        self._saved_at = 0.0
+
+    def _blank(self) -> Forecast:
+        return Forecast(half_life_s=self.settings.half_life_s)
+
+    async def start(self) -> None:
+        if self.settings.enabled:
+            self._loop = asyncio.get_running_loop().create_task(self._live())
+
+    async def stop(self) -> None:
+        """Leave what was learnt, and the lease, to another."""
+        if self._loop is None:
+            return
+        self._loop.cancel()
+        await asyncio.wait([self._loop])
+        for task in self._loads.values():
+            task.cancel()
+        if self.holds:
+            try:
+                await self._save()
+                await self._lease.release()
+            except OrchestraError as error:
+                log.warning("the forecast of the last %.0f s is lost: %s", self.settings.save_s, error)
+        await self._let_go()
+
+    async def _live(self) -> None:
+        decided = 0.0
+        while True:
+            try:
+                await self._lease.hold(self.name.encode())
+                if not self.holds:
+                    await self._take_over()
+            except OrchestraError as error:
+                if not isinstance(error, Conflict):
+                    log.debug("the forecast's lease cannot be had: %s", error)
+                await self._let_go()
+            renewed = time.monotonic()
+            while (left := renewed + RENEW_S - time.monotonic()) > 0:
+                if self.holds and (self._step_came.is_set() or decided <= renewed - self.settings.interval_s):
+                    self._step_came.clear()
+                    self._decide()
+                    decided = time.monotonic()
+                try:
+                    async with asyncio.timeout(left):
+                        await self._step_came.wait()
+                except TimeoutError:
+                    break
+            if self.holds and time.monotonic() > self._saved_at + self.settings.save_s:
+                await self._save_if_possible()
+
+    async def _take_over(self) -> None:
+        """Go on from what the last holder knew."""
+        entry = await self._bucket.get(STATE)
+        self.forecast = self._blank()
+        if entry is not None and entry.value is not None:
+            try:
+                kept = Kept.model_validate_json(entry.value)
+            except ValidationError as error:
+                log.warning("what was known of arrivals cannot be read, it is learnt anew: %s", error)
+            else:
+                self.forecast = Forecast.restored(kept.state, half_life_s=self.settings.half_life_s)
+        self._subscription = await self.bus.subscribe(SEEN, self._seen)
+        self._saved_at = time.monotonic()
+        self.holds = True
+        HOLDS_FORECAST.set(1)
+
+    async def _let_go(self) -> None:
+        self.holds = False
+        self._step_came.clear()
+        HOLDS_FORECAST.set(0)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.unsubscribe()
+
+    def _seen(self, message: Message) -> None:
+        try:
+            seen = Seen.model_validate_json(message.data)
+        except ValidationError as error:
+            log.warning("what a dispatcher has seen cannot be read: %s", error)
+            return
+        now = time.time()
+        for model, count in seen.arrivals.items():
+            self.forecast.arrived(model, now, count)
+        for step in seen.steps:
+            self.forecast.stepped(step, now)
+        if seen.steps:
+            self._step_came.set()
+
+    def _decide(self) -> None:
+        now = time.monotonic()
+        self._not_before = {key: until for key, until in self._not_before.items() if until > now}
+        nodes = [node for node in self.registry.nodes.values() if node.id not in self._loads]
+        expected = self.forecast.expected(time.time(), self.settings.horizon_s)
+        for warm in plan(nodes, expected, floor=self.settings.floor):
+            if (warm.node, warm.model) not in self._not_before:
+                task = asyncio.get_running_loop().create_task(self._load(warm))
+                self._loads[warm.node] = task
+                task.add_done_callback(self._loaded)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        self._loads = {node: each for node, each in self._loads.items() if each is not task}
+
+    async def _load(self, warm: Warm) -> None:
+        wanted = LoadModel(model=warm.model, ahead=True, leaving=warm.leaving)
+        self._not_before[warm.node, warm.model] = time.monotonic() + PAUSE_S
+        outcome = "loaded"
+        try:
+            answer = await self.bus.request(
+                NodeAddress(warm.node).load, wanted.model_dump_json().encode(), timeout=LOAD_TIMEOUT_S
+            )
+            if answer.header(ERROR):
+                raise from_body(ErrorBody.model_validate_json(answer.data))
+        except OrchestraError as error:
+            outcome = error.code
+            log.info("node %s did not load %s ahead: %s", warm.node, warm.model, error.message)
+        loads_ahead(warm.model, outcome).inc()
+
+    async def _save_if_possible(self) -> None:
+        try:
+            await self._save()
+        except OrchestraError as error:
+            log.warning("what is known of arrivals could not be written down: %s", error)
+
+    async def _save(self) -> None:
+        now = time.time()
+        expected = self.forecast.expected(now, self.settings.horizon_s)
+        kept = Kept(
+            state=self.forecast.state(now),
+            holder=self.name,
+            horizon_s=self.settings.horizon_s,
+            expected={model: float(f"{count:.3g}") for model, count in expected.items()},
+        )
+        await self._bucket.put(STATE, kept.model_dump_json().encode())
+        self._saved_at = time.monotonic()

@@ -1,0 +1,1 @@
+"""Sentence vectors in the process that needs them, without a node."""

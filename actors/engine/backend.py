@@ -1,0 +1,337 @@
+"""Models of this machine, batched continuously, whatever computes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+
+from actors.backends.base import Backend, Finish, Output
+from actors.engine.job import ChatJob, EmbeddingJob, Sink
+from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
+from actors.engine.runtime import Runtime
+from actors.engine.sampling import SamplingPlan
+from actors.engine.settings import EngineSettings
+from actors.engine.stats import EngineStats
+from actors.engine.token_rules import TokenRules
+from actors.engine.tool_calling import about_tools, as_answer, guided
+from actors.models.errors import ModelError
+from actors.telemetry.memory import give_back
+from orchestration.errors import (
+    BackendFailed,
+    ContextTooLong,
+    InvalidGuide,
+    InvalidRequest,
+    OrchestraError,
+    Unavailable,
+    UnknownModel,
+)
+from orchestration.json_schema import resolved
+from orchestration.messages import Generation, Hardware, ModelCard, Usage
+from orchestration.model_memory import Residency
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_INLINE_CHARS = 2000
+"""Prompts up to this long are tokenised on the event loop: it takes well under a millisecond, and a
+thread costs as much."""
+
+
+class EngineBackend(Backend):
+    """Serves model folders (see `actors.models.manifest`), each by an engine with a thread of its own."""
+
+    name = "engine"
+    calls_tools = True
+
+    def __init__(self, folders: Sequence[Path], settings: EngineSettings, runtime: Runtime) -> None:
+        self._folders = tuple(folders)
+        self._settings = settings
+        self._runtime = runtime
+        self._offered: dict[str, tuple[Path, ModelCard]] = {}
+        self._left_out: dict[str, str] = {}
+        self._served: dict[str, ChatModel | EmbeddingModel] = {}
+        """Those in memory."""
+        self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-prepare")
+        self._closed = False
+
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Load the folders. A model that cannot be loaded is left out, unless nothing would be left.
+
+        Raises what `load_model` raises, or InvalidRequest for two of one name.
+        """
+        try:
+            for folder in self._folders:
+                await self._offer(folder)
+            sizes = {name: card.memory_bytes for name, (_, card) in self._offered.items()}
+            for name in Residency(memory_bytes, sizes).fitting():
+                try:
+                    await self.load(name)
+                except (ModelError, BackendFailed) as error:
+                    del self._offered[name]
+                    self._leave_out(name, error)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _offer(self, folder: Path) -> None:
+        try:
+            card = await self._aside(partial(describe_model, folder, self._settings, self._runtime))
+        except ModelError as error:
+            self._leave_out(folder.name, error)
+            return
+        if card.name in self._offered:
+            raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
+        self._offered[card.name] = folder, card
+
+    def _leave_out(self, name: str, error: OrchestraError) -> None:
+        """Raises `error` where no other model is left to serve."""
+        self._left_out[name] = error.message
+        if len(self._left_out) == len(self._folders):
+            raise error
+        log.error("model %s is left out: %s", name, error.message)
+
+    async def load(self, model: str) -> None:
+        """Raises what `load_model` raises, and BackendFailed for files that cannot be read."""
+        if model not in self._offered:
+            raise UnknownModel.of(model, list(self._offered))
+        folder, _ = self._offered[model]
+        try:
+            made = await asyncio.to_thread(load_model, folder, self._settings, self._runtime)
+        except (OSError, MemoryError) as error:
+            raise BackendFailed(f"cannot load model {model!r}: {error}") from error
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        made.engine.start()
+        self._served[model] = made
+
+    async def unload(self, model: str) -> None:
+        if model in self._served:
+            await asyncio.to_thread(_dispose, [self._served.pop(model)])
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for model in self._served.values():
+                await asyncio.to_thread(model.engine.close)
+            self._served.clear()
+            self._offered.clear()
+            self._prepare.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(card for _, card in self._offered.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._served)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return self._left_out
+
+    @property
+    def memory_bytes(self) -> int:
+        """Half of the machine's: keys and values of what runs come on top of the weights."""
+        return psutil.virtual_memory().total // 2
+
+    @property
+    def cache_bytes(self) -> int:
+        return sum(reading.cache_bytes for reading in self.stats)
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            cores=len(os.sched_getaffinity(0)),
+            memory_bytes=psutil.virtual_memory().total,
+            provider=self._runtime.provider,
+        )
+
+    @property
+    def slots(self) -> int:
+        """Generations at once of each chat model, of all of them together."""
+        chats = sum(isinstance(model, ChatModel) for model in self._served.values())
+        return self._settings.slots * max(1, chats)
+
+    @property
+    def stats(self) -> tuple[EngineStats, ...]:
+        """A reading of each model's engine."""
+        return tuple(model.engine.stats for model in self._served.values())
+
+    async def generate(self, generation: Generation) -> AsyncIterator[Output]:
+        """See `Backend.generate`. Raises also `NodeBusy` when the waiting room of the model is full."""
+        if self._closed:
+            raise Unavailable("the backend was closed")
+        model = self._served.get(generation.model)
+        if model is None:
+            if generation.model in self._offered:
+                raise BackendFailed(f"model {generation.model!r} is not loaded")
+            raise UnknownModel.of(generation.model, list(self._offered))
+        with model.engine.place():
+            if isinstance(model, EmbeddingModel):
+                outputs = self._embedded(model, generation)
+            else:
+                outputs = self._answered(model, _with_own_references(guided(generation)))
+            async with aclosing(outputs):
+                async for item in as_answer(outputs, generation):
+                    yield item
+
+    async def _embedded(self, model: EmbeddingModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        async with self._sink(model) as sink:
+            model.engine.submit(await self._embedding_job(model, generation, sink))
+            async for item in _received(sink):
+                yield item
+
+    async def _answered(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        """The text of a generation; checked at its end where the grammar holds only a part of the schema."""
+        relaxed = await self._relaxed(model, generation)
+        if not relaxed:
+            async for item in self._written(model, generation):
+                yield item
+            return
+        # Here: it takes a while to import, and few schemas need it.
+        from actors.engine.conformance import SchemaCheck, conforming, correction
+
+        assert generation.guide is not None
+        assert generation.guide.json_schema is not None
+        again = partial(correction, generation, partial(self._written, model))
+        written = self._written(model, generation.model_copy(update={"prefix": "", "prefix_tokens": 0}))
+        try:
+            check = SchemaCheck(generation.guide.json_schema)
+        except InvalidGuide as error:
+            raise (error if generation.offer is None else about_tools(error)) from error
+        async for item in conforming(written, check, relaxed, again):
+            yield item
+
+    async def _relaxed(self, model: ChatModel, generation: Generation) -> tuple[str, ...]:
+        """What the grammar of a generation does not hold of its schema."""
+        guide = generation.guide
+        if guide is None or guide.json_schema is None:
+            return ()
+        try:
+            return (await self._aside(partial(model.guides.compile, guide))).relaxed
+        except InvalidGuide as error:
+            raise (error if generation.offer is None else about_tools(error)) from error
+
+    async def _written(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+        """What the engine writes."""
+        async with self._sink(model) as sink:
+            job = await self._chat_job(model, generation, sink)
+            if isinstance(job, Finish):
+                yield job
+                return
+            model.engine.submit(job)
+            async for item in _received(sink):
+                yield item
+
+    @asynccontextmanager
+    async def _sink(self, model: ChatModel | EmbeddingModel) -> AsyncIterator[Sink]:
+        """Where a generation's items arrive; whoever leaves has the engine drop it."""
+        sink = Sink(loop=asyncio.get_running_loop())
+        try:
+            yield sink
+        finally:
+            sink.cancelled = True
+            model.engine.wake()
+
+    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+        if generation.kind == "embedding":
+            raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
+        if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
+            return self._prepared(model, generation, sink)
+        try:
+            return await self._aside(lambda: self._prepared(model, generation, sink))
+        except InvalidGuide as error:
+            raise (error if generation.offer is None else about_tools(error)) from error
+
+    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+        """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""
+        guide = None if generation.guide is None else model.guides.compile(generation.guide)
+        sampling = generation.sampling
+        prompt = model.prompts.build(generation)
+        begun = model.prompts.prefix(generation)
+        done = generation.prefix_tokens
+        complete = guide is not None and guide.consume(begun)
+        wanted = (sampling.max_tokens or self._settings.default_max_tokens) - done
+        left = min(wanted, model.context_tokens - len(prompt) - len(begun))
+        if complete or (done and left <= 0):
+            usage = Usage(prompt_tokens=len(prompt), completion_tokens=done)
+            return Finish(reason="stop" if complete else "length", usage=usage)
+        return ChatJob(
+            sink=sink,
+            prompt=np.concatenate((prompt, begun)),
+            plan=SamplingPlan.of(sampling, self._settings),
+            seed=sampling.seed,
+            stops=sampling.stop,
+            max_tokens=left,
+            guide=guide,
+            rules=TokenRules.of(sampling, model.manifest.eog_token_ids, model.manifest.vocabulary),
+            prefix=generation.prefix,
+            prefix_ids=len(begun),
+            prefix_tokens=done,
+        )
+
+    async def _embedding_job(self, model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+        if generation.kind != "embedding":
+            raise InvalidRequest(f"model {generation.model!r} only embeds", param="model")
+        if not generation.inputs:
+            raise InvalidRequest("input is empty; send at least one text", param="input")
+        if _chars(generation) <= _INLINE_CHARS:
+            return _tokenised(model, generation, sink)
+        return await self._aside(lambda: _tokenised(model, generation, sink))
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
+
+
+def _with_own_references(generation: Generation) -> Generation:
+    """Its schema with references from its root alone. Raises `InvalidGuide` for one to elsewhere."""
+    guide = generation.guide
+    if guide is None or guide.json_schema is None:
+        return generation
+    schema = resolved(guide.json_schema)
+    return generation.model_copy(update={"guide": guide.model_copy(update={"json_schema": schema})})
+
+
+def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
+    """Stop the one model and free it, `held` being the only reference to it; blocks."""
+    held.pop().engine.close()
+    give_back()
+
+
+async def _received(sink: Sink) -> AsyncIterator[Output]:
+    """What the engine hands over, to the `Finish`; raises the error if it hands one over."""
+    while True:
+        item = await sink.queue.get()
+        if isinstance(item, OrchestraError):
+            raise item
+        yield item
+        if isinstance(item, Finish):
+            return
+
+
+def _chars(generation: Generation) -> int:
+    messages = len(generation.prefix) + sum(len(message.content) for message in generation.messages)
+    return messages + len(generation.prompt) + sum(map(len, generation.inputs))
+
+
+def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+    inputs = []
+    for text in generation.inputs:
+        tokens = model.tokenizer.encode_sentence(text)
+        if len(tokens) > model.manifest.context_tokens:
+            error = ContextTooLong.of(model.manifest.name, len(tokens), model.manifest.context_tokens)
+            error.param = "input"
+            raise error
+        inputs.append(tokens)
+    return EmbeddingJob(sink=sink, inputs=inputs)

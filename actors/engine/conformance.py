@@ -1,0 +1,182 @@
+"""What a grammar cannot hold of a JSON schema, checked once the answer is there.
+
+The answer is held back until then: a reader of the stream never sees text that is corrected afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+from jsonschema import Draft7Validator, Draft202012Validator, SchemaError, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+
+from actors.backends.base import Finish, Output, Piece
+from orchestration.errors import InvalidGuide
+from orchestration.json_schema import Schema, subschemas
+from orchestration.messages import ChatMessage, Generation, TokenLogprob
+
+PATTERN_TIMEOUT_S = 0.2
+"""A caller's regular expression may take for ever on some text; after this it counts as not met."""
+MAX_COMPLAINT = 300
+"""Characters of what is wrong, for the model and for errors."""
+
+Again = Callable[[str, str], AsyncGenerator[Output, None] | None]
+"""Takes an answer and what is wrong with it, and asks the model once more; None where that cannot be done."""
+
+
+def _pattern(validator: Any, pattern: str, text: Any, schema: Schema) -> Any:
+    if not isinstance(text, str):
+        return
+    try:
+        met = regex.search(pattern, text, timeout=PATTERN_TIMEOUT_S)
+    except (regex.error, TimeoutError):
+        return  # an expression of another language than ours is not checked
+    if met is None:
+        yield ValidationError(f"{text[:80]!r} does not match {pattern[:80]!r}")
+
+
+_Today = extend(Draft202012Validator, {"pattern": _pattern})
+_Older = extend(Draft7Validator, {"pattern": _pattern})
+"""Of drafts in which `items` may be a list."""
+
+
+class SchemaCheck:
+    """The whole schema, for answers that a grammar held to a part of it. Takes a thread's time."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Raises `InvalidGuide` for what is no schema."""
+        is_older = any(isinstance(each.get("items"), list) for each in subschemas(schema))
+        kind: Any = _Older if is_older else _Today
+        try:
+            kind.check_schema(schema)
+        except SchemaError as error:
+            raise InvalidGuide(
+                f"{error.json_path}: {error.message}"[:MAX_COMPLAINT], param="guide"
+            ) from error
+        self._validator = kind(schema)
+
+    def corrected(self, text: str) -> tuple[str, str]:
+        """The answer, less the duplicates in `uniqueItems` arrays, and what is still wrong with it."""
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            return text, f"it is no JSON: {error}"
+        changed = False
+        for found in self._validator.iter_errors(value):
+            if found.validator == "uniqueItems":
+                changed = _drop_duplicates(_at(value, found.absolute_path)) or changed
+        if changed:
+            text = json.dumps(value, ensure_ascii=False)
+        wrong = best_match(self._validator.iter_errors(value))
+        return text, "" if wrong is None else f"{wrong.json_path}: {wrong.message}"[:MAX_COMPLAINT]
+
+
+async def conforming(
+    outputs: AsyncIterator[Output], check: SchemaCheck, relaxed: tuple[str, ...], again: Again
+) -> AsyncIterator[Output]:
+    """The answer once it was checked, asked for again once where it is wrong; notes say what was relaxed.
+
+    Before it come empty pieces, which show that the model works.
+    """
+    notes = tuple(f"not held while it was written, checked afterwards: {what}" for what in relaxed)
+    text, written, finish = "", "", None
+    tokens: tuple[TokenLogprob, ...] = ()
+    async for each in _gathered(outputs):
+        if isinstance(each, _Whole):
+            text, tokens, finish = each.text, each.logprobs, each.finish
+            written = text
+        else:
+            yield each
+    assert finish is not None
+    if finish.reason == "stop":
+        text, wrong = await asyncio.to_thread(check.corrected, text)
+        second = again(text, wrong) if wrong else None
+        if second is not None:
+            better, usage = "", finish.usage
+            async with aclosing(second) as repeated:
+                async for each in _gathered(repeated):
+                    if isinstance(each, _Whole):
+                        better, finish = each.text, each.finish
+                    else:
+                        yield each
+            better, still_wrong = await asyncio.to_thread(check.corrected, better)
+            finish = Finish(reason="stop", usage=usage + finish.usage)
+            if not still_wrong:
+                text, wrong = better, ""
+        if wrong:
+            notes = (*notes, f"the answer does not conform: {wrong}")
+    if tokens and text != written:
+        tokens, notes = (), (*notes, "logprobs: left out, as the answer was corrected")
+    yield Piece(text=text, tokens=0, logprobs=tokens or None)
+    yield Finish(reason=finish.reason, usage=finish.usage, notes=notes)
+
+
+def correction(
+    generation: Generation,
+    write: Callable[[Generation], AsyncGenerator[Output, None]],
+    answer: str,
+    wrong: str,
+) -> AsyncGenerator[Output, None] | None:
+    """The generation once more, with its answer and what is wrong with it; None for one that is no chat."""
+    if generation.kind != "chat":
+        return None
+    request = f"This JSON is wrong: {wrong}. Write all of it again, corrected."
+    turns = (ChatMessage(role="assistant", content=answer), ChatMessage(role="user", content=request))
+    return write(
+        generation.model_copy(
+            update={"messages": (*generation.messages, *turns), "prefix": "", "prefix_tokens": 0}
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A gathered answer."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...]
+    finish: Finish
+
+
+async def _gathered(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _Whole]:
+    """Empty pieces as signs of life, and at the end the whole answer."""
+    texts: list[str] = []
+    logprobs: list[TokenLogprob] = []
+    async for output in outputs:
+        if isinstance(output, Piece):
+            texts.append(output.text)
+            logprobs.extend(output.logprobs or ())
+            yield Piece(text="", tokens=output.tokens)
+        elif isinstance(output, Finish):
+            yield _Whole("".join(texts), tuple(logprobs), output)
+        else:
+            yield output
+
+
+def _at(value: Any, path: Any) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _drop_duplicates(items: Any) -> bool:
+    """Remove from a list what is equal to an earlier item; whether there was any."""
+    if not isinstance(items, list):
+        return False
+    seen: set[str] = set()
+    kept = []
+    for item in items:
+        name = json.dumps(item, sort_keys=True)
+        if name not in seen:
+            seen.add(name)
+            kept.append(item)
+    changed = len(kept) < len(items)
+    items[:] = kept
+    return changed

@@ -1,0 +1,119 @@
+"""Sentence embeddings: what waits is embedded together."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.backends.base import Embeddings, Finish
+from actors.engine.adaptive_batching import StepSize
+from actors.engine.job import EmbeddingJob
+from actors.engine.runtime import Encoder
+from actors.engine.settings import EngineSettings
+from actors.engine.stats import EngineStats
+from actors.engine.worker import Worker
+from orchestration.messages import Usage
+
+STEP_TOKENS = (256, 512, 1024, 2048)
+"""The last of them where they do not move with the load."""
+
+
+class EmbeddingEngine(Worker[EmbeddingJob]):
+    """The loop of one embedding model.
+
+    A step takes inputs from the head of the queue, whoever they belong to: up to `embedding_batch` of them
+    and about as many tokens as `STEP_TOKENS` allow, so that a step stays well under a second.
+    """
+
+    def __init__(self, model: str, encoder: Encoder, settings: EngineSettings) -> None:
+        super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
+        self._encoder = encoder
+        self._batch = settings.embedding_batch
+        self._size = StepSize(model, STEP_TOKENS[-1], STEP_TOKENS, settings)
+        self._queue: deque[EmbeddingJob] = deque()
+        self._done = 0
+        """Inputs of the job at the head that have been embedded."""
+        self._prompt_tokens = 0
+        self._steps = 0
+
+    @property
+    def stats(self) -> EngineStats:
+        """A reading from any thread."""
+        running = min(1, len(self._queue))
+        return EngineStats(
+            model=self.model,
+            running=running,
+            waiting=max(0, self._outstanding - running),
+            prompt_tokens=self._prompt_tokens,
+            steps=self._steps,
+            failures=self.failures,
+            healthy=self.healthy,
+        )
+
+    def busy(self) -> bool:
+        return bool(self._queue)
+
+    def window_s(self) -> float:
+        """Less than a batch waits for company where that saves time."""
+        inputs = sum(len(job.inputs) for job in self._queue)
+        return self._size.window_s if 0 < inputs < self._batch else 0.0
+
+    def accept(self, job: EmbeddingJob) -> None:
+        self._queue.append(job)
+
+    def abandon(self) -> list[EmbeddingJob]:
+        jobs = list(self._queue)
+        self._queue.clear()
+        self._done = 0
+        return jobs
+
+    def step(self) -> None:
+        taken = self._next()
+        if not taken:
+            return
+        began = time.monotonic()
+        inputs = [tokens for job, first, last in taken for tokens in job.inputs[first:last]]
+        vectors = self._encoder.embed(inputs)
+        since = min(job.sink.came_at if first == 0 else began for job, first, _ in taken)
+        self._size.done(sum(map(len, inputs)), since=since, began=began)
+        self._steps += 1
+        at = 0
+        for job, first, last in taken:
+            part = vectors[at : at + last - first]
+            at += last - first
+            self.outbox.post(job.sink, Embeddings(index=first, vectors=tuple(map(_base64, part))))
+            if last == len(job.inputs):
+                self._queue.popleft()
+                self._done = 0
+                tokens = sum(map(len, job.inputs))
+                self._prompt_tokens += tokens
+                self.outbox.post(job.sink, Finish(reason="stop", usage=Usage(prompt_tokens=tokens)))
+            else:
+                self._done = last
+
+    def _next(self) -> list[tuple[EmbeddingJob, int, int]]:
+        """The jobs at the head with the range of their inputs that fits one batch."""
+        while self._queue and self._queue[0].sink.cancelled:
+            self._queue.popleft()
+            self._done = 0
+        taken: list[tuple[EmbeddingJob, int, int]] = []
+        inputs, tokens, first = self._batch, self._size.tokens, self._done
+        for job in self._queue:
+            last = first
+            while last < len(job.inputs) and inputs > 0 and tokens > 0:
+                inputs -= 1
+                tokens -= len(job.inputs[last])
+                last += 1
+            if last == first:
+                break
+            taken.append((job, first, last))
+            first = 0
+        return taken
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")

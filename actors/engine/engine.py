@@ -1,0 +1,257 @@
+"""Continuous batching: generations join and leave the batch at every step."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.engine.adaptive_batching import StepSize
+from actors.engine.job import ChatJob
+from actors.engine.runtime import Cache, Prefixes, Session
+from actors.engine.schedule import allowance, next_to_prefill
+from actors.engine.sequence import Row, choose
+from actors.engine.settings import EngineSettings
+from actors.engine.slots import SlotMap
+from actors.engine.stats import EngineStats
+from actors.engine.worker import Worker
+from actors.models.tokenizer import Tokenizer
+from orchestration.errors import OrchestraError
+from orchestration.messages import FinishReason, TokenLogprob
+
+KEPT_TOKENS = 1024
+"""Tokens of free rows whose memory is kept for the next generations: room for one or two of usual size."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What `EngineStats` calls counters, written by the engine's thread alone."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prefix_hits: int = 0
+    completion_tokens: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an engine works with."""
+
+    session: Session
+    kv: Cache
+    prefix: Prefixes
+    tokenizer: Tokenizer
+    end_tokens: frozenset[int]
+    kv_tokens: int
+    """Most tokens of cache that running generations may come to use together."""
+
+
+class Engine(Worker[ChatJob]):
+    """The loop of one chat model.
+
+    A step reads some chunks of prompts, then decodes one token of every generation whose prompt has been
+    read. Who shares the batch, and how a prompt was cut into chunks, moves the logits of a generation by
+    less than 0.01 (float32 sums in another order): its greedy text stays the same unless two tokens are
+    that close.
+    """
+
+    def __init__(self, model: str, parts: Parts, settings: EngineSettings) -> None:
+        super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
+        self._parts = parts
+        self._settings = settings
+        self._slots: SlotMap[Row] = SlotMap(settings.slots, self._move)
+        self._waiting: deque[ChatJob] = deque()
+        self._prefilling: list[Row] = []
+        self._reserved = 0
+        self._turn = 0
+        usual = settings.prefill_budget
+        self._size = StepSize(model, usual, (usual, 2 * usual, 4 * usual), settings)
+        self._counters = Counters()
+
+    @property
+    def stats(self) -> EngineStats:
+        """A reading from any thread; numbers of one instant may be a step apart."""
+        counters = self._counters
+        kv_tokens = sum(row.position for row in self._slots.items())
+        return EngineStats(
+            model=self.model,
+            running=len(self._slots),
+            waiting=max(0, self._outstanding - len(self._slots)),
+            kv_tokens=kv_tokens,
+            cache_bytes=kv_tokens * self._parts.kv.shape.token_bytes + self._parts.prefix.held_bytes,
+            kv_tokens_limit=self._parts.kv_tokens,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            prefix_hits=counters.prefix_hits,
+            completion_tokens=counters.completion_tokens,
+            steps=counters.steps,
+            failures=self.failures,
+            healthy=self.healthy,
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._slots.let_go()
+
+    def busy(self) -> bool:
+        return bool(self._waiting) or len(self._slots) > 0
+
+    def accept(self, job: ChatJob) -> None:
+        self._waiting.append(job)
+
+    def rest(self) -> None:
+        """Give the rows' memory back, and of the prefixes what `idle_prefix_bytes` has no room for."""
+        self._parts.kv.fit(0, self._slots.free_rows())
+        self._parts.prefix.shrink(self._settings.idle_prefix_bytes)
+        super().rest()
+
+    def abandon(self) -> list[ChatJob]:
+        jobs = [row.job for row in self._slots.items()] + list(self._waiting)
+        self._slots.clear()
+        self._prefilling.clear()
+        self._waiting.clear()
+        self._reserved = 0
+        self._parts.prefix.clear()
+        return jobs
+
+    def step(self) -> None:
+        self._drop_cancelled()
+        self._admit()
+        began = time.monotonic()
+        since = min((row.job.sink.came_at for row in self._prefilling), default=began)
+        spent = 0
+        while self._prefilling:
+            row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
+            self._reuse(row)
+            usual = allowance(self._settings.prefill_budget, spent, row.unread)
+            left = max(usual, self._size.tokens) - spent
+            if left <= 0:
+                break
+            self._turn += 1
+            spent += self._prefill(row, min(left, self._settings.prefill_chunk))
+        if self._slots.decoding:
+            self._decode()
+        if spent:
+            self._size.done(spent, since=since, began=began)
+
+    def _drop_cancelled(self) -> None:
+        for row in [row for row in self._slots.items() if row.job.sink.cancelled]:
+            self._leave(row)
+        if any(job.sink.cancelled for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if not job.sink.cancelled)
+
+    def _admit(self) -> None:
+        """Give slots to those who wait, in order of arrival, as long as slots and memory last."""
+        while self._waiting and not self._slots.full:
+            if self._reserved + self._waiting[0].room > self._parts.kv_tokens and len(self._slots):
+                return
+            row = Row(self._waiting.popleft())
+            self._parts.kv.claim(self._slots.take(row), row.job.room)
+            self._reserved += row.job.room
+            self._prefilling.append(row)
+            self._counters.prompt_tokens += len(row.job.prompt)
+        self._fit()
+
+    def _prefill(self, row: Row, most: int) -> int:
+        """Read one chunk of a prompt, of at most `most` tokens; returns the tokens computed."""
+        prompt, start = row.job.prompt, row.position
+        tokens = prompt[start : start + most]
+        logits = self._parts.session.prefill(self._slots.row_of(row), tokens, start)
+        self._counters.steps += 1
+        row.position += len(tokens)
+        self._keep(row)
+        if row.unread == 0:
+            self._prefilling.remove(row)
+            self._parts.prefix.touch(row.chain)
+            self._slots.promote(row)
+            self._fit()
+            self._continue([row], logits[np.newaxis])
+            self.outbox.flush()  # the first token does not wait for the step of the others
+        return len(tokens)
+
+    def _reuse(self, row: Row) -> None:
+        """Copy what is known of the prompt from here on, all but its last token at most."""
+        prefix, prompt = self._parts.prefix, row.job.prompt
+        before = row.cached
+        while (at := row.position) == len(row.chain) * prefix.block and at + prefix.block < len(prompt):
+            tokens = prompt[at : at + prefix.block]
+            if not prefix.load(row.chain, tokens, self._slots.row_of(row), at):
+                break
+            row.position += prefix.block
+            row.cached += prefix.block
+        self._counters.prefix_hits += before == 0 and row.cached > 0
+        self._counters.cached_tokens += row.cached - before
+
+    def _keep(self, row: Row) -> None:
+        """Keep the whole blocks read since the last that is kept."""
+        prefix, prompt = self._parts.prefix, row.job.prompt
+        for start in range(len(row.chain) * prefix.block, row.position - prefix.block + 1, prefix.block):
+            tokens = prompt[start : start + prefix.block]
+            if not prefix.store(row.chain, tokens, self._slots.row_of(row), start):
+                return
+
+    def _decode(self) -> None:
+        count = self._slots.decoding
+        rows = [self._slots[at] for at in range(count)]
+        tokens = np.fromiter((row.token for row in rows), np.int64, count)
+        lengths = np.fromiter((row.position for row in rows), np.int32, count)
+        logits = self._parts.session.decode(tokens, lengths)
+        self._counters.steps += 1
+        for row in rows:
+            row.position += 1
+        self._continue(rows, logits)
+
+    def _continue(self, rows: list[Row], logits: NDArray[np.float32]) -> None:
+        """Choose and hand out the next token of each row; those that end leave."""
+        choices = choose(rows, logits, self._parts.tokenizer.decode_bytes)
+        for row, choice in zip(rows, choices, strict=True):
+            try:
+                if isinstance(choice, OrchestraError):
+                    raise choice
+                self._advance(row, *choice)
+            except OrchestraError as error:
+                self.outbox.post(row.job.sink, error)
+                self._leave(row)
+
+    def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
+        rules = row.job.rules
+        if token in self._parts.end_tokens or (rules is not None and token in rules.stops):
+            self._complete(row, "stop")
+            return
+        piece, complete = row.take(token, self._parts.tokenizer.decode_bytes(token), logprob)
+        self._counters.completion_tokens += 1
+        if piece is not None:
+            self.outbox.post(row.job.sink, piece)
+        if complete:
+            self._complete(row, "stop")
+        elif row.produced >= row.job.max_tokens:
+            self._complete(row, "length")
+
+    def _complete(self, row: Row, reason: FinishReason) -> None:
+        rest = row.text.flush()
+        if rest is not None:
+            self.outbox.post(row.job.sink, rest)
+        self.outbox.post(row.job.sink, row.finish(reason))
+        self._leave(row)
+
+    def _leave(self, row: Row) -> None:
+        self._slots.release(row)
+        self._reserved -= row.job.room
+        self._fit()
+        if row in self._prefilling:
+            self._prefilling.remove(row)
+
+    def _move(self, source: int, target: int) -> None:
+        """Copy a row of the cache, on behalf of the slot map."""
+        row = self._slots[source]
+        self._parts.kv.move(source, target, row.position)
+        self._parts.kv.claim(target, row.job.room)
+
+    def _fit(self) -> None:
+        """Give back the memory of free rows after rows were taken, moved or freed, but for a little."""
+        limit = min(self._parts.kv_tokens, self._reserved + KEPT_TOKENS)
+        self._parts.kv.fit(limit, self._slots.free_rows())

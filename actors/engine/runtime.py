@@ -1,0 +1,103 @@
+"""What an engine asks of whatever computes its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.engine.kv import KvShape
+from actors.engine.prefix import Chain
+from actors.engine.settings import EngineSettings
+from actors.models.manifest import ModelManifest
+
+
+class Session(Protocol):
+    """Runs a chat model over the rows of a cache. Not safe for two threads.
+
+    Logits are valid until the next call, and the caller may change them.
+    """
+
+    def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        """One step of the first `len(tokens)` rows: logits [n, vocabulary].
+
+        `tokens` [n] is the next token of each row, `lengths` [n] how many its cache holds already.
+        """
+
+    def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [vocabulary] of the last."""
+
+
+class Cache(Protocol):
+    """Rows of keys and values, wherever they are: see `actors.engine.kv`."""
+
+    @property
+    def shape(self) -> KvShape: ...
+
+    def move(self, source: int, target: int, tokens: int) -> None: ...
+
+    def claim(self, row: int, tokens: int) -> None: ...
+
+    def fit(self, limit: int, free: Sequence[int]) -> None: ...
+
+
+class Prefixes(Protocol):
+    """Blocks of prompts that are kept: see `actors.engine.prefix`."""
+
+    block: int
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    def load(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool: ...
+
+    def store(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool: ...
+
+    def touch(self, chain: Chain) -> None: ...
+
+    def shrink(self, size: int) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Encoder(Protocol):
+    """Runs an embedding model."""
+
+    def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
+        """The unit vectors [inputs, hidden] of tokenised texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A chat model in memory."""
+
+    session: Session
+    kv: Cache
+    prefix: Prefixes
+
+
+class Runtime(Protocol):
+    """Brings models into memory: `OnnxRuntime`, `TorchRuntime`."""
+
+    @property
+    def provider(self) -> str:
+        """What it runs on, in its own words."""
+
+    @property
+    def reserves(self) -> bool:
+        """Whether every row of a cache takes the memory of its full length at once, not as it is written."""
+
+    def shape(self, manifest: ModelManifest) -> KvShape:
+        """The size of a token's keys and values."""
+
+    def open(
+        self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
+    ) -> Opened:
+        """Load a chat model with a cache of `rows` rows of `length` tokens. Raises an `OrchestraError`."""
+
+    def encoder(self, folder: Path) -> Encoder:
+        """Load an embedding model. Raises an `OrchestraError`."""

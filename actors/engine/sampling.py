@@ -1,0 +1,200 @@
+"""The choice of the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.engine.settings import EngineSettings
+from orchestration.messages import Sampling
+
+Logits = NDArray[np.float32]
+
+_NEAR = (5.0, 8.0, 11.0)
+"""How far below the likeliest token (in nats) the candidates of top-p are looked for first: sorting a few
+of them instead of the whole vocabulary takes 0.1 ms a token instead of 4."""
+
+_FAR = 20.0
+"""Tokens this far below the likeliest weigh less than 1e-4 together, whatever the vocabulary."""
+
+_FEW = 8192
+
+_MIX = (0xD1342543DE82EF95, 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingPlan:
+    """The sampling of one generation with every default filled in."""
+
+    temperature: float
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    min_p: float = 0.0
+    logprobs: int | None = None
+    """How many alternatives to tell with each token; None tells no log-probabilities."""
+
+    @classmethod
+    def of(cls, sampling: Sampling, settings: EngineSettings) -> SamplingPlan:
+        def said(value: float | None, default: float) -> float:
+            return default if value is None else value
+
+        return cls(
+            temperature=said(sampling.temperature, settings.default_temperature),
+            top_p=said(sampling.top_p, settings.default_top_p if sampling.temperature is None else 1.0),
+            top_k=sampling.top_k or 0,
+            repetition_penalty=said(sampling.repetition_penalty, 1.0),
+            frequency_penalty=said(sampling.frequency_penalty, 0.0),
+            presence_penalty=said(sampling.presence_penalty, 0.0),
+            min_p=said(sampling.min_p, 0.0),
+            logprobs=sampling.top_logprobs if sampling.logprobs or sampling.top_logprobs else None,
+        )
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def penalised(self) -> bool:
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+
+class Penalties:
+    """What a generation has said, and how that lowers its logits.
+
+    Repetition divides positive and multiplies negative logits of every token of prompt and answer
+    (CTRL, arXiv 1909.05858); frequency and presence are OpenAI's: they count the answer alone.
+    """
+
+    __slots__ = ("_counts", "_plan", "_seen")
+
+    def __init__(self, plan: SamplingPlan, prompt: NDArray[np.int64]) -> None:
+        self._plan = plan
+        self._seen = np.unique(prompt)
+        self._counts: dict[int, int] = {}
+
+    def add(self, token: int) -> None:
+        """Count `token` as said."""
+        self._counts[token] = self._counts.get(token, 0) + 1
+        at = int(np.searchsorted(self._seen, token))
+        if at == len(self._seen) or self._seen[at] != token:
+            self._seen = np.insert(self._seen, at, token)
+
+    def apply(self, logits: Logits) -> None:
+        """Lower `logits` [vocabulary] in place."""
+        plan = self._plan
+        if plan.repetition_penalty != 1.0:
+            seen = logits[self._seen]
+            factor = np.float32(plan.repetition_penalty)
+            logits[self._seen] = np.where(seen > 0, seen / factor, seen * factor)
+        if self._counts and (plan.frequency_penalty or plan.presence_penalty):
+            tokens = np.fromiter(self._counts.keys(), np.int64, len(self._counts))
+            counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
+            logits[tokens] -= counts * plan.frequency_penalty + plan.presence_penalty
+
+
+def greedy(logits: Logits) -> NDArray[np.int64]:
+    """The likeliest token of each row of `logits` [rows, vocabulary]; the lowest id of equals."""
+    best: NDArray[np.int64] = logits.argmax(axis=1)
+    return best
+
+
+def draw(logits: Logits, plan: SamplingPlan, generator: np.random.Generator) -> int:
+    """A token of `logits` [vocabulary] at random, with exactly one number from `generator`.
+
+    Temperature first, then what reaches `min_p` of the likeliest's probability (arXiv 2407.01082), then the
+    `top_k` likeliest, then the smallest set whose probability reaches
+    `top_p` of what is left (nucleus sampling, arXiv 1904.09751). Equal logits keep the order of ids.
+    """
+    point = generator.random()
+    scaled = (logits - logits.max()) * np.float32(1 / plan.temperature)
+    if plan.min_p > 0:
+        scaled[scaled < np.log(plan.min_p)] = -np.inf
+    if 0 < plan.top_k < len(scaled):
+        ids = _top(scaled, plan.top_k)
+        weights = np.exp(scaled[ids], dtype=np.float64)
+        if plan.top_p < 1:
+            kept = _cut(weights, plan.top_p * weights.sum())
+            ids, weights = ids[:kept], weights[:kept]
+    elif plan.top_p < 1:
+        ids, weights = _nucleus(scaled, plan.top_p)
+    else:
+        return _draw_from_all(scaled, point)
+    return int(ids[_race(ids, weights, point)])
+
+
+def log_probabilities(logits: Logits) -> Logits:
+    """Natural-log softmax of `logits` [vocabulary]."""
+    shifted = logits - logits.max()
+    table: Logits = shifted - np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
+    return table
+
+
+def top_ids(values: Logits, count: int) -> NDArray[np.int64]:
+    """The ids of the `count` largest `values` [vocabulary], largest first."""
+    return _top(values, min(count, len(values))) if count else np.empty(0, np.int64)
+
+
+def _top(values: Logits, count: int) -> NDArray[np.int64]:
+    """Ids of the `count` largest, largest first, equals by id (also at the cut)."""
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    ids = np.flatnonzero(values >= least)
+    return ids[np.argsort(-values[ids], kind="stable")][:count]
+
+
+def _mass(scaled: Logits) -> float:
+    """Sum of the exponentials, but for those that are too small to count where that saves work."""
+    some = scaled >= -_FAR
+    if np.count_nonzero(some) <= _FEW:
+        scaled = scaled[some]
+    return float(np.exp(scaled).sum())
+
+
+def _nucleus(scaled: Logits, top_p: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    wanted = top_p * _mass(scaled)
+    for depth in (*_NEAR, np.inf):
+        ids = np.flatnonzero(scaled >= -depth)
+        weights = np.exp(scaled[ids], dtype=np.float64)
+        if weights.sum() >= wanted:
+            break
+    order = np.argsort(-scaled[ids], kind="stable")
+    ids, weights = ids[order], weights[order]
+    kept = _cut(weights, wanted)
+    return ids[:kept], weights[:kept]
+
+
+def _cut(weights: NDArray[np.float64], wanted: float) -> int:
+    """How many of the sorted `weights` are needed to reach `wanted`, at least one."""
+    return min(int(np.searchsorted(np.cumsum(weights), wanted)) + 1, len(weights))
+
+
+def _draw_from_all(scaled: Logits, point: float) -> int:
+    """As `_race` over all tokens; the unlikely ones run as one, and among themselves if that one wins."""
+    weights = np.exp(scaled)
+    likely = scaled >= -_NEAR[1]
+    near, far = np.flatnonzero(likely), np.flatnonzero(~likely)
+    together = weights[far].sum(dtype=np.float64)
+    runners = np.append(near, len(scaled))
+    won = _race(runners, np.append(weights[near].astype(np.float64), together), point)
+    if won < len(near):
+        return int(near[won])
+    return int(far[_race(far, weights[far].astype(np.float64), point)])
+
+
+def _race(ids: NDArray[np.int64], weights: NDArray[np.float64], point: float) -> int:
+    """A position by `weights`: the largest of weight over an exponential number of the token's own.
+
+    The numbers come from `point` and the token's id (SplitMix64), so a change in the last digits of the
+    logits, by other company or another processor, picks another token only where two are as good as equal.
+    On a cumulated sum it would move the borders of all tokens that follow.
+    """
+    start = np.uint64(int(point * 2**53) * _MIX[0] % 2**64)
+    mixed = ids.astype(np.uint64) * np.uint64(_MIX[1]) + start
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_MIX[2])
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_MIX[3])
+    uniform = (((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(12)) + 0.5) / 2**52
+    return int(np.argmax(weights / -np.log(uniform)))

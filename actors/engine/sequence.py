@@ -1,0 +1,153 @@
+"""One running generation, as the engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.backends.base import Finish, Piece
+from actors.engine.job import ChatJob
+from actors.engine.prefix import Chain
+from actors.engine.sampling import (
+    Penalties,
+    draw,
+    greedy,
+    log_probabilities,
+    top_ids,
+)
+from actors.engine.text import TextStream
+from orchestration.errors import OrchestraError
+from orchestration.messages import FinishReason, TokenLogprob, TopLogprob, Usage
+
+DecodeBytes = Callable[[int], bytes]
+
+
+class Row:
+    """The state of a generation between steps."""
+
+    __slots__ = (
+        "_generator",
+        "_penalties",
+        "cached",
+        "chain",
+        "job",
+        "position",
+        "produced",
+        "text",
+        "token",
+    )
+
+    def __init__(self, job: ChatJob) -> None:
+        self.job = job
+        self.position = 0
+        """Tokens whose keys and values are in the cache."""
+        self.cached = 0
+        self.produced = 0
+        self.token = 0
+        """The token to read next, once the prompt has been read."""
+        self.text = TextStream(job.stops, job.prefix)
+        self.chain = Chain()
+        asked = len(job.prompt) - job.prefix_ids
+        self._penalties = Penalties(job.plan, job.prompt[:asked]) if job.plan.penalised else None
+        if self._penalties is not None:
+            for written in job.prompt[asked:].tolist():
+                self._penalties.add(written)
+        seed = None if job.seed is None else job.seed % 2**64
+        self._generator = None if job.plan.greedy else np.random.default_rng(seed)
+
+    @property
+    def unread(self) -> int:
+        """Tokens of the prompt that are not in the cache yet."""
+        return len(self.job.prompt) - self.position
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=len(self.job.prompt) - self.job.prefix_ids,
+            completion_tokens=self.job.prefix_tokens + self.produced,
+            cached_tokens=self.cached,
+        )
+
+    def shape(self, logits: NDArray[np.float32]) -> None:
+        """Apply penalties, the caller's rules and the guide to `logits` [vocabulary] in place."""
+        if self._penalties is not None:
+            self._penalties.apply(logits)
+        if self.job.rules is not None:
+            self.job.rules.apply(logits, self.job.prefix_tokens + self.produced)
+        if self.job.guide is not None:
+            self.job.guide.mask(logits)
+
+    def draw(self, logits: NDArray[np.float32]) -> int | None:
+        """A token by this row's own random numbers, or None if it is greedy."""
+        if self._generator is None:
+            return None
+        return draw(logits, self.job.plan, self._generator)
+
+    def take(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[Piece | None, bool]:
+        """Continue with `token`: the piece it lets out, and whether the text is complete ("stop")."""
+        self.token = token
+        self.produced += 1
+        if self._penalties is not None:
+            self._penalties.add(token)
+        piece = self.text.push(data, logprob)
+        complete = self.job.guide is not None and self.job.guide.advance(token)
+        return piece, complete or self.text.stopped
+
+    def finish(self, reason: FinishReason) -> Finish:
+        return Finish(reason=reason, usage=self.usage)
+
+
+Choice = tuple[int, TokenLogprob | None]
+
+
+def choose(
+    rows: Sequence[Row], logits: NDArray[np.float32], decode: DecodeBytes
+) -> list[Choice | OrchestraError]:
+    """The next token of each row by `logits` [rows, vocabulary], which is changed on the way.
+
+    A row whose guide fails gets the error in its place. Log-probabilities are those of the model
+    itself, before penalties, guide and temperature.
+    """
+    told: dict[int, NDArray[np.float32]] = {}
+    failed: dict[int, OrchestraError] = {}
+    for at, row in enumerate(rows):
+        if row.job.plan.logprobs is not None:
+            told[at] = log_probabilities(logits[at])
+        try:
+            row.shape(logits[at])
+        except OrchestraError as error:
+            failed[at] = error
+    tokens = greedy(logits).tolist()
+    chosen: list[Choice | OrchestraError] = []
+    for at, row in enumerate(rows):
+        if at in failed:
+            chosen.append(failed[at])
+            continue
+        drawn = row.draw(logits[at])
+        token = tokens[at] if drawn is None else drawn
+        table = told.get(at)
+        chosen.append(
+            (token, None if table is None else _tell(token, table, row.job.plan.logprobs or 0, decode))
+        )
+    return chosen
+
+
+def _tell(token: int, table: NDArray[np.float32], count: int, decode: DecodeBytes) -> TokenLogprob:
+    def name(data: bytes) -> str:
+        return data.decode("utf-8", "replace")
+
+    def finite(value: float) -> float:
+        return max(float(value), -9999.0)  # minus infinity is no JSON number; OpenAI's floor
+
+    top = [(decode(int(at)), finite(table[at])) for at in top_ids(table, count)]
+    data = decode(token)
+    return TokenLogprob(
+        token=name(data),
+        logprob=finite(table[token]),
+        bytes=tuple(data),
+        top_logprobs=tuple(
+            TopLogprob(token=name(each), logprob=value, bytes=tuple(each)) for each, value in top
+        ),
+    )

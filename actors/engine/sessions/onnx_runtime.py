@@ -1,0 +1,42 @@
+"""Models in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.engine.kv import KvCache, KvShape
+from actors.engine.prefix import PrefixCache
+from actors.engine.runtime import Opened
+from actors.engine.sessions.onnx import OnnxSession
+from actors.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.engine.settings import EngineSettings, OnnxSettings
+from actors.models.manifest import ModelManifest
+
+
+class OnnxRuntime:
+    """Keeps weights as they are in the file, and keys and values in lazy memory of the host."""
+
+    reserves = False
+
+    def __init__(self, settings: OnnxSettings) -> None:
+        self._settings = settings
+
+    @property
+    def provider(self) -> str:
+        return self._settings.providers[0]
+
+    def shape(self, manifest: ModelManifest) -> KvShape:
+        return KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
+
+    def open(
+        self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
+    ) -> Opened:
+        kv = KvCache(self.shape(manifest), rows=rows, length=length)
+        return Opened(
+            session=OnnxSession(folder, manifest, self._settings, kv),
+            kv=kv,
+            prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),
+        )
+
+    def encoder(self, folder: Path) -> OnnxEncoder:
+        return OnnxEncoder(folder, self._settings)

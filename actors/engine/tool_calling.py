@@ -1,0 +1,178 @@
+"""Tool calls of a local model: a generation that must call something is guided to write the call as JSON.
+
+One that may call (`auto`) is guided to write a call or a text, and its first character decides: a text does
+not begin with a brace. Where the caller guides the answer too, it is that answer, and nothing is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from secrets import token_hex
+from typing import Any
+
+from actors.backends.base import Finish, Output, Piece
+from actors.engine.guidance import text_or_json
+from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
+from orchestration.json_schema import check_references, moved
+from orchestration.messages import ChatMessage, Generation, Guide, Sampling, Tool, ToolCall, ToolOffer
+
+_CLOSED = {"additionalProperties": False}
+
+
+def guided(generation: Generation) -> Generation:
+    """The generation that writes the call. Raises `InvalidRequest` for an offer that cannot be taken here."""
+    offer = generation.offer
+    if offer is None:
+        return generation
+    if _may(generation):
+        if generation.guide is not None:
+            return generation
+        changes = {
+            "messages": _told(generation.messages, offer),
+            "guide": text_or_json(_schema(offer.chosen), "tools"),
+        }
+        return generation.model_copy(update=changes)
+    if generation.guide is not None and generation.guide.field != "response_format":  # that is of texts alone
+        field = generation.guide.field or "guide"
+        raise InvalidRequest(f"{field}: a call has the form of its function's parameters", param=field)
+    schema = _schema(offer.chosen)
+    return generation.model_copy(
+        update={
+            "messages": _told(generation.messages, offer),
+            "guide": Guide(json_schema=schema, field="tools"),
+            # the form of the call is its end: nothing in an argument is
+            "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
+            "prefix": "",  # a call that another node began comes anew: nobody has read any of it
+            "prefix_tokens": 0,
+        }
+    )
+
+
+def about_tools(error: InvalidGuide) -> InvalidRequest:
+    """What is wrong with a guide that was made of functions."""
+    return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
+
+
+def as_answer(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
+    """What the guided form of `generation` wrote, as text or as a call."""
+    if generation.offer is None or (_may(generation) and generation.guide is not None):
+        return outputs
+    if _may(generation):
+        return _as_text_or_call(outputs, generation.sampling, begun=bool(generation.prefix))
+    return as_call(outputs)
+
+
+async def _as_text_or_call(
+    outputs: AsyncIterator[Output], sampling: Sampling, *, begun: bool
+) -> AsyncIterator[Output]:
+    """With `begun` a text was begun by another node: a call comes whole, so nobody has read any of one."""
+    stops = "stop" if sampling.stop else "stop_token_ids" if sampling.stop_token_ids else ""
+    async for output in outputs:
+        if not begun and isinstance(output, Piece) and output.text:
+            begun = True
+            if output.text.startswith("{"):
+                async for part in as_call(_after(output, outputs), stops):
+                    yield part
+                return
+        yield output
+
+
+async def _after(first: Output, outputs: AsyncIterator[Output]) -> AsyncIterator[Output]:
+    yield first
+    async for output in outputs:
+        yield output
+
+
+async def as_call(outputs: AsyncIterator[Output], stops: str = "") -> AsyncIterator[Output]:
+    """What a guided generation wrote, as the call at its end; before it, empty pieces that show that the
+    model works. Where the text was cut off, what there is of the arguments is passed on. `stops` names the
+    field by which the caller may have ended it."""
+    text: list[str] = []
+    async for output in outputs:
+        if isinstance(output, Piece):
+            text.append(output.text)
+            yield Piece(text="", tokens=0)
+        elif isinstance(output, Finish):
+            call = call_in("".join(text), whole=output.reason == "stop", stops=stops)
+            reason = "tool_calls" if output.reason == "stop" else output.reason
+            yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else (), notes=output.notes)
+        else:
+            yield output
+
+
+def call_in(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
+    """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none,
+    and `InvalidRequest` where the field `stops` may have ended it."""
+    name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
+    if whole:
+        try:
+            said = json.loads(text)
+            name, arguments = said["name"], json.dumps(said["arguments"], ensure_ascii=False)
+        except (ValueError, KeyError, TypeError) as error:
+            if stops:
+                raise InvalidRequest(
+                    f"{stops}: it ended the call of a function before the end; leave it out beside tools",
+                    param=stops,
+                ) from error
+            raise BackendFailed("the model wrote a tool call that cannot be read") from error
+    elif not begun:
+        return None
+    return ToolCall(id=f"call_{token_hex(12)}", name=name, arguments=arguments)
+
+
+def spoken(message: ChatMessage) -> ChatMessage:
+    """A message as text, calls and all, for templates that know of none."""
+    if not message.tool_calls:
+        return message
+    calls = [
+        f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}' for call in message.tool_calls
+    ]
+    return ChatMessage(
+        role=message.role, content="\n".join(filter(None, (message.content, *calls))), name=message.name
+    )
+
+
+def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Of a call of any of them. Parameters move below `$defs`, where they refer to themselves."""
+    forms: list[dict[str, Any]] = []
+    parameters: dict[str, dict[str, Any]] = {}
+    for number, tool in enumerate(tools):
+        place = f"#/$defs/{number}"
+        try:
+            check_references(tool.parameters)
+            parameters[str(number)] = moved(tool.parameters, place)
+        except InvalidGuide as error:
+            raise InvalidRequest(
+                f"tools[{number}].function.parameters ({tool.name}): {error.message}",
+                param=f"tools[{number}].function.parameters",
+            ) from error
+        properties = {"name": {"const": tool.name}, "arguments": {"$ref": place}}
+        forms.append({"type": "object", "properties": properties, "required": [*properties], **_CLOSED})
+    return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"$defs": parameters}
+
+
+def _may(generation: Generation) -> bool:
+    """Whether it may call, and need not."""
+    return generation.offer is not None and generation.offer.choice == "auto"
+
+
+def _told(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
+    """With the functions in the system message, which is made where there is none."""
+    functions = "\n".join(
+        json.dumps(tool.model_dump(include={"name", "description", "parameters"}), ensure_ascii=False)
+        for tool in offer.chosen
+    )
+    form = '{"name": the function, "arguments": its arguments}'
+    if offer.choice == "auto":
+        told = (
+            f"You can call functions. These are there:\n{functions}\n\n"
+            f"To call one, reply with nothing but the call as JSON: {form}\n"
+            "Where none of them helps, or when its result is there, answer in plain words."
+        )
+    else:
+        told = f"You call functions. These are there:\n{functions}\n\nReply with one call as JSON: {form}"
+    if messages and messages[0].role == "system":
+        first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{told}"})
+        return (first, *messages[1:])
+    return (ChatMessage(role="system", content=told), *messages)

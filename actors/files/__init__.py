@@ -1,0 +1,1 @@
+"""Finds the files that an installation ships as data."""

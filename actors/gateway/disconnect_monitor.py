@@ -1,0 +1,106 @@
+"""Watches over the client of a request while an answer is made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+
+from actors.gateway.errors import ClientLeft, SlowReader
+from actors.gateway.http_context import Exchange
+from actors.gateway.settings import GatewaySettings
+from orchestration.errors import DeadlineExceeded, OrchestraError
+
+GRACE_S = 5.0
+"""Beyond the deadline, for work that says itself that it is over."""
+
+
+class Watch:
+    """A block that raises `ClientLeft` when the client hangs up.
+
+    For a stream it also sends a comment whenever nothing was sent for `keep_alive_s`, and raises `SlowReader`
+    when the client does not take what was sent for `send_timeout_s`, and `DeadlineExceeded` when it has not
+    taken it all when `limit_s` seconds have passed. A client that reads nothing so ends the work as well.
+    """
+
+    def __init__(
+        self, exchange: Exchange, settings: GatewaySettings, *, stream: bool, limit_s: float
+    ) -> None:
+        self.exchange = exchange
+        self.settings = settings
+        self.stream = stream
+        self.limit_s = limit_s
+        self._error: OrchestraError | None = None
+        self._block: asyncio.Task[object] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Watch:
+        self._block = asyncio.current_task()
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._watching is not None
+        assert self._block is not None
+        self._watching.cancel()
+        if self._error is None:
+            return
+        left = self._block.uncancel()
+        if kind is None or (kind is asyncio.CancelledError and left == 0):
+            raise self._error from None
+
+    async def _watch(self) -> None:
+        if self.stream:
+            self._error = await self._stream_ends()
+        else:
+            while (await self.exchange.receive())["type"] != "http.disconnect":
+                pass
+            self._error = ClientLeft("the client left before its answer was complete")
+        if self._block is not None:
+            self._block.cancel()
+
+    async def _stream_ends(self) -> OrchestraError:
+        """Why the block is to end."""
+        exchange, settings = self.exchange, self.settings
+        exchange.sent_at = now = time.monotonic()
+        end = now + self.limit_s
+        while True:
+            if exchange.sending:
+                look_at = min(exchange.sent_at + settings.send_timeout_s, end)
+                if now >= look_at:
+                    return self._unread(now >= end)
+            elif now >= exchange.sent_at + settings.keep_alive_s:
+                try:
+                    async with asyncio.timeout(settings.send_timeout_s):
+                        await exchange.comment(b"keep-alive")
+                except TimeoutError:
+                    return self._unread(now >= end)
+                look_at = now
+            elif now >= end + GRACE_S:
+                return self._unread(True)
+            else:
+                comment_at = exchange.sent_at + settings.keep_alive_s
+                look_at = min(comment_at, now + settings.send_timeout_s, end + GRACE_S * (now >= end))
+            if await self._left(look_at - now):
+                return ClientLeft("the client left before its answer was complete")
+            now = time.monotonic()
+
+    async def _left(self, within_s: float) -> bool:
+        """Whether the client hung up before that."""
+        try:
+            async with asyncio.timeout(within_s):
+                message = await self.exchange.receive()
+            return bool(message["type"] == "http.disconnect")
+        except TimeoutError:
+            return False
+
+    def _unread(self, too_late: bool) -> OrchestraError:
+        settings = self.settings
+        if too_late:
+            return DeadlineExceeded(f"the client has not read its answer within {self.limit_s:.1f} s")
+        return SlowReader(
+            f"the client left stream_buffer_bytes {settings.stream_buffer_bytes} of its answer unread "
+            f"for send_timeout_s {settings.send_timeout_s:g}"
+        )

@@ -1,0 +1,250 @@
+"""One HTTP request and its answer, on raw ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from secrets import token_hex
+from typing import Any
+
+from actors.gateway.body_room import BodyRoom
+from actors.gateway.errors import (
+    ClientLeft,
+    NoRoomForBody,
+    SlowBody,
+    UnknownCaller,
+    UnknownEncoding,
+    WrongMethod,
+)
+from actors.openai_api.encoder import error_json
+from orchestration.errors import OrchestraError, PayloadTooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+NOT_CACHED: Header = (b"cache-control", b"no-store")
+NOT_BUFFERED: Header = (b"x-accel-buffering", b"no")
+CLOSE: Header = (b"connection", b"close")
+ANSWER_PART_BYTES = 256 * 1024
+"""A larger answer is written in parts, each when the client has read most of those before."""
+LINGER_BYTES = 32 * 2**20
+LINGER_S = 2.0
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
+
+
+def new_request_id() -> bytes:
+    """For an answer to who sent none."""
+    return b"req_%b" % token_hex(16).encode()
+
+
+class Exchange:
+    """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
+    with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
+    `trace` is the W3C traceparent that its work goes under, or ''. `request_id` is the caller's own where it
+    sent one of up to 128 plain characters; it names nothing here. What is read of its body is counted in
+    `room` until `close`.
+    """
+
+    __slots__ = (
+        "caller",
+        "extra",
+        "headers",
+        "method",
+        "path",
+        "receive",
+        "request_id",
+        "room",
+        "scope",
+        "send",
+        "sending",
+        "sent_at",
+        "status",
+        "streaming",
+        "taken",
+        "trace",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, room: BodyRoom) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.room = room
+        self.taken = 0
+        """Bytes of the body that were read."""
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        said = self.headers.get(b"x-request-id", b"")
+        self.request_id = said if _REQUEST_ID.fullmatch(said) else new_request_id()
+        self.extra: list[Header] = [(b"x-request-id", self.request_id)]
+        self.caller = ""
+        self.trace = ""
+        self.status = 0
+        self.streaming = False
+        self.sending = False
+        """Whether an event waits for the client to read what was sent before it, since `sent_at`."""
+        self.sent_at = 0.0
+
+    def header(self, name: bytes) -> str:
+        """A request header by its lower-case name, or ''."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def body(self, limit: int, timeout_s: float) -> bytes:
+        """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
+        after `timeout_s` seconds, `UnknownEncoding` for one that is compressed, `NoRoomForBody`,
+        `ClientLeft`.
+
+        One bare timer: `asyncio.timeout` costs three times as much, on every request.
+        """
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise PayloadTooLarge.of(int(declared), limit)
+        task = asyncio.current_task()
+        assert task is not None
+        late: list[bool] = []
+        timer = asyncio.get_running_loop().call_later(timeout_s, _interrupt, task, late)
+        try:
+            body = await self._read(limit)
+        except asyncio.CancelledError:
+            if late and task.uncancel() == 0:
+                raise SlowBody(f"the request's body did not arrive within {timeout_s:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+        encoding = self.header(b"content-encoding").strip()
+        if encoding.lower() not in ("", "identity"):
+            raise UnknownEncoding(
+                f"Content-Encoding {encoding[:40]!r} is not supported: send the body as it is, uncompressed",
+                param="Content-Encoding",
+            )
+        return body
+
+    async def _read(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft("the client left before its request was complete")
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(part)
+            if size > limit:
+                raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
+            self.room.grow(self.taken, size)
+            self.taken = size
+            if not more and not parts:
+                return part
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """The request is over."""
+        self.room.free(self.taken)
+        self.taken = 0
+
+    async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
+        """The complete answer."""
+        self.status = status
+        about = [] if status == 204 else [kind, (b"content-length", b"%d" % len(body))]
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*about, NOT_CACHED, *self.extra, *headers],
+            }
+        )
+        last = max(0, len(body) - 1) // ANSWER_PART_BYTES * ANSWER_PART_BYTES
+        for start in range(0, last, ANSWER_PART_BYTES):
+            part = body[start : start + ANSWER_PART_BYTES]
+            await self.send({"type": "http.response.body", "body": part, "more_body": True})
+        await self.send({"type": "http.response.body", "body": body[last:]})
+
+    async def error(self, error: OrchestraError) -> None:
+        """The complete answer for a request that failed before its answer began."""
+        headers: list[Header] = []
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        if isinstance(error, UnknownCaller):
+            headers.append((b"www-authenticate", b"Bearer"))
+        if isinstance(error, WrongMethod):
+            headers.append((b"allow", error.allowed.encode()))
+        if isinstance(error, PayloadTooLarge | SlowBody | NoRoomForBody):
+            await self._answer_and_linger(error, headers)
+        else:
+            await self.answer(error.status, error_json(error), *headers)
+
+    async def _answer_and_linger(self, error: OrchestraError, headers: list[Header]) -> None:
+        """Answer and hang up, but first throw away what is on its way: closing a socket with unread
+        bytes resets it, and the client would never see the answer."""
+        self.status = error.status
+        body = error_json(error)
+        length = (b"content-length", b"%d" % len(body))
+        head = [JSON, length, NOT_CACHED, CLOSE, *self.extra, *headers]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": head})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        discarded = 0
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while discarded < LINGER_BYTES:
+                    message = await self.receive()
+                    discarded += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            pass
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def begin_stream(self) -> None:
+        """Start a stream of server-sent events, unless it was started already."""
+        if self.status:
+            return
+        self.status = 200
+        self.streaming = True
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [EVENT_STREAM, NOT_CACHED, NOT_BUFFERED, *self.extra],
+            }
+        )
+
+    async def event(self, data: bytes, head: bytes = b"") -> None:
+        """One server-sent event, written at once. `head` are lines before its data, such as its id."""
+        if not self.status:
+            await self.begin_stream()
+        self.sent_at, self.sending = time.monotonic(), True
+        await self.send(
+            {"type": "http.response.body", "body": b"%bdata: %b\n\n" % (head, data), "more_body": True}
+        )
+        self.sending = False
+
+    async def comment(self, text: bytes) -> None:
+        """A line that clients of server-sent events ignore."""
+        await self.begin_stream()
+        self.sent_at = time.monotonic()
+        await self.send({"type": "http.response.body", "body": b": %b\n\n" % text, "more_body": True})
+
+    async def fail_stream(self, error: OrchestraError) -> None:
+        """End the stream with `error`, without waiting for a client that does not read."""
+        self.scope["extensions"]["orchestra.connection"].wait_for_nobody()
+        await self.event(error_json(error))
+        await self.end_stream()
+
+    async def end_stream(self, last: bytes = b"") -> None:
+        """Write `last` as it is, and close the stream."""
+        self.streaming = False
+        await self.send({"type": "http.response.body", "body": last})
+
+
+def _interrupt(task: asyncio.Task[object], late: list[bool]) -> None:
+    late.append(True)
+    task.cancel()

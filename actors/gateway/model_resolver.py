@@ -1,0 +1,96 @@
+"""Which work a model's name stands for, and whether anybody could do it now.
+
+A real model's name is a generation; `orchestra/<pattern>` is a run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from actors.cluster.registry import Registry
+from actors.gateway.fields import UPSTREAM, Upstreams
+from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
+from orchestration.messages import Generation, ModelCard, NodeInfo, Run
+from orchestration.patterns import BUILT_IN, Catalogue, Pattern
+from orchestration.virtual_models import pattern_name
+
+WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
+Kind = Literal["chat", "embedding"]
+
+
+class Admission:
+    """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
+
+    def __init__(self, registry: Registry, wait_for_node_s: float, catalogue: Catalogue = BUILT_IN) -> None:
+        self.registry = registry
+        self.catalogue = catalogue
+        self.wait_for_node_s = wait_for_node_s
+        self._view: dict[str, NodeInfo] | None = None
+        self._cards: dict[str, ModelCard] = {}
+
+    @property
+    def cards(self) -> dict[str, ModelCard]:
+        """The real models that can be asked for now, by name."""
+        if self._view is not self.registry.nodes:
+            self._view = self.registry.nodes
+            self._cards = self.registry.cards
+        return self._cards
+
+    def pattern(self, model: str) -> Pattern | None:
+        """The pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
+        name = pattern_name(model)
+        return None if name is None else self.catalogue.find(name, self.cards)
+
+    def need_node(self) -> None:
+        """Raises `NoNode` when no node is alive at all, nor was lately."""
+        if not self.registry.served_within(self.wait_for_node_s):
+            raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
+
+    def need_model(self, model: str, kind: Kind, *, param: str = "model") -> None:
+        """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind.
+
+        A model whose nodes have left lately is in order: what is asked of it waits for one to come back.
+        """
+        card = self.registry.card(model)
+        waits = self.registry.served_within(self.wait_for_node_s, model)
+        if card is None and waits:
+            card = self.registry.known.get(model)
+        if card is not None and card.kind != kind:
+            makes = "embeddings: use /v1/embeddings" if card.kind == "embedding" else "text, not embeddings"
+            raise InvalidRequest(f"model {model!r} makes {makes}", param=param)
+        if card is not None or waits:
+            return
+        if model in self.registry.known:
+            raise NoNode(f"no node that is alive serves model {model!r}; {WAY_OUT}", retry_after_s=2)
+        if not self.cards:
+            raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
+        error = UnknownModel.of(model, self.known())
+        error.param = param
+        raise error
+
+    def upstreams(self, model: str | None) -> Upstreams:
+        """Which of the nodes that may answer for `model`, or with None for any chat, have an upstream."""
+        if model is None:
+            chats = {card.name for card in self.cards.values() if card.kind == "chat"}
+            nodes = [node for node in self.registry.nodes.values() if any(map(node.serves, chats))]
+        else:
+            card = self.registry.card(model)
+            nodes = [] if card is None else self.registry.serving(card.name)
+        having = [node for node in nodes if node.backend == UPSTREAM["backend"]]
+        if nodes and len(having) == len(nodes):
+            return Upstreams.ALL
+        return Upstreams.SOME if model is not None and (having or not nodes) else Upstreams.NONE
+
+    def in_time(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
+        """What to say of work of which nothing came until its deadline: perhaps no node did."""
+        model = work.model
+        if self.cards if model is None else self.registry.card(model):
+            return error
+        which = "a model" if model is None else f"model {model!r}"
+        return NoNode(
+            f"no node that serves {which} came in time: {error.message}; {WAY_OUT}", retry_after_s=2
+        )
+
+    def known(self) -> list[str]:
+        """Every name that can be asked for now."""
+        return [*self.cards, *self.catalogue.virtual_models]

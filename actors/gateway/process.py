@@ -1,0 +1,100 @@
+"""A gateway as a role of a process: its registry, its asker, and both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from actors.bus.bus import Bus
+from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
+from actors.gateway.connections import Connections
+from actors.gateway.feedback import FeedbackFront, FeedbackService, feedback_endpoint
+from actors.gateway.gateway import Gateway
+from actors.gateway.http import GRACE_S, HttpServer
+from actors.gateway.job_submission import JobsFront
+from actors.gateway.jobs_routes import JobsRoutes
+from actors.gateway.jobs_service import JobsService, jobs_endpoints
+from actors.gateway.routes import Routes
+from actors.gateway.run_events import RunEvents
+from actors.gateway.service import ChatService, chat_endpoint, service_info
+from actors.gateway.settings import GatewaySettings
+from actors.jobs.settings import JobsSettings
+from actors.runtime.service import Service
+from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
+from orchestration.patterns import BUILT_IN, Catalogue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningGateway:
+    """`url` is where HTTP is served, `connections` those that are open there."""
+
+    gateway: Gateway
+    url: str
+    connections: Connections
+
+
+@asynccontextmanager
+async def run_gateway(
+    bus: Bus,
+    settings: GatewaySettings,
+    system: ActorSystem,
+    http: HttpServer | None = None,
+    jobs: JobsSettings | None = None,
+    fallbacks: Fallbacks = NO_FALLBACKS,
+    catalogue: Catalogue = BUILT_IN,
+) -> AsyncIterator[RunningGateway]:
+    """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
+
+    Raises `HttpPortBusy` before anything else is started. A caller that starts more than a gateway makes
+    `http` (an `HttpServer`) first, so that a busy port ends it at once. `fallbacks` are the dispatcher's,
+    `catalogue` the agents'.
+    """
+    server = http or HttpServer(settings)
+    registry, asker = Registry(bus, fallbacks), Asker(bus)
+    gateway = Gateway(bus, asker, registry, settings, catalogue)
+    service = Service(bus, service_info(bus))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        await asker.start()
+        stack.push_async_callback(asker.stop)
+        stack.push_async_callback(gateway.stop)
+        await gateway.start()
+        chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
+        stack.push_async_callback(chat.cell.drain, 0)
+        await service.add(chat_endpoint(chat, gateway.admission, settings.max_body_bytes))
+        desk = JobsFront(gateway, jobs or JobsSettings())
+        stack.push_async_callback(desk.charges.stop)
+        jobs_ref = await system.spawn(JobsService, lambda: JobsService(desk), name="gateway jobs")
+        stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
+        for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
+            await service.add(endpoint)
+        words = FeedbackFront(gateway)
+        words_ref = await system.spawn(
+            FeedbackService, lambda: FeedbackService(words), name="gateway feedback"
+        )
+        stack.push_async_callback(words_ref.cell.drain, GRACE_S)
+        await service.add(feedback_endpoint(words_ref))
+        runs = RunEvents(desk)
+        await runs.start()
+        await service.start()
+        await server.start(Routes(gateway, JobsRoutes(desk), words, runs))
+        try:
+            yield RunningGateway(gateway=gateway, url=server.url, connections=server.connections)
+        finally:
+            await service.leave()
+            gateway.draining = True
+            await runs.stop()
+            ending = asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s + GRACE_S))
+            await asyncio.wait({ending}, timeout=settings.drain_s)
+            if gateway.in_flight:
+                log.warning("%d requests unfinished after %g s", gateway.in_flight, settings.drain_s)
+                await asker.stop()  # each of them ends with an error that says why
+            await ending

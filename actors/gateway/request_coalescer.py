@@ -1,0 +1,170 @@
+"""Generations at work that more than one request follows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from actors.gateway.metrics import FLIGHTS
+from orchestration.errors import DeadlineExceeded, Defect, OrchestraError, Stopped, from_body
+from orchestration.messages import Chunk, Ended, Event, Vectors
+from orchestration.response_cache import Flight, Follower
+
+log = logging.getLogger(__name__)
+
+_EVENT_BYTES = 1000
+"""Of one event beyond its text: a pydantic object and its fields (measured on CPython 3.11)."""
+_LOGPROB_BYTES = 700
+"""Of one token's log probability, and of each alternative beside it."""
+
+Source = AsyncGenerator[Event, None]
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """One generation at work. `kept` says that it turned out to be in the shared bucket."""
+
+    key: str
+    flight: Flight[Event]
+    kept: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class Flights:
+    """At most one generation for each key, read by a task of its own as long as somebody follows."""
+
+    def __init__(self, *, flight_bytes: int, flights_bytes: int) -> None:
+        self.flight_bytes = flight_bytes
+        self.flights_bytes = flights_bytes
+        self.size = 0
+        """Bytes that all of them hold."""
+        self._open: dict[str, Shared] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def find(self, key: str) -> Shared | None:
+        """The one at work that can still be joined."""
+        shared = self._open.get(key)
+        return shared if shared is not None and shared.flight.open else None
+
+    def begin(self, key: str, source: Callable[[Shared], Source], finished: Callable[[], None]) -> Shared:
+        """A new one, which says what `source` yields. Follow it at once.
+
+        `finished` is called in any case; a source that was cancelled before it began never runs.
+        """
+        shared = Shared(key, Flight(self.flight_bytes))
+        task = asyncio.get_running_loop().create_task(self._read(shared, source(shared)))
+        shared.task = task
+        self._open[key] = shared
+        self._tasks.add(task)
+        FLIGHTS.set(len(self._tasks))
+        task.add_done_callback(lambda task: self._done(shared, task))
+        task.add_done_callback(lambda task: finished())
+        return shared
+
+    async def follow(self, shared: Shared, remaining_s: float) -> AsyncGenerator[Event, None]:
+        """Everything it said and says. Who leaves last cancels it, so close this iterator.
+
+        Raises what the generation ended with, `DeadlineExceeded` after `remaining_s` seconds, `TooSlow`.
+        """
+        news = asyncio.Event()
+        late: list[bool] = []
+
+        def time_up() -> None:
+            late.append(True)
+            news.set()
+
+        follower = shared.flight.join(news.set)
+        timer = asyncio.get_running_loop().call_later(remaining_s, time_up)
+        try:
+            while True:
+                news.clear()
+                for event in follower.take():
+                    yield event
+                if follower.done:
+                    break
+                if late:
+                    raise DeadlineExceeded(f"no complete answer within {remaining_s:.1f} s")
+                await news.wait()
+            if shared.flight.error is not None:
+                raise from_body(shared.flight.error.body())
+        finally:
+            timer.cancel()
+            self._leave(shared, follower)
+
+    async def stop(self) -> None:
+        """Cancel what is still at work; whoever follows hears `Stopped`."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _leave(self, shared: Shared, follower: Follower[Event]) -> None:
+        flight = shared.flight
+        before = flight.size
+        if flight.leave(follower):
+            flight.close()
+            self._forget(shared)
+            if shared.task is not None and not flight.ended:
+                shared.task.cancel()
+        self.size += flight.size - before
+
+    def _forget(self, shared: Shared) -> None:
+        if self._open.get(shared.key) is shared:
+            del self._open[shared.key]
+
+    async def _read(self, shared: Shared, source: Source) -> None:
+        flight, unread = shared.flight, 0
+        try:
+            async with aclosing(source) as events:
+                async for event in events:
+                    size = event_bytes(event)
+                    self._put(flight, event, size)
+                    unread += size
+                    if unread > self.flight_bytes // 4:
+                        unread = 0
+                        await asyncio.sleep(0)  # followers read now, or what they need may be let go of
+            flight.end()
+        except OrchestraError as error:
+            flight.end(error)
+
+    def _put(self, flight: Flight[Event], event: Event, size: int) -> None:
+        before = flight.size
+        flight.put(event, size)
+        self.size += flight.size - before
+        if self.size > self.flights_bytes and flight.open:
+            before = flight.size
+            flight.close()
+            self.size += flight.size - before
+
+    def _done(self, shared: Shared, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        FLIGHTS.set(len(self._tasks))
+        self._forget(shared)
+        if shared.flight.ended:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a shared generation failed", exc_info=error)
+            shared.flight.end(Defect("the gateway failed on this request; its log says why"))
+        else:
+            shared.flight.end(Stopped("the gateway was told to stop before the answer was complete"))
+
+
+def event_bytes(event: Event) -> int:
+    """About what it takes in memory."""
+    if isinstance(event, Chunk):
+        tokens = event.logprobs or ()
+        entries = sum(1 + len(token.top_logprobs) for token in tokens)
+        return _EVENT_BYTES + len(event.text) + len(event.reasoning) + _LOGPROB_BYTES * entries
+    if isinstance(event, Vectors):
+        return _EVENT_BYTES + sum(map(len, event.vectors))
+    if isinstance(event, Ended):
+        calls = sum(_EVENT_BYTES + len(call.arguments) for call in event.calls)
+        return _EVENT_BYTES + calls + sum(_EVENT_BYTES + len(step.text) for step in event.steps)
+    return _EVENT_BYTES

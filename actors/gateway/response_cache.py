@@ -1,0 +1,134 @@
+"""Answers that are kept: in this process, and in a bucket that all gateways share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter, ValidationError
+
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
+from actors.gateway.admission_settings import CacheSettings
+from actors.gateway.metrics import CACHE_BYTES, CACHE_ENTRIES, CACHE_EVICTED
+from orchestration.errors import OrchestraError
+from orchestration.messages import Chunk, Ended, Event, TokenLogprob, Vectors, Wire
+from orchestration.response_cache import Cache
+
+log = logging.getLogger(__name__)
+
+BUCKET = "answers"
+PATIENCE_S = 0.25
+"""For the shared bucket; who waits longer than that would rather have the model answer."""
+
+_EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
+
+
+class Record(Wire):
+    """One entry of the bucket. Times are Unix seconds."""
+
+    stored_at: float
+    expires_at: float
+    events: tuple[Event, ...]
+
+
+class Kept:
+    """Look `here`, then `elsewhere`; `keep` writes to both. Nothing here fails: at worst nothing is found."""
+
+    def __init__(self, bus: Bus, settings: CacheSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.bucket = Bucket(bus, BUCKET)
+        self.cache = Cache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
+
+    def here(self, key: str, max_age_s: float | None) -> tuple[Event, ...] | None:
+        """The events of an answer that this process holds."""
+        found = self.cache.get(key, time.monotonic(), max_age_s=max_age_s)
+        return None if found is None else _EVENTS.validate_json(found)
+
+    async def elsewhere(self, key: str, max_age_s: float | None) -> tuple[Event, ...] | None:
+        """The events of an answer that another gateway, or an earlier one, kept."""
+        if not self.settings.shared:
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                entry = await self.bucket.get(key)
+            record = None if entry is None else Record.model_validate_json(entry.value or b"")
+        except (OrchestraError, TimeoutError, ValidationError) as error:
+            log.debug("no look into the bucket %s: %s", BUCKET, error)
+            return None
+        now = time.time()
+        if record is None or now >= record.expires_at:
+            return None
+        age_s = max(0.0, now - record.stored_at)
+        if max_age_s is not None and age_s >= max_age_s:
+            return None
+        self._put(key, _EVENTS.dump_json(record.events), age_s, record.expires_at - record.stored_at)
+        return record.events
+
+    def keep(self, key: str, events: Sequence[Event], ttl_s: float) -> None:
+        """Keep a complete answer, if it is one worth keeping."""
+        whole = whole_answer(events)
+        if whole is None:
+            return
+        value = _EVENTS.dump_json(whole)
+        if len(value) > self.settings.max_answer_bytes:
+            return
+        self._put(key, value, 0.0, ttl_s)
+        if self.settings.shared:
+            now = time.time()
+            record = Record(stored_at=now, expires_at=now + ttl_s, events=whole)
+            try:  # not waited for: who asked has the answer already
+                self.bus.post(self.bucket.subject(key), record.model_dump_json().encode())
+            except OrchestraError as error:
+                log.debug("an answer was not shared: %s", error)
+
+    def _put(self, key: str, value: bytes, age_s: float, ttl_s: float) -> None:
+        evicted = self.cache.evicted
+        self.cache.put(key, value, time.monotonic() - age_s, ttl_s)
+        CACHE_EVICTED.inc(self.cache.evicted - evicted)
+        CACHE_ENTRIES.set(len(self.cache))
+        CACHE_BYTES.set(self.cache.size)
+
+
+def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
+    """The answer as few events, or None for one that should not be given again.
+
+    Chunks are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
+    as is news of the progress, for the work will not be done again. An answer that ended early for a reason
+    outside of it, or a run with a failed step, would be better if it were asked for again.
+    """
+    texts: list[str] = []
+    reasoning: list[str] = []
+    tokens = 0
+    logprobs: list[TokenLogprob] = []
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, Chunk):
+            event.add_to(texts)
+            reasoning.append(event.reasoning)
+            tokens += event.tokens
+            if event.replaces:
+                logprobs.clear()
+            logprobs += event.logprobs or ()
+        elif isinstance(event, Vectors):
+            kept.append(event.model_copy(update={"seq": len(kept)}))
+        elif isinstance(event, Ended):
+            failed = event.error is not None or any(step.error is not None for step in event.steps)
+            if failed or event.finish_reason not in ("stop", "length", "tool_calls"):
+                return None
+            if texts:
+                kept.append(
+                    Chunk(
+                        seq=len(kept),
+                        text="".join(texts),
+                        tokens=tokens,
+                        logprobs=tuple(logprobs) or None,
+                        reasoning="".join(reasoning),
+                    )
+                )
+            kept.append(event.model_copy(update={"seq": len(kept), "trace_id": ""}))
+            return tuple(kept)
+    return None

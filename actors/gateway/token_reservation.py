@@ -1,0 +1,60 @@
+"""Tokens of one request: reserved before it begins, settled when it has ended."""
+
+from __future__ import annotations
+
+import time
+
+from orchestration.limits import Limits, Reservation, TokenEstimates
+from orchestration.messages import Chunk, Ended, Event, Generation, Progress, Run
+
+
+class Meter:
+    """Reserves at once. Raises `OverLimit` or `TooManyTokens`."""
+
+    __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_steps", "_work")
+
+    def __init__(
+        self,
+        limits: Limits,
+        estimates: TokenEstimates,
+        caller: str,
+        work: Generation | Run,
+        assumed_tokens: int,
+    ) -> None:
+        self._limits = limits
+        self._estimates = estimates
+        self._work = work
+        self._prompt = 0
+        self._seen = 0
+        self._steps = 0
+        self._ended: int | None = None
+        self._reservation: Reservation | None = None
+        now = time.monotonic()
+        most = limits.most_tokens(caller, now)
+        if most is not None:
+            estimate = estimates.of(work, assumed_tokens, most)
+            self._prompt = estimate.prompt
+            self._reservation = limits.reserve(caller, estimate.total, now)
+
+    @property
+    def limited(self) -> bool:
+        """Whether anybody counts; if not, `saw` and `settle` need not be called."""
+        return self._reservation is not None
+
+    def saw(self, event: Event) -> None:
+        """Note one event of the answer."""
+        if isinstance(event, Chunk):
+            self._seen += event.tokens
+        elif isinstance(event, Progress) and event.step is not None:
+            self._steps += event.step.usage.prompt_tokens + event.step.usage.completion_tokens
+        elif isinstance(event, Ended):
+            self._ended = event.usage.prompt_tokens + event.usage.completion_tokens
+            if event.error is None:
+                self._estimates.learn(self._work, event.usage)
+
+    def settle(self) -> None:
+        """Count what the node reported, or what was seen of an answer that was cut short: of a run, its steps
+        that were over."""
+        if self._reservation is not None:
+            partly = max(self._steps, self._prompt + self._seen if self._seen else 0)
+            self._reservation.settle(partly if self._ended is None else self._ended, time.monotonic())

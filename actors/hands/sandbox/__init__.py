@@ -1,3 +1,0 @@
-"""Where programs of a model are run: a process that can reach nothing."""
-
-from __future__ import annotations

@@ -1,0 +1,185 @@
+"""Dead letters: work that was given up, kept with the reason for people to look at, retry or drop."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from actors.bus.bus import Bus, Message
+from actors.bus.jetstream import Delivery, delete, enqueue
+from actors.bus.subjects import encode_token
+from actors.jobs import stream_pages as stored
+from actors.jobs.errors import NoSuchJob
+from actors.jobs.metrics import BURIED
+from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobStatus
+from actors.jobs.store import Ledger
+from actors.jobs.stream_pages import StoredMessage
+from actors.runtime.envelope import TRACE
+from actors.streams.client import ID_HEADER
+from actors.telemetry.telemetry import recorded
+from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
+
+log = logging.getLogger(__name__)
+
+STREAM = "DEAD"
+SUBJECT = "Orchestra-Dead-Subject"
+REASON = "Orchestra-Dead-Reason"
+ERROR = "Orchestra-Dead-Error"
+ATTEMPTS = "Orchestra-Dead-Attempts"
+KINDS = ("runs", "generations", "webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One of them. `number` is its sequence in the stream, by which people name it; `buried_at` is what the
+    server says of the time it came in."""
+
+    number: int
+    kind: str
+    id: str
+    subject: str
+    reason: str
+    attempts: int
+    error: ErrorBody | None
+    trace_id: str
+    buried_at: str
+    message: Message
+
+    @classmethod
+    def of(cls, found: StoredMessage) -> DeadLetter:
+        message = found.message
+        try:
+            error = ErrorBody.model_validate_json(message.header(ERROR))
+        except ValidationError:
+            error = None
+        attempts = message.header(ATTEMPTS, "0")
+        return cls(
+            number=found.sequence,
+            kind=found.subject.split(".")[1] if "." in found.subject else "",
+            id=message.header(ID_HEADER),
+            subject=message.header(SUBJECT),
+            reason=message.header(REASON),
+            attempts=int(attempts) if attempts.isdecimal() else 0,
+            error=error,
+            trace_id=recorded(message.header(TRACE)),
+            buried_at=message.header("Nats-Time-Stamp"),
+            message=message,
+        )
+
+    def shown(self, *, body: bool) -> dict[str, Any]:
+        """As JSON; with the message itself where `body` asks for it."""
+        said: dict[str, Any] = {
+            "number": self.number,
+            "kind": self.kind,
+            "id": self.id,
+            "reason": self.reason,
+            "attempts": self.attempts,
+            "error": None if self.error is None else self.error.model_dump(exclude_none=True),
+            "trace_id": self.trace_id,
+            "buried_at": self.buried_at,
+            "subject": self.subject,
+        }
+        if body:
+            try:
+                said["body"] = from_json(self.message.data)
+            except ValueError:
+                said["body"] = self.message.data.decode(errors="replace")
+        return said
+
+
+async def bury(bus: Bus, message: Message, *, reason: str, attempts: int, error: ErrorBody | None) -> None:
+    """Put a queue's message among the dead letters; the caller then takes it off its queue.
+
+    Raises `BusUnavailable`. Doing it again within two minutes stores it once.
+    """
+    kind = message.subject.split(".", 1)[0]
+    work_id = message.header(ID_HEADER) or "unknown"
+    round_ = message.header(ROUND_HEADER, "0")
+    headers = {
+        ID_HEADER: work_id,
+        ROUND_HEADER: round_,
+        SUBJECT: message.subject,
+        REASON: " ".join(reason.split())[:500],
+        ATTEMPTS: str(attempts),
+        MESSAGE_ID: f"dead-{kind}-{work_id}#{round_}",
+    }
+    if error is not None:
+        headers[ERROR] = error.model_dump_json(exclude_none=True)
+    if message.header(TRACE):
+        headers[TRACE] = message.header(TRACE)
+    await enqueue(bus, f"dead.{kind}.{encode_token(work_id)}", message.data, headers)
+    BURIED.labels(kind if kind in KINDS else "other").inc()
+    log.warning("%s of %s was given up: %s", work_id, message.subject, reason)
+
+
+async def bury_delivery(delivery: Delivery, error: OrchestraError) -> None:
+    """The same for what was delivered again and again, and never settled."""
+    attempts = delivery.attempt - 1
+    await bury(delivery.bus, delivery.message, reason=error.message, attempts=attempts, error=None)
+
+
+class Graveyard:
+    """For the people who look after a cluster."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.ledger = Ledger(bus)
+
+    async def list(self, *, limit: int, before: int = 0) -> tuple[list[DeadLetter], int]:
+        """The latest first, and the `before` of the next page, 0 at the end."""
+        page, more = await stored.newest(self.bus, STREAM, limit=limit, before=before)
+        return [DeadLetter.of(each) for each in page], more
+
+    async def show(self, number: int) -> DeadLetter:
+        """Raises `NoSuchJob`."""
+        found = await stored.at(self.bus, STREAM, number)
+        if found is None:
+            raise NoSuchJob(f"no dead letter {number}")
+        return DeadLetter.of(found)
+
+    async def drop(self, number: int) -> None:
+        """Raises `NoSuchJob`."""
+        if not await delete(self.bus, STREAM, number):
+            raise NoSuchJob(f"no dead letter {number}")
+
+    async def retry(self, number: int) -> str:
+        """Queue it again with all its attempts, and drop the letter; the id of what was queued.
+
+        A job begins a new round, so that a worker of an earlier one which was only asleep cannot settle it.
+        Raises `NoSuchJob`, `InvalidRequest` for what cannot be tried again, `QueueFull`.
+        """
+        letter = await self.show(number)
+        if letter.kind == "runs" and letter.message.header(ROUND_HEADER):
+            record = await self.ledger.change(letter.id, self._next_round(letter))
+            if record is None:
+                raise NoSuchJob.of(letter.id)
+            round_, message_id = record.round, record.message_id
+        elif letter.kind == "webhooks":
+            round_ = int(letter.message.header(ROUND_HEADER, "0"))
+            message_id = f"{letter.id}#{round_}.again.{number}"
+        else:
+            raise InvalidRequest(f"dead letter {number} is no job: whoever asked for it has long been told")
+        headers = {ID_HEADER: letter.id, ROUND_HEADER: str(round_), MESSAGE_ID: message_id}
+        if letter.message.header(TRACE):
+            headers[TRACE] = letter.message.header(TRACE)
+        await enqueue(self.bus, letter.subject, letter.message.data, headers)
+        await delete(self.bus, STREAM, number)
+        return letter.id
+
+    @staticmethod
+    def _next_round(letter: DeadLetter) -> Any:
+        buried = int(letter.message.header(ROUND_HEADER, "0"))
+
+        def begun(record: JobRecord) -> JobRecord | None:
+            if record.round > buried:  # an earlier retry of this letter got as far as here
+                return None
+            if not record.status.final:
+                raise InvalidRequest(f"{record.id} is {record.status.value}, not dead")
+            fresh = {"status": JobStatus.QUEUED, "round": buried + 1, "attempts": 0, "last_error": None}
+            return record.model_copy(update=fresh)
+
+        return begun

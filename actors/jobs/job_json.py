@@ -1,0 +1,57 @@
+"""A job as its submitter sees it: over HTTP, over NATS, in webhooks and in events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json
+
+from actors.jobs.records import JobRecord, JobResult, JobStatus
+from actors.openai_api.chat import ChatShape
+from orchestration.errors import ErrorBody
+from orchestration.messages import Chunk
+
+
+def summary(record: JobRecord) -> dict[str, Any]:
+    """Everything but the answer."""
+    return {
+        "id": record.id,
+        "object": "job",
+        "status": record.status.value,
+        "model": record.model,
+        "pattern": record.pattern,
+        "priority": record.priority.value,
+        "created": int(record.submitted_at),
+        "changed": int(record.changed_at),
+        "attempts": record.attempts,
+        "retries": record.round,
+        "error": _error(record.last_error),
+    } | ({"trace_id": record.trace_id} if record.trace_id else {})
+
+
+def whole(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
+    """With `result`, a chat completion, once it has succeeded. The result counts where the record lags."""
+    shown = summary(record) | {"result": None}
+    if result is None:
+        return shown
+    shown["status"] = result.status.value
+    shown["error"] = _error(result.ended.error)
+    if result.status is JobStatus.SUCCEEDED:
+        shape = ChatShape(
+            record.id,
+            record.model,
+            int(result.finished_at),
+            include_usage=False,
+            logprobs=result.logprobs is not None,
+        )
+        shape.notes = record.notes
+        shape.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
+        shape.add(result.ended)
+        shown["result"] = from_json(shape.whole())
+    return shown
+
+
+def _error(error: ErrorBody | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {"message": error.message, "code": error.code, "param": error.param}

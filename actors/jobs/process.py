@@ -1,0 +1,28 @@
+"""What jobs need beside coordinators and gateways, as a role of a process: the sender of webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.bus.bus import Bus
+from actors.jobs.settings import JobsSettings
+from actors.jobs.webhooks import WebhookSender
+from actors.runtime.system import ActorSystem
+
+
+@asynccontextmanager
+async def run_webhooks(bus: Bus, settings: JobsSettings, system: ActorSystem) -> AsyncIterator[None]:
+    """Call webhooks until the block ends; calls that were begun are finished, which `timeout_s` bounds."""
+    made: list[WebhookSender] = []
+
+    def make() -> WebhookSender:
+        made[:] = [WebhookSender(bus, settings.webhook)]
+        return made[0]
+
+    ref = await system.spawn(WebhookSender, make, name="webhooks")
+    try:
+        yield
+    finally:
+        await made[0].leave()
+        await ref.cell.drain(settings.webhook.timeout_s)

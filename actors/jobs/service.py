@@ -1,0 +1,202 @@
+"""Where jobs are handed in, asked for and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+from actors.bus.bus import Bus, Message
+from actors.bus.jetstream import enqueue
+from actors.bus.subjects import RunQueue, StreamAddress
+from actors.jobs import job_json as view
+from actors.jobs import stream_pages as stored
+from actors.jobs.completion import settle
+from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
+from actors.jobs.metrics import JOBS_SUBMITTED
+from actors.jobs.records import (
+    MESSAGE_ID,
+    ROUND_HEADER,
+    JobRecord,
+    JobResult,
+    JobStatus,
+    is_job,
+)
+from actors.jobs.store import Ledger
+from actors.runtime.envelope import Envelope
+from actors.streams.client import ID_HEADER
+from actors.telemetry.telemetry import recorded
+from orchestration.errors import Cancelled, OrchestraError, Unavailable
+from orchestration.messages import Ended, Run
+
+Charge = Callable[[], Awaitable[object]]
+
+
+async def _nothing() -> None:
+    """What a job costs where nobody counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A job to be: `run` has its id, `model` the name that was asked for, `fingerprint` stands for all that
+    the submitter said; `most` is how many jobs of the caller may be unfinished, None for any number; `keyed`
+    says that its id belongs to an idempotency key; `notes` are for the submitter, with the answer."""
+
+    run: Run
+    model: str
+    fingerprint: str
+    webhook: str = ""
+    owner: str = ""
+    most: int | None = None
+    keyed: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Desk:
+    """Any number of them work on the same books.
+
+    A `viewer` is the namespace of who asks: another's jobs are not there for it. None sees all.
+    """
+
+    def __init__(self, bus: Bus, *, max_listed: int) -> None:
+        self.bus = bus
+        self.ledger = Ledger(bus)
+        self.max_listed = max_listed
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By caller."""
+
+    async def submit(
+        self, order: Order, envelope: Envelope, charge: Charge = _nothing
+    ) -> tuple[dict[str, Any], bool]:
+        """The accepted job, and whether it is new: False where the idempotency key names an earlier one.
+
+        `charge` is called before anything is written, and not for an earlier job; what it raises refuses
+        the job. When this returns the job is in the queue, once. Raises `KeyReused`, `TooManyJobs`,
+        `QueueFull`, `BusUnavailable`.
+        """
+        if order.keyed:
+            earlier = await self._earlier(order, await self.ledger.record(order.run.id))
+            if earlier is not None:
+                return earlier, False
+        await charge()
+        record = _record(order, envelope)
+        async with self._turn(order, envelope.caller):
+            present = await self.ledger.create(record)
+            earlier = await self._earlier(order, present)
+            if earlier is not None:
+                return earlier, False
+            await self._enqueue(record, order, envelope)
+        queued = await self.ledger.change(record.id, _queued)
+        if queued is None:  # a submission of the same key that failed has taken the record back
+            raise Unavailable("the job could not be queued; submit it again", retry_after_s=1)
+        JOBS_SUBMITTED.labels(record.priority.value).inc()
+        return view.whole(queued, None), present is None
+
+    async def _earlier(self, order: Order, present: JobRecord | None) -> dict[str, Any] | None:
+        """The job that the order's key names, once it is in the queue. Raises `KeyReused`."""
+        if present is None:
+            return None
+        if present.fingerprint != order.fingerprint:
+            raise KeyReused("this Idempotency-Key belongs to a job with another body")
+        queued = present.queued or present.status is not JobStatus.QUEUED
+        return await self._view(present) if queued else None
+
+    @asynccontextmanager
+    async def _turn(self, order: Order, caller: str) -> AsyncIterator[None]:
+        """Where jobs are counted, one of a caller is counted and queued before the next is counted.
+
+        Raises `TooManyJobs`. The queue has a message for each job that has not ended: that counts right
+        whoever dies. Two gateways may each let the last one in.
+        """
+        if order.most is None:
+            yield
+            return
+        async with self._turns.setdefault(caller, asyncio.Lock()):
+            state = await stored.stream_state(self.bus, RunQueue.STREAM, RunQueue.of_caller(caller))
+            if sum((state.get("subjects") or {}).values()) >= order.most:
+                raise TooManyJobs.of(caller, order.most)
+            yield
+
+    async def _enqueue(self, record: JobRecord, order: Order, envelope: Envelope) -> None:
+        run, counted = order.run, "" if order.most is None else envelope.caller
+        headers = {ID_HEADER: run.id, MESSAGE_ID: record.message_id, ROUND_HEADER: "0"}
+        headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
+        body = run.model_dump_json(exclude_defaults=True).encode()
+        try:
+            await enqueue(self.bus, RunQueue(run.priority, run.pattern, counted).subject, body, headers)
+        except OrchestraError:
+            # A message that was stored all the same finds no record, and is dropped.
+            await self.ledger.withdraw(record)
+            raise
+
+    async def get(self, job_id: str, viewer: str | None = None) -> dict[str, Any]:
+        """Raises `NoSuchJob`."""
+        return await self._view(await self._record(job_id, viewer))
+
+    async def cancel(self, job_id: str, viewer: str | None = None) -> dict[str, Any]:
+        """Take a job back; one that has ended stays as it is. Raises `NoSuchJob`."""
+        record = await self._record(job_id, viewer)
+        if not record.status.final:
+            error = Cancelled("the job was cancelled")
+            cancelled = JobResult(
+                id=job_id,
+                round=record.round,
+                status=JobStatus.CANCELLED,
+                ended=Ended(seq=0, finish_reason="cancelled", error=error.body(), trace_id=record.trace_id),
+                finished_at=time.time(),
+            )
+            counts = await settle(self.bus, self.ledger, cancelled)
+            if counts.status is JobStatus.CANCELLED:
+                await self.bus.publish(StreamAddress(job_id).cancel)
+        return await self.get(job_id)
+
+    async def list(self, *, limit: int, before: int = 0, viewer: str | None = None) -> dict[str, Any]:
+        """The latest changed first. `next` is the `before` of the next page, 0 at the end; a page may have
+        fewer than `limit`, even none, before the end, where most jobs are another's."""
+
+        def seen(message: Message) -> bool:
+            return viewer is None or JobRecord.model_validate_json(message.data).owner == viewer
+
+        page, more = await stored.newest(
+            self.bus,
+            self.ledger.jobs_stream,
+            limit=min(limit, self.max_listed),
+            before=before,
+            wanted=seen,
+        )
+        records = [JobRecord.model_validate_json(each.message.data) for each in page]
+        return {"object": "list", "data": [view.summary(record) for record in records], "next": more}
+
+    async def _record(self, job_id: str, viewer: str | None) -> JobRecord:
+        record = await self.ledger.record(job_id) if is_job(job_id) else None
+        if record is None or (viewer is not None and record.owner != viewer):
+            raise NoSuchJob.of(job_id)
+        return record
+
+    async def _view(self, record: JobRecord) -> dict[str, Any]:
+        return view.whole(record, await self.ledger.result(record.id, record.round))
+
+
+def _queued(record: JobRecord) -> JobRecord | None:
+    return None if record.queued else record.model_copy(update={"queued": True})
+
+
+def _record(order: Order, envelope: Envelope) -> JobRecord:
+    now = time.time()
+    return JobRecord(
+        id=order.run.id,
+        owner=order.owner,
+        model=order.model,
+        pattern=order.run.pattern,
+        priority=order.run.priority,
+        webhook=order.webhook,
+        fingerprint=order.fingerprint,
+        notes=order.notes,
+        submitted_at=now,
+        changed_at=now,
+        trace_id=recorded(envelope.trace),
+    )

@@ -1,0 +1,1 @@
+"""Starts the roles of a process: what every process shares, and `orchestra up`."""

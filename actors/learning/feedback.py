@@ -1,0 +1,132 @@
+"""What users say of answers: found, counted once, and added to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from actors.bus.bus import Bus
+from actors.bus.key_value import Conflict
+from actors.learning.metrics import DEBATE_FLIPS_JUDGED, FEEDBACK
+from actors.learning.record_store import Shelf
+from actors.learning.run_feedback import Performed, performed_runs
+from orchestration.errors import BusUnavailable, OrchestraError
+from orchestration.messages import Wire
+
+WORDS = {"good": 1.0, "bad": -1.0}
+TRIES = 10
+MAX_COMMENT = 2_000
+
+
+class NoSuchRun(OrchestraError):
+    """Nothing is known of the run: it does not exist, is another's, or ended more than a day ago."""
+
+    status = 404
+    code = "unknown_run"
+
+
+class NotEnded(OrchestraError):
+    """The run is still being performed, or came to no answer."""
+
+    status = 409
+    code = "run_not_ended"
+
+
+class Feedback(Wire):
+    """A user's word on the answer of `run`: from -1 to 1, or good or bad."""
+
+    run: str = Field(min_length=1, max_length=200)
+    score: float = Field(ge=-1, le=1)
+    comment: str = Field(default="", max_length=MAX_COMMENT)
+
+    @field_validator("score", mode="before")
+    @classmethod
+    def _number(cls, said: object) -> object:
+        if isinstance(said, bool):
+            raise ValueError("a number from -1 to 1, or good or bad")
+        if isinstance(said, str):
+            if said not in WORDS:
+                raise ValueError("a number from -1 to 1, or good or bad")
+            return WORDS[said]
+        return said
+
+    @field_validator("run")
+    @classmethod
+    def _plain(cls, run: str) -> str:
+        return run.removeprefix("chatcmpl-")
+
+
+class Counted(Wire):
+    """What became of it. `replaced` is the score that the same run had before."""
+
+    run: str
+    score: float
+    kind: str
+    pattern: str
+    replaced: float | None = None
+    object: Literal["feedback"] = "feedback"
+
+
+class FeedbackDesk:
+    """Any number of them may work at once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._runs = performed_runs(bus)
+        self._shelf = Shelf(bus)
+
+    async def give(
+        self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True, *, by: str = ""
+    ) -> Counted:
+        """Count it; where the run had feedback before, the last counts, once. `allowed` says whether who
+        gives it may see runs of a caller. It is a word of the caller `by`; '' speaks for the run's own.
+
+        Raises `NoSuchRun`, `NotEnded`, `BusUnavailable`.
+        """
+        for _ in range(TRIES):
+            before, revision = await self._found(feedback.run, allowed)
+            after = before.model_copy(update={"score": feedback.score, "comment": feedback.comment})
+            try:
+                await self._runs.put(feedback.run, after.encoded(), last=revision)
+            except Conflict:
+                continue
+            word = _word(feedback.score)
+            FEEDBACK.labels(after.kind, after.pattern, word).inc()
+            if after.flip is not None:
+                DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
+            seen = after.observation(by or before.caller, before.score)
+            if seen is not None and before.score != after.score:
+                await self._shelf.add(after.kind, [seen])
+            return Counted(
+                run=after.run,
+                score=feedback.score,
+                kind=after.kind,
+                pattern=after.pattern,
+                replaced=before.score,
+            )
+        raise BusUnavailable(f"the feedback of run {feedback.run!r} changes faster than it can be written")
+
+    async def _found(self, run: str, allowed: Callable[[str], bool]) -> tuple[Performed, int]:
+        entry = await self._runs.get(run, sure=True)
+        if entry is None or entry.value is None:
+            raise _unknown(run)
+        try:
+            known = Performed.model_validate_json(entry.value)
+        except ValidationError as error:
+            raise _unknown(run) from error
+        if not allowed(known.caller):
+            raise _unknown(run)
+        if known.state != "ended":
+            raise NotEnded(f"run {run!r} has no answer yet", param="run")
+        return known, entry.revision
+
+
+def _word(score: float) -> str:
+    return "good" if score > 0 else "bad" if score < 0 else "neither"
+
+
+def _unknown(run: str) -> NoSuchRun:
+    return NoSuchRun(
+        f"no run {run!r} is known: feedback is taken for a day, on runs of the patterns", param="run"
+    )

@@ -1,0 +1,70 @@
+"""What can be set of how `orchestra/auto` learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from orchestration.query_analysis.features import KINDS, Kind
+
+MOST_QUALITIES = 1_000
+"""Models that `quality` may name."""
+
+
+class AutoSettings(BaseModel):
+    """`[agents.auto]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learn: bool = True
+    """Whether runs follow, and add to, the record of earlier ones; without it `auto` always takes what is
+    thought best for a kind of question, and feedback finds no run."""
+    explore: float = Field(default=0.05, ge=0, le=1)
+    """The share of runs that try any way to answer, however bad its record is. Where several models live they
+    ask all of these at once, or try another model, the less often the worse it is."""
+    cost_weight: float = Field(default=0.15, ge=0, le=1)
+    """What a run of 4,000 tokens and 60 seconds is marked down by, against good answers from 0 to 1; between
+    models, and a vote of these, a fifth of that."""
+    flush_s: float = Field(default=2, gt=0, le=60)
+    """How often what runs taught is added to the record that all agents share."""
+    quality: dict[str, float | dict[Kind, float]] = Field(default_factory=dict)
+    """How often a model is right, between 0 and 1, for all kinds of question or by kind: `"gpt-4o*" = 0.9`,
+    `"qwen2.5-coder*" = {code = 0.85}`. A name is exact or has `*` and `?`. Others start from what is
+    published of them; what is learnt counts on top of either."""
+
+    @field_validator("quality", mode="before")
+    @classmethod
+    def _read(cls, value: object) -> dict[str, float | dict[str, float]]:
+        if not isinstance(value, Mapping):
+            raise ValueError('a table of models, not a value: "gpt-4o*" = 0.9')
+        if len(value) > MOST_QUALITIES:
+            raise ValueError(
+                f"{len(value)} models, at most {MOST_QUALITIES}; one name with * stands for many"
+            )
+        return {str(model): _quality(str(model), said) for model, said in value.items()}
+
+
+def _quality(model: str, said: object) -> float | dict[str, float]:
+    if not model.strip():
+        raise ValueError("a model's name is empty")
+    if not isinstance(said, Mapping):
+        return _share(said, f"the quality of {model!r}")
+    for kind in said:
+        if kind not in KINDS:
+            raise ValueError(
+                f"{kind!r} of {model!r} is no kind of question; known: {', '.join(KINDS)}. "
+                "A model's name with a dot stands in quotes"
+            )
+    return {kind: _share(share, f"the quality of {model!r} at {kind}") for kind, share in said.items()}
+
+
+def _share(said: Any, what: str) -> float:
+    try:
+        share = float("nan" if isinstance(said, bool) else said)
+    except (TypeError, ValueError):
+        share = float("nan")
+    if not 0 < share < 1:
+        raise ValueError(f"{what} is {said!r}; it lies between 0 and 1, neither included, such as 0.8")
+    return share

@@ -1,0 +1,1 @@
+"""Checks of addresses that foreign data names."""

@@ -1,0 +1,94 @@
+"""A backend from the command's words and the settings. Each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from actors.backends.base import Backend
+from actors.config.layers import explained
+from actors.triton.errors import ExtraMissing
+from orchestration.errors import InvalidRequest
+
+BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """A model to serve, and what the upstream calls it."""
+
+    name: str
+    upstream: str
+
+    @classmethod
+    def parse(cls, text: str) -> Serve:
+        """`NAME` or `NAME=UPSTREAM_NAME`."""
+        name, _, upstream = text.partition("=")
+        if not name:
+            raise InvalidRequest(f"--serve {text!r} names no model")
+        return cls(name=name, upstream=upstream or name)
+
+
+def onnx_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend:
+    """ONNX Runtime in this process, over model folders."""
+    from actors.engine.onnx_backend import OnnxBackend
+    from actors.engine.settings import OnnxSettings
+
+    return OnnxBackend(folders, _settings("onnx", OnnxSettings, options))
+
+
+def openai_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """Any server that speaks the OpenAI API."""
+    from actors.backends.openai import OpenAIBackend, OpenAISettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = {each.name: each.upstream for each in serve}
+    if not said.get("base_url"):
+        raise InvalidRequest("the openai backend needs --base-url, for example http://127.0.0.1:8000/v1")
+    return OpenAIBackend(_settings("openai", OpenAISettings, said))
+
+
+def triton_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its client."""
+    try:
+        from actors.triton.backend import TritonBackend, TritonSettings
+    except ImportError as error:
+        raise ExtraMissing.of(f"the triton backend speaks through tritonclient ({error})") from error
+    said = dict(options)
+    if serve:
+        said["models"] = {each.name: each.upstream for each in serve}
+    return TritonBackend(_settings("triton", TritonSettings, said))
+
+
+def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """No model: says the last message again."""
+    from actors.backends.echo import EchoBackend, EchoSettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = tuple(each.name for each in serve)
+    return EchoBackend(_settings("echo", EchoSettings, said))
+
+
+def replay_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+    """Recorded answers of models, from the file `records` of the options."""
+    from actors.backends.replay import ReplayBackend, ReplaySettings
+
+    said = dict(options)
+    if serve:
+        said["models"] = tuple(each.name for each in serve)
+    if not said.get("records"):
+        raise InvalidRequest("the replay backend needs --records, a file of recorded answers")
+    return ReplayBackend(_settings("replay", ReplaySettings, said))
+
+
+def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        raise explained(error, kind, prefix=section) from error

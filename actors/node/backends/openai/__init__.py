@@ -1,6 +1,0 @@
-"""A backend that hands generations to any server that speaks the OpenAI API."""
-
-from actors.node.backends.openai.backend import OpenAIBackend
-from actors.node.backends.openai.settings import OpenAISettings
-
-__all__ = ["OpenAIBackend", "OpenAISettings"]

@@ -1,0 +1,67 @@
+"""A node as a role of a process: its actor, its service on the bus, its place in the registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors import __version__
+from actors.backends.base import Backend
+from actors.bus.bus import Bus
+from actors.bus.subjects import NodeAddress
+from actors.node.node import Node
+from actors.node.settings import NodeSettings
+from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
+from actors.runtime.system import ActorRef, ActorSystem
+from orchestration.messages import Generation, LoadModel, UnloadModel
+
+
+@asynccontextmanager
+async def run_node(
+    bus: Bus, backend: Backend, settings: NodeSettings, system: ActorSystem
+) -> AsyncIterator[Node]:
+    """Serve until the block ends, or until told to drain; then finish what runs, or leave it to other nodes,
+    and vanish from the registry. `drained` of the node is set at the end."""
+    node = Node(bus, backend, settings)
+    ref = await system.spawn(Node, lambda: node, name=f"node {node.id}")
+    info = ServiceInfo(
+        name="orchestra-node",
+        version=__version__,
+        description=f"Serves models with the {backend.name} backend",
+        metadata={"node": node.id, "backend": backend.name},
+    )
+    service = Service(bus, info)
+    try:
+        address = NodeAddress(node.id)
+        for name, subject, kind in (
+            ("generate", address.generate, Generation),
+            ("load", address.load, LoadModel),
+            ("unload", address.unload, UnloadModel),
+        ):
+            decode = decode_model(kind)
+            await service.add(Endpoint(name=name, subject=subject, ref=ref, decode=decode, exclusive=True))
+        await service.start()
+        await node.join()
+        draining = asyncio.ensure_future(_drain_when_asked(node, ref, service))
+        try:
+            yield node
+        finally:
+            if node.drain_asked.is_set():
+                await draining
+            draining.cancel()
+    finally:
+        await _leave(node, ref, service)
+
+
+async def _drain_when_asked(node: Node, ref: ActorRef, service: Service) -> None:
+    await node.drain_asked.wait()
+    await _leave(node, ref, service)
+
+
+async def _leave(node: Node, ref: ActorRef, service: Service) -> None:
+    if not node.drained.is_set():
+        await node.leave()
+        await service.leave()
+        await ref.cell.drain(node.settings.drain_timeout_s)
+        node.drained.set()

@@ -1,0 +1,1 @@
+"""Encodes answers as the OpenAI API defines them: whole, and as events."""

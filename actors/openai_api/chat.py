@@ -1,0 +1,144 @@
+"""`chat.completion` and `chat.completion.chunk`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from pydantic_core import to_json
+
+from actors.openai_api.encoder import Event, TextShape, finish_reason, usage_of
+from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall, Usage
+
+
+class ChatShape(TextShape):
+    """The prefix of a chunk is built once, so a token costs one small JSON string.
+
+    The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
+    from it. Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
+    clients read as "nothing new". Tool calls and a refusal come whole, in the last chunk of a stream.
+    Reasoning has both names that clients know, `reasoning_content` and `reasoning`. A chunk whose `orchestra`
+    has `replaces` takes the place of the text before it, but for so many of its first characters.
+    """
+
+    def __init__(
+        self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
+    ) -> None:
+        super().__init__(work_id, model, created, include_usage=include_usage, logprobs=logprobs)
+        head = to_json(
+            {
+                "id": f"chatcmpl-{work_id}",
+                "object": "chat.completion.chunk",
+                "created": created,
+                "model": model,
+            }
+        )
+        self._head = head[:-1]
+        self._role = b'"role":"assistant",'
+
+    @cached_property
+    def _open(self) -> bytes:
+        return b'%b,"choices":[{"index":%d,"delta":{' % (self._head, self.index)
+
+    def opening(self) -> tuple[bytes, ...]:
+        return (self._about({"run": self.work_id}),)
+
+    def piece(self, event: Event) -> tuple[bytes, ...]:
+        if isinstance(event, Chunk):
+            role, self._role = self._role, b""
+            text = b'"content":%b' % to_json(event.text)
+            if event.reasoning:
+                before = text + b"," if role or event.text else b""
+                thought = to_json(event.reasoning)
+                text = b'%b"reasoning_content":%b,"reasoning":%b' % (before, thought, thought)
+            logprobs = to_json(chat_logprobs(event.logprobs)) if event.logprobs else b"null"
+            ours = b',"orchestra":{"replaces":%d}' % event.replaces if event.replaces else b""
+            return (
+                b'%b%b%b},"logprobs":%b,"finish_reason":null}]%b}' % (self._open, role, text, logprobs, ours),
+            )
+        if isinstance(event, Progress):
+            said: dict[str, Any] = {"progress": event.text}
+            if event.step is not None:
+                said["step"] = event.step.model_dump(mode="json", exclude_none=True)
+            return (self._about(said),)
+        if isinstance(event, Ended):
+            return self._last(event)
+        return ()
+
+    def _about(self, said: dict[str, Any]) -> bytes:
+        """A chunk that says nothing of the answer."""
+        role, self._role = (b'"role":"assistant","content":""' if self._role else b""), b""
+        return b'%b%b},"logprobs":null,"finish_reason":null}],"orchestra":%b}' % (
+            self._open,
+            role,
+            to_json(said),
+        )
+
+    def _last(self, ended: Ended) -> tuple[bytes, ...]:
+        reason = to_json(finish_reason(ended))
+        delta: dict[str, Any] = {}
+        if self._role:
+            delta = {"role": "assistant", "content": None if ended.calls or ended.refusal else ""}
+        if ended.refusal:
+            delta["refusal"] = ended.refusal
+        if ended.calls:
+            delta["tool_calls"] = [
+                {"index": index} | shaped_call(call) for index, call in enumerate(ended.calls)
+            ]
+        last = b'%b%b,"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
+            self._open[:-1],
+            to_json(delta),
+            reason,
+            to_json(self.orchestra(ended)),
+        )
+        if not self.include_usage:
+            return (last,)
+        return last, self.usage_piece(ended.usage)
+
+    def usage_piece(self, usage: Usage) -> bytes:
+        return b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_of(usage)))
+
+    def whole(self) -> bytes:
+        ended = self.end()
+        text, reasoning = "".join(self.texts), "".join(self.reasoning)
+        says_it_otherwise = bool(ended.calls or ended.refusal or reasoning)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if says_it_otherwise and not text else text,
+            "refusal": ended.refusal or None,
+        }
+        if reasoning:
+            message |= {"reasoning_content": reasoning, "reasoning": reasoning}
+        if ended.calls:
+            message["tool_calls"] = [shaped_call(call) for call in ended.calls]
+        choice = {
+            "index": self.index,
+            "message": message,
+            "logprobs": chat_logprobs(self.token_logprobs) if self.logprobs else None,
+            "finish_reason": finish_reason(ended),
+        }
+        return to_json(
+            {
+                "id": f"chatcmpl-{self.work_id}",
+                "object": "chat.completion",
+                "created": self.created,
+                "model": self.model,
+                "choices": [choice],
+                "usage": usage_of(ended.usage),
+                "orchestra": self.orchestra(ended),
+            }
+        )
+
+
+def chat_logprobs(tokens: tuple[TokenLogprob, ...] | list[TokenLogprob]) -> dict[str, Any]:
+    """OpenAI's `logprobs` of a chat choice; the tokens already have its fields."""
+    return {"content": tokens, "refusal": None}
+
+
+def shaped_call(call: ToolCall) -> dict[str, Any]:
+    """OpenAI's shape of a tool call."""
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }

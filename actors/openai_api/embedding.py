@@ -1,0 +1,66 @@
+"""The answer of `/v1/embeddings`."""
+
+from __future__ import annotations
+
+import base64 as b64
+from typing import Any
+
+import numpy as np
+from pydantic_core import to_json
+
+from actors.openai_api.encoder import Event, Shape, usage_of
+from orchestration.errors import BackendFailed, InvalidRequest
+from orchestration.messages import Ended, Usage, Vectors
+
+
+class EmbeddingShape(Shape):
+    """Vectors arrive as base64 of little-endian float32, which is also what base64 callers get.
+
+    Each is encoded when it arrives: two thousand at once at the end would hold up the event loop for a
+    tenth of a second.
+    """
+
+    def __init__(self, model: str, inputs: int, *, base64: bool, dimensions: int | None = None) -> None:
+        """Vectors of another length than `dimensions` are refused: nothing here shortens them."""
+        self.model = model
+        self.base64 = base64
+        self.dimensions = dimensions
+        self.encoded: list[bytes | None] = [None] * inputs
+        self.usage = Usage()
+
+    def piece(self, event: Event) -> tuple[bytes, ...]:
+        raise TypeError("embeddings are not streamed")
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Vectors):
+            for index, vector in enumerate(event.vectors, event.index):
+                if index < len(self.encoded):
+                    self.encoded[index] = self._entry(index, vector)
+        elif isinstance(event, Ended):
+            self.usage = event.usage
+
+    def _entry(self, index: int, vector: str) -> bytes:
+        if self.dimensions is not None and (length := len(b64.b64decode(vector)) // 4) != self.dimensions:
+            raise InvalidRequest(
+                f"dimensions is {self.dimensions}; model {self.model!r} makes vectors of {length} numbers",
+                param="dimensions",
+            )
+        shown = vector if self.base64 else np.frombuffer(b64.b64decode(vector), "<f4").tolist()
+        return to_json({"object": "embedding", "index": index, "embedding": shown})
+
+    def whole(self) -> bytes:
+        entries = []
+        for index, entry in enumerate(self.encoded):
+            if entry is None:
+                raise BackendFailed(f"the node sent no vector for input {index}")
+            entries.append(entry)
+        said: dict[str, Any] = {"cache": self.cache} if self.cache else {}
+        if self.notes:
+            said["notes"] = self.notes
+        orchestra = b',"orchestra":%b' % to_json(said) if said else b""
+        return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (
+            b",".join(entries),
+            to_json(self.model),
+            to_json(usage_of(self.usage, text=False)),
+            orchestra,
+        )

@@ -1,0 +1,125 @@
+"""A replay as tables: accuracy by part of the questions, and a line for each other figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.table import Table
+
+from actors.replay.outcome import PatternOutcome, ReplayOutcome
+from orchestration.evaluation.panel import Part
+from orchestration.evaluation.statistics import LEVEL, Difference, Interval
+
+MAX_CHOICES = 6
+
+
+def table(outcome: ReplayOutcome) -> Table:
+    """A block of rows for each pattern: itself, the votes, and each member."""
+    made = Table(title=_title(outcome), title_justify="left")
+    made.add_column("")
+    names = [each.name for each in outcome.patterns[0].parts]
+    for name in names:
+        made.add_column(f"{name} \\[{LEVEL:.0%}]", justify="right", no_wrap=True)
+    for each in outcome.patterns:
+        made.add_row(f"[bold]{each.pattern}[/bold]", *(_percent(p.pattern) for p in each.parts))
+        made.add_row("  against the best single", *(_difference(p.against_best) for p in each.parts))
+        made.add_row("  against the majority", *(_difference(p.against_majority) for p in each.parts))
+        made.add_section()
+    for name, row in _references(outcome.patterns[0].parts):
+        made.add_row(name, *row)
+    return made
+
+
+def lines(outcome: ReplayOutcome) -> Iterator[str]:
+    """The figures of each pattern that are no accuracy."""
+    if outcome.reading is not None:
+        own = outcome.reading
+        yield (
+            f"own reading of the recorded answers: {_share(own.read, own.read_of)} of {own.read_of} that the "
+            f"scorer reads, {_share(own.otherwise, own.read_of)} read otherwise"
+        )
+    for each in outcome.patterns:
+        for part in each.parts if outcome.spec.feedback else each.parts[:1]:
+            yield from (f"{each.pattern}, {part.name}: {line}" for line in _figures(part))
+        yield from (f"{each.pattern}: {line}" for line in _counts(each))
+
+
+def _title(outcome: ReplayOutcome) -> str:
+    spec = outcome.spec
+    words = f", a user's word on the first {spec.feedback}" if spec.feedback else ""
+    s = "s" if len(spec.models) > 1 else ""
+    learns = "" if spec.learn else ", without learning"
+    return (
+        f"{spec.replay}: {spec.questions} questions, {len(spec.models)} model{s}{words}{learns}; "
+        f"judged by {outcome.reader}"
+    )
+
+
+def _references(parts: Sequence[Part]) -> Iterator[tuple[str, list[str]]]:
+    yield "plain majority", [_percent(each.majority) for each in parts]
+    if any(each.weighted is not None for each in parts):
+        weighted = [each.weighted for each in parts]
+        yield "vote by log-odds of the first", ["" if each is None else _percent(each) for each in weighted]
+    yield "any member right", [_percent(each.oracle) for each in parts]
+    members = parts[0].members
+    for member in sorted(members, key=lambda name: -members[name].mean):
+        best = ["*" if each.best == member else " " for each in parts]
+        yield (
+            member,
+            [f"{_percent(each.members[member])}{star}" for each, star in zip(parts, best, strict=True)],
+        )
+
+
+def _figures(each: Part) -> Iterator[str]:
+    found, stops, heard = each.tokens, each.stops, each.readings
+    yield (
+        f"tokens written {found.wrote}, {_share(found.wrote, found.whole)} of the {found.whole} in the whole "
+        f"answers of all members; usage tells {found.told}"
+    )
+    if stops.votes:
+        error = "" if found.saved_error is None else f" ({found.saved_error:+.1%})"
+        yield (
+            f"votes ended early {stops.ended} of {stops.votes}: {_share(stops.right, stops.ended)} right, by "
+            f"the whole vote {_share(stops.whole_right, stops.ended)}, {stops.turned} otherwise; saving told "
+            f"{found.saved_told}, true {found.saved}{error}"
+        )
+        if not heard.counted + heard.not_counted:
+            return
+        yield (
+            f"voices counted {heard.counted + heard.counted_unread}, not counted though readable "
+            f"{heard.not_counted} ({_or_none(heard.lost)}); equal answers called different "
+            f"{_or_none(heard.equal_apart)}, different called equal {_or_none(heard.different_together)}"
+        )
+
+
+def _counts(each: PatternOutcome) -> Iterator[str]:
+    if each.kinds:
+        yield "kinds of answer: " + ", ".join(f"{kind} {count}" for kind, count in _most(each.kinds))
+    if each.chosen:
+        yield "chosen in the last part: " + ", ".join(f"{name} {count}" for name, count in _most(each.chosen))
+    if each.failures:
+        yield "failed: " + ", ".join(f"{count} {code}" for code, count in _most(each.failures))
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_CHOICES]
+
+
+def _percent(interval: Interval) -> str:
+    return f"{interval.mean:.1%} \\[{100 * interval.low:.1f} to {100 * interval.high:.1f}]"
+
+
+def _difference(found: Difference) -> str:
+    points = found.interval
+    return (
+        f"{100 * points.mean:+.1f} \\[{100 * points.low:+.1f} to {100 * points.high:+.1f}], "
+        f"+{found.wins} −{found.losses}, p {found.p_value:.2g}"
+    )
+
+
+def _share(some: int, of: int) -> str:
+    return f"{some / of:.1%}" if of else "–"
+
+
+def _or_none(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"

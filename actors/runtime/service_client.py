@@ -1,0 +1,126 @@
+"""A client of the cluster over NATS, as the shell uses it: the service `orchestra`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+from actors.bus.bus import Bus, Message
+from actors.bus.message import ERROR, ERROR_CODE
+from actors.runtime.envelope import Envelope
+from orchestration.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    Defect,
+    ErrorBody,
+    NobodyListens,
+    OrchestraError,
+    Unavailable,
+    from_body,
+)
+
+CHAT = "orchestra.chat"
+CANCEL = f"{CHAT}.cancel"
+DEFAULT_DEADLINE_S = 600.0
+CALL_TIMEOUT_S = 30.0
+WAY_OUT = "orchestra up, or orchestra gateway"
+
+
+async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGenerator[dict[str, Any], None]:
+    """Send a body of /v1/chat/completions and yield its chunks as the OpenAI API has them.
+
+    Raises the error the cluster answered, `Unavailable` when no gateway listens, `BusUnavailable` when
+    NATS goes. Closing the iterator cancels the request: it is taken back by its name, where a chunk has said
+    that, and the gateway notices with the next one that nobody listens.
+    """
+    arrived: asyncio.Queue[Message | None] = asyncio.Queue()
+    lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
+    inbox = f"{bus.inbox}.chat.{token_hex(4)}"
+    subscription = await bus.subscribe(inbox, arrived.put_nowait)
+    bus.on_disconnect.append(lost)
+    open_id = ""
+    try:
+        data = json.dumps(body | {"stream": True}).encode()
+        await bus.publish(CHAT, data, reply=inbox, headers=envelope.headers() or None)
+        while True:
+            async with asyncio.timeout(envelope.remaining(DEFAULT_DEADLINE_S)):
+                message = await arrived.get()
+            if message is None:
+                raise BusUnavailable("the connection to NATS was lost before the answer was complete")
+            if message.status == "503":
+                raise Unavailable(f"no gateway answers on {CHAT}; start one: {WAY_OUT}")
+            if message.header(ERROR):
+                open_id = ""
+                raise _error(message)
+            if not message.data:
+                open_id = ""
+                return
+            chunk = json.loads(message.data)
+            open_id = chunk.get("id", "")
+            yield chunk
+    except TimeoutError as error:
+        raise DeadlineExceeded("no complete answer in time") from error
+    finally:
+        bus.on_disconnect.remove(lost)
+        if open_id:
+            with suppress(OrchestraError):  # without NATS nobody can be told
+                bus.post(CANCEL, open_id.encode())
+        await subscription.unsubscribe()
+
+
+async def chat_whole(bus: Bus, body: dict[str, Any], envelope: Envelope) -> dict[str, Any]:
+    """The whole answer to a body of /v1/chat/completions, as the OpenAI API has it. Raises as `chat` does."""
+    seconds = envelope.remaining(DEFAULT_DEADLINE_S)
+    return await _call(bus, CHAT, body, envelope.headers() or None, seconds)
+
+
+async def jobs_call(
+    bus: Bus, verb: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The answer of `orchestra.jobs.<verb>`. Raises the error the cluster answered, `Unavailable` when no
+    gateway listens, `BusUnavailable`."""
+    return await _call(bus, f"orchestra.jobs.{verb}", body, headers)
+
+
+async def feedback_call(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer of `orchestra.feedback`. Raises as `jobs_call` does."""
+    return await _call(bus, "orchestra.feedback", body, None)
+
+
+async def _call(
+    bus: Bus,
+    subject: str,
+    body: dict[str, Any],
+    headers: dict[str, str] | None,
+    timeout_s: float = CALL_TIMEOUT_S,
+) -> dict[str, Any]:
+    data = json.dumps(body).encode()
+    try:
+        answer = await bus.request(subject, data, headers=headers, timeout=timeout_s)
+    except NobodyListens as error:
+        raise Unavailable(f"no gateway answers on {subject}; start one: {WAY_OUT}") from error
+    if answer.header(ERROR):
+        raise _error(answer)
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
+def _error(message: Message) -> OrchestraError:
+    """The error of a service answer, from its OpenAI-shaped body or, failing that, its headers."""
+    said = message.header(ERROR)
+    status = int(message.header(ERROR_CODE, "500"))
+    try:
+        error = json.loads(message.data)["error"]
+        body = ErrorBody(
+            code=error.get("code") or "internal",
+            message=error["message"],
+            param=error.get("param"),
+            status=status,
+        )
+    except (ValueError, KeyError, TypeError):
+        return Defect(said)
+    return from_body(body)

@@ -1,0 +1,252 @@
+"""Whoever wants an answer: puts generations and runs on their queues and holds their streams.
+
+An asker listens to `stream.<asker>.*` once; the id of what it asks for holds its name, so every answer
+finds its way back without a subscription per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+from itertools import count
+from secrets import token_hex
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.jetstream import stored
+from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
+from actors.bus.withdrawals import Withdrawals
+from actors.runtime.envelope import Envelope
+from actors.streams.reader import Event, OpenStream
+from actors.streams.writer import RETIRED
+from orchestration.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    OrchestraError,
+    from_body,
+)
+from orchestration.messages import Ended, Generation, Resume, Run, SoFar
+from orchestration.placement import NEEDS_HEADER, needs_of
+
+log = logging.getLogger(__name__)
+
+ID_HEADER = "Orchestra-Id"
+DEFAULT_DEADLINE_S = 600.0
+MAX_ORPHANS = 10_000
+"""Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
+STREAM_PREFIX = "stream."
+
+ACCEPT_S = 3.0
+"""A queue acknowledges within milliseconds. When the server that leads it dies, what was on its way there is
+lost without a word, and whoever asked should hear so and ask again."""
+OUTAGE_S = 8.0
+"""Open streams are given up when NATS was away for so long: 5 s, as its server may need to restart, and the
+time until all processes have found it again."""
+
+CATCH_UP_S = 2.0
+
+
+class Asker:
+    """Use one per process and role; start it before use.
+
+    It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
+    another node go on with it, or race the one that is late: see `OpenStream`.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.name = token_hex(6)
+        self._open: dict[str, OpenStream] = {}
+        self._numbers = count()
+        self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
+        self._subscriptions: list[Subscription] = []
+        self._outage: asyncio.TimerHandle | None = None
+        self._withdrawals = Withdrawals(bus)
+
+    async def start(self) -> None:
+        self._subscriptions = [
+            await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived),
+            await self.bus.subscribe(StreamAddress(f"{self.name}.*").resume, self._resumed),
+        ]
+        self.bus.on_disconnect.append(self._disconnected)
+        self.bus.on_reconnect.append(self._reconnected)
+        await self.bus.flush()
+
+    async def stop(self) -> None:
+        """Streams still open get an error."""
+        self._fail_all(BusUnavailable("shutting down"))
+        if self._disconnected in self.bus.on_disconnect:
+            self.bus.on_disconnect.remove(self._disconnected)
+            self.bus.on_reconnect.remove(self._reconnected)
+        if self._outage is not None:
+            self._outage.cancel()
+        await self._withdrawals.stop()
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+
+    def new_id(self) -> str:
+        """An id for a generation or a run whose stream comes to this asker."""
+        return f"{self.name}.{next(self._numbers):x}"
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._open)
+
+    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[Event, None]:
+        """Put `work` on its queue, and `follow` its stream."""
+        return self.follow(work.id, envelope, partial(self._publish, work, envelope))
+
+    async def follow(
+        self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
+    ) -> AsyncGenerator[Event, None]:
+        """Ask by `send`, and yield the events as they come; the last is an `Ended` without an error.
+
+        `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
+
+        Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
+        deadline, `BusUnavailable` when NATS goes before the work was accepted, or for `OUTAGE_S`, or no
+        queue accepts it within `ACCEPT_S`. Closing the iterator before the end cancels the work. Use it
+        under `contextlib.aclosing`.
+        """
+        remaining = envelope.remaining(DEFAULT_DEADLINE_S)
+        opened = self._open[work_id] = OpenStream(partial(self._ask_again, work_id))
+        accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
+        timer = asyncio.get_running_loop().call_later(
+            remaining,
+            opened.fail,
+            DeadlineExceeded(f"no complete answer within {remaining:.1f} s"),
+        )
+        ended = False
+        try:
+            await send(accepted)
+            while not ended:
+                event = await opened.arrived.get()
+                if isinstance(event, OrchestraError):
+                    raise event
+                if isinstance(event, Ended):
+                    ended = True
+                    if event.error is not None:
+                        raise from_body(event.error)
+                yield event
+        finally:
+            timer.cancel()
+            opened.close()
+            self.bus.forget(accepted)
+            self._open.pop(work_id, None)
+            if not ended and not opened.refused:
+                self._cancel(work_id)
+                if opened.queued:
+                    self._withdrawals.add(opened.receipt)
+
+    async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
+        headers = envelope.headers()
+        headers[ID_HEADER] = work.id
+        if isinstance(work, Generation):
+            subject = GenerationQueue(work.priority, work.model).subject
+            headers[NEEDS_HEADER] = needs_of(work).encoded()
+        else:
+            subject = RunQueue(work.priority, work.pattern).subject
+        body = work.model_dump_json(exclude_defaults=True).encode()
+        await self.bus.publish(subject, body, reply=accepted, headers=headers)
+        opened = self._open[work.id]
+        opened.acceptance = asyncio.get_running_loop().call_later(ACCEPT_S, self._check_accepted, opened)
+
+    @staticmethod
+    def _check_accepted(opened: OpenStream) -> None:
+        if not opened.accepted:
+            opened.fail(
+                BusUnavailable(
+                    f"no queue acknowledged the request within {ACCEPT_S:g} s: the NATS server does not "
+                    "answer, or its disk is full; ask again",
+                    retry_after_s=1,
+                )
+            )
+
+    @staticmethod
+    def _accepted(opened: OpenStream, reply: Message) -> None:
+        """The queue's acknowledgement: only a refusal is news."""
+        try:
+            if reply.status == "503":
+                raise BusUnavailable("no stream takes the request; were the streams declared?")
+            if b'"error"' in reply.data:  # nothing else in it is needed
+                stored("of the request", reply)
+            opened.accepted, opened.receipt = True, reply.data
+        except OrchestraError as error:
+            opened.refused = True
+            opened.fail(error)
+
+    def _cancel(self, work_id: str) -> None:
+        try:
+            self.bus.post(StreamAddress(work_id).cancel)
+        except BusUnavailable:
+            self._orphans.append(work_id)  # told when NATS is back: it may still be queued
+
+    def _arrived(self, message: Message) -> None:
+        opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
+        # Of a stream that has ended, what still comes is of work that was done twice.
+        if (opened is None or not opened.put(message)) and message.reply:
+            try:
+                self.bus.post(message.reply, RETIRED)
+            except BusUnavailable as error:
+                log.debug("a writer that was given up cannot be told: %s", error)
+
+    def _resumed(self, message: Message) -> None:
+        opened = self._open.get(StreamAddress.parse(message.subject).id)
+        try:
+            asked = Resume.model_validate_json(message.data)
+            if opened is None:
+                so_far = SoFar(open=False)
+            elif asked.peek:
+                so_far = opened.peek(asked.quiet_s, asked.attempt)
+            elif asked.tell:
+                so_far = opened.race(partial(self._tell_first, asked.tell))
+            else:
+                so_far = opened.hand_over(asked.quiet_s, asked.attempt)
+            self.bus.post(message.reply, so_far.model_dump_json(exclude_defaults=True).encode())
+        except (ValidationError, OrchestraError) as error:
+            log.warning("could not say on %s what was read so far: %s", message.subject, error)
+
+    def _tell_first(self, subject: str, writer: str) -> None:
+        try:
+            self.bus.post(subject, writer.encode())
+        except BusUnavailable as error:
+            log.debug("nobody can be told which of two writers came first: %s", error)
+
+    def _disconnected(self) -> None:
+        """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
+        lost = BusUnavailable("the connection to NATS was lost before the answer was complete")
+        for opened in self._open.values():
+            if not opened.accepted:
+                opened.fail(lost)
+        if self._outage is None:
+            self._outage = asyncio.get_running_loop().call_later(OUTAGE_S, self._fail_all, lost)
+
+    def _reconnected(self) -> None:
+        if self._outage is not None:
+            self._outage.cancel()
+            self._outage = None
+        for _ in range(len(self._orphans)):
+            self._cancel(self._orphans.popleft())
+        self._withdrawals.resume()
+        self._catch_up()
+        # Once more for writers that come back a moment later.
+        asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """What was said meanwhile did not arrive."""
+        for opened in list(self._open.values()):
+            opened.ask_again()
+
+    def _ask_again(self, work_id: str, seq: int) -> None:
+        try:
+            self.bus.post(StreamAddress(work_id).again, b"%d" % seq)
+        except BusUnavailable as error:
+            log.debug("cannot ask for events of %s: %s", work_id, error)
+
+    def _fail_all(self, error: OrchestraError) -> None:
+        for opened in self._open.values():
+            opened.fail(error)

@@ -1,0 +1,180 @@
+"""Follows what happens in a run, from its beginning or from where one left it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.subjects import RunAddress
+from actors.runtime.envelope import CALLER
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.messages import Wire
+
+HOLDS = "Orchestra-Holds"
+"""What whoever answers has of the run."""
+TELLS = "events"
+ENDED = "ended"
+"""Its events, and no more will come."""
+WAITS = "waiting"
+"""Its caller: no coordinator may have it now."""
+
+ANSWER_S = 1.0
+"""Who has the run answers within milliseconds; whoever has not, never."""
+QUIET_S = 10.0
+"""A run that is silent for so long is asked for again: its coordinator may be gone, and another have it."""
+MAX_WAITING = 1_024
+"""Messages that may wait for a slow reader; beyond, they are asked for again."""
+
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
+
+
+class AskReplay(Wire):
+    """For the events of a run after that number."""
+
+    after: int = -1
+
+
+class NoSuchRun(InvalidRequest):
+    """Nobody knows the run, or it is another caller's."""
+
+    status = 404
+    code = "no_such_run"
+
+    @classmethod
+    def of(cls, run_id: str) -> NoSuchRun:
+        return cls(
+            f"no run {run_id[:80]!r} is at work or has ended within a minute; "
+            "a single generation has no events",
+            param="id",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event: its number, its kind, and the JSON object itself."""
+
+    seq: int
+    kind: str
+    data: bytes
+
+
+class RunWatch:
+    """Listens in an `async with` block. `owner` is then the run's caller, or None where nobody has the run;
+    `over` says that it has ended. Then read `events`, which begin after number `after`.
+    """
+
+    def __init__(self, bus: Bus, run_id: str, after: int = -1) -> None:
+        """Raises `NoSuchRun` for what cannot be the id of a run."""
+        if ID.fullmatch(run_id) is None:
+            raise NoSuchRun.of(run_id)
+        self.bus = bus
+        self.run = RunAddress(run_id)
+        self.owner: str | None = None
+        self.over = False
+        self._after = after
+        self._told = b""
+        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
+        self._lost = False
+        self._failure: OrchestraError | None = None
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self.bus.subscribe(self.run.events, self._heard)
+        await self.bus.flush()
+        self._told = await self._ask()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def end(self, error: OrchestraError) -> None:
+        """Have `events` raise this."""
+        self._failure = error
+        if self._arrived.empty():
+            self._arrived.put_nowait(b"")
+
+    async def events(self, waits: Callable[[], Awaitable[bool]]) -> AsyncGenerator[Told, None]:
+        """Each as it comes, up to the one that says that the run has ended. `waits` is asked, when no
+        coordinator has the run, whether one is to come.
+
+        Raises `NoSuchRun` when none is, and what the bus raises.
+        """
+        said = self._told
+        while True:
+            for told in _read(said, self._after):
+                self._after = told.seq
+                yield told
+                if told.kind == "ended":
+                    return
+            if self.over:
+                return
+            said = await self._next(waits)
+
+    async def _next(self, waits: Callable[[], Awaitable[bool]]) -> bytes:
+        """What comes next, or where nothing does, or some was lost, what the coordinator has."""
+        if not self._lost:
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    arrived = await self._arrived.get()
+                if self._failure is not None:
+                    raise self._failure
+                return arrived
+            except TimeoutError:
+                pass
+        self._lost, self.owner = False, None
+        said = await self._ask()
+        if self.owner is None and not await waits():
+            raise NoSuchRun.of(self.run.id)
+        return said
+
+    def _heard(self, message: Message) -> None:
+        try:
+            self._arrived.put_nowait(message.data)
+        except asyncio.QueueFull:
+            self._lost = True
+            while not self._arrived.empty():
+                self._arrived.get_nowait()
+
+    async def _ask(self) -> bytes:
+        """What happened before, by the coordinator that has the run; sets `owner`."""
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def arrived(message: Message) -> None:
+            if message.status:  # nobody listens at all
+                answered.set_result(b"")
+                return
+            self.owner, holds = message.header(CALLER), message.header(HOLDS)
+            if holds != WAITS and not answered.done():
+                self.over = holds == ENDED
+                answered.set_result(message.data)
+
+        reply = self.bus.expect(arrived)
+        try:
+            body = AskReplay(after=self._after).model_dump_json().encode()
+            await self.bus.publish(self.run.replay, body, reply=reply)
+            async with asyncio.timeout(ANSWER_S):
+                return await answered
+        except TimeoutError:
+            return b""
+        finally:
+            self.bus.forget(reply)
+
+
+def _read(lines: bytes, after: int) -> list[Told]:
+    """The events of a message that come after that number."""
+    found = []
+    for line in lines.splitlines():
+        event = json.loads(line)
+        if event["seq"] > after:
+            found.append(Told(event["seq"], event["kind"], line))
+    return found

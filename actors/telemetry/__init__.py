@@ -1,0 +1,1 @@
+"""Metrics, traces and the memory of a process."""

@@ -1,0 +1,139 @@
+"""Moves how Triton batches an embedding model with its load, where that is worth starting the model anew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tritonclient.grpc import service_pb2
+
+from actors.triton.backend.repository import waits
+from actors.triton.backend.served import ServedModel
+from actors.triton.backend.server import Server
+from actors.triton.backend.settings import TritonSettings
+from orchestration.batching import AdaptiveBatching, Batching, BatchingSettings
+from orchestration.errors import OrchestraError
+
+log = logging.getLogger(__name__)
+
+Set = Callable[[str, float, Sequence[int]], Awaitable[bool]]
+
+MAX_WINDOW_S = 0.02
+LOOKS = 5
+"""Readings that a decision looks back on."""
+NS = 1e-9
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The step of a model that waits for company, what is in force there, and what was counted last."""
+
+    step: str
+    policy: AdaptiveBatching
+    applied: Batching
+    counted: service_pb2.ModelStatistics
+
+
+class Tuning:
+    """Of one server. `models` are those loaded now, `set_batching` is the backend's."""
+
+    def __init__(
+        self, settings: TritonSettings, models: Callable[[], Iterable[ServedModel]], set_batching: Set
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._set_batching = set_batching
+        self._watched: dict[str, _Watched] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, server: Server) -> None:
+        if self._settings.batching_target_s:
+            self._task = asyncio.create_task(self._watch(server), name="triton batching")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        self._watched.clear()
+
+    async def _watch(self, server: Server) -> None:
+        while True:
+            await asyncio.sleep(self._settings.watch_s)
+            models = {model.card.name: model for model in self._models() if model.embeds}
+            self._watched = {name: each for name, each in self._watched.items() if name in models}
+            for name, model in models.items():
+                try:
+                    await self._look(server, name, model)
+                except OrchestraError as error:
+                    log.info("the batching of model %s stays as it is: %s", name, error)
+
+    async def _look(self, server: Server, name: str, model: ServedModel) -> None:
+        now = asyncio.get_running_loop().time()
+        watched = self._watched.get(name)
+        if watched is None:
+            found = await self._found(server, model, now)
+            if found is not None:
+                self._watched[name] = found
+            return
+        counted = await server.statistics(watched.step)
+        observe(watched.policy, watched.counted, counted, now)
+        watched.counted = counted
+        decided = watched.policy.decide(now)
+        # With little to do, sizes that are never reached cost nothing: only a window does.
+        if decided.window_s == watched.applied.window_s and decided.size <= watched.applied.size:
+            return
+        watched.applied = decided
+        # The one size alone: Triton sends a batch as soon as it has any of the preferred sizes, so that with
+        # small ones among them nobody would wait, and a few more than one of them would be cut in two.
+        if await self._set_batching(name, decided.window_s, (decided.size,)):
+            window_ms, size = 1000 * decided.window_s, decided.size
+            log.info("model %s now waits %.1f ms for batches of up to %d", name, window_ms, size)
+
+    async def _found(self, server: Server, model: ServedModel, now: float) -> _Watched | None:
+        """None where no step of it waits for company."""
+        for step in model.steps or (model.upstream,):
+            config = await server.config(step)
+            if not waits(config):
+                continue
+            usual_size, most = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
+            # Not below what the repository has: a backlog is only borne by large batches, and while there is
+            # none they do not come about.
+            powers = (1 << power for power in range(most.bit_length()))
+            sizes = tuple(sorted({usual_size, most, *(size for size in powers if size > usual_size)}))
+            settings = BatchingSettings(
+                target_s=self._settings.batching_target_s,
+                sizes=sizes,
+                max_window_s=MAX_WINDOW_S,
+                horizon_s=LOOKS * self._settings.watch_s,
+                hold_s=self._settings.batching_hold_s,
+                calm_s=self._settings.batching_calm_s,
+            )
+            window_s = config.dynamic_batching.max_queue_delay_microseconds / 1e6
+            usual = Batching(window_s=window_s, sizes=sizes[:1])
+            policy = AdaptiveBatching(settings, now, usual)
+            return _Watched(step, policy, usual, await server.statistics(step))
+        return None
+
+
+def observe(
+    policy: AdaptiveBatching,
+    before: service_pb2.ModelStatistics,
+    after: service_pb2.ModelStatistics,
+    now: float,
+) -> None:
+    """Tell `policy` of the batches between two readings. A model that was started anew counts from 0."""
+    if after.execution_count < before.execution_count:
+        before = service_pb2.ModelStatistics()
+    queue, queued_before = after.inference_stats.queue, before.inference_stats.queue
+    waited_s = NS * (queue.ns - queued_before.ns) / max(queue.count - queued_before.count, 1)
+    known = {each.batch_size: each.compute_infer for each in before.batch_stats}
+    for each in after.batch_stats:
+        earlier = known.get(each.batch_size)
+        count = each.compute_infer.count - (earlier.count if earlier is not None else 0)
+        spent_ns = each.compute_infer.ns - (earlier.ns if earlier is not None else 0)
+        if count > 0:
+            took_s = NS * spent_ns / count
+            policy.observe(now, size=each.batch_size, waited_s=waited_s, took_s=took_s, batches=count)

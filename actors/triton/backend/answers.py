@@ -1,0 +1,145 @@
+"""What a model of Triton answers, as the outputs of a generation."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from tritonclient.grpc import InferResult
+from tritonclient.utils import np_to_triton_dtype
+
+from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.triton.backend.health import Pulse
+from actors.triton.backend.requests import chat_inputs, embedding_inputs
+from actors.triton.backend.settings import TritonSettings
+from orchestration.errors import BackendFailed, InvalidRequest
+from orchestration.messages import FinishReason, Generation, TokenLogprob, Usage
+
+_LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
+
+
+async def streamed(
+    pulse: Pulse, generation: Generation, settings: TritonSettings
+) -> AsyncGenerator[Output, None]:
+    """The pieces of a chat or a completion. Closing it cancels the request at the server."""
+    reader = AnswerReader(generation, own=pulse.model.own)
+    limit = settings.first_token_timeout_s
+    with pulse.asked(chat_inputs(pulse.model, generation)) as stream:
+        while (result := await pulse.next(stream, limit)) is not None:
+            piece = reader.take(result)
+            if piece is not None:
+                limit = settings.token_timeout_s
+                yield piece
+    yield reader.finish()
+
+
+async def embedded(
+    pulse: Pulse, generation: Generation, settings: TritonSettings
+) -> AsyncGenerator[Output, None]:
+    """The vectors of all inputs, in batches of what the model takes."""
+    if not generation.inputs:
+        raise InvalidRequest("input is empty; send at least one text", param="input")
+    tokens = 0
+    for index in range(0, len(generation.inputs), pulse.model.batch):
+        texts = generation.inputs[index : index + pulse.model.batch]
+        with pulse.asked(embedding_inputs(texts)) as stream:
+            result = await pulse.next(stream, settings.first_token_timeout_s)
+            while result is not None and await pulse.next(stream, settings.token_timeout_s) is not None:
+                pass  # to the end: it is not to be cancelled
+        if result is None:
+            raise BackendFailed(f"model {generation.model!r} ended without an answer")
+        vectors = _array(result, "embedding", np.dtype("<f4"), generation.model)
+        if vectors is None or vectors.ndim != 2 or len(vectors) != len(texts):
+            shape = None if vectors is None else list(vectors.shape)
+            raise BackendFailed(f"model {generation.model!r} gave vectors {shape} for {len(texts)} texts")
+        counts = _array(result, "token_count", np.dtype("<i4"), generation.model)
+        tokens += 0 if counts is None else int(counts.sum())
+        yield Embeddings(
+            index=index, vectors=tuple(base64.b64encode(vector.tobytes()).decode() for vector in vectors)
+        )
+    yield Finish(reason="stop", usage=Usage(prompt_tokens=tokens))
+
+
+class AnswerReader:
+    """Reads the responses of one chat or completion."""
+
+    __slots__ = ("_generation", "_own", "_reason", "_tokens", "_usage")
+
+    def __init__(self, generation: Generation, *, own: bool) -> None:
+        self._generation = generation
+        self._own = own
+        self._reason = ""
+        self._tokens = 0
+        self._usage: Usage | None = None
+
+    def take(self, result: InferResult) -> Piece | None:
+        """The text in one response, if any. Raises `BackendFailed` for what is none."""
+        text = self._text(result, "text_output")
+        counts = _array(result, "token_count", np.dtype("<i4"), self._generation.model)
+        tokens = int(counts[0]) if counts is not None and len(counts) else int(bool(text) or not self._own)
+        reason = self._text(result, "finish_reason")
+        self._reason = self._reason if reason in ("", "None") else reason  # vLLM's, until the last
+        usage, logprobs = self._text(result, "usage"), self._text(result, "logprobs")
+        try:
+            if usage:
+                self._usage = Usage.model_validate_json(usage)
+            read = _LOGPROBS.validate_json(logprobs) if logprobs else None
+        except ValidationError as error:
+            raise self._malformed(
+                f"a usage or logprobs that cannot be read: {error.errors()[0]['msg']}"
+            ) from error
+        if not self._own:
+            tokens = self._counted(result) or tokens
+        if not text and not tokens:
+            return None
+        self._tokens += tokens
+        return Piece(text=text, tokens=tokens, logprobs=read or None)
+
+    def finish(self) -> Finish:
+        """Raises `BackendFailed` for an answer without an end."""
+        if self._reason not in ("stop", "length"):
+            if self._own or self._reason:
+                said = self._reason or "no finish reason"
+                raise BackendFailed(f"model {self._generation.model!r} ended its answer with {said}")
+            self._reason = "stop"  # vLLM's backend before it told reasons
+        reason: FinishReason = "length" if self._reason == "length" else "stop"
+        begun = self._generation.prefix_tokens
+        usage = self._usage or Usage(completion_tokens=self._tokens + begun, estimated=True)
+        return Finish(reason=reason, usage=usage)
+
+    def _counted(self, result: InferResult) -> int:
+        """vLLM's backend tells the prompt's tokens, of which what another node wrote was a part, and those of
+        this response; 0 where it tells neither."""
+        read, written = result.as_numpy("num_input_tokens"), result.as_numpy("num_output_tokens")
+        if read is None or written is None or not (len(read) and len(written)):
+            return 0
+        begun = self._generation.prefix_tokens
+        before = begun if self._usage is None else self._usage.completion_tokens
+        self._usage = Usage(
+            prompt_tokens=max(0, int(read[0]) - begun), completion_tokens=before + int(written[0])
+        )
+        return int(written[0])
+
+    def _text(self, result: InferResult, name: str) -> str:
+        values = _array(result, name, np.dtype(object), self._generation.model)
+        if values is None or not len(values):
+            return ""
+        try:
+            return str(values.flat[0].decode())
+        except UnicodeDecodeError as error:
+            raise self._malformed(f"a {name} that is not UTF-8") from error
+
+    def _malformed(self, what: str) -> BackendFailed:
+        return BackendFailed(f"model {self._generation.model!r} gave {what}")
+
+
+def _array(result: InferResult, name: str, dtype: np.dtype[Any], model: str) -> np.ndarray[Any, Any] | None:
+    """An output, None where the model did not give it. Raises `BackendFailed` for one of another type."""
+    values: np.ndarray[Any, Any] | None = result.as_numpy(name)
+    if values is not None and values.dtype != dtype:
+        given, wanted = np_to_triton_dtype(values.dtype), np_to_triton_dtype(dtype)
+        raise BackendFailed(f"model {model!r} gave {name} of {given}, {wanted} is wanted")
+    return values

@@ -1,0 +1,205 @@
+"""The Triton backend: chat and embedding models of one server, its own or one that runs already."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Sequence
+
+import psutil
+
+from actors.backends.base import Backend, Output
+from actors.triton.backend.adaptive_batching import Tuning
+from actors.triton.backend.answers import embedded, streamed
+from actors.triton.backend.health import Pulse
+from actors.triton.backend.load import Load
+from actors.triton.backend.repository import bring, put_away, set_batching
+from actors.triton.backend.served import Misfit, ServedModel, described, installed, offered
+from actors.triton.backend.server import READY, Server
+from actors.triton.backend.settings import TritonSettings
+from orchestration.errors import BackendFailed, InvalidRequest, Unavailable, UnknownModel
+from orchestration.messages import Generation, Hardware, ModelCard
+from orchestration.model_memory import Residency
+
+log = logging.getLogger(__name__)
+
+
+class TritonBackend(Backend):
+    """Serves what `settings.models` names, or all models of the server's repository that it can serve.
+
+    A model that is loaded here is kept loaded: it comes back when its process or the server died, and when
+    somebody else unloaded it.
+    """
+
+    name = "triton"
+
+    def __init__(self, settings: TritonSettings | None = None) -> None:
+        self._settings = settings or TritonSettings()
+        self._server: Server | None = None
+        self._version = ""
+        self._offered: dict[str, ServedModel] = {}
+        self._loaded: dict[str, Pulse] = {}
+        self._load = Load(self._settings)
+        self._tuning = Tuning(self._settings, self._models_loaded, self.set_batching)
+
+    def __repr__(self) -> str:
+        return f"TritonBackend(url={self._settings.url!r}, models={sorted(self._offered)})"
+
+    async def start(self, memory_bytes: int = 0) -> None:
+        """Raises `Unavailable` naming the address where no server answers, `BackendFailed` for one that is of
+        no use and for a model that cannot be loaded, `UnknownModel` for one that is not in its repository."""
+        await self.close()
+        self._server = server = Server(self._settings)
+        try:
+            self._version = await server.version()
+            index = await server.index()
+            await self._discover(server, index)
+            sizes = {name: model.card.memory_bytes for name, model in self._offered.items()}
+            for name in Residency(memory_bytes, sizes).fitting():
+                await self._try(name)
+            if not self._offered:
+                raise UnknownModel(f"{server.host} has no model that can be served: see its log")
+            await self._load.start()
+            self._tuning.start(server)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """The server and its models go on: they are not only this node's."""
+        await self._tuning.stop()
+        await self._load.stop()
+        for pulse in self._loaded.values():
+            await pulse.stop()
+        self._loaded.clear()
+        self._offered.clear()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    async def _try(self, name: str) -> None:
+        """Load a model at the start. Of a whole repository, one that is broken keeps away no other."""
+        try:
+            await self.load(name)
+        except BackendFailed as error:
+            if self._settings.models:
+                raise
+            log.error("model %s is not served: %s", name, error)
+            del self._offered[name]
+
+    async def load(self, model: str) -> None:
+        """Raises `BackendFailed` with what Triton says of a model that it cannot load."""
+        known, server = self._known(model), self._running()
+        if model in self._loaded:
+            return
+        await bring(server, known.upstream)
+        self._offered[model] = read = await self._describe(server, model, known.upstream)
+        self._loaded[model] = Pulse(server, self._settings, read)
+
+    async def unload(self, model: str) -> None:
+        """Returns when what ran on it, for whomever, has ended. Raises `Unavailable` where that takes longer
+        than `unload_timeout_s`."""
+        known, server = self._known(model), self._running()
+        pulse = self._loaded.pop(model, None)
+        if pulse is not None:
+            await pulse.stop()
+            await put_away(server, known.upstream, self._settings.unload_timeout_s)
+
+    async def set_batching(self, model: str, window_s: float, sizes: Sequence[int]) -> bool:
+        """See `repository.set_batching`."""
+        known = self._known(model)
+        if model not in self._loaded:
+            raise BackendFailed(f"model {model!r} is not loaded")
+        return await set_batching(self._running(), known, window_s, sizes)
+
+    def _models_loaded(self) -> list[ServedModel]:
+        return [pulse.model for pulse in self._loaded.values()]
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(model.card for model in self._offered.values())
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._loaded)
+
+    @property
+    def hardware(self) -> Hardware:
+        """The GPUs are the server's; cores and memory are this machine's, which the server does not tell."""
+        return Hardware(
+            cores=os.cpu_count() or 1,
+            memory_bytes=psutil.virtual_memory().total,
+            provider=f"triton {self._version} {self._settings.host}",
+            accelerators=self._load.last.gpus,
+        )
+
+    @property
+    def slots(self) -> int:
+        return self._settings.slots
+
+    @property
+    def others(self) -> int:
+        """What its models have at work or waiting beyond this node's own."""
+        own = sum(pulse.running for pulse in self._loaded.values())
+        names = {
+            name for pulse in self._loaded.values() for name in (pulse.model.upstream, *pulse.model.steps)
+        }
+        return max(0, self._load.last.of(names) - own)
+
+    def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        pulse = self._loaded.get(generation.model)
+        if pulse is None:
+            if generation.model not in self._offered:
+                raise UnknownModel.of(generation.model, list(self._offered))
+            raise BackendFailed(f"model {generation.model!r} is not loaded")
+        embeds = generation.kind == "embedding"
+        if embeds != pulse.model.embeds:
+            does = "does not embed" if embeds else "only embeds"
+            raise InvalidRequest(f"model {generation.model!r} {does}", param="model")
+        return (embedded if embeds else streamed)(pulse, generation, self._settings)
+
+    async def _discover(self, server: Server, index: dict[str, str]) -> None:
+        """What is offered. One that is neither loaded nor installed here is loaded, to learn what it is."""
+        names = self._settings.models or {name: name for name in sorted(index)}
+        for name, upstream in names.items():
+            if upstream not in index:
+                raise UnknownModel(
+                    f"no model {upstream!r} in the repository of {server.host}; it has: "
+                    f"{', '.join(sorted(index)) or 'none'}",
+                    param="model",
+                )
+            manifest = installed(name, self._settings.models_folder)
+            try:
+                if index[upstream] == READY:
+                    self._offered[name] = await self._describe(server, name, upstream)
+                elif manifest is not None:
+                    self._offered[name] = offered(name, upstream, manifest)
+                elif self._settings.models:
+                    await bring(server, upstream)
+                    self._offered[name] = await self._describe(server, name, upstream)
+                else:
+                    log.info("model %s of %s is not loaded, and not installed here", upstream, server.host)
+            except Misfit as error:
+                log.info("model %s of %s is not served: %s", upstream, server.host, error)
+
+    async def _describe(self, server: Server, name: str, upstream: str) -> ServedModel:
+        metadata, config = await asyncio.gather(server.metadata(upstream), server.config(upstream))
+        try:
+            return described(name, metadata, config, self._settings.models_folder)
+        except Misfit as error:
+            if name in self._settings.models or name in self._offered:
+                raise BackendFailed(
+                    f"model {upstream!r} of {server.host} cannot be served: {error}"
+                ) from error
+            raise
+
+    def _known(self, model: str) -> ServedModel:
+        if model not in self._offered:
+            raise UnknownModel.of(model, list(self._offered))
+        return self._offered[model]
+
+    def _running(self) -> Server:
+        if self._server is None:
+            raise Unavailable(f"the backend for {self._settings.url} is not started")
+        return self._server

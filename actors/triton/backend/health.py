@@ -1,0 +1,182 @@
+"""Whether one loaded model lives, and how it is brought back.
+
+A model's process that dies leaves its streams hanging, and Triton goes on calling the model ready (2.51):
+only silence tells. So a model that is silent is asked something, and one that does not answer is unloaded and
+loaded anew. A server that was started again has no model loaded, and gets them back the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import Context
+
+from tritonclient.grpc import InferInput, InferResult
+
+from actors.runtime.envelope import current
+from actors.triton.backend.failures import ModelDead, NotLoaded, ServerGone
+from actors.triton.backend.repository import bring
+from actors.triton.backend.requests import probe_inputs
+from actors.triton.backend.served import ServedModel
+from actors.triton.backend.server import Server, Stream
+from actors.triton.backend.settings import TritonSettings
+from orchestration.errors import BackendFailed, OrchestraError, Unavailable
+
+log = logging.getLogger(__name__)
+
+IDLE_LOOKS = 10
+"""While nothing runs, every so many looks it is asked; between them it is only seen that it is loaded."""
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.2, 5.0
+"""Between attempts to bring it back."""
+
+
+class Pulse:
+    """Of one model, from when it is loaded until `stop`."""
+
+    def __init__(self, server: Server, settings: TritonSettings, model: ServedModel) -> None:
+        self.model = model
+        self.running = 0
+        self.revivals = 0
+        self._server = server
+        self._settings = settings
+        self._streams: set[Stream] = set()
+        self._trouble: OrchestraError | None = None
+        self._condemned: ModelDead | None = None
+        self._suspected = asyncio.Event()
+        self._heard_at = asyncio.get_running_loop().time()
+        # In a context of its own: what it asks belongs to no trace, least of all to that of the load.
+        self._watching = asyncio.create_task(
+            self._watch(), name=f"triton {model.card.name}", context=Context()
+        )
+
+    async def stop(self) -> None:
+        """What runs on the model is not touched."""
+        self._watching.cancel()
+        await asyncio.wait({self._watching})
+
+    @contextmanager
+    def asked(self, inputs: list[InferInput]) -> Iterator[Stream]:
+        """A request whose responses `next` gives; it is cancelled at the end of the block, if it is not over.
+
+        Raises `Unavailable` while the model is brought back.
+        """
+        if self._trouble is not None:
+            name = self.model.card.name
+            raise Unavailable(f"model {name!r} is being brought back: {self._trouble}", retry_after_s=1)
+        left = current.get().remaining(0) or None
+        stream = self._server.stream(self.model.upstream, inputs, left)
+        self._streams.add(stream)
+        self.running += 1
+        try:
+            yield stream
+        finally:
+            self.running -= 1
+            self._streams.discard(stream)
+            stream.cancel()
+
+    async def next(self, stream: Stream, limit_s: float) -> InferResult | None:
+        """The next response within `limit_s` seconds, None after the last."""
+        try:
+            async with asyncio.timeout(limit_s):
+                result = await stream.next()
+        except TimeoutError:
+            raise self._silent(limit_s) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._trouble is None or (task is not None and task.cancelling()):
+                raise
+            raise BackendFailed(f"the answer was cut off: {self._trouble}") from None
+        except ModelDead as error:
+            self._condemn(error)
+            raise
+        except (NotLoaded, ServerGone):
+            self._suspected.set()
+            raise
+        self._heard_at = asyncio.get_running_loop().time()
+        return result
+
+    def _silent(self, limit_s: float) -> BackendFailed:
+        """Where nothing else that runs on it was heard of either, the model is taken for dead."""
+        name, host = self.model.card.name, self._server.host
+        error = ModelDead(f"model {name!r} at {host} stalled: no output within {limit_s:g} s")
+        if asyncio.get_running_loop().time() - self._heard_at >= limit_s * 0.9:
+            self._condemn(error)
+        return error
+
+    def _condemn(self, error: ModelDead) -> None:
+        self._condemned = error
+        self._suspected.set()
+
+    async def _watch(self) -> None:
+        loop, looks = asyncio.get_running_loop(), 0
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.watch_s):
+                    await self._suspected.wait()
+            suspected = self._suspected.is_set()
+            self._suspected.clear()
+            looks += 1
+            if not suspected and loop.time() - self._heard_at < self._settings.watch_s:
+                continue
+            ask = suspected or self.running > 0 or looks % IDLE_LOOKS == 0
+            trouble = self._condemned or await self._look(ask)
+            if trouble is not None:
+                await self._revive(trouble)
+                self._condemned = None
+                self._suspected.clear()
+
+    async def _look(self, ask: bool) -> OrchestraError | None:
+        """What is wrong with it, None if it lives."""
+        inputs = probe_inputs(self.model) if ask else []
+        limit = self._settings.probe_timeout_s
+        stream = self._server.stream(self.model.upstream, inputs, None) if inputs else None
+        try:
+            async with asyncio.timeout(limit):
+                if stream is None:
+                    await self._server.metadata(self.model.upstream)
+                else:
+                    while await stream.next() is not None:
+                        pass
+        except TimeoutError:
+            return ModelDead(f"{self._server.host} is silent: no sign of life within {limit:g} s")
+        except (ModelDead, NotLoaded, ServerGone) as error:
+            return error
+        except OrchestraError:  # an error, and so an answer
+            return None
+        finally:
+            if stream is not None:
+                stream.cancel()
+        return None
+
+    async def _revive(self, trouble: OrchestraError) -> None:
+        """What runs on it goes elsewhere; then as many attempts as it takes, with growing pauses."""
+        name, pause = self.model.card.name, FIRST_PAUSE_S
+        still: OrchestraError | None = trouble
+        while still is not None:
+            if self._trouble is None or str(self._trouble) != str(still):
+                log.error("model %s is to be brought back: %s", name, still)
+                pause = FIRST_PAUSE_S
+            self._trouble = still
+            for stream in list(self._streams):
+                stream.cancel()
+            still = await self._attempt(still)
+            if still is not None:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE_S)
+        self.revivals += 1
+        self._trouble = None
+        self._heard_at = asyncio.get_running_loop().time()
+        log.warning("model %s at %s is back", name, self._server.host)
+
+    async def _attempt(self, trouble: OrchestraError) -> OrchestraError | None:
+        """What is wrong after it. A server that is gone is only asked whether it is back."""
+        try:
+            if isinstance(trouble, ModelDead):
+                await self._server.unload(self.model.upstream)
+            if not isinstance(trouble, ServerGone):
+                await bring(self._server, self.model.upstream)
+        except OrchestraError as error:
+            return error
+        return await self._look(True)

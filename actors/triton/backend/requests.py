@@ -1,0 +1,102 @@
+"""A generation as the input tensors of a Triton model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferInput
+
+from actors.triton.backend.served import ServedModel
+from orchestration.errors import InvalidGuide, InvalidRequest, Unavailable
+from orchestration.messages import ChatMessage, Generation
+
+_VLLM_FLAGS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+_VLLM_SAME_NAME = (
+    "temperature", "top_p", "top_k", "seed", "max_tokens", "repetition_penalty", "frequency_penalty",
+    "presence_penalty", "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "logit_bias",
+    "truncate_prompt_tokens",
+)  # fmt: skip
+
+
+def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
+    """Raises `InvalidRequest`; and `Unavailable` for what only another node can go on with."""
+    if not model.own:
+        return _foreign(model, generation)
+    inputs = [_bytes("sampling_parameters", json.dumps(_sampling(generation)))]
+    if generation.kind == "chat":
+        messages = [message.model_dump(exclude_defaults=True) for message in generation.messages]
+        inputs.append(_bytes("messages", json.dumps(messages, ensure_ascii=False)))
+    elif generation.prompt_ids:
+        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
+    else:
+        inputs.append(_bytes("text_input", generation.prompt))
+    if generation.prefix or generation.prefix_tokens:
+        inputs.append(_bytes("prefix", generation.prefix))
+        inputs.append(_tensor("prefix_tokens", np.array([generation.prefix_tokens], np.int32), "INT32"))
+    return inputs
+
+
+def probe_inputs(model: ServedModel) -> list[InferInput]:
+    """What shows for next to nothing whether the model lives; nothing for a chat model that is not ours.
+
+    One of ours answers no messages at once, with an error.
+    """
+    if model.embeds:
+        return embedding_inputs(["a"])
+    return [_bytes("messages", "[]")] if model.own else []
+
+
+def embedding_inputs(texts: Sequence[str]) -> list[InferInput]:
+    """A batch of texts [n, 1]."""
+    return [_tensor("text", np.array([[text.encode()] for text in texts], object), "BYTES")]
+
+
+def _sampling(generation: Generation) -> dict[str, Any]:
+    said = generation.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if generation.guide is not None:
+        said["guide"] = generation.guide.model_dump(mode="json", exclude_none=True)
+    return said
+
+
+def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
+    """The tensors of NVIDIA's vLLM backend, which knows neither messages nor prefixes nor our guides."""
+    sampling = generation.sampling
+    if generation.guide is not None:
+        raise InvalidGuide(f"model {generation.model!r} takes no guide through Triton", param="guide")
+    if sampling.logprobs:
+        raise InvalidRequest(f"model {generation.model!r} tells no logprobs through Triton", param="logprobs")
+    if generation.prompt_ids:
+        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
+    text = generation.prompt if generation.kind == "completion" else _rendered(model, generation.messages)
+    said = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
+    if sampling.stop:
+        said["stop"] = list(sampling.stop)
+    if "max_tokens" in said:
+        said["max_tokens"] = max(1, said["max_tokens"] - generation.prefix_tokens)
+    inputs = [_bytes("text_input", text + generation.prefix)]
+    if "sampling_parameters" in model.inputs:
+        inputs.append(_bytes("sampling_parameters", json.dumps(said)))
+    elif generation.prefix:
+        raise Unavailable(f"model {generation.model!r} takes no sampling parameters to go on with")
+    flags = {"stream": True, "exclude_input_in_output": True, **dict.fromkeys(_VLLM_FLAGS, True)}
+    inputs += [_tensor(name, np.array([on]), "BOOL") for name, on in flags.items() if name in model.inputs]
+    return inputs
+
+
+def _rendered(model: ServedModel, messages: Sequence[ChatMessage]) -> str:
+    if model.template is None:
+        return "".join(f"{message.role}: {message.content}\n" for message in messages) + "assistant:"
+    return "".join(segment.text for segment in model.template.render(messages))
+
+
+def _bytes(name: str, text: str) -> InferInput:
+    return _tensor(name, np.array([text.encode()], object), "BYTES")
+
+
+def _tensor(name: str, values: Any, datatype: str) -> InferInput:
+    tensor = InferInput(name, list(values.shape), datatype)
+    tensor.set_data_from_numpy(values)
+    return tensor

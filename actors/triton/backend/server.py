@@ -1,0 +1,161 @@
+"""One Triton server over gRPC: tritonclient's calls, bounded in time and failing with Orchestra's errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from tritonclient.grpc import InferInput, InferResult, model_config_pb2, service_pb2
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from actors.runtime.envelope import current
+from actors.telemetry.telemetry import traceparent
+from actors.triton.backend.failures import ServerGone, of_error, of_text
+from actors.triton.backend.settings import TritonSettings
+from orchestration.errors import BackendFailed, DeadlineExceeded, Unavailable
+
+T = TypeVar("T")
+
+MAJOR = "2."
+"""Versions of tritonserver whose protocol (KServe v2 over gRPC) this is."""
+EXPLICIT = "model_repository"
+READY, LOADING, UNLOADING = "READY", "LOADING", "UNLOADING"
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # gRPC's own 120 s would keep a server that is back unseen for as long.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_retries", 0),
+]
+
+
+class Server:
+    """Belongs to the event loop it was made in. Every method raises `OrchestraError`s only."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        self.host = settings.host
+        self._settings = settings
+        self._client = InferenceServerClient(settings.host, ssl=settings.secure, channel_args=_CHANNEL)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def version(self) -> str:
+        """Raises `ServerGone`, and `BackendFailed` for what is no Triton server or one of another age."""
+        said = await self._quick("", self._client.get_server_metadata)
+        if not said.version.startswith(MAJOR) or EXPLICIT not in said.extensions:
+            raise BackendFailed(
+                f"{self.host} is {said.name or 'a server'} {said.version}, this node needs Triton {MAJOR}x"
+            )
+        return str(said.version)
+
+    async def index(self) -> dict[str, str]:
+        """The models of its repository by name, and the state of each: `READY` if any version is, "" for one
+        that was never loaded."""
+        said = await self._quick("", self._client.get_model_repository_index)
+        found: dict[str, str] = {}
+        for model in said.models:
+            if found.get(model.name) != READY:
+                found[model.name] = model.state
+        return found
+
+    async def metadata(self, model: str) -> service_pb2.ModelMetadataResponse:
+        """The tensors of a model that is loaded."""
+        return await self._quick(model, self._client.get_model_metadata, model)
+
+    async def config(self, model: str) -> model_config_pb2.ModelConfig:
+        """The whole configuration of a model that is loaded, what Triton filled in included."""
+        return (await self._quick(model, self._client.get_model_config, model)).config
+
+    async def statistics(self, model: str) -> service_pb2.ModelStatistics:
+        """What was counted of a loaded model since it was loaded."""
+        return (await self._quick(model, self._client.get_inference_statistics, model)).model_stats[0]
+
+    async def load(self, model: str, config: str | None = None) -> None:
+        """Load it, with the JSON `config` instead of the repository's; returns when it is ready."""
+        limit = self._settings.load_timeout_s
+        await self._ask(model, self._client.load_model(model, config=config, client_timeout=limit), limit)
+
+    async def unload(self, model: str) -> None:
+        """Unload it and what only it uses. Returns at once: what runs on it is finished first."""
+        await self._quick(model, self._client.unload_model, model, unload_dependents=True)
+
+    def stream(self, model: str, inputs: Sequence[InferInput], timeout_s: float | None) -> Stream:
+        """One request and its responses, which the server gives up after `timeout_s` with `DeadlineExceeded`.
+
+        A gRPC stream of its own, because metadata and a cancel are per stream; a model that gives just one
+        response may be asked so too.
+        """
+
+        async def once() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": model, "inputs": list(inputs)}
+
+        call = self._client.stream_infer(once(), stream_timeout=timeout_s, headers=_trace())
+        return Stream(self.host, model, call)
+
+    async def _quick(self, model: str, method: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
+        limit = self._settings.connect_timeout_s
+        return await self._ask(model, method(*args, client_timeout=limit, **more), limit)
+
+    async def _ask(self, model: str, call: Awaitable[T], limit_s: float | None = None) -> T:
+        """With `limit_s`, being late is the server's fault and not the caller's."""
+        try:
+            return await call
+        except (InferenceServerException, grpc.RpcError) as error:
+            failure = of_error(self.host, model, error)
+            if limit_s is not None and isinstance(failure, DeadlineExceeded):
+                failure = ServerGone(f"{self.host} did not answer within {limit_s:g} s")
+            raise failure from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The channel was closed under the call, which gRPC tells as a cancellation.
+            raise Unavailable(f"the connection to {self.host} was closed") from None
+
+
+class Stream:
+    """The responses to one request."""
+
+    __slots__ = ("_call", "_ended", "_host", "_model")
+
+    def __init__(self, host: str, model: str, call: Any) -> None:
+        self._host = host
+        self._model = model
+        self._call = call
+        self._ended = False
+
+    async def next(self) -> InferResult | None:
+        """The next response, None after the last. Raises `OrchestraError`, and `CancelledError` after
+        `cancel`."""
+        try:
+            result, error = await anext(self._call)
+        except StopAsyncIteration:
+            self._ended = True
+            return None
+        except grpc.RpcError as error:
+            self._ended = True
+            raise of_error(self._host, self._model, error) from error
+        if error is not None:
+            self._ended = True  # an error is a request's last response
+            raise of_text(self._host, self._model, error.message() or "")
+        return result
+
+    def cancel(self) -> None:
+        """The server sees it within a step of its model. Nothing once the stream was read to its end.
+
+        Triton 2.51 may never let go of a model whose stream is cancelled just after its end, and then takes
+        all of its exit timeout to stop.
+        """
+        if not self._ended:
+            self._call.cancel()
+
+
+def _trace() -> dict[str, str] | None:
+    """Triton's own spans hang under ours."""
+    parent = traceparent(current.get().trace)
+    return {"traceparent": parent} if parent else None

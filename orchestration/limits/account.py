@@ -1,0 +1,132 @@
+"""What one caller, or all together, have at work of what their limit allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestration.errors import InvalidRequest, Refused
+from orchestration.limits.token_bucket import TokenBucket
+
+RETRY_S = 1.0
+"""When to come back after a limit that frees up as answers end, which nobody can foretell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """None is no limit. `queue_depth` counts requests at work whose answer has not begun."""
+
+    requests_in_flight: int | None = None
+    queue_depth: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether gateways have anything to share out of it; those that wait are counted by each alone."""
+        return self.requests_in_flight is not None or self.tokens_per_minute is not None
+
+
+class TooManyTokens(InvalidRequest):
+    """The request may take more tokens than its caller's limit ever allows at once."""
+
+    code = "too_many_tokens"
+
+
+class OverLimit(Refused):
+    """`limit` is the name of the setting that was reached. Where gateways share it, `account` is the one it
+    was reached in, and `tokens` those that were asked for, 0 for a place."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        retry_after_s: float,
+        account: Account | None = None,
+        tokens: int = 0,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limit = limit
+        self.account = account
+        self.tokens = tokens
+
+
+class Account:
+    """`name` tells it from others, `whose` completes the message of a refusal.
+
+    While other gateways are there too, `share` is how many of the requests in flight this one may have, and
+    the bucket holds what this one has drawn of the tokens; None is all of them, for one gateway alone.
+    """
+
+    __slots__ = ("bucket", "in_flight", "limit", "name", "names", "share", "used", "waiting", "whose")
+
+    def __init__(self, limit: Limit, name: str, whose: str, names: Mapping[str, str], now: float) -> None:
+        self.limit = limit
+        self.name = name
+        self.whose = whose
+        self.names = names
+        self.in_flight = 0
+        self.waiting = 0
+        self.share: int | None = None
+        self.used = False
+        """Whether anybody came since it was set to False."""
+        per_minute = limit.tokens_per_minute
+        self.bucket = None if per_minute is None else TokenBucket(per_minute, now)
+
+    def holds(self, tokens: int, now: float) -> bool:
+        """Whether there is room here for one request more (0 tokens), or for that many tokens."""
+        if tokens:
+            return self.bucket is None or self.bucket.wait_s(tokens, now) == 0
+        most = self.most_in_flight
+        return most is None or self.in_flight < most
+
+    @property
+    def most_in_flight(self) -> int | None:
+        return self.limit.requests_in_flight if self.share is None else self.share
+
+    def detach(self, now: float) -> float:
+        """From now on this has what is drawn for it, and at first what it uses. Returns the tokens it had."""
+        if self.limit.requests_in_flight is not None:
+            self.share = self.in_flight
+        return 0.0 if self.bucket is None else self.bucket.empty(now)
+
+    def check_place(self) -> None:
+        """Raises `OverLimit`."""
+        most = self.most_in_flight
+        if most is not None and self.in_flight >= most:
+            name = self.names.get("requests_in_flight", "requests_in_flight")
+            raise OverLimit(
+                f"{self.limit.requests_in_flight} requests{self.whose} are at work, which is {name}",
+                limit=name,
+                retry_after_s=RETRY_S,
+                account=self,
+            )
+        most = self.limit.queue_depth
+        if most is not None and self.waiting >= most:
+            raise OverLimit(
+                f"{most} requests{self.whose} wait for their answer to begin, which is queue_depth",
+                limit="queue_depth",
+                retry_after_s=RETRY_S,
+            )
+
+    def check_tokens(self, tokens: int, now: float) -> None:
+        """Raises `OverLimit` and `TooManyTokens`."""
+        if self.bucket is None:
+            return
+        wait_s = self.bucket.wait_s(tokens, now)
+        if math.isinf(wait_s):
+            raise TooManyTokens(
+                f"the request may take {tokens} tokens, and tokens_per_minute{self.whose} is "
+                f"{self.bucket.per_minute}: ask for fewer with max_tokens",
+                param="max_tokens",
+            )
+        if wait_s > 0:
+            raise OverLimit(
+                f"the request may take {tokens} tokens; tokens_per_minute{self.whose} is "
+                f"{self.bucket.per_minute}, and {max(0, math.floor(self.bucket.known(now)))} are left now",
+                limit="tokens_per_minute",
+                retry_after_s=wait_s,
+                account=self,
+                tokens=tokens,
+            )

@@ -1,0 +1,173 @@
+"""What is done to a specialist's answer before it is passed on: programs are tried, sums are checked.
+
+A program that does not parse, or fails an example of the request, goes back once with what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Sampling
+from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
+from orchestration.patterns.base import Answer
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.code_check import Trial, examples_for, problem_of, program_in, trial_of
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.run_context import Stage
+
+CODE = "code"
+REASONING = "reasoning"
+PYTHON = "python"
+MOST_SAID = 3
+"""Failures that are told to the agent, and below the answer."""
+
+
+async def mended(
+    stage: Stage,
+    agent: str,
+    messages: tuple[ChatMessage, ...],
+    answer: Answer,
+    *,
+    name: str,
+    sampling: Sampling | None = None,
+    model: str | None = None,
+) -> Answer:
+    """The answer as it is passed on: of the agents `code` and `reasoning`; another's is left alone. Examples
+    are those of the step's question and of the caller's."""
+
+    async def again(request: str) -> Answer:
+        said = (
+            ChatMessage(role="assistant", content=answer.text),
+            ChatMessage(role="user", content=request),
+        )
+        return await stage.ask(
+            agent, (*messages, *said), name=f"{name}: repair", sampling=sampling, model=model
+        )
+
+    if agent == REASONING:
+        told = " ; ".join(said.content for said in (*messages, *stage.run.messages))
+        return await _summed(stage, answer, name, told, again)
+    if agent != CODE:
+        return answer
+    asked = (messages, stage.run.messages)
+    request = "\n\n".join(each[last_question(each)].content for each in asked)
+    first = await _tried(stage, request, answer, f"{name}: {PYTHON}")
+    if first is None or not first.wrong:
+        return await _told(stage, first, answer, name, repaired=False)
+    try:
+        new = await again(_repair(first))
+    except OrchestraError as error:
+        await stage.progress(f"{name}: the program is not repaired: {error.message}")
+        return await _told(stage, first, answer, name, repaired=False)
+    second = await _tried(stage, request, new, f"{name}: {PYTHON} again")
+    if second is None or second.merit <= first.merit:
+        return await _told(stage, first, answer, name, repaired=False)
+    return await _told(stage, second, new, name, repaired=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What is known of the program in an answer."""
+
+    problem: str
+    trial: Trial | None = None
+
+    @property
+    def wrong(self) -> list[str]:
+        return [self.problem] if self.problem else self.trial.failures if self.trial else []
+
+    @property
+    def merit(self) -> tuple[bool, int]:
+        return not self.problem, self.trial.passed if self.trial else 0
+
+
+async def _tried(stage: Stage, request: str, answer: Answer, step: str) -> _Program | None:
+    """None where there is no Python program in the answer."""
+    code = program_in(answer.text)
+    if code is None:
+        return None
+    problem = problem_of(code)
+    examples = () if problem else examples_for(request, code)
+    if not examples:
+        return _Program(problem)
+    arguments = {
+        "code": code,
+        "examples": [{"call": each.call, "expected": each.expected} for each in examples],
+    }
+    try:
+        if PYTHON not in {tool.name for tool in await stage.tools(CODE)}:
+            return _Program(problem)
+        result = await stage.use(CODE, PYTHON, arguments, name=step)
+    except OrchestraError as error:
+        await stage.progress(f"{step}: the program is not run: {error.message}")
+        return _Program(problem)
+    if result.error:
+        await stage.progress(f"{step}: the program is not run: {result.error}")
+        return _Program(problem)
+    return _Program(problem, trial_of(examples, result.data))
+
+
+def _repair(program: _Program) -> str:
+    wrong = "\n".join(f"- {clip(each, 120)}" for each in program.wrong[:MOST_SAID])
+    return f"Your program is wrong:\n{wrong}\n\nWrite all of it again, right, in one ```python block."
+
+
+async def _told(
+    stage: Stage, program: _Program | None, answer: Answer, name: str, *, repaired: bool
+) -> Answer:
+    """Report what is known of the program, and say what is wrong with it below the answer."""
+    if program is None:
+        return answer
+    trial = program.trial
+    said: dict[str, Any] = {
+        "step": name,
+        "model": answer.model,
+        "parses": not program.problem,
+        "problem": program.problem,
+        "examples": len(trial.examples) if trial else 0,
+        "passed": trial.passed if trial else 0,
+        "failures": trial.failures if trial else [],
+        "repaired": repaired,
+    }
+    stage.report.setdefault("code", []).append(said)
+    await stage.event("code", **said)
+    if not program.wrong:
+        return answer
+    what = (
+        "does not parse" if program.problem else f"fails {len(program.wrong)} of {said['examples']} examples"
+    )
+    below = f"(This program {what}: {'; '.join(program.wrong[:MOST_SAID])})"
+    return replace(answer, text=f"{answer.text}\n\n{below}")
+
+
+async def _summed(
+    stage: Stage, answer: Answer, name: str, asked: str, again: Callable[[str], Awaitable[Answer]]
+) -> Answer:
+    """The answer with its sums put right, and what follows from them: where that cannot be, it is written
+    again, once, and else said to be wrong."""
+    text, corrections, holds = carried_on(answer.text, asked)
+    right_ones = right_sums(answer.text)
+    if right_ones or corrections:
+        checked = {"step": name, "model": answer.model, "right": right_ones, "wrong": len(corrections)}
+        stage.report.setdefault("sums", []).append(checked)
+    if not corrections:
+        return answer
+    said: Sequence[dict[str, str]] = [
+        {"step": name, "sum": each.sum, "wrong": each.wrong, "right": each.right} for each in corrections
+    ]
+    stage.report.setdefault("arithmetic", []).extend(said)
+    await stage.event("arithmetic", step=name, corrections=said)
+    right = "; ".join(map(str, corrections))
+    if holds:
+        return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {right}.)")
+    try:
+        new = await again(f"{right}. Write the answer again, with what follows from that.")
+        if rests_on(new.text, corrections, asked):
+            return replace(new, text=f"{new.text}\n\n(Arithmetic corrected: {right}.)")
+    except OrchestraError as error:
+        await stage.progress(f"{name}: the answer is not written again: {error.message}")
+    below = f"(Arithmetic corrected: {right}. What rests on the wrong sum does not hold.)"
+    return replace(answer, text=f"{text}\n\n{below}")

@@ -1,0 +1,148 @@
+"""Tools that an agent chooses by itself, such as those of MCP servers: which one, with what, a few times.
+
+Each choice is two guided generations, of the tool's name and of its arguments by the tool's own schema, so
+that a small model cannot write anything else. What comes back is material like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Guide, Sampling, Tool
+from orchestration.patterns.clipping import clip
+from orchestration.patterns.grounding_context import Source, quoted
+from orchestration.patterns.run_context import Stage
+
+NONE = "none"
+CHOICE_TOKENS = 48
+ARGUMENT_TOKENS = 192
+STRING_CHARACTERS = 200
+MOST_ITEMS = 8
+TASK_TOKENS = 400
+DESCRIPTION_TOKENS = 40
+FOUND_TOKENS = 300
+
+_DROPPED = frozenset(("$schema", "$id", "title", "description", "default", "examples", "format"))
+
+
+async def called(
+    stage: Stage, agent: str, task: str, tools: Sequence[Tool], *, name: str, first: int
+) -> list[Source]:
+    """What the tools that `agent` chooses for `task` bring, as sources numbered from `first` on; at most
+    `Limits.tool_calls`. What goes wrong ends the choosing, and is told to who watches."""
+    found: list[Source] = []
+    asked: set[str] = set()
+    for turn in range(1, stage.limits.tool_calls + 1):
+        try:
+            tool = await _chosen(stage, agent, task, tools, found, f"{name}: choice {turn}")
+            if tool is None:
+                break
+            arguments = await _arguments(stage, agent, task, tool, found, f"{name}: arguments {turn}")
+            call = f"{tool.name} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
+            if call in asked:
+                break
+            asked.add(call)
+            result = await stage.use(agent, tool.name, arguments, name=f"{name}: {tool.name} {turn}")
+        except (OrchestraError, ValueError) as error:
+            await stage.progress(f"{name}: {agent} chooses no more tools: {error}")
+            break
+        text = f"failed: {result.error}" if result.error else result.text or json.dumps(result.data)
+        found.append(Source(n=first + len(found), document=tool.name, label=call, text=text, score=1.0))
+    return found
+
+
+async def _chosen(
+    stage: Stage, agent: str, task: str, tools: Sequence[Tool], found: Sequence[Source], name: str
+) -> Tool | None:
+    offered = "\n".join(f"- {tool.name}: {_says(tool)}" for tool in tools)
+    request = (
+        f"Tools:\n{offered}\n- {NONE}: no tool helps, or what was found is enough\n\n"
+        f"{_so_far(found)}Task: {clip(task, _task_tokens(stage))}\n\nWhich tool do you use? Reply in JSON."
+    )
+    by_name = {tool.name: tool for tool in tools}
+    schema = _object({"tool": {"type": "string", "enum": [*by_name, NONE]}})
+    said = await _guided(stage, agent, request, schema, CHOICE_TOKENS, name)
+    return by_name.get(str(said.get("tool")))
+
+
+async def _arguments(
+    stage: Stage, agent: str, task: str, tool: Tool, found: Sequence[Source], name: str
+) -> dict[str, Any]:
+    if not tool.parameters.get("properties"):
+        return {}
+    described = clip(json.dumps(tool.parameters["properties"], ensure_ascii=False), TASK_TOKENS)
+    task = clip(task, _task_tokens(stage))
+    request = (
+        f"Tool {tool.name}: {_says(tool)}\nIts arguments: {described}\n\n"
+        f"{_so_far(found)}Task: {task}\n\nWrite the arguments for the task in JSON."
+    )
+    return await _guided(stage, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
+
+
+def _task_tokens(stage: Stage) -> int:
+    return TASK_TOKENS if stage.is_small() else max(TASK_TOKENS, stage.limits.passed_tokens)
+
+
+def _says(tool: Tool) -> str:
+    """What a tool says of itself, on one line among ours."""
+    return clip(" ".join(tool.description.split()), DESCRIPTION_TOKENS)
+
+
+def _so_far(found: Sequence[Source]) -> str:
+    return f"Found so far, as quoted material:\n{clip(quoted(found), FOUND_TOKENS)}\n\n" if found else ""
+
+
+async def _guided(
+    stage: Stage, agent: str, request: str, schema: Mapping[str, Any], tokens: int, name: str
+) -> dict[str, Any]:
+    """Raises ValueError for an answer that is cut off. `tokens` are those of a small model."""
+    sampling = Sampling(temperature=0, max_tokens=tokens)
+    if not stage.is_small():
+        sampling = Sampling(max_tokens=max(tokens, stage.limits.verdict_tokens))
+    answer = await stage.ask(
+        agent,
+        (ChatMessage(role="user", content=request),),
+        name=name,
+        sampling=sampling,
+        guide=Guide(json_schema=dict(schema)),
+    )
+    said = json.loads(answer.text)
+    if not isinstance(said, dict):
+        raise ValueError("the arguments are no JSON object")
+    return said
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def bounded(schema: Any) -> Any:
+    """A tool's schema with bounds on every text and list, so that a generation which follows it ends; without
+    what only describes it."""
+    if isinstance(schema, list):
+        return [bounded(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: value for name, value in schema.items() if name not in _DROPPED}
+    for name in ("properties", "$defs", "definitions"):  # whose keys are names, and may be any word
+        if isinstance(schema.get(name), dict):
+            made[name] = {key: bounded(value) for key, value in schema[name].items()}
+    for name in ("items", "anyOf", "oneOf", "allOf"):
+        if name in made:
+            made[name] = bounded(made[name])
+    kind = made.get("type")
+    if kind == "string" and "enum" not in made and "const" not in made:
+        made["maxLength"] = min(STRING_CHARACTERS, int(made.get("maxLength", STRING_CHARACTERS)))
+    if kind == "array":
+        made["maxItems"] = min(MOST_ITEMS, int(made.get("maxItems", MOST_ITEMS)))
+    if kind == "object" and "properties" in made:
+        made["additionalProperties"] = False
+    return made

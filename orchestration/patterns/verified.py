@@ -1,0 +1,65 @@
+"""`orchestra/code` and `orchestra/reasoning`: one specialist answers, and its answer is checked.
+
+The text comes when it has been checked, all at once: what was said cannot be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from orchestration.messages import Run
+from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_repair import Repair, vetted
+from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.conversation import last_question
+from orchestration.patterns.definition import PatternSettings, pattern
+from orchestration.patterns.run_context import Stage
+from orchestration.patterns.single import final_sampling
+from orchestration.patterns.specialist_step import gathered
+from orchestration.patterns.step_repair import CODE, REASONING, mended
+
+
+@pattern("code")
+async def code(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    """The code agent answers; its Python is parsed, and run with the request's examples where there is a
+    sandbox. What is wrong goes back to it once."""
+    async with aclosing(_checked(run, stage, CODE)) as items:
+        async for item in items:
+            yield item
+
+
+@pattern("reasoning")
+async def reasoning(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    """The reasoning agent answers; a calculator checks the sums it writes and corrects wrong results."""
+    async with aclosing(_checked(run, stage, REASONING)) as items:
+        async for item in items:
+            yield item
+
+
+async def _checked(run: Run, stage: Stage, agent: str) -> AsyncGenerator[Part | Answer, None]:
+    last_question(run.messages)
+    material = await gathered(stage, agent, run.messages, name="answer")
+    messages, sampling = material.before(run.messages), final_sampling(run, stage.limits)
+    answer: Answer | None = None
+    repair = Repair(
+        asked=messages[-1].content,
+        caller=Caller(run.messages, also=[source.text for source in material.sources]),
+        agent=agent,
+        messages=messages,
+        name="answer again",
+        sampling=sampling,
+        guide=run.guide,
+        whole=True,
+    )
+    parts = stage.stream(agent, messages, name="answer", sampling=sampling, guide=run.guide)
+    async with aclosing(vetted(stage, parts, repair)) as items:
+        async for item in items:
+            if isinstance(item, Answer):
+                answer = item
+    assert answer is not None
+    if run.guide is None:
+        answer = await mended(stage, agent, messages, answer, name="answer", sampling=sampling)
+    async with aclosing(stage.say(answer)) as items:
+        async for item in items:
+            yield item
