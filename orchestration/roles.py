@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from importlib import resources
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import ChatMessage, ModelCard, Sampling
-
-ROLES_FILE = Path(__file__).with_name("roles.yaml")
 
 
 class Profile(Sampling):
@@ -79,7 +77,7 @@ class RoleOverride(BaseModel):
 @lru_cache(maxsize=1)
 def built_in_roles() -> dict[str, Role]:
     """The roles of `roles.yaml`, in its order."""
-    raw = yaml.safe_load(ROLES_FILE.read_text(encoding="utf-8"))
+    raw = yaml.safe_load(resources.files("orchestration").joinpath("roles.yaml").read_text(encoding="utf-8"))
     return {name: Role(name=name, **fields) for name, fields in raw.items()}
 
 

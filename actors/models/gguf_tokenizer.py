@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file's metadata as a `tokenizer.json`.
 
 Only pre-tokenizers whose result was compared with llama.cpp's, text by text, are taken
-(tests/models/test_tokenizer.py); the others are refused by name.
+(tests/actors/models/test_tokenizer.py); the others are refused by name.
 """
 
 from __future__ import annotations

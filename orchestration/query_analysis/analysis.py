@@ -3,7 +3,8 @@
 A linear classifier on the mean of the query's static MiniLM token embeddings and its surface (`features`).
 The mean is linear in the tokens, so the weights are folded into seven numbers for each piece of the
 vocabulary: no model runs, and a query takes well under a millisecond. MiniLM itself would take 3 ms for 15
-tokens on two cores, and classified no better. `tests/tuning/train.py` makes `weights.npz`.
+tokens on two cores, and classified no better. `tests/orchestration/query_analysis/train.py` makes
+`weights.npz`.
 """
 
 from __future__ import annotations

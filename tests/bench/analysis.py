@@ -21,8 +21,8 @@ from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
 from tests.fixtures.models import minilm_folder
-from tests.tuning.keywords import keyword_kind
-from tests.tuning.train import queries
+from tests.orchestration.query_analysis.keywords import keyword_kind
+from tests.orchestration.query_analysis.train import queries
 
 LIMIT_MS = 2.0
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."

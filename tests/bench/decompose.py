@@ -22,12 +22,12 @@ from orchestration.messages import Budget, Ended
 from orchestration.patterns import Limits
 from orchestration.patterns.graph import Graph, Order, Task
 from orchestration.patterns.graph.schedule import critical_path
-from tests.agents.clusters import Cluster, cluster
-from tests.agents.graphed import Graphed
-from tests.agents.test_runs import make_run, perform
+from tests.actors.agents.clusters import Cluster, cluster
+from tests.actors.agents.graphed import Graphed
+from tests.actors.agents.test_runs import make_run, perform
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.nats import start_nats
-from tests.patterns.graphs import graph_json, makespan, simulated
+from tests.orchestration.patterns.graphs import graph_json, makespan, simulated
 
 RUNS = 15
 SECONDS = {"research": 0.1, "creative": 0.15, "code": 0.2, "reasoning": 0.4}

@@ -26,8 +26,8 @@ from actors.launch.process import spare_collector
 from actors.runtime.envelope import Envelope
 from orchestration.messages import Ended, Step
 from orchestration.patterns import Kept
-from tests.agents.clusters import Cluster, cluster
-from tests.agents.test_runs import Planned, make_run
+from tests.actors.agents.clusters import Cluster, cluster
+from tests.actors.agents.test_runs import Planned, make_run
 from tests.fixtures.nats import start_nats
 
 ROUNDS, RUNS, STEPS = 9, 40, 500

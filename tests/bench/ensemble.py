@@ -25,7 +25,7 @@ from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
 from orchestration.patterns import Limits
 from orchestration.patterns.consensus import asked_kind, key_of
-from tests.agents.clusters import Cluster, cluster
+from tests.actors.agents.clusters import Cluster, cluster
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.nats import start_nats
 

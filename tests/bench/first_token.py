@@ -24,7 +24,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
-from tests.agents.clusters import Cluster, cluster
+from tests.actors.agents.clusters import Cluster, cluster
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import start_nats
 

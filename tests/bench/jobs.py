@@ -12,8 +12,8 @@ from pathlib import Path
 
 from actors.bus.bus import Bus, BusSettings
 from actors.runtime.service_client import jobs_call
+from tests.actors.jobs.client import chat
 from tests.fixtures.process import Process, orchestra
-from tests.jobs.client import chat
 
 JOBS = 10_000
 ROUNDS = 3

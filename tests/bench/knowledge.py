@@ -31,8 +31,8 @@ from actors.knowledge.schema import connect
 from actors.knowledge.search import Search
 from actors.knowledge.store import Vector, store_file
 from actors.models.tokenizer import Tokenizer
+from tests.actors.knowledge.adding import ingest
 from tests.fixtures.models import minilm_folder
-from tests.knowledge.adding import ingest
 
 PASSAGES = 10_000
 EMBEDDED = 1_000

@@ -13,8 +13,8 @@ What to expect of this model on two cores: to move the wait adds nothing to the 
 under pressure saved a fifth of the processor time (4.9 against 6.2 ms a text) and made no answer earlier, and
 when it is quiet it costs all of itself (30 against 8 ms); the policy left the wait at 0, without a reload.
 Times of answers under pressure are near what the machine bears: they differ threefold between two servers of
-the same setting. A wait pays where a batch costs much whatever is in it; tests/node/triton/test_tuning.py
-has such a model, for which it comes and goes.
+the same setting. A wait pays where a batch costs much whatever is in it;
+tests/actors/triton/backend/test_tuning.py has such a model, for which it comes and goes.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ import tritonclient.grpc.aio as grpc
 from actors.backends.base import Finish
 from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import ChatMessage, Generation, Sampling
+from tests.actors.triton.llm import ask, write_llm
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import start_triton
-from tests.triton.llm import ask, write_llm
 
 _numbers = count()
 

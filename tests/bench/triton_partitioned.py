@@ -22,9 +22,9 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from actors.triton.repository import write_repository
 from actors.triton.repository_plan import Wish
+from tests.actors.triton.llm import ask, inputs, responses, write_llm
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import RunningTriton, start_triton
-from tests.triton.llm import ask, inputs, responses, write_llm
 
 PARTITIONED, WHOLE = "smollm2-135m", "whole"
 STAGES = 2

@@ -2,8 +2,8 @@
 
 `python -m tests.bench.warming [--times 10]`: an ONNX node has memory for SmolLM2-135M or for an encoder. The
 chat model is asked for while the other is in memory (cold), and after it was loaded ahead as a forecast would
-(warmed), in turns. Then the share of cold starts on the made-up trace of `tests/warming/rhythm.py`, in its
-last week, without the forecast and with it.
+(warmed), in turns. Then the share of cold starts on the made-up trace of `tests/orchestration/rhythm.py`, in
+its last week, without the forecast and with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.fixtures.nats import start_nats
 from tests.fixtures.small_memory import of
 from tests.fixtures.stage import Stage
 from tests.fixtures.stage import stage as set_up
-from tests.warming.rhythm import WEEK_S, WarmedNode, trace
+from tests.orchestration.rhythm import WEEK_S, WarmedNode, trace
 
 CHAT, OTHER = "smollm2-135m", "all-minilm-l6-v2"
 MEMORY_MB = 150

@@ -1,0 +1,147 @@
+"""Watching a run: late, slowly, and over the death of its coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from actors.agents import run_event_history as chronicles
+from actors.agents import run_event_publisher as happenings
+from actors.agents.run_event_history import Chronicle
+from actors.agents.run_event_publisher import ATTEMPT_SEQS, Happenings
+from actors.bus.bus import Bus
+from actors.streams import run_events as run_watch
+from actors.streams.run_events import NoSuchRun, RunWatch, Told
+from orchestration.errors import Unavailable
+from tests.actors.agents.clusters import connection
+from tests.fixtures.nats import RunningNats
+
+
+@pytest.fixture
+async def bus(nats: RunningNats) -> AsyncIterator[Bus]:
+    async with connection(nats.url, "watching") as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def coordinator(url: str) -> AsyncIterator[tuple[Bus, Chronicle]]:
+    async with connection(url, "telling") as bus:
+        chronicle = Chronicle(bus)
+        await chronicle.start()
+        await bus.flush()
+        yield bus, chronicle
+        await chronicle.stop()
+
+
+async def never() -> bool:
+    return False
+
+
+async def always() -> bool:
+    return True
+
+
+async def rest(watch: RunWatch) -> list[Told]:
+    return [told async for told in watch.events(never)]
+
+
+async def test_a_reader_that_is_too_slow_loses_nothing(
+    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "MAX_WAITING", 4)
+    async with coordinator(nats.url) as (theirs, chronicle):
+        run = Happenings(theirs, "a.1")
+        chronicle.begin(run)
+        run.add("started", {"pattern": "x"})
+        async with RunWatch(bus, "a.1") as watch:
+            for number in range(50):
+                run.add("vote", {"number": number})
+                run.flush()
+            run.add("ended", {})
+            run.flush()
+            await theirs.flush()
+            await bus.flush()
+            assert [told.seq for told in await rest(watch)] == list(range(52))
+
+
+async def test_who_watches_goes_on_with_the_next_coordinator(
+    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
+    monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
+    async with coordinator(nats.url) as (heirs, heir):
+        async with coordinator(nats.url) as (theirs, chronicle):
+            run = Happenings(theirs, "a.2", caller="alice")
+            chronicle.begin(run)
+            run.add("started", {"attempt": 1})
+            watch = RunWatch(bus, "a.2")
+            await watch.__aenter__()
+            assert watch.owner == "alice"
+            events = watch.events(always)
+            assert (await anext(events)).seq == 0
+        again = Happenings(heirs, "a.2", attempt=2)
+        again.add("started", {"attempt": 2})
+        again.add("ended", {})
+        again.flush()  # nobody hears it live
+        heir.begin(again)
+        assert [told.seq async for told in events] == [ATTEMPT_SEQS, ATTEMPT_SEQS + 1]
+        await watch.__aexit__(None, None, None)
+
+
+async def test_a_run_that_is_gone_ends_the_watch(
+    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
+    monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
+    async with RunWatch(bus, "a.3") as watch:
+        assert watch.owner is None
+        with pytest.raises(NoSuchRun, match=r"a\.3"):
+            await rest(watch)
+
+
+async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bus) -> None:
+    async with coordinator(nats.url) as (theirs, chronicle):
+        chronicle.begin(Happenings(theirs, "a.4"))
+        async with RunWatch(bus, "a.4") as watch:
+            reading = asyncio.ensure_future(rest(watch))
+            watch.end(Unavailable("shutting down"))
+            with pytest.raises(Unavailable, match="shutting down"):
+                await reading
+
+
+async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first(
+    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(happenings, "KEPT_BYTES", 1_000)
+    monkeypatch.setattr(chronicles, "MAX_BYTES", 2_500)
+    async with coordinator(nats.url) as (theirs, chronicle):
+        for number in range(4):
+            run = Happenings(theirs, f"b.{number}")
+            chronicle.begin(run)
+            for at in range(100):
+                run.add("vote", {"number": at})
+            run.add("ended", {})
+            chronicle.end(run)
+        monkeypatch.setattr(run_watch, "ANSWER_S", 0.2)
+        for number, known in enumerate((False, False, True, True)):
+            async with RunWatch(bus, f"b.{number}") as watch:
+                assert (watch.owner is not None) == known
+                if known:
+                    told = await rest(watch)
+                    assert told[-1].seq == 100
+                    assert 1 < len(told) < 20
+
+
+async def test_many_events_at_once_fit_their_messages(nats: RunningNats, bus: Bus) -> None:
+    async with coordinator(nats.url) as (theirs, chronicle):
+        run = Happenings(theirs, "c.1")
+        chronicle.begin(run)
+        async with RunWatch(bus, "c.1") as watch:
+            for _ in range(30):
+                run.add("position", {"text": "x" * 100_000})
+            run.add("ended", {})
+            run.flush()
+            assert [told.seq for told in await rest(watch)] == list(range(31))

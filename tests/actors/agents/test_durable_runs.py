@@ -1,0 +1,154 @@
+"""The finished steps of runs, recorded in NATS and read by whoever takes a run up. The node echoes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from prometheus_client import REGISTRY
+
+from actors.agents.step_records import BUCKET, StepRecords
+from actors.bus.bus import Message
+from actors.bus.declarations import shipped
+from actors.bus.jetstream import Delivery, Puller, enqueue
+from actors.bus.provision import apply
+from actors.bus.subjects import RunQueue, StreamAddress
+from actors.streams.client import ID_HEADER
+from orchestration.errors import OrchestraError
+from orchestration.messages import EVENT, Ended, Run, Step, Usage
+from orchestration.patterns import Kept
+from tests.actors.agents.clusters import cluster, connection, until_queued
+from tests.actors.agents.test_runs import Planned, echo, make_run, perform
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api, stored_in
+from tests.fixtures.nats import RunningNats
+
+PLAN: list[dict[str, object]] = [
+    {"specialist": "research", "task": "read", "stage": 1},
+    {"specialist": "code", "task": "write", "stage": 2},
+]
+
+
+async def test_steps_are_recorded_while_a_run_is_at_work_and_removed_at_its_end(nats: RunningNats) -> None:
+    async with cluster(nats.url, Planned(PLAN)) as running:
+        heard: list[Message] = []
+        listening = await running.asker.bus.subscribe(f"$KV.{BUCKET}.>", heard.append)
+        await running.asker.bus.flush()
+        run = make_run(running.asker, "maestro")
+        _, ended, _ = await perform(running.asker, run)
+        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await listening.unsubscribe()
+        recorded = [Kept.model_validate_json(message.data).step for message in heard]
+        assert recorded == list(ended.steps[:-1])
+        assert await stored_in(running.bus, f"KV_{BUCKET}") == 0
+
+
+async def test_a_run_of_one_step_records_nothing(nats: RunningNats) -> None:
+    async with cluster(nats.url, echo()) as running:
+        before = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["state"]["last_seq"]
+        await perform(running.asker, make_run(running.asker, "single"))
+        after = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["state"]["last_seq"]
+    assert before == after
+
+
+def kept(text: str, *, asked: str = "what") -> Kept:
+    step = Step(name="a step", agent="research", text=text, usage=Usage(prompt_tokens=3, completion_tokens=2))
+    return Kept(asked=asked, step=step, run_s=1.5)
+
+
+async def test_of_two_coordinators_the_first_to_record_a_step_is_the_one_that_counts(
+    nats: RunningNats,
+) -> None:
+    async with cluster(nats.url, echo()) as running:
+        one, two, other = (StepRecords(running.bus, run_id) for run_id in ("a.1", "a.1", "a.11"))
+        assert await one.known() == {}
+        assert await one.keep(kept("first")) == kept("first")
+        assert await two.keep(kept("second")) == kept("first")
+        assert await one.known() == await two.known() == {"a step": kept("first")}
+        asked_anew = kept("third", asked="something else")
+        assert await two.keep(asked_anew) == asked_anew
+        assert await one.known() == {"a step": asked_anew}
+        assert await other.keep(kept("theirs")) == kept("theirs")
+        await one.remove()
+        assert await two.known() == {}
+        assert await other.known() == {"a step": kept("theirs")}
+        await other.remove()
+
+
+def failed() -> float:
+    """Steps that could not be recorded, or read, in this process."""
+    return REGISTRY.get_sample_value("orchestra_steps_recorded_total", {"outcome": "failed"}) or 0.0
+
+
+@pytest.mark.parametrize("trouble", ["full", "gone"])
+async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counted(
+    nats: RunningNats, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    async with cluster(nats.url, Planned(PLAN)) as running:
+        if trouble == "full":
+            config = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["config"]
+            await api(running.bus, f"STREAM.UPDATE.KV_{BUCKET}", config | {"discard": "new", "max_bytes": 64})
+        else:
+            await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
+        before = failed()
+        with caplog.at_level(logging.WARNING, "actors.agents.step_records"):
+            _, ended, _ = await perform(running.asker, make_run(running.asker, "maestro"))
+        assert ended.finish_reason == "stop"
+        unrecorded = len(ended.steps) - 1
+        assert failed() == before + unrecorded
+        assert len(caplog.records) == unrecorded
+        assert "is not recorded" in caplog.records[0].message
+        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        if trouble == "full":
+            await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
+
+
+async def test_the_steps_of_a_run_that_nobody_wants_any_more_are_removed_by_who_takes_it_up(
+    nats: RunningNats,
+) -> None:
+    async with connection(nats.url, "dead") as bus:
+        await apply(bus, shipped())
+        run = Run(id="gone.1", pattern="single", messages=())
+        records = StepRecords(bus, run.id)
+        await records.keep(kept("for nobody"))
+        taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(run.priority), taken.set_result)
+        await puller.start()
+        puller.want(1)
+        body = run.model_dump_json(exclude_defaults=True).encode()
+        await enqueue(bus, RunQueue(run.priority, run.pattern).subject, body, {ID_HEADER: run.id})
+        delivery = await taken
+        await puller.stop()
+        await delivery.nak()
+        async with cluster(nats.url, echo()) as running:
+            await until_queued(running.bus, 0)
+            await eventually(lambda: not_recorded(records))
+
+
+async def not_recorded(records: StepRecords) -> bool:
+    return await records.known() == {}
+
+
+async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats: RunningNats) -> None:
+    async with cluster(nats.url, Planned(PLAN[:1])) as running:
+        research = next(ref for ref in running.team.specialists if ref.name == "agent research")
+        await research.cell.drain(1)
+        run = make_run(running.asker, "maestro")
+        heard: list[bytes] = []
+        listening = await running.asker.bus.subscribe(
+            StreamAddress(run.id).subject, lambda message: heard.append(message.data)
+        )
+        with pytest.raises(OrchestraError, match="draining"):
+            await perform(running.asker, run)
+        await listening.unsubscribe()
+        ended = EVENT.validate_json(heard[-1])
+        assert isinstance(ended, Ended)
+        assert ended.error is not None
+        *done, last = ended.steps
+        assert last.agent == "research"
+        assert last.error is not None
+        assert done
+        assert not any(step.error for step in done)
+        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        assert await stored_in(running.bus, f"KV_{BUCKET}") == 0

@@ -1,0 +1,159 @@
+"""Agents that leave, lose their server, or are watched: nothing is lost that need not be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.agents.agent_host import STEPS_SERVICE
+from actors.agents.process import run_agents
+from actors.agents.settings import AgentsSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
+from orchestration.errors import OrchestraError
+from orchestration.messages import ChatMessage, Chunk, Ended, Run
+from tests.actors.agents.clusters import cluster, connection
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats, start_nats
+
+SETTINGS = AgentsSettings(drain_timeout_s=5)
+
+
+def echo(**settings: object) -> EchoBackend:
+    return EchoBackend(EchoSettings.model_validate({"repeat": False} | settings))
+
+
+async def end_of(asker: Asker, pattern: str, envelope: Envelope) -> Ended:
+    messages = (ChatMessage(role="user", content="Why is the sky blue?"),)
+    run = Run(id=asker.new_id(), pattern=pattern, messages=messages)
+    async with aclosing(asker.stream(run, envelope)) as events:
+        async for event in events:
+            if isinstance(event, Ended):
+                return event
+    raise AssertionError("the stream ended without an end")
+
+
+async def test_a_replica_that_leaves_costs_no_run_a_step(nats: RunningNats) -> None:
+    async with cluster(nats.url, echo(first_token_s=0.02), SETTINGS) as running:
+        async with connection(nats.url, "leaving") as bus:
+            async with run_agents(bus, SETTINGS, ActorSystem()) as leaving:
+                ends = [
+                    asyncio.ensure_future(end_of(running.asker, "maestro", Envelope.within(20)))
+                    for _ in range(16)
+                ]
+                await eventually(lambda: bool(leaving.intake and leaving.intake.open))
+            for ended in await asyncio.gather(*ends):
+                assert not any(step.error for step in ended.steps)
+                assert ended.finish_reason == "stop"
+
+
+async def test_a_specialist_that_is_draining_here_is_found_elsewhere(nats: RunningNats) -> None:
+    """The queue group may choose the draining one again, so of many asks most must get through."""
+    async with cluster(nats.url, echo(), SETTINGS) as running:
+        async with connection(nats.url, "draining") as bus:
+            async with run_agents(bus, SETTINGS, ActorSystem()) as draining:
+                coordinator = next(ref for ref in draining.specialists if ref.name == "agent coordinator")
+                await coordinator.cell.drain(1)
+                ends = await asyncio.gather(
+                    *(end_of(running.asker, "single", Envelope.within(20)) for _ in range(60)),
+                    return_exceptions=True,
+                )
+        answered = sum(isinstance(end, Ended) for end in ends)
+        assert answered >= 30
+        assert all(isinstance(end, Ended | OrchestraError) for end in ends)
+
+
+async def test_agents_work_again_when_the_server_is_back(tmp_path: Path) -> None:
+    server = start_nats(tmp_path)
+    try:
+        async with cluster(server.url, echo(speed=20.0), SETTINGS) as running:
+            messages = (ChatMessage(role="user", content="word " * 200),)
+            run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
+            async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
+                while not isinstance(await anext(events), Chunk):
+                    pass
+                server.kill()
+                with pytest.raises(OrchestraError) as caught:
+                    _ = [event async for event in events]
+            assert caught.value.status == 503
+            server.restart()
+            ended: Ended | None = None
+            async with asyncio.timeout(30):
+                while ended is None:
+                    try:
+                        ended = await end_of(running.asker, "maestro", Envelope.within(20))
+                    except OrchestraError:
+                        await asyncio.sleep(0.05)
+            assert [step.name for step in ended.steps][-1] == "synthesis"
+    finally:
+        server.stop()
+
+
+async def test_the_steps_service_shows_what_each_role_did(nats: RunningNats) -> None:
+    async with cluster(nats.url, echo(), SETTINGS) as running:
+        await end_of(running.asker, "maestro", Envelope.within(20))
+        reply = await running.asker.bus.request(f"$SRV.STATS.{STEPS_SERVICE}")
+        asked = {each["name"]: each["num_requests"] for each in json.loads(reply.data)["endpoints"]}
+        assert set(asked) == {f"ask-{name}" for name in running.team.roles}
+        assert asked["ask-coordinator"] == 3
+        assert asked["ask-critic"] == 1
+        info = json.loads((await running.asker.bus.request(f"$SRV.INFO.{STEPS_SERVICE}")).data)
+        assert {each["queue_group"] for each in info["endpoints"]} == {"agents"}
+
+
+def ancestors(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> list[str]:
+    names: list[str] = []
+    while span.parent is not None and span.parent.span_id in by_id:
+        span = by_id[span.parent.span_id]
+        names.append(span.name)
+    return names
+
+
+async def test_every_step_is_an_invoke_agent_span_under_its_run(
+    nats: RunningNats, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
+    async with cluster(nats.url, echo(), SETTINGS) as running:
+        ended = await end_of(running.asker, "maestro", Envelope.within(20, trace=trace))
+        await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
+    assert ended.trace_id == "c" * 32
+    finished = [
+        s for s in spans.get_finished_spans() if s.context and s.context.trace_id == int("c" * 32, 16)
+    ]
+    by_id = {s.context.span_id: s for s in finished if s.context}
+    steps = [s for s in finished if s.attributes and "orchestra.step.name" in s.attributes]
+    assert [s.attributes["orchestra.step.name"] for s in steps if s.attributes] == [
+        step.name for step in ended.steps
+    ]
+    for span in steps:
+        assert span.attributes is not None
+        assert span.name == f"invoke_agent {span.attributes['gen_ai.agent.name']!s}"
+        assert span.attributes["gen_ai.operation.name"] == "invoke_agent"
+        assert span.attributes["gen_ai.request.model"] == "echo"
+        assert ancestors(span, by_id)[0] == "invoke_agent coordinator"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_leaving_in_the_middle_closes_the_spans_in_good_order(
+    nats: RunningNats, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster(nats.url, echo(speed=50.0), SETTINGS) as running:
+        messages = (ChatMessage(role="user", content="word " * 500),)
+        run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
+        async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+        await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
+    names = [span.name for span in spans.get_finished_spans()]
+    assert names.count("invoke_agent coordinator") == 2
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

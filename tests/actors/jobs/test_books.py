@@ -1,0 +1,219 @@
+"""The books of jobs under workers that die, sleep and come back: each attempt is the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from actors.bus.bus import Message
+from actors.jobs import store as ledger
+from actors.jobs.dead_letters import bury
+from actors.jobs.errors import NoSuchJob
+from actors.jobs.records import JobResult, JobStatus
+from actors.jobs.settings import JobsSettings
+from orchestration.errors import BackendFailed, InvalidRequest, NoNode, QueueFull
+from orchestration.messages import Ended
+from tests.actors.jobs.books import Books, answer_of, books
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api, stored_in
+from tests.fixtures.nats import RunningNats
+
+SETTINGS = JobsSettings(attempts=3, first_pause_s=0.01, outage_pause_s=0.01)
+
+
+async def failing(desk: Books, job_id: str, error: BackendFailed | NoNode) -> bool:
+    """One attempt that ends with `error`."""
+    record, delivery = await desk.take(job_id)
+    assert record is not None
+    ended = Ended(seq=0, finish_reason="error", error=error.body())
+    return await desk.clerk.failed(record, delivery, error, ended)
+
+
+async def until_stored(desk: Books, stream: str, count: int) -> None:
+    async def so_many() -> bool:
+        return await stored_in(desk.bus, stream) == count
+
+    await eventually(so_many)
+
+
+async def test_a_worker_that_was_paused_and_comes_back_cannot_overwrite(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit())["id"]
+        asleep, its_delivery = await desk.take(job_id)
+        await its_delivery.nak()  # stands for the end of its ack_wait
+        other, delivery = await desk.take(job_id)
+        assert asleep is not None
+        assert other is not None
+        assert other.attempts == 2
+        await desk.succeed(other, delivery, "by the other")
+        await desk.succeed(asleep, its_delivery, "by the one that slept")
+        job = await desk.desk.get(job_id)
+        assert (job["status"], answer_of(job)) == ("succeeded", "by the other")
+        await until_stored(desk, "RUNS", 0)
+
+
+async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(own_nats: RunningNats) -> None:
+    """Its first worker died between the record of the result and everything after it."""
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit())["id"]
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        ended = Ended(seq=0, finish_reason="stop")
+        result = JobResult(
+            id=job_id, status=JobStatus.SUCCEEDED, text="recorded", ended=ended, finished_at=time.time()
+        )
+        await desk.clerk.ledger.settle(result)
+        await delivery.nak()
+        again, _ = await desk.take(job_id)
+        assert again is None
+        job = await desk.desk.get(job_id)
+        assert (job["status"], job["attempts"], answer_of(job)) == ("succeeded", 1, "recorded")
+        assert (await desk.desk.list(limit=1))["data"][0]["status"] == "succeeded"
+        await until_stored(desk, "RUNS", 0)
+
+
+async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_the_limit_fails_once(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = "ä" * 6_000_000
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit("all of it"))["id"]
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        await desk.succeed(record, delivery, answer)
+        result = await desk.clerk.ledger.result(job_id, 0)
+        assert result is not None
+        assert result.text == answer
+        assert (await desk.desk.get(job_id))["status"] == "succeeded"
+
+        monkeypatch.setattr(ledger, "MAX_RESULT_BYTES", 1_000_000)
+        job_id = (await desk.submit("far too much"))["id"]
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        await desk.succeed(record, delivery, "a" * 1_100_000)
+        failed = await desk.desk.get(job_id)
+        assert failed["status"] == "failed"
+        assert "and a job's may have 1000000" in failed["error"]["message"]
+        await until_stored(desk, "RUNS", 0)
+
+
+async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
+    own_nats: RunningNats,
+) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        job = await desk.submit("kills its workers")
+        for _ in range(SETTINGS.attempts):
+            record, delivery = await desk.take(job["id"])
+            assert record is not None
+            await delivery.nak()  # stands for the death of the worker
+        nobody, _ = await desk.take(job["id"])
+        assert nobody is None
+        assert (await desk.desk.get(job["id"]))["status"] == "dead"
+        await until_stored(desk, "RUNS", 0)
+        letters, more = await desk.graveyard.list(limit=10)
+        assert (len(letters), more) == (1, 0)
+        shown = (await desk.graveyard.show(letters[0].number)).shown(body=True)
+        assert (shown["kind"], shown["id"], shown["attempts"]) == ("runs", job["id"], 3)
+        assert "3 attempts" in shown["reason"]
+        assert shown["trace_id"] == job["trace_id"]
+        assert shown["body"]["messages"][0]["content"] == "kills its workers"
+
+        assert await desk.graveyard.retry(letters[0].number) == job["id"]
+        assert (await desk.graveyard.list(limit=10))[0] == []
+        fresh, delivery = await desk.take(job["id"])
+        assert fresh is not None
+        assert (fresh.round, fresh.attempts) == (1, 1)
+        assert record is not None
+        await desk.succeed(record, delivery, "by a worker of the round before")
+        assert (await desk.desk.get(job["id"]))["status"] == "running"
+        await desk.succeed(fresh, delivery, "at last")
+        ended = await desk.desk.get(job["id"])
+        assert (ended["status"], answer_of(ended), ended["retries"]) == ("succeeded", "at last", 1)
+
+
+async def test_failures_come_back_after_a_pause_and_the_last_one_is_told_in_the_dead_letter(
+    own_nats: RunningNats,
+) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit())["id"]
+        error = BackendFailed("the backend is out of order")
+        assert [await failing(desk, job_id, error) for _ in range(3)] == [False, False, True]
+        job = await desk.desk.get(job_id)
+        assert (job["status"], job["error"]["code"], job["attempts"]) == ("dead", "backend_failed", 3)
+        letter = (await desk.graveyard.list(limit=1))[0][0]
+        assert letter.error is not None
+        assert letter.error.message == "the backend is out of order"
+        await desk.graveyard.drop(letter.number)
+        with pytest.raises(NoSuchJob):
+            await desk.graveyard.show(letter.number)
+        with pytest.raises(NoSuchJob):
+            await desk.graveyard.retry(letter.number)
+
+
+async def test_an_outage_uses_no_attempt_up(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit())["id"]
+        for _ in range(SETTINGS.attempts * 2):
+            assert await failing(desk, job_id, NoNode("no node is here")) is False
+        record, delivery = await desk.take(job_id)
+        assert record is not None
+        assert record.attempts == 1
+        await desk.succeed(record, delivery, "when one came")
+        assert (await desk.desk.get(job_id))["error"] is None
+
+
+async def test_a_job_taken_back_before_it_began_never_runs(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        job_id = (await desk.submit())["id"]
+        assert (await desk.desk.cancel(job_id))["status"] == "cancelled"
+        record, _ = await desk.take(job_id)
+        assert record is None
+        await until_stored(desk, "RUNS", 0)
+
+
+async def test_submissions_of_one_key_at_once_are_one_job(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        jobs = await asyncio.gather(*(desk.submit("same", key="k") for _ in range(20)))
+        assert len({job["id"] for job in jobs}) == 1
+        await until_stored(desk, "RUNS", 1)
+
+
+async def test_a_full_queue_refuses_a_job_and_keeps_nothing_of_it(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        config = (await api(desk.bus, "STREAM.INFO.RUNS"))["config"]
+        await api(desk.bus, "STREAM.UPDATE.RUNS", config | {"max_msgs_per_subject": 2})
+        for _ in range(2):
+            await desk.submit()
+        with pytest.raises(QueueFull):
+            await desk.submit("one more", key="refused")
+        assert len((await desk.desk.list(limit=10))["data"]) == 2
+        await api(desk.bus, "STREAM.UPDATE.RUNS", config)
+        accepted = await desk.submit("one more", key="refused")
+        assert accepted["status"] == "queued"
+        await until_stored(desk, "RUNS", 3)
+
+
+async def test_long_lists_come_in_pages_that_miss_nothing(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        ids = [job["id"] for job in await asyncio.gather(*(desk.submit(str(n)) for n in range(700)))]
+        seen: list[str] = []
+        before = 0
+        while True:
+            page = await desk.desk.list(limit=100, before=before)
+            seen += [job["id"] for job in page["data"]]
+            before = page["next"]
+            if not before:
+                break
+        assert sorted(seen) == sorted(ids)
+
+
+async def test_only_jobs_are_tried_again(own_nats: RunningNats) -> None:
+    async with books(own_nats.url, SETTINGS) as desk:
+        message = Message("generations.batch.echo", "", b"{}", {"Orchestra-Id": "asker.1"})
+        await bury(desk.bus, message, reason="for the test", attempts=1, error=None)
+        letter = (await desk.graveyard.list(limit=1))[0][0]
+        with pytest.raises(InvalidRequest):
+            await desk.graveyard.retry(letter.number)
+        await desk.graveyard.drop(letter.number)

@@ -1,0 +1,280 @@
+"""What runs and users teach, kept in NATS: by several at once, for runs that are taken up, and off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.agents.settings import AgentsSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus
+from actors.bus.key_value import Bucket
+from actors.cli.main import root
+from actors.learning.feedback import Feedback, FeedbackDesk, NoSuchRun, NotEnded
+from actors.learning.record_store import Shelf
+from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.settings import AutoSettings
+from actors.learning.tuner import Tuner
+from orchestration.errors import BackendFailed
+from orchestration.query_analysis.analysis import analyse
+from orchestration.query_analysis.profiles import Candidates, arms
+from orchestration.trust.observation import Observation, VoterAnswer
+from tests.actors.agents.clusters import cluster, connection
+from tests.actors.agents.test_runs import make_run, perform
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.orchestration.patterns.scripted import make_run as scripted_run
+
+HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
+PATTERNS = ("single", "ensemble", "maestro")
+
+
+@asynccontextmanager
+async def tuner(url: str, **settings: object) -> AsyncIterator[Tuner]:
+    async with connection(url, "tuner") as bus:
+        made = Tuner(bus, AutoSettings.model_validate({"flush_s": 0.05} | settings))
+        await made.start()
+        yield made
+        await made.stop()
+
+
+async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
+    nats: RunningNats, spans: InMemorySpanExporter
+) -> None:
+    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(flush_s=0.05))
+    async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
+        run = make_run(running.asker, "auto", "Write a poem about the moon")
+        _, ended, _ = await perform(running.asker, run)
+        said = ended.report["auto"]
+        assert (said["kind"], said["pattern"]) == ("creative", "single")
+        shelf = running.team.tuner.shelf
+        arm = f"{said['profile']}/single"
+        await eventually(lambda: arm in shelf.record("creative").costs)
+        known = shelf.record("creative").costs[arm]
+        assert known.runs == 1
+        assert known.tokens == ended.usage.prompt_tokens + ended.usage.completion_tokens
+    (span,) = [span for span in spans.get_finished_spans() if span.name == "invoke_agent coordinator"][-1:]
+    told = {name: span.attributes[f"orchestra.auto.{name}"] for name in ("kind", "pattern", "profile")}  # type: ignore[index]
+    assert told == {name: said[name] for name in told}
+
+
+async def test_records_of_several_coordinators_are_merged_without_losing_a_count(
+    nats: RunningNats, bus: Bus
+) -> None:
+    shelves = [Shelf(bus) for _ in range(4)]
+    answers = (VoterAnswer(model="m", group=0),)
+    lesson = Observation(source="test", quality=1, answers=answers, arm="a/single", tokens=10)
+    await asyncio.gather(*(shelf.add("factual", [lesson]) for shelf in shelves for _ in range(10)))
+    async with connection(nats.url, "reader") as other:
+        reader = Shelf(other)
+        await reader.start()
+        record = reader.record("factual")
+        await reader.stop()
+    assert record.costs["a/single"].runs == 40
+    assert record.models["m"]["test"].right == pytest.approx((1 - 0.995**40) / 0.005)
+
+
+async def test_a_run_that_is_taken_up_keeps_its_choice_whatever_was_learnt_since(nats: RunningNats) -> None:
+    question = analyse(HARD)
+    ways = arms(question, PATTERNS)
+    run = scripted_run(HARD, id="taken.1", pattern="auto")
+    async with tuner(nats.url, explore=0) as first, tuner(nats.url, explore=0) as second:
+        chosen = await first.of(run, "alice").choose(run, question, ways)
+        against = [
+            Observation(source="user", quality=0, arm=chosen.arm.name, caller=f"user {n}") for n in range(100)
+        ]
+        await first.shelf.add(question.kind, against)
+        await eventually(lambda: second.shelf.record(question.kind).arm(chosen.arm.name).wrong > 50)
+        again = await second.of(run, "alice").choose(run, question, ways)
+        assert again == chosen
+        other = scripted_run(HARD, id="taken.2", pattern="auto")
+        fresh = await second.of(other, "alice").choose(other, question, ways)
+        assert fresh.arm != chosen.arm
+
+
+async def test_a_run_that_is_taken_up_keeps_its_model_though_others_are_trusted_more_by_then(
+    nats: RunningNats,
+) -> None:
+    question = analyse("Write a poem about the moon")
+    run = scripted_run("Write a poem about the moon", id="taken.3", pattern="auto")
+    before = arms(question, PATTERNS, (), Candidates(models=("ash", "beech")))
+    later = arms(question, PATTERNS, (), Candidates(models=("cedar", "elm")))
+    async with tuner(nats.url) as first, tuner(nats.url) as second:
+        chosen = await first.of(run, "alice").choose(run, question, before)
+        again = await second.of(run, "alice").choose(run, question, later)
+    assert chosen.arm.model in ("ash", "beech")
+    assert (again.arm.name, again.why) == (chosen.arm.name, chosen.why)
+
+
+async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -> None:
+    question = analyse("Write a limerick about the sea")
+    run = scripted_run("Write a limerick about the sea", id="failed.1", pattern="auto")
+    ways = arms(question, PATTERNS, (), Candidates(models=("oak", "yew")))
+    async with tuner(nats.url) as made:
+        advice = made.of(run, "alice")
+        model = (await advice.choose(run, question, ways)).arm.model
+        advice.failed(BackendFailed("broken"))
+        await eventually(lambda: made.shelf.record("creative").models.get(model))
+        assert made.shelf.record("creative").models[model]["test"].wrong == pytest.approx(1 / 3)
+        assert made.shelf.record("creative").arm(f"lively/single/{model}").total == 0
+
+
+async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
+    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(learn=False))
+    async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
+        run = make_run(running.asker, "auto", "What is the capital of France?")
+        _, ended, _ = await perform(running.asker, run)
+        assert ended.report["auto"]["why"] == "the usual way; learning is off"
+        assert await performed_runs(running.bus).get(run.id) is None
+        with pytest.raises(NoSuchRun):
+            await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=1))
+
+
+async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -> None:
+    question = analyse(HARD)
+    ways = arms(question, PATTERNS)
+    async with connection(nats.url, "gone") as bus:
+        cut = Tuner(bus, AutoSettings())
+    run = scripted_run(HARD, id="cut.1", pattern="auto")
+    assert (await cut.of(run, "").choose(run, question, ways)).arm in ways
+    cut.learn("reasoning", Observation(source="user", quality=1, arm="a"))
+    await cut.flush()
+    assert len(cut._waiting["reasoning"]) == 1, "it waits for the bus to come back"
+
+
+async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
+    desk, shelf = FeedbackDesk(bus), Shelf(bus)
+    await shelf.start()
+    known = Performed(
+        run="said.1",
+        caller="alice",
+        kind="code",
+        pattern="single",
+        arm="strict/single",
+        answers=(VoterAnswer(model="m", group=0),),
+    )
+    await performed_runs(bus).put("said.1", known.encoded())
+    with pytest.raises(NotEnded):
+        await desk.give(Feedback(run="said.1", score=1))
+    await performed_runs(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
+
+    async def heard(good: float, bad: float) -> None:
+        def so() -> bool:
+            counts = shelf.record("code").arm("strict/single")
+            return abs(counts.right - good) < 0.1 and abs(counts.wrong - bad) < 0.1
+
+        await eventually(so)
+
+    first = await desk.give(Feedback(run="said.1", score=-1, comment="no"))
+    assert (first.score, first.replaced, first.pattern, first.kind) == (-1, None, "single", "code")
+    await heard(0, 3)
+    assert (await desk.give(Feedback(run="said.1", score=1))).replaced == -1
+    await heard(3, 0)
+    await asyncio.gather(*(desk.give(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
+    await heard(3, 0)
+    assert shelf.record("code").models["m"]["user"].right == pytest.approx(1, abs=0.05)
+    for run, allowed in (("said.1", "bob"), ("never.1", "alice")):
+        with pytest.raises(NoSuchRun, match=run):
+            await desk.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
+    await shelf.stop()
+
+
+async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> None:
+    nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("wise", "rash")]
+    settings = AgentsSettings(drain_timeout_s=5)
+    async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
+        shelf = running.team.tuner.shelf
+        lessons = [
+            Observation(source="user", quality=quality, answers=(VoterAnswer(model=model, group=0),))
+            for model, quality in (("wise", 1), ("rash", 0))
+        ]
+        await shelf.add("factual", lessons * 40)
+        await eventually(lambda: shelf.record("factual").models.get("rash"))
+        run = make_run(running.asker, "ensemble", "What is the capital of France?")
+        _, ended, _ = await perform(running.asker, run)
+    weights = {voice["model"]: voice["weight"] for voice in ended.report["ensemble"]["voices"]}
+    assert weights["wise"] > 2.5
+    assert weights["rash"] == 0.05
+
+
+async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
+    await Bucket(bus, "tuning").put("conversation", b'{"arms": 3}')
+    shelf = Shelf(bus)
+    await shelf.add("conversation", [Observation(source="user", quality=1, arm="warm/single")])
+    await shelf.start()
+    assert shelf.record("conversation").arm("warm/single").right == 3
+    await shelf.stop()
+
+
+async def test_what_is_known_of_other_kinds_follows_every_change_of_their_records(bus: Bus) -> None:
+    shelf = Shelf(bus)
+    await shelf.start()
+    plain = shelf.trust("code").weight("m")
+    lesson = Observation(source="test", quality=1, answers=(VoterAnswer(model="m", group=0),))
+    await shelf.add("creative", [lesson] * 20)
+    await eventually(lambda: shelf.trust("code").weight("m") > plain)
+    first = shelf.trust("code").weight("m")
+    await shelf.add("creative", [replace(lesson, quality=0)] * 80)
+    await eventually(lambda: shelf.trust("code").weight("m") < first)
+    await shelf.forget("creative")
+    await eventually(lambda: shelf.trust("code").weight("m") == plain)
+    await shelf.stop()
+
+
+async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come(bus: Bus) -> None:
+    desks, shelf, runs = (FeedbackDesk(bus), FeedbackDesk(bus)), Shelf(bus), performed_runs(bus)
+    await shelf.forget("creative")
+    await shelf.start()
+
+    async def performed(name: str, caller: str) -> None:
+        answers = (VoterAnswer(model="m", group=0),)
+        known = Performed(
+            run=name, caller=caller, kind="creative", pattern="single", state="ended", answers=answers
+        )
+        await runs.put(name, known.encoded())
+
+    async def flood(desk: FeedbackDesk, first: int) -> None:
+        for number in range(first, first + 100):
+            await performed(f"mallory.{number}", "mallory")
+            await desk.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
+
+    for number in range(60):
+        await performed(f"many.{number}", f"user {number}")
+        await desks[number % 2].give(Feedback(run=f"many.{number}", score=1))
+    await asyncio.gather(flood(desks[0], 0), flood(desks[1], 100))
+    await performed("other.1", "ann")
+    await desks[0].give(Feedback(run="other.1", score=1), by="mallory")
+
+    def heard() -> bool:
+        return sum(shelf.record("creative").callers.values()) > 60
+
+    await eventually(heard)
+    record = shelf.record("creative")
+    words = record.models["m"]["user"]
+    assert words.wrong < 30 < words.right
+    assert "ann" not in record.callers, "a word is of who gives it, not of whose run it is about"
+    await shelf.forget("creative")
+    await shelf.stop()
+
+
+async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -> None:
+    shelf = Shelf(bus)
+    votes = [
+        tuple(VoterAnswer(model=name, group=at) for name, at in (("blue", 0), ("green", 0), ("red", 1)))
+    ] * 15
+    await shelf.add("creative", [Observation(answers=answers) for answers in votes])
+
+    def shown() -> str:
+        return CliRunner().invoke(root, ["tuning", "show", "--nats", nats.url]).stdout
+
+    (row,) = [
+        line for line in (await asyncio.to_thread(shown)).splitlines() if "blue" in line and "green" in line
+    ]
+    assert "94%" in row
+    await shelf.forget("creative")

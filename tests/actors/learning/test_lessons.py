@@ -1,0 +1,133 @@
+"""What becomes of a run's checks, verdicts and flips: from its report to the record, and to the figures."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from click.testing import CliRunner
+from prometheus_client import REGISTRY
+
+from actors.agents.settings import AgentsSettings
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus
+from actors.cli.main import root
+from actors.learning.feedback import Feedback, FeedbackDesk
+from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.settings import AutoSettings
+from orchestration.messages import Usage
+from orchestration.patterns import Answer
+from orchestration.query_analysis.features import KINDS, Kind
+from orchestration.roles import RoleOverride
+from orchestration.trust.observation import Observation, VoterAnswer
+from tests.actors.agents.clusters import cluster
+from tests.actors.agents.test_runs import make_run, perform
+from tests.actors.learning.test_learning import tuner
+from tests.fixtures.eventually import eventually
+from tests.fixtures.nats import RunningNats
+from tests.orchestration.patterns.test_debate_flips import EQUAL, debated
+
+ANSWER = Answer(text="7", finish_reason="stop", usage=Usage(), node="n", model="one", seconds=1.0)
+RISEN = {"one": 0.65, "two": 0.65, "three": 0.83}
+
+
+def figure(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"{name}_total", labels) or 0.0
+
+
+async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judged(nats: RunningNats) -> None:
+    """The echo's critic gives 1 of 10 to all, and is right where its user says so too."""
+    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(flush_s=0.05))
+    async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
+        run = make_run(running.asker, "maestro", "What is the capital of France?")
+        _, ended, _ = await perform(running.asker, run)
+        verdict = ended.report["maestro"]["verdicts"][-1]
+        assert (verdict["model"], verdict["own_family"]) == ("echo", True)
+        entry = await performed_runs(running.bus).get(run.id)
+        assert entry is not None
+        known = Performed.model_validate_json(entry.value or b"")
+        assert known.verdicts == {"echo": pytest.approx((verdict["score"] - 1) / 9)}
+        shelf = running.team.tuner.shelf
+        await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=-1))
+        await eventually(lambda: "echo" in shelf.record(known.kind).judges)
+        record = shelf.record(known.kind)
+        assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
+        assert record.reliability("echo") > 0.65
+        shown = await asyncio.to_thread(CliRunner().invoke, root, ["tuning", "show", "--nats", nats.url])
+        assert "as users say" in shown.stdout
+        assert "judge" not in record.models.get("echo", {}), "a judge says nothing of its own family"
+
+
+async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_own(
+    nats: RunningNats, bus: Bus
+) -> None:
+    nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("able", "usual")]
+    settings = AgentsSettings(drain_timeout_s=5, roles={"critic": RoleOverride(models=("usual",))})
+    async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
+        shelf = running.team.tuner.shelf
+        for kind in KINDS:
+            right = Observation(source="user", quality=1, answers=(VoterAnswer(model="able", group=0),))
+            await shelf.add(kind, [right] * 20)
+        await eventually(lambda: all("able" in shelf.record(kind).models for kind in KINDS))
+        asked = await asyncio.gather(
+            *(
+                perform(running.asker, make_run(running.asker, pattern, "Where is Paris?"))
+                for pattern in ("maestro", "decompose")
+            )
+        )
+    models = {(step.agent, step.model) for _, ended, _ in asked for step in ended.steps}
+    assert ("critic", "usual") in models
+    assert {model for agent, model in models if agent != "critic"} == {"able"}
+
+
+@pytest.mark.parametrize(("priors", "flip", "word"), [(RISEN, "taken", "bad"), (EQUAL, "refused", "good")])
+async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
+    nats: RunningNats, bus: Bus, priors: dict[str, float], flip: str, word: str
+) -> None:
+    _, stage = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
+    run = stage.run.model_copy(update={"id": f"flipped.{flip}"})
+    async with tuner(nats.url) as tuning:
+        of = tuning.of(run, "alice")
+        assert of.kind is not None
+        labels = {"kind": of.kind, "outcome": flip}
+        before = figure("orchestra_debate_flips", **labels)
+        judged = figure("orchestra_debate_flips_judged", **labels, word=word)
+        await of.ended(stage, ANSWER, 1.0)
+        assert figure("orchestra_debate_flips", **labels) == before + 1
+    await FeedbackDesk(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
+    assert figure("orchestra_debate_flips_judged", **labels, word=word) == judged + 1
+
+
+async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nats: RunningNats) -> None:
+    _, stage = await debated(("7", "7", "8"), ("7", "7", "7"))
+    stage.report = {
+        "code": [{"step": "task 1", "model": "coder", "parses": True, "examples": 2, "passed": 2}],
+        "sums": [{"step": "task 2", "model": "thinker", "right": 1, "wrong": 1}],
+    }
+    async with tuner(nats.url) as tuning:
+        await tuning.of(stage.run.model_copy(update={"id": "team.1"}), "alice").ended(stage, ANSWER, 1.0)
+        shelf = tuning.shelf
+
+        def learnt(kind: Kind, model: str) -> bool:
+            return "test" in shelf.record(kind).models.get(model, {})
+
+        await eventually(lambda: learnt("code", "coder") and learnt("reasoning", "thinker"))
+        assert shelf.record("code").models["coder"]["test"].right == pytest.approx(1)
+        assert shelf.record("reasoning").models["thinker"]["test"].wrong == pytest.approx(0.5)
+
+
+async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
+    nats: RunningNats, bus: Bus
+) -> None:
+    priors = {"first": 0.7, "second": 0.7, "third": 0.7}
+    _, stage = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors)
+    run = stage.run.model_copy(update={"id": "debated.1"})
+    async with tuner(nats.url) as tuning:
+        of = tuning.of(run, "alice")
+        await of.ended(stage, ANSWER, 1.0)
+        kind = of.kind or "factual"
+        await FeedbackDesk(bus).give(Feedback(run=run.id, score=1))
+        await eventually(lambda: "user" in tuning.shelf.record(kind).models.get("third", {}))
+        models = tuning.shelf.record(kind).models
+    right = {name: models[name]["user"].right for name in priors}
+    assert right == {"first": pytest.approx(1), "second": pytest.approx(1), "third": pytest.approx(0)}

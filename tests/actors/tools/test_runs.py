@@ -1,0 +1,48 @@
+"""A run whose agent uses an MCP server's tool, on the real model over NATS."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from actors.agents.settings import AgentsSettings
+from actors.engine.onnx_backend import OnnxBackend
+from actors.launch.build_tools import equip
+from actors.settings import Settings
+from actors.tools.mcp_settings import McpServerSettings
+from orchestration.messages import ChatMessage, Run, Sampling
+from orchestration.patterns import Limits
+from tests.actors.agents.clusters import answered, cluster
+from tests.fixtures.eventually import eventually
+from tests.fixtures.models import smollm2_folder
+from tests.fixtures.nats import RunningNats
+
+SERVER = Path(__file__).with_name("mcp_tools.py")
+
+
+async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit_its_schema(
+    own_nats: RunningNats, tmp_path: Path
+) -> None:
+    shop = McpServerSettings(command=sys.executable, args=(str(SERVER),), tools=("stock",))
+    agents = AgentsSettings(
+        mcp={"shop": shop}, limits=Limits(final_tokens=24, tool_calls=1), drain_timeout_s=5
+    )
+    hands = partial(equip, Settings(data=tmp_path, agents=agents))
+    async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, equip=hands) as running:
+        await eventually(lambda: running.team.hands.tools("research"), within_s=60)
+        run = Run(
+            id=running.asker.new_id(),
+            pattern="research",
+            messages=(ChatMessage(role="user", content="How many bolts are in the warehouse?"),),
+            sampling=Sampling(temperature=0),
+        )
+        _, ended = await answered(running.asker, run, 60)
+    steps = {step.name: step for step in ended.steps}
+    assert json.loads(steps["answer: choice 1"].text) == {"tool": "shop.stock"}
+    item = json.loads(steps["answer: arguments 1"].text)["item"]
+    used = steps["answer: shop.stock 1"]
+    assert (used.agent, used.tool) == ("research", "shop.stock")
+    assert used.text.startswith(f"There are 17 of {item} in aisle 4.")
+    assert ended.report["sources"][0]["document"] == "shop.stock"

@@ -1,0 +1,159 @@
+"""Runs of several steps whose coordinator is killed between any two of them: nothing is paid for twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from actors.backends.base import Finish, Output, Piece
+from actors.dispatcher.process import run_dispatcher
+from actors.dispatcher.settings import DispatcherSettings
+from actors.node.process import run_node
+from actors.node.settings import NodeSettings
+from actors.runtime.system import ActorSystem
+from actors.streams.client import Asker
+from orchestration.messages import Ended, Generation
+from tests.actors.agents.test_runs import Planned, make_run, perform
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import stored_in
+from tests.scenarios.faults.fleet import Fleet
+
+PLAN: list[dict[str, object]] = [
+    {"specialist": "research", "task": "read", "stage": 1},
+    {"specialist": "code", "task": "write", "stage": 2},
+]
+KINDS = ("run", "job")
+MOST = 16
+"""Steps that a run may have here."""
+
+
+def question(kind: str, number: int) -> str:
+    return f"{kind} number-{number}: why is the sky blue?"
+
+
+@dataclass
+class Books:
+    """What the node did, by the words of the question: `ended` and `begun` generations, by their prompts."""
+
+    begun: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    ended: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    held: Counter[str] = field(default_factory=Counter)
+
+
+class Gated(Planned):
+    """Holds the generations of question number n once n of them have ended, until `go`; the last one of all
+    `steps` after its first word."""
+
+    def __init__(self) -> None:
+        super().__init__(PLAN)
+        self.steps = MOST
+        self.books = Books()
+        self.go = asyncio.Event()
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        text = " ".join(said.content for said in generation.messages)
+        whose = next(
+            question(kind, number)
+            for kind in KINDS
+            for number in range(MOST + 1)
+            if question(kind, number) in text
+        )
+        number = int(whose.partition("number-")[2].partition(":")[0])
+        prompt = hashlib.sha256(text.encode()).hexdigest()
+        books = self.books
+        books.begun[whose][prompt] += 1
+        if len(books.ended[whose]) == number < self.steps:
+            books.held[whose] += 1
+            await self.go.wait()
+        async for output in super().generate(generation):
+            if isinstance(output, Finish):
+                books.ended[whose].append(prompt)
+            yield output
+            if isinstance(output, Piece) and number == self.steps == len(books.ended[whose]) + 1:
+                books.held[whose] += 1
+                await self.go.wait()
+
+
+async def submitted(url: str, number: int) -> str:
+    """The id of a job of a MAESTRO run."""
+    said = [{"role": "user", "content": question("job", number)}]
+    body = {"model": "orchestra/maestro", "messages": said}
+    async with aiohttp.ClientSession() as session, session.post(f"{url}/v1/jobs", json=body) as reply:
+        assert reply.status == 202, await reply.text()
+        return str((await reply.json())["id"])
+
+
+async def fetched(url: str, job_id: str) -> dict[str, object]:
+    """A job once it is over."""
+    found: dict[str, object] = {}
+
+    async def over() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/jobs/{job_id}") as reply:
+            found.update(await reply.json())
+        return found["status"] not in ("queued", "running")
+
+    await eventually(over, within_s=60)
+    return found
+
+
+async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed(fleet: Fleet) -> None:
+    """Runs and jobs, each of them stopped at another boundary between two steps, or in the midst of its
+    answer, when the coordinator of all is killed."""
+    backend = Gated()
+    async with AsyncExitStack() as stack:
+        system = ActorSystem()
+        node = await stack.enter_async_context(run_node(fleet.bus, backend, NodeSettings(), system))
+        await stack.enter_async_context(run_dispatcher(fleet.bus, DispatcherSettings(), system))
+        asker = Asker(fleet.bus)
+        await asker.start()
+        stack.push_async_callback(asker.stop)
+        url, _ = await asyncio.gather(fleet.gateway("gateway"), fleet.start("victim", "agents"))
+        await fleet.ready()
+
+        async def end(number: int) -> tuple[str, Ended]:
+            text, ended, _ = await perform(
+                asker, make_run(asker, "maestro", question("run", number)), within_s=60
+            )
+            return text, ended
+
+        steps = backend.steps = len((await end(MOST))[1].steps)  # which nobody stops
+        numbers = range(steps + 1)
+        backend.books = Books()
+        runs = [asyncio.ensure_future(end(number)) for number in numbers]
+        jobs = [await submitted(url, number) for number in numbers]
+        await eventually(lambda: len(backend.books.held) == 2 * len(numbers), within_s=20)
+        recorded = sum(min(number, steps - 1) for number in numbers)
+        await eventually(lambda: stored_is(fleet, 2 * recorded))
+        before = {whose: list(ended) for whose, ended in backend.books.ended.items()}
+        await fleet.start("heir", "agents")
+        fleet.kill("victim")
+        backend.go.set()
+        answers = await asyncio.gather(*runs)
+        for number, (text, ended) in zip(numbers, answers, strict=True):
+            assert ended.finish_reason == "stop"
+            assert len(ended.steps) == steps
+            assert ended.steps[-1].text == text
+            assert question("run", number) in text
+        for job_id in jobs:
+            job = await fetched(url, job_id)
+            assert job["status"] == "succeeded", job
+        for number in numbers:
+            for kind in KINDS:
+                whose = question(kind, number)
+                begun, ended_before = backend.books.begun[whose], before.get(whose, [])
+                assert len(ended_before) == min(number, steps - 1)
+                assert [begun[prompt] for prompt in ended_before] == [1] * len(ended_before)
+                assert sum(begun.values()) == steps + 1  # the one in flight, twice
+        await eventually(lambda: stored_is(fleet, 0))
+        await eventually(lambda: node.describe().running == 0)  # what nobody waits for stops by itself
+
+
+async def stored_is(fleet: Fleet, count: int) -> bool:
+    """Whether so many steps are recorded now."""
+    return await stored_in(fleet.bus, "KV_steps") == count
