@@ -1,33 +1,33 @@
 """Every error Orchestra raises on purpose, and how each travels.
 
-    OrchestraError                 status  code                  retryable
-    ├── InvalidRequest                400  invalid_request       no
+    OrchestraError                 status  code                     retryable
+    ├── InvalidRequest                400  invalid_request          no
     │   ├── ContextTooLong            400  context_length_exceeded  no
-    │   ├── InvalidGuide              400  invalid_guide         no
-    │   └── NotRecorded               400  not_recorded          no
-    ├── UnknownModel                  404  unknown_model         no
-    ├── PayloadTooLarge               413  payload_too_large     no
-    ├── Refused                       429  refused               yes, after a while
-    │   ├── QueueFull                 429  queue_full            yes
-    │   ├── NodeBusy                  429  node_busy             yes, on another node
-    │   ├── RateLimited               429  rate_limit_exceeded   yes, on another node or after a while
-    │   └── MailboxFull               429  mailbox_full          yes
-    ├── BudgetSpent                   402  budget_spent          no
-    ├── Cancelled                     499  cancelled             no
-    ├── BackendFailed                 502  backend_failed        yes, on another node
-    │   ├── NoOutput                  502  no_output             yes, on another node
-    │   └── ContentFiltered           400  content_filter        no
-    ├── Unavailable                   503  unavailable           yes
-    │   ├── NoNode                    503  no_node               yes
-    │   ├── NodeLost                  503  node_lost             yes, on another node
-    │   ├── NobodyListens             503  nobody_listens        yes
-    │   ├── ServerBusy                503  server_busy           yes, on another node or after a while
-    │   ├── CannotContinue            503  cannot_continue       yes, on another node
-    │   ├── Stopped                   503  stopped               yes, elsewhere
-    │   ├── StorageFull               507  storage_full          yes, once there is room
-    │   └── BusUnavailable            503  bus_unavailable       yes
-    ├── DeadlineExceeded              504  deadline_exceeded     no
-    └── Defect                        500  internal              no
+    │   ├── InvalidGuide              400  invalid_guide            no
+    │   └── NotRecorded               400  not_recorded             no
+    ├── UnknownModel                  404  unknown_model            no
+    ├── PayloadTooLarge               413  payload_too_large        no
+    ├── Overloaded                    429  overloaded               yes, after a while
+    │   ├── QueueFull                 429  queue_full               yes
+    │   ├── NodeBusy                  429  node_busy                yes, on another node
+    │   ├── RateLimited               429  rate_limit_exceeded      yes, on another node or after a while
+    │   └── MailboxFull               429  mailbox_full             yes
+    ├── BudgetExceeded                402  budget_exceeded          no
+    ├── Cancelled                     499  cancelled                no
+    ├── BackendFailed                 502  backend_failed           yes, on another node
+    │   ├── NoOutput                  502  no_output                yes, on another node
+    │   └── ContentFiltered           400  content_filter           no
+    ├── Unavailable                   503  unavailable              yes
+    │   ├── NoNode                    503  no_node                  yes
+    │   ├── NodeLost                  503  node_lost                yes, on another node
+    │   ├── NoResponders              503  no_responders            yes
+    │   ├── ServerBusy                503  server_busy              yes, on another node or after a while
+    │   ├── CannotContinue            503  cannot_continue          yes, on another node
+    │   ├── ShuttingDown              503  shutting_down            yes, elsewhere
+    │   ├── StorageFull               507  storage_full             yes, once there is room
+    │   └── BusUnavailable            503  bus_unavailable          yes
+    ├── DeadlineExceeded              504  deadline_exceeded        no
+    └── InternalError                 500  internal_error           no
 
 `status` is the HTTP status, `code` the stable word for programs. An error crosses the bus as an
 `ErrorBody` and is raised again as the same class on the other side.
@@ -60,7 +60,7 @@ class OrchestraError(Exception):
     """The root. Subclasses fix `status`, `code` and `retryable`."""
 
     status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal"
+    code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
@@ -140,39 +140,39 @@ class PayloadTooLarge(OrchestraError):
         return cls(f"body of {size} bytes exceeds max_body_bytes {limit}")
 
 
-class Refused(OrchestraError):
+class Overloaded(OrchestraError):
     """A limit was reached; `retry_after_s` says when to come back."""
 
     status = 429
-    code = "refused"
+    code = "overloaded"
     retryable = True
 
 
-class QueueFull(Refused):
+class QueueFull(Overloaded):
     code = "queue_full"
 
 
-class NodeBusy(Refused):
+class NodeBusy(Overloaded):
     code = "node_busy"
 
 
-class RateLimited(Refused):
+class RateLimited(Overloaded):
     """The server behind a node refuses more of this model for now. `retry_after_s` is the wait that it asked
     for; None where it named none."""
 
     code = "rate_limit_exceeded"
 
 
-class MailboxFull(Refused):
+class MailboxFull(Overloaded):
     code = "mailbox_full"
 
 
-class BudgetSpent(OrchestraError):
+class BudgetExceeded(OrchestraError):
     """A run has used up what it may: a step of it was not begun, or cut off. Patterns end with what they
     have."""
 
     status = 402  # not 429, which clients try again
-    code = "budget_spent"
+    code = "budget_exceeded"
 
 
 class Cancelled(OrchestraError):
@@ -222,10 +222,10 @@ class NodeLost(Unavailable):
     code = "node_lost"
 
 
-class NobodyListens(Unavailable):
+class NoResponders(Unavailable):
     """No one has subscribed to the subject of a request."""
 
-    code = "nobody_listens"
+    code = "no_responders"
 
 
 class ServerBusy(Unavailable):
@@ -240,10 +240,10 @@ class CannotContinue(Unavailable):
     code = "cannot_continue"
 
 
-class Stopped(Unavailable):
+class ShuttingDown(Unavailable):
     """Whoever worked on it was stopped before it finished."""
 
-    code = "stopped"
+    code = "shutting_down"
 
 
 class StorageFull(Unavailable):
@@ -264,7 +264,7 @@ class DeadlineExceeded(OrchestraError):
     code = "deadline_exceeded"
 
 
-class Defect(OrchestraError):
+class InternalError(OrchestraError):
     """Something that should not happen: a defect of Orchestra, not of the request."""
 
 
@@ -279,13 +279,13 @@ def _classes(root: type[OrchestraError]) -> dict[str, type[OrchestraError]]:
     return found
 
 
-_BY_CODE = _classes(OrchestraError) | {Defect.code: Defect}
+_BY_CODE = _classes(OrchestraError) | {InternalError.code: InternalError}
 _BY_STATUS: dict[int, type[OrchestraError]] = {
     400: InvalidRequest,
     404: UnknownModel,
     409: InvalidRequest,
     413: PayloadTooLarge,
-    429: Refused,
+    429: Overloaded,
     502: BackendFailed,
     503: Unavailable,
     504: DeadlineExceeded,
@@ -298,5 +298,5 @@ def from_body(body: ErrorBody) -> OrchestraError:
     A code that is not in the tree above (of another package, or of a later version) becomes the general
     error of its status, so that it is still refused, retried and reported as what it is.
     """
-    kind = _BY_CODE.get(body.code) or _BY_STATUS.get(body.status, Defect)
+    kind = _BY_CODE.get(body.code) or _BY_STATUS.get(body.status, InternalError)
     return kind(body.message, param=body.param, retry_after_s=body.retry_after_s)

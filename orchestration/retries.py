@@ -10,7 +10,7 @@ from orchestration.errors import (
     DeadlineExceeded,
     NodeLost,
     OrchestraError,
-    Refused,
+    Overloaded,
     Unavailable,
     UnknownModel,
 )
@@ -56,7 +56,7 @@ class RetryPolicy:
             if attempts >= self.attempts:
                 return Fate.BURY, 0.0
             return Fate.RETRY, self.pause_s(attempts)
-        if isinstance(error, Unavailable | Refused | UnknownModel):
+        if isinstance(error, Unavailable | Overloaded | UnknownModel):
             if age_s >= self.patience_s:
                 return Fate.BURY, 0.0
             return Fate.WAIT, max(self.outage_s, error.retry_after_s or 0.0)

@@ -28,12 +28,12 @@ from actors.telemetry.telemetry import span, traceparent
 from actors.tools.client import RemoteHands
 from orchestration.errors import (
     DeadlineExceeded,
-    Defect,
     ErrorBody,
-    NobodyListens,
+    InternalError,
     NodeLost,
     NoNode,
-    Stopped,
+    NoResponders,
+    ShuttingDown,
     from_body,
 )
 from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Tool, ToolResult, Vectors
@@ -183,13 +183,13 @@ class Colleagues:
         chooses among them by lot, and finds out within 12 s that one is frozen. The queue takes a step once,
         whoever brings it. Returns its model.
 
-        Raises `NobodyListens` when no such agent is there, `NodeLost` when none answers, and the agent's
+        Raises `NoResponders` when no such agent is there, `NodeLost` when none answers, and the agent's
         error when it cannot serve the step.
         """
         for _ in range(TRIES - 1):
             try:
                 return await self._send_once(agent, ask, envelope)
-            except (Stopped, NodeLost) as error:
+            except (ShuttingDown, NodeLost) as error:
                 log.info("step %s is sent again: %s", ask.id, error)
         return await self._send_once(agent, ask, envelope)
 
@@ -202,8 +202,8 @@ class Colleagues:
                 timeout=limit,
                 headers=envelope.headers(),
             )
-        except NobodyListens as error:
-            raise NobodyListens(f"no agent {agent!r} is running in cluster {self.cluster!r}") from error
+        except NoResponders as error:
+            raise NoResponders(f"no agent {agent!r} is running in cluster {self.cluster!r}") from error
         except DeadlineExceeded as error:
             envelope.remaining(0)  # where the run's own deadline passed, that is the error
             raise NodeLost(f"agent {agent!r} did not answer in {limit:.1f} s") from error
@@ -212,5 +212,5 @@ class Colleagues:
                 return AgentAsked.model_validate_json(reply.data).model
             body = ErrorBody.model_validate_json(reply.data)
         except ValueError as error:
-            raise Defect(f"agent {agent!r} gave an answer that cannot be read") from error
+            raise InternalError(f"agent {agent!r} gave an answer that cannot be read") from error
         raise from_body(body)

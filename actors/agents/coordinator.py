@@ -27,7 +27,7 @@ from actors.telemetry.telemetry import recorded, span, traceparent
 from actors.tools.client import RemoteHands
 from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
-from orchestration.errors import Defect, NoNode, OrchestraError
+from orchestration.errors import InternalError, NoNode, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
 from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
@@ -138,7 +138,7 @@ class Coordinator(Actor):
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
                     return event.model_copy(update={"trace_id": recorded(pulled.envelope.trace)})
-        raise Defect(f"the generation of {pulled.run.id} ended without saying so")
+        raise InternalError(f"the generation of {pulled.run.id} ended without saying so")
 
     def _stage(self, pulled: PulledRun) -> Stage:
         """Where the run is performed, with all that is known of it already."""
@@ -204,7 +204,7 @@ class Coordinator(Actor):
             await stage.tell_stopped()
             raise
         if answer is None:
-            raise Defect(f"{what} ended without an answer")
+            raise InternalError(f"{what} ended without an answer")
         return answer
 
     async def _performed(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer | None:

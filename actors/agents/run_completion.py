@@ -20,7 +20,7 @@ from actors.streams.handoff import is_superseded
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import recorded
 from orchestration.accounts import accounts_of, total_of
-from orchestration.errors import Cancelled, OrchestraError, Stopped
+from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import Ended, Priority, Run, SoFar
 from orchestration.patterns import Outlet
@@ -85,7 +85,7 @@ class RunSink:
         """End the stream with the error. A job that this process could not finish goes back."""
         self._count(error.code)
         try:
-            if isinstance(error, Stopped) and self.pulled.run.priority is not Priority.INTERACTIVE:
+            if isinstance(error, ShuttingDown) and self.pulled.run.priority is not Priority.INTERACTIVE:
                 await self.pulled.recall.next()
                 await self.delivery.nak()
                 return

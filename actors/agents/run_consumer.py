@@ -30,7 +30,7 @@ from actors.runtime.service import invalid
 from actors.runtime.system import ActorRef
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import how_far
-from orchestration.errors import Cancelled, Defect, OrchestraError
+from orchestration.errors import Cancelled, InternalError, OrchestraError
 from orchestration.messages import Ended, Priority, Run, SoFar
 from orchestration.patterns import BUILT_IN, Catalogue
 
@@ -205,7 +205,7 @@ class Intake:
     async def _bury(sink: RunSink) -> None:
         """A run that is no job, and that no coordinator survived."""
         tried = sink.delivery.attempt - 1
-        error = Defect(f"given up: {tried} coordinators took it, and none came to an end")
+        error = InternalError(f"given up: {tried} coordinators took it, and none came to an end")
         await bury_delivery(sink.delivery, error)
         await sink.failed(error)
 

@@ -23,7 +23,7 @@ from actors.bus.settings import BusSettings
 from actors.bus.write_buffer import Outbox
 from actors.telemetry.optional_imports import absent
 from actors.telemetry.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
-from orchestration.errors import BusUnavailable, NobodyListens, PayloadTooLarge
+from orchestration.errors import BusUnavailable, NoResponders, PayloadTooLarge
 
 with absent("aiohttp"):  # nats-py wants it for WebSockets alone; importing it takes 0.1 s of every command
     import nats.errors
@@ -298,7 +298,7 @@ class Bus:
         headers: Headers | None = None,
         within: set[asyncio.Future[Message]] | None = None,
     ) -> Message:
-        """The first answer. Raises `NobodyListens`, `DeadlineExceeded` after `timeout` seconds,
+        """The first answer. Raises `NoResponders`, `DeadlineExceeded` after `timeout` seconds,
         or `BusUnavailable`. While it waits its future is in `within`, where others may fail it."""
 
         async def send(reply: str) -> None:
@@ -307,7 +307,7 @@ class Bus:
         seconds = self.settings.request_timeout_s if timeout is None else timeout
         message = await self.replies.first(send, subject, seconds, within)
         if message.status == "503":
-            raise NobodyListens(f"nobody listens on {subject}")
+            raise NoResponders(f"nobody listens on {subject}")
         return message
 
     def expect(self, arrived: Direct) -> str:

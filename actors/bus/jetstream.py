@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from actors.bus.bus import Bus, Headers, Message, Subscription
-from orchestration.errors import BusUnavailable, Defect, NobodyListens, PayloadTooLarge, QueueFull
+from orchestration.errors import BusUnavailable, InternalError, NoResponders, PayloadTooLarge, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, time
     """Store one message; returns its sequence. Raises `QueueFull` when the queue's limit is reached."""
     try:
         reply = await bus.request(subject, data, headers=headers, timeout=timeout)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise BusUnavailable(f"no stream takes {subject}; were the streams declared?") from error
     return stored(subject, reply)
 
@@ -55,7 +55,7 @@ def stored(subject: str, reply: Message) -> int:
         raise PayloadTooLarge(f"what was sent to {subject} is larger than its stream takes")
     if problem.get("code", 500) >= 500:  # no leader, shutting down, overloaded: it passes
         raise BusUnavailable(f"JetStream cannot take {subject} now: {problem.get('description', problem)}")
-    raise Defect(f"JetStream refused {subject}: {problem.get('description', problem)}")
+    raise InternalError(f"JetStream refused {subject}: {problem.get('description', problem)}")
 
 
 async def delete(bus: Bus, stream: str, sequence: int) -> bool:

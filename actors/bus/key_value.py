@@ -17,7 +17,7 @@ from actors.bus.bus import Bus, Headers, Message, Subscription
 from actors.bus.jetstream import QUEUE_FULL_CODES, WRONG_LAST_SEQUENCE
 from actors.bus.message import decode_headers
 from actors.bus.subjects import encode_token
-from orchestration.errors import BusUnavailable, Defect, NobodyListens, OrchestraError, QueueFull
+from orchestration.errors import BusUnavailable, InternalError, NoResponders, OrchestraError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Bucket:
             headers[EXPECTED] = str(last)
         try:
             reply = await self.bus.request(self.subject(key), value, headers=headers)
-        except NobodyListens as error:
+        except NoResponders as error:
             raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
         answer = json.loads(reply.data)
         problem = answer.get("error")
@@ -83,7 +83,7 @@ class Bucket:
             raise QueueFull(f"bucket {self.name!r} is full", retry_after_s=1)
         if problem.get("code", 500) >= 500:
             raise BusUnavailable(f"JetStream cannot write {self.name}/{key} now: {description}")
-        raise Defect(f"JetStream refused {self.name}/{key}: {description}")
+        raise InternalError(f"JetStream refused {self.name}/{key}: {description}")
 
     async def delete(self, key: str) -> None:
         """Leave a delete marker, which watchers see at once. Not waited for."""
@@ -131,7 +131,7 @@ class Bucket:
     async def _asked(self, subject: str, body: bytes) -> Message:
         try:
             return await self.bus.request(subject, body)
-        except NobodyListens as error:
+        except NoResponders as error:
             raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
 
     async def watch(self, changed: Changed) -> Subscription:
@@ -170,7 +170,7 @@ class Bucket:
         names = json.dumps({"subjects_filter": f"$KV.{self.name}.>"}).encode()
         try:
             info = json.loads((await self.bus.request(f"$JS.API.STREAM.INFO.KV_{self.name}", names)).data)
-        except NobodyListens as error:
+        except NoResponders as error:
             raise BusUnavailable("this NATS server has no JetStream") from error
         if "error" in info:
             raise BusUnavailable(f"bucket {self.name!r}: {info['error'].get('description', 'not there')}")

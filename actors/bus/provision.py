@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from actors.bus.declarations import Config, Consumer, Declaration, shipped
 from actors.bus.drift import Actual, Drift, Remedy, diff, stream_configs
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, Unavailable
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ async def call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None)
     payload = b"" if body is None else json.dumps(body).encode()
     try:
         message = await bus.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT_S)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise BusUnavailable("this NATS server has no JetStream: start it with a jetstream block") from error
     answer: dict[str, Any] = json.loads(message.data)
     if problem := answer.get("error"):

@@ -14,7 +14,7 @@ from actors.cli.reach import nats_url_of
 from actors.cluster.registry import Registry
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
-from orchestration.errors import NobodyListens, NoNode
+from orchestration.errors import NoNode, NoResponders
 
 
 @click.command()
@@ -50,5 +50,5 @@ async def _ask(bus: Bus, node_id: str) -> int:
     """What the node has to finish. Raises `NoNode` when it is not there."""
     try:
         return int((await bus.request(NodeAddress(node_id).drain)).data)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise NoNode(f"no node {node_id!r} is alive; `orchestra status` lists them") from error

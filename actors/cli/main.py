@@ -128,18 +128,18 @@ def main() -> None:
 def exit_code(error: OrchestraError) -> int:
     """The exit code that tells this kind of error apart."""
     from orchestration.errors import (
-        BudgetSpent,
+        BudgetExceeded,
         BusUnavailable,
         InvalidRequest,
         NoNode,
-        Refused,
+        Overloaded,
         Unavailable,
         UnknownModel,
     )
 
     if isinstance(error, InvalidRequest | UnknownModel):
         return USAGE
-    if isinstance(error, Refused | BudgetSpent):
+    if isinstance(error, Overloaded | BudgetExceeded):
         return REFUSED
     if isinstance(error, NoNode):
         return FAILED

@@ -17,7 +17,7 @@ from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
-from orchestration.errors import ErrorBody, NobodyListens, NoNode, OrchestraError, UnknownModel, from_body
+from orchestration.errors import ErrorBody, NoNode, NoResponders, OrchestraError, UnknownModel, from_body
 from orchestration.messages import LoadModel, Residence, UnloadModel, Wire
 
 
@@ -112,7 +112,7 @@ async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> Residence
         answer = await bus.request(
             subject, wanted.model_dump_json().encode(), headers=headers, timeout=timeout_s
         )
-    except NobodyListens as error:
+    except NoResponders as error:
         raise NoNode(f"no node {node!r} is alive; `orchestra status` lists them") from error
     if answer.header(ERROR):
         raise from_body(ErrorBody.model_validate_json(answer.data))

@@ -11,7 +11,7 @@ from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket, Conflict, Entry, Lease
 from actors.bus.subjects import NodeAddress
 from actors.cluster.registry import BUCKET, HEARTBEAT_S, LEASE_S
-from orchestration.errors import DeadlineExceeded, NobodyListens, OrchestraError
+from orchestration.errors import DeadlineExceeded, NoResponders, OrchestraError
 from orchestration.messages import NodeInfo
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Presence:
             return
         try:
             await self._bus.request(NodeAddress(self.node_id).ping, timeout=PING_S)
-        except NobodyListens:
+        except NoResponders:
             log.warning("a node %s was here and its connection is gone; taking its place", self.node_id)
             if await self._unchanged(entry, DEAD_S):
                 await self._take_out(entry)

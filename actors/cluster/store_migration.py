@@ -20,7 +20,7 @@ from actors.bus.provision import call
 from actors.cluster.registry import BUCKET as NODES
 from actors.nats_server import EmbeddedNats, NatsServerSettings
 from actors.nats_server.cluster import standalone
-from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, QueueFull, Unavailable
+from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ async def _put(bus: Bus, message: Message, headers: dict[str, str]) -> None:
             if problem is None or problem.get("err_code") in WRONG_LAST_SEQUENCE:
                 return
             reason = str(problem.get("description", problem))
-        except (BusUnavailable, Unavailable, DeadlineExceeded, QueueFull, Defect) as error:
+        except (BusUnavailable, Unavailable, DeadlineExceeded, QueueFull, InternalError) as error:
             reason = error.message
         if not told:
             told = True

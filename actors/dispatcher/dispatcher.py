@@ -42,10 +42,10 @@ from orchestration.errors import (
     BusUnavailable,
     Cancelled,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     NoNode,
     OrchestraError,
-    Stopped,
+    ShuttingDown,
 )
 from orchestration.messages import Ended, NodeInfo, SoFar
 
@@ -360,7 +360,7 @@ class Dispatcher(Actor):
             error, waits = await self._attempts.run(job, message.node)
         except asyncio.CancelledError:
             self._calls.stop(job)
-            self._settle(job, Stopped("the dispatcher was stopped before the answer was complete"))
+            self._settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
             return
         if await self._fallbacks.take(job, error, waits=waits):
             self._wait(job)
@@ -457,5 +457,5 @@ class _Failures:
     async def done(self, value: Any) -> None: ...
 
     async def failed(self, error: OrchestraError) -> None:
-        if isinstance(error, Defect):
+        if isinstance(error, InternalError):
             self.dispatcher.failed(self.job, error)

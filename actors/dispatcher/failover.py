@@ -16,19 +16,19 @@ from actors.streams.handoff import is_superseded
 from orchestration.errors import (
     SERVER_LIMITS,
     BusUnavailable,
-    NobodyListens,
     NodeBusy,
     NodeLost,
     NoOutput,
+    NoResponders,
     OrchestraError,
     RateLimited,
     ServerBusy,
-    Stopped,
+    ShuttingDown,
 )
 from orchestration.messages import NodeInfo
 from orchestration.placement.retry_budget import RetryBudget
 
-_ANOTHER_TIME = (NodeBusy, NodeLost, NobodyListens, BusUnavailable, Stopped, *SERVER_LIMITS)
+_ANOTHER_TIME = (NodeBusy, NodeLost, NoResponders, BusUnavailable, ShuttingDown, *SERVER_LIMITS)
 """Errors that say nothing against the generation: it waits for a node, until its deadline."""
 
 
@@ -73,14 +73,14 @@ class Attempts:
         """
         if not error.retryable or job.cancelled or job.expired:
             return False
-        if isinstance(error, NodeBusy | NobodyListens):
+        if isinstance(error, NodeBusy | NoResponders):
             return True
         if not isinstance(error, BusUnavailable | RateLimited | ServerBusy):
             job.moves += 1
             if job.moves >= self.settings.attempts:
                 job.superseded = await is_superseded(self.bus, job.id, job.delivery.attempt)
                 return False
-            if not isinstance(error, NodeLost | NoOutput | Stopped) and not self.budget.withdraw():
+            if not isinstance(error, NodeLost | NoOutput | ShuttingDown) and not self.budget.withdraw():
                 return False
         if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
             return False

@@ -16,15 +16,15 @@ from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
 from actors.jobs.dead_letters import bury_delivery
 from actors.streams.handoff import how_far, may_race
-from orchestration.errors import BusUnavailable, DeadlineExceeded, Defect, OrchestraError
+from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
 from orchestration.messages import Generation, SoFar
 
 log = logging.getLogger(__name__)
 
 
-async def given_up(job: Job) -> Defect:
+async def given_up(job: Job) -> InternalError:
     """Put a generation that no dispatcher survived among the dead letters; what its asker is to be told."""
-    error = Defect(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
+    error = InternalError(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
     try:
         await bury_delivery(job.delivery, error)
     except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
@@ -61,7 +61,7 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)
-        except (DeadlineExceeded, Defect) as error:
+        except (DeadlineExceeded, InternalError) as error:
             log.warning("nobody can say how far generation %s has come: %s", job.id, error)
             return False
     else:

@@ -23,7 +23,7 @@ from orchestration.errors import (
     BusUnavailable,
     Cancelled,
     ErrorBody,
-    NobodyListens,
+    NoResponders,
     OrchestraError,
     from_body,
 )
@@ -99,8 +99,8 @@ class NodeCalls:
                 headers=envelope.headers(),
                 within=answers,
             )
-        except NobodyListens:
-            return NobodyListens(f"node {node.id} does not answer")
+        except NoResponders:
+            return NoResponders(f"node {node.id} does not answer")
         except OrchestraError as error:
             return error
         finally:

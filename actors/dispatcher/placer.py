@@ -22,11 +22,11 @@ from orchestration.errors import (
     CannotContinue,
     ContentFiltered,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     NodeBusy,
     NoOutput,
     OrchestraError,
-    Stopped,
+    ShuttingDown,
     Unavailable,
 )
 from orchestration.messages import NodeInfo
@@ -53,8 +53,8 @@ class Outrun(OrchestraError):
 REFUSED_S = 0.1
 """A node that was full against its report is taken for full for so long, unless it reports before."""
 NOBODY: frozenset[str] = frozenset()
-_NOT_ITS_FAULT = (Stopped, BusUnavailable, CannotContinue, ContentFiltered)
-_ITS_FAULT = (BackendFailed, Unavailable, Defect)
+_NOT_ITS_FAULT = (ShuttingDown, BusUnavailable, CannotContinue, ContentFiltered)
+_ITS_FAULT = (BackendFailed, Unavailable, InternalError)
 
 
 class Placing:

@@ -20,7 +20,7 @@ from orchestration.errors import (
     BusUnavailable,
     InvalidRequest,
     OrchestraError,
-    Refused,
+    Overloaded,
     Unavailable,
     UnknownModel,
 )
@@ -91,7 +91,7 @@ class Attempts:
             self.number += 1
             try:
                 return await attempt()
-            except (Refused, Unavailable) as error:
+            except (Overloaded, Unavailable) as error:
                 if self.number >= self._policy.attempts:
                     raise
                 pause_s = max(self._policy.pause_s(self.number), error.retry_after_s or 0.0)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
 from actors.bus.bus import Bus, Message, Subscription
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Neighbours:
         self._subscriptions.append(await self.bus.subscribe(HERE, self._here))
         try:
             await self.bus.request(HELLO, self.name.encode(), timeout=HELLO_S)
-        except NobodyListens:
+        except NoResponders:
             pass
         except DeadlineExceeded:
             log.warning("other gateways do not answer; limits that are shared with them may not hold yet")

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from actors.gateway.metrics import FLIGHTS
-from orchestration.errors import DeadlineExceeded, Defect, OrchestraError, Stopped, from_body
+from orchestration.errors import DeadlineExceeded, InternalError, OrchestraError, ShuttingDown, from_body
 from orchestration.messages import Chunk, Ended, Event, Vectors
 from orchestration.response_cache import Flight, Follower
 
@@ -98,7 +98,7 @@ class Flights:
             self._leave(shared, follower)
 
     async def stop(self) -> None:
-        """Cancel what is still at work; whoever follows hears `Stopped`."""
+        """Cancel what is still at work; whoever follows hears `ShuttingDown`."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -151,9 +151,9 @@ class Flights:
             return
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a shared generation failed", exc_info=error)
-            shared.flight.end(Defect("the gateway failed on this request; its log says why"))
+            shared.flight.end(InternalError("the gateway failed on this request; its log says why"))
         else:
-            shared.flight.end(Stopped("the gateway was told to stop before the answer was complete"))
+            shared.flight.end(ShuttingDown("the gateway was told to stop before the answer was complete"))
 
 
 def event_bytes(event: Event) -> int:

@@ -15,7 +15,7 @@ from actors.gateway.metrics import WATCHES
 from actors.jobs.records import JobStatus, is_job
 from actors.runtime.envelope import CALLER
 from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunWatch
-from orchestration.errors import InvalidRequest, OrchestraError, Refused, Unavailable
+from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ class RunEvents:
     async def events(self, exchange: Exchange) -> None:
         """From the beginning, or after the header `Last-Event-ID`; 204 where no more will come.
 
-        Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Refused`.
+        Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
         """
         run_id = exchange.path.removeprefix(PREFIX).removesuffix(SUFFIX)
         after = _after(exchange)
         most = self.gateway.settings.max_watches
         if len(self._open) >= most:
-            raise Refused(f"max_watches {most} streams of runs are open", retry_after_s=1)
+            raise Overloaded(f"max_watches {most} streams of runs are open", retry_after_s=1)
         watch = RunWatch(self.gateway.bus, run_id, after)
         self._open.add(watch)
         WATCHES.set(len(self._open))

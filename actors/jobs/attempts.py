@@ -13,7 +13,7 @@ from actors.jobs.metrics import ATTEMPTS_FAILED
 from actors.jobs.records import ROUND_HEADER, JobRecord, JobResult, JobStatus
 from actors.jobs.settings import JobsSettings
 from actors.jobs.store import Ledger
-from orchestration.errors import Cancelled, Defect, OrchestraError, PayloadTooLarge, Stopped
+from orchestration.errors import Cancelled, InternalError, OrchestraError, PayloadTooLarge, ShuttingDown
 from orchestration.messages import Ended, TokenLogprob
 from orchestration.retries import Fate
 
@@ -104,7 +104,7 @@ class Clerk:
 
         Raises what `begin` does.
         """
-        if isinstance(error, Stopped):  # this process leaves: another may begin at once
+        if isinstance(error, ShuttingDown):  # this process leaves: another may begin at once
             fate, pause = Fate.WAIT, 0.0
         else:
             age = time.time() - record.submitted_at
@@ -140,7 +140,7 @@ class Clerk:
         error = record.last_error if ended is None else ended.error
         await bury(self.bus, delivery.message, reason=reason, attempts=record.attempts, error=error)
         if ended is None:
-            said = error or Defect(reason).body()
+            said = error or InternalError(reason).body()
             ended = Ended(seq=0, finish_reason="error", error=said, trace_id=record.trace_id)
         await settle(self.bus, self.ledger, _result(record, JobStatus.DEAD, ended))
 

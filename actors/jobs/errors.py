@@ -4,13 +4,13 @@ OrchestraError
 ├── InvalidRequest
 │   ├── NoSuchJob             404  no_such_job
 │   └── KeyReused             409  idempotency_key_reused
-└── Refused
+└── Overloaded
     └── TooManyJobs           429  too_many_jobs
 """
 
 from __future__ import annotations
 
-from orchestration.errors import InvalidRequest, Refused
+from orchestration.errors import InvalidRequest, Overloaded
 
 RETRY_S = 5.0
 """When to come back after a limit that frees up as jobs end, which nobody can foretell."""
@@ -32,7 +32,7 @@ class KeyReused(InvalidRequest):
     code = "idempotency_key_reused"
 
 
-class TooManyJobs(Refused):
+class TooManyJobs(Overloaded):
     """The caller has as many jobs that have not ended as its limit allows."""
 
     code = "too_many_jobs"

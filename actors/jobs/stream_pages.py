@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.bus.bus import Bus, Message
 from actors.bus.key_value import OPERATION, SEQUENCE
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders
 
 WINDOW = 500
 """Sequences looked at in one request."""
@@ -73,7 +73,7 @@ async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, A
     wanted = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
     try:
         info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}", wanted)).data)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise BusUnavailable("this NATS server has no JetStream") from error
     if "error" in info:
         raise BusUnavailable(f"stream {stream}: {info['error'].get('description', 'not there')}")
@@ -86,7 +86,7 @@ async def at(bus: Bus, stream: str, sequence: int) -> StoredMessage | None:
     body = json.dumps({"seq": sequence}).encode()
     try:
         message = await bus.request(f"$JS.API.DIRECT.GET.{stream}", body)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise BusUnavailable(f"stream {stream} is not there; was it declared?") from error
     return None if message.status else StoredMessage(sequence, message)
 

@@ -30,7 +30,7 @@ from orchestration.errors import (
     InvalidRequest,
     NodeBusy,
     OrchestraError,
-    Stopped,
+    ShuttingDown,
     Unavailable,
 )
 from orchestration.messages import (
@@ -192,7 +192,7 @@ class Node(Actor):
                 raise self._stalls.error(message.id, self.backend.name) from None
             # Where not the caller but this node's end was the cause, another node goes on from what was read.
             writer.flush_now()
-            raise Stopped(f"node {self.id} was told to stop before the answer was complete") from None
+            raise ShuttingDown(f"node {self.id} was told to stop before the answer was complete") from None
         except OrchestraError as error:
             outcome = error.code
             if isinstance(error, BackendFailed | Unavailable):

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestration.errors import Defect, InvalidRequest, NoNode, OrchestraError
+from orchestration.errors import InternalError, InvalidRequest, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
 from orchestration.patterns import Answer, Catalogue, Outcome, Part, Question, Stage, Use
 from orchestration.roles import load_roles
@@ -33,8 +33,9 @@ class Rehearsed:
 
 
 async def rehearse(catalogue: Catalogue, name: str, question: str, settings: Mapping[str, Any]) -> Rehearsed:
-    """Perform the pattern twice. Raises `InvalidRequest` for settings that are wrong, and `Defect` where it
-    keeps to a rule not: it ends, its answer comes last, the names of its steps are the same each time."""
+    """Perform the pattern twice. Raises `InvalidRequest` for settings that are wrong, and `InternalError`
+    where it keeps to a rule not: it ends, its answer comes last, the names of its steps are the same each
+    time."""
     run = Run(
         id="rehearsal.1",
         pattern=name,
@@ -44,7 +45,7 @@ async def rehearse(catalogue: Catalogue, name: str, question: str, settings: Map
     first, again = await _performed(catalogue, run), await _performed(catalogue, run)
     names = [sorted(step.name for step in each.steps) for each in (first, again)]
     if names[0] != names[1]:
-        raise Defect(
+        raise InternalError(
             "its steps differ from one performance to the next, so that a run could not be taken up: "
             f"{', '.join(names[0])}; then {', '.join(names[1])}"
         )
@@ -62,21 +63,21 @@ async def _performed(catalogue: Catalogue, run: Run) -> Rehearsed:
         async with asyncio.timeout(LIMIT_S), aclosing(catalogue.find(run.pattern)(run, stage)) as items:
             async for item in items:
                 if answer is not None:
-                    raise Defect("something comes after its answer")
+                    raise InternalError("something comes after its answer")
                 if isinstance(item, Answer):
                     answer = item
                 elif isinstance(item, Part):
                     said = [*said, item.text] if not item.replaces else [item.text[item.replaces :]]
                 else:
-                    raise Defect(f"it yields {type(item).__name__}, which is neither Part nor Answer")
+                    raise InternalError(f"it yields {type(item).__name__}, which is neither Part nor Answer")
     except TimeoutError as error:
-        raise Defect(f"it does not end within {LIMIT_S:g} s") from error
+        raise InternalError(f"it does not end within {LIMIT_S:g} s") from error
     except OrchestraError:
         raise
     except Exception as error:
-        raise Defect(f"it fails with {type(error).__name__}: {error}") from error
+        raise InternalError(f"it fails with {type(error).__name__}: {error}") from error
     if answer is None:
-        raise Defect("it ends without an answer")
+        raise InternalError("it ends without an answer")
     return Rehearsed("".join(said), stage.steps, stage.notes, stage.report)
 
 

@@ -25,10 +25,10 @@ from actors.telemetry.telemetry import MAILBOX_REFUSED, span
 from orchestration.errors import (
     Cancelled,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     MailboxFull,
     OrchestraError,
-    Stopped,
+    ShuttingDown,
     Unavailable,
 )
 
@@ -77,7 +77,7 @@ class Cell:
             await self.renew()
         except BaseException:
             self.state = "stopped"
-            await self._abandon(Stopped(f"{self.name} did not start"))
+            await self._abandon(ShuttingDown(f"{self.name} did not start"))
             raise
         self.state = "running"
         self._fill()
@@ -105,7 +105,7 @@ class Cell:
         carry on what was admitted."""
         spec = self.spec(work.message)
         if self.state == "stopped" or (self.state == "draining" and not own):
-            raise Stopped(f"{self.name} is draining", retry_after_s=1)
+            raise ShuttingDown(f"{self.name} is draining", retry_after_s=1)
         if self.state == "given up":
             raise Unavailable(f"{self.name} gave up after repeated crashes; the last: {self.last_error!r}")
         able = self.state == "running" or self.state == "draining"
@@ -152,9 +152,9 @@ class Cell:
             return True
         self.state = "draining"
         crashed = self._restarter is not None and await self._restarter.stop()
-        self._stop_error = Stopped(f"{self.name} was stopped before it finished")
+        self._stop_error = ShuttingDown(f"{self.name} was stopped before it finished")
         if crashed:  # no instance is there to work on what waits
-            await self._abandon(Stopped(f"{self.name} was stopped after a crash"))
+            await self._abandon(ShuttingDown(f"{self.name} was stopped after a crash"))
             self.state = "stopped"
             return False
         clean = await self._calm(limit_s)
@@ -280,7 +280,7 @@ class Cell:
 
     def _failure(self, work: Work, error: BaseException) -> tuple[str, OrchestraError, None]:
         reported = internal_error(self.name, error, self.kind.__name__)
-        if isinstance(reported, Defect) and (work.cancelled or self._stop_error is not None):
+        if isinstance(reported, InternalError) and (work.cancelled or self._stop_error is not None):
             reported = self._why_cancelled(work)  # which is how its code met that
         return reported.code, reported, None
 

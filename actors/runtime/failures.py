@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from actors.telemetry.telemetry import INTERNAL_ERRORS
-from orchestration.errors import Defect, OrchestraError
+from orchestration.errors import InternalError, OrchestraError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def internal_error(what: str, error: BaseException, where: str) -> OrchestraErro
         return cause
     INTERNAL_ERRORS.labels(where).inc()
     log.error("%s failed", what, exc_info=error)
-    return Defect(f"{what} failed: {described(cause)}")
+    return InternalError(f"{what} failed: {described(cause)}")
 
 
 def described(error: BaseException) -> str:

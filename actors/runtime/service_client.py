@@ -15,9 +15,9 @@ from actors.runtime.envelope import Envelope
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
-    Defect,
     ErrorBody,
-    NobodyListens,
+    InternalError,
+    NoResponders,
     OrchestraError,
     Unavailable,
     from_body,
@@ -101,7 +101,7 @@ async def _call(
     data = json.dumps(body).encode()
     try:
         answer = await bus.request(subject, data, headers=headers, timeout=timeout_s)
-    except NobodyListens as error:
+    except NoResponders as error:
         raise Unavailable(f"no gateway answers on {subject}; start one: {WAY_OUT}") from error
     if answer.header(ERROR):
         raise _error(answer)
@@ -116,11 +116,11 @@ def _error(message: Message) -> OrchestraError:
     try:
         error = json.loads(message.data)["error"]
         body = ErrorBody(
-            code=error.get("code") or "internal",
+            code=error.get("code") or "internal_error",
             message=error["message"],
             param=error.get("param"),
             status=status,
         )
     except (ValueError, KeyError, TypeError):
-        return Defect(said)
+        return InternalError(said)
     return from_body(body)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message
 from actors.bus.subjects import StreamAddress
-from orchestration.errors import Defect, NobodyListens, OrchestraError
+from orchestration.errors import InternalError, NoResponders, OrchestraError
 from orchestration.messages import Resume, SoFar
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,14 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: in
 
     `attempt` is the delivery of the work that asks: it is `superseded` where a later one has taken it up.
     With `quiet_s` above 0 a writer heard of within so many seconds is left alone. A stream that nobody
-    reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer, `Defect` when its
-    answer cannot be read (it is of another version), `BusUnavailable` when NATS is away.
+    reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer, `InternalError`
+    when its answer cannot be read (it is of another version), `BusUnavailable` when NATS is away.
     """
     body = Resume(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
     for _ in range(ABSENT):
         try:
             reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
-        except NobodyListens:
+        except NoResponders:
             await asyncio.sleep(PAUSE_S)
             continue
         return _read(reply)
@@ -76,6 +76,6 @@ def _read(reply: Message) -> SoFar:
     try:
         return SoFar.model_validate_json(reply.data)
     except ValidationError as error:
-        raise Defect(
+        raise InternalError(
             "what its reader says of the stream cannot be read; is it of another version?"
         ) from error

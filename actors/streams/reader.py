@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actors.bus.message import Message
 from actors.streams.writer import OUT_OF_BAND, WRITER
-from orchestration.errors import Defect, NodeLost, OrchestraError, Unavailable
+from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
 from orchestration.messages import EVENT, Chunk, Ended, Progress, SoFar, Vectors
 
 MAX_BUFFERED = 16_384
@@ -84,7 +84,7 @@ class OpenStream:
         try:
             event = EVENT.validate_json(message.data)
         except ValidationError as error:
-            defect = Defect(f"an event on {message.subject} cannot be read")
+            defect = InternalError(f"an event on {message.subject} cannot be read")
             defect.__cause__ = error
             self.fail(defect)
             return True

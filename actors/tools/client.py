@@ -15,11 +15,11 @@ from actors.runtime.service import ERROR
 from actors.tools.messages import AskTools, ToolsOffered, UseTool
 from orchestration.errors import (
     DeadlineExceeded,
-    Defect,
     ErrorBody,
+    InternalError,
     InvalidRequest,
-    NobodyListens,
     NodeLost,
+    NoResponders,
     from_body,
 )
 from orchestration.messages import Tool, ToolResult
@@ -47,7 +47,7 @@ class RemoteHands:
             offered = await self._request(
                 AgentAddress(self.cluster, agent).tools, AskTools(), ToolsOffered, ASKED_S, envelope
             )
-        except NobodyListens:
+        except NoResponders:
             return ()
         return offered.tools
 
@@ -56,8 +56,9 @@ class RemoteHands:
     ) -> ToolResult:
         """What came of it. A use may have effects, so it is never tried twice.
 
-        Raises `InvalidRequest` for a tool that the agent does not have, `Refused` when too many are in use,
-        `NodeLost` when the agent does not answer in time, `DeadlineExceeded` when the run's time is over.
+        Raises `InvalidRequest` for a tool that the agent does not have, `Overloaded` when too many are in
+        use, `NodeLost` when the agent does not answer in time, `DeadlineExceeded` when the run's time is
+        over.
         """
         limit = self.timeout_s + OVERHEAD_S
         try:
@@ -68,7 +69,7 @@ class RemoteHands:
                 limit,
                 envelope,
             )
-        except NobodyListens as error:
+        except NoResponders as error:
             raise InvalidRequest(f"{agent} has no tool {tool!r}; its tools: none", param="tool") from error
 
     async def _request(
@@ -88,4 +89,4 @@ class RemoteHands:
                 raise from_body(ErrorBody.model_validate_json(reply.data))
             return kind.model_validate_json(reply.data)
         except ValidationError as error:
-            raise Defect(f"the answer on {subject} cannot be read") from error
+            raise InternalError(f"the answer on {subject} cannot be read") from error

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from actors.runtime.failures import guarded
 from actors.tools.base import Hand, Toolbox
 from actors.tools.settings import HandsSettings
-from orchestration.errors import Defect, InvalidRequest, OrchestraError
+from orchestration.errors import InternalError, InvalidRequest, OrchestraError
 from orchestration.messages import Tool, ToolResult
 
 JSON_BYTES = 6
@@ -89,7 +89,7 @@ class Hands:
             return result
         except TimeoutError:
             return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
-        except Defect as error:
+        except InternalError as error:
             return ToolResult(error=error.message[:500])
         except OrchestraError as error:
             return ToolResult(error=f"{tool}: {error.message}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestration.errors import InvalidRequest, Refused
+from orchestration.errors import InvalidRequest, Overloaded
 from orchestration.limits.token_bucket import TokenBucket
 
 RETRY_S = 1.0
@@ -33,7 +33,7 @@ class TooManyTokens(InvalidRequest):
     code = "too_many_tokens"
 
 
-class OverLimit(Refused):
+class OverLimit(Overloaded):
     """`limit` is the name of the setting that was reached. Where gateways share it, `account` is the one it
     was reached in, and `tokens` those that were asked for, 0 for a place."""
 

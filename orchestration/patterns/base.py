@@ -106,7 +106,7 @@ class Ask(Protocol):
     async def use(self, use: Use) -> ToolResult:
         """What came of it, within the time and size that the agent's settings say. What goes wrong in the
         tool itself is the result's `error`. Raises `InvalidRequest` for a tool that the agent does not have,
-        `Refused` when too many are in use, `NodeLost` when the agent is silent, `DeadlineExceeded`."""
+        `Overloaded` when too many are in use, `NodeLost` when the agent is silent, `DeadlineExceeded`."""
 
     async def progress(self, text: str, step: Step | None) -> None:
         """Tell who watches; `step` is set when one has finished or failed."""

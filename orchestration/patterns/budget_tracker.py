@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from orchestration.errors import BudgetSpent
+from orchestration.errors import BudgetExceeded
 from orchestration.messages import Budget, ChatMessage, Usage
 from orchestration.patterns.base import Question
 from orchestration.patterns.clipping import estimate_tokens
@@ -72,14 +72,14 @@ class Spending:
         return self._clock() - self._began
 
     def begin(self, question: Question, *, last: bool) -> Grant:
-        """What the step may use. Raises `BudgetSpent` naming the limit where it is not worth beginning."""
+        """What the step may use. Raises `BudgetExceeded` naming the limit where it is not worth beginning."""
         keeps = self.keeps and not last
         prompt = self.prompt_tokens(question.messages, question.agent)
         try:
             self._one_call(question.name, keeps)
             seconds = self._seconds_for(question.name, keeps)
             max_tokens = self._tokens_for(question, prompt, keeps, last)
-        except BudgetSpent:
+        except BudgetExceeded:
             self.left_out.append(question.name)
             raise
         self.calls += 1
@@ -108,10 +108,10 @@ class Spending:
 
     def seconds_for(self, name: str) -> float | None:
         """How long the use of a tool may take, which costs no tokens and is no call; None where nothing
-        bounds it. Raises `BudgetSpent` when no time is left."""
+        bounds it. Raises `BudgetExceeded` when no time is left."""
         try:
             return self._seconds_for(name, self.keeps)
-        except BudgetSpent:
+        except BudgetExceeded:
             self.left_out.append(name)
             raise
 
@@ -137,12 +137,12 @@ class Spending:
         """Whether a step that began then has had all the time it was granted."""
         return grant.seconds is not None and self._clock() - began >= grant.seconds * 0.98
 
-    def out_of_time(self, name: str) -> BudgetSpent:
+    def out_of_time(self, name: str) -> BudgetExceeded:
         """What the step of that name ends with that was cut off, and left out."""
         self.left_out.append(name)
         limit = self.budget.seconds
         whole = f"budget of {limit:g} seconds" if self._is_budgeted() else "time until the deadline"
-        return BudgetSpent(f"step {name!r} was cut off after {self.seconds:.1f} s of the {whole}")
+        return BudgetExceeded(f"step {name!r} was cut off after {self.seconds:.1f} s of the {whole}")
 
     def account(self) -> dict[str, Any]:
         """What was used, beside the limits that are set, and what was cut; empty where nothing is set or
@@ -179,7 +179,7 @@ class Spending:
         limit = self.budget.calls
         if limit is not None and self.calls + keeps >= limit:
             kept = ", and the last is kept for the answer" if keeps and self.calls < limit else ""
-            raise BudgetSpent(
+            raise BudgetExceeded(
                 f"step {name!r} would be call {self.calls + 1} of a budget of {limit} calls: "
                 f"{self.calls} used{kept}"
             )
@@ -198,7 +198,7 @@ class Spending:
             least = max(least, min(wanted // 2, LEAST_GUIDED))
         if left < least:
             besides = f", {kept} kept for the answer" if kept else ""
-            raise BudgetSpent(
+            raise BudgetExceeded(
                 f"step {question.name!r} asks for about {prompt} tokens to read and {wanted} to write, and "
                 f"of a budget of {limit} tokens {self.tokens + self._held} are used{besides}"
             )
@@ -222,7 +222,7 @@ class Spending:
         if left <= 0:
             besides = f", {kept:.1f} s kept for the answer" if kept else ""
             whole = f"budget of {limit:g} seconds" if self._is_budgeted() else f"{limit:.1f} s there are"
-            raise BudgetSpent(
+            raise BudgetExceeded(
                 f"step {name!r} cannot be begun: {self.seconds:.1f} s of the {whole} are used{besides}"
             )
         return left

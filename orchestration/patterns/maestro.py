@@ -16,7 +16,7 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide
+from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
 from orchestration.messages import Guide, Run, Sampling
 from orchestration.patterns.answer_check import Caller, is_of_an_example, problem_of
 from orchestration.patterns.base import Answer, Part
@@ -138,7 +138,7 @@ async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
             guide=Guide(json_schema=brief_schema()),
         )
         brief = parse_brief(answer.text)
-    except (InvalidGuide, BackendFailed, BudgetSpent, InvalidBrief) as error:
+    except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidBrief) as error:
         await stage.progress(f"goes on without an analysis: {error}")
         return Brief()
     if is_of_an_example(brief.asked, Caller(run.messages)):
@@ -169,9 +169,9 @@ async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None
                 model=model,
             )
             plan = parse_plan(answer.text, known, most, Caller(run.messages))
-        except (InvalidGuide, BackendFailed, BudgetSpent) as error:
+        except (InvalidGuide, BackendFailed, BudgetExceeded) as error:
             await stage.progress(f"there is no plan: {error.message}")
-            if model is None or isinstance(error, BudgetSpent):
+            if model is None or isinstance(error, BudgetExceeded):
                 return None
             model = None
             continue

@@ -13,7 +13,13 @@ from typing import Any
 from orchestration.accounts import total_of
 from orchestration.bandit.advice import Advisor
 from orchestration.bandit.durations import Durations
-from orchestration.errors import BudgetSpent, ContentFiltered, DeadlineExceeded, Defect, OrchestraError
+from orchestration.errors import (
+    BudgetExceeded,
+    ContentFiltered,
+    DeadlineExceeded,
+    InternalError,
+    OrchestraError,
+)
 from orchestration.messages import (
     ChatMessage,
     Guide,
@@ -221,7 +227,7 @@ class Stage:
         `after` are the steps that it builds on, for who watches: where it is not said, those that ended
         before this one and all at work beside it began. `heard` is told each part as it comes.
 
-        Raises the step's error, which is recorded too; `BudgetSpent` where the run's budget does not reach
+        Raises the step's error, which is recorded too; `BudgetExceeded` where the run's budget does not reach
         for it, or ended it; `ContentFiltered` where the answer is not whole for that reason."""
         answer: Answer | None = None
         question = self._question(agent, messages, name, sampling, guide, model)
@@ -273,8 +279,8 @@ class Stage:
         """What came of a tool of `agent`. It is a step as well, of which `name` and `after` say what they say
         in `ask`. What goes wrong in the tool itself is the result's `error`, and no error of the step.
 
-        Raises `InvalidRequest` for a tool that the agent does not have, `BudgetSpent` when no time is left,
-        and the errors of a bus and of machines."""
+        Raises `InvalidRequest` for a tool that the agent does not have, `BudgetExceeded` when no time is
+        left, and the errors of a bus and of machines."""
         self._claim(name)
         use = Use(name=name, agent=agent, tool=tool, arguments=arguments)
         known = await self._recalled(use, after)
@@ -297,7 +303,7 @@ class Stage:
 
     def _claim(self, name: str) -> None:
         if name in self._names:
-            raise Defect(f"two steps of a run have the name {name!r}")
+            raise InternalError(f"two steps of a run have the name {name!r}")
         self._names.add(name)
 
     def _question(
@@ -349,7 +355,7 @@ class Stage:
                         work.take(item)
                         yield item
             if work.outcome is None:
-                raise Defect(f"step {question.name!r} of {question.agent} ended without an outcome")
+                raise InternalError(f"step {question.name!r} of {question.agent} ended without an outcome")
             if work.outcome.finish_reason == "content_filter" and not last:  # no whole answer to go on with
                 raise ContentFiltered(f"a content filter cut the answer of model {work.model!r} off")
             over = True
@@ -374,7 +380,7 @@ class Stage:
     async def _granted(self, question: Question, last: bool) -> Grant:
         try:
             return self.spending.begin(question, last=last)
-        except BudgetSpent as error:
+        except BudgetExceeded as error:
             await self.progress(f"{question.name}: not begun: {error.message}")
             raise
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestration.errors import BudgetSpent, OrchestraError
+from orchestration.errors import BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import Answer
 from orchestration.patterns.plan import Plan, PlanStep
@@ -68,7 +68,7 @@ class Specialists:
                 ]
             findings.extend(task.result() for task in working)
         failed = [finding.error for finding in findings if finding.error is not None]
-        if len(failed) == len(findings) and not any(isinstance(error, BudgetSpent) for error in failed):
+        if len(failed) == len(findings) and not any(isinstance(error, BudgetExceeded) for error in failed):
             raise failed[0]
         if failed:
             await self._stage.progress(f"goes on without {len(failed)} of {len(findings)} specialists")

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from orchestration.errors import BudgetSpent
+from orchestration.errors import BudgetExceeded
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.answer_repair import Repair, vetted
@@ -66,7 +66,7 @@ async def synthesis(
         async with aclosing(vetted(stage, parts, repair)) as items:
             async for item in items:
                 yield item
-    except BudgetSpent as error:
+    except BudgetExceeded as error:
         what, answer = (sound or brought.answers)[0]
         await stage.note(f"{what}: {error.message}")
         async with aclosing(stage.say(answer)) as items:

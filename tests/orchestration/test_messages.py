@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchestration import errors
-from orchestration.errors import Defect, ErrorBody, OrchestraError, Refused, from_body
+from orchestration.errors import ErrorBody, InternalError, OrchestraError, Overloaded, from_body
 from orchestration.messages import (
     EVENT,
     ChatMessage,
@@ -75,9 +75,9 @@ def test_every_error_is_in_the_drawn_tree_with_its_status_and_code(kind: type[Or
 
 
 def test_an_unknown_code_is_a_defect() -> None:
-    assert type(from_body(ErrorBody(code="from-the-future", message="x"))) is Defect
-    assert type(from_body(ErrorBody(code="from-the-future", message="x", status=429))) is Refused
-    assert type(from_body(ErrorBody(code="from-the-future", message="x", status=418))) is Defect
+    assert type(from_body(ErrorBody(code="from-the-future", message="x"))) is InternalError
+    assert type(from_body(ErrorBody(code="from-the-future", message="x", status=429))) is Overloaded
+    assert type(from_body(ErrorBody(code="from-the-future", message="x", status=418))) is InternalError
 
 
 def test_an_event_is_told_by_its_type() -> None:

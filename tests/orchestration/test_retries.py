@@ -11,7 +11,7 @@ from orchestration.errors import (
     Cancelled,
     ContextTooLong,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     NodeLost,
     NoNode,
     OrchestraError,
@@ -39,7 +39,7 @@ def test_an_outage_uses_no_attempt_up_but_ends_a_jobs_patience(kind: type[Orches
     assert POLICY.fate(kind("x"), attempts=1, age_s=100) == (Fate.BURY, 0)
 
 
-@pytest.mark.parametrize("kind", [ContextTooLong, Cancelled, Defect])
+@pytest.mark.parametrize("kind", [ContextTooLong, Cancelled, InternalError])
 def test_what_would_come_again_is_settled_at_once(kind: type[OrchestraError]) -> None:
     assert POLICY.fate(kind("x"), attempts=1, age_s=0) == (Fate.SETTLE, 0)
 

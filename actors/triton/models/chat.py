@@ -14,7 +14,14 @@ from actors.triton.models.caller import Caller
 from actors.triton.models.chat_metrics import ChatMetrics
 from actors.triton.models.chat_request import Asked, Tensors, asked
 from actors.triton.models.loop import LoopThread
-from orchestration.errors import BackendFailed, Cancelled, Defect, InvalidRequest, OrchestraError, Stopped
+from orchestration.errors import (
+    BackendFailed,
+    Cancelled,
+    InternalError,
+    InvalidRequest,
+    OrchestraError,
+    ShuttingDown,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +100,7 @@ class ChatServer:
             raise
         except Exception as error:  # nobody may be left waiting, whatever a request brings about
             log.exception("a generation failed")
-            caller.fail(Defect(f"{type(error).__name__}: {error}"))
+            caller.fail(InternalError(f"{type(error).__name__}: {error}"))
         finally:
             self._live.pop(caller, None)
 
@@ -141,4 +148,4 @@ class ChatServer:
         """Answer all who are left when the loop has ended."""
         while self._live:
             caller, _ = self._live.popitem()
-            caller.fail(Stopped("the model's loop has ended; load the model anew"))
+            caller.fail(ShuttingDown("the model's loop has ended; load the model anew"))

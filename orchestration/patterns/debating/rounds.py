@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
+from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import Caller, problem_of
 from orchestration.patterns.base import Answer
@@ -110,7 +110,7 @@ class Floor:
         replies = await self._at_once(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
         for debater, reply in zip(list(self.debaters), replies, strict=True):
-            if isinstance(reply, BudgetSpent):
+            if isinstance(reply, BudgetExceeded):
                 self._hold(debater, _kept(before[debater.number], "the budget did not reach for a new one"))
             elif isinstance(reply, OrchestraError):
                 await self._out(debater, number, reply)
@@ -137,7 +137,7 @@ class Floor:
             try:
                 return await speak(debater)
             except OrchestraError as error:
-                self.spent = self.spent or isinstance(error, BudgetSpent)
+                self.spent = self.spent or isinstance(error, BudgetExceeded)
                 return error
 
         async with asyncio.TaskGroup() as tasks:
@@ -250,7 +250,7 @@ class Floor:
 
     async def _out(self, debater: Debater, number: int, error: OrchestraError) -> None:
         self.errors.append(error)
-        if isinstance(error, BudgetSpent):  # the stage says so itself
+        if isinstance(error, BudgetExceeded):  # the stage says so itself
             self._remove(debater, number, error.message)
         else:
             await self._drop(debater, number, error.message)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidGuide, OrchestraError
+from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import Caller
 from orchestration.patterns.clipping import clip
@@ -44,9 +44,9 @@ class Planner:
             try:
                 text = await self._ask(name, messages, self.bounds, model=model)
                 graph = parse_graph(text, self.bounds, caller=self._caller)
-            except (InvalidGuide, BackendFailed, BudgetSpent) as error:
+            except (InvalidGuide, BackendFailed, BudgetExceeded) as error:
                 await self.stage.progress(f"there is no plan: {error.message}")
-                if model is None or isinstance(error, BudgetSpent):
+                if model is None or isinstance(error, BudgetExceeded):
                     return None
                 model = None  # the coordinator's own may do what the most trusted cannot
                 continue

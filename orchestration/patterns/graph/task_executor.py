@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestration.errors import BackendFailed, BudgetSpent, OrchestraError
+from orchestration.errors import BackendFailed, BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import Answer
 from orchestration.patterns.conversation import Conversation
@@ -118,7 +118,7 @@ class Crew:
                 result.answer = await self._ask(result)
             except OrchestraError as error:
                 result.error = error
-                if isinstance(error, BudgetSpent):
+                if isinstance(error, BudgetExceeded):
                     self.is_out_of_budget = True
                     self._schedule.stop()
                 elif error.retryable and result.attempts < 2:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestration.errors import BudgetSpent, OrchestraError
+from orchestration.errors import BudgetExceeded, OrchestraError
 from orchestration.patterns.clipping import beginning, clip
 from orchestration.patterns.consensus import Kind, Party, Tally
 from orchestration.patterns.consensus.final import final_answer
@@ -81,7 +81,7 @@ class VoteReport:
     async def _note(self, tally: Tally, pool: AnswerPool, *, spoiled: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
-            if not isinstance(error, BudgetSpent):  # the stage says so itself
+            if not isinstance(error, BudgetExceeded):  # the stage says so itself
                 await self.stage.note(f"went on without {by_number[number]}: {error.message}")
         lacks = _LACKS.get(tally.kind, _LACKS[Kind.EXACT])
         if self.stage.run.guide is not None:

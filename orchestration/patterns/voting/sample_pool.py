@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from orchestration.errors import BudgetSpent, OrchestraError
+from orchestration.errors import BudgetExceeded, OrchestraError
 from orchestration.patterns.base import Answer
 from orchestration.patterns.voting.voters import Voter
 
@@ -84,6 +84,6 @@ class SamplePool:
                 ended.append((voter, task.result()))
             except OrchestraError as error:
                 ended.append((voter, error))
-        if any(isinstance(said, BudgetSpent) for _, said in ended):
+        if any(isinstance(said, BudgetExceeded) for _, said in ended):
             self.silent = []
         return sorted(ended, key=lambda each: each[0].number)

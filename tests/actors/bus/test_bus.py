@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.telemetry.telemetry import BUS_RECONNECTS
-from orchestration.errors import BusUnavailable, DeadlineExceeded, NobodyListens, PayloadTooLarge
+from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders, PayloadTooLarge
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.proxy import proxy_to
@@ -54,7 +54,7 @@ async def test_many_requests_at_once_get_their_own_answers(bus: Bus) -> None:
 
 
 async def test_a_request_nobody_listens_to_fails_at_once(bus: Bus) -> None:
-    with pytest.raises(NobodyListens, match=r"bus\.nobody"):
+    with pytest.raises(NoResponders, match=r"bus\.nobody"):
         await bus.request("bus.nobody", timeout=5)
     assert not bus.replies.expected
 

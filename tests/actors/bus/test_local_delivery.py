@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.bus.bus import Bus, BusSettings, Message
-from orchestration.errors import BusUnavailable, NobodyListens
+from orchestration.errors import BusUnavailable, NoResponders
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
@@ -55,7 +55,7 @@ async def test_a_request_after_the_listener_left_fails_at_once(either: Bus) -> N
     subscription = await either.subscribe("own.three", answer, exclusive=True)
     assert (await either.request("own.three")).data == b"here"
     await subscription.drain()
-    with pytest.raises(NobodyListens):
+    with pytest.raises(NoResponders):
         await either.request("own.three")
 
 

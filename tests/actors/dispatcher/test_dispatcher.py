@@ -15,7 +15,7 @@ from actors.streams.client import ID_HEADER
 from orchestration.errors import (
     BackendFailed,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     InvalidRequest,
     OrchestraError,
 )
@@ -221,7 +221,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         monkeypatch.setattr("actors.dispatcher.dispatcher.how_far", defect)
         give_back_once(dispatcher, stage.model)
     for _ in range(7 if attempt == 1 else 1):
-        with pytest.raises(Defect, match="KeyError: 'a defect'"):
+        with pytest.raises(InternalError, match="KeyError: 'a defect'"):
             await stage.ask(stage.generation())
     monkeypatch.undo()
     assert dispatcher.me.cell.actor is dispatcher

@@ -11,7 +11,7 @@ from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import ensure_consumer
 from actors.bus.subjects import GenerationQueue
 from actors.jobs.dead_letters import Graveyard
-from orchestration.errors import Defect
+from orchestration.errors import InternalError
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stage import SETTINGS, Stage
@@ -65,7 +65,7 @@ async def test_what_no_dispatcher_survives_is_buried_and_its_asker_told(stage: S
     await puller.stop()
     await stage.node()
     dispatcher = await stage.dispatcher()
-    with pytest.raises(Defect, match="delivered 5 times"):
+    with pytest.raises(InternalError, match="delivered 5 times"):
         await asked
     letters, _ = await Graveyard(stage.bus).list(limit=50)
     letter = next(each for each in letters if each.id == generation.id)

@@ -67,9 +67,9 @@ def test_a_budget_too_small_for_a_pattern_is_a_failure_that_is_counted_and_asked
     assert result.exit_code == 5
     assert "2 questions failed and count as wrong" in result.stderr
     row = json.loads(result.stdout)["patterns"][0]
-    assert row["failures"] == {"budget_spent": 2}
+    assert row["failures"] == {"budget_exceeded": 2}
     assert row["accuracy"]["mean"] == 0
-    assert [each["error"]["code"] for each in kept(tmp_path)] == ["budget_spent"] * 2
+    assert [each["error"]["code"] for each in kept(tmp_path)] == ["budget_exceeded"] * 2
     evaluate(cluster, questions, tmp_path, *words, "--resume")
     assert len(kept(tmp_path)) == 4
 

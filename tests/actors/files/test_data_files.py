@@ -23,7 +23,8 @@ def test_an_installed_copy_finds_its_own_files_and_not_the_client_library(tmp_pa
     site = tmp_path / "site-packages"
     shutil.copytree(_ROOT / "nats", site / "actors" / "data" / "nats")
     (site / "nats").mkdir()  # where nats-py lies
-    shutil.copy(_ROOT / "actors" / "data_files.py", site / "actors" / "data_files.py")
+    (site / "actors" / "files").mkdir()
+    shutil.copy(_ROOT / "actors" / "files" / "data_files.py", site / "actors" / "files" / "data_files.py")
     code = "import actors.files.data_files as d; print(d.data_folder('nats'))"
     found = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from actors.gateway.request_coalescer import Flights, Shared, Source
-from orchestration.errors import BackendFailed, DeadlineExceeded, Defect, Stopped
+from orchestration.errors import BackendFailed, DeadlineExceeded, InternalError, ShuttingDown
 from orchestration.messages import Chunk, Ended, Event
 from orchestration.response_cache import TooSlow
 from tests.fixtures.eventually import eventually
@@ -156,7 +156,7 @@ async def test_a_defect_of_the_source_ends_it_for_everybody(
     script = Script()
     follower = asyncio.create_task(hear(flights.follow(script.begin(flights), 60), []))
     script.say.put_nowait(ZeroDivisionError("no"))
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         await follower
     assert "a shared generation failed" in caplog.text
 
@@ -203,6 +203,6 @@ async def test_when_the_gateway_stops_followers_are_told(flights: Flights) -> No
     follower = asyncio.create_task(hear(flights.follow(shared, 60), []))
     await eventually(lambda: shared.flight.followers)
     await flights.stop()
-    with pytest.raises(Stopped):
+    with pytest.raises(ShuttingDown):
         await follower
     assert script.finished == 1

@@ -16,7 +16,7 @@ from actors.nats_server import ClusterMisfit, EmbeddedNats, NatsServerSettings
 from actors.nats_server.cluster import is_member, prepare_store, server_name, standalone
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.settings import address
-from orchestration.errors import DeadlineExceeded, NobodyListens
+from orchestration.errors import DeadlineExceeded, NoResponders
 from tests.fixtures.jetstream import declare_queue
 from tests.fixtures.machines import free_ports
 
@@ -93,7 +93,7 @@ async def test_two_servers_keep_streams_once_and_refuse_a_third_replica(
             try:
                 await bus.request("$JS.API.INFO", timeout=1)
                 break
-            except (NobodyListens, DeadlineExceeded):  # no leader yet
+            except (NoResponders, DeadlineExceeded):  # no leader yet
                 await asyncio.sleep(0.05)
     await declare_queue(bus, "work")
     assert not await replicate(bus, ["work", "absent"], 3)

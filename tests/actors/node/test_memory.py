@@ -110,7 +110,7 @@ async def test_a_caller_that_leaves_while_its_model_is_loaded_does_not_undo_it(s
     asked = asyncio.ensure_future(run(stage, node, generation))
     await eventually(lambda: node.describe().running == 1)
     await stage.bus.publish(StreamAddress(generation.id).cancel)
-    assert json.loads((await asked).data)["code"] == "stopped"
+    assert json.loads((await asked).data)["code"] == "shutting_down"
     await eventually(lambda: loaded(node) == [b])
     assert node.describe().running == 0
 

@@ -105,7 +105,7 @@ async def test_a_generation_nobody_listens_to_is_stopped(stage: Stage) -> None:
     reply = await stage.bus.request(
         NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
     )
-    assert json.loads(reply.data)["code"] == "stopped"
+    assert json.loads(reply.data)["code"] == "shutting_down"
     assert node.describe().running == 0
 
 
@@ -162,7 +162,7 @@ async def test_a_drain_that_runs_out_leaves_a_begun_answer_to_others(stage: Stag
     await eventually(lambda: len(written) > 1)
     assert not await node.me.cell.drain(0.05)
     reply, listener = await asked
-    assert json.loads(reply.data)["code"] == "stopped"
+    assert json.loads(reply.data)["code"] == "shutting_down"
     assert json.loads(reply.data)["retryable"]
     assert [event.seq for event in listener.events] == list(range(len(listener.events)))
     assert not any(isinstance(event, Ended) for event in listener.events)
@@ -197,7 +197,7 @@ async def test_a_writer_that_was_given_up_stops(stage: Stage) -> None:
     reply = await stage.bus.request(
         NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
     )
-    assert json.loads(reply.data)["code"] == "stopped"
+    assert json.loads(reply.data)["code"] == "shutting_down"
 
 
 async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own_nats: RunningNats) -> None:

@@ -8,7 +8,7 @@ import pytest
 from actors.runtime.actor import Actor
 from actors.runtime.supervision import RestartPolicy
 from actors.runtime.system import ActorSystem
-from orchestration.errors import Stopped
+from orchestration.errors import ShuttingDown
 from tests.actors.runtime.greeter import Count, Die, Gate, Greet, Greeter, Wait
 from tests.fixtures.eventually import eventually
 
@@ -21,7 +21,7 @@ async def test_a_drain_admits_nothing_and_finishes_what_was_admitted() -> None:
     await eventually(lambda: gate.now == 1)
     draining = asyncio.ensure_future(system.drain(5))
     await eventually(lambda: ref.cell.state == "draining")
-    with pytest.raises(Stopped, match="draining"):
+    with pytest.raises(ShuttingDown, match="draining"):
         ref.tell(Greet(name="late"))
     gate.opened.set()
     assert await draining
@@ -37,7 +37,7 @@ async def test_what_is_not_finished_within_the_limit_is_cancelled_and_told() -> 
     await eventually(lambda: gate.now == 1)
     assert not await system.drain(0.05)
     for ask in asked:
-        with pytest.raises(Stopped, match="stopped before it finished"):
+        with pytest.raises(ShuttingDown, match="stopped before it finished"):
             await ask
     assert (gate.entered, gate.cancelled) == (1, 1)
 
@@ -73,7 +73,7 @@ async def test_a_drain_during_a_restart_answers_what_waited() -> None:
     asked = asyncio.ensure_future(ref.ask(Greet(name="x")))
     await eventually(lambda: ref.cell.waiting == 1)
     assert not await system.drain(5)
-    with pytest.raises(Stopped, match="after a crash"):
+    with pytest.raises(ShuttingDown, match="after a crash"):
         await asked
     assert [actor.log for actor in actors] == [["started", "stopped"]]
 
@@ -92,7 +92,7 @@ async def test_a_stream_nobody_reads_does_not_keep_a_drain_waiting() -> None:
     began = loop.time()
     assert not await system.drain(0.05)
     assert loop.time() - began < 2
-    with pytest.raises(Stopped):
+    with pytest.raises(ShuttingDown):
         async for _ in stream:
             pass
     assert ref.cell.running == 0

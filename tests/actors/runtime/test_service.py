@@ -16,7 +16,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR, ERROR_CODE, Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorRef, ActorSystem
-from orchestration.errors import DeadlineExceeded, NobodyListens
+from orchestration.errors import DeadlineExceeded, NoResponders
 from tests.actors.runtime.greeter import Count, Crash, Gate, Greet, Greeter, Wait, WideGreeter
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -163,7 +163,7 @@ async def test_a_crash_is_a_500_that_names_the_defect(served: Served, client: Cl
     reply = await client.request(subject, b"{}", timeout=5)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "500"
-    assert json.loads(reply.data)["code"] == "internal"
+    assert json.loads(reply.data)["code"] == "internal_error"
 
 
 async def test_a_message_the_actor_has_no_handler_for_is_answered_too(served: Served, client: Client) -> None:
@@ -285,7 +285,7 @@ async def test_leaving_answers_what_was_sent_before_and_nobody_after(served: Ser
     await served.service.leave()
     answers = await asyncio.gather(*asked)
     assert [answer.data for answer in answers] == [f'{{"text":"hello {n}"}}'.encode() for n in range(60)]
-    with pytest.raises((NobodyListens, DeadlineExceeded)):
+    with pytest.raises((NoResponders, DeadlineExceeded)):
         await bus.request(subject, b"{}", timeout=1)
 
 

@@ -11,7 +11,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import AnswerSink
 from actors.runtime.supervision import RestartPolicy, Restarts
 from actors.runtime.system import ActorRef, ActorSystem
-from orchestration.errors import Cancelled, Defect, Unavailable
+from orchestration.errors import Cancelled, InternalError, Unavailable
 from tests.actors.runtime.greeter import Die, Gate, Greet, Greeted, Greeter, Raise, RaiseLate, Wait
 from tests.fixtures.eventually import eventually
 
@@ -88,7 +88,7 @@ async def test_what_a_handler_raises_is_the_error_of_its_message_alone(
     ref = await system.spawn(Nervous, make)
     before = REGISTRY.get_sample_value("orchestra_internal_errors_total", {"where": "Nervous"}) or 0
     for _ in range(10):
-        with pytest.raises(Defect) as caught:
+        with pytest.raises(InternalError) as caught:
             await asked(ref, kind(FAILURES[said]))
         assert said in caught.value.message
         assert len(caught.value.message) < 10_000

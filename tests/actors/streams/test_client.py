@@ -20,7 +20,7 @@ from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
     DeadlineExceeded,
-    Defect,
+    InternalError,
     NodeLost,
     QueueFull,
     Unavailable,
@@ -117,7 +117,7 @@ async def test_what_is_no_event_is_a_defect(asker: Asker) -> None:
     reading = Reading(asker)
     await eventually(lambda: asker.open_streams)
     await asker.bus.publish(f"stream.{reading.id}", b"rubbish")
-    with pytest.raises(Defect, match="cannot be read"):
+    with pytest.raises(InternalError, match="cannot be read"):
         await reading.task
 
 

@@ -8,7 +8,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, current
 from actors.runtime.system import ActorSystem
 from actors.telemetry.telemetry import TelemetrySettings, start_tracing, trace_id, traceparent
-from orchestration.errors import Defect
+from orchestration.errors import InternalError
 from tests.actors.runtime.greeter import Crash, Greet, Greeter, Wait
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
@@ -35,11 +35,11 @@ async def test_every_message_has_a_span_under_the_trace_it_came_with(spans: InMe
 
 async def test_the_span_of_a_crash_says_so(spans: InMemorySpanExporter) -> None:
     ref = await ActorSystem().spawn(Greeter, Greeter)
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         await ref.ask(Crash())
     (span,) = spans.get_finished_spans()
     assert span.attributes is not None
-    assert span.attributes["error.type"] == "internal"
+    assert span.attributes["error.type"] == "internal_error"
 
 
 async def test_every_message_is_counted_by_its_outcome() -> None:
@@ -53,9 +53,9 @@ async def test_every_message_is_counted_by_its_outcome() -> None:
     ref = await ActorSystem().spawn(Counted, Counted)
     for _ in range(3):
         await ref.ask(Greet(name="x"))
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         await ref.ask(Crash())
-    assert (count("Greet", "ok"), count("Crash", "internal")) == (3, 1)
+    assert (count("Greet", "ok"), count("Crash", "internal_error")) == (3, 1)
 
 
 def test_without_an_endpoint_tracing_stays_off() -> None:

@@ -21,7 +21,7 @@ from actors.tools.client import RemoteHands
 from actors.tools.registry import Hands
 from actors.tools.server import Workbench, endpoints
 from actors.tools.settings import HandsSettings
-from orchestration.errors import DeadlineExceeded, InvalidRequest, Refused
+from orchestration.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from orchestration.messages import Tool, ToolResult
 
 
@@ -206,8 +206,8 @@ async def test_more_uses_than_may_wait_are_refused_and_the_others_come_through(b
     async with reached(bus, hand) as remote:
         uses = [asyncio.create_task(remote.use("research", "echo", {"n": n})) for n in range(most + 5)]
         done, _ = await asyncio.wait(uses, return_when=asyncio.FIRST_COMPLETED)
-        assert all(isinstance(task.exception(), Refused) for task in done)
+        assert all(isinstance(task.exception(), Overloaded) for task in done)
         hand.open.set()
         results = await asyncio.gather(*uses, return_exceptions=True)
-    assert sum(isinstance(result, Refused) for result in results) == 5
+    assert sum(isinstance(result, Overloaded) for result in results) == 5
     assert sum(isinstance(result, ToolResult) for result in results) == most

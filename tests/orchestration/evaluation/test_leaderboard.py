@@ -13,7 +13,7 @@ from rich.console import Console
 from actors.evaluation.outcome import PLOT, REPORT, Outcome
 from actors.evaluation.spec import Spec
 from actors.evaluation.table import table
-from orchestration.errors import BudgetSpent
+from orchestration.errors import BudgetExceeded
 from orchestration.evaluation import Price, Result, Verdict
 from orchestration.messages import Usage
 
@@ -36,7 +36,7 @@ def results(pattern: str, right: int, *, failed: int = 0, tokens: int = 50) -> l
             models={"m": Usage(prompt_tokens=tokens - 10, completion_tokens=10)},
         )
         if number >= QUESTIONS - failed:
-            result = Result(pattern=pattern, question=str(number), error=BudgetSpent("too small").body())
+            result = Result(pattern=pattern, question=str(number), error=BudgetExceeded("too small").body())
         made.append(result)
     return made
 
@@ -68,7 +68,7 @@ def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: Out
     assert debate.against is not None
     assert debate.against.verdict is Verdict.WORSE
     assert debate.accuracy.mean == pytest.approx(0.1)
-    assert debate.failures == {"budget_spent": 5}
+    assert debate.failures == {"budget_exceeded": 5}
     assert single.against is not None
     assert single.against.verdict is Verdict.OPEN
     assert single.tokens.mean == single.tokens.most == 50

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.errors import Defect, InvalidRequest, UnknownModel
+from orchestration.errors import InternalError, InvalidRequest, UnknownModel
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns import (
     BUILT_IN,
@@ -135,7 +135,7 @@ async def test_a_step_without_an_outcome_is_a_defect_and_recorded() -> None:
                     yield item
 
     ask = Mute({})
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         await perform(single, make_run(), ask)
     assert ask.told[0].error is not None
     assert ask.told[0].text == "words of wisdom"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.errors import BackendFailed, BudgetSpent, InvalidRequest, NoNode, OrchestraError
+from orchestration.errors import BackendFailed, BudgetExceeded, InvalidRequest, NoNode, OrchestraError
 from orchestration.messages import Budget
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.graph.plan import graph_schema
@@ -193,7 +193,7 @@ async def test_where_no_synthesis_can_be_afforded_the_results_are_the_answer() -
             "plan": edges_json({1: [], 2: []}),
             "task 1": "fact A",
             "task 2": "fact B",
-            "synthesis": BudgetSpent("nothing is left"),
+            "synthesis": BudgetExceeded("nothing is left"),
         }
     )
     text, answer, stage = await perform(decompose, make_run(), ask)

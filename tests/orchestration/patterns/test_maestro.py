@@ -10,10 +10,10 @@ import pytest
 
 from orchestration.errors import (
     BackendFailed,
-    BudgetSpent,
+    BudgetExceeded,
     InvalidRequest,
-    NobodyListens,
     NoNode,
+    NoResponders,
     OrchestraError,
 )
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Sampling
@@ -106,7 +106,7 @@ async def test_a_specialist_that_fails_leaves_the_others_at_work_and_is_said() -
     ask = Scripted(
         {
             "plan": plan,
-            "research": NobodyListens("no agent 'research' is running"),
+            "research": NoResponders("no agent 'research' is running"),
             "code": "x = 1",
             "review": VERDICT,
         }
@@ -416,7 +416,7 @@ async def test_revisions_end_where_the_budget_does(calls: int, last: str) -> Non
 
 
 async def test_where_the_budget_does_not_reach_for_a_synthesis_the_last_finding_is_the_answer() -> None:
-    ask = Scripted(teamed(review=VERDICT, code="print(1)", synthesis=BudgetSpent("nothing is left")))
+    ask = Scripted(teamed(review=VERDICT, code="print(1)", synthesis=BudgetExceeded("nothing is left")))
     text, answer, stage = await perform(maestro, make_run(), ask)
     assert text == answer.text == "print(1)"
     assert any("what code found: nothing is left" in note for note in stage.notes)

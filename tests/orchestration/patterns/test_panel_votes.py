@@ -366,7 +366,7 @@ async def test_a_budget_that_ends_in_the_midst_leaves_the_answer_of_those_who_sp
     _, answer, report = await held(stage)
     assert asked(ask) == ["best", "good"]
     assert answer.text == "7"
-    assert [voice.get("error") for voice in report["voices"]][2:] == ["budget_spent", None] or len(
+    assert [voice.get("error") for voice in report["voices"]][2:] == ["budget_exceeded", None] or len(
         ask.asked
     ) == 2
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.errors import BackendFailed, BudgetSpent, DeadlineExceeded
+from orchestration.errors import BackendFailed, BudgetExceeded, DeadlineExceeded
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Run, Sampling, Usage
 from orchestration.patterns import Answer, Outcome, Part, PatternSettings, Question, Stage, pattern
 from orchestration.patterns.budget_tracker import Grant, Spending
@@ -78,7 +78,7 @@ def test_no_order_of_steps_uses_more_than_the_budget_but_for_what_prompts_were_l
     for number, (each, longer, share, beside) in enumerate(asked):
         try:
             grant = account.begin(each, last=number == len(asked) - 1)
-        except BudgetSpent:
+        except BudgetExceeded:
             end_all()
             continue
         begun += 1
@@ -106,7 +106,7 @@ def test_a_step_that_cannot_be_afforded_says_which_limit_what_is_used_and_what_i
     first = question(5, 100)
     account.end(first, account.begin(first, last=False), Usage(prompt_tokens=350, completion_tokens=50))
     now[0] = 6.0
-    with pytest.raises(BudgetSpent, match=said) as caught:
+    with pytest.raises(BudgetExceeded, match=said) as caught:
         account.begin(question(5, 100, name="second"), last=False)
     assert "'second'" in caught.value.message
     assert account.left_out == ["second"]
@@ -117,7 +117,7 @@ def test_steps_at_work_together_hold_what_they_may_use() -> None:
     account = spending(Budget(tokens=1_000), final_tokens=100)
     grants = [account.begin(question(0, 300), last=False) for _ in range(2)]
     assert [grant.max_tokens for grant in grants] == [300, 300]
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(BudgetExceeded):
         account.begin(question(0, 300, guided=True), last=False)
     for grant in grants:
         account.end(question(0, 300), grant, Usage(prompt_tokens=10, completion_tokens=10))
@@ -128,7 +128,7 @@ def test_a_step_is_kept_short_and_a_guided_one_is_not_begun_where_half_of_it_wou
     budget = Budget(tokens=500)
     assert spending(budget).begin(question(0, 300), last=False).max_tokens == 228
     assert spending(budget).begin(question(0, 300, guided=True), last=False).max_tokens == 228
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(BudgetExceeded):
         spending(budget).begin(question(0, 600, guided=True), last=False)
     roomy = spending(Budget(tokens=900)).begin(question(0, 4_000, guided=True), last=False)
     assert 320 <= (roomy.max_tokens or 0) < 900  # a large model's room is no need
@@ -168,7 +168,7 @@ async def test_a_single_answer_is_as_long_as_the_budget_allows() -> None:
 
 async def test_a_question_that_is_longer_than_the_budget_is_refused_with_both_numbers() -> None:
     with pytest.raises(
-        BudgetSpent, match=r"about \d+ tokens to read and 384 to write.*a budget of 100 tokens"
+        BudgetExceeded, match=r"about \d+ tokens to read and 384 to write.*a budget of 100 tokens"
     ):
         await perform(single, make_run("word " * 500, budget=Budget(tokens=100)), Scripted({}))
 
@@ -218,10 +218,12 @@ async def test_an_inner_step_that_the_budgets_seconds_end_is_left_out() -> None:
     ask = Slow({})
     run = make_run(budget=Budget(seconds=30))
     stage = Stage(run, ask, agents=AGENTS, clock=lambda: ask.now)
-    with pytest.raises(BudgetSpent, match=r"'inner' was cut off after 20\.0 s of the budget of 30 seconds"):
+    with pytest.raises(
+        BudgetExceeded, match=r"'inner' was cut off after 20\.0 s of the budget of 30 seconds"
+    ):
         await stage.ask("research", run.messages, name="inner")
     assert stage.steps[0].error is not None
-    assert stage.steps[0].error.code == "budget_spent"
+    assert stage.steps[0].error.code == "budget_exceeded"
     assert stage.spending.account()["left_out"] == ["inner"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.errors import BudgetSpent, Defect, NodeLost
+from orchestration.errors import BudgetExceeded, InternalError, NodeLost
 from orchestration.messages import Budget, ToolResult
 from orchestration.patterns import Stage
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
@@ -50,7 +50,7 @@ async def test_no_two_steps_have_a_name_whether_they_use_a_tool_or_not() -> None
     ask = Scripted({}, hands={"code": {"python": ToolResult()}})
     stage = stage_of(ask)
     await stage.ask("code", (), name="try")
-    with pytest.raises(Defect, match="'try'"):
+    with pytest.raises(InternalError, match="'try'"):
         await stage.use("code", "python", {}, name="try")
 
 
@@ -63,6 +63,6 @@ async def test_a_use_has_the_seconds_that_the_budget_leaves_and_none_is_begun_wh
     assert 0 < seconds < 9
     while stage.spending.seconds < 9:
         pass  # this clock moves by being read
-    with pytest.raises(BudgetSpent, match="9 seconds"):
+    with pytest.raises(BudgetExceeded, match="9 seconds"):
         await stage.use("code", "python", {}, name="second")
     assert len(ask.used) == 1

@@ -1,4 +1,5 @@
-"""Tokens into hidden states: the second step of an embedding. All requests of a batch are computed together."""
+"""Tokens into hidden states: the second step of an embedding. All requests of a batch are computed
+together."""
 
 from __future__ import annotations
 
