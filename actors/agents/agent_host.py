@@ -15,7 +15,7 @@ from actors.agents.protocol import (
     prompt_metadata,
     service_info,
 )
-from actors.agents.run_consumer import Intake
+from actors.agents.run_consumer import RunConsumer
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Researcher, Specialist
 from actors.bus.bus import Bus
@@ -40,7 +40,7 @@ READY_POLL_S = 2.0
 
 
 class Team:
-    """The six agents and the coordinator's intake of runs."""
+    """The six agents and the coordinator's consumer of runs."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Team:
         self.specialists: list[ActorRef] = []
         self.benches: list[ActorRef] = []
         self._offers: list[asyncio.Task[None]] = []
-        self.intake: Intake | None = None
+        self.run_consumer: RunConsumer | None = None
         self.steps = Service(
             bus,
             ServiceInfo(name=STEPS_SERVICE, version=__version__, description="The steps of runs, by role"),
@@ -98,8 +98,8 @@ class Team:
                 self.catalogue,
             ),
         )
-        self.intake = Intake(self.bus, self.coordinator, self.settings, self.jobs, self.catalogue)
-        await self.intake.start()
+        self.run_consumer = RunConsumer(self.bus, self.coordinator, self.settings, self.jobs, self.catalogue)
+        await self.run_consumer.start()
         await self.bus.flush()
 
     async def _spawn(self, role: Role) -> None:
@@ -180,13 +180,13 @@ class Team:
         end = asyncio.get_running_loop().time() + self.settings.drain_timeout_s
         for service in self.prompts:
             await service.leave()
-        if self.intake is not None:
-            await self.intake.leave()
+        if self.run_consumer is not None:
+            await self.run_consumer.leave()
         clean = True
         if self.coordinator is not None:
             clean = await self.coordinator.cell.drain(self._left(end))
-        if self.intake is not None:
-            await self.intake.stop()
+        if self.run_consumer is not None:
+            await self.run_consumer.stop()
         for offer in self._offers:
             offer.cancel()
         await self.steps.leave()

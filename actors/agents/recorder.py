@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
-from actors.jobs.attempts import Draft
+from actors.jobs.attempts import PartialAnswer
 from actors.streams.writer import StreamWriter
 from orchestration.messages import TokenLogprob
 
 
 class Recorder(StreamWriter):
-    """`draft` has the text, the reasoning and the log probabilities of all pieces that count."""
+    """`partial` has the text, the reasoning and the log probabilities of all pieces that count."""
 
     def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         super().__init__(bus, address, on_gone)
-        self.draft = Draft()
+        self.partial = PartialAnswer()
 
     async def piece(
         self,
@@ -26,5 +26,5 @@ class Recorder(StreamWriter):
         reasoning: str = "",
         replaces: int = 0,
     ) -> None:
-        self.draft.add(text, logprobs, reasoning, replaces)
+        self.partial.add(text, logprobs, reasoning, replaces)
         await super().piece(text, tokens, logprobs, reasoning, replaces)

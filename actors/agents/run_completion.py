@@ -26,22 +26,22 @@ from orchestration.messages import Ended, Priority, Run, SoFar
 from orchestration.patterns import Outlet
 
 if TYPE_CHECKING:
-    from actors.agents.run_consumer import Intake
+    from actors.agents.run_consumer import RunConsumer
 
 
-class RunSink:
+class RunCompletion:
     """Where a run's result goes: its end onto its stream, then the acknowledgement to the queue."""
 
     def __init__(
         self,
-        intake: Intake,
+        consumer: RunConsumer,
         delivery: Delivery,
         run: Run,
         envelope: Envelope,
         so_far: SoFar | None = None,
     ) -> None:
         """`so_far` is given where another coordinator has had the run: what was read of its stream."""
-        self.intake = intake
+        self.consumer = consumer
         self.delivery = delivery
         self.priority: Priority | None = None
         self.work: Work | None = None
@@ -73,7 +73,7 @@ class RunSink:
 
     async def done(self, ended: Ended) -> None:
         self._count("ok")
-        self._told(ended)
+        self._publish_end(ended)
         try:
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
@@ -90,7 +90,7 @@ class RunSink:
                 await self.delivery.nak()
                 return
             ended = self._ended(error)
-            self._told(ended)
+            self._publish_end(ended)
             if self.pulled.writer.retired and await self._superseded():
                 return
             await self.pulled.writer.end(ended)
@@ -116,11 +116,11 @@ class RunSink:
         return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
 
     def _count(self, outcome: str) -> None:
-        pattern = pattern_label(self.pulled.run.pattern, self.intake.catalogue)
+        pattern = pattern_label(self.pulled.run.pattern, self.consumer.catalogue)
         RUNS.labels(pattern, outcome).inc()
         RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
 
-    def _told(self, ended: Ended) -> None:
+    def _publish_end(self, ended: Ended) -> None:
         """Tell who watches the run that it is over."""
         said = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
         self.pulled.happenings.add("ended", said)
@@ -128,17 +128,17 @@ class RunSink:
     def _finish(self) -> None:
         self.pulled.happenings.flush()
         self.pulled.writer.close()
-        self.intake.finished(self)
+        self.consumer.finished(self)
 
 
-class JobSink(RunSink):
+class JobCompletion(RunCompletion):
     """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
 
-    def __init__(self, intake: Intake, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+    def __init__(self, consumer: RunConsumer, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         self.recorder: Recorder
         self.record: JobRecord | None = None
         self.cancelled = False
-        super().__init__(intake, delivery, run, envelope)
+        super().__init__(consumer, delivery, run, envelope)
 
     def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
         self.recorder = Recorder(self.delivery.bus, address, self._gone)
@@ -150,7 +150,7 @@ class JobSink(RunSink):
     async def begin(self) -> None:
         """Perform the job, unless the books say that there is nothing to do."""
         try:
-            self.record = await self.intake.clerk.begin(self.pulled.run.id, self.delivery)
+            self.record = await self.consumer.job_attempts.begin(self.pulled.run.id, self.delivery)
         finally:  # after an error it comes again when its ack_wait is over
             if self.record is None:
                 self._finish()
@@ -161,7 +161,7 @@ class JobSink(RunSink):
                 self.pulled.known = await self.pulled.records.known()
             if self.cancelled:
                 raise Cancelled("the job was cancelled")
-            self.work = self.intake.ref.deliver(self.pulled, self, self.pulled.envelope)
+            self.work = self.consumer.ref.deliver(self.pulled, self, self.pulled.envelope)
         except OrchestraError as error:
             await self.failed(error)
 
@@ -173,8 +173,10 @@ class JobSink(RunSink):
         assert self.record is not None
         self._count("ok")
         try:
-            await self.intake.clerk.succeeded(self.record, self.delivery, self.recorder.draft, ended)
-            self._told(ended)
+            await self.consumer.job_attempts.succeeded(
+                self.record, self.delivery, self.recorder.partial, ended
+            )
+            self._publish_end(ended)
             await self.recorder.end(ended)
             await self.pulled.records.remove()
         finally:
@@ -186,8 +188,8 @@ class JobSink(RunSink):
         try:
             await self.pulled.recall.next()  # it may be tried again
             ended = self._ended(error)
-            if await self.intake.clerk.failed(self.record, self.delivery, error, ended):
-                self._told(ended)
+            if await self.consumer.job_attempts.failed(self.record, self.delivery, error, ended):
+                self._publish_end(ended)
                 await self.recorder.end(ended)
                 await self.pulled.records.remove()
         finally:

@@ -13,15 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.agents.metrics import RUNS, RUNS_AT_WORK, pattern_label
-from actors.agents.run_completion import JobSink, RunSink
+from actors.agents.run_completion import JobCompletion, RunCompletion
 from actors.agents.run_event_history import Chronicle
 from actors.agents.settings import AgentsSettings
 from actors.bus.bus import Bus
 from actors.bus.cancel_registry import Cancels
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.jobs.attempts import Clerk
-from actors.jobs.dead_letters import bury, bury_delivery
+from actors.jobs.attempts import JobAttempts
+from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
 from actors.jobs.records import is_job
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
@@ -37,7 +37,7 @@ from orchestration.patterns import BUILT_IN, Catalogue
 log = logging.getLogger(__name__)
 
 
-class Intake:
+class RunConsumer:
     """Feeds the coordinator `ref`."""
 
     def __init__(
@@ -53,9 +53,9 @@ class Intake:
         self.settings = settings
         self.jobs = jobs or JobsSettings()
         self.catalogue = catalogue
-        self.clerk = Clerk(bus, self.jobs)
+        self.job_attempts = JobAttempts(bus, self.jobs)
         self.chronicle = Chronicle(bus)
-        self.open: dict[str, RunSink] = {}
+        self.open: dict[str, RunCompletion] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
         self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
@@ -114,7 +114,7 @@ class Intake:
         elif delivery.attempt > 1:
             self._later(priority, self._take_up(priority, delivery, run, envelope))
         else:
-            self._begin(priority, RunSink(self, delivery, run, envelope))
+            self._begin(priority, RunCompletion(self, delivery, run, envelope))
 
     async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """Go on with a run that was given out before, unless its coordinator lives and writes on.
@@ -123,7 +123,7 @@ class Intake:
         say how much that is, the run comes again when its ack_wait is over.
         """
         quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
-        last = attempt > self.jobs.attempts
+        last = attempt > self.jobs.max_attempts
         try:
             while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)).alive:
                 await asyncio.sleep(quiet_s / 3)
@@ -135,22 +135,22 @@ class Intake:
             so_far = SoFar()
         if so_far.superseded:
             return
-        sink = RunSink(self, delivery, run, envelope, so_far)
-        sink.pulled.records.used = True  # by the one before, perhaps
+        completion = RunCompletion(self, delivery, run, envelope, so_far)
+        completion.pulled.records.used = True  # by the one before, perhaps
         if not so_far.open:
-            await sink.failed(Cancelled("the caller left"))
+            await completion.failed(Cancelled("the caller left"))
         elif last:
-            await self._bury(sink)
+            await self._dead_letter(completion)
         else:
-            sink.pulled.known = await sink.pulled.records.known()
-            self._begin(priority, sink)
+            completion.pulled.known = await completion.pulled.records.known()
+            self._begin(priority, completion)
 
     def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """A job has all the time of its attempt, and no caller whose deadline counts."""
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
-        sink = JobSink(self, delivery, run, timed)
-        self._count(priority, sink)
-        self._later(priority, sink.begin())
+        completion = JobCompletion(self, delivery, run, timed)
+        self._count(priority, completion)
+        self._later(priority, completion.begin())
 
     def _drop(self, delivery: Delivery, run: Run) -> None:
         """Acknowledge a run that was cancelled before it began, at once: others may wait behind hundreds."""
@@ -161,53 +161,53 @@ class Intake:
         except OrchestraError as error:
             log.debug("cancelled run %s comes again: %s", run.id, error)
 
-    def _begin(self, priority: Priority, sink: RunSink) -> None:
-        if sink.pulled.run.id in self._cancels:
-            self._later(priority, sink.failed(Cancelled("the caller left")))
+    def _begin(self, priority: Priority, completion: RunCompletion) -> None:
+        if completion.pulled.run.id in self._cancels:
+            self._later(priority, completion.failed(Cancelled("the caller left")))
             return
         try:
-            sink.work = self.ref.deliver(sink.pulled, sink, sink.pulled.envelope)
+            completion.work = self.ref.deliver(completion.pulled, completion, completion.pulled.envelope)
         except OrchestraError as error:
-            log.warning("run %s goes back to the queue: %s", sink.pulled.run.id, error)
-            sink.pulled.writer.close()
-            self._later(priority, sink.delivery.nak(1))
+            log.warning("run %s goes back to the queue: %s", completion.pulled.run.id, error)
+            completion.pulled.writer.close()
+            self._later(priority, completion.delivery.nak(1))
             return
-        self._count(priority, sink)
+        self._count(priority, completion)
 
-    def _count(self, priority: Priority, sink: RunSink) -> None:
-        sink.priority = priority
-        self.open[sink.pulled.run.id] = sink
-        self.chronicle.begin(sink.pulled.happenings)
+    def _count(self, priority: Priority, completion: RunCompletion) -> None:
+        completion.priority = priority
+        self.open[completion.pulled.run.id] = completion
+        self.chronicle.begin(completion.pulled.happenings)
         self._at_work[priority] += 1
         RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
 
-    def finished(self, sink: RunSink) -> None:
-        """A sink says that its run is settled, however it went."""
-        self.chronicle.end(sink.pulled.happenings)
-        if self.open.get(sink.pulled.run.id) is sink:
-            del self.open[sink.pulled.run.id]
-        if sink.priority is not None:
-            self._at_work[sink.priority] -= 1
-            RUNS_AT_WORK.labels(sink.priority).set(self._at_work[sink.priority])
-            self._want(sink.priority)
+    def finished(self, completion: RunCompletion) -> None:
+        """Called by a completion when its run has ended, however it ended."""
+        self.chronicle.end(completion.pulled.happenings)
+        if self.open.get(completion.pulled.run.id) is completion:
+            del self.open[completion.pulled.run.id]
+        if completion.priority is not None:
+            self._at_work[completion.priority] -= 1
+            RUNS_AT_WORK.labels(completion.priority).set(self._at_work[completion.priority])
+            self._want(completion.priority)
 
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
         log.warning("a run that cannot be read was refused: %s", error)
         if run_id:
             ended = Ended(seq=0, finish_reason="error", error=error.body())
             await self.bus.publish(StreamAddress(run_id).subject, ended.model_dump_json().encode())
-        await bury(
+        await dead_letter(
             self.bus, delivery.message, reason=error.message, attempts=delivery.attempt, error=error.body()
         )
         await delivery.terminate(error.code)
 
     @staticmethod
-    async def _bury(sink: RunSink) -> None:
+    async def _dead_letter(completion: RunCompletion) -> None:
         """A run that is no job, and that no coordinator survived."""
-        tried = sink.delivery.attempt - 1
+        tried = completion.delivery.attempt - 1
         error = InternalError(f"given up: {tried} coordinators took it, and none came to an end")
-        await bury_delivery(sink.delivery, error)
-        await sink.failed(error)
+        await dead_letter_delivery(completion.delivery, error)
+        await completion.failed(error)
 
     def _later(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._settle(priority, settle))
@@ -220,24 +220,24 @@ class Intake:
         except OrchestraError as error:
             log.warning("a run could not be settled, and will be delivered again: %s", error)
         except UNFORESEEN as error:
-            internal_error("the settling of a run, which will be delivered again,", error, "Intake")
+            internal_error("the settling of a run, which will be delivered again,", error, "RunConsumer")
         finally:
             self._want(priority)
 
     def _cancel(self, run_id: str) -> bool:
-        sink = self.open.get(run_id)
-        if sink is None:
+        completion = self.open.get(run_id)
+        if completion is None:
             return False
-        sink.cancel()
+        completion.cancel()
         return True
 
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            for sink in list(self.open.values()):
+            for completion in list(self.open.values()):
                 try:
-                    await sink.delivery.in_progress()
+                    await completion.delivery.in_progress()
                 except OrchestraError as error:
-                    log.debug("cannot keep run %s: %s", sink.pulled.run.id, error)
+                    log.debug("cannot keep run %s: %s", completion.pulled.run.id, error)
             for priority in Priority:
                 self._want(priority)

@@ -17,8 +17,8 @@ from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import wide
 from actors.config.client import load_client
-from actors.jobs.dead_letters import Graveyard
-from actors.jobs.follow import follow
+from actors.jobs.dead_letters import DeadLetterStore
+from actors.jobs.wait_for_job import wait_for_job
 from actors.launch.process import connected, run
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
@@ -123,7 +123,7 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
     def told(text: str) -> None:
         console.print(f"· {text}", style="dim", markup=False)
 
-    job = await follow(bus, job_id, told)
+    job = await wait_for_job(bus, job_id, told)
     succeeded = job["status"] == "succeeded"
     if as_json:
         _show(job)
@@ -186,7 +186,7 @@ def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
     """List dead letters, the latest first."""
 
     async def work(bus: Bus) -> int:
-        letters, more = await Graveyard(bus).list(limit=limit, before=before)
+        letters, more = await DeadLetterStore(bus).list(limit=limit, before=before)
         if as_json:
             _show({"data": [letter.shown(body=False) for letter in letters], "next": more})
             return 0
@@ -207,7 +207,7 @@ def dead_show(number: int, **options: Any) -> None:
     """Print one dead letter as JSON: reason, last error, trace, and the work itself."""
 
     async def work(bus: Bus) -> int:
-        _show((await Graveyard(bus).show(number)).shown(body=True))
+        _show((await DeadLetterStore(bus).show(number)).shown(body=True))
         return 0
 
     _run(options, work)
@@ -221,7 +221,7 @@ def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
 
     async def work(bus: Bus) -> int:
         for number in numbers:
-            click.echo(await Graveyard(bus).retry(number))
+            click.echo(await DeadLetterStore(bus).retry(number))
         return 0
 
     _run(options, work)
@@ -235,7 +235,7 @@ def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
 
     async def work(bus: Bus) -> int:
         for number in numbers:
-            await Graveyard(bus).drop(number)
+            await DeadLetterStore(bus).drop(number)
         return 0
 
     _run(options, work)

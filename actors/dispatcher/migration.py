@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
-from actors.jobs.dead_letters import bury_delivery
+from actors.jobs.dead_letters import dead_letter_delivery
 from actors.streams.handoff import how_far, may_race
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
 from orchestration.messages import Generation, SoFar
@@ -26,7 +26,7 @@ async def given_up(job: Job) -> InternalError:
     """Put a generation that no dispatcher survived among the dead letters; what its asker is to be told."""
     error = InternalError(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
     try:
-        await bury_delivery(job.delivery, error)
+        await dead_letter_delivery(job.delivery, error)
     except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
         log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
     return error

@@ -82,7 +82,7 @@ class Attempts:
     latest."""
 
     def __init__(self, settings: EvaluationSettings) -> None:
-        self._policy = RetryPolicy(attempts=settings.attempts, longest_s=settings.longest_pause_s)
+        self._policy = RetryPolicy(max_attempts=settings.attempts, max_pause_s=settings.longest_pause_s)
         self.number = 0
 
     async def made(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -92,10 +92,10 @@ class Attempts:
             try:
                 return await attempt()
             except (Overloaded, Unavailable) as error:
-                if self.number >= self._policy.attempts:
+                if self.number >= self._policy.max_attempts:
                     raise
                 pause_s = max(self._policy.pause_s(self.number), error.retry_after_s or 0.0)
-            await asyncio.sleep(min(pause_s, self._policy.longest_s))
+            await asyncio.sleep(min(pause_s, self._policy.max_pause_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from actors.bus.bus import Bus, Message, Subscription
 from actors.gateway.token_reservation import Meter
 from actors.jobs.records import JobStatus, event_subject
-from actors.jobs.store import Ledger
+from actors.jobs.store import JobStore
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
@@ -19,13 +19,13 @@ REMEMBERED = 20_000
 """Jobs whose end is waited for; of those before them what they were charged stays so."""
 
 
-class JobCharges:
+class JobQuota:
     """The gateway that took a job gives back what it did not take, when it hears of the job's end. If that
     gateway is gone by then, or does not hear of it, the job has cost what it might have taken."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.ledger = Ledger(bus)
+        self.store = JobStore(bus)
         self._meters: OrderedDict[str, Meter] = OrderedDict()
         """By the subject of the job's events."""
         self._events: Subscription | None = None
@@ -58,7 +58,7 @@ class JobCharges:
             return
         meter = self._meters.pop(message.subject)
         try:
-            result = await self.ledger.result(job["id"], job["retries"])
+            result = await self.store.result(job["id"], job["retries"])
         except OrchestraError as error:
             log.warning("what %s took is not known: %s", job["id"], error)
             return

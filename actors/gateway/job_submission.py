@@ -9,11 +9,11 @@ from pydantic import Field
 
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
-from actors.gateway.job_quota import JobCharges
+from actors.gateway.job_quota import JobQuota
 from actors.gateway.requests import asked_chat, parse
 from actors.gateway.token_reservation import Meter
 from actors.jobs.records import new_job_id
-from actors.jobs.service import Desk, Order
+from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 from actors.net.public_addresses import check_url
 from actors.runtime.envelope import Envelope
@@ -39,14 +39,14 @@ class JobBody(ChatBody):
         return self.priority
 
 
-class JobsFront:
+class JobsApi:
     """Every job is a run. A real model's is the same model call that a chat with this body would be."""
 
     def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
         self.gateway = gateway
         self.settings = settings
-        self.desk = Desk(gateway.bus, max_listed=settings.max_listed)
-        self.charges = JobCharges(gateway.bus)
+        self.service = JobService(gateway.bus, max_listed=settings.max_listed)
+        self.quota = JobQuota(gateway.bus)
 
     def viewer(self, caller: str) -> str | None:
         """The namespace whose jobs `caller` sees; None, who sees all, where no caller has a key."""
@@ -57,29 +57,29 @@ class JobsFront:
         """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
         `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
 
-        What the job may take is charged now; `JobCharges` says what becomes of that.
+        What the job may take is charged now; `JobQuota` says what becomes of that.
         """
         if self.gateway.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         self.gateway.storage.check()
-        order = self._order(raw, key, envelope.caller)
+        submission = self._submission(raw, key, envelope.caller)
         charged: list[Meter] = []
         fresh = False
 
         async def charge() -> None:
-            work = order.run.generation or order.run
+            work = submission.run.generation or submission.run
             charged.append(await self.gateway.answers.meter(work, envelope))
-            await self.charges.hold(order.run.id, charged[0])  # before it can end
+            await self.quota.hold(submission.run.id, charged[0])  # before it can end
 
         try:
-            job, fresh = await self.desk.submit(order, envelope, charge)
+            job, fresh = await self.service.submit(submission, envelope, charge)
         finally:
             if not fresh:
                 for meter in charged:
-                    self.charges.drop(order.run.id, meter)
+                    self.quota.drop(submission.run.id, meter)
         return job, fresh
 
-    def _order(self, raw: bytes, key: str, caller: str) -> Order:
+    def _submission(self, raw: bytes, key: str, caller: str) -> JobSubmission:
         """A key names a job of its caller alone, or one could take it for another's."""
         if len(key) > MAX_KEY:
             raise InvalidRequest(
@@ -96,14 +96,17 @@ class JobsFront:
         run = _as_run(asked.work, priority)
         said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
-        owner, most = self.viewer(caller) or "", self.gateway.settings.limits_of(caller).unfinished_jobs
-        return Order(
+        owner, max_unfinished = (
+            self.viewer(caller) or "",
+            self.gateway.settings.limits_of(caller).unfinished_jobs,
+        )
+        return JobSubmission(
             run=run,
             model=body.model,
             fingerprint=fingerprint,
             webhook=webhook,
             owner=owner,
-            most=most,
+            max_unfinished=max_unfinished,
             notes=asked.shape.notes,
             keyed=bool(key),
         )

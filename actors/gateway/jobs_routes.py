@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from pydantic_core import to_json
 
 from actors.gateway.http_context import Exchange
-from actors.gateway.job_submission import JobsFront
+from actors.gateway.job_submission import JobsApi
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 
@@ -21,8 +21,8 @@ REPLAYED = (b"idempotent-replayed", b"true")
 class JobsRoutes:
     """`table` has the path of all jobs; `found` knows those of single ones."""
 
-    def __init__(self, front: JobsFront) -> None:
-        self.front = front
+    def __init__(self, api: JobsApi) -> None:
+        self.api = api
         self.table: dict[str, dict[str, Handler]] = {
             PATH: {"POST": self.submit, "GET": self.list, "HEAD": self.list}
         }
@@ -36,11 +36,11 @@ class JobsRoutes:
 
     async def submit(self, exchange: Exchange) -> None:
         """202 for a new job, 200 for one that its Idempotency-Key names."""
-        settings = self.front.gateway.settings
+        settings = self.api.gateway.settings
         raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
         envelope = Envelope(trace=exchange.trace, caller=exchange.caller)
         key = exchange.header(b"idempotency-key")
-        job, fresh = await self.front.submit(raw, key, envelope)
+        job, fresh = await self.api.submit(raw, key, envelope)
         where = (b"location", f"{PATH}/{job['id']}".encode())
         run = (b"x-orchestra-run", job["id"].encode())
         if fresh:
@@ -49,11 +49,11 @@ class JobsRoutes:
             await exchange.answer(200, to_json(job), where, run, REPLAYED)
 
     async def get(self, exchange: Exchange) -> None:
-        job = await self.front.desk.get(_id_of(exchange), self.front.viewer(exchange.caller))
+        job = await self.api.service.get(_id_of(exchange), self.api.viewer(exchange.caller))
         await exchange.answer(200, to_json(job))
 
     async def cancel(self, exchange: Exchange) -> None:
-        job = await self.front.desk.cancel(_id_of(exchange), self.front.viewer(exchange.caller))
+        job = await self.api.service.cancel(_id_of(exchange), self.api.viewer(exchange.caller))
         await exchange.answer(200, to_json(job))
 
     async def list(self, exchange: Exchange) -> None:
@@ -61,8 +61,8 @@ class JobsRoutes:
         query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
         before = _number(query, "before", 0, 0)
-        viewer = self.front.viewer(exchange.caller)
-        page = await self.front.desk.list(limit=limit, before=before, viewer=viewer)
+        viewer = self.api.viewer(exchange.caller)
+        page = await self.api.service.list(limit=limit, before=before, viewer=viewer)
         await exchange.answer(200, to_json(page))
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from actors.bus.bus import Message
-from actors.gateway.job_submission import JobsFront
+from actors.gateway.job_submission import JobsApi
 from actors.gateway.jobs_routes import DEFAULT_LIMIT
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
@@ -56,31 +56,31 @@ class JobsService(Actor):
     concurrency = 256
     mailbox_size = 4_096
 
-    def __init__(self, front: JobsFront) -> None:
-        self.front = front
+    def __init__(self, api: JobsApi) -> None:
+        self.api = api
 
     async def on_submit(self, message: SubmitJob) -> bytes:
         came = current.get()
-        caller = self.front.gateway.callers.of_nats(came.caller)
+        caller = self.api.gateway.callers.of_nats(came.caller)
         envelope = Envelope(trace=traceparent(came.trace), caller=caller)
-        with self.front.gateway.storage.explaining():
-            job, _ = await self.front.submit(message.raw, message.key, envelope)
+        with self.api.gateway.storage.explaining():
+            job, _ = await self.api.submit(message.raw, message.key, envelope)
         return to_json(job)
 
     async def on_get(self, message: GetJob) -> bytes:
-        return to_json(await self.front.desk.get(message.id, self._viewer()))
+        return to_json(await self.api.service.get(message.id, self._viewer()))
 
     async def on_cancel(self, message: CancelJob) -> bytes:
-        with self.front.gateway.storage.explaining():
-            return to_json(await self.front.desk.cancel(message.id, self._viewer()))
+        with self.api.gateway.storage.explaining():
+            return to_json(await self.api.service.cancel(message.id, self._viewer()))
 
     async def on_list(self, message: ListJobs) -> bytes:
-        page = self.front.desk.list(limit=message.limit, before=message.before, viewer=self._viewer())
+        page = self.api.service.list(limit=message.limit, before=message.before, viewer=self._viewer())
         return to_json(await page)
 
     def _viewer(self) -> str | None:
         said = current.get().caller
-        return self.front.viewer(self.front.gateway.callers.of_nats(said)) if said else None
+        return self.api.viewer(self.api.gateway.callers.of_nats(said)) if said else None
 
 
 def jobs_endpoints(ref: ActorRef, max_body_bytes: int) -> list[Endpoint]:

@@ -14,7 +14,7 @@ from actors.gateway.connections import Connections
 from actors.gateway.feedback import FeedbackFront, FeedbackService, feedback_endpoint
 from actors.gateway.gateway import Gateway
 from actors.gateway.http import GRACE_S, HttpServer
-from actors.gateway.job_submission import JobsFront
+from actors.gateway.job_submission import JobsApi
 from actors.gateway.jobs_routes import JobsRoutes
 from actors.gateway.jobs_service import JobsService, jobs_endpoints
 from actors.gateway.routes import Routes
@@ -70,9 +70,9 @@ async def run_gateway(
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
         stack.push_async_callback(chat.cell.drain, 0)
         await service.add(chat_endpoint(chat, gateway.admission, settings.max_body_bytes))
-        desk = JobsFront(gateway, jobs or JobsSettings())
-        stack.push_async_callback(desk.charges.stop)
-        jobs_ref = await system.spawn(JobsService, lambda: JobsService(desk), name="gateway jobs")
+        jobs_api = JobsApi(gateway, jobs or JobsSettings())
+        stack.push_async_callback(jobs_api.quota.stop)
+        jobs_ref = await system.spawn(JobsService, lambda: JobsService(jobs_api), name="gateway jobs")
         stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
         for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
             await service.add(endpoint)
@@ -82,10 +82,10 @@ async def run_gateway(
         )
         stack.push_async_callback(words_ref.cell.drain, GRACE_S)
         await service.add(feedback_endpoint(words_ref))
-        runs = RunEvents(desk)
+        runs = RunEvents(jobs_api)
         await runs.start()
         await service.start()
-        await server.start(Routes(gateway, JobsRoutes(desk), words, runs))
+        await server.start(Routes(gateway, JobsRoutes(jobs_api), words, runs))
         try:
             yield RunningGateway(gateway=gateway, url=server.url, connections=server.connections)
         finally:

@@ -10,7 +10,7 @@ from actors.bus.bus import Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.gateway.disconnect_monitor import Watch
 from actors.gateway.http_context import Exchange
-from actors.gateway.job_submission import JobsFront
+from actors.gateway.job_submission import JobsApi
 from actors.gateway.metrics import WATCHES
 from actors.jobs.records import JobStatus, is_job
 from actors.runtime.envelope import CALLER
@@ -28,9 +28,9 @@ LIMIT_S = 3_600.0
 class RunEvents:
     """Also tells other gateways which runs are held here, while no coordinator has them."""
 
-    def __init__(self, front: JobsFront) -> None:
-        self.front = front
-        self.gateway = front.gateway
+    def __init__(self, api: JobsApi) -> None:
+        self.api = api
+        self.gateway = api.gateway
         self._open: set[RunWatch] = set()
         self._subscription: Subscription | None = None
 
@@ -73,7 +73,7 @@ class RunEvents:
 
     async def _check(self, watch: RunWatch, run_id: str, caller: str) -> None:
         """Raises `NoSuchRun`."""
-        viewer = self.front.viewer(caller)
+        viewer = self.api.viewer(caller)
         if watch.owner is None:
             known = await self._waits(run_id, viewer)
         else:
@@ -86,7 +86,7 @@ class RunEvents:
         `NoSuchJob`."""
         if not is_job(run_id):
             return False
-        job = await self.front.desk.get(run_id, viewer)
+        job = await self.api.service.get(run_id, viewer)
         return not JobStatus(job["status"]).final
 
     async def _stream(self, exchange: Exchange, watch: RunWatch, run_id: str) -> None:

@@ -1,6 +1,6 @@
 """Jobs: work that is handed in, performed at least once, recorded once, and fetched by its id."""
 
-from actors.jobs.service import Desk, Order
+from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 
-__all__ = ["Desk", "JobsSettings", "Order"]
+__all__ = ["JobService", "JobSubmission", "JobsSettings"]

@@ -11,10 +11,10 @@ from pydantic_core import to_json
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import enqueue
-from actors.jobs.job_json import summary
+from actors.jobs.job_json import job_summary
 from actors.jobs.metrics import JOBS_ENDED
-from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobResult, event_subject
-from actors.jobs.store import Ledger
+from actors.jobs.records import MESSAGE_ID, RETRY_HEADER, JobRecord, JobResult, event_subject
+from actors.jobs.store import JobStore
 from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError, QueueFull
 from orchestration.messages import Wire
@@ -28,32 +28,36 @@ class WebhookCall(Wire):
     """Tell the job's webhook how this round of it ended."""
 
     id: str
-    round: int
+    retry_number: int
 
 
-async def settle(bus: Bus, ledger: Ledger, result: JobResult) -> JobResult:
+async def record_result(bus: Bus, store: JobStore, result: JobResult) -> JobResult:
     """Record the result unless there is one; returns the one that counts, and tells of it.
 
     Raises `QueueFull` when a bucket or the queue of webhooks is full, and `BusUnavailable`: settle it
     again later.
     """
-    counts = await ledger.settle(result)
-    await tell(bus, ledger, counts)
+    counts = await store.settle(result)
+    await publish_completion(bus, store, counts)
     return counts
 
 
-async def tell(bus: Bus, ledger: Ledger, result: JobResult) -> None:
+async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> None:
     """What follows from a recorded result, as far as it has not been done."""
-    record = await ledger.record(result.id)
-    if record is None or record.round != result.round or record.status.final:
+    record = await store.record(result.id)
+    if record is None or record.retry_number != result.retry_number or record.status.final:
         return
     if record.webhook:
-        call = WebhookCall(id=record.id, round=record.round)
-        headers = {ID_HEADER: record.id, ROUND_HEADER: str(record.round), MESSAGE_ID: record.message_id}
+        call = WebhookCall(id=record.id, retry_number=record.retry_number)
+        headers = {
+            ID_HEADER: record.id,
+            RETRY_HEADER: str(record.retry_number),
+            MESSAGE_ID: record.message_id,
+        }
         await enqueue(bus, WEBHOOKS_SUBJECT, call.model_dump_json().encode(), headers)
 
     def ended(present: JobRecord) -> JobRecord | None:
-        if present.round != result.round or present.status.final:
+        if present.retry_number != result.retry_number or present.status.final:
             return None
         return present.model_copy(
             update={
@@ -64,18 +68,18 @@ async def tell(bus: Bus, ledger: Ledger, result: JobResult) -> None:
         )
 
     try:
-        changed = await ledger.change(result.id, ended)
+        changed = await store.change(result.id, ended)
     except QueueFull as error:  # the result is what counts; the list shows the old status
         log.warning("the record of %s stays as it was: %s", result.id, error)
         return
     if changed is not None:
         JOBS_ENDED.labels(result.status.value).inc()
-        announce(bus, changed)
+        publish_status(bus, changed)
 
 
-def announce(bus: Bus, record: JobRecord) -> None:
+def publish_status(bus: Bus, record: JobRecord) -> None:
     """Say the job's status to whoever follows it. Nobody relies on it: the record is there to ask for."""
     try:
-        bus.post(event_subject(record.id), to_json(summary(record)))
+        bus.post(event_subject(record.id), to_json(job_summary(record)))
     except OrchestraError as error:
         log.debug("nobody hears of %s: %s", record.id, error)

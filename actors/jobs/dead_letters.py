@@ -14,9 +14,9 @@ from actors.bus.jetstream import Delivery, delete, enqueue
 from actors.bus.subjects import encode_token
 from actors.jobs import stream_pages as stored
 from actors.jobs.errors import NoSuchJob
-from actors.jobs.metrics import BURIED
-from actors.jobs.records import MESSAGE_ID, ROUND_HEADER, JobRecord, JobStatus
-from actors.jobs.store import Ledger
+from actors.jobs.metrics import DEAD_LETTERS
+from actors.jobs.records import MESSAGE_ID, RETRY_HEADER, JobRecord, JobStatus
+from actors.jobs.store import JobStore
 from actors.jobs.stream_pages import StoredMessage
 from actors.runtime.envelope import TRACE
 from actors.streams.client import ID_HEADER
@@ -35,7 +35,7 @@ KINDS = ("runs", "generations", "webhooks")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. `number` is its sequence in the stream, by which people name it; `buried_at` is what the
+    """One of them. `number` is its sequence in the stream, by which people name it; `dead_at` is what the
     server says of the time it came in."""
 
     number: int
@@ -46,7 +46,7 @@ class DeadLetter:
     attempts: int
     error: ErrorBody | None
     trace_id: str
-    buried_at: str
+    dead_at: str
     message: Message
 
     @classmethod
@@ -66,7 +66,7 @@ class DeadLetter:
             attempts=int(attempts) if attempts.isdecimal() else 0,
             error=error,
             trace_id=recorded(message.header(TRACE)),
-            buried_at=message.header("Nats-Time-Stamp"),
+            dead_at=message.header("Nats-Time-Stamp"),
             message=message,
         )
 
@@ -80,7 +80,7 @@ class DeadLetter:
             "attempts": self.attempts,
             "error": None if self.error is None else self.error.model_dump(exclude_none=True),
             "trace_id": self.trace_id,
-            "buried_at": self.buried_at,
+            "dead_at": self.dead_at,
             "subject": self.subject,
         }
         if body:
@@ -91,52 +91,54 @@ class DeadLetter:
         return said
 
 
-async def bury(bus: Bus, message: Message, *, reason: str, attempts: int, error: ErrorBody | None) -> None:
+async def dead_letter(
+    bus: Bus, message: Message, *, reason: str, attempts: int, error: ErrorBody | None
+) -> None:
     """Put a queue's message among the dead letters; the caller then takes it off its queue.
 
     Raises `BusUnavailable`. Doing it again within two minutes stores it once.
     """
     kind = message.subject.split(".", 1)[0]
     work_id = message.header(ID_HEADER) or "unknown"
-    round_ = message.header(ROUND_HEADER, "0")
+    retry_number = message.header(RETRY_HEADER, "0")
     headers = {
         ID_HEADER: work_id,
-        ROUND_HEADER: round_,
+        RETRY_HEADER: retry_number,
         SUBJECT: message.subject,
         REASON: " ".join(reason.split())[:500],
         ATTEMPTS: str(attempts),
-        MESSAGE_ID: f"dead-{kind}-{work_id}#{round_}",
+        MESSAGE_ID: f"dead-{kind}-{work_id}#{retry_number}",
     }
     if error is not None:
         headers[ERROR] = error.model_dump_json(exclude_none=True)
     if message.header(TRACE):
         headers[TRACE] = message.header(TRACE)
     await enqueue(bus, f"dead.{kind}.{encode_token(work_id)}", message.data, headers)
-    BURIED.labels(kind if kind in KINDS else "other").inc()
+    DEAD_LETTERS.labels(kind if kind in KINDS else "other").inc()
     log.warning("%s of %s was given up: %s", work_id, message.subject, reason)
 
 
-async def bury_delivery(delivery: Delivery, error: OrchestraError) -> None:
+async def dead_letter_delivery(delivery: Delivery, error: OrchestraError) -> None:
     """The same for what was delivered again and again, and never settled."""
     attempts = delivery.attempt - 1
-    await bury(delivery.bus, delivery.message, reason=error.message, attempts=attempts, error=None)
+    await dead_letter(delivery.bus, delivery.message, reason=error.message, attempts=attempts, error=None)
 
 
-class Graveyard:
+class DeadLetterStore:
     """For the people who look after a cluster."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.ledger = Ledger(bus)
+        self.store = JobStore(bus)
 
     async def list(self, *, limit: int, before: int = 0) -> tuple[list[DeadLetter], int]:
         """The latest first, and the `before` of the next page, 0 at the end."""
-        page, more = await stored.newest(self.bus, STREAM, limit=limit, before=before)
+        page, more = await stored.latest_messages(self.bus, STREAM, limit=limit, before=before)
         return [DeadLetter.of(each) for each in page], more
 
     async def show(self, number: int) -> DeadLetter:
         """Raises `NoSuchJob`."""
-        found = await stored.at(self.bus, STREAM, number)
+        found = await stored.message_at(self.bus, STREAM, number)
         if found is None:
             raise NoSuchJob(f"no dead letter {number}")
         return DeadLetter.of(found)
@@ -153,17 +155,17 @@ class Graveyard:
         Raises `NoSuchJob`, `InvalidRequest` for what cannot be tried again, `QueueFull`.
         """
         letter = await self.show(number)
-        if letter.kind == "runs" and letter.message.header(ROUND_HEADER):
-            record = await self.ledger.change(letter.id, self._next_round(letter))
+        if letter.kind == "runs" and letter.message.header(RETRY_HEADER):
+            record = await self.store.change(letter.id, self._next_round(letter))
             if record is None:
                 raise NoSuchJob.of(letter.id)
-            round_, message_id = record.round, record.message_id
+            retry_number, message_id = record.retry_number, record.message_id
         elif letter.kind == "webhooks":
-            round_ = int(letter.message.header(ROUND_HEADER, "0"))
-            message_id = f"{letter.id}#{round_}.again.{number}"
+            retry_number = int(letter.message.header(RETRY_HEADER, "0"))
+            message_id = f"{letter.id}#{retry_number}.again.{number}"
         else:
             raise InvalidRequest(f"dead letter {number} is no job: whoever asked for it has long been told")
-        headers = {ID_HEADER: letter.id, ROUND_HEADER: str(round_), MESSAGE_ID: message_id}
+        headers = {ID_HEADER: letter.id, RETRY_HEADER: str(retry_number), MESSAGE_ID: message_id}
         if letter.message.header(TRACE):
             headers[TRACE] = letter.message.header(TRACE)
         await enqueue(self.bus, letter.subject, letter.message.data, headers)
@@ -172,14 +174,19 @@ class Graveyard:
 
     @staticmethod
     def _next_round(letter: DeadLetter) -> Any:
-        buried = int(letter.message.header(ROUND_HEADER, "0"))
+        buried = int(letter.message.header(RETRY_HEADER, "0"))
 
         def begun(record: JobRecord) -> JobRecord | None:
-            if record.round > buried:  # an earlier retry of this letter got as far as here
+            if record.retry_number > buried:  # an earlier retry of this letter got as far as here
                 return None
             if not record.status.final:
                 raise InvalidRequest(f"{record.id} is {record.status.value}, not dead")
-            fresh = {"status": JobStatus.QUEUED, "round": buried + 1, "attempts": 0, "last_error": None}
+            fresh = {
+                "status": JobStatus.QUEUED,
+                "retry_number": buried + 1,
+                "attempts": 0,
+                "last_error": None,
+            }
             return record.model_copy(update=fresh)
 
         return begun

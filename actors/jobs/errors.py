@@ -38,8 +38,8 @@ class TooManyJobs(Overloaded):
     code = "too_many_jobs"
 
     @classmethod
-    def of(cls, caller: str, most: int) -> TooManyJobs:
+    def of(cls, caller: str, max_unfinished: int) -> TooManyJobs:
         return cls(
-            f"{most} jobs of caller {caller!r} have not ended, which is unfinished_jobs",
+            f"{max_unfinished} jobs of caller {caller!r} have not ended, which is unfinished_jobs",
             retry_after_s=RETRY_S,
         )

@@ -12,7 +12,7 @@ from orchestration.errors import ErrorBody
 from orchestration.messages import Chunk
 
 
-def summary(record: JobRecord) -> dict[str, Any]:
+def job_summary(record: JobRecord) -> dict[str, Any]:
     """Everything but the answer."""
     return {
         "id": record.id,
@@ -24,14 +24,14 @@ def summary(record: JobRecord) -> dict[str, Any]:
         "created": int(record.submitted_at),
         "changed": int(record.changed_at),
         "attempts": record.attempts,
-        "retries": record.round,
+        "retries": record.retry_number,
         "error": _error(record.last_error),
     } | ({"trace_id": record.trace_id} if record.trace_id else {})
 
 
-def whole(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
+def job_json(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
     """With `result`, a chat completion, once it has succeeded. The result counts where the record lags."""
-    shown = summary(record) | {"result": None}
+    shown = job_summary(record) | {"result": None}
     if result is None:
         return shown
     shown["status"] = result.status.value

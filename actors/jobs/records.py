@@ -11,7 +11,7 @@ from orchestration.errors import ErrorBody
 from orchestration.messages import Ended, Priority, TokenLogprob, Wire
 
 PREFIX = "job."
-ROUND_HEADER = "Orchestra-Round"
+RETRY_HEADER = "Orchestra-Retry"
 MESSAGE_ID = "Nats-Msg-Id"
 """JetStream stores a message with an id that it has seen within two minutes no second time."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
@@ -36,15 +36,15 @@ class JobRecord(Wire):
     """A job as the bucket `jobs` has it. Times are Unix seconds.
 
     `owner` is the namespace of who submitted it, '' where no caller has a key. `queued` is set once its
-    message is stored in the queue; `round` counts retries of a dead job, and names which of its results
-    counts. `attempts` are those of this round. `notes` are what the gateway told of the body.
+    message is stored in the queue; `retry_number` counts retries of a dead job, and names which of its
+    results counts. `attempts` counts those of this retry. `notes` are what the gateway told of the body.
     """
 
     id: str
     owner: str = ""
     status: JobStatus = JobStatus.QUEUED
     queued: bool = False
-    round: int = 0
+    retry_number: int = 0
     attempts: int = 0
     model: str
     pattern: str
@@ -60,14 +60,14 @@ class JobRecord(Wire):
     @property
     def message_id(self) -> str:
         """Of its message in the queue, for this round."""
-        return f"{self.id}#{self.round}"
+        return f"{self.id}#{self.retry_number}"
 
 
 class JobResult(Wire):
     """The one end of a round of a job. Whoever writes it first is right."""
 
     id: str
-    round: int = 0
+    retry_number: int = 0
     status: JobStatus
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
@@ -90,8 +90,8 @@ def is_job(run_id: str) -> bool:
     return run_id.startswith(PREFIX) and _ID.fullmatch(run_id) is not None
 
 
-def result_key(job_id: str, round_: int) -> str:
-    return f"{job_id}#{round_}"
+def result_key(job_id: str, retry_number: int) -> str:
+    return f"{job_id}#{retry_number}"
 
 
 def event_subject(job_id: str) -> str:

@@ -15,18 +15,18 @@ from actors.bus.jetstream import enqueue
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.jobs import job_json as view
 from actors.jobs import stream_pages as stored
-from actors.jobs.completion import settle
+from actors.jobs.completion import record_result
 from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
 from actors.jobs.metrics import JOBS_SUBMITTED
 from actors.jobs.records import (
     MESSAGE_ID,
-    ROUND_HEADER,
+    RETRY_HEADER,
     JobRecord,
     JobResult,
     JobStatus,
     is_job,
 )
-from actors.jobs.store import Ledger
+from actors.jobs.store import JobStore
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded
@@ -41,22 +41,23 @@ async def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class JobSubmission:
     """A job to be: `run` has its id, `model` the name that was asked for, `fingerprint` stands for all that
-    the submitter said; `most` is how many jobs of the caller may be unfinished, None for any number; `keyed`
-    says that its id belongs to an idempotency key; `notes` are for the submitter, with the answer."""
+    the submitter said; `max_unfinished` is how many jobs of the caller may be unfinished, None for any
+    number; `keyed` says that its id belongs to an idempotency key; `notes` are for the submitter, with the
+    answer."""
 
     run: Run
     model: str
     fingerprint: str
     webhook: str = ""
     owner: str = ""
-    most: int | None = None
+    max_unfinished: int | None = None
     keyed: bool = False
     notes: tuple[str, ...] = ()
 
 
-class Desk:
+class JobService:
     """Any number of them work on the same books.
 
     A `viewer` is the namespace of who asks: another's jobs are not there for it. None sees all.
@@ -64,13 +65,13 @@ class Desk:
 
     def __init__(self, bus: Bus, *, max_listed: int) -> None:
         self.bus = bus
-        self.ledger = Ledger(bus)
+        self.store = JobStore(bus)
         self.max_listed = max_listed
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By caller."""
 
     async def submit(
-        self, order: Order, envelope: Envelope, charge: Charge = _nothing
+        self, submission: JobSubmission, envelope: Envelope, charge: Charge = _nothing
     ) -> tuple[dict[str, Any], bool]:
         """The accepted job, and whether it is new: False where the idempotency key names an earlier one.
 
@@ -78,59 +79,59 @@ class Desk:
         the job. When this returns the job is in the queue, once. Raises `KeyReused`, `TooManyJobs`,
         `QueueFull`, `BusUnavailable`.
         """
-        if order.keyed:
-            earlier = await self._earlier(order, await self.ledger.record(order.run.id))
+        if submission.keyed:
+            earlier = await self._earlier(submission, await self.store.record(submission.run.id))
             if earlier is not None:
                 return earlier, False
         await charge()
-        record = _record(order, envelope)
-        async with self._turn(order, envelope.caller):
-            present = await self.ledger.create(record)
-            earlier = await self._earlier(order, present)
+        record = _record(submission, envelope)
+        async with self._turn(submission, envelope.caller):
+            present = await self.store.create(record)
+            earlier = await self._earlier(submission, present)
             if earlier is not None:
                 return earlier, False
-            await self._enqueue(record, order, envelope)
-        queued = await self.ledger.change(record.id, _queued)
+            await self._enqueue(record, submission, envelope)
+        queued = await self.store.change(record.id, _queued)
         if queued is None:  # a submission of the same key that failed has taken the record back
             raise Unavailable("the job could not be queued; submit it again", retry_after_s=1)
         JOBS_SUBMITTED.labels(record.priority.value).inc()
-        return view.whole(queued, None), present is None
+        return view.job_json(queued, None), present is None
 
-    async def _earlier(self, order: Order, present: JobRecord | None) -> dict[str, Any] | None:
+    async def _earlier(self, submission: JobSubmission, present: JobRecord | None) -> dict[str, Any] | None:
         """The job that the order's key names, once it is in the queue. Raises `KeyReused`."""
         if present is None:
             return None
-        if present.fingerprint != order.fingerprint:
+        if present.fingerprint != submission.fingerprint:
             raise KeyReused("this Idempotency-Key belongs to a job with another body")
         queued = present.queued or present.status is not JobStatus.QUEUED
         return await self._view(present) if queued else None
 
     @asynccontextmanager
-    async def _turn(self, order: Order, caller: str) -> AsyncIterator[None]:
+    async def _turn(self, submission: JobSubmission, caller: str) -> AsyncIterator[None]:
         """Where jobs are counted, one of a caller is counted and queued before the next is counted.
 
         Raises `TooManyJobs`. The queue has a message for each job that has not ended: that counts right
         whoever dies. Two gateways may each let the last one in.
         """
-        if order.most is None:
+        if submission.max_unfinished is None:
             yield
             return
         async with self._turns.setdefault(caller, asyncio.Lock()):
             state = await stored.stream_state(self.bus, RunQueue.STREAM, RunQueue.of_caller(caller))
-            if sum((state.get("subjects") or {}).values()) >= order.most:
-                raise TooManyJobs.of(caller, order.most)
+            if sum((state.get("subjects") or {}).values()) >= submission.max_unfinished:
+                raise TooManyJobs.of(caller, submission.max_unfinished)
             yield
 
-    async def _enqueue(self, record: JobRecord, order: Order, envelope: Envelope) -> None:
-        run, counted = order.run, "" if order.most is None else envelope.caller
-        headers = {ID_HEADER: run.id, MESSAGE_ID: record.message_id, ROUND_HEADER: "0"}
+    async def _enqueue(self, record: JobRecord, submission: JobSubmission, envelope: Envelope) -> None:
+        run, counted = submission.run, "" if submission.max_unfinished is None else envelope.caller
+        headers = {ID_HEADER: run.id, MESSAGE_ID: record.message_id, RETRY_HEADER: "0"}
         headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
         body = run.model_dump_json(exclude_defaults=True).encode()
         try:
             await enqueue(self.bus, RunQueue(run.priority, run.pattern, counted).subject, body, headers)
         except OrchestraError:
             # A message that was stored all the same finds no record, and is dropped.
-            await self.ledger.withdraw(record)
+            await self.store.withdraw(record)
             raise
 
     async def get(self, job_id: str, viewer: str | None = None) -> dict[str, Any]:
@@ -144,12 +145,12 @@ class Desk:
             error = Cancelled("the job was cancelled")
             cancelled = JobResult(
                 id=job_id,
-                round=record.round,
+                retry_number=record.retry_number,
                 status=JobStatus.CANCELLED,
                 ended=Ended(seq=0, finish_reason="cancelled", error=error.body(), trace_id=record.trace_id),
                 finished_at=time.time(),
             )
-            counts = await settle(self.bus, self.ledger, cancelled)
+            counts = await record_result(self.bus, self.store, cancelled)
             if counts.status is JobStatus.CANCELLED:
                 await self.bus.publish(StreamAddress(job_id).cancel)
         return await self.get(job_id)
@@ -161,41 +162,41 @@ class Desk:
         def seen(message: Message) -> bool:
             return viewer is None or JobRecord.model_validate_json(message.data).owner == viewer
 
-        page, more = await stored.newest(
+        page, more = await stored.latest_messages(
             self.bus,
-            self.ledger.jobs_stream,
+            self.store.jobs_stream,
             limit=min(limit, self.max_listed),
             before=before,
             wanted=seen,
         )
         records = [JobRecord.model_validate_json(each.message.data) for each in page]
-        return {"object": "list", "data": [view.summary(record) for record in records], "next": more}
+        return {"object": "list", "data": [view.job_summary(record) for record in records], "next": more}
 
     async def _record(self, job_id: str, viewer: str | None) -> JobRecord:
-        record = await self.ledger.record(job_id) if is_job(job_id) else None
+        record = await self.store.record(job_id) if is_job(job_id) else None
         if record is None or (viewer is not None and record.owner != viewer):
             raise NoSuchJob.of(job_id)
         return record
 
     async def _view(self, record: JobRecord) -> dict[str, Any]:
-        return view.whole(record, await self.ledger.result(record.id, record.round))
+        return view.job_json(record, await self.store.result(record.id, record.retry_number))
 
 
 def _queued(record: JobRecord) -> JobRecord | None:
     return None if record.queued else record.model_copy(update={"queued": True})
 
 
-def _record(order: Order, envelope: Envelope) -> JobRecord:
+def _record(submission: JobSubmission, envelope: Envelope) -> JobRecord:
     now = time.time()
     return JobRecord(
-        id=order.run.id,
-        owner=order.owner,
-        model=order.model,
-        pattern=order.run.pattern,
-        priority=order.run.priority,
-        webhook=order.webhook,
-        fingerprint=order.fingerprint,
-        notes=order.notes,
+        id=submission.run.id,
+        owner=submission.owner,
+        model=submission.model,
+        pattern=submission.run.pattern,
+        priority=submission.run.priority,
+        webhook=submission.webhook,
+        fingerprint=submission.fingerprint,
+        notes=submission.notes,
         submitted_at=now,
         changed_at=now,
         trace_id=recorded(envelope.trace),

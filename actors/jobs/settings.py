@@ -19,10 +19,10 @@ class WebhookSettings(BaseModel):
     """Whether calls may go to loopback, link-local and private addresses: to whatever is in the network."""
     timeout_s: float = Field(default=10, gt=0, le=45)
     """Of one call, below the ack_wait of its queue."""
-    attempts: int = Field(default=8, ge=1, le=50)
+    max_attempts: int = Field(default=8, ge=1, le=50)
     first_pause_s: float = Field(default=2, gt=0)
     """Before the second attempt; four times as long before each next one."""
-    longest_pause_s: float = Field(default=3_600, gt=0)
+    max_pause_s: float = Field(default=3_600, gt=0)
     concurrency: int = Field(default=16, ge=1, le=256)
     """Calls at once from one process."""
 
@@ -34,7 +34,7 @@ class WebhookSettings(BaseModel):
 
     def pause_s(self, attempts: int) -> float:
         """Seconds before the attempt after `attempts` (1 or more) of them."""
-        return float(min(self.longest_pause_s, self.first_pause_s * 4 ** min(attempts - 1, 32)))
+        return float(min(self.max_pause_s, self.first_pause_s * 4 ** min(attempts - 1, 32)))
 
 
 class JobsSettings(BaseModel):
@@ -42,14 +42,14 @@ class JobsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attempts: int = Field(default=5, ge=1, le=100)
+    max_attempts: int = Field(default=5, ge=1, le=100)
     """Attempts that count, before a job goes to the dead letters. An outage uses none up."""
     first_pause_s: float = Field(default=1, gt=0)
     """Before the second attempt; twice as long before each next one."""
-    longest_pause_s: float = Field(default=60, gt=0)
+    max_pause_s: float = Field(default=60, gt=0)
     outage_pause_s: float = Field(default=5, gt=0)
     """Between two offers of a job while no node could serve it."""
-    patience_s: float = Field(default=86_400, gt=0)
+    max_age_s: float = Field(default=86_400, gt=0)
     """A job this old that no node can serve is given up."""
     attempt_timeout_s: float = Field(default=3_600, gt=0)
     """The longest one attempt may take, the wait for a free slot included."""
@@ -58,11 +58,11 @@ class JobsSettings(BaseModel):
     webhook: WebhookSettings = WebhookSettings()
 
     @property
-    def policy(self) -> RetryPolicy:
+    def retry_policy(self) -> RetryPolicy:
         return RetryPolicy(
-            attempts=self.attempts,
-            first_s=self.first_pause_s,
-            longest_s=self.longest_pause_s,
-            outage_s=self.outage_pause_s,
-            patience_s=self.patience_s,
+            max_attempts=self.max_attempts,
+            first_pause_s=self.first_pause_s,
+            max_pause_s=self.max_pause_s,
+            outage_pause_s=self.outage_pause_s,
+            max_age_s=self.max_age_s,
         )

@@ -25,14 +25,14 @@ MAX_RESULT_BYTES = 64 * 2**20
 """Of a result, as JSON: a few of them may not fill the bucket."""
 
 
-class Parts(Wire):
+class ResultParts(Wire):
     """What stands under the key of a result that has `parts` parts, under the keys `<prefix>.<number>`."""
 
     prefix: str
     parts: int
 
 
-class Ledger:
+class JobStore:
     """All writes are conditional, so that of any number of writers one wins and the others learn it. Reads
     ask the leading server, so that a job that was accepted is not taken for one that is not there.
 
@@ -86,13 +86,13 @@ class Ledger:
             return changed
         raise BusUnavailable(f"the record of {job_id} changes faster than it can be written")
 
-    async def result(self, job_id: str, round_: int) -> JobResult | None:
-        entry = await self.results.get(result_key(job_id, round_), sure=True)
+    async def result(self, job_id: str, retry_number: int) -> JobResult | None:
+        entry = await self.results.get(result_key(job_id, retry_number), sure=True)
         return None if entry is None or entry.value is None else await self._read(entry.value)
 
     async def settle(self, result: JobResult) -> JobResult:
         """Write the result unless its round has one; the one that counts. Raises `PayloadTooLarge`."""
-        key = result_key(result.id, result.round)
+        key = result_key(result.id, result.retry_number)
         value = result.model_dump_json(exclude_defaults=True)
         if len(value) > PART_BYTES // 4:  # of a character
             value = await self._in_parts(key, value.encode())
@@ -111,12 +111,12 @@ class Ledger:
         starts = range(0, size, PART_BYTES)
         for number, start in enumerate(starts):
             await self.results.put(f"{prefix}.{number}", value[start : start + PART_BYTES])
-        return Parts(prefix=prefix, parts=len(starts)).model_dump_json()
+        return ResultParts(prefix=prefix, parts=len(starts)).model_dump_json()
 
     async def _read(self, value: bytes) -> JobResult:
         if not value.startswith(b'{"prefix":'):
             return JobResult.model_validate_json(value)
-        index = Parts.model_validate_json(value)
+        index = ResultParts.model_validate_json(value)
         found: list[bytes] = []
         for number in range(index.parts):
             entry = await self.results.get(f"{index.prefix}.{number}", sure=True)

@@ -37,7 +37,7 @@ def _all(message: Message) -> bool:
     return True
 
 
-async def newest(
+async def latest_messages(
     bus: Bus, stream: str, *, limit: int, before: int = 0, wanted: Callable[[Message], bool] = _all
 ) -> tuple[list[StoredMessage], int]:
     """Up to `limit` messages of a stream that are `wanted`, newest first, those before the sequence `before`
@@ -81,7 +81,7 @@ async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, A
     return state
 
 
-async def at(bus: Bus, stream: str, sequence: int) -> StoredMessage | None:
+async def message_at(bus: Bus, stream: str, sequence: int) -> StoredMessage | None:
     """The message of that sequence, None when it is not there."""
     body = json.dumps({"seq": sequence}).encode()
     try:

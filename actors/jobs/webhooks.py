@@ -16,12 +16,12 @@ from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery, Puller
 from actors.jobs import job_json as view
 from actors.jobs.completion import WebhookCall
-from actors.jobs.dead_letters import bury
+from actors.jobs.dead_letters import dead_letter
 from actors.jobs.metrics import WEBHOOKS
 from actors.jobs.records import JobRecord
 from actors.jobs.settings import WebhookSettings
 from actors.jobs.signing import signed_headers
-from actors.jobs.store import Ledger
+from actors.jobs.store import JobStore
 from actors.net.public_addresses import PrivateAddress, PublicResolver, check_url
 from actors.runtime.actor import Actor
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
@@ -34,7 +34,7 @@ _GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallWebhook:
     """Make the call that a message of the queue stands for."""
 
     delivery: Delivery
@@ -50,7 +50,7 @@ class WebhookSender(Actor):
     def __init__(self, bus: Bus, settings: WebhookSettings) -> None:
         self.bus = bus
         self.settings = settings
-        self.ledger = Ledger(bus)
+        self.store = JobStore(bus)
         self._puller = Puller(bus, STREAM, CONSUMER.lower(), self._pulled)
         self._calling = 0
         self._session: ClientSession | None = None
@@ -92,12 +92,12 @@ class WebhookSender(Actor):
     def _pulled(self, delivery: Delivery) -> None:
         self._calling += 1
         try:
-            self.me.tell(Call(delivery))
+            self.me.tell(CallWebhook(delivery))
         except OrchestraError as error:
             self._calling -= 1
             log.debug("a webhook waits: %s", error)
 
-    async def on_call(self, message: Call) -> None:
+    async def on_call_webhook(self, message: CallWebhook) -> None:
         """Call once, and settle the message."""
         try:
             await self._call(message.delivery)
@@ -113,19 +113,19 @@ class WebhookSender(Actor):
         except ValidationError:
             await delivery.terminate("not the call of a webhook")
             return
-        record = await self.ledger.record(call.id)
-        if record is None or record.round != call.round:
+        record = await self.store.record(call.id)
+        if record is None or record.retry_number != call.retry_number:
             await delivery.ack()  # expired, or a later round of the job has a call of its own
             return
         error = await self._post(record)
         WEBHOOKS.labels("ok" if error is None else "failed").inc()
         if error is None:
             await delivery.ack()
-        elif delivery.attempt < self.settings.attempts and not isinstance(error, InvalidRequest):
+        elif delivery.attempt < self.settings.max_attempts and not isinstance(error, InvalidRequest):
             log.info("webhook of %s, attempt %d: %s", call.id, delivery.attempt, error)
             await delivery.nak(self.settings.pause_s(delivery.attempt))
         else:
-            await bury(
+            await dead_letter(
                 self.bus,
                 delivery.message,
                 reason=error.message,
@@ -139,8 +139,8 @@ class WebhookSender(Actor):
         assert self._session is not None
         if not self.settings.secret:
             return BackendFailed("jobs.webhook.secret is not set here: no call can be signed")
-        result = await self.ledger.result(record.id, record.round)
-        body = to_json(view.whole(record, result))
+        result = await self.store.result(record.id, record.retry_number)
+        body = to_json(view.job_json(record, result))
         headers = signed_headers(self.settings.secret, record.message_id, int(time.time()), body)
         try:
             url: URL = check_url(record.webhook, private=self.settings.private_addresses)

@@ -18,30 +18,30 @@ from orchestration.errors import (
     QueueFull,
     UnknownModel,
 )
-from orchestration.retries import Fate, RetryPolicy
+from orchestration.retries import RetryDecision, RetryPolicy
 
-POLICY = RetryPolicy(attempts=3, first_s=1, longest_s=10, outage_s=5, patience_s=100)
+POLICY = RetryPolicy(max_attempts=3, first_pause_s=1, max_pause_s=10, outage_pause_s=5, max_age_s=100)
 
 
 @pytest.mark.parametrize("kind", [NodeLost, BackendFailed, DeadlineExceeded])
 def test_what_may_be_the_jobs_own_fault_is_tried_again_until_its_attempts_are_used_up(
     kind: type[OrchestraError],
 ) -> None:
-    assert POLICY.fate(kind("x"), attempts=1, age_s=0) == (Fate.RETRY, 1)
-    assert POLICY.fate(kind("x"), attempts=2, age_s=0) == (Fate.RETRY, 2)
-    assert POLICY.fate(kind("x"), attempts=3, age_s=0) == (Fate.BURY, 0)
+    assert POLICY.decide(kind("x"), attempts=1, age_s=0) == (RetryDecision.RETRY, 1)
+    assert POLICY.decide(kind("x"), attempts=2, age_s=0) == (RetryDecision.RETRY, 2)
+    assert POLICY.decide(kind("x"), attempts=3, age_s=0) == (RetryDecision.DEAD_LETTER, 0)
 
 
 @pytest.mark.parametrize("kind", [NoNode, QueueFull, UnknownModel])
 def test_an_outage_uses_no_attempt_up_but_ends_a_jobs_patience(kind: type[OrchestraError]) -> None:
-    assert POLICY.fate(kind("x"), attempts=3, age_s=99) == (Fate.WAIT, 5)
-    assert POLICY.fate(kind("x", retry_after_s=7), attempts=1, age_s=0) == (Fate.WAIT, 7)
-    assert POLICY.fate(kind("x"), attempts=1, age_s=100) == (Fate.BURY, 0)
+    assert POLICY.decide(kind("x"), attempts=3, age_s=99) == (RetryDecision.WAIT, 5)
+    assert POLICY.decide(kind("x", retry_after_s=7), attempts=1, age_s=0) == (RetryDecision.WAIT, 7)
+    assert POLICY.decide(kind("x"), attempts=1, age_s=100) == (RetryDecision.DEAD_LETTER, 0)
 
 
 @pytest.mark.parametrize("kind", [ContextTooLong, Cancelled, InternalError])
 def test_what_would_come_again_is_settled_at_once(kind: type[OrchestraError]) -> None:
-    assert POLICY.fate(kind("x"), attempts=1, age_s=0) == (Fate.SETTLE, 0)
+    assert POLICY.decide(kind("x"), attempts=1, age_s=0) == (RetryDecision.FAIL, 0)
 
 
 @given(st.integers(min_value=1, max_value=10_000))

@@ -37,7 +37,7 @@ async def test_steps_are_recorded_while_a_run_is_at_work_and_removed_at_its_end(
         await running.asker.bus.flush()
         run = make_run(running.asker, "maestro")
         _, ended, _ = await perform(running.asker, run)
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         await listening.unsubscribe()
         recorded = [Kept.model_validate_json(message.data).step for message in heard]
         assert recorded == list(ended.steps[:-1])
@@ -99,7 +99,7 @@ async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counte
         assert failed() == before + unrecorded
         assert len(caplog.records) == unrecorded
         assert "is not recorded" in caplog.records[0].message
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         if trouble == "full":
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
 
@@ -150,5 +150,5 @@ async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats
         assert last.error is not None
         assert done
         assert not any(step.error for step in done)
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         assert await stored_in(running.bus, f"KV_{BUCKET}") == 0

@@ -50,7 +50,7 @@ async def test_a_replica_that_leaves_costs_no_run_a_step(nats: RunningNats) -> N
                     asyncio.ensure_future(end_of(running.asker, "maestro", Envelope.within(20)))
                     for _ in range(16)
                 ]
-                await eventually(lambda: bool(leaving.intake and leaving.intake.open))
+                await eventually(lambda: bool(leaving.run_consumer and leaving.run_consumer.open))
             for ended in await asyncio.gather(*ends):
                 assert not any(step.error for step in ended.steps)
                 assert ended.finish_reason == "stop"

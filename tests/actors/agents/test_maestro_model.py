@@ -126,4 +126,4 @@ async def test_leaving_in_the_middle_stops_the_model(
             reading.cancel()
             await asyncio.wait([reading])
         await eventually(lambda: running.node.describe().running == 0, within_s=30)
-        await eventually(lambda: not running.team.intake.open, within_s=30)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open, within_s=30)  # type: ignore[union-attr]

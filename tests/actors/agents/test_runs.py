@@ -100,7 +100,7 @@ async def test_a_maestro_run_streams_its_answer_and_ends_with_every_step(nats: R
         assert [said.step for said in progress if said.step is not None] == list(ended.steps)
         assert any(said.text.startswith("plan: ") for said in progress)
         await until_queued(running.bus, 0)
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
 
 
 async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
@@ -203,7 +203,7 @@ async def test_leaving_in_the_middle_stops_the_generations_and_settles_the_run(n
                     break
             assert running.node.describe().running == 1
         await eventually(lambda: running.node.describe().running == 0)
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         await until_queued(running.bus, 0)
 
 
@@ -273,7 +273,7 @@ async def test_a_deadline_reaches_the_node_and_ends_the_run(nats: RunningNats) -
         with pytest.raises(DeadlineExceeded):
             await perform(running.asker, make_run(running.asker, "maestro"), within_s=0.5)
         await eventually(lambda: running.node.describe().running == 0)
-        await eventually(lambda: not running.team.intake.open)  # type: ignore[union-attr]
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
 
 
 async def test_a_run_in_progress_is_finished_while_the_agents_drain(nats: RunningNats) -> None:
@@ -354,17 +354,17 @@ async def test_a_run_delivered_twice_is_performed_once_while_its_coordinator_liv
     settings = AgentsSettings(keep_alive_s=60, drain_timeout_s=5)
     async with cluster(nats.url, echo(speed=2.0), settings) as running:
         answering = asyncio.ensure_future(answer_of(running.asker, make_run(running.asker, "single")))
-        intake = running.team.intake
-        assert intake is not None
-        await eventually(lambda: len(intake.open) == 1)
-        (sink,) = intake.open.values()
+        consumer = running.team.run_consumer
+        assert consumer is not None
+        await eventually(lambda: len(consumer.open) == 1)
+        (sink,) = consumer.open.values()
         first = sink.delivery
         await first.nak()  # as NATS does when a keep-alive came too late
         await eventually(lambda: sink.delivery is not first)
         text, _ = await answering
         assert text == "Why is the sky blue?"
         await until_queued(running.bus, 0)
-        assert not intake.open
+        assert not consumer.open
 
 
 async def test_replicas_of_the_agents_share_runs_and_steps(nats: RunningNats) -> None:

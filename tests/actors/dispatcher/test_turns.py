@@ -10,7 +10,7 @@ import pytest
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import ensure_consumer
 from actors.bus.subjects import GenerationQueue
-from actors.jobs.dead_letters import Graveyard
+from actors.jobs.dead_letters import DeadLetterStore
 from orchestration.errors import InternalError
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually
@@ -51,7 +51,9 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
     await stage.settled(dispatcher)
 
 
-async def test_what_no_dispatcher_survives_is_buried_and_its_asker_told(stage: Stage) -> None:
+async def test_what_no_dispatcher_survives_becomes_a_dead_letter_and_an_error(
+    stage: Stage,
+) -> None:
     queue = GenerationQueue(Priority.STANDARD, stage.model)
     await ensure_consumer(stage.bus, queue.STREAM, queue.consumer, queue.subject)
     pulled: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -67,7 +69,7 @@ async def test_what_no_dispatcher_survives_is_buried_and_its_asker_told(stage: S
     dispatcher = await stage.dispatcher()
     with pytest.raises(InternalError, match="delivered 5 times"):
         await asked
-    letters, _ = await Graveyard(stage.bus).list(limit=50)
+    letters, _ = await DeadLetterStore(stage.bus).list(limit=50)
     letter = next(each for each in letters if each.id == generation.id)
     assert (letter.kind, letter.attempts) == ("generations", 5)
     await stage.settled(dispatcher)

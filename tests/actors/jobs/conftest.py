@@ -11,12 +11,12 @@ from tests.fixtures.cluster import Cluster, running_cluster
 
 SECRET = "a secret of the tests"
 QUICK = JobsSettings(
-    attempts=3,
+    max_attempts=3,
     first_pause_s=0.02,
     outage_pause_s=0.05,
     max_listed=50,
     webhook=WebhookSettings(
-        secret=SECRET, private_addresses=True, attempts=3, first_pause_s=0.05, timeout_s=2
+        secret=SECRET, private_addresses=True, max_attempts=3, first_pause_s=0.05, timeout_s=2
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.jobs.follow import follow
+from actors.jobs.wait_for_job import wait_for_job
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
 from tests.actors.jobs.client import JobsClient, chat
@@ -144,7 +144,7 @@ def test_a_job_is_followed_by_its_events_to_its_end(cluster: Cluster, client: Jo
     body = chat("count to five please", model="orchestra/auto", orchestra={"model": "slow"})
     job_id = client.submit(body).body["id"]
     told: list[str] = []
-    job = cluster.call(follow(cluster.bus, job_id, told.append))
+    job = cluster.call(wait_for_job(cluster.bus, job_id, told.append))
     assert job["status"] == "succeeded"
     assert "succeeded" in told
     assert json.dumps(job) == json.dumps(client.get(job_id))

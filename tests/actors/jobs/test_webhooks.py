@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.gateway.job_submission import JobsFront
+from actors.gateway.job_submission import JobsApi
 from actors.jobs.dead_letters import DeadLetter
 from actors.jobs.process import run_webhooks
 from actors.jobs.settings import JobsSettings, WebhookSettings
@@ -21,9 +21,9 @@ from actors.net.public_addresses import PublicResolver, check_url, is_private
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
-from tests.actors.jobs.books import Books, books
 from tests.actors.jobs.client import JobsClient, chat
 from tests.actors.jobs.conftest import QUICK, SECRET
+from tests.actors.jobs.harness import JobHarness, job_harness
 from tests.actors.jobs.receiver import Receiver, receiver
 from tests.fixtures.cluster import Cluster
 from tests.fixtures.eventually import eventually
@@ -70,52 +70,52 @@ def test_a_receiver_in_trouble_is_called_again_with_the_same_id(
     assert len({headers["webhook-id"] for headers, _ in hook.calls}) == 1
 
 
-async def ended_job(desk: Books, url: str) -> str:
+async def ended_job(harness: JobHarness, url: str) -> str:
     """A job that has ended, whose webhook is owed."""
-    job = await desk.submit(webhook=url)
-    record, delivery = await desk.take(job["id"])
+    job = await harness.submit(webhook=url)
+    record, delivery = await harness.take(job["id"])
     assert record is not None
-    await desk.succeed(record, delivery, "done")
+    await harness.succeed(record, delivery, "done")
     return str(job["id"])
 
 
-async def first_letter(desk: Books) -> DeadLetter:
+async def first_letter(harness: JobHarness) -> DeadLetter:
     async def letters() -> list[DeadLetter]:
-        return (await desk.graveyard.list(limit=10))[0]
+        return (await harness.dead_letters.list(limit=10))[0]
 
     found: list[DeadLetter] = await eventually(letters)
     return found[0]
 
 
 async def test_a_call_that_is_owed_outlives_whoever_owed_it(own_nats: RunningNats, hook: Receiver) -> None:
-    async with books(own_nats.url, QUICK) as desk:
-        await ended_job(desk, hook.url)
-        assert await stored_in(desk.bus, STREAM) == 1
+    async with job_harness(own_nats.url, QUICK) as harness:
+        await ended_job(harness, hook.url)
+        assert await stored_in(harness.bus, STREAM) == 1
     own_nats.kill()
     own_nats.restart()
-    async with books(own_nats.url, QUICK) as desk, run_webhooks(desk.bus, QUICK, ActorSystem()):
+    async with job_harness(own_nats.url, QUICK) as harness, run_webhooks(harness.bus, QUICK, ActorSystem()):
         await eventually(lambda: len(hook.calls) == 1)
 
 
 async def test_calls_that_nobody_takes_go_to_the_dead_letters_and_can_be_made_again(
     own_nats: RunningNats, hook: Receiver
 ) -> None:
-    hook.answers += [500] * QUICK.webhook.attempts
-    async with books(own_nats.url, QUICK) as desk, run_webhooks(desk.bus, QUICK, ActorSystem()):
-        job_id = await ended_job(desk, hook.url)
-        await eventually(lambda: len(hook.calls) == QUICK.webhook.attempts)
-        letter = await first_letter(desk)
+    hook.answers += [500] * QUICK.webhook.max_attempts
+    async with job_harness(own_nats.url, QUICK) as harness, run_webhooks(harness.bus, QUICK, ActorSystem()):
+        job_id = await ended_job(harness, hook.url)
+        await eventually(lambda: len(hook.calls) == QUICK.webhook.max_attempts)
+        letter = await first_letter(harness)
         assert (letter.kind, letter.id, letter.attempts) == ("webhooks", job_id, 3)
         assert "answered 500" in letter.reason
-        assert await desk.graveyard.retry(letter.number) == job_id
-        await eventually(lambda: len(hook.calls) == QUICK.webhook.attempts + 1)
+        assert await harness.dead_letters.retry(letter.number) == job_id
+        await eventually(lambda: len(hook.calls) == QUICK.webhook.max_attempts + 1)
 
 
 async def test_a_receiver_that_is_gone_is_not_called_again(own_nats: RunningNats, hook: Receiver) -> None:
     hook.answers += [410]
-    async with books(own_nats.url, QUICK) as desk, run_webhooks(desk.bus, QUICK, ActorSystem()):
-        await ended_job(desk, hook.url)
-        letter = await first_letter(desk)
+    async with job_harness(own_nats.url, QUICK) as harness, run_webhooks(harness.bus, QUICK, ActorSystem()):
+        await ended_job(harness, hook.url)
+        letter = await first_letter(harness)
         assert "410" in letter.reason
         assert len(hook.calls) == 1
 
@@ -125,9 +125,9 @@ async def test_a_private_address_is_never_called_unless_the_settings_allow_it(
 ) -> None:
     """A record may be older than a change of the settings, so the sender looks again."""
     strict = JobsSettings(webhook=WebhookSettings(secret=SECRET))
-    async with books(own_nats.url, strict) as desk, run_webhooks(desk.bus, strict, ActorSystem()):
-        await ended_job(desk, hook.url)
-        letter = await first_letter(desk)
+    async with job_harness(own_nats.url, strict) as harness, run_webhooks(harness.bus, strict, ActorSystem()):
+        await ended_job(harness, hook.url)
+        letter = await first_letter(harness)
         assert "not public" in letter.reason
         assert hook.calls == []
 
@@ -187,7 +187,7 @@ def test_a_secret_in_base64_is_the_key_itself() -> None:
 
 
 def test_without_a_secret_a_webhook_is_refused(cluster: Cluster) -> None:
-    front = JobsFront(cluster.running.gateway, JobsSettings())
+    api = JobsApi(cluster.running.gateway, JobsSettings())
     body = json.dumps(chat(webhook="https://example.org/")).encode()
     with pytest.raises(InvalidRequest, match=r"jobs\.webhook\.secret"):
-        cluster.call(front.submit(body, "", Envelope()))
+        cluster.call(api.submit(body, "", Envelope()))

@@ -17,11 +17,11 @@ from actors.runtime.service_client import jobs_call
 from orchestration.errors import DeadlineExceeded, Unavailable
 from orchestration.messages import EVENT, Progress
 
-LOOK_S = 2.0
+POLL_S = 2.0
 """Between two looks at the record while no event comes: an event is sent once, and not kept."""
 
 
-async def follow(bus: Bus, job_id: str, told: Callable[[str], None]) -> dict[str, Any]:
+async def wait_for_job(bus: Bus, job_id: str, told: Callable[[str], None]) -> dict[str, Any]:
     """The job once it has ended; `told` hears what it is doing.
 
     NATS or all gateways may go away meanwhile and come back. Raises `NoSuchJob`, and what the first look
@@ -50,7 +50,7 @@ async def follow(bus: Bus, job_id: str, told: Callable[[str], None]) -> dict[str
         job = await jobs_call(bus, "get", {"id": job_id})
         while not JobStatus(job["status"]).final:
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(POLL_S):
                     await news.wait()
             except TimeoutError:
                 pass

@@ -1,4 +1,4 @@
-"""Coordinators of jobs, told by hand when to take a job, and when to settle it."""
+"""A coordinator of jobs whose every step the test takes itself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from actors.bus.declarations import shipped
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue
-from actors.jobs.attempts import Clerk, Draft
-from actors.jobs.dead_letters import Graveyard
+from actors.jobs.attempts import JobAttempts, PartialAnswer
+from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.records import JobRecord, new_job_id
-from actors.jobs.service import Desk, Order
+from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
@@ -24,14 +24,14 @@ from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
 TRACED = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
-class Books:
-    """A desk, a clerk and the queue between them; no coordinator but the test."""
+class JobHarness:
+    """The job service, the attempts and the queue between them. The test plays the coordinator."""
 
     def __init__(self, bus: Bus, settings: JobsSettings) -> None:
         self.bus = bus
-        self.desk = Desk(bus, max_listed=100)
-        self.clerk = Clerk(bus, settings)
-        self.graveyard = Graveyard(bus)
+        self.service = JobService(bus, max_listed=100)
+        self.job_attempts = JobAttempts(bus, settings)
+        self.dead_letters = DeadLetterStore(bus)
         self.deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self.puller = Puller(
             bus, RunQueue.STREAM, RunQueue.consumer(Priority.STANDARD), self.deliveries.put_nowait
@@ -46,8 +46,8 @@ class Books:
             priority=Priority.STANDARD,
         )
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        order = Order(run=run, model="echo", fingerprint=fingerprint, webhook=webhook)
-        job, _ = await self.desk.submit(order, Envelope(trace=TRACED))
+        submission = JobSubmission(run=run, model="echo", fingerprint=fingerprint, webhook=webhook)
+        job, _ = await self.service.submit(submission, Envelope(trace=TRACED))
         return job
 
     async def take(self, job_id: str) -> tuple[JobRecord | None, Delivery]:
@@ -55,19 +55,19 @@ class Books:
         self.puller.want(1)
         async with asyncio.timeout(10):
             delivery = await self.deliveries.get()
-        return await self.clerk.begin(job_id, delivery), delivery
+        return await self.job_attempts.begin(job_id, delivery), delivery
 
     async def succeed(self, record: JobRecord, delivery: Delivery, text: str) -> None:
         ended = Ended(seq=0, finish_reason="stop", usage=Usage(completion_tokens=1), model="echo")
-        await self.clerk.succeeded(record, delivery, Draft(texts=[text]), ended)
+        await self.job_attempts.succeeded(record, delivery, PartialAnswer(texts=[text]), ended)
 
 
 @asynccontextmanager
-async def books(url: str, settings: JobsSettings) -> AsyncIterator[Books]:
+async def job_harness(url: str, settings: JobsSettings) -> AsyncIterator[JobHarness]:
     bus = await Bus.connect(BusSettings(url=url), name="books")
     try:
         await apply(bus, shipped())
-        opened = Books(bus, settings)
+        opened = JobHarness(bus, settings)
         await opened.puller.start()
         yield opened
         await opened.puller.stop()

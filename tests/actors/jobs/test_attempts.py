@@ -1,0 +1,219 @@
+"""Jobs under workers that die, sleep and come back: each attempt is the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from actors.bus.bus import Message
+from actors.jobs import store
+from actors.jobs.dead_letters import dead_letter
+from actors.jobs.errors import NoSuchJob
+from actors.jobs.records import JobResult, JobStatus
+from actors.jobs.settings import JobsSettings
+from orchestration.errors import BackendFailed, InvalidRequest, NoNode, QueueFull
+from orchestration.messages import Ended
+from tests.actors.jobs.harness import JobHarness, answer_of, job_harness
+from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api, stored_in
+from tests.fixtures.nats import RunningNats
+
+SETTINGS = JobsSettings(max_attempts=3, first_pause_s=0.01, outage_pause_s=0.01)
+
+
+async def failing(harness: JobHarness, job_id: str, error: BackendFailed | NoNode) -> bool:
+    """One attempt that ends with `error`."""
+    record, delivery = await harness.take(job_id)
+    assert record is not None
+    ended = Ended(seq=0, finish_reason="error", error=error.body())
+    return await harness.job_attempts.failed(record, delivery, error, ended)
+
+
+async def until_stored(harness: JobHarness, stream: str, count: int) -> None:
+    async def so_many() -> bool:
+        return await stored_in(harness.bus, stream) == count
+
+    await eventually(so_many)
+
+
+async def test_a_worker_that_was_paused_and_comes_back_cannot_overwrite(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit())["id"]
+        asleep, its_delivery = await harness.take(job_id)
+        await its_delivery.nak()  # stands for the end of its ack_wait
+        other, delivery = await harness.take(job_id)
+        assert asleep is not None
+        assert other is not None
+        assert other.attempts == 2
+        await harness.succeed(other, delivery, "by the other")
+        await harness.succeed(asleep, its_delivery, "by the one that slept")
+        job = await harness.service.get(job_id)
+        assert (job["status"], answer_of(job)) == ("succeeded", "by the other")
+        await until_stored(harness, "RUNS", 0)
+
+
+async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(own_nats: RunningNats) -> None:
+    """Its first worker died between the record of the result and everything after it."""
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit())["id"]
+        record, delivery = await harness.take(job_id)
+        assert record is not None
+        ended = Ended(seq=0, finish_reason="stop")
+        result = JobResult(
+            id=job_id, status=JobStatus.SUCCEEDED, text="recorded", ended=ended, finished_at=time.time()
+        )
+        await harness.job_attempts.store.settle(result)
+        await delivery.nak()
+        again, _ = await harness.take(job_id)
+        assert again is None
+        job = await harness.service.get(job_id)
+        assert (job["status"], job["attempts"], answer_of(job)) == ("succeeded", 1, "recorded")
+        assert (await harness.service.list(limit=1))["data"][0]["status"] == "succeeded"
+        await until_stored(harness, "RUNS", 0)
+
+
+async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_the_limit_fails_once(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = "ä" * 6_000_000
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit("all of it"))["id"]
+        record, delivery = await harness.take(job_id)
+        assert record is not None
+        await harness.succeed(record, delivery, answer)
+        result = await harness.job_attempts.store.result(job_id, 0)
+        assert result is not None
+        assert result.text == answer
+        assert (await harness.service.get(job_id))["status"] == "succeeded"
+
+        monkeypatch.setattr(store, "MAX_RESULT_BYTES", 1_000_000)
+        job_id = (await harness.submit("far too much"))["id"]
+        record, delivery = await harness.take(job_id)
+        assert record is not None
+        await harness.succeed(record, delivery, "a" * 1_100_000)
+        failed = await harness.service.get(job_id)
+        assert failed["status"] == "failed"
+        assert "and a job's may have 1000000" in failed["error"]["message"]
+        await until_stored(harness, "RUNS", 0)
+
+
+async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
+    own_nats: RunningNats,
+) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job = await harness.submit("kills its workers")
+        for _ in range(SETTINGS.max_attempts):
+            record, delivery = await harness.take(job["id"])
+            assert record is not None
+            await delivery.nak()  # stands for the death of the worker
+        nobody, _ = await harness.take(job["id"])
+        assert nobody is None
+        assert (await harness.service.get(job["id"]))["status"] == "dead"
+        await until_stored(harness, "RUNS", 0)
+        letters, more = await harness.dead_letters.list(limit=10)
+        assert (len(letters), more) == (1, 0)
+        shown = (await harness.dead_letters.show(letters[0].number)).shown(body=True)
+        assert (shown["kind"], shown["id"], shown["attempts"]) == ("runs", job["id"], 3)
+        assert "3 attempts" in shown["reason"]
+        assert shown["trace_id"] == job["trace_id"]
+        assert shown["body"]["messages"][0]["content"] == "kills its workers"
+
+        assert await harness.dead_letters.retry(letters[0].number) == job["id"]
+        assert (await harness.dead_letters.list(limit=10))[0] == []
+        fresh, delivery = await harness.take(job["id"])
+        assert fresh is not None
+        assert (fresh.retry_number, fresh.attempts) == (1, 1)
+        assert record is not None
+        await harness.succeed(record, delivery, "by a worker of the round before")
+        assert (await harness.service.get(job["id"]))["status"] == "running"
+        await harness.succeed(fresh, delivery, "at last")
+        ended = await harness.service.get(job["id"])
+        assert (ended["status"], answer_of(ended), ended["retries"]) == ("succeeded", "at last", 1)
+
+
+async def test_failures_come_back_after_a_pause_and_the_last_one_is_told_in_the_dead_letter(
+    own_nats: RunningNats,
+) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit())["id"]
+        error = BackendFailed("the backend is out of order")
+        assert [await failing(harness, job_id, error) for _ in range(3)] == [False, False, True]
+        job = await harness.service.get(job_id)
+        assert (job["status"], job["error"]["code"], job["attempts"]) == ("dead", "backend_failed", 3)
+        letter = (await harness.dead_letters.list(limit=1))[0][0]
+        assert letter.error is not None
+        assert letter.error.message == "the backend is out of order"
+        await harness.dead_letters.drop(letter.number)
+        with pytest.raises(NoSuchJob):
+            await harness.dead_letters.show(letter.number)
+        with pytest.raises(NoSuchJob):
+            await harness.dead_letters.retry(letter.number)
+
+
+async def test_an_outage_uses_no_attempt_up(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit())["id"]
+        for _ in range(SETTINGS.max_attempts * 2):
+            assert await failing(harness, job_id, NoNode("no node is here")) is False
+        record, delivery = await harness.take(job_id)
+        assert record is not None
+        assert record.attempts == 1
+        await harness.succeed(record, delivery, "when one came")
+        assert (await harness.service.get(job_id))["error"] is None
+
+
+async def test_a_job_taken_back_before_it_began_never_runs(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job_id = (await harness.submit())["id"]
+        assert (await harness.service.cancel(job_id))["status"] == "cancelled"
+        record, _ = await harness.take(job_id)
+        assert record is None
+        await until_stored(harness, "RUNS", 0)
+
+
+async def test_submissions_of_one_key_at_once_are_one_job(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        jobs = await asyncio.gather(*(harness.submit("same", key="k") for _ in range(20)))
+        assert len({job["id"] for job in jobs}) == 1
+        await until_stored(harness, "RUNS", 1)
+
+
+async def test_a_full_queue_refuses_a_job_and_keeps_nothing_of_it(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        config = (await api(harness.bus, "STREAM.INFO.RUNS"))["config"]
+        await api(harness.bus, "STREAM.UPDATE.RUNS", config | {"max_msgs_per_subject": 2})
+        for _ in range(2):
+            await harness.submit()
+        with pytest.raises(QueueFull):
+            await harness.submit("one more", key="refused")
+        assert len((await harness.service.list(limit=10))["data"]) == 2
+        await api(harness.bus, "STREAM.UPDATE.RUNS", config)
+        accepted = await harness.submit("one more", key="refused")
+        assert accepted["status"] == "queued"
+        await until_stored(harness, "RUNS", 3)
+
+
+async def test_long_lists_come_in_pages_that_miss_nothing(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        ids = [job["id"] for job in await asyncio.gather(*(harness.submit(str(n)) for n in range(700)))]
+        seen: list[str] = []
+        before = 0
+        while True:
+            page = await harness.service.list(limit=100, before=before)
+            seen += [job["id"] for job in page["data"]]
+            before = page["next"]
+            if not before:
+                break
+        assert sorted(seen) == sorted(ids)
+
+
+async def test_only_jobs_are_tried_again(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        message = Message("generations.batch.echo", "", b"{}", {"Orchestra-Id": "asker.1"})
+        await dead_letter(harness.bus, message, reason="for the test", attempts=1, error=None)
+        letter = (await harness.dead_letters.list(limit=1))[0][0]
+        with pytest.raises(InvalidRequest):
+            await harness.dead_letters.retry(letter.number)
+        await harness.dead_letters.drop(letter.number)
