@@ -11,7 +11,7 @@ from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.sandbox.settings import SandboxSettings
 from actors.tools.settings import HandsSettings
 from orchestration.errors import InvalidRequest
-from orchestration.patterns import BUILT_IN, Limits
+from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.roles import RoleOverride, built_in_roles
 
 
@@ -36,7 +36,7 @@ class AgentsSettings(BaseModel):
     drain_timeout_s: float = Field(default=30, ge=0)
     remembered_cancels: int = Field(default=10_000, ge=1)
     """Cancelled runs remembered while they may still be in the queue."""
-    limits: Limits = Limits()
+    limits: StepLimits = StepLimits()
     embedder: str = "all-minilm-l6-v2"
     """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
     used then, where one serves any."""

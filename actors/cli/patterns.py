@@ -11,12 +11,12 @@ import click
 
 from actors.cli.main import Reporting, common, said
 from actors.cli.pattern_options import settings_of, settings_option
-from actors.patterns.plugins import at, load_catalogue, with_plugins
+from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
 from actors.patterns.rehearsal import rehearse
 from actors.settings import load
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, Catalogue, Pattern
-from orchestration.patterns.pattern_json import shown
+from orchestration.patterns.pattern_json import catalogue_json
 
 QUESTION = "Why is the sky blue?"
 
@@ -33,7 +33,7 @@ def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """List the patterns that these settings give: what each does, where it comes from, what can be set."""
     catalogue = _catalogue(config_file, data)
     if as_json:
-        click.echo(json.dumps(shown(catalogue), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(catalogue_json(catalogue), ensure_ascii=False, indent=2))
         return
     for name, pattern in catalogue.items():
         click.echo(f"{click.style(name, bold=True)}  {pattern.says}  ({catalogue.origin(name)})")
@@ -58,7 +58,7 @@ def check(
     the rules, 2 that it cannot be loaded.
     """
     if pattern.endswith(".py") or "/" in pattern:
-        catalogue = with_plugins(BUILT_IN, at(Path(pattern)))
+        catalogue = with_plugins(BUILT_IN, plugins_at(Path(pattern)))
         names = [name for name in catalogue if name not in BUILT_IN]
         for broken in catalogue.broken:
             raise InvalidRequest(f"{broken.origin}: {broken.reason}")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.evaluation.dataset import Dataset, Question
 from orchestration.errors import InvalidRequest
 from orchestration.evaluation.forms import kind_of_vote
-from orchestration.patterns.voting import MOST
+from orchestration.patterns.voting import MAX_VOTERS
 
 BASELINE = "self-consistency"
 """The plain way to spend tokens: ask again, and count."""
@@ -98,5 +98,5 @@ def _usual(pattern: str, question: Question) -> dict[str, Any]:
     those at work at once each hold of the budget as much as they might need."""
     said: dict[str, Any] = {"kind": kind_of_vote(question.form)} if pattern in VOTES else {}
     if pattern == BASELINE:
-        said |= {"samples": MOST, "confidence": 1.0, "at_once": 1}
+        said |= {"samples": MAX_VOTERS, "confidence": 1.0, "at_once": 1}
     return said

@@ -11,7 +11,7 @@ from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import Exchange
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard
-from orchestration.patterns.pattern_json import shown
+from orchestration.patterns.pattern_json import catalogue_json
 from orchestration.virtual_models import pattern_name
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -41,7 +41,7 @@ class Pages:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._patterns = to_json(shown(gateway.admission.catalogue))
+        self._patterns = to_json(catalogue_json(gateway.admission.catalogue))
 
     async def models(self, exchange: Exchange) -> None:
         cards = self.gateway.admission.cards

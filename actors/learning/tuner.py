@@ -20,7 +20,7 @@ from orchestration.bandit.bandit import Chosen, best, choose, share_of
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import Answer, Stage
-from orchestration.patterns.auto import look
+from orchestration.patterns.auto import analyse_question
 from orchestration.query_analysis.analysis import Analysis, shipped
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.query_analysis.profiles import Arm
@@ -107,7 +107,7 @@ class RunTuning:
         """Of the question; None where nothing is asked."""
         if self._kind is None:
             try:
-                self._kind = look(self.run.messages).kind
+                self._kind = analyse_question(self.run.messages).kind
             except InvalidRequest:
                 return None
         return self._kind

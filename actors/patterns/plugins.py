@@ -35,7 +35,7 @@ _OURS = (str(Path(orchestration.__file__).parent), str(Path(__file__).parents[1]
 _DECORATOR = re.compile(r"@pattern\(\s*(?:name\s*=\s*)?[\"']([^\"'\n]{1,64})[\"']")
 
 
-class Unusable(ValueError):
+class UnusablePlugin(ValueError):
     """A plug-in that can be imported, and is none."""
 
 
@@ -54,7 +54,9 @@ def load_catalogue(settings: PatternsSettings) -> Catalogue:
 
     A plug-in that cannot be used is left out, and warned of with the reason, which who asks for it gets too.
     """
-    catalogue = with_plugins(BUILT_IN, chain(installed(), *(at(path) for path in settings.paths)))
+    catalogue = with_plugins(
+        BUILT_IN, chain(installed_plugins(), *(plugins_at(path) for path in settings.paths))
+    )
     for broken in catalogue.broken:
         log.warning("no pattern from %s: %s", broken.origin, broken.reason)
     return catalogue
@@ -80,14 +82,14 @@ def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
     return catalogue
 
 
-def installed() -> Iterator[Plugin]:
+def installed_plugins() -> Iterator[Plugin]:
     """One for each entry point of the packages that are installed."""
     for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
         yield Plugin((point.name,), f"package {package}", partial(_of_entry_point, point))
 
 
-def at(path: Path) -> Iterator[Plugin]:
+def plugins_at(path: Path) -> Iterator[Plugin]:
     """One for a file, or one for each file in a folder whose name does not begin with `_`."""
     path = path.expanduser().absolute()
     files = sorted(path.glob("[!_]*.py")) if path.is_dir() else [path]
@@ -98,7 +100,7 @@ def at(path: Path) -> Iterator[Plugin]:
 
 
 def _nothing(why: str) -> list[Pattern]:
-    raise Unusable(why)
+    raise UnusablePlugin(why)
 
 
 def _named_in(file: Path) -> tuple[str, ...]:
@@ -113,20 +115,20 @@ def _named_in(file: Path) -> tuple[str, ...]:
 def _of_entry_point(point: EntryPoint) -> list[Pattern]:
     found = point.load()
     if not isinstance(found, Pattern):
-        raise Unusable(f"{point.value} is no pattern but {type(found).__name__}: see @pattern")
+        raise UnusablePlugin(f"{point.value} is no pattern but {type(found).__name__}: see @pattern")
     if found.name != point.name:
-        raise Unusable(f"the entry point is {point.name!r}, and its pattern {found.name!r}")
+        raise UnusablePlugin(f"the entry point is {point.name!r}, and its pattern {found.name!r}")
     return [found]
 
 
 def _of_file(file: Path) -> list[Pattern]:
     if not file.is_file():
-        raise Unusable("there is no such file")
+        raise UnusablePlugin("there is no such file")
     module = _imported(file)
     found = {id(each): each for each in vars(module).values() if isinstance(each, Pattern)}
     own = [each for each in found.values() if each.perform.__module__ == module.__name__]
     if not own:
-        raise Unusable("the file has no pattern: see @pattern")
+        raise UnusablePlugin("the file has no pattern: see @pattern")
     return own
 
 
@@ -135,7 +137,7 @@ def _imported(file: Path) -> ModuleType:
     name = f"orchestra_pattern_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise Unusable("the file is no Python file: its name does not end in .py")
+        raise UnusablePlugin("the file is no Python file: its name does not end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where annotations are looked up
     try:
@@ -148,7 +150,7 @@ def _imported(file: Path) -> ModuleType:
 
 def _reason(error: BaseException) -> str:
     """One line: what is wrong, and in which line of whose file."""
-    if isinstance(error, Unusable):
+    if isinstance(error, UnusablePlugin):
         return str(error)
     what = " ".join(described(error).split())[:REASON_CHARACTERS]
     if isinstance(error, SyntaxError):  # says the place itself

@@ -23,7 +23,7 @@ DEPTH = 6
 
 
 @dataclass(slots=True)
-class Rehearsed:
+class RehearsalResult:
     """What came of it."""
 
     text: str
@@ -32,7 +32,9 @@ class Rehearsed:
     report: dict[str, Any]
 
 
-async def rehearse(catalogue: Catalogue, name: str, question: str, settings: Mapping[str, Any]) -> Rehearsed:
+async def rehearse(
+    catalogue: Catalogue, name: str, question: str, settings: Mapping[str, Any]
+) -> RehearsalResult:
     """Perform the pattern twice. Raises `InvalidRequest` for settings that are wrong, and `InternalError`
     where it keeps to a rule not: it ends, its answer comes last, the names of its steps are the same each
     time."""
@@ -52,7 +54,7 @@ async def rehearse(catalogue: Catalogue, name: str, question: str, settings: Map
     return first
 
 
-async def _performed(catalogue: Catalogue, run: Run) -> Rehearsed:
+async def _performed(catalogue: Catalogue, run: Run) -> RehearsalResult:
     roles = {name: role.description for name, role in load_roles({}).items()}
     models = (ModelCard(name=MODEL),)
     stage = Stage(run, _Echo(frozenset(roles)), agents=roles, clock=time.perf_counter, models=models)
@@ -78,7 +80,7 @@ async def _performed(catalogue: Catalogue, run: Run) -> Rehearsed:
         raise InternalError(f"it fails with {type(error).__name__}: {error}") from error
     if answer is None:
         raise InternalError("it ends without an answer")
-    return Rehearsed("".join(said), stage.steps, stage.notes, stage.report)
+    return RehearsalResult("".join(said), stage.steps, stage.notes, stage.report)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import Tool, ToolResult
-from orchestration.patterns.arithmetic import MOST_CHARACTERS, NotArithmetic, evaluate, shown
+from orchestration.patterns.arithmetic import MAX_CHARACTERS, NotArithmetic, evaluate, format_number
 
 
 class Sum(BaseModel):
@@ -16,7 +16,7 @@ class Sum(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     expression: str = Field(
-        min_length=1, max_length=MOST_CHARACTERS, description="such as 1,234.5 * (2 + 3), 15% of 80, sqrt(2)"
+        min_length=1, max_length=MAX_CHARACTERS, description="such as 1,234.5 * (2 + 3), 15% of 80, sqrt(2)"
     )
 
 
@@ -32,7 +32,7 @@ class CalculatorHand:
     async def use(self, arguments: dict[str, Any]) -> ToolResult:
         """`data`: {"value": the number as text}."""
         try:
-            value = shown(evaluate(Sum.model_validate(arguments).expression))
+            value = format_number(evaluate(Sum.model_validate(arguments).expression))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             return ToolResult(error=f"{'.'.join(map(str, first['loc']))}: {first['msg']}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from enum import StrEnum
 
-from orchestration.patterns.consensus import Kind, key_of
+from orchestration.patterns.consensus import AnswerKind, key_of
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.final import exact, final_answer, final_lines
 
@@ -29,7 +29,7 @@ class Form(StrEnum):
     """Whether an expression is found in it."""
 
 
-_KINDS = {Form.EXACT: Kind.EXACT, Form.NUMBER: Kind.NUMBER, Form.CHOICE: Kind.CHOICE}
+_KINDS = {Form.EXACT: AnswerKind.EXACT, Form.NUMBER: AnswerKind.NUMBER, Form.CHOICE: AnswerKind.CHOICE}
 _ENDINGS = {
     Form.EXACT: "End with: The answer is …",
     Form.NUMBER: "End with the number: The answer is …",
@@ -37,9 +37,9 @@ _ENDINGS = {
 }
 
 
-def kind_of_vote(form: Form) -> Kind:
+def kind_of_vote(form: Form) -> AnswerKind:
     """How a vote compares such answers."""
-    return _KINDS.get(form, Kind.AUTO)
+    return _KINDS.get(form, AnswerKind.AUTO)
 
 
 def asked(question: str, form: Form) -> str:

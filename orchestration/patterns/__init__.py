@@ -8,7 +8,7 @@ from orchestration.patterns.catalogue import (
     NameTaken,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
-from orchestration.patterns.limits import Limits
+from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.resume_filter import Outlet
 from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.step_cache import Kept, Recall
@@ -22,7 +22,6 @@ __all__ = [
     "BrokenPlugin",
     "Catalogue",
     "Kept",
-    "Limits",
     "NameTaken",
     "Outcome",
     "Outlet",
@@ -32,6 +31,7 @@ __all__ = [
     "Question",
     "Recall",
     "Stage",
+    "StepLimits",
     "Use",
     "pattern",
 ]

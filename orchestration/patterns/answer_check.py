@@ -81,7 +81,7 @@ _GUESS = re.compile(
 )
 
 
-class Caller:
+class CallerText:
     """What the caller said, and what else an answer may repeat, such as its sources."""
 
     def __init__(self, messages: Sequence[ChatMessage], also: Iterable[str] = ()) -> None:
@@ -106,7 +106,7 @@ class AnswerCheck:
     """Reads one answer as it comes. `inside` are texts that were made for the team's own use: criteria,
     remarks. `problem` is '' until something is found."""
 
-    def __init__(self, caller: Caller, inside: Iterable[str] = ()) -> None:
+    def __init__(self, caller: CallerText, inside: Iterable[str] = ()) -> None:
         self.problem = ""
         self._caller = caller
         self._inside = [_joined([note]) for note in inside if len(words_of([note])) > 1]
@@ -242,7 +242,7 @@ class AnswerCheck:
         return covered >= INSIDE_SHARE * len(self._words) > 0
 
 
-def problem_of(text: str, caller: Caller, inside: Iterable[str] = ()) -> str:
+def problem_of(text: str, caller: CallerText, inside: Iterable[str] = ()) -> str:
     """What is wrong with a whole text as an answer; '' where nothing is."""
     check = AnswerCheck(caller, inside)
     check.read(text)
@@ -267,12 +267,12 @@ def is_echo(text: str, asked: str) -> bool:
     )
 
 
-def is_no_task(task: str, caller: Caller) -> bool:
+def is_no_task(task: str, caller: CallerText) -> bool:
     """Whether a subtask is no work on the question: copied from an example, or a guess at the answer."""
     return _GUESS.match(task) is not None or is_of_an_example(task, caller)
 
 
-def is_of_an_example(task: str, caller: Caller) -> bool:
+def is_of_an_example(task: str, caller: CallerText) -> bool:
     """Whether a subtask was copied from the example of a plan, which is about something else."""
     if any(each.tells(task) for each in EXAMPLES if not each.is_about(caller.text)):
         return True
@@ -292,7 +292,7 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """Texts as `Caller.said` looks for words in them; no run of words goes from one to the next."""
+    """Texts as `CallerText.said` looks for words in them; no run of words goes from one to the next."""
     return " | ".join(f" {' '.join(words_of([text]))} " for text in texts)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
-from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.run_context import COORDINATOR, Stage
 
@@ -26,7 +26,7 @@ class Repair:
     itself.
     `inside` are the team's own notes, which are no answer. With `whole` nothing is said before the end."""
 
-    caller: Caller
+    caller: CallerText
     agent: str
     messages: tuple[ChatMessage, ...]
     name: str

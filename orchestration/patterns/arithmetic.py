@@ -14,12 +14,12 @@ from collections.abc import Callable
 from decimal import Context, Decimal, DecimalException
 from fractions import Fraction
 
-MOST_CHARACTERS = 400
-MOST_PARTS = 120
-MOST_BITS = 8_192
+MAX_CHARACTERS = 400
+MAX_PARTS = 120
+MAX_BITS = 8_192
 """Of a numerator or denominator: some 2,400 digits."""
-_MOST_EXPONENT = 4_096
-_MOST_FACTORIAL = 500
+_MAX_EXPONENT = 4_096
+_MAX_FACTORIAL = 500
 _PRECISE = Context(prec=50)
 _SHOWN_DIGITS = 12
 
@@ -40,8 +40,8 @@ def evaluate(text: str) -> Fraction:
 
     A `%` before a number or a parenthesis is the remainder, any other a percentage. Raises `NotArithmetic`.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise NotArithmetic(f"an expression of {len(text)} characters exceeds {MOST_CHARACTERS}")
+    if len(text) > MAX_CHARACTERS:
+        raise NotArithmetic(f"an expression of {len(text)} characters exceeds {MAX_CHARACTERS}")
     source = _THOUSANDS.sub("", _TIMES.sub("*", text.strip())).translate(_SIGNS)
     source = _LATEX.sub(lambda match: "/" if match[1] == "div" else "*", source)
     source = _ROOT.sub(lambda match: f"sqrt({match[1]})" if match[1] else "sqrt", source)
@@ -53,12 +53,12 @@ def evaluate(text: str) -> Fraction:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise NotArithmetic(f"{text.strip()!r} is no arithmetic") from error
     parts = sum(1 for _ in ast.walk(tree))
-    if parts > MOST_PARTS:
-        raise NotArithmetic(f"an expression of {parts} parts exceeds {MOST_PARTS}")
+    if parts > MAX_PARTS:
+        raise NotArithmetic(f"an expression of {parts} parts exceeds {MAX_PARTS}")
     return _value(tree, source.strip())
 
 
-def shown(value: Fraction) -> str:
+def format_number(value: Fraction) -> str:
     """As a whole number, or with at most 12 significant digits."""
     if value.denominator == 1:
         return str(value.numerator)
@@ -90,7 +90,7 @@ def _literal(node: ast.Constant, source: str) -> Fraction:
         number = Decimal(written)
     except DecimalException as error:
         raise NotArithmetic(f"{written[:40]!r} is no decimal number") from error
-    if abs(number.adjusted()) > MOST_CHARACTERS:
+    if abs(number.adjusted()) > MAX_CHARACTERS:
         raise NotArithmetic(f"{written[:40]} is too large or too small")
     return Fraction(number)
 
@@ -111,7 +111,7 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1:
         return _precise(base, exponent)
     size = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if abs(exponent) > _MOST_EXPONENT or size * abs(exponent) > 2 * MOST_BITS:
+    if abs(exponent) > _MAX_EXPONENT or size * abs(exponent) > 2 * MAX_BITS:
         raise NotArithmetic("the power is too large")
     if base == 0 and exponent < 0:
         raise NotArithmetic("a division by zero has no value")
@@ -132,7 +132,7 @@ def _decimal(value: Fraction) -> Decimal:
 
 
 def _bounded(value: Fraction) -> Fraction:
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MOST_BITS:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
         raise NotArithmetic("the value is too large")
     return value
 
@@ -164,14 +164,14 @@ def _round(value: Fraction, digits: Fraction = Fraction(0)) -> Fraction:
 
 def _factorial(value: Fraction) -> int:
     number = _whole(value)
-    if not 0 <= number <= _MOST_FACTORIAL:
-        raise NotArithmetic(f"a factorial is of a number from 0 to {_MOST_FACTORIAL}")
+    if not 0 <= number <= _MAX_FACTORIAL:
+        raise NotArithmetic(f"a factorial is of a number from 0 to {_MAX_FACTORIAL}")
     return math.factorial(number)
 
 
 def _whole(value: Fraction) -> int:
     if value.denominator != 1:
-        raise NotArithmetic(f"{shown(value)} is no whole number")
+        raise NotArithmetic(f"{format_number(value)} is no whole number")
     return value.numerator
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
+from orchestration.patterns.arithmetic import NotArithmetic, evaluate, format_number
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.numbers import numbers
 
@@ -249,10 +249,10 @@ def _like(value: Fraction, number: str, first: str) -> str:
     """`value` as the wrong number was written: with so many decimals where it has no end, in groups of
     three."""
     places = max(2, len(number.partition(".")[2]))
-    text = shown(value)
+    text = format_number(value)
     if len(text.partition(".")[2]) > places:
         scaled = floor(abs(value) * 10**places + Fraction(1, 2))
-        text = ("-" if value < 0 else "") + shown(Fraction(scaled, 10**places))
+        text = ("-" if value < 0 else "") + format_number(Fraction(scaled, 10**places))
     if "," in number or "," in first:
         whole, point, decimals = text.partition(".")
         text = f"{int(whole):,}{point}{decimals}"

@@ -13,13 +13,13 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import estimate_tokens
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.grounding_context import PLAIN
 from orchestration.patterns.research import RESEARCH
 from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.specialist_step import clearest
-from orchestration.patterns.voting import MOST
+from orchestration.patterns.voting import MAX_VOTERS
 from orchestration.query_analysis.analysis import Analysis, analyse
 from orchestration.query_analysis.chores import (
     is_chore,
@@ -30,45 +30,45 @@ from orchestration.query_analysis.chores import (
 from orchestration.query_analysis.features import Kind
 from orchestration.query_analysis.profiles import ENSEMBLE, PRECISE, SINGLE, Arm, Candidates, arms
 
-CLEAR = 0.55
+MIN_PASSAGE_SIMILARITY = 0.55
 """Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
 0.34 to 0.84, the nearest to a question about something else at 0.08 to 0.2."""
-SURE = 0.6
+MIN_KIND_CONFIDENCE = 0.6
 """Of the kind of a question, so that it need not be seen with the one before it."""
 SHORT_TOKENS = 192
 """Of a title, tags or the like, where the caller did not say `max_tokens`: small models seldom end by
 themselves there."""
-MOST_MODELS = 8
+MAX_MODELS = 8
 """Models that may answer alone, the most trusted of those that live."""
-TEAM_TOKENS = 1500
+MIN_TEAM_TOKENS = 1500
 """A budget below that is best spent on one answer."""
 
 
-class Parameters(Sampling):
+class AutoParameters(Sampling):
     """`Sampling`, with unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class AutoSettings(PatternSettings):
+class AutoPatternSettings(PatternSettings):
     """`patterns` are those it may choose from besides `single`, also such as it knows nothing of; None is all
     that it knows. By kind of question the first of `models` that lives is preferred, and `parameters` go over
     those of the profile."""
 
     patterns: tuple[str, ...] | None = Field(default=None, max_length=32)
     models: dict[Kind, tuple[str, ...]] = Field(default_factory=dict)
-    parameters: dict[Kind, Parameters] = Field(default_factory=dict)
+    parameters: dict[Kind, AutoParameters] = Field(default_factory=dict)
 
 
-@pattern("auto", settings=AutoSettings)
-async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator[Part | Answer, None]:
+@pattern("auto", settings=AutoPatternSettings)
+async def auto(run: Run, stage: Stage, settings: AutoPatternSettings) -> AsyncGenerator[Part | Answer, None]:
     """Looks at the question and chooses the pattern and the parameters that do best for its kind.
 
     Where several models live, which of them answers, or whether several are asked, is chosen too: by how far
     each is trusted at this kind of question, and what it costs. The caller's own parameters and model go over
     those chosen. What was chosen, and why, is in the report.
     """
-    analysis = look(run.messages)
+    analysis = analyse_question(run.messages)
     known = {name: each for name, each in stage.patterns.items() if name != "auto"}
     model = run.model or _preferred(stage, analysis, settings)
     settled = model is not None or COORDINATOR in stage.agents_with_models
@@ -112,19 +112,19 @@ async def auto(run: Run, stage: Stage, settings: AutoSettings) -> AsyncGenerator
         raise
 
 
-def look(messages: Sequence[ChatMessage]) -> Analysis:
+def analyse_question(messages: Sequence[ChatMessage]) -> Analysis:
     """What the last question is like. One that leans on the question before it, such as "shorter, please", is
     of that one's kind, and as hard as it is itself. Raises `InvalidRequest` when nothing is asked."""
-    last = last_question(messages)
+    last = last_question_index(messages)
     found = analyse(messages[last].content)
     before = [each.content for each in messages[:last] if each.role == "user" and each.content.strip()]
-    if not before or (found.kind != "conversation" and found.confidence >= SURE):
+    if not before or (found.kind != "conversation" and found.confidence >= MIN_KIND_CONFIDENCE):
         return found
     leaning = analyse(f"{before[-1]}\n{messages[last].content}")
     return replace(leaning, difficulty=found.difficulty, tokens=max(found.tokens, leaning.tokens))
 
 
-def _allowed(run: Run, settings: AutoSettings, known: Collection[str], *, several: bool) -> set[str]:
+def _allowed(run: Run, settings: AutoPatternSettings, known: Collection[str], *, several: bool) -> set[str]:
     """A fixed form of answer, a chore such as a title for a chat, or a small budget, leaves a team little to
     add. A summary may be one of documents, and a question whose answer is to be JSON one for `several`
     models."""
@@ -135,7 +135,7 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str], *, severa
                 param="orchestra.settings.patterns",
             )
     budget = run.budget
-    small = (budget.tokens is not None and budget.tokens < TEAM_TOKENS) or (budget.calls or 2) < 2
+    small = (budget.tokens is not None and budget.tokens < MIN_TEAM_TOKENS) or (budget.calls or 2) < 2
     if run.guide is not None or small:
         return {SINGLE}
     allowed = set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
@@ -147,7 +147,7 @@ def _allowed(run: Run, settings: AutoSettings, known: Collection[str], *, severa
     return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
 
 
-def _preferred(stage: Stage, analysis: Analysis, settings: AutoSettings) -> str | None:
+def _preferred(stage: Stage, analysis: Analysis, settings: AutoPatternSettings) -> str | None:
     """The first model that settings name for the kind of question and that lives."""
     alive = {card.name for card in stage.models}
     return next((name for name in settings.models.get(analysis.kind, ()) if name in alive), None)
@@ -156,8 +156,8 @@ def _preferred(stage: Stage, analysis: Analysis, settings: AutoSettings) -> str 
 def _candidates(run: Run, stage: Stage, analysis: Analysis) -> Candidates:
     """The models that live and are trusted most, and what an answer of each costs."""
     asked = sum(estimate_tokens(said.content) for said in run.messages)
-    models = stage.ranked()[:MOST_MODELS]
-    panel = stage.panel(MOST)
+    models = stage.ranked()[:MAX_MODELS]
+    panel = stage.panel(MAX_VOTERS)
     known = {
         name: stage.lengths.expected(stage.question_kind, name) or analysis.tokens
         for name in {*models, *panel}
@@ -173,15 +173,15 @@ def _instructions(messages: Sequence[ChatMessage]) -> str:
 
 
 def _asked(messages: Sequence[ChatMessage]) -> str:
-    return messages[last_question(messages)].content
+    return messages[last_question_index(messages)].content
 
 
 async def _from_documents(run: Run, stage: Stage, analysis: Analysis, first: Arm) -> Chosen | None:
     """The research pattern, where the documents have a passage that clearly fits the question."""
     if analysis.kind in ("conversation", "creative") or RESEARCH not in stage.agents:
         return None
-    hit = await clearest(stage, RESEARCH, run.messages[last_question(run.messages)].content)
-    if hit < CLEAR:
+    hit = await clearest(stage, RESEARCH, run.messages[last_question_index(run.messages)].content)
+    if hit < MIN_PASSAGE_SIMILARITY:
         return None
     arm = Arm(profile=first.profile, pattern=RESEARCH, prior=hit)
     return Chosen(arm, f"the documents have a passage that fits, at {hit:.2f}")
@@ -195,7 +195,7 @@ def _looks(analysis: Analysis) -> str:
 
 
 def _tuned(
-    run: Run, stage: Stage, analysis: Analysis, arm: Arm, model: str | None, settings: AutoSettings
+    run: Run, stage: Stage, analysis: Analysis, arm: Arm, model: str | None, settings: AutoPatternSettings
 ) -> Run:
     """The run with the model chosen, and for a model known to be small the parameters, where the caller said
     none: others have defaults of their own."""

@@ -19,7 +19,7 @@ from orchestration.patterns.single import single
 from orchestration.patterns.verified import code, reasoning
 from orchestration.virtual_models import PATTERN_PREFIX
 
-OURS = "built-in"
+BUILT_IN_ORIGIN = "built-in"
 
 
 class NameTaken(ValueError):
@@ -66,7 +66,7 @@ class Catalogue(Mapping[str, Pattern]):
 
     def origin(self, name: str) -> str:
         """Where the pattern comes from."""
-        return self._origins.get(name, OURS)
+        return self._origins.get(name, BUILT_IN_ORIGIN)
 
     def find(self, name: str, also: Iterable[str] = ()) -> Pattern:
         """Raises `UnknownModel` saying why it cannot be used, or naming what can be asked for: patterns, and
@@ -85,7 +85,7 @@ class Catalogue(Mapping[str, Pattern]):
         """With one more. Raises `NameTaken`."""
         if pattern.name in self._patterns:
             by = self.origin(pattern.name)
-            whose = "a pattern of Orchestra's own" if by == OURS else f"the one of {by}"
+            whose = "a pattern of Orchestra's own" if by == BUILT_IN_ORIGIN else f"the one of {by}"
             raise NameTaken(f"the name {pattern.name!r} is taken by {whose}")
         origins = self._origins | {pattern.name: origin}
         return type(self)((*self._patterns.values(), pattern), origins, self.broken)

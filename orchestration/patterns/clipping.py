@@ -35,7 +35,7 @@ def clip(text: str, tokens: int, *, head: float = 2 / 3) -> str:
     return text[:first].rstrip() + NOTE.format(len(text) - first - tail) + kept.lstrip()
 
 
-def beginning(text: str, tokens: int) -> str:
+def truncate(text: str, tokens: int) -> str:
     """Like `clip`, for what a person reads: what is kept is the beginning, and `…` stands for the rest. No
     agent is shown `NOTE` that way, which it may say again."""
     text = text.strip()
@@ -47,11 +47,11 @@ def beginning(text: str, tokens: int) -> str:
 def clip_fairly(texts: Sequence[str], tokens: int) -> list[str]:
     """Like `clip`, for texts that have about `tokens` tokens together: what short ones leave of their shares
     goes to the others (max-min fairness)."""
-    given = shares([estimate_tokens(text.strip()) for text in texts], tokens)
+    given = fair_shares([estimate_tokens(text.strip()) for text in texts], tokens)
     return [clip(text, share) for text, share in zip(texts, given, strict=True)]
 
 
-def shares(needs: Sequence[float], tokens: int) -> list[int]:
+def fair_shares(needs: Sequence[float], tokens: int) -> list[int]:
     """What each of those that need so much gets of `tokens` (max-min fairness); none gets less than another
     that needs as much."""
     given, left = [0] * len(needs), float(tokens)

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestration.patterns.clipping import beginning
-from orchestration.patterns.consensus.examples import MOST, Example, examples_of
+from orchestration.patterns.clipping import truncate
+from orchestration.patterns.consensus.examples import MAX_EXAMPLES, ProgramExample, examples_of
 
 _FENCE = re.compile(r"```[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)(?:```|\Z)", re.DOTALL)
 _PYTHON = frozenset(("python", "py", "python3"))
@@ -23,10 +23,10 @@ _INPUT_OUTPUT = re.compile(
 )
 _ASSERT = re.compile(r"^[ \t]*assert[ \t]+(?P<test>[^\n]{1,200})$", re.MULTILINE)
 _VALUE_TOKENS = 60
-MOST_CODE = 20_000
+MAX_CODE_CHARS = 20_000
 
 
-class Outcome(BaseModel):
+class ExampleOutcome(BaseModel):
     """What the tool `python` says of one example."""
 
     value: str | None = None
@@ -34,19 +34,19 @@ class Outcome(BaseModel):
     passed: bool = False
 
 
-class Outcomes(BaseModel):
+class ExampleOutcomes(BaseModel):
     """Its data."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ExampleOutcome, ...]
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ProgramTrial:
     """A program that was run with `examples`."""
 
-    examples: tuple[Example, ...]
-    outcomes: tuple[Outcome, ...]
+    examples: tuple[ProgramExample, ...]
+    outcomes: tuple[ExampleOutcome, ...]
 
     @property
     def passed(self) -> int:
@@ -58,9 +58,9 @@ class Trial:
         return [
             f"{example.call} should give {example.expected}, and "
             + (
-                f"gives {beginning(outcome.value, _VALUE_TOKENS)}"
+                f"gives {truncate(outcome.value, _VALUE_TOKENS)}"
                 if outcome.value is not None
-                else f"fails: {beginning(outcome.error, _VALUE_TOKENS)}"
+                else f"fails: {truncate(outcome.error, _VALUE_TOKENS)}"
             )
             for example, outcome in zip(self.examples, self.outcomes, strict=True)
             if not outcome.passed
@@ -75,7 +75,7 @@ def program_in(text: str) -> str | None:
         if match["language"].lower() in _PYTHON
         or (not match["language"] and _LOOKS_PYTHON.search(match["code"]))
     ]
-    programs = [each for each in found if each.strip() and len(each) <= MOST_CODE]
+    programs = [each for each in found if each.strip() and len(each) <= MAX_CODE_CHARS]
     return max(programs, key=len) if programs else None
 
 
@@ -84,36 +84,36 @@ def problem_of(code: str) -> str:
     try:
         _parsed(code)
     except SyntaxError as error:
-        line = f" in line {error.lineno}: {beginning(error.text or '', 40)}" if error.lineno else ""
+        line = f" in line {error.lineno}: {truncate(error.text or '', 40)}" if error.lineno else ""
         return f"{type(error).__name__}: {error.msg}{line}"
     except (ValueError, RecursionError, MemoryError) as error:
         return f"it cannot be parsed: {error or 'too deep'}"
     return ""
 
 
-def examples_for(request: str, code: str) -> tuple[Example, ...]:
+def examples_for(request: str, code: str) -> tuple[ProgramExample, ...]:
     """What the request says that `code` gives: see `examples_of`; `assert is_prime(7)` without a literal; and
     `Input: 2` with `Output: 4` of the only function, or the last one, that takes so many arguments."""
     found = {example.call: example for example in examples_of(request)}
     for match in _ASSERT.finditer(request):
         call, expected = _asserted(match["test"])
         if call and call not in found:
-            found[call] = Example(call, expected)
+            found[call] = ProgramExample(call, expected)
     name = _function(code)
     for match in _INPUT_OUTPUT.finditer(request) if name else ():
         given, gives = _literal(match["given"]), _literal(match["gives"])
         if given is not None and gives is not None:
-            found.setdefault(f"{name}({given})", Example(f"{name}({given})", gives))
-    return tuple(found.values())[:MOST]
+            found.setdefault(f"{name}({given})", ProgramExample(f"{name}({given})", gives))
+    return tuple(found.values())[:MAX_EXAMPLES]
 
 
-def trial_of(examples: Sequence[Example], data: Any) -> Trial | None:
+def trial_of(examples: Sequence[ProgramExample], data: Any) -> ProgramTrial | None:
     """What the tool's data say; None when they do not fit."""
     try:
-        outcomes = Outcomes.model_validate(data).outcomes
+        outcomes = ExampleOutcomes.model_validate(data).outcomes
     except ValidationError:
         return None
-    return Trial(tuple(examples), outcomes) if len(outcomes) == len(examples) else None
+    return ProgramTrial(tuple(examples), outcomes) if len(outcomes) == len(examples) else None
 
 
 def _parsed(code: str) -> ast.Module:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestration.patterns.grounding_check import claims_of, evidence, judged
-from orchestration.patterns.specialists import Finding
+from orchestration.patterns.specialists import SpecialistResult
 
 
-def contributions(answer: str, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def contributions(answer: str, findings: Sequence[SpecialistResult]) -> list[dict[str, Any]]:
     """For each finding how many of the answer's sentences come from it, and their share. A sentence comes
     from the finding whose words cover most of its own, where that is enough to support it: see
     `orchestration.patterns.grounding_check`. What comes from none is the writer's."""

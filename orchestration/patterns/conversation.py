@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage
-from orchestration.patterns.clipping import clip, estimate_tokens, shares
-from orchestration.patterns.limits import Limits
+from orchestration.patterns.clipping import clip, estimate_tokens, fair_shares
+from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.prompt_texts import EARLIER_HEAD
 from orchestration.patterns.run_context import Stage
 
@@ -29,9 +29,9 @@ class Conversation:
     cuts: tuple[tuple[str, float, int], ...] = ()
 
     @classmethod
-    def of(cls, messages: Sequence[ChatMessage], limits: Limits) -> Conversation:
+    def of(cls, messages: Sequence[ChatMessage], limits: StepLimits) -> Conversation:
         """Raises `InvalidRequest` when nobody asks anything."""
-        asked = last_question(messages)
+        asked = last_question_index(messages)
         before = [message for message in messages[:asked] if message.role != "system"]
         texts = {
             "the question": messages[asked].content,
@@ -49,7 +49,7 @@ class Conversation:
         ]
         given = [
             share if most is None else min(share, most)
-            for share, most in zip(shares(bounded, limits.talk_tokens), bounds, strict=True)
+            for share, most in zip(fair_shares(bounded, limits.talk_tokens), bounds, strict=True)
         ]
         kept = [
             clip(text, share, head=head) if share else ""
@@ -82,7 +82,7 @@ class Conversation:
         return (ChatMessage(role="system", content=self.instructions),) if self.instructions else ()
 
 
-def last_question(messages: Sequence[ChatMessage]) -> int:
+def last_question_index(messages: Sequence[ChatMessage]) -> int:
     """The index of the user's last message. Raises `InvalidRequest` when there is none."""
     for index in range(len(messages) - 1, -1, -1):
         if messages[index].role == "user" and messages[index].content.strip():

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.debating import MOST, Floor, Judge, Shown, panel
+from orchestration.patterns.debating import MAX_DEBATERS, DebateRounds, Judge, SharedView, choose_debaters
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.single import single
@@ -25,18 +25,18 @@ from orchestration.patterns.single import single
 class DebateSettings(PatternSettings):
     """Who debates, for how long, and who judges."""
 
-    debaters: int = Field(default=3, ge=2, le=MOST)
+    debaters: int = Field(default=3, ge=2, le=MAX_DEBATERS)
     rounds: int = Field(default=2, ge=1, le=5)
     """At most, the first one of independent answers among them."""
     roles: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
-        default=(), max_length=MOST
+        default=(), max_length=MAX_DEBATERS
     )
     """In turns: names of agents, or standpoints to argue from."""
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
-        default=(), max_length=MOST
+        default=(), max_length=MAX_DEBATERS
     )
     """In turns. Empty: the caller's model, else those that live which are expected to do best together."""
-    shown: Shown = "answers"
+    shown: SharedView = "answers"
     """What each sees of the others."""
     judge: str = Field(default=COORDINATOR, min_length=1, max_length=64)
     """The agent that writes the synthesis of free texts."""
@@ -57,7 +57,7 @@ async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGener
     A debater that fails or answers garbage drops out, which is said; when all fail the first error is
     raised, and when none could be asked within the budget or makes sense, the coordinator answers alone.
     """
-    debaters = panel(
+    debaters = choose_debaters(
         run,
         stage,
         debaters=settings.debaters,
@@ -65,7 +65,7 @@ async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGener
         models=settings.models,
         temperature=settings.temperature,
     )
-    floor = Floor(stage, debaters, settings.shown)
+    floor = DebateRounds(stage, debaters, settings.shown)
     judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds, settings.models)
     await stage.event("round", number=1, debaters=[str(debater) for debater in debaters])
     await floor.open()

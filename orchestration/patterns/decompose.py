@@ -17,24 +17,24 @@ from dataclasses import replace
 from pydantic import Field
 
 from orchestration.messages import Run
-from orchestration.patterns.answer_check import Caller, problem_of
+from orchestration.patterns.answer_check import CallerText, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.graph import (
-    Bounds,
-    Crew,
-    Graph,
-    Order,
+    PlanLimits,
     Planner,
-    account,
-    partial,
+    TaskExecutor,
+    TaskGraph,
+    TaskOrder,
+    execution_report,
+    missing_note,
     passed_on,
     title,
 )
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import single
-from orchestration.patterns.synthesis import Brought, synthesis
+from orchestration.patterns.synthesis import SynthesisInput, synthesis
 
 
 class DecomposeSettings(PatternSettings):
@@ -45,7 +45,7 @@ class DecomposeSettings(PatternSettings):
     """Subtasks that wait for each other in a row."""
     max_parallel: int = Field(default=8, ge=1, le=32)
     """Subtasks at work at once."""
-    order: Order = "critical-path"
+    order: TaskOrder = "critical-path"
     """Which begin first where not all can: those on which the longest rest hangs, by the times that were
     measured; or those that could begin first."""
     replan: bool = True
@@ -61,7 +61,9 @@ async def decompose(
     Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
     """
     talk = await Conversation.on(stage)
-    bounds = Bounds(specialists=stage.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth)
+    bounds = PlanLimits(
+        specialists=stage.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth
+    )
     planner = Planner(stage, talk, bounds)
     graph = await planner.plan() if bounds.specialists else None
     crew = await _carried_out(graph, planner, settings) if graph is not None else None
@@ -76,14 +78,14 @@ async def decompose(
             yield item
 
 
-async def _carried_out(graph: Graph, planner: Planner, settings: DecomposeSettings) -> Crew:
+async def _carried_out(graph: TaskGraph, planner: Planner, settings: DecomposeSettings) -> TaskExecutor:
     """Raises the first error when every subtask failed, unless the budget had a part in that."""
     stage = planner.stage
-    crew = Crew(stage, planner.talk, graph, order=settings.order, max_parallel=settings.max_parallel)
+    crew = TaskExecutor(stage, planner.talk, graph, order=settings.order, max_parallel=settings.max_parallel)
     await crew.perform(planner if settings.replan else None)
-    stage.report["decompose"] = account(crew)
+    stage.report["decompose"] = execution_report(crew)
     if crew.done:
-        said = partial(crew)
+        said = missing_note(crew)
         if said:
             await stage.note(said)
     elif not crew.is_out_of_budget and crew.failures[0].error is not None:
@@ -91,14 +93,14 @@ async def _carried_out(graph: Graph, planner: Planner, settings: DecomposeSettin
     return crew
 
 
-def _synthesis(stage: Stage, talk: Conversation, crew: Crew) -> AsyncGenerator[Part | Answer, None]:
+def _synthesis(stage: Stage, talk: Conversation, crew: TaskExecutor) -> AsyncGenerator[Part | Answer, None]:
     """The answer, from the results that no other subtask has seen; those themselves, where it cannot be."""
     ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
-    caller = Caller(stage.run.messages)
+    caller = CallerText(stage.run.messages)
     sound = [result for result in ends if not problem_of(result.text, caller)] or ends
     alone = [(f"this is the result of {title(each)}", each.answer) for each in reversed(sound) if each.answer]
     together = replace(alone[0][1], text="\n\n".join(result.text for result in sound))
-    brought = Brought(
+    brought = SynthesisInput(
         question=str(talk),
         notes=passed_on((*sound, *crew.missing), crew.tokens),
         answers=[("these are the results of the subtasks themselves", together), *alone],

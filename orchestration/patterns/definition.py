@@ -38,8 +38,8 @@ class PatternSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-S = TypeVar("S", bound=PatternSettings)
-Performed = AsyncGenerator[Part | Answer, None]
+SettingsT = TypeVar("SettingsT", bound=PatternSettings)
+PatternOutput = AsyncGenerator[Part | Answer, None]
 
 
 _WRONG = {
@@ -56,7 +56,7 @@ class Pattern:
     name: str
     says: str
     settings: type[PatternSettings]
-    perform: Callable[[Run, Stage, Any], Performed]
+    perform: Callable[[Run, Stage, Any], PatternOutput]
 
     def __post_init__(self) -> None:
         """Raises `ValueError` saying what is wrong with it."""
@@ -70,11 +70,11 @@ class Pattern:
         if not isasyncgenfunction(self.perform):
             raise ValueError(f"pattern {self.name!r} is no async function that yields Parts and its Answer")
 
-    def __call__(self, run: Run, stage: Stage) -> Performed:
+    def __call__(self, run: Run, stage: Stage) -> PatternOutput:
         """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
         return self.perform(run, stage, self.set(stage.defaults.get(self.name, {}), run.settings))
 
-    def inside(self, run: Run, stage: Stage) -> Performed:
+    def inside(self, run: Run, stage: Stage) -> PatternOutput:
         """Perform it as a part of another pattern, whose settings `run` has."""
         return self.perform(run, stage, self.set(stage.defaults.get(self.name, {})))
 
@@ -97,12 +97,12 @@ class Pattern:
 
 
 def pattern(
-    name: str, settings: type[S] | type[PatternSettings] = PatternSettings
-) -> Callable[[Callable[[Run, Stage, S], Performed]], Pattern]:
+    name: str, settings: type[SettingsT] | type[PatternSettings] = PatternSettings
+) -> Callable[[Callable[[Run, Stage, SettingsT], PatternOutput]], Pattern]:
     """Make a pattern of the function below. The first line of its docstring says what it does. Raises
     `ValueError` for what can be none."""
 
-    def made(perform: Callable[[Run, Stage, S], Performed]) -> Pattern:
+    def made(perform: Callable[[Run, Stage, SettingsT], PatternOutput]) -> Pattern:
         says = (getdoc(perform) or "").split("\n")[0].rstrip(".")
         return Pattern(name, says, settings, perform)
 

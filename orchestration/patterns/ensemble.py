@@ -10,24 +10,24 @@ from pydantic import Field
 
 from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.consensus import ALIKE, Kind
+from orchestration.patterns.consensus import MIN_SIMILARITY, AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import Stage
-from orchestration.patterns.voting import MOST, Rules, Voting, choose_voters
+from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_voters
 
 
 class EnsembleSettings(PatternSettings):
     """Who speaks, and how the vote is held."""
 
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
-        default=(), max_length=MOST
+        default=(), max_length=MAX_VOTERS
     )
     """Empty: the caller's model, else those that live which are expected to do best together."""
-    samples: int = Field(default=3, ge=2, le=MOST)
+    samples: int = Field(default=3, ge=2, le=MAX_VOTERS)
     """Voices at least: with fewer models, they speak in turns."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     """Of a model that speaks more than once."""
-    kind: Kind = Kind.AUTO
+    kind: AnswerKind = AnswerKind.AUTO
     confidence: float = Field(default=0.95, gt=0.5, le=1)
     """The probability that the leader keeps its lead, by the records of those who are out, from which the
     vote ends. At 1, and while there is no record, it ends when no vote that is out can change the outcome."""
@@ -38,7 +38,7 @@ class EnsembleSettings(PatternSettings):
     open; else all at once, which is sooner where they differ and costs more."""
     likely: float = Field(default=0.9, gt=0.5, le=1)
     """The probability from which the leading answer is told before the vote has ended."""
-    alike: float = Field(default=ALIKE, gt=0, le=1)
+    alike: float = Field(default=MIN_SIMILARITY, gt=0, le=1)
     """The cosine from which two free texts say the same."""
     synthesis: bool = False
     """Where voices dissent, the coordinator writes the answer from what most say and from the dissent."""
@@ -54,7 +54,7 @@ async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncG
     answer nonsense are left out and said; when all fail the first error is raised.
     """
     voices = choose_voters(run, stage, settings.models, settings.samples, settings.temperature)
-    rules = Rules(
+    rules = VoteRules(
         kind=settings.kind,
         confidence=settings.confidence,
         likely=settings.likely,

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LEAST_CONTEXT = 2048
+MIN_CONTEXT = 2048
 """What the defaults fit, and what is taken where no model is known."""
 UNKNOWN_CONTEXT = 8192
 """Of a model whose server does not say; those that are served today have that or more."""
@@ -15,9 +15,9 @@ AROUND_TOKENS = 240
 """Kept for a role's prompt and for our instructions."""
 
 
-class Limits(BaseModel):
+class StepLimits(BaseModel):
     """Tokens per step, so that a run stays bounded in time and fits the models' context. The defaults are for
-    a small model with a context of `LEAST_CONTEXT` tokens: see `within` for others. What is set stays so.
+    a small model with a context of `MIN_CONTEXT` tokens: see `within` for others. What is set stays so.
 
     What is passed on is measured by `clipping.estimate_tokens`, which knows no tokenizer.
     """
@@ -52,8 +52,8 @@ class Limits(BaseModel):
         """The limits for models that take `context` tokens and a conversation of about `talk`; `written` are
         those that the caller wants at most. What the conversation leaves goes to what is passed on. `small`
         says that the models are known to be."""
-        if context < LEAST_CONTEXT:
-            return self._set({name: self._default(name) * context // LEAST_CONTEXT for name in _SCALED})
+        if context < MIN_CONTEXT:
+            return self._set({name: self._default(name) * context // MIN_CONTEXT for name in _SCALED})
         final = _between(384, context // 10, 4096) if small else _between(384, context // 4, 4096)
         final = self._set({"final_tokens": final}).final_tokens
         answer = min(written or final, context // 2)

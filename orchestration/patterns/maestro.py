@@ -18,7 +18,7 @@ from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
 from orchestration.messages import Guide, Run, Sampling
-from orchestration.patterns.answer_check import Caller, is_of_an_example, problem_of
+from orchestration.patterns.answer_check import CallerText, is_of_an_example, problem_of
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
@@ -28,9 +28,15 @@ from orchestration.patterns.prompt_texts import REMARKS_HEAD
 from orchestration.patterns.review import Review
 from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
 from orchestration.patterns.single import single
-from orchestration.patterns.specialists import Finding, Specialists
-from orchestration.patterns.synthesis import Brought, synthesis
-from orchestration.patterns.task_analysis import Brief, InvalidBrief, brief_request, brief_schema, parse_brief
+from orchestration.patterns.specialists import SpecialistResult, Specialists
+from orchestration.patterns.synthesis import SynthesisInput, synthesis
+from orchestration.patterns.task_analysis import (
+    InvalidAnalysis,
+    TaskAnalysis,
+    analysis_request,
+    analysis_schema,
+    parse_analysis,
+)
 
 ANALYSED_CALLS = 6
 ANALYSED_TOKENS = 3000
@@ -58,7 +64,7 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
     """
     talk = await Conversation.on(stage)
-    brief = await _analyse(talk, run, stage) if settings.analysis else Brief()
+    brief = await _analyse(talk, run, stage) if settings.analysis else TaskAnalysis()
     question = f"{talk}{brief}"
     most = stage.limits.max_specialists
     plan = await _plan(question, run, stage, min(settings.specialists or most, most))
@@ -89,22 +95,22 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
             yield item
 
 
-def _brought(stage: Stage, review: Review, findings: Sequence[Finding]) -> Brought:
+def _brought(stage: Stage, review: Review, findings: Sequence[SpecialistResult]) -> SynthesisInput:
     """What the last specialist found comes first, who has seen what the others did. Findings that are no
     answers are left out of the notes, where there are others."""
     remarks = [fix.what for fix in review.verdict.must_fix] if review.verdict is not None else []
     inside = [*review.brief.notes, *remarks]
-    caller = Caller(stage.run.messages)
+    caller = CallerText(stage.run.messages)
     found = [finding for finding in findings if finding.text]
     sound = [each for each in found if not problem_of(each.text, caller, inside)]
     notes = "\n\n".join(f"{each.step.specialist}:\n{each.passed}" for each in sound or found)
     if remarks:
         notes += f"\n\n{REMARKS_HEAD}\n" + "\n".join(f"- {remark}" for remark in remarks)
     answers = [(f"this is what {each.name} found", _answer(stage, each)) for each in reversed(found)]
-    return Brought(question=review.question, notes=notes, answers=answers, inside=inside)
+    return SynthesisInput(question=review.question, notes=notes, answers=answers, inside=inside)
 
 
-def _answer(stage: Stage, finding: Finding) -> Answer:
+def _answer(stage: Stage, finding: SpecialistResult) -> Answer:
     done = {step.name: step for step in stage.steps}[finding.name]
     return Answer(
         text=finding.text,
@@ -121,29 +127,29 @@ def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sa
     return Sampling(max_tokens=max_tokens, seed=run.sampling.seed, temperature=temperature)
 
 
-async def _analyse(talk: Conversation, run: Run, stage: Stage) -> Brief:
+async def _analyse(talk: Conversation, run: Run, stage: Stage) -> TaskAnalysis:
     """What is asked; the criteria of any answer where that cannot be said, or the budget is small."""
     budget = run.budget
     if (budget.calls or ANALYSED_CALLS) < ANALYSED_CALLS or (
         budget.tokens or ANALYSED_TOKENS
     ) < ANALYSED_TOKENS:
-        return Brief()
+        return TaskAnalysis()
     try:
         answer = await stage.ask(
             COORDINATOR,
-            brief_request(str(talk)),
+            analysis_request(str(talk)),
             name="analysis",
             model=stage.trusted_model(COORDINATOR),
             sampling=_sampling(run, stage.limits.verdict_tokens),
-            guide=Guide(json_schema=brief_schema()),
+            guide=Guide(json_schema=analysis_schema()),
         )
-        brief = parse_brief(answer.text)
-    except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidBrief) as error:
+        brief = parse_analysis(answer.text)
+    except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidAnalysis) as error:
         await stage.progress(f"goes on without an analysis: {error}")
-        return Brief()
-    if is_of_an_example(brief.asked, Caller(run.messages)):
+        return TaskAnalysis()
+    if is_of_an_example(brief.asked, CallerText(run.messages)):
         await stage.progress("goes on without an analysis: it is that of the example")
-        return Brief()
+        return TaskAnalysis()
     await stage.progress(f"analysis: {brief.asked} A good answer: {'; '.join(brief.criteria)}")
     return brief
 
@@ -168,7 +174,7 @@ async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None
                 guide=guide,
                 model=model,
             )
-            plan = parse_plan(answer.text, known, most, Caller(run.messages))
+            plan = parse_plan(answer.text, known, most, CallerText(run.messages))
         except (InvalidGuide, BackendFailed, BudgetExceeded) as error:
             await stage.progress(f"there is no plan: {error.message}")
             if model is None or isinstance(error, BudgetExceeded):
@@ -187,7 +193,7 @@ async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None
     return None
 
 
-def _reported(plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:
+def _reported(plan: Plan, findings: Sequence[SpecialistResult]) -> dict[str, object]:
     return {
         "reason": plan.reason,
         "mended": plan.repaired,

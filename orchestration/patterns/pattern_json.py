@@ -8,7 +8,7 @@ from orchestration.patterns import Catalogue
 from orchestration.virtual_models import PATTERN_PREFIX
 
 
-def shown(catalogue: Catalogue) -> dict[str, Any]:
+def catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
     """`settings` are the JSON schema of what the request's `orchestra.settings` may hold."""
     data = [
         {

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_no_task
+from orchestration.patterns.answer_check import CallerText, is_no_task
 from orchestration.patterns.partial_json import read_list
 from orchestration.patterns.prompt_texts import (
     PLAN,
@@ -107,7 +107,9 @@ def plan_request(question: str, specialists: Mapping[str, str], max_steps: int) 
     )
 
 
-def parse_plan(text: str, specialists: Collection[str], max_steps: int, caller: Caller | None = None) -> Plan:
+def parse_plan(
+    text: str, specialists: Collection[str], max_steps: int, caller: CallerText | None = None
+) -> Plan:
     """The plan in `text`, mended where it is clear how: a text cut off in the middle keeps its whole
     steps; unknown specialists and repeated tasks go, and so do steps beyond `max_steps`. Who got a task of
     the example, and not of the caller's question, is given the question itself.

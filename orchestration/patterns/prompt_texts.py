@@ -25,7 +25,7 @@ _COMMON = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class PromptExample:
     """A question that no caller asked, and what is shown for it. `topics` are stems of words that it is
     about; what is shown may be right for a text with enough of `near` too, years in digits among them."""
 
@@ -73,13 +73,13 @@ LEAP_CRITIQUE = {
 }
 
 EXAMPLES = (
-    Example(
+    PromptExample(
         TEA_QUESTION,
         (*TEA_TASKS, TEA_REASON, TEA_ASKED, "; ".join(TEA_CRITERIA), *TEA_FINDINGS, TEA_FIX),
         frozenset(("tea", "coffe", "caffe", "sleep")),
         frozenset(("drink", "bever", "awake", "insom", "espre", "stimu", "energ")),
     ),
-    Example(
+    PromptExample(
         LEAP_QUESTION,
         (*LEAP_ANSWERS, *LEAP_CRITIQUE.values()),
         frozenset(("leap", "febru", "365", "366")),

@@ -7,10 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from orchestration.messages import Run, Sampling, Usage
-from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
@@ -33,7 +33,7 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     says that there is none, and what can be done, instead of an invention. Small talk, and a text of a fixed
     form, which has no room for that, come with a note.
     """
-    last_question(run.messages)
+    last_question_index(run.messages)
     material = await gathered(stage, RESEARCH, run.messages, name="answer")
     if not material.sources:
         await stage.note("no source was found for this question")
@@ -47,7 +47,7 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     answer: Answer | None = None
     repair = Repair(
         asked=messages[-1].content,
-        caller=Caller(run.messages, also=[source.text for source in material.sources]),
+        caller=CallerText(run.messages, also=[source.text for source in material.sources]),
         agent=RESEARCH,
         messages=messages,
         name="answer again",
@@ -74,7 +74,7 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
 
 
 def _is_small_talk(run: Run) -> bool:
-    return analyse(run.messages[last_question(run.messages)].content).kind == "conversation"
+    return analyse(run.messages[last_question_index(run.messages)].content).kind == "conversation"
 
 
 def _nothing_found() -> Answer:

@@ -7,13 +7,13 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import Guide, Sampling
-from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.run_context import CRITIC, Stage
-from orchestration.patterns.specialists import Finding, Specialists
-from orchestration.patterns.task_analysis import Brief
+from orchestration.patterns.specialists import SpecialistResult, Specialists
+from orchestration.patterns.task_analysis import TaskAnalysis
 from orchestration.patterns.verdict import (
+    CriticVerdict,
     InvalidVerdict,
-    Verdict,
     parse_verdict,
     verdict_request,
     verdict_schema,
@@ -26,8 +26,10 @@ class Review:
     such a one is as good: `own_family` of a verdict says that it is not. `verdict` is the one on what the
     answer is written from, None where there is none."""
 
-    def __init__(self, stage: Stage, brief: Brief, question: str, *, pass_at: float, revisions: int) -> None:
-        self.verdict: Verdict | None = None
+    def __init__(
+        self, stage: Stage, brief: TaskAnalysis, question: str, *, pass_at: float, revisions: int
+    ) -> None:
+        self.verdict: CriticVerdict | None = None
         self.verdicts: list[dict[str, Any]] = []
         """All of them, as they are reported."""
         self.revisions: list[dict[str, Any]] = []
@@ -37,7 +39,7 @@ class Review:
         self._pass_at = pass_at
         self._most = revisions
 
-    async def hold(self, findings: list[Finding], team: Specialists) -> list[Finding]:
+    async def hold(self, findings: list[SpecialistResult], team: Specialists) -> list[SpecialistResult]:
         """The findings, revised by those concerned until the verdict passes or so many rounds are over. A
         revision that the critic scores lower than what was there is left out."""
         self.verdict = await self._judge(findings, 0)
@@ -67,14 +69,14 @@ class Review:
         return findings
 
     @staticmethod
-    def _fixes(verdict: Verdict) -> dict[str, list[str]]:
+    def _fixes(verdict: CriticVerdict) -> dict[str, list[str]]:
         """What has to be fixed, by the name of the step."""
         found: dict[str, list[str]] = {}
         for fix in verdict.must_fix:
             found.setdefault(fix.who, []).append(fix.what)
         return found
 
-    async def _judge(self, findings: Sequence[Finding], number: int) -> Verdict | None:
+    async def _judge(self, findings: Sequence[SpecialistResult], number: int) -> CriticVerdict | None:
         """The verdict after revision `number`, or None where the critic failed."""
         stage, criteria = self._stage, self.brief.criteria
         told = [finding for finding in findings if finding.text]
@@ -90,7 +92,7 @@ class Review:
                 guide=Guide(json_schema=verdict_schema(criteria, names)),
                 model=stage.trusted_model(CRITIC, judged=judged),
             )
-            verdict = parse_verdict(answer.text, names, Caller(stage.run.messages))
+            verdict = parse_verdict(answer.text, names, CallerText(stage.run.messages))
         except (OrchestraError, InvalidVerdict) as error:
             await stage.progress(f"goes on without the critic's review: {error}")
             return None

@@ -36,7 +36,7 @@ from orchestration.patterns.budget_tracker import Grant, Spending
 from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.grounding_context import PLAIN
-from orchestration.patterns.limits import LEAST_CONTEXT, UNKNOWN_CONTEXT, Limits
+from orchestration.patterns.limits import MIN_CONTEXT, UNKNOWN_CONTEXT, StepLimits
 from orchestration.patterns.partial_step import Unfinished
 from orchestration.patterns.resume_filter import Outlet
 from orchestration.patterns.step_cache import Kept, Recall
@@ -64,7 +64,7 @@ class Stage:
         *,
         agents: Mapping[str, str],
         clock: Callable[[], float],
-        limits: Limits | None = None,
+        limits: StepLimits | None = None,
         models: Sequence[ModelCard] = (),
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -104,8 +104,8 @@ class Stage:
         """Knows how earlier runs went, where anybody keeps that."""
         self.durations = Durations()
         """Knows how long agents take for a task, from earlier runs of the process too."""
-        self._given = limits or Limits()
-        self._fitted: dict[tuple[int, bool], Limits] = {}
+        self._given = limits or StepLimits()
+        self._fitted: dict[tuple[int, bool], StepLimits] = {}
         self.spending = Spending(
             run.budget,
             clock=clock,
@@ -137,11 +137,11 @@ class Stage:
         return all(map(is_small, self._cards(model)))
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> StepLimits:
         """Tokens per step, for the models' context and the caller's conversation."""
         return self._limits_of(self.context_tokens, self.is_small())
 
-    def _limits_of(self, context: int, small: bool) -> Limits:
+    def _limits_of(self, context: int, small: bool) -> StepLimits:
         fitted = self._fitted.get((context, small))
         if fitted is None:
             talk = sum(estimate_tokens(said.content) for said in self.run.messages)
@@ -527,4 +527,4 @@ class Stage:
 
 
 def _least_context(cards: Sequence[ModelCard]) -> int:
-    return min((card.context_tokens or UNKNOWN_CONTEXT for card in cards), default=LEAST_CONTEXT)
+    return min((card.context_tokens or UNKNOWN_CONTEXT for card in cards), default=MIN_CONTEXT)

@@ -9,20 +9,20 @@ from pydantic import Field
 
 from orchestration.messages import Run
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.consensus import Kind
+from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import Stage
-from orchestration.patterns.voting import MOST, Rules, Voting, choose_voters
+from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_voters
 
 
 class SelfConsistencySettings(PatternSettings):
     """How often it thinks, and when that is enough."""
 
-    samples: int = Field(default=5, ge=2, le=MOST)
-    at_once: int = Field(default=4, ge=1, le=MOST)
+    samples: int = Field(default=5, ge=2, le=MAX_VOTERS)
+    at_once: int = Field(default=4, ge=1, le=MAX_VOTERS)
     """Samples at work at the same time: the fewer, the fewer are begun in vain."""
     temperature: float = Field(default=0.7, ge=0, le=2)
-    kind: Kind = Kind.AUTO
+    kind: AnswerKind = AnswerKind.AUTO
     early: bool = True
     """Whether it may end before all samples are taken."""
     think: bool = False
@@ -43,7 +43,7 @@ async def self_consistency(
     """
     models = () if run.model else tuple(stage.ranked()[:1])
     voices = choose_voters(run, stage, models, settings.samples, settings.temperature)
-    rules = Rules(
+    rules = VoteRules(
         early=settings.early,
         kind=settings.kind,
         confidence=settings.confidence,

@@ -7,16 +7,16 @@ from contextlib import aclosing
 
 from orchestration.messages import Run, Sampling
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.limits import Limits
+from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.run_context import COORDINATOR, Stage
 
 
 @pattern("single")
 async def single(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
     """The conversation goes to the model whole; a context that is too small for it is an error."""
-    last_question(run.messages)
+    last_question_index(run.messages)
     sampling = final_sampling(run, stage.limits)
     async with aclosing(
         stage.stream(COORDINATOR, run.messages, name="answer", sampling=sampling, guide=run.guide)
@@ -25,6 +25,6 @@ async def single(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGene
             yield item
 
 
-def final_sampling(run: Run, limits: Limits) -> Sampling:
+def final_sampling(run: Run, limits: StepLimits) -> Sampling:
     """What the caller said, for the step whose text is the answer: the stage bounds that of a small model."""
     return run.sampling

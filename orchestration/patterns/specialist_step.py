@@ -14,8 +14,8 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool
 from orchestration.patterns.base import Answer
-from orchestration.patterns.clipping import beginning, clip, estimate_tokens
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.clipping import clip, estimate_tokens, truncate
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.grounding_check import Claim, claims_of, evidence, judged
 from orchestration.patterns.grounding_context import PLAIN, Source, before, fitting
 from orchestration.patterns.limits import AROUND_TOKENS
@@ -70,7 +70,7 @@ class Check:
         """What a reader should know; '' where all is well."""
         said = []
         if self.unsupported:
-            claims = "; ".join(f"“{beginning(claim.text, CLAIM_TOKENS)}”" for claim in self.unsupported)
+            claims = "; ".join(f"“{truncate(claim.text, CLAIM_TOKENS)}”" for claim in self.unsupported)
             said.append(f"not supported by the sources: {claims}")
         if self.wrong:
             said.append(f"cites {', '.join(f'[{n}]' for n in self.wrong)}, which no source has")
@@ -126,7 +126,7 @@ async def gathered(
     """What the agent's tools bring for a step called `name`. Sources are in the report too."""
     first = numbered(stage, name)
     tools = await _offered(stage, agent)
-    asked = query or messages[last_question(messages)].content
+    asked = query or messages[last_question_index(messages)].content
     sources: list[Source] = []
     chosen = [tool for tool in tools.values() if "." in tool.name]  # those of servers: <server>.<tool>
     if chosen:

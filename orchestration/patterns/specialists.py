@@ -26,7 +26,7 @@ from orchestration.query_analysis.analysis import analyse
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SpecialistResult:
     """What one specialist brought in the step called `name`: all its `text`, and as much of it as is
     `passed` on, by `model`. `error` is set when it failed. `revision` is the round that it is from, 0 for the
     first."""
@@ -51,10 +51,10 @@ class Specialists:
         self._plan = plan
         self._question = question
 
-    async def consult(self) -> list[Finding]:
+    async def consult(self) -> list[SpecialistResult]:
         """All findings in the plan's order. Raises the first error when every specialist failed, unless the
         budget had a part in that."""
-        findings: list[Finding] = []
+        findings: list[SpecialistResult] = []
         names = _names(self._plan)
         stages = self._plan.stages()
         for number, group in enumerate(stages, 1):
@@ -63,7 +63,7 @@ class Specialists:
             before = tuple(findings)
             async with asyncio.TaskGroup() as tasks:
                 working = [
-                    tasks.create_task(self._found(Finding(step, names[len(before) + at]), before))
+                    tasks.create_task(self._found(SpecialistResult(step, names[len(before) + at]), before))
                     for at, step in enumerate(group)
                 ]
             findings.extend(task.result() for task in working)
@@ -75,8 +75,8 @@ class Specialists:
         return findings
 
     async def revise(
-        self, findings: Sequence[Finding], fixes: Mapping[str, Sequence[str]], number: int
-    ) -> list[Finding]:
+        self, findings: Sequence[SpecialistResult], fixes: Mapping[str, Sequence[str]], number: int
+    ) -> list[SpecialistResult]:
         """The findings with those revised that have to fix something, by the names of their steps. They work
         in the order of the plan, and see what is revised before them; one that fails leaves its finding as
         it is."""
@@ -98,7 +98,7 @@ class Specialists:
             at += len(group)
         return revised
 
-    async def _found(self, finding: Finding, before: Sequence[Finding]) -> Finding:
+    async def _found(self, finding: SpecialistResult, before: Sequence[SpecialistResult]) -> SpecialistResult:
         only = TASK_BRIEFLY if self._stage.is_small(self._model(finding.step)) else TASK_ONLY
         request = f"{self._before(finding, before)}\n{only}"
         try:
@@ -108,8 +108,8 @@ class Specialists:
         return await self._with(finding, finding.name, answer)
 
     async def _revised(
-        self, finding: Finding, fixes: Sequence[str], before: Sequence[Finding], number: int
-    ) -> Finding:
+        self, finding: SpecialistResult, fixes: Sequence[str], before: Sequence[SpecialistResult], number: int
+    ) -> SpecialistResult:
         must = "\n".join(f"- {fix}" for fix in fixes)
         again = TASK_AGAIN_BRIEFLY if self._stage.is_small(self._model(finding.step)) else TASK_AGAIN
         request = (
@@ -124,12 +124,12 @@ class Specialists:
             return finding
         return replace(await self._with(finding, name, answer), revision=number)
 
-    def _before(self, finding: Finding, before: Sequence[Finding]) -> str:
+    def _before(self, finding: SpecialistResult, before: Sequence[SpecialistResult]) -> str:
         found = "\n\n".join(str(each) for each in before if each.text)
         earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self._question}{earlier}\n\nYour task: {finding.step.task}"
 
-    async def _work(self, finding: Finding, name: str, request: str) -> Answer:
+    async def _work(self, finding: SpecialistResult, name: str, request: str) -> Answer:
         specialist, task = finding.step.specialist, finding.step.task
         return await work(
             self._stage,
@@ -147,7 +147,7 @@ class Specialists:
         """The most trusted for its task."""
         return self._stage.trusted_model(step.specialist, kind=analyse(step.task).kind)
 
-    async def _with(self, finding: Finding, name: str, answer: Answer) -> Finding:
+    async def _with(self, finding: SpecialistResult, name: str, answer: Answer) -> SpecialistResult:
         most = self._stage.limits.passed_tokens
         passed = await self._stage.clipped(f"the answer of {name}", answer.text, most)
         return replace(finding, text=answer.text, passed=passed, model=answer.model)

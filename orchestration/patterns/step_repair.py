@@ -14,8 +14,8 @@ from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
 from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.code_check import Trial, examples_for, problem_of, program_in, trial_of
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.code_check import ProgramTrial, examples_for, problem_of, program_in, trial_of
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import Stage
 
 CODE = "code"
@@ -53,7 +53,7 @@ async def mended(
     if agent != CODE:
         return answer
     asked = (messages, stage.run.messages)
-    request = "\n\n".join(each[last_question(each)].content for each in asked)
+    request = "\n\n".join(each[last_question_index(each)].content for each in asked)
     first = await _tried(stage, request, answer, f"{name}: {PYTHON}")
     if first is None or not first.wrong:
         return await _told(stage, first, answer, name, repaired=False)
@@ -73,7 +73,7 @@ class _Program:
     """What is known of the program in an answer."""
 
     problem: str
-    trial: Trial | None = None
+    trial: ProgramTrial | None = None
 
     @property
     def wrong(self) -> list[str]:

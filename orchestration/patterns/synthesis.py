@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestration.errors import BudgetExceeded
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, problem_of
+from orchestration.patterns.answer_check import CallerText, problem_of
 from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.conversation import Conversation
@@ -18,7 +18,7 @@ from orchestration.patterns.single import final_sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brought:
+class SynthesisInput:
     """What a team has for its answer. `notes` are all of it, as the coordinator reads it after `question`;
     `answers` are its members', the best first, each with what it is, for people; `inside` are texts for the
     team alone."""
@@ -30,15 +30,15 @@ class Brought:
 
 
 async def synthesis(
-    stage: Stage, talk: Conversation, brought: Brought, *, after: Sequence[str] | None = None
+    stage: Stage, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
 ) -> AsyncGenerator[Part | Answer, None]:
     """What the coordinator writes from the notes, on the most trusted model. Where that is no answer, it
     writes once more, from the members' answers alone; where the budget does not reach for it, the best of
     these is the answer."""
     sampling, guide = final_sampling(stage.run, stage.limits), stage.run.guide
-    caller = Caller(stage.run.messages)
+    caller = CallerText(stage.run.messages)
     sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
-    caller = Caller(stage.run.messages, also=[answer.text for _, answer in sound])
+    caller = CallerText(stage.run.messages, also=[answer.text for _, answer in sound])
     messages = _asked(talk, brought.question, brought.notes)
     model = stage.trusted_model(COORDINATOR)
     repair = Repair(

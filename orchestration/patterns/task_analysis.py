@@ -20,11 +20,11 @@ _QUESTION = f"Question: {TEA_QUESTION}"
 _ANALYSIS = {"asked": TEA_ASKED, "criteria": TEA_CRITERIA}
 
 
-class InvalidBrief(ValueError):
+class InvalidAnalysis(ValueError):
     """What the coordinator wrote is no analysis."""
 
 
-class _Said(BaseModel):
+class _AnalysisForm(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     asked: str = Field(min_length=1)
@@ -34,7 +34,7 @@ class _Said(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class TaskAnalysis:
     """`asked` is '' where nobody analysed the question; the criteria are those of any answer then."""
 
     asked: str = ""
@@ -50,7 +50,7 @@ class Brief:
         return f"\nA good answer: {'; '.join(self.criteria)}." if self.asked else ""
 
 
-def brief_schema() -> dict[str, Any]:
+def analysis_schema() -> dict[str, Any]:
     """The JSON schema that guides the analysis; bounded, so that it ends within about 90 tokens."""
     return {
         "type": "object",
@@ -68,7 +68,7 @@ def brief_schema() -> dict[str, Any]:
     }
 
 
-def brief_request(question: str) -> tuple[ChatMessage, ...]:
+def analysis_request(question: str) -> tuple[ChatMessage, ...]:
     """What the coordinator is asked; all but the end is the same each time, so that it is read once."""
     return (
         ChatMessage(role="user", content=f"{_RULES}\n\n{_QUESTION}"),
@@ -77,14 +77,14 @@ def brief_request(question: str) -> tuple[ChatMessage, ...]:
     )
 
 
-def parse_brief(text: str) -> Brief:
-    """Each criterion once, without the mark at its end. Raises `InvalidBrief`."""
+def parse_analysis(text: str) -> TaskAnalysis:
+    """Each criterion once, without the mark at its end. Raises `InvalidAnalysis`."""
     try:
-        said = _Said.model_validate_json(text)
+        said = _AnalysisForm.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidBrief(error.errors(include_url=False)[0]["msg"]) from error
+        raise InvalidAnalysis(error.errors(include_url=False)[0]["msg"]) from error
     named = (criterion[:CRITERION_CHARS].rstrip(" .,;:") for criterion in said.criteria)
     criteria = tuple({name.casefold(): name for name in named if name}.values())[:CRITERIA]
     if not criteria:
-        raise InvalidBrief("it names no criterion")
-    return Brief(said.asked.strip()[:ASKED_CHARS], criteria)
+        raise InvalidAnalysis("it names no criterion")
+    return TaskAnalysis(said.asked.strip()[:ASKED_CHARS], criteria)

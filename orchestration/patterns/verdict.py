@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_of_an_example
+from orchestration.patterns.answer_check import CallerText, is_of_an_example
 from orchestration.patterns.prompt_texts import (
     REVIEW,
     TEA_CRITERIA,
@@ -20,7 +20,7 @@ from orchestration.patterns.prompt_texts import (
     TEA_TASKS,
 )
 
-FIXES = 3
+MAX_FIXES = 3
 FIX_CHARS = 90
 
 _FOUND = (
@@ -47,7 +47,7 @@ class Fix(BaseModel):
     what: str = Field(min_length=1)
 
 
-class Verdict(BaseModel):
+class CriticVerdict(BaseModel):
     """Scores from 1 (useless) to 10 (nothing to add) by criterion, what must be fixed, and the critic's own
     word on whether that passes."""
 
@@ -92,7 +92,7 @@ def verdict_schema(criteria: Sequence[str], steps: Sequence[str]) -> dict[str, A
     return {
         "type": "object",
         "properties": {
-            "must_fix": {"type": "array", "maxItems": FIXES, "items": fix},
+            "must_fix": {"type": "array", "maxItems": MAX_FIXES, "items": fix},
             "scores": scores,
             "verdict": {"type": "string", "enum": ["pass", "fail"]},
         },
@@ -110,11 +110,11 @@ def verdict_request(question: str, found: str, criteria: Sequence[str]) -> tuple
     )
 
 
-def parse_verdict(text: str, steps: Sequence[str], caller: Caller | None = None) -> Verdict:
+def parse_verdict(text: str, steps: Sequence[str], caller: CallerText | None = None) -> CriticVerdict:
     """The verdict, without what is to be fixed by others than `steps`, or twice, or in the example that the
     critic is shown. Raises `InvalidVerdict`."""
     try:
-        verdict = Verdict.model_validate_json(text)
+        verdict = CriticVerdict.model_validate_json(text)
     except ValidationError as error:
         raise InvalidVerdict(error.errors(include_url=False)[0]["msg"]) from error
     fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in steps))

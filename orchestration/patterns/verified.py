@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run
-from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import Repair, vetted
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
@@ -38,13 +38,13 @@ async def reasoning(run: Run, stage: Stage, settings: PatternSettings) -> AsyncG
 
 
 async def _checked(run: Run, stage: Stage, agent: str) -> AsyncGenerator[Part | Answer, None]:
-    last_question(run.messages)
+    last_question_index(run.messages)
     material = await gathered(stage, agent, run.messages, name="answer")
     messages, sampling = material.before(run.messages), final_sampling(run, stage.limits)
     answer: Answer | None = None
     repair = Repair(
         asked=messages[-1].content,
-        caller=Caller(run.messages, also=[source.text for source in material.sources]),
+        caller=CallerText(run.messages, also=[source.text for source in material.sources]),
         agent=agent,
         messages=messages,
         name="answer again",

@@ -19,8 +19,8 @@ import uvloop
 from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
 from orchestration.messages import Budget, Ended
-from orchestration.patterns import Limits
-from orchestration.patterns.graph import Graph, Order, Task
+from orchestration.patterns import StepLimits
+from orchestration.patterns.graph import Task, TaskGraph, TaskOrder
 from orchestration.patterns.graph.schedule import critical_path
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.actors.agents.graphed import Graphed
@@ -43,7 +43,7 @@ EDGES: dict[int, tuple[str, tuple[int, ...]]] = {
     8: ("reasoning", (2, 3)),
 }
 """One of those in which the order counts: of random ones it saves a twentieth on average."""
-GRAPH = Graph(
+GRAPH = TaskGraph(
     tuple(
         Task(id=number, specialist=who, task=f"take {SECONDS[who]} s {number}", inputs=inputs)
         for number, (who, inputs) in EDGES.items()
@@ -89,7 +89,7 @@ async def split(
     return ended
 
 
-async def wall_times(running: Cluster, order: Order, max_parallel: int) -> list[float]:
+async def wall_times(running: Cluster, order: TaskOrder, max_parallel: int) -> list[float]:
     return [
         (await split(running, order=order, max_parallel=max_parallel)).report["decompose"]["wall_s"]
         for _ in range(RUNS)
@@ -130,7 +130,7 @@ async def on_echo(url: str) -> None:
 
 async def on_smollm2(url: str) -> None:
     """How many first plans can be carried out."""
-    settings = AgentsSettings(limits=Limits(specialist_tokens=16, final_tokens=16), drain_timeout_s=5)
+    settings = AgentsSettings(limits=StepLimits(specialist_tokens=16, final_tokens=16), drain_timeout_s=5)
     async with cluster(url, OnnxBackend([smollm2_folder()]), settings) as running:
         ends = [await split(running, question, max_tasks=6, calls=3) for question in QUESTIONS]
     reports = [ended.report["decompose"] for ended in ends if "decompose" in ended.report]

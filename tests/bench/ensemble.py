@@ -23,7 +23,7 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from orchestration.patterns.consensus import asked_kind, key_of
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.fixtures.models import smollm2_folder
@@ -168,7 +168,7 @@ def saved(title: str, full: list[Outcome], runs: list[Outcome]) -> None:
 
 async def quorum(url: str) -> None:
     """The same questions and seeds with all voices heard, and ended early."""
-    settings = AgentsSettings(limits=Limits(final_tokens=64), drain_timeout_s=5)
+    settings = AgentsSettings(limits=StepLimits(final_tokens=64), drain_timeout_s=5)
     async with cluster(url, OnnxBackend([smollm2_folder()]), settings) as running:
         await perform(running, "single", "hello", 0)
         full = await play(running, "all voices", "ensemble", early=False)

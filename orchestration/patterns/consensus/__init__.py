@@ -1,37 +1,43 @@
 """What several answers to one question agree on: pure functions by the kind of answer."""
 
-from orchestration.patterns.consensus.answer_kind import Kind
+from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.code import code_in
-from orchestration.patterns.consensus.examples import Example, examples_of
+from orchestration.patterns.consensus.examples import ProgramExample, examples_of
 from orchestration.patterns.consensus.garbage import is_garbage
 from orchestration.patterns.consensus.kinds import asked_kind, cut_short, key_of, kind_of
-from orchestration.patterns.consensus.quorum import TEST, stays_ahead
-from orchestration.patterns.consensus.reading import SURE, Reading, read_answer
-from orchestration.patterns.consensus.similarity import ALIKE, OVERLAP, clusters, likeness, medoid
-from orchestration.patterns.consensus.vote_count import Ballot, Party, Tally, count
+from orchestration.patterns.consensus.quorum import TEST_NAME, lead_probability
+from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, AnswerReading, read_answer
+from orchestration.patterns.consensus.similarity import (
+    MIN_OVERLAP,
+    MIN_SIMILARITY,
+    clusters,
+    medoid,
+    similarity_matrix,
+)
+from orchestration.patterns.consensus.vote_count import AnswerGroup, Vote, VoteCount, count_votes
 
 __all__ = [
-    "ALIKE",
-    "OVERLAP",
-    "SURE",
-    "TEST",
-    "Ballot",
-    "Example",
-    "Kind",
-    "Party",
-    "Reading",
-    "Tally",
+    "MIN_OVERLAP",
+    "MIN_SIMILARITY",
+    "SURE_CONFIDENCE",
+    "TEST_NAME",
+    "AnswerGroup",
+    "AnswerKind",
+    "AnswerReading",
+    "ProgramExample",
+    "Vote",
+    "VoteCount",
     "asked_kind",
     "clusters",
     "code_in",
-    "count",
+    "count_votes",
     "cut_short",
     "examples_of",
     "is_garbage",
     "key_of",
     "kind_of",
-    "likeness",
+    "lead_probability",
     "medoid",
     "read_answer",
-    "stays_ahead",
+    "similarity_matrix",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class AnswerKind(StrEnum):
     """`auto` finds it from the question and the answers."""
 
     AUTO = "auto"

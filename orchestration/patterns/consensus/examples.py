@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-MOST = 16
+MAX_EXAMPLES = 16
 """Examples of one question."""
-_MOST_CALLS = 64
+_MAX_CALLS = 64
 """Calls in a text that are looked at."""
 
 _CALL = re.compile(r"(?<![\w.])[A-Za-z_]\w*\(")
@@ -19,35 +19,37 @@ _GIVES = re.compile(
     r"equals?)\b"
     r"|\s=)\s*`?\s*"
 )
-_MOST_CHARS = 200
+_MAX_CHARS = 200
 """Of a call, and of what it gives."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """`call` is Python source, `expected` the `repr` of a literal: `Example("f([1, 2])", "[2, 1]")`."""
+class ProgramExample:
+    """A call and its result. `call` is Python source, such as `f([1, 2])`; `expected` is the `repr` of a
+    literal, such as `[2, 1]`."""
 
     call: str
     expected: str
 
 
-def examples_of(text: str) -> tuple[Example, ...]:
+def examples_of(text: str) -> tuple[ProgramExample, ...]:
     """Of doctests, `assert f(2) == 4`, `f(2) == 4`, `f(2) -> 4`, `f(2) returns 4` and the like, in their
-    order, the first `MOST`. Nothing is run: calls are parsed, and what they give has to be a literal."""
-    found: dict[str, Example] = {}
-    for match in islice(_CALL.finditer(text), _MOST_CALLS):
-        if len(found) == MOST:
+    order, the first `MAX_EXAMPLES`. Nothing is run: calls are parsed, and what they give has to be a
+    literal."""
+    found: dict[str, ProgramExample] = {}
+    for match in islice(_CALL.finditer(text), _MAX_CALLS):
+        if len(found) == MAX_EXAMPLES:
             break
-        call = _call(text[match.start() : match.start() + _MOST_CHARS])
+        call = _call(text[match.start() : match.start() + _MAX_CHARS])
         if call is None:
             continue
-        after = text[match.start() + len(call) :][: 2 * _MOST_CHARS]
+        after = text[match.start() + len(call) :][: 2 * _MAX_CHARS]
         gives = _GIVES.match(after)
         if gives is None or ("\n" in gives[0] and not _prompted(text, match.start())):
             continue
-        expected = _literal(after[gives.end() :].split("\n")[0][:_MOST_CHARS])
+        expected = _literal(after[gives.end() :].split("\n")[0][:_MAX_CHARS])
         if expected is not None:
-            found.setdefault(call, Example(call, expected))
+            found.setdefault(call, ProgramExample(call, expected))
     return tuple(found.values())
 
 

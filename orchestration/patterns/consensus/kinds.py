@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from orchestration.messages import Guide
-from orchestration.patterns.consensus.answer_kind import Kind
+from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import looks_mathematical
 from orchestration.patterns.consensus.fields import whole_json
 from orchestration.patterns.consensus.final import SHORT_WORDS, final_answer, is_short
 from orchestration.patterns.consensus.numbers import numbers
-from orchestration.patterns.consensus.reading import LEAST, read_answer, value_key
+from orchestration.patterns.consensus.reading import MIN_CONFIDENCE, read_answer, value_key
 from orchestration.patterns.consensus.statements import EXPLICIT, last_statement, window
 
 _NUMBER = re.compile(
@@ -42,53 +42,53 @@ _NUMERIC_SHARE = 2 / 3
 """Of the answers that say their kind, so many have to be of it: one refusal changes nothing."""
 
 
-def asked_kind(question: str, guide: Guide | None = None) -> Kind:
+def asked_kind(question: str, guide: Guide | None = None) -> AnswerKind:
     """What the question alone says; `AUTO` where the answers have to."""
     if guide is not None:
-        return Kind.EXACT
+        return AnswerKind.EXACT
     if options_of(question):
-        return Kind.CHOICE
+        return AnswerKind.CHOICE
     asked = _FENCED.sub(_code_alone, window(question))
     if _CODE.search(asked):
-        return Kind.CODE
+        return AnswerKind.CODE
     if _NUMBER.search(asked) and not _WORDY.search(asked):
-        return Kind.NUMBER
-    return Kind.AUTO
+        return AnswerKind.NUMBER
+    return AnswerKind.AUTO
 
 
-def kind_of(question: str, answers: Sequence[str], guide: Guide | None = None) -> Kind:
+def kind_of(question: str, answers: Sequence[str], guide: Guide | None = None) -> AnswerKind:
     """Never `AUTO`. What the answers end in goes before words of the question: in a number, an option, a
     formula, a program. Short answers are compared as they are, all others by what they mean."""
     asked = asked_kind(question, guide)
     answers = [window(answer) for answer in answers]
     if guide is not None or not answers:
-        return asked if asked is not Kind.AUTO else Kind.TEXT
+        return asked if asked is not AnswerKind.AUTO else AnswerKind.TEXT
     said = [_ending(answer) for answer in answers]
-    if asked is Kind.CHOICE:
-        taken = sum(key_of(Kind.CHOICE, answer, question) is not None for answer in answers)
+    if asked is AnswerKind.CHOICE:
+        taken = sum(key_of(AnswerKind.CHOICE, answer, question) is not None for answer in answers)
         if 3 * taken >= len(answers) or sum(each in _VALUES for each in said) < len(said) - taken:
-            return Kind.CHOICE
-        asked = Kind.AUTO
+            return AnswerKind.CHOICE
+        asked = AnswerKind.AUTO
     programs = _mostly(bool(_PROGRAM.search(answer)) for answer in answers)
-    if asked is Kind.CODE:
+    if asked is AnswerKind.CODE:
         if programs or not _mostly(each in _VALUES for each in said):
-            return Kind.CODE
-        asked = Kind.AUTO
-    if programs and asked is Kind.AUTO and not any(each is Kind.NUMBER for each in said):
-        return Kind.CODE
+            return AnswerKind.CODE
+        asked = AnswerKind.AUTO
+    if programs and asked is AnswerKind.AUTO and not any(each is AnswerKind.NUMBER for each in said):
+        return AnswerKind.CODE
     if _mostly(each in _VALUES for each in said):
-        return Kind.MATH if said.count(Kind.MATH) * 2 > len(said) else Kind.NUMBER
-    if asked is Kind.NUMBER:
+        return AnswerKind.MATH if said.count(AnswerKind.MATH) * 2 > len(said) else AnswerKind.NUMBER
+    if asked is AnswerKind.NUMBER:
         return asked
     asks = _is_sum(question) or _asks_number(question)
     if asks and _mostly(_ends_in_number(answer) for answer in answers):
-        return Kind.NUMBER
+        return AnswerKind.NUMBER
     if all(is_short(answer) or whole_json(answer) is not None for answer in answers):
-        return Kind.EXACT
-    return Kind.TEXT
+        return AnswerKind.EXACT
+    return AnswerKind.TEXT
 
 
-_VALUES = (Kind.NUMBER, Kind.MATH)
+_VALUES = (AnswerKind.NUMBER, AnswerKind.MATH)
 _PROGRAM = re.compile(
     r"```(?!json|latex|math|text)[^\n]*\n|^[ \t]*(?:def|class|import|from)\s+\w+", re.MULTILINE
 )
@@ -105,28 +105,28 @@ def _mostly(said: Iterable[bool]) -> bool:
     return sum(found) >= _NUMERIC_SHARE * len(found) > 0
 
 
-def _ending(answer: str) -> Kind | None:
+def _ending(answer: str) -> AnswerKind | None:
     """The kind of what an answer names as such: a number, a formula, or anything else."""
     said = final_answer(answer, least=EXPLICIT)
     if said is None:
         said = answer if len(answer.split()) <= SHORT_WORDS else None
     if said is None:
         return None
-    return value_kind(said) or Kind.EXACT
+    return value_kind(said) or AnswerKind.EXACT
 
 
-def value_kind(said: str) -> Kind | None:
+def value_kind(said: str) -> AnswerKind | None:
     words = said.split()
     key = value_key(said)
     if key is None or len(words) > 3 * SHORT_WORDS:
         return None
     if re.fullmatch(r"-?[\d./:]+", key):
         return (
-            Kind.NUMBER
+            AnswerKind.NUMBER
             if re.match(r"[\W_]*(?:\w{1,6}\s*=)?[\W_]*[\d.]", said) or len(words) <= 3 or "\\" in said
             else None
         )
-    return Kind.MATH if looks_mathematical(said) else None
+    return AnswerKind.MATH if looks_mathematical(said) else None
 
 
 def _is_sum(question: str) -> bool:
@@ -145,13 +145,15 @@ def _ends_in_number(answer: str) -> bool:
     return last is not None and bool(numbers(last.said))
 
 
-def key_of(kind: Kind, answer: str, question: str, guide: Guide | None = None) -> str | None:
+def key_of(kind: AnswerKind, answer: str, question: str, guide: Guide | None = None) -> str | None:
     """What the same answers have in common. None for an answer that is none: it names no number or option,
-    does not meet the guide, is empty. `TEXT` has no keys: see `likeness`."""
+    does not meet the guide, is empty. `TEXT` has no keys: see `similarity_matrix`."""
     found = read_answer(kind, answer, question, guide)
-    return found.key if found.confidence >= LEAST else None
+    return found.key if found.confidence >= MIN_CONFIDENCE else None
 
 
-def cut_short(kind: Kind, answer: str, *, whole: bool) -> bool:
+def cut_short(kind: AnswerKind, answer: str, *, whole: bool) -> bool:
     """Whether an answer ran out of tokens before it came to the number or option it reasoned towards."""
-    return not whole and kind in (*_VALUES, Kind.CHOICE) and final_answer(answer, least=EXPLICIT) is None
+    return (
+        not whole and kind in (*_VALUES, AnswerKind.CHOICE) and final_answer(answer, least=EXPLICIT) is None
+    )

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, lgamma
 
-TEST = "beta-binomial predictive probability that the leader of the votes cast leads when all have voted"
+TEST_NAME = "beta-binomial predictive probability that the leader of the votes cast leads when all have voted"
 
 
-def stays_ahead(leader: float, runner_up: float, others: float, out: Sequence[float]) -> float:
+def lead_probability(leader: float, runner_up: float, others: float, out: Sequence[float]) -> float:
     """The probability that the leader still leads when the votes `out`, by their weights, are in.
 
     `leader` and `runner_up` are weights of votes so far; `others` is the weight of all that are not the

@@ -11,7 +11,7 @@ from functools import lru_cache
 from string import ascii_uppercase
 
 from orchestration.messages import Guide
-from orchestration.patterns.consensus.answer_kind import Kind
+from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of, is_none, is_torn, labels_in, options_of
 from orchestration.patterns.consensus.code import code_key
 from orchestration.patterns.consensus.expressions import looks_mathematical, math_key
@@ -40,9 +40,9 @@ from orchestration.patterns.consensus.statements import (
     withdrawals,
 )
 
-SURE = 0.5
+SURE_CONFIDENCE = 0.5
 """From this confidence on, a reading needs nobody who confirms it."""
-LEAST = 0.25
+MIN_CONFIDENCE = 0.25
 """Below, a reading is a guess, which no vote counts."""
 
 _KEPT = 256
@@ -100,7 +100,7 @@ _MEASURE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AnswerReading:
     """`key` is the same for the same answers, None where nothing could be read; `confidence` is from 0 to 1;
     `form` names the place that was read."""
 
@@ -109,31 +109,31 @@ class Reading:
     form: str
 
 
-NOTHING = Reading(None, 0.0, "")
+NO_READING = AnswerReading(None, 0.0, "")
 
 Interpret = Callable[[str], str | None]
 
 
-def read_answer(kind: Kind, text: str, question: str, guide: Guide | None = None) -> Reading:
+def read_answer(kind: AnswerKind, text: str, question: str, guide: Guide | None = None) -> AnswerReading:
     """What `text` answers to `question`. Explicit places go before others, and later ones before earlier;
     what the text takes back goes last."""
     if guide is not None:
         return _guided(text, guide)
-    if kind is Kind.CODE:
+    if kind is AnswerKind.CODE:
         return _sure(code_key(text), "code")
     return _read(kind, window(text), question)
 
 
 @lru_cache(maxsize=_KEPT)
-def _read(kind: Kind, text: str, question: str) -> Reading:
-    if kind is Kind.CHOICE:
+def _read(kind: AnswerKind, text: str, question: str) -> AnswerReading:
+    if kind is AnswerKind.CHOICE:
         return _choice(text, options_of(question) or _ANY_LETTER)
-    if kind in (Kind.NUMBER, Kind.MATH):
+    if kind in (AnswerKind.NUMBER, AnswerKind.MATH):
         return _value(kind, text, percent=_PERCENT.search(question) is not None)
     return _worded(text)
 
 
-def _guided(answer: str, guide: Guide) -> Reading:
+def _guided(answer: str, guide: Guide) -> AnswerReading:
     """JSON by its answer field, else with its keys sorted; text that follows a regular expression as it is: a
     caller's is not tried here, since some take for ever."""
     if guide.json_schema is None:
@@ -141,7 +141,7 @@ def _guided(answer: str, guide: Guide) -> Reading:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
-        return NOTHING
+        return NO_READING
     return _sure(_json_key(answer, value), "guide")
 
 
@@ -162,23 +162,23 @@ def _plain_key(said: str) -> str:
     return key or exact(said) or said
 
 
-def _sure(key: str | None, form: str) -> Reading:
-    return Reading(key, 1.0, form) if key is not None else NOTHING
+def _sure(key: str | None, form: str) -> AnswerReading:
+    return AnswerReading(key, 1.0, form) if key is not None else NO_READING
 
 
 # numbers and expressions
 
 
-def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
+def _value(kind: AnswerKind, text: str, *, percent: bool) -> AnswerReading:
     def interpret(said: str) -> str | None:
-        if kind is Kind.NUMBER and is_letter(said):
+        if kind is AnswerKind.NUMBER and is_letter(said):
             return None
-        return value_key(said, percent=percent, words=kind is Kind.NUMBER)
+        return value_key(said, percent=percent, words=kind is AnswerKind.NUMBER)
 
     named, last = statements(text), last_statement(text)
     final = named[-1] if named else last
-    if kind is Kind.NUMBER and final is not None and _is_two_numbers(final.said):
-        return NOTHING
+    if kind is AnswerKind.NUMBER and final is not None and _is_two_numbers(final.said):
+        return NO_READING
     found = _best(text, named, interpret)
     if found.key is not None:
         return found
@@ -186,15 +186,17 @@ def _value(kind: Kind, text: str, *, percent: bool) -> Reading:
         return found
     if last is not None and not loops(text):
         key = interpret(last.said) if _is_value(last.said) else None
-        inferred = Reading(key, 0.7, "whole") if key is not None else NOTHING
+        inferred = AnswerReading(key, 0.7, "whole") if key is not None else NO_READING
         if key is None:
             pairs = re.findall(r"(?<![\d:])\d+:\d+(?![\d:])(?:\s?[ap]\.?m\b)?", last.said, re.IGNORECASE)
             if len(pairs) == 1 and (key := interpret(pairs[0])) is not None:
-                return max(found, Reading(key, 0.6, "last"), key=lambda each: each.confidence)
+                return max(found, AnswerReading(key, 0.6, "last"), key=lambda each: each.confidence)
             number = _concluded(last.said, percent=percent)
-            inferred = Reading(written(settled(number)), 0.6, "last") if number is not None else NOTHING
+            inferred = (
+                AnswerReading(written(settled(number)), 0.6, "last") if number is not None else NO_READING
+            )
             if number is None and (number := last_number(text, percent=percent)) is not None:
-                inferred = Reading(written(settled(number)), 0.3, "number")
+                inferred = AnswerReading(written(settled(number)), 0.3, "number")
         found = max(found, inferred, key=lambda each: each.confidence)
     return found
 
@@ -303,7 +305,7 @@ _NOT_ANY = "-"
 """What a statement takes that refuses all options."""
 
 
-def _choice(text: str, options: Mapping[str, str]) -> Reading:
+def _choice(text: str, options: Mapping[str, str]) -> AnswerReading:
     def interpret(said: str) -> str | None:
         taken = choice_of(said, options)
         return _NOT_ANY if taken is None and (is_none(said, options) or is_torn(said, options)) else taken
@@ -322,7 +324,7 @@ def _choice(text: str, options: Mapping[str, str]) -> Reading:
     if found.key == _NOT_ANY:
         torn = [each for each in named if is_torn(each.said, options)]
         first = labels_in(torn[-1].said, options)[:1] if torn else []
-        return Reading(first[0], 0.2, "torn") if first else NOTHING
+        return AnswerReading(first[0], 0.2, "torn") if first else NO_READING
     return found
 
 
@@ -351,24 +353,24 @@ def _clause(text: str, begin: int) -> str:
     return re.split(r"(?<!\b\w)[.;,](?=\s)|\n", rest, maxsplit=1)[0]
 
 
-def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> Reading:
+def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> AnswerReading:
     """Where no place says that it is the answer: a short text as it is, what it begins with, its last
     sentence, the only label or the only option in it."""
     if loops(text):
-        return NOTHING
+        return NO_READING
     named = set(labels_in(text, options)) if len(text.split()) <= 40 else set(options)
     whole = interpret(text) if len(named) <= 1 or is_torn(text, options) else None
     if whole is not None:
-        return Reading(whole, 0.8, "whole")
+        return AnswerReading(whole, 0.8, "whole")
     first, _, rest = text.strip().partition("\n")
     opening = _OPENING.match(first)
     if opening is not None and (key := choice_of(f"({opening[1]})", options)) is not None:
         taken_back = [its for each in withdrawals(text) if (its := interpret(each.said)) is not None]
         if taken_back and len(text.split()) <= 80:
-            return Reading(taken_back[-1], 0.6, "corrected")
+            return AnswerReading(taken_back[-1], 0.6, "corrected")
         alone = first[opening.end() :].strip(" *_.") == ""
         if alone or (choice_of(first, options) == key and not _OPENING.search(rest)):
-            return Reading(key, 0.8 if alone else 0.6 if len(text.split()) <= 80 else 0.2, "first")
+            return AnswerReading(key, 0.8 if alone else 0.6 if len(text.split()) <= 80 else 0.2, "first")
     last = last_statement(text)
     if last is not None:
         ended = (
@@ -377,44 +379,44 @@ def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> Re
         )
         labels = list(dict.fromkeys(labels_in(last.said, options, bare=len(last.said.split()) <= 8)))
         if is_none(last.said, options):
-            return Reading(_NOT_ANY, 0.6, "last")
+            return AnswerReading(_NOT_ANY, 0.6, "last")
         if len(labels) == 1 and ended:
-            return Reading(labels[0], 0.6, "last")
+            return AnswerReading(labels[0], 0.6, "last")
         key = (
             choice_of(last.said, options)
             if ended and not labels and not re.search(r"[\\^=_{}]", last.said)
             else None
         )
         if key is not None:
-            return Reading(key, 0.55, "last")
+            return AnswerReading(key, 0.55, "last")
     bracketed = {match for match in re.findall(r"\(([A-Z])\)", text) if match in options}
     if len(bracketed) == 1:
-        return Reading(bracketed.pop(), 0.5, "only")
+        return AnswerReading(bracketed.pop(), 0.5, "only")
     letters = [label for label in re.findall(r"\b[A-Z]\b", text[-4_000:]) if label in options]
-    return Reading(letters[-1], 0.15, "label") if letters else NOTHING
+    return AnswerReading(letters[-1], 0.15, "label") if letters else NO_READING
 
 
 # other answers
 
 
-def _worded(text: str) -> Reading:
+def _worded(text: str) -> AnswerReading:
     """What is compared as it is: the value or the words of the answer."""
     found = _best(text, statements(text), lambda said: _plain_key(plain(said)) if exact(said) else None)
-    if found.key is not None and found.confidence >= LEAST:
+    if found.key is not None and found.confidence >= MIN_CONFIDENCE:
         return found
     value = whole_json(text)
     if value is not None:
         return _sure(_json_key(text, value), "json")
     key = exact(text)
     if key is None:
-        return NOTHING
-    return Reading(key, 0.9 if len(key.split()) <= 12 else SURE, "whole")
+        return NO_READING
+    return AnswerReading(key, 0.9 if len(key.split()) <= 12 else SURE_CONFIDENCE, "whole")
 
 
 # the choice among places
 
 
-def _best(text: str, found: Sequence[Statement], interpret: Interpret) -> Reading:
+def _best(text: str, found: Sequence[Statement], interpret: Interpret) -> AnswerReading:
     """The latest of the explicit places, else the strongest; without those that a text takes back, or that
     answer other questions too."""
     said = sorted(((each, interpret(each.said)) for each in found), key=lambda each: each[0].place)
@@ -427,11 +429,11 @@ def _best(text: str, found: Sequence[Statement], interpret: Interpret) -> Readin
             read = [(replace(each, strength=0.3 * each.strength), key) for each, key in read]
         read += corrected[-1:]
     if not read:
-        return NOTHING
+        return NO_READING
     explicit = [each for each in read if each[0].strength >= EXPLICIT]
     best, key = explicit[-1] if explicit else max(read, key=lambda each: (each[0].strength, each[0].place))
     others = {other for each, other in explicit if other != key}
-    return Reading(key, round(best.strength - (0.1 if others else 0.0), 3), best.form)
+    return AnswerReading(key, round(best.strength - (0.1 if others else 0.0), 3), best.form)
 
 
 Said = list[tuple[Statement, str | None]]

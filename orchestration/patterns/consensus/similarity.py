@@ -18,10 +18,10 @@ from orchestration.patterns.consensus.statements import window
 
 Matrix = npt.NDArray[np.float64]
 
-ALIKE = 0.8
+MIN_SIMILARITY = 0.8
 """Cosine of all-MiniLM-L6-v2 from which two answers to one question say the same. Answers share the words of
 their question, so that even opposite ones lie at 0.5 to 0.8; paraphrases lie at 0.75 to 1."""
-OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 """The same for the share of words in common."""
 
 STATEMENT_WORDS = 25
@@ -59,7 +59,7 @@ _NEGATIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Assertion:
     """What a text states. `names` are words with a capital within a sentence, `capitals` all of them."""
 
     words: frozenset[str]
@@ -74,7 +74,7 @@ class Claim:
     """The words without numbers and names."""
 
 
-def likeness(
+def similarity_matrix(
     texts: Sequence[str], vectors: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]] | None = None
 ) -> Matrix:
     """How alike each two of `texts` are: the cosine of their `vectors` (of length 1), else the share of
@@ -141,7 +141,7 @@ def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 @lru_cache(maxsize=64)
-def _claim(text: str) -> Claim:
+def _claim(text: str) -> Assertion:
     words = _words(text)
     stated = _statement(text, words)
     said = _words(stated) if stated is not None else []
@@ -149,7 +149,7 @@ def _claim(text: str) -> Claim:
     inner, capitals = _names(stated) if stated is not None else (frozenset(), frozenset())
     rest = frozenset(word for word in _content(said) if word not in capitals and not word[0].isdigit())
     denies = bool(_NEGATIONS.intersection(said)) if stated is not None else None
-    return Claim(_content(words), exact(text) or "", is_short(text), denies, found, inner, capitals, rest)
+    return Assertion(_content(words), exact(text) or "", is_short(text), denies, found, inner, capitals, rest)
 
 
 def _statement(text: str, words: Sequence[str]) -> str | None:
@@ -181,7 +181,7 @@ def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(inner if count else ()), frozenset(capitals)
 
 
-def _opposed(one: Claim, other: Claim) -> bool:
+def _opposed(one: Assertion, other: Assertion) -> bool:
     if one.denies is None or other.denies is None:
         return False
     if one.denies != other.denies:
@@ -199,6 +199,6 @@ def _opposed(one: Claim, other: Claim) -> bool:
     return False
 
 
-def _holds(brief: Claim, text: Claim) -> bool:
+def _holds(brief: Assertion, text: Assertion) -> bool:
     """Whether a short answer's words stand in `text` in their order."""
     return brief.short and bool(brief.exact) and f" {brief.exact} " in f" {text.exact} "

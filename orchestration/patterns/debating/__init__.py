@@ -1,7 +1,7 @@
 """Debates: debaters who answer, criticise each other and improve, and a judge who ends it."""
 
-from orchestration.patterns.debating.debaters import MOST, Debater, panel
+from orchestration.patterns.debating.debaters import MAX_DEBATERS, Debater, choose_debaters
 from orchestration.patterns.debating.judge import Judge
-from orchestration.patterns.debating.rounds import Floor, Shown
+from orchestration.patterns.debating.rounds import DebateRounds, SharedView
 
-__all__ = ["MOST", "Debater", "Floor", "Judge", "Shown", "panel"]
+__all__ = ["MAX_DEBATERS", "DebateRounds", "Debater", "Judge", "SharedView", "choose_debaters"]

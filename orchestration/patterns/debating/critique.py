@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_of_an_example
+from orchestration.patterns.answer_check import CallerText, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
 from orchestration.patterns.prompt_texts import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
 
@@ -55,7 +55,7 @@ def critique_request(question: str, own: str, others: str) -> tuple[ChatMessage,
     )
 
 
-def parse_critique(text: str, caller: Caller | None = None) -> Critique:
+def parse_critique(text: str, caller: CallerText | None = None) -> Critique:
     """Raises `InvalidCritique` for what is not the form, or says nothing in one of its entries, or what the
     example says."""
     try:

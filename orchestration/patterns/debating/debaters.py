@@ -11,7 +11,7 @@ from orchestration.patterns.debating.critique import Critique
 from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.voting import Voter, choose_voters
 
-MOST = 6
+MAX_DEBATERS = 6
 """Debaters of one debate."""
 ROLES = ("reasoning", "research", COORDINATOR)
 """Who debates where nobody says: those whose role is to be right."""
@@ -58,13 +58,13 @@ class Position:
     critique: Critique | None = None
 
 
-def panel(
+def choose_debaters(
     run: Run, stage: Stage, *, debaters: int, roles: Sequence[str], models: Sequence[str], temperature: float
 ) -> list[Debater]:
     """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
     would be the same, in everything, are samples at `temperature`."""
     names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
-    voices = choose_voters(run, stage, models, debaters, temperature)[:MOST]
+    voices = choose_voters(run, stage, models, debaters, temperature)[:MAX_DEBATERS]
     taken = [names[at % len(names)] for at in range(len(voices))]
     kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
     bounds = (stage.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.consensus import Kind, Party, Tally
+from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.voting.answer_pool import AnswerPool
 
 FOLLOWED = 0.5
@@ -58,7 +58,7 @@ class Evidence:
     """Of one debate. `first` is the tally of the first round, `answers` are all that were given in it."""
 
     def __init__(self, pool: AnswerPool) -> None:
-        self.first = Tally(Kind.TEXT, ())
+        self.first = VoteCount(AnswerKind.TEXT, ())
         self.answers: dict[int, Answer] = {}
         self.moved: set[int] = set()
         """Debaters that hold another position than their first one."""
@@ -70,15 +70,19 @@ class Evidence:
         self._pool = pool
         self._shares: dict[int, float] = {}
 
-    def opened(self, tally: Tally, answers: Mapping[int, Answer]) -> None:
+    def opened(self, tally: VoteCount, answers: Mapping[int, Answer]) -> None:
         """The first round is over. Its leader may weigh less than others, where the record says that the most
         trusted is right more often than the vote."""
         self.first, self.answers = tally, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
     async def after(
-        self, number: int, before: tuple[Tally, Texts], now: tuple[Tally, Texts], changed: Sequence[int]
-    ) -> Tally:
+        self,
+        number: int,
+        before: tuple[VoteCount, Texts],
+        now: tuple[VoteCount, Texts],
+        changed: Sequence[int],
+    ) -> VoteCount:
         """A later round is over, in which the debaters `changed` took other positions: the tally, led by what
         weighs most as evidence. The leader of the first round stays it unless another outweighs it."""
         shares = {each: await self._moved(number, each, before, now) for each in changed}
@@ -94,20 +98,22 @@ class Evidence:
         await self._lead(number, (tally, texts), outcome, weights, stays=outcome is held)
         return tally if outcome is None else tally.led_by(outcome.spokesman)
 
-    async def groups(self, tally: Tally, texts: Texts, answer: str) -> dict[int, int]:
+    async def groups(self, tally: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
         """Which answer each debater gave in the first round: 0 is `answer`, that of the debate, or what it
         came from; others are told apart by numbers from 1 on. Those that could not be counted are left
         out."""
         spokesman = tally.parties[0].spokesman if tally.parties and self.kept is None else None
         still = set(tally.parties[0].voices) - self.moved if spokesman is not None else set[int]()
-        ours: list[Party] = []
+        ours: list[AnswerGroup] = []
         for party in self.first.parties:
             said = [self.answers[voice].text for voice in party.voices]
             if not still.isdisjoint(party.voices) or any(
                 [await self._pool.alike(tally.kind, text, answer) for text in said]
             ):
                 ours.append(party)
-        if not ours and tally.kind is Kind.TEXT:  # a text that was improved comes from its writer's first
+        if (
+            not ours and tally.kind is AnswerKind.TEXT
+        ):  # a text that was improved comes from its writer's first
             ours = [party for party in self.first.parties if spokesman in party.voices]
         others = [party for party in self.first.parties if party not in ours]
         found = {voice: 0 for party in ours for voice in party.voices}
@@ -125,10 +131,10 @@ class Evidence:
         weight = max((party.weight for party in others), default=0.0)
         merit = max((party.merit or 0.0 for party in others), default=0.0)
         is_clear = abs(leader.weight - weight) > ROUNDING or (leader.merit or 0.0) > merit
-        return is_clear and (self.first.kind is not Kind.TEXT or len(leader.voices) > 1)
+        return is_clear and (self.first.kind is not AnswerKind.TEXT or len(leader.voices) > 1)
 
     async def _moved(
-        self, number: int, debater: int, before: tuple[Tally, Texts], now: tuple[Tally, Texts]
+        self, number: int, debater: int, before: tuple[VoteCount, Texts], now: tuple[VoteCount, Texts]
     ) -> float:
         """The share that the debater's vote counts from now on: all of it for its own first answer and for
         what nobody held before, else a part by the trust of who argued for it against what it leaves."""
@@ -154,23 +160,23 @@ class Evidence:
         self.flips.append(flip)
         return counts
 
-    async def _replaces(self, party: Party, weight: float, tally: Tally, texts: Texts) -> bool:
+    async def _replaces(self, party: AnswerGroup, weight: float, tally: VoteCount, texts: Texts) -> bool:
         """Whether a position may take the place of the first round's leader."""
         leader, bar = self.first.parties[0], max(each.weight for each in self.first.parties)
         if not self._is_clear or (party.merit or 0.0) > (leader.merit or 0.0):
             return True
         known = {voice: answer.text for voice, answer in self.answers.items()}
         before = await self._party_of(tally.kind, texts[party.spokesman], self.first, known)
-        if before is None and tally.kind is Kind.TEXT:  # better words of what they held
+        if before is None and tally.kind is AnswerKind.TEXT:  # better words of what they held
             return weight > bar - ROUNDING
         return weight > bar + ROUNDING
 
     async def _lead(
         self,
         number: int,
-        now: tuple[Tally, Texts],
-        outcome: Party | None,
-        weights: Mapping[Party, float],
+        now: tuple[VoteCount, Texts],
+        outcome: AnswerGroup | None,
+        weights: Mapping[AnswerGroup, float],
         *,
         stays: bool,
     ) -> None:
@@ -196,13 +202,15 @@ class Evidence:
         )
         self.flips.append(flip)
 
-    async def _held(self, tally: Tally, texts: Texts) -> Party | None:
+    async def _held(self, tally: VoteCount, texts: Texts) -> AnswerGroup | None:
         """The party that holds what led the first round, in whatever words."""
         unmoved = set(self.first.parties[0].voices) - self.moved
         same = await self._party_of(tally.kind, self._first_text, tally, texts)
         return same or next((party for party in tally.parties if not unmoved.isdisjoint(party.voices)), None)
 
-    async def _party_of(self, kind: Kind, text: str, tally: Tally, texts: Texts) -> Party | None:
+    async def _party_of(
+        self, kind: AnswerKind, text: str, tally: VoteCount, texts: Texts
+    ) -> AnswerGroup | None:
         """The one that holds what `text` says."""
         for party in tally.parties:
             if await self._pool.alike(kind, text, texts[party.spokesman]):

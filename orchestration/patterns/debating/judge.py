@@ -10,12 +10,12 @@ from typing import Any
 
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller, is_echo, problem_of, words_of
+from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, words_of
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.clipping import beginning, clip
-from orchestration.patterns.consensus import Kind, asked_kind
+from orchestration.patterns.clipping import clip, truncate
+from orchestration.patterns.consensus import AnswerKind, asked_kind
 from orchestration.patterns.debating.debaters import Debater
-from orchestration.patterns.debating.rounds import Floor
+from orchestration.patterns.debating.rounds import DebateRounds
 from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
@@ -40,7 +40,7 @@ OF_ANSWERS = re.compile(
 """Says something of the answers that the debaters gave, which the caller does not see."""
 
 
-class End(StrEnum):
+class EndReason(StrEnum):
     """Why a debate is over."""
 
     AGREEMENT = "agreement"
@@ -56,7 +56,7 @@ class Judge:
     position, where a round changed no mind, and after `rounds`."""
 
     def __init__(
-        self, floor: Floor, agent: str, agree_at: float, rounds: int, models: Sequence[str] = ()
+        self, floor: DebateRounds, agent: str, agree_at: float, rounds: int, models: Sequence[str] = ()
     ) -> None:
         """Raises `InvalidRequest` for an agent that does not exist."""
         self.stage: Stage = floor.stage
@@ -66,18 +66,18 @@ class Judge:
                 param="orchestra.settings.judge",
             )
         self.floor = floor
-        self.ended: End | None = None
+        self.ended: EndReason | None = None
         self._agent = agent
         self._models = models
         self._agree_at = agree_at
         self._rounds = rounds
         self._told: list[dict[str, Any]] = []
 
-    async def after(self, number: int) -> End | None:
+    async def after(self, number: int) -> EndReason | None:
         """Hear a round; why the debate is over, or None while it goes on."""
         floor = self.floor
         self.ended = self._why_over(number)
-        if self.ended is End.ALONE:
+        if self.ended is EndReason.ALONE:
             left = "one debater alone is left" if floor.debaters else "no debater is left"
             await self.stage.note(f"{left}: this is the best position there was")
         positions = [self._said(debater) for debater in floor.debaters]
@@ -94,7 +94,7 @@ class Judge:
             parties=parties,
             over=self.ended or "",
         )
-        if floor.tally.kind is not Kind.TEXT:  # no synthesis is to come
+        if floor.tally.kind is not AnswerKind.TEXT:  # no synthesis is to come
             self.stage.spending.keeps = False
         changed = f", {floor.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
@@ -130,7 +130,7 @@ class Judge:
         """Why a synthesis is no outcome of the debate, for a note; '' where it is one."""
         floor = self.floor
         held = [position.answer.text for position in floor.positions.values()]
-        caller = Caller(self.stage.run.messages, also=held)
+        caller = CallerText(self.stage.run.messages, also=held)
         problem = problem_of(text, caller)
         if is_echo(text, self._request()):
             return ""
@@ -171,7 +171,7 @@ class Judge:
     @property
     def _is_synthesised(self) -> bool:
         evidence, kind = self.floor.evidence, self.floor.tally.kind
-        return self.ended is not End.ALONE and kind is Kind.TEXT and not evidence.refused
+        return self.ended is not EndReason.ALONE and kind is AnswerKind.TEXT and not evidence.refused
 
     async def _note_flip(self) -> None:
         """Say where the later rounds have another leader than the first one, and what became of it."""
@@ -179,7 +179,7 @@ class Judge:
         flip = next((each for each in reversed(evidence.flips) if each.debater is None), None)
         if flip is None:
             return
-        before, after = (f"“{beginning(text, QUOTED_TOKENS)}”" for text in (flip.before, flip.after))
+        before, after = (f"“{truncate(text, QUOTED_TOKENS)}”" for text in (flip.before, flip.after))
         weights = f"{flip.after_weight:.2f} of trust against {flip.before_weight:.2f}"
         if evidence.flipped:
             await self.stage.note(f"the debate changed its answer from {before} to {after}: {weights}")
@@ -207,17 +207,17 @@ class Judge:
             for debater, answer in sorted(floor.opening, key=lambda each: each[0].number)
         ]
 
-    def _why_over(self, number: int) -> End | None:
+    def _why_over(self, number: int) -> EndReason | None:
         floor = self.floor
         if len(floor.debaters) < 2:
-            return End.ALONE
+            return EndReason.ALONE
         if floor.agreement >= self._agree_at - ROUNDING:
-            return End.AGREEMENT
+            return EndReason.AGREEMENT
         if floor.spent:
-            return End.BUDGET
+            return EndReason.BUDGET
         if number > 1 and not floor.changes:
-            return End.NO_CHANGE
-        return End.LIMIT if number >= self._rounds else None
+            return EndReason.NO_CHANGE
+        return EndReason.LIMIT if number >= self._rounds else None
 
     def _said(self, debater: Debater) -> dict[str, Any]:
         position = self.floor.positions[debater.number]

@@ -9,10 +9,18 @@ from typing import Literal
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
-from orchestration.patterns.answer_check import Caller, problem_of
+from orchestration.patterns.answer_check import CallerText, problem_of
 from orchestration.patterns.base import Answer
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.consensus import ALIKE, Kind, Tally, asked_kind, cut_short, is_garbage, key_of
+from orchestration.patterns.consensus import (
+    MIN_SIMILARITY,
+    AnswerKind,
+    VoteCount,
+    asked_kind,
+    cut_short,
+    is_garbage,
+    key_of,
+)
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.debating.critique import (
     Critique,
@@ -29,16 +37,16 @@ from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import PanelDecision
 from orchestration.patterns.voting.voters import instructed, one_model
 
-Shown = Literal["answers", "answers and critique", "summary"]
+SharedView = Literal["answers", "answers and critique", "summary"]
 Speak = Callable[[Debater], Awaitable[Position]]
 REMARK_TOKENS = 40
 """Of each remark that is passed on."""
 
 
-class Floor:
+class DebateRounds:
     """Of one run. `debaters` are those still in; `positions` hold the last of each that had one."""
 
-    def __init__(self, stage: Stage, debaters: Sequence[Debater], shown: Shown) -> None:
+    def __init__(self, stage: Stage, debaters: Sequence[Debater], shown: SharedView) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
         self.stage = stage
         self.debaters = list(debaters)
@@ -48,14 +56,14 @@ class Floor:
         self.dropped: list[tuple[Debater, int, str]] = []
         """With the round, and why."""
         self.errors: list[OrchestraError] = []
-        self.tally = Tally(Kind.TEXT, ())
+        self.tally = VoteCount(AnswerKind.TEXT, ())
         self.asked_forms = self.usable_forms = 0
         self.spent = False
         """Whether the budget did not reach for a step."""
         self.talk = Conversation.of(stage.run.messages, stage.limits)
-        self.urn = AnswerPool(stage, Kind.AUTO, ALIKE)
+        self.urn = AnswerPool(stage, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.urn)
-        self.caller = Caller(stage.run.messages)
+        self.caller = CallerText(stage.run.messages)
         self._shown = shown
 
     @property
@@ -234,7 +242,7 @@ class Floor:
         kind, guide = self.tally.kind, self.stage.run.guide
         if self._is_nonsense(answer.text):
             return False
-        if kind is Kind.TEXT:
+        if kind is AnswerKind.TEXT:
             return True
         whole = answer.finish_reason == "stop"
         return not cut_short(kind, answer.text, whole=whole) and (

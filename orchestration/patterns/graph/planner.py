@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
-from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.graph.plan import (
@@ -18,8 +18,8 @@ from orchestration.patterns.graph.plan import (
     graph_schema,
     parse_graph,
 )
-from orchestration.patterns.graph.task import Graph, Task
-from orchestration.patterns.graph.validation import Bounds
+from orchestration.patterns.graph.task import Task, TaskGraph
+from orchestration.patterns.graph.validation import PlanLimits
 from orchestration.patterns.run_context import COORDINATOR, Stage
 
 WRONG_TOKENS = 160
@@ -32,9 +32,9 @@ class Planner:
 
     stage: Stage
     talk: Conversation
-    bounds: Bounds
+    bounds: PlanLimits
 
-    async def plan(self) -> Graph | None:
+    async def plan(self) -> TaskGraph | None:
         """None where there is none to be had. Raises what would fail any other step as well, such as
         `NoNode`."""
         messages = graph_request(str(self.talk), self.stage.specialists, self.bounds)
@@ -59,11 +59,13 @@ class Planner:
             return replace(graph, step=name)
         return None
 
-    async def anew(self, graph: Graph, found: Collection[int], failed: Mapping[int, str]) -> Graph | None:
+    async def anew(
+        self, graph: TaskGraph, found: Collection[int], failed: Mapping[int, str]
+    ) -> TaskGraph | None:
         """One more plan, for what is left: there are results of the tasks `found`, and those in `failed`
         ended so. Its graph has the tasks that are done, and new ones. None where there is none."""
         done = tuple(task for task in graph.tasks if task.id in found)
-        bounds = Bounds(
+        bounds = PlanLimits(
             specialists=self.bounds.specialists,
             max_tasks=len(graph.tasks) - len(done),
             max_depth=self.bounds.max_depth,
@@ -80,17 +82,17 @@ class Planner:
             await self.stage.progress(f"there is no plan for what is left: {error}")
             return None
         await self._say("plan anew", new)
-        return Graph((*done, *new.tasks), new.mended, "plan anew")
+        return TaskGraph((*done, *new.tasks), new.mended, "plan anew")
 
     @property
-    def _caller(self) -> Caller:
-        return Caller(self.stage.run.messages)
+    def _caller(self) -> CallerText:
+        return CallerText(self.stage.run.messages)
 
     async def _ask(
         self,
         name: str,
         messages: tuple[ChatMessage, ...],
-        bounds: Bounds,
+        bounds: PlanLimits,
         first: int = 1,
         *,
         model: str | None,
@@ -110,7 +112,7 @@ class Planner:
         )
         return answer.text
 
-    async def _say(self, name: str, graph: Graph) -> None:
+    async def _say(self, name: str, graph: TaskGraph) -> None:
         mended = f" (mended: {graph.mended})" if graph.mended else ""
         await self.stage.progress(f"{name}{mended}: {graph}")
         await self.stage.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
@@ -127,7 +129,9 @@ def _put_right(text: str, wrong: str) -> tuple[ChatMessage, ...]:
     )
 
 
-def _what_is_left(graph: Graph, done: tuple[Task, ...], failed: Mapping[int, str]) -> tuple[ChatMessage, ...]:
+def _what_is_left(
+    graph: TaskGraph, done: tuple[Task, ...], failed: Mapping[int, str]
+) -> tuple[ChatMessage, ...]:
     tasks = [_told(task) for task in graph.tasks]
     wrong = "; ".join(f"subtask {number} failed: {clip(why, 40)}" for number, why in failed.items())
     results = ", ".join(str(task.id) for task in done)

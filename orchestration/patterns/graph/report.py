@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestration.patterns.graph.results import Result, title
+from orchestration.patterns.graph.results import TaskResult, title
 from orchestration.patterns.graph.schedule import critical_path
-from orchestration.patterns.graph.task_executor import Crew
+from orchestration.patterns.graph.task_executor import TaskExecutor
 
 
-def account(crew: Crew) -> dict[str, Any]:
+def execution_report(crew: TaskExecutor) -> dict[str, Any]:
     """All tasks with their times in seconds from the beginning of the first, and the wall time beside the
     critical path, than which no schedule is faster. A task's time has everything in it: what it waited for a
     node, what it looked up, and a second attempt."""
@@ -32,7 +32,7 @@ def account(crew: Crew) -> dict[str, Any]:
     }
 
 
-def partial(crew: Crew) -> str:
+def missing_note(crew: TaskExecutor) -> str:
     """What the answer is without, for a note; '' where it is without nothing."""
     missing = crew.missing
     if not missing:
@@ -40,5 +40,5 @@ def partial(crew: Crew) -> str:
     return f"partial answer, without {'; '.join(f'{title(each)}: {_why(each)}' for each in missing)}"
 
 
-def _why(result: Result) -> str:
+def _why(result: TaskResult) -> str:
     return result.error.message if result.error is not None else "it was not begun"

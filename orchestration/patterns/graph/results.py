@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer
-from orchestration.patterns.clipping import beginning, clip_fairly
+from orchestration.patterns.clipping import clip_fairly, truncate
 from orchestration.patterns.graph.task import Task
 
 State = Literal["waiting", "working", "done", "failed", "replaced", "left out"]
@@ -16,7 +16,7 @@ State = Literal["waiting", "working", "done", "failed", "replaced", "left out"]
 
 
 @dataclass(slots=True)
-class Result:
+class TaskResult:
     """Of one task. `began` and `ended` are seconds from the beginning of the first; `expected_s` is what it
     was thought to take before that."""
 
@@ -70,7 +70,7 @@ def step_name(task: Task, attempt: int) -> str:
     return f"task {task.id}" if attempt < 2 else f"task {task.id} again"
 
 
-def passed_on(results: Iterable[Result], tokens: int) -> str:
+def passed_on(results: Iterable[TaskResult], tokens: int) -> str:
     """What tasks brought, of about `tokens` tokens in all, and which brought nothing."""
     listed = list(results)
     texts = clip_fairly([result.text for result in listed if result.text], tokens)
@@ -86,6 +86,6 @@ def passed_on(results: Iterable[Result], tokens: int) -> str:
     return "\n\n".join(found)
 
 
-def title(result: Result) -> str:
+def title(result: TaskResult) -> str:
     """A task, as a note names it."""
-    return f"task {result.task.id} ({result.task.specialist}: {beginning(result.task.task, 30)})"
+    return f"task {result.task.id} ({result.task.specialist}: {truncate(result.task.task, 30)})"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
-from orchestration.patterns.graph.task import Graph, Task
+from orchestration.patterns.graph.task import Task, TaskGraph
 
-Order = Literal["critical-path", "ready"]
+TaskOrder = Literal["critical-path", "ready"]
 """What begins first where not all can: that on which the longest rest hangs, or what could begin first."""
 
 
@@ -41,10 +41,10 @@ class Schedule:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: TaskGraph,
         estimate: Callable[[Task], float],
         *,
-        order: Order = "critical-path",
+        order: TaskOrder = "critical-path",
         done: Collection[int] = (),
     ) -> None:
         self._tasks = {task.id: task for task in graph.tasks if task.id not in done}

@@ -21,7 +21,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class TaskGraph:
     """Tasks, each behind those it needs. `mended` says what was put right in the plan, '' if nothing was, and
     `step` is the name of the one that wrote it."""
 

@@ -10,26 +10,26 @@ from orchestration.patterns.base import Answer
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.graph.execution import execute
 from orchestration.patterns.graph.planner import Planner
-from orchestration.patterns.graph.results import Result, State, passed_on, step_name, title
-from orchestration.patterns.graph.schedule import Order, Schedule
-from orchestration.patterns.graph.task import Graph, Task
+from orchestration.patterns.graph.results import State, TaskResult, passed_on, step_name, title
+from orchestration.patterns.graph.schedule import Schedule, TaskOrder
+from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.prompt_texts import FOUND_HEAD, TASK_BRIEFLY, TASK_ONLY
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.specialist_step import numbered, work
 from orchestration.query_analysis.analysis import analyse
 
 
-class Crew:
+class TaskExecutor:
     """`results` are those of all tasks that were ever planned, `graph` is the plan that holds now."""
 
     def __init__(
-        self, stage: Stage, talk: Conversation, graph: Graph, *, order: Order, max_parallel: int
+        self, stage: Stage, talk: Conversation, graph: TaskGraph, *, order: TaskOrder, max_parallel: int
     ) -> None:
         self.stage = stage
         self.talk = talk
         self.graph = graph
-        self.results: dict[int, Result] = {}
-        self.failures: list[Result] = []
+        self.results: dict[int, TaskResult] = {}
+        self.failures: list[TaskResult] = []
         """In the order in which they came."""
         self.models: dict[int, str | None] = {}
         """By task: the most trusted model for it, None where the specialist's own does it."""
@@ -46,11 +46,11 @@ class Crew:
         return self.stage.limits.passed_tokens * self.stage.limits.max_specialists
 
     @property
-    def done(self) -> list[Result]:
+    def done(self) -> list[TaskResult]:
         return [result for result in self.results.values() if result.state == "done"]
 
     @property
-    def missing(self) -> list[Result]:
+    def missing(self) -> list[TaskResult]:
         """Tasks of the plan that brought nothing."""
         return [self.results[task.id] for task in self.graph.tasks if not self.results[task.id].text]
 
@@ -92,13 +92,13 @@ class Crew:
         self._schedule = self._scheduled(graph)
         await execute(self._schedule, self._perform, max_parallel=self._max_parallel)
 
-    def _scheduled(self, graph: Graph) -> Schedule:
+    def _scheduled(self, graph: TaskGraph) -> Schedule:
         done = {result.task.id for result in self.done}
         new = [task for task in graph.tasks if task.id not in done]
         for task in new:
             kind = analyse(task.task).kind
             self.models[task.id] = self.stage.trusted_model(task.specialist, kind=kind)
-        self.results |= {task.id: Result(task, expected_s=self._expected(task)) for task in new}
+        self.results |= {task.id: TaskResult(task, expected_s=self._expected(task)) for task in new}
         for name in [step_name(task, attempt) for attempt in (1, 2) for task in new]:
             numbered(self.stage, name)
         return Schedule(graph, self._expected, order=self._order, done=done)
@@ -132,7 +132,7 @@ class Crew:
             await self._turn(result, "done")
             return True
 
-    async def _ask(self, result: Result) -> Answer:
+    async def _ask(self, result: TaskResult) -> Answer:
         task, run = result.task, self.stage.run
         inputs = passed_on((self.results[each] for each in task.inputs), self.tokens)
         for each in task.inputs:
@@ -157,7 +157,7 @@ class Crew:
             raise BackendFailed(f"{task.specialist} answered task {task.id} with nothing")
         return answer
 
-    async def _turn(self, result: Result, state: State) -> None:
+    async def _turn(self, result: TaskResult, state: State) -> None:
         """Say how it stands with a task."""
         result.state = state
         said: dict[str, object] = {"attempt": result.attempts} if result.attempts else {}

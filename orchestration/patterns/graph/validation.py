@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Draft(BaseModel):
+class TaskDraft(BaseModel):
     """A task as a model wrote it. Ids may be numbers or words."""
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True, str_strip_whitespace=True)
@@ -22,7 +22,7 @@ class Draft(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class PlanLimits:
     """Of a plan: how many tasks at most, and how many of them may wait for each other in a row. `known` are
     tasks that were done before, whose results it may use too."""
 
@@ -32,7 +32,7 @@ class Bounds:
     known: Collection[int] = ()
 
 
-def faults(drafts: Sequence[Draft], bounds: Bounds) -> list[str]:
+def plan_errors(drafts: Sequence[TaskDraft], bounds: PlanLimits) -> list[str]:
     """Everything that is wrong with the plan; nothing, where it can be carried out."""
     if not drafts:
         return ["it has no task"]
@@ -64,7 +64,7 @@ def faults(drafts: Sequence[Draft], bounds: Bounds) -> list[str]:
     return found
 
 
-def _counted(drafts: Sequence[Draft], bounds: Bounds) -> Iterator[str]:
+def _counted(drafts: Sequence[TaskDraft], bounds: PlanLimits) -> Iterator[str]:
     if len(drafts) > bounds.max_tasks:
         yield f"it has {len(drafts)} tasks, and at most {bounds.max_tasks} are allowed"
     known = {str(each) for each in bounds.known}

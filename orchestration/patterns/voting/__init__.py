@@ -1,6 +1,6 @@
 """Votes among voters, of different models or samples of one."""
 
-from orchestration.patterns.voting.voters import MOST, Voter, choose_voters
-from orchestration.patterns.voting.voting import Rules, Voting
+from orchestration.patterns.voting.voters import MAX_VOTERS, Voter, choose_voters
+from orchestration.patterns.voting.voting import VoteRules, Voting
 
-__all__ = ["MOST", "Rules", "Voter", "Voting", "choose_voters"]
+__all__ = ["MAX_VOTERS", "VoteRules", "Voter", "Voting", "choose_voters"]

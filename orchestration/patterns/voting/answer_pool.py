@@ -6,40 +6,40 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.answer_check import Caller, is_echo, problem_of, without_end_marks
+from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, without_end_marks
 from orchestration.patterns.base import Answer
 from orchestration.patterns.consensus import (
-    OVERLAP,
-    Ballot,
-    Kind,
-    Tally,
-    count,
+    MIN_OVERLAP,
+    AnswerKind,
+    Vote,
+    VoteCount,
+    count_votes,
     is_garbage,
     key_of,
     kind_of,
-    likeness,
+    similarity_matrix,
 )
 from orchestration.patterns.consensus.kinds import cut_short
-from orchestration.patterns.consensus.reading import SURE, read_answer
+from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, read_answer
 from orchestration.patterns.consensus.refusal import is_refusal
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.voting.extraction import extracted
 from orchestration.patterns.voting.program_tests import ProgramTests
 from orchestration.patterns.voting.voters import Voter, one_model
 
-_VALUES = (Kind.NUMBER, Kind.MATH, Kind.CHOICE)
+_VALUES = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE)
 
 
 class AnswerPool:
     """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
 
-    def __init__(self, stage: Stage, kind: Kind, alike: float) -> None:
+    def __init__(self, stage: Stage, kind: AnswerKind, alike: float) -> None:
         self.answers: dict[int, Answer] = {}
         """By the number of the voter."""
-        self.question = stage.run.messages[last_question(stage.run.messages)].content
+        self.question = stage.run.messages[last_question_index(stage.run.messages)].content
         self._stage = stage
-        self._caller = Caller(stage.run.messages)
+        self._caller = CallerText(stage.run.messages)
         self._kind = kind
         self._alike = alike
         self._voters: dict[int, Voter] = {}
@@ -65,22 +65,22 @@ class AnswerPool:
         self.answers[voter.number] = answer if text is answer.text else replace(answer, text=text)
         self._voters[voter.number] = voter
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> VoteCount:
         """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
         same again and again, counts where it surely takes an option or names a value."""
         guide, kind = self._stage.run.guide, self._kind
-        if kind is Kind.AUTO:
+        if kind is AnswerKind.AUTO:
             sound = [answer.text for number, answer in self._sorted() if number in self._sound]
             kind = kind_of(self.question, sound, guide)
         counted = self._sound
-        if kind in (Kind.TEXT, Kind.EXACT) and guide is None:
+        if kind in (AnswerKind.TEXT, AnswerKind.EXACT) and guide is None:
             counted = self._without_refusals()
         self.unread = []
-        keyed = kind is not Kind.TEXT
+        keyed = kind is not AnswerKind.TEXT
         numbers = sorted(counted if kind not in _VALUES else self.answers)
         ballots = [self._ballot(kind, number) for number in numbers]
         ballots = [ballot for ballot in ballots if not keyed or ballot.key is not None]
-        if kind is Kind.CODE and guide is None:
+        if kind is AnswerKind.CODE and guide is None:
             ballots = [await self._tested(ballot) for ballot in ballots]
         return await self._count(kind, ballots)
 
@@ -94,37 +94,39 @@ class AnswerPool:
         }
         return answers if 2 * len(answers) > len(self._sound) else self._sound
 
-    async def tell(self, tally: Tally) -> None:
+    async def tell(self, tally: VoteCount) -> None:
         """Note, once, that texts were compared by their words, where that made the tally."""
-        if tally.kind is Kind.TEXT and self._blind:
+        if tally.kind is AnswerKind.TEXT and self._blind:
             await self._stage.note(f"the answers were compared by their words: {self._blind}")
             self._blind = ""
 
-    async def extract(self, kind: Kind) -> bool:
+    async def extract(self, kind: AnswerKind) -> bool:
         """Have a small model read what no rule could, within the budget. Whether it could read any."""
         texts = {voter.number: self.answers[voter.number].text for voter in self.unread}
         found = await extracted(self._stage, kind, self.question, texts)
         self._extracted |= found
         return bool(found)
 
-    async def of_spoiled(self) -> Tally:
+    async def of_spoiled(self) -> VoteCount:
         """Where no answer is one to this question: what they say is compared all the same."""
         numbers = [number for number, answer in self._sorted() if answer.text.strip()] or [*self.answers]
-        return await self._count(Kind.TEXT, [self._ballot(Kind.TEXT, number) for number in numbers])
+        return await self._count(
+            AnswerKind.TEXT, [self._ballot(AnswerKind.TEXT, number) for number in numbers]
+        )
 
-    async def alike(self, kind: Kind, one: str, other: str) -> bool:
+    async def alike(self, kind: AnswerKind, one: str, other: str) -> bool:
         """Whether two answers to the question say the same; programs that were tried, whether they do."""
-        if kind is Kind.CODE:
+        if kind is AnswerKind.CODE:
             one_trial, other_trial = self._tests.known(one), self._tests.known(other)
             if one_trial is not None and other_trial is not None:
                 return one_trial.key == other_trial.key
-        if kind is not Kind.TEXT:
+        if kind is not AnswerKind.TEXT:
             guide = self._stage.run.guide
             keys = [key_of(kind, text, self.question, guide) for text in (one, other)]
             return keys[0] == keys[1]
         vectors = await self._embedded([one, other])
-        threshold = self._alike if vectors is not None else OVERLAP
-        return bool(likeness([one, other], vectors)[0, 1] >= threshold)
+        threshold = self._alike if vectors is not None else MIN_OVERLAP
+        return bool(similarity_matrix([one, other], vectors)[0, 1] >= threshold)
 
     def weight_of(self, numbers: Sequence[int]) -> float:
         """What the votes of these voters for one answer weigh together."""
@@ -139,37 +141,39 @@ class AnswerPool:
     def _sorted(self) -> list[tuple[int, Answer]]:
         return sorted(self.answers.items())
 
-    def _ballot(self, kind: Kind, number: int) -> Ballot:
+    def _ballot(self, kind: AnswerKind, number: int) -> Vote:
         answer, voter = self.answers[number], self._voters[number]
         key = self._extracted.get(number)
-        if key is None and kind is not Kind.TEXT and not self._is_no_answer(kind, answer):
+        if key is None and kind is not AnswerKind.TEXT and not self._is_no_answer(kind, answer):
             reading = read_answer(kind, answer.text, self.question, self._stage.run.guide)
-            is_sure, is_sound = reading.confidence >= SURE, number in self._sound
+            is_sure, is_sound = reading.confidence >= SURE_CONFIDENCE, number in self._sound
             if is_sound or (is_sure and kind in _VALUES):
                 key = reading.key
             if is_sound and not is_sure and (reading.key is not None or not is_refusal(answer.text)):
                 self.unread.append(voter)
-        return Ballot(voice=number, text=answer.text, weight=voter.weight, key=key)
+        return Vote(voice=number, text=answer.text, weight=voter.weight, key=key)
 
-    def _is_no_answer(self, kind: Kind, answer: Answer) -> bool:
+    def _is_no_answer(self, kind: AnswerKind, answer: Answer) -> bool:
         """Whether it ran out of tokens on its way, or lists the options of the question again."""
         cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
-        return cut or (kind is Kind.CHOICE and is_echo(answer.text, self.question))
+        return cut or (kind is AnswerKind.CHOICE and is_echo(answer.text, self.question))
 
-    async def _tested(self, ballot: Ballot) -> Ballot:
+    async def _tested(self, ballot: Vote) -> Vote:
         """Programs that do the same on the question's examples agree, however they are written."""
         trial = await self._tests.of(ballot.voice, ballot.text)
         return ballot if trial is None else replace(ballot, key=trial.key, merit=trial.merit)
 
-    async def _count(self, kind: Kind, ballots: Sequence[Ballot]) -> Tally:
+    async def _count(self, kind: AnswerKind, ballots: Sequence[Vote]) -> VoteCount:
         texts = [ballot.text for ballot in ballots]
-        vectors = await self._embedded(texts) if kind is Kind.TEXT and len(texts) > 1 else None
-        threshold = self._alike if vectors is not None else OVERLAP
+        vectors = await self._embedded(texts) if kind is AnswerKind.TEXT and len(texts) > 1 else None
+        threshold = self._alike if vectors is not None else MIN_OVERLAP
         valid = {ballot.voice for ballot in ballots}
         spoiled = [number for number, _ in self._sorted() if number not in valid]
-        return count(kind, ballots, spoiled, likeness(texts, vectors), threshold, self._weight_of_votes)
+        return count_votes(
+            kind, ballots, spoiled, similarity_matrix(texts, vectors), threshold, self._weight_of_votes
+        )
 
-    def _weight_of_votes(self, ballots: Sequence[Ballot]) -> float:
+    def _weight_of_votes(self, ballots: Sequence[Vote]) -> float:
         return self.weight_of([ballot.voice for ballot in ballots])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:

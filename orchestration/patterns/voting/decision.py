@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestration.patterns.consensus import TEST, Tally, stays_ahead
+from orchestration.patterns.consensus import TEST_NAME, VoteCount, lead_probability
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.early_stop import Outlook, outlook
@@ -27,29 +27,29 @@ class Decision(Protocol):
     confidence: float
     followed: set[int]
 
-    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
         """Whether the leader still leads when `out` have voted."""
 
-    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether nobody else need be heard."""
 
-    def leads(self, tally: Tally) -> Tally:
+    def leads(self, tally: VoteCount) -> VoteCount:
         """The tally with the group first that is to be the answer."""
 
-    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         """How many of `silent`, in their order, are to begin now."""
 
 
 class SampleDecision:
     """Among samples of one model."""
 
-    test = TEST
+    test = TEST_NAME
 
     def __init__(self, confidence: float) -> None:
         self.confidence = confidence
         self.followed: set[int] = set()
 
-    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
         if not tally.parties:
             return Outlook(0.0, proven=True)
         merit = tally.parties[0].merit
@@ -57,15 +57,15 @@ class SampleDecision:
             return Outlook(float(merit == 1), proven=True)
         leader, *others = (party.weight for party in tally.parties)
         weights = [voter.weight for voter in out]
-        return Outlook(stays_ahead(leader, max(others, default=0.0), sum(others), weights), proven=True)
+        return Outlook(lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True)
 
-    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
         return self.outlook(tally, out).probability >= self.confidence
 
-    def leads(self, tally: Tally) -> Tally:
+    def leads(self, tally: VoteCount) -> VoteCount:
         return tally
 
-    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         return len(silent)
 
 
@@ -88,7 +88,7 @@ class PanelDecision:
         self.preferred = first if prefers else None
         """Whose answer is better than the vote's."""
 
-    def outlook(self, tally: Tally, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
         leader = tally.leader
         if leader is not None and leader.merit is not None and out:
             return Outlook(float(leader.merit == 1), proven=True)
@@ -99,14 +99,14 @@ class PanelDecision:
         groups = [self._pool.models(party.voices) for party in tally.parties]
         return outlook(self._trust, groups, [voter.model or "" for voter in out])
 
-    def is_over(self, tally: Tally, out: Sequence[Voter]) -> bool:
+    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
         """Never before the most trusted voter has spoken, unless it is late."""
         return self._decides(self.outlook(tally, out)) and not self._waits_for_best(tally, out)
 
-    def leads(self, tally: Tally) -> Tally:
+    def leads(self, tally: VoteCount) -> VoteCount:
         return tally if self.preferred is None else tally.led_by(self.preferred.number)
 
-    def wanted(self, tally: Tally, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         if self._waits_for(self.preferred, [*at_work, *silent]):
             return int(self.preferred in silent)
         if tally.leader is not None and self._prefers(tally.leader.voices):
@@ -132,7 +132,7 @@ class PanelDecision:
     def _waits_for(self, voter: Voter | None, out: Sequence[Voter]) -> bool:
         return voter in out and voter is not None and voter.number not in self.late
 
-    def _waits_for_best(self, tally: Tally, out: Sequence[Voter]) -> bool:
+    def _waits_for_best(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether a voter is out that is trusted more than all who were heard, and not late."""
         heard = [voice for party in tally.parties for voice in party.voices]
         most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)

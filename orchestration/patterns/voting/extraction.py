@@ -9,18 +9,18 @@ from collections.abc import Mapping
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
-from orchestration.patterns.consensus.answer_kind import Kind
+from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of, options_of
 from orchestration.patterns.consensus.numbers import numbers
 from orchestration.patterns.consensus.reading import read_answer
 from orchestration.patterns.run_context import COORDINATOR, Stage
 
-MOST = 8
+MAX_EXTRACTIONS = 8
 """Answers of one run that are given to a model."""
 READ_CHARS = 4_000
 """Of an answer, from its end, where it comes to something."""
 _MOST_TOKENS = 200
-_READABLE = (Kind.NUMBER, Kind.MATH, Kind.CHOICE, Kind.EXACT)
+_READABLE = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.EXACT)
 _NONE = "none"
 _FORM = {
     "type": "object",
@@ -36,7 +36,9 @@ _OF_OPTIONS = f"Say the label of the option that it takes; {_NONE} where it take
 _OF_VALUE = 'Say it as {"answer": "…"}; {"answer": null} where it gives none, or several.'
 
 
-async def extracted(stage: Stage, kind: Kind, question: str, texts: Mapping[int, str]) -> dict[int, str]:
+async def extracted(
+    stage: Stage, kind: AnswerKind, question: str, texts: Mapping[int, str]
+) -> dict[int, str]:
     """The keys of what a small model finds in `texts`, by the numbers of their voters. What is not in the
     text itself is not believed; a model that fails, and a budget that is spent, find nothing.
 
@@ -45,7 +47,7 @@ async def extracted(stage: Stage, kind: Kind, question: str, texts: Mapping[int,
     if kind not in _READABLE or stage.run.guide is not None:
         return {}
     asked = {number: text for number, text in sorted(texts.items()) if text.strip()}
-    named = [f"reading {number}" for number in list(asked)[:MOST]]
+    named = [f"reading {number}" for number in list(asked)[:MAX_EXTRACTIONS]]
     found = await asyncio.gather(
         *(
             _found(stage, kind, question, text, name)
@@ -55,11 +57,11 @@ async def extracted(stage: Stage, kind: Kind, question: str, texts: Mapping[int,
     return {number: key for number, key in zip(asked, found, strict=False) if key is not None}
 
 
-async def _found(stage: Stage, kind: Kind, question: str, text: str, name: str) -> str | None:
+async def _found(stage: Stage, kind: AnswerKind, question: str, text: str, name: str) -> str | None:
     before = next((step for step in stage.steps if step.name == name), None)
     if before is not None:
         return _believed(kind, question, text, before.text)
-    options = options_of(question) if kind is Kind.CHOICE else {}
+    options = options_of(question) if kind is AnswerKind.CHOICE else {}
     guide = Guide(choice=(*options, _NONE)) if options else Guide(json_schema=_FORM)
     listed = "".join(f"({label}) {words}\n" for label, words in options.items())
     shown = f"Options:\n{listed}\n" if options else ""
@@ -89,9 +91,9 @@ def _smallest(stage: Stage) -> str | None:
     return min(known, key=lambda card: (card.parameters, card.name)).name if known else None
 
 
-def _believed(kind: Kind, question: str, text: str, said: str) -> str | None:
+def _believed(kind: AnswerKind, question: str, text: str, said: str) -> str | None:
     """The key of what a model says that `text` answers, where the text has it."""
-    options = options_of(question) if kind is Kind.CHOICE else {}
+    options = options_of(question) if kind is AnswerKind.CHOICE else {}
     if options:
         label = choice_of(said, options)
         if label is None or said.strip().casefold() == _NONE:

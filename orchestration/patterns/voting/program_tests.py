@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
-from orchestration.patterns.consensus import Example, code_in, examples_of
+from orchestration.patterns.consensus import ProgramExample, code_in, examples_of
 from orchestration.patterns.run_context import Stage
 
 AGENT, TOOL = "code", "python"
@@ -44,7 +44,7 @@ class ProgramTests:
 
     def __init__(self, stage: Stage, question: str) -> None:
         self._stage = stage
-        self._examples: Sequence[Example] | None = None
+        self._examples: Sequence[ProgramExample] | None = None
         self._question = question
         self._tried: dict[tuple[int, str], Trial | None] = {}
 
@@ -60,7 +60,7 @@ class ProgramTests:
         """What a program did that was tried, whoever wrote it."""
         return next((trial for (_, text), trial in self._tried.items() if text == answer and trial), None)
 
-    async def _offered(self) -> Sequence[Example]:
+    async def _offered(self) -> Sequence[ProgramExample]:
         """The examples, where there is a tool that tries them."""
         examples = examples_of(self._question)
         try:
@@ -69,7 +69,7 @@ class ProgramTests:
             tools = ()
         return examples if any(tool.name == TOOL for tool in tools) else ()
 
-    async def _try(self, voice: int, answer: str, examples: Sequence[Example]) -> Trial | None:
+    async def _try(self, voice: int, answer: str, examples: Sequence[ProgramExample]) -> Trial | None:
         again = sum(number == voice for number, _ in self._tried)
         name = f"voice {voice} / examples" + (f" {again + 1}" if again else "")
         arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}

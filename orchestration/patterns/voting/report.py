@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestration.errors import BudgetExceeded, OrchestraError
-from orchestration.patterns.clipping import beginning, clip
-from orchestration.patterns.consensus import Kind, Party, Tally
+from orchestration.patterns.clipping import clip, truncate
+from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.garbage import loops
 from orchestration.patterns.consensus.refusal import is_refusal
@@ -26,17 +26,17 @@ QUOTED_TOKENS = 20
 QUOTED_CHARS = 2_000
 """Looked at for a quotation."""
 _LACKS = {
-    Kind.NUMBER: "names no number",
-    Kind.MATH: "names no value",
-    Kind.CHOICE: "takes none of the options",
-    Kind.CODE: "holds no program",
-    Kind.EXACT: "says nothing that can be compared",
-    Kind.TEXT: "says nothing",
+    AnswerKind.NUMBER: "names no number",
+    AnswerKind.MATH: "names no value",
+    AnswerKind.CHOICE: "takes none of the options",
+    AnswerKind.CODE: "holds no program",
+    AnswerKind.EXACT: "says nothing that can be compared",
+    AnswerKind.TEXT: "says nothing",
 }
 
 
 @dataclass(slots=True)
-class VoteReport:
+class VoteReporter:
     """Of one run; `title` names its part of the report."""
 
     stage: Stage
@@ -52,7 +52,7 @@ class VoteReport:
     def failed(self, voter: Voter, error: OrchestraError) -> None:
         self.failures[voter.number] = error
 
-    async def counted(self, tally: Tally, pool: AnswerPool, out: Sequence[Voter]) -> None:
+    async def counted(self, tally: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
         """Some have voted."""
         self.probability = self.decision.outlook(tally, out).probability
         await self.stage.event(
@@ -71,19 +71,19 @@ class VoteReport:
                 f"{len(out)} still to come{lasting}"
             )
 
-    async def close(self, tally: Tally, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
+    async def close(self, tally: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
         """The vote is over. `spoiled` says that no answer was one to this question."""
         await pool.tell(tally)
         await self._note(tally, pool, spoiled=spoiled)
         self._learn_lengths(pool)
         self.stage.report[self.title] = self._report(tally, pool, asked)
 
-    async def _note(self, tally: Tally, pool: AnswerPool, *, spoiled: bool) -> None:
+    async def _note(self, tally: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
             if not isinstance(error, BudgetExceeded):  # the stage says so itself
                 await self.stage.note(f"went on without {by_number[number]}: {error.message}")
-        lacks = _LACKS.get(tally.kind, _LACKS[Kind.EXACT])
+        lacks = _LACKS.get(tally.kind, _LACKS[AnswerKind.EXACT])
         if self.stage.run.guide is not None:
             lacks = "does not meet the form that is asked for"
         if not any(answer.text.strip() for answer in pool.answers.values()):
@@ -93,9 +93,9 @@ class VoteReport:
             await self.stage.note("no voice's answer could be counted; what most of them say was taken")
         for number in () if spoiled else tally.spoiled:
             why = lacks
-            if tally.kind in (Kind.TEXT, Kind.EXACT) and is_refusal(pool.answers[number].text):
+            if tally.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
-            elif tally.kind is Kind.TEXT and loops(pool.answers[number].text):
+            elif tally.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
                 why = "repeats itself"
             await self.stage.note(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
@@ -120,7 +120,7 @@ class VoteReport:
                 why = f", with {tally.agreement:.0%} of the weight"
             await self.stage.note(f"{len(first.voices)} of {counted} voices agree{why}; others: {others}")
 
-    def _report(self, tally: Tally, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
+    def _report(self, tally: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
         leader = tally.parties[0]
         quiet = [*asked.stopped, *asked.silent]
         groups = {voice: at for at, party in enumerate(tally.parties) for voice in party.voices}
@@ -211,16 +211,18 @@ def _named(numbers: Sequence[int]) -> str:
     return f"voices {', '.join(map(str, first))} and {last}"
 
 
-def _value(kind: Kind, party: Party) -> str | None:
+def _value(kind: AnswerKind, party: AnswerGroup) -> str | None:
     """The number or option that the voices of a party answered; None of what is longer than that, and of an
     expression, whose key (`~`) nobody can read."""
-    return party.key if kind in (Kind.NUMBER, Kind.CHOICE) and "~" not in (party.key or "") else None
+    return (
+        party.key if kind in (AnswerKind.NUMBER, AnswerKind.CHOICE) and "~" not in (party.key or "") else None
+    )
 
 
-def _quoted(kind: Kind, party: Party, pool: AnswerPool) -> str:
+def _quoted(kind: AnswerKind, party: AnswerGroup, pool: AnswerPool) -> str:
     """What a party answered, in few words."""
     text = pool.answers[party.spokesman].text
     value = _value(kind, party)
-    if value is None and kind is not Kind.TEXT:
+    if value is None and kind is not AnswerKind.TEXT:
         value = final_answer(text)
-    return beginning(" ".join((value or text)[:QUOTED_CHARS].split()), QUOTED_TOKENS)
+    return truncate(" ".join((value or text)[:QUOTED_CHARS].split()), QUOTED_TOKENS)

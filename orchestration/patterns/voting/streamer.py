@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import Caller
+from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import Repair, correction, vetted
 from orchestration.patterns.base import Answer, Part
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.consensus import Kind, Party, Tally
+from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import AGREED_HEAD, KEEP_TO_MOST_AGREE
 from orchestration.patterns.run_context import COORDINATOR, Stage
@@ -35,7 +35,7 @@ class VoteStreamer:
         self._written: Answer | None = None
         """The synthesis."""
 
-    async def first(self, tally: Tally, answers: Mapping[int, Answer]) -> AsyncGenerator[Part, None]:
+    async def first(self, tally: VoteCount, answers: Mapping[int, Answer]) -> AsyncGenerator[Part, None]:
         """Stream what leads now, unless something was streamed before."""
         if self._streamed or tally.leader is None:
             return
@@ -43,7 +43,7 @@ class VoteStreamer:
             async for part in parts:
                 yield part
 
-    def settled(self, tally: Tally) -> Tally:
+    def settled(self, tally: VoteCount) -> VoteCount:
         """The tally where what was streamed stands for its party, and leads whatever that is tied with:
         nothing is corrected without need."""
         tied = [party for party in tally.parties if party.weight == tally.parties[0].weight]
@@ -53,7 +53,9 @@ class VoteStreamer:
         others = (party for party in tally.parties if party is not mine)
         return replace(tally, parties=(replace(mine, spokesman=self._spokesman), *others))
 
-    async def last(self, tally: Tally, answers: Mapping[int, Answer]) -> AsyncGenerator[Part | Answer, None]:
+    async def last(
+        self, tally: VoteCount, answers: Mapping[int, Answer]
+    ) -> AsyncGenerator[Part | Answer, None]:
         """Stream the outcome where it is not what was streamed; then the whole as the `Answer`."""
         leader = tally.leader
         assert leader is not None
@@ -65,9 +67,14 @@ class VoteStreamer:
         yield replace(answer, text=answer.text.strip())
 
     async def _stream(
-        self, tally: Tally, leader: Party, answers: Mapping[int, Answer]
+        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
     ) -> AsyncGenerator[Part, None]:
-        if self._synthesis and not self._streamed and tally.kind is Kind.TEXT and len(tally.parties) > 1:
+        if (
+            self._synthesis
+            and not self._streamed
+            and tally.kind is AnswerKind.TEXT
+            and len(tally.parties) > 1
+        ):
             try:
                 async with aclosing(self._write(tally, leader, answers)) as parts:
                     async for part in parts:
@@ -87,7 +94,7 @@ class VoteStreamer:
             yield part
 
     async def _write(
-        self, tally: Tally, leader: Party, answers: Mapping[int, Answer]
+        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
     ) -> AsyncGenerator[Part, None]:
         """The text that the most trusted voter writes, as it comes."""
         run, limits = self._stage.run, self._stage.limits
@@ -102,7 +109,7 @@ class VoteStreamer:
         said, sampling = [answers[party.spokesman] for party in tally.parties], final_sampling(run, limits)
         repair = Repair(
             asked=request,
-            caller=Caller(run.messages, also=[answer.text for answer in said]),
+            caller=CallerText(run.messages, also=[answer.text for answer in said]),
             agent=COORDINATOR,
             messages=messages,
             name="synthesis again",
@@ -126,7 +133,7 @@ class VoteStreamer:
                     self._streamed += item.text
                     yield item
 
-    def _held_by(self, party: Party, tally: Tally) -> str:
+    def _held_by(self, party: AnswerGroup, tally: VoteCount) -> str:
         """How many say so, and what their votes weigh, for who writes the synthesis."""
         votes = sum(len(each.voices) for each in tally.parties)
         whole = sum(each.weight for each in tally.parties)

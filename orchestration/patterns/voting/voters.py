@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.messages import ChatMessage, Run, Sampling
-from orchestration.patterns.consensus import Kind
-from orchestration.patterns.conversation import last_question
+from orchestration.patterns.consensus import AnswerKind
+from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.prompt_texts import THINK, THINK_BRIEFLY
 from orchestration.patterns.run_context import Stage
 from orchestration.patterns.single import final_sampling
 from orchestration.trust.families import base_name
 
-MOST = 16
+MAX_VOTERS = 16
 """Voters of one vote."""
 
 ENDINGS = {
-    Kind.NUMBER: "End with: The answer is NUMBER.",
-    Kind.CHOICE: "Answer with the letter of the right option and its words.",
+    AnswerKind.NUMBER: "End with: The answer is NUMBER.",
+    AnswerKind.CHOICE: "Answer with the letter of the right option and its words.",
 }
 """How an answer has to be so that it can be counted. Small models are the worse for thinking aloud: of small
 sums and choices SmolLM2-135M has a fifth right where it is told to, and a third where it is not."""
@@ -58,8 +58,8 @@ def choose_voters(
     A model that votes once keeps its own temperature; one that votes again is a sample at `temperature`.
     """
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
-    named = named or [*stage.panel(MOST)] or [None]
-    voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MOST]
+    named = named or [*stage.panel(MAX_VOTERS)] or [None]
+    voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MAX_VOTERS]
     stage.taking_part |= {name for name in voting if name is not None}
     stage.trust = stage.trust.among(name for name in voting if name is not None)
     seed, alike = run.sampling.seed, one_model(voting)
@@ -82,11 +82,11 @@ def one_model(models: Sequence[str | None]) -> bool:
 
 
 def instructed(
-    messages: tuple[ChatMessage, ...], asked: Kind, *, think: bool, small: bool = True
+    messages: tuple[ChatMessage, ...], asked: AnswerKind, *, think: bool, small: bool = True
 ) -> tuple[ChatMessage, ...]:
     """The conversation with what every voter is told: whether to think aloud, which `small` models do in few
     words, and how to answer. The same for all voters and before the conversation, so that it is read once."""
     told = [THINK_BRIEFLY if small else THINK] if think else []
-    if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question(messages)].content):
+    if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question_index(messages)].content):
         told.append(ENDINGS[asked])
     return (ChatMessage(role="system", content=" ".join(told)), *messages) if told else messages

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.consensus import Kind, Tally, asked_kind
+from orchestration.patterns.consensus import AnswerKind, VoteCount, asked_kind
 from orchestration.patterns.run_context import COORDINATOR, Stage
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision, PanelDecision, SampleDecision
-from orchestration.patterns.voting.report import VoteReport
+from orchestration.patterns.voting.report import VoteReporter
 from orchestration.patterns.voting.sample_pool import Heard, SamplePool
 from orchestration.patterns.voting.streamer import VoteStreamer
 from orchestration.patterns.voting.voters import Voter, instructed, one_model
@@ -28,13 +28,13 @@ _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class VoteRules:
     """Of a vote. It ends early where the leader stays ahead with a probability of `confidence`; its answer is
     streamed from a probability of `likely` on, and at the latest when one voter alone is still out, so that
     the slowest is never waited for with nothing said. With `cascade` voters are asked only while it is
     open."""
 
-    kind: Kind = Kind.AUTO
+    kind: AnswerKind = AnswerKind.AUTO
     confidence: float = 0.95
     likely: float = 0.9
     early: bool = True
@@ -48,7 +48,7 @@ class Rules:
 class Voting:
     """Of one run; `title` names its part of the report."""
 
-    def __init__(self, stage: Stage, voters: Sequence[Voter], rules: Rules, title: str) -> None:
+    def __init__(self, stage: Stage, voters: Sequence[Voter], rules: VoteRules, title: str) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
         self.stage = stage
         self.rules = rules
@@ -58,11 +58,11 @@ class Voting:
         panel = PanelDecision(stage.trust, self.pool, rules.confidence, order)
         self.decision: Decision = SampleDecision(rules.confidence) if samples else panel
         self._panel = None if samples else panel
-        self.report = VoteReport(stage, title, voters, self.decision)
+        self.report = VoteReporter(stage, title, voters, self.decision)
         self.streamer = VoteStreamer(stage, synthesis=rules.synthesis)
         self.messages = stage.run.messages
         if stage.run.guide is None:
-            asked = rules.kind if rules.kind is not Kind.AUTO else asked_kind(self.pool.question)
+            asked = rules.kind if rules.kind is not AnswerKind.AUTO else asked_kind(self.pool.question)
             self.messages = instructed(self.messages, asked, think=rules.think, small=stage.is_small())
         self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
         self._first_error: OrchestraError | None = None
@@ -84,7 +84,7 @@ class Voting:
         """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
         answers."""
         self.stage.spending.keeps = self.rules.synthesis
-        tally = Tally(Kind.TEXT, ())
+        tally = VoteCount(AnswerKind.TEXT, ())
         async with self.asked:
             while True:
                 self._mark_late()
@@ -138,7 +138,7 @@ class Voting:
         most = self.stage.run.sampling.max_tokens or self.stage.limits.final_tokens
         return self.stage.spending.affords(voters, self.messages, COORDINATOR, most)
 
-    def _begin(self, tally: Tally) -> None:
+    def _begin(self, tally: VoteCount) -> None:
         """Let those begin who are wanted, and anybody rather than nobody."""
         silent = self.asked.silent
         if not silent:
@@ -187,7 +187,7 @@ class Voting:
         seconds = [answer.seconds for answer in self.pool.answers.values()]
         return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
-    async def _count(self, heard: Sequence[Heard]) -> Tally:
+    async def _count(self, heard: Sequence[Heard]) -> VoteCount:
         for voter, said in heard:
             if isinstance(said, Answer):
                 self.pool.add(voter, said)
@@ -198,7 +198,7 @@ class Voting:
         await self.report.counted(tally, self.pool, self.asked.out)
         return tally
 
-    async def _with_unread(self, tally: Tally) -> Tally:
+    async def _with_unread(self, tally: VoteCount) -> VoteCount:
         """With the answers that only a model can read, where they could turn the vote."""
         weights = sum(voter.weight for voter in self.pool.unread)
         leader, *others = [party.weight for party in tally.parties] or [0.0]
@@ -208,7 +208,7 @@ class Voting:
             return tally
         return self.decision.leads(await self.pool.tally())
 
-    def _ends_early(self, tally: Tally) -> bool:
+    def _ends_early(self, tally: VoteCount) -> bool:
         out = self.asked.out
         if out and all(voter.number in self._lost for voter in out):
             return True
@@ -219,7 +219,7 @@ class Voting:
     def _are_late(self, out: Sequence[Voter]) -> bool:
         return self._panel is not None and all(voter.number in self._panel.late for voter in out)
 
-    def _is_likely(self, tally: Tally) -> bool:
+    def _is_likely(self, tally: VoteCount) -> bool:
         """A text that a program reads cannot be corrected, so it waits for the end."""
         out = self.asked.out
         if self._holds or not out:

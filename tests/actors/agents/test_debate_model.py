@@ -14,7 +14,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage, Run
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from orchestration.patterns.debating.critique import parse_critique
 from tests.actors.agents.clusters import cluster
 from tests.actors.agents.test_ensemble_model import MODEL, SLOW, perform, two_nodes
@@ -23,7 +23,7 @@ from tests.fixtures.models import minilm_folder
 from tests.fixtures.nats import RunningNats
 
 QUESTIONS = ("Why do leaves turn red in autumn?", "Which is larger, the moon or the sun, and why?")
-BRIEF = AgentsSettings(limits=Limits(specialist_tokens=32, final_tokens=32), drain_timeout_s=5)
+BRIEF = AgentsSettings(limits=StepLimits(specialist_tokens=32, final_tokens=32), drain_timeout_s=5)
 
 
 async def test_debaters_on_both_nodes_fill_in_their_forms_and_the_report_has_every_position(

@@ -14,16 +14,16 @@ from actors.engine.settings import OnnxSettings
 from orchestration.bandit.durations import PRIOR_S
 from orchestration.errors import BackendFailed
 from orchestration.messages import Ended
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from orchestration.patterns.graph.plan import parse_graph
-from orchestration.patterns.graph.validation import Bounds
+from orchestration.patterns.graph.validation import PlanLimits
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.actors.agents.graphed import Graphed
 from tests.actors.agents.test_runs import make_run, perform
 from tests.fixtures.nats import RunningNats
 from tests.orchestration.patterns.graphs import graph_json
 
-BRIEF = AgentsSettings(limits=Limits(specialist_tokens=16, final_tokens=24), drain_timeout_s=5)
+BRIEF = AgentsSettings(limits=StepLimits(specialist_tokens=16, final_tokens=24), drain_timeout_s=5)
 SPECIALISTS = ("research", "reasoning", "creative", "code")
 QUESTIONS = (
     "Compare dogs and cats as pets for a small flat.",
@@ -97,7 +97,7 @@ async def test_the_real_model_plans_what_can_be_carried_out_over_two_nodes_and_a
     nats: RunningNats, model_folder: Path
 ) -> None:
     backends = [OnnxBackend([model_folder], OnnxSettings(slots=1)) for _ in range(2)]  # two need both
-    bounds = Bounds(specialists=SPECIALISTS, max_tasks=3, max_depth=4)
+    bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=3, max_depth=4)
     async with cluster(nats.url, backends[0], BRIEF, others=backends[1:]) as running:
         ends = await asyncio.gather(
             *(split(running, question, settings={"max_tasks": 3}) for question in QUESTIONS)

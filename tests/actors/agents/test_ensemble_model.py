@@ -19,8 +19,8 @@ from actors.learning.settings import AutoSettings
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
-from orchestration.patterns import Limits
-from orchestration.patterns.consensus import ALIKE, Kind, clusters, key_of, likeness
+from orchestration.patterns import StepLimits
+from orchestration.patterns.consensus import MIN_SIMILARITY, AnswerKind, clusters, key_of, similarity_matrix
 from tests.actors.agents.clusters import Cluster, answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder
@@ -29,7 +29,7 @@ from tests.fixtures.nats import RunningNats
 MODEL = "smollm2-135m"
 SLOW = "slow"
 SETTINGS = AgentsSettings(
-    limits=Limits(final_tokens=48),
+    limits=StepLimits(final_tokens=48),
     drain_timeout_s=5,
     auto=AutoSettings(learn=False, quality={MODEL: 0.6, SLOW: 0.6}),
 )
@@ -117,8 +117,8 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
 async def test_the_real_embeddings_tell_answers_that_say_the_same_from_those_that_do_not(
     same: tuple[str, ...], others: tuple[str, ...], embedder: Embedder
 ) -> None:
-    alike = likeness((*same, *others), await embedder.vectors((*same, *others)))
-    first, *rest = clusters(alike, ALIKE)
+    alike = similarity_matrix((*same, *others), await embedder.vectors((*same, *others)))
+    first, *rest = clusters(alike, MIN_SIMILARITY)
     assert first == list(range(len(same)))
     assert all(len(group) == 1 for group in rest)
 
@@ -142,11 +142,11 @@ async def test_a_sum_is_thought_over_several_times_and_voted_on(
     assert len(whole) + report["calls_cut"] == 5
     answers = {step.name: step.text for step in ended.steps}
     agreed = {
-        key_of(Kind.NUMBER, answers[f"voice {voice['voice']}"], question)
+        key_of(AnswerKind.NUMBER, answers[f"voice {voice['voice']}"], question)
         for voice in report["voices"]
         if voice["agrees"]
     }
-    assert agreed == {key_of(Kind.NUMBER, report["answer"], question)} != {None}
+    assert agreed == {key_of(AnswerKind.NUMBER, report["answer"], question)} != {None}
 
 
 async def test_when_two_of_three_agree_the_third_stops_on_its_node_long_before_its_end(

@@ -13,15 +13,15 @@ from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Chunk, Ended, Progress, Run
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from orchestration.patterns.plan import parse_plan
-from orchestration.patterns.task_analysis import parse_brief
+from orchestration.patterns.task_analysis import parse_analysis
 from orchestration.patterns.verdict import parse_verdict
 from tests.actors.agents.clusters import Cluster, answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
-BRIEF = Limits(specialist_tokens=24, final_tokens=32)
+BRIEF = StepLimits(specialist_tokens=24, final_tokens=32)
 SPECIALISTS = ("research", "reasoning", "creative", "code")
 QUESTIONS = (
     "What is the capital of France, and why is it famous?",
@@ -90,7 +90,7 @@ async def test_the_whole_workflow_runs_over_two_nodes_and_its_report_is_complete
     for ended in ends:
         by_name = {step.name: step for step in ended.steps}
         report = ended.report["maestro"]
-        assert parse_brief(by_name["analysis"].text).asked == report["asked"]
+        assert parse_analysis(by_name["analysis"].text).asked == report["asked"]
         found = [step["step"] for step in report["plan"]["steps"]]
         verdict = parse_verdict(by_name["review"].text, found)
         assert tuple(verdict.scores) == tuple(report["criteria"])

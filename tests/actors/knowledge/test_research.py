@@ -22,7 +22,7 @@ from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 from actors.tools.client import RemoteHands
 from orchestration.messages import ChatMessage, Ended, Generation, Run, Sampling
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from tests.actors.agents.clusters import Cluster, answered, cluster, connection
 from tests.actors.agents.test_protocol import agents_of
 from tests.actors.knowledge.adding import ingest
@@ -63,7 +63,7 @@ async def researchers(
     embedder.close()
     backend = Overheard([smollm2_folder()])
     backend.heard = []
-    agents = AgentsSettings(limits=Limits(final_tokens=48), drain_timeout_s=5)
+    agents = AgentsSettings(limits=StepLimits(final_tokens=48), drain_timeout_s=5)
     async with cluster(
         nats.url, backend, agents, embedder=minilm_folder(), equip=partial(equip, settings)
     ) as running:

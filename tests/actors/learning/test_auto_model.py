@@ -7,7 +7,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.learning.feedback import Feedback, FeedbackDesk
 from actors.learning.settings import AutoSettings
 from orchestration.messages import Sampling
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from orchestration.trust.observation import Observation
 from tests.actors.agents.clusters import cluster
 from tests.actors.agents.test_runs import make_run, perform
@@ -16,7 +16,7 @@ from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import RunningNats
 
 SETTINGS = AgentsSettings(
-    limits=Limits(final_tokens=40),
+    limits=StepLimits(final_tokens=40),
     auto=AutoSettings(explore=0, flush_s=0.05),
     patterns={"ensemble": {"samples": 4, "early": False}},
     drain_timeout_s=5,

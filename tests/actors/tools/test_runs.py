@@ -13,7 +13,7 @@ from actors.launch.build_tools import equip
 from actors.settings import Settings
 from actors.tools.mcp_settings import McpServerSettings
 from orchestration.messages import ChatMessage, Run, Sampling
-from orchestration.patterns import Limits
+from orchestration.patterns import StepLimits
 from tests.actors.agents.clusters import answered, cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import smollm2_folder
@@ -27,7 +27,7 @@ async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit
 ) -> None:
     shop = McpServerSettings(command=sys.executable, args=(str(SERVER),), tools=("stock",))
     agents = AgentsSettings(
-        mcp={"shop": shop}, limits=Limits(final_tokens=24, tool_calls=1), drain_timeout_s=5
+        mcp={"shop": shop}, limits=StepLimits(final_tokens=24, tool_calls=1), drain_timeout_s=5
     )
     hands = partial(equip, Settings(data=tmp_path, agents=agents))
     async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, equip=hands) as running:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from orchestration.patterns import Stage
-from orchestration.patterns.graph import Graph, Order, Task
+from orchestration.patterns.graph import Task, TaskGraph, TaskOrder
 from orchestration.patterns.graph.schedule import Schedule
 from tests.orchestration.patterns.scripted import Scripted
 
@@ -47,8 +47,8 @@ def edges_json(edges: Mapping[int, Sequence[int]], who: str = "research") -> str
     return graph_json(*((number, who, f"do {number}", inputs) for number, inputs in edges.items()))
 
 
-def graph_of(edges: Mapping[int, Sequence[int]]) -> Graph:
-    return Graph(
+def graph_of(edges: Mapping[int, Sequence[int]]) -> TaskGraph:
+    return TaskGraph(
         tuple(
             Task(id=number, specialist="research", task=f"do {number}", inputs=tuple(inputs))
             for number, inputs in edges.items()
@@ -75,11 +75,11 @@ def acyclic(draw: st.DrawFn, most: int = 12) -> dict[int, list[int]]:
 
 
 def simulated(
-    graph: Graph,
+    graph: TaskGraph,
     seconds: Mapping[int, float],
     *,
     workers: int,
-    order: Order = "critical-path",
+    order: TaskOrder = "critical-path",
 ) -> dict[int, tuple[float, float]]:
     """When each task begins and ends where tasks take exactly so long, and so many are done at once."""
     schedule = Schedule(graph, lambda task: seconds[task.id], order=order)

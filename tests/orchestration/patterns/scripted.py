@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
-from orchestration.patterns import BUILT_IN, Answer, Limits, Outcome, Part, Pattern, Question, Stage, Use
+from orchestration.patterns import BUILT_IN, Answer, Outcome, Part, Pattern, Question, Stage, StepLimits, Use
 
 AGENTS = {
     "coordinator": "plans",
@@ -126,7 +126,7 @@ async def perform(
     ask: Scripted,
     *,
     agents: Mapping[str, str] = AGENTS,
-    limits: Limits | None = None,
+    limits: StepLimits | None = None,
     models: Sequence[ModelCard] = (),
 ) -> tuple[str, Answer, Stage]:
     """The text the caller sees, the last answer, and the stage with its steps."""

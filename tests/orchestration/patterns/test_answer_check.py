@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import AnswerCheck, Caller, is_echo, is_of_an_example, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, is_of_an_example, problem_of
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.prompt_texts import (
     LEAP_CRITIQUE,
@@ -26,8 +26,8 @@ PLAN = "".join(f"Day {n}: run {n + 4} km, then rest.\n" for n in range(1, 15))
 CODE = "```python\ngrid = [\n" + "    [0, x, 0, x],\n" * 12 + "]\n```"
 
 
-def caller(question: str = SUM) -> Caller:
-    return Caller((ChatMessage(role="user", content=question),))
+def caller(question: str = SUM) -> CallerText:
+    return CallerText((ChatMessage(role="user", content=question),))
 
 
 @pytest.mark.parametrize(

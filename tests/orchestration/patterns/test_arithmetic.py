@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.patterns.arithmetic import NotArithmetic, evaluate, shown
+from orchestration.patterns.arithmetic import NotArithmetic, evaluate, format_number
 from orchestration.patterns.arithmetic_check import corrected
 
 
@@ -34,7 +34,7 @@ from orchestration.patterns.arithmetic_check import corrected
     ],
 )
 def test_expressions_are_evaluated_as_people_write_them(text: str, value: str) -> None:
-    assert shown(evaluate(text)) == value
+    assert format_number(evaluate(text)) == value
 
 
 @pytest.mark.parametrize(

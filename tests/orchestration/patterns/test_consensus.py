@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from orchestration.messages import Guide
 from orchestration.patterns.consensus import (
-    Ballot,
-    Kind,
+    AnswerKind,
+    Vote,
     asked_kind,
     clusters,
-    count,
+    count_votes,
     examples_of,
     is_garbage,
     key_of,
     kind_of,
-    likeness,
     medoid,
+    similarity_matrix,
 )
 from orchestration.patterns.consensus.choices import choice_of, options_of
 from orchestration.patterns.consensus.final import exact
@@ -60,12 +60,14 @@ PLANETS = "Which planet is the largest?\nA) Mercury\nB) Jupiter\nC) Mars"
     ],
 )
 def test_a_number_is_found_however_it_is_written(answer: str, key: str | None) -> None:
-    assert key_of(Kind.NUMBER, answer, "How many?") == key
+    assert key_of(AnswerKind.NUMBER, answer, "How many?") == key
 
 
 def test_where_the_question_asks_for_a_percentage_fifty_and_fifty_percent_are_one() -> None:
     question = "What percentage of 10 is 5?"
-    assert key_of(Kind.NUMBER, "50", question) == key_of(Kind.NUMBER, "It is 50%.", question) == "50"
+    assert (
+        key_of(AnswerKind.NUMBER, "50", question) == key_of(AnswerKind.NUMBER, "It is 50%.", question) == "50"
+    )
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 4), st.sampled_from(("", "The answer is ", "so x = ")))
@@ -126,10 +128,10 @@ def test_programs_that_differ_in_names_and_comments_only_are_one() -> None:
     one = "```python\ndef f(x: int) -> int:\n    '''Adds.'''\n    y = x + 1  # one more\n    return y\n```"
     other = "Here you are:\n```\ndef f(number):\n  total = number+1\n  return total\n```\nDone."
     third = "```python\ndef f(x):\n    return x - 1\n```"
-    keys = [key_of(Kind.CODE, text, "Write f") for text in (one, other, third)]
+    keys = [key_of(AnswerKind.CODE, text, "Write f") for text in (one, other, third)]
     assert keys[0] == keys[1] != keys[2]
-    assert key_of(Kind.CODE, "int f(int x) { return x; } // C", "") == key_of(
-        Kind.CODE, "int f(int x){\n return x;\n}", ""
+    assert key_of(AnswerKind.CODE, "int f(int x) { return x; } // C", "") == key_of(
+        AnswerKind.CODE, "int f(int x){\n return x;\n}", ""
     )
 
 
@@ -153,31 +155,33 @@ def test_examples_of_a_program_are_found_in_the_question(text: str, examples: li
 @pytest.mark.parametrize(
     ("question", "kind"),
     [
-        ("What is 3 + 4?", Kind.NUMBER),
-        ("How many legs has a spider?", Kind.NUMBER),
-        (PLANETS, Kind.CHOICE),
-        ("Is water wet, yes or no?", Kind.CHOICE),
-        ("Write a Python function that reverses a list.", Kind.CODE),
-        ("Why is the sky blue?", Kind.AUTO),
-        ("What happened on 2001-09-11?", Kind.AUTO),
+        ("What is 3 + 4?", AnswerKind.NUMBER),
+        ("How many legs has a spider?", AnswerKind.NUMBER),
+        (PLANETS, AnswerKind.CHOICE),
+        ("Is water wet, yes or no?", AnswerKind.CHOICE),
+        ("Write a Python function that reverses a list.", AnswerKind.CODE),
+        ("Why is the sky blue?", AnswerKind.AUTO),
+        ("What happened on 2001-09-11?", AnswerKind.AUTO),
     ],
 )
-def test_a_question_says_what_kind_of_answer_it_wants(question: str, kind: Kind) -> None:
+def test_a_question_says_what_kind_of_answer_it_wants(question: str, kind: AnswerKind) -> None:
     assert asked_kind(question) is kind
 
 
 def test_where_the_question_does_not_say_the_answers_do() -> None:
     question = "What is the capital of France?"
-    assert kind_of(question, ["Paris", "Lyon."]) is Kind.EXACT
-    assert kind_of(question, ["Paris", "It is Paris, which lies on the river Seine."]) is Kind.TEXT
-    assert kind_of("Reverse it", ["```\nx\n```", "```\ny\n```"]) is Kind.CODE
-    assert kind_of(question, [], Guide(regex="a|b")) is Kind.EXACT
+    assert kind_of(question, ["Paris", "Lyon."]) is AnswerKind.EXACT
+    assert kind_of(question, ["Paris", "It is Paris, which lies on the river Seine."]) is AnswerKind.TEXT
+    assert kind_of("Reverse it", ["```\nx\n```", "```\ny\n```"]) is AnswerKind.CODE
+    assert kind_of(question, [], Guide(regex="a|b")) is AnswerKind.EXACT
 
 
 def test_an_answer_of_a_fixed_form_counts_when_it_is_whole() -> None:
     guide = Guide(json_schema={"type": "object"})
-    assert key_of(Kind.EXACT, '{"b": 1, "a": 2}', "", guide) == key_of(Kind.EXACT, '{"a":2,"b":1}', "", guide)
-    assert key_of(Kind.EXACT, '{"b": 1, "a', "", guide) is None
+    assert key_of(AnswerKind.EXACT, '{"b": 1, "a": 2}', "", guide) == key_of(
+        AnswerKind.EXACT, '{"a":2,"b":1}', "", guide
+    )
+    assert key_of(AnswerKind.EXACT, '{"b": 1, "a', "", guide) is None
 
 
 def test_nonsense_is_told_from_answers() -> None:
@@ -185,10 +189,12 @@ def test_nonsense_is_told_from_answers() -> None:
     assert not any(is_garbage(text) for text in ("42", "Paris", "to be or not to be " * 2))
 
 
-@given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(Kind))
-@example("# nothing but a comment", "", Kind.CODE)
+@given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(AnswerKind))
+@example("# nothing but a comment", "", AnswerKind.CODE)
 @settings(max_examples=150)
-def test_any_text_has_a_key_or_none_and_the_same_one_again(answer: str, question: str, kind: Kind) -> None:
+def test_any_text_has_a_key_or_none_and_the_same_one_again(
+    answer: str, question: str, kind: AnswerKind
+) -> None:
     first = key_of(kind, answer, question)
     assert first == key_of(kind, answer, question)
     assert first is None or first != ""
@@ -200,7 +206,7 @@ BEES = ("Bees make honey.", "Honey.", "Bees do not make honey.", "It ended in 19
 
 def test_a_denial_or_another_number_is_never_alike_and_a_short_answer_is_when_it_is_held() -> None:
     close = np.ones((5, 1))  # an embedding that sees no difference at all
-    alike = likeness(BEES, close)
+    alike = similarity_matrix(BEES, close)
     assert alike[0, 1] == 1
     assert alike[0, 2] == alike[1, 2] == alike[3, 4] == 0
     assert (alike == alike.T).all()
@@ -212,7 +218,7 @@ def test_long_texts_are_judged_as_a_whole_for_they_have_a_not_and_numbers_somewh
         long + "and the sea has no part in it.",
         long + "a hundred and fifty years ago, and quite rightly.",
     )
-    assert likeness(texts, np.ones((2, 1)))[0, 1] == 1
+    assert similarity_matrix(texts, np.ones((2, 1)))[0, 1] == 1
 
 
 @pytest.mark.parametrize(
@@ -232,7 +238,7 @@ def test_long_texts_are_judged_as_a_whole_for_they_have_a_not_and_numbers_somewh
 def test_statements_that_differ_in_a_name_a_number_or_a_not_are_never_alike(
     one: str, other: str, same: bool
 ) -> None:
-    assert bool(likeness((one, other), np.ones((2, 1)))[0, 1] == 1) is same
+    assert bool(similarity_matrix((one, other), np.ones((2, 1)))[0, 1] == 1) is same
 
 
 def test_of_long_texts_the_conclusions_are_held_against_each_other() -> None:
@@ -244,13 +250,13 @@ def test_of_long_texts_the_conclusions_are_held_against_each_other() -> None:
         long + "So it was made by Rembrandt.",
         long + "Therefore, it was made by Rubens alone.",
     ]
-    alike = likeness(texts, np.ones((3, 1)))
+    alike = similarity_matrix(texts, np.ones((3, 1)))
     assert alike[0, 1] == alike[1, 2] == 0
     assert alike[0, 2] == 1
 
 
 def test_without_vectors_texts_are_compared_by_their_words() -> None:
-    alike = likeness(
+    alike = similarity_matrix(
         ("Cats chase small mice at night", "At night small mice flee from cats", "Tea is hot and wet")
     )
     assert alike[0, 1] > 0.5 > alike[0, 2]
@@ -263,8 +269,8 @@ def test_complete_linkage_does_not_chain() -> None:
 
 def test_where_no_two_texts_agree_the_one_most_like_all_others_leads() -> None:
     alike = np.array([[1, 0.2, 0.6], [0.2, 1, 0.7], [0.6, 0.7, 1]])
-    ballots = [Ballot(voice=number, text="", weight=1) for number in (1, 2, 3)]
-    tally = count(Kind.TEXT, ballots, (), alike, 0.8)
+    ballots = [Vote(voice=number, text="", weight=1) for number in (1, 2, 3)]
+    tally = count_votes(AnswerKind.TEXT, ballots, (), alike, 0.8)
     assert [party.voices for party in tally.parties] == [(3,), (2,), (1,)]
 
 
@@ -298,9 +304,11 @@ def test_a_vote_counts_weights_and_the_leader_has_the_most(
     said: list[tuple[str, float]], shuffler: object
 ) -> None:
     ballots = [
-        Ballot(voice=number, text=key, key=key, weight=weight) for number, (key, weight) in enumerate(said, 1)
+        Vote(voice=number, text=key, key=key, weight=weight) for number, (key, weight) in enumerate(said, 1)
     ]
-    tally = count(Kind.EXACT, ballots, (), likeness([ballot.text for ballot in ballots]), 0.8)
+    tally = count_votes(
+        AnswerKind.EXACT, ballots, (), similarity_matrix([ballot.text for ballot in ballots]), 0.8
+    )
     assert sum(len(party.voices) for party in tally.parties) == len(ballots)
     sums = {key: sum(weight for other, weight in said if other == key) for key, _ in said}
     assert tally.leader is not None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import ChatMessage, Guide, Sampling, ToolResult
-from orchestration.patterns import Answer, Limits, Outcome, Part, Question, Stage
+from orchestration.patterns import Answer, Outcome, Part, Question, Stage, StepLimits
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.specialist_step import NUMBERS
@@ -190,7 +190,7 @@ async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> Non
 
 
 async def test_every_step_stays_within_a_small_context_however_much_is_said() -> None:
-    limits = Limits()
+    limits = StepLimits()
     long = "word " * 3_000
     fan = edges_json({1: [], 2: [], 3: [], 4: [1, 2, 3], 5: [], 6: [5]})
     said: dict[str, Reply] = {f"task {each}": long for each in range(1, 5)}

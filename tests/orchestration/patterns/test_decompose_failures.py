@@ -8,7 +8,7 @@ from orchestration.errors import BackendFailed, BudgetExceeded, InvalidRequest, 
 from orchestration.messages import Budget
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.graph.plan import graph_schema
-from orchestration.patterns.graph.validation import Bounds
+from orchestration.patterns.graph.validation import PlanLimits
 from tests.orchestration.patterns.graphs import DIAMOND, edges_json, events, graph_json, names
 from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS, Reply, Scripted, make_run, perform
 
@@ -101,7 +101,7 @@ async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> N
     assert "task 4" not in names(stage)
     asked = ask.question("plan anew")
     assert asked.guide is not None
-    bounds = Bounds(specialists=SPECIALISTS, max_tasks=2, max_depth=4, known=(1, 3))
+    bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=2, max_depth=4, known=(1, 3))
     assert asked.guide.json_schema == graph_schema(bounds, first=5)
     assert "subtask 2 failed: broken too" in asked.messages[-1].content
     assert "results of 1, 3" in asked.messages[-1].content

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.patterns.graph import Bounds
+from orchestration.patterns.graph import PlanLimits
 from orchestration.patterns.graph.plan import (
-    MOST_INPUTS,
+    MAX_INPUTS,
     TASK_CHARS,
     InvalidGraph,
     graph_request,
@@ -24,7 +24,7 @@ from orchestration.patterns.graph.validation import depths, find_cycle
 from tests.orchestration.patterns.graphs import acyclic, edges_json, graph_json, unhurried, wirings
 from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS
 
-BOUNDS = Bounds(specialists=SPECIALISTS, max_tasks=12, max_depth=12)
+BOUNDS = PlanLimits(specialists=SPECIALISTS, max_tasks=12, max_depth=12)
 
 
 def is_cyclic(edges: dict[int, list[int]]) -> bool:
@@ -102,7 +102,7 @@ def test_depth_is_the_longest_row_of_tasks_that_wait_for_each_other(
 ) -> None:
     rows = {str(each): longest_row(edges, each) for each in edges}
     assert depths({str(k): [str(each) for each in v] for k, v in edges.items()}) == rows
-    bounds = Bounds(specialists=SPECIALISTS, max_tasks=12, max_depth=most)
+    bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=12, max_depth=most)
     if max(rows.values()) <= most:
         parse_graph(edges_json(edges), bounds)
         return
@@ -191,7 +191,7 @@ def test_the_same_task_given_twice_is_done_once_and_who_needs_it_gets_it() -> No
 
 
 def test_a_plan_for_what_is_left_counts_on_and_uses_what_is_done() -> None:
-    bounds = Bounds(specialists=SPECIALISTS, max_tasks=3, max_depth=2, known=(1, 3))
+    bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=3, max_depth=2, known=(1, 3))
     graph = parse_graph(graph_json((5, "code", "a", [1, 3]), (6, "code", "b", [5])), bounds, 5)
     assert [(task.id, task.inputs) for task in graph.tasks] == [(5, (1, 3)), (6, (5,))]
     with pytest.raises(InvalidGraph, match="needs task 2, which there is not"):
@@ -202,7 +202,7 @@ def test_a_plan_for_what_is_left_counts_on_and_uses_what_is_done() -> None:
 
 @pytest.mark.parametrize("depth", [1, 4])
 def test_the_schema_lets_a_task_use_earlier_ones_only_and_bounds_everything(depth: int) -> None:
-    bounds = Bounds(specialists=SPECIALISTS, max_tasks=5, max_depth=depth, known=(2,))
+    bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=5, max_depth=depth, known=(2,))
     listed = graph_schema(bounds, first=4)["properties"]["tasks"]
     assert listed["maxItems"] == len(listed["prefixItems"]) == 5
     for number, task in enumerate(listed["prefixItems"], 4):
@@ -212,10 +212,10 @@ def test_the_schema_lets_a_task_use_earlier_ones_only_and_bounds_everything(dept
         assert said["task"]["maxLength"] == TASK_CHARS
         allowed = [2, *range(4, number)] if depth > 1 else [2]
         assert said["inputs"]["items"]["enum"] == allowed
-        assert said["inputs"]["maxItems"] == min(MOST_INPUTS, len(allowed))
+        assert said["inputs"]["maxItems"] == min(MAX_INPUTS, len(allowed))
     beyond = listed["items"]["properties"]  # for servers that know no prefixItems
     assert beyond["id"]["enum"] == [4, 5, 6, 7, 8]
-    assert beyond["inputs"]["maxItems"] <= MOST_INPUTS
+    assert beyond["inputs"]["maxItems"] <= MAX_INPUTS
     first = graph_schema(BOUNDS)["properties"]["tasks"]["prefixItems"][0]["properties"]["inputs"]
     assert first == {"type": "array", "maxItems": 0}
 
@@ -224,7 +224,7 @@ def test_the_schema_lets_a_task_use_earlier_ones_only_and_bounds_everything(dept
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_example_in_the_request_is_itself_a_valid_plan(tasks: int, depth: int) -> None:
     for known in (SPECIALISTS, ("code",)):
-        bounds = Bounds(specialists=known, max_tasks=tasks, max_depth=depth)
+        bounds = PlanLimits(specialists=known, max_tasks=tasks, max_depth=depth)
         messages = graph_request("Question: why?", {name: AGENTS[name] for name in known}, bounds)
         assert messages[-1].content == "Question: why?"
         graph = parse_graph(messages[1].content, bounds)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchestration.messages import Budget, ChatMessage, ModelCard, Sampling
-from orchestration.patterns import BUILT_IN, Limits
+from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.patterns.clipping import estimate_tokens
 from tests.orchestration.patterns.graphs import graph_json
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform, plan_json
@@ -86,14 +86,14 @@ async def test_a_small_model_of_a_panel_is_bounded_and_the_others_are_not() -> N
     bounds = {
         question.model: question.sampling.max_tokens for question in ask.asked if "voice" in question.name
     }
-    assert bounds["small"] == Limits().final_tokens
+    assert bounds["small"] == StepLimits().final_tokens
     assert bounds["large"] is None
 
 
 async def test_what_a_caller_a_deployment_or_a_budget_says_bounds_every_model() -> None:
     models = [card("m", 32_768)]
     ask = Scripted({})
-    await perform(BUILT_IN["single"], make_run(), ask, models=models, limits=Limits(final_tokens=77))
+    await perform(BUILT_IN["single"], make_run(), ask, models=models, limits=StepLimits(final_tokens=77))
     await perform(BUILT_IN["single"], make_run(sampling=Sampling(max_tokens=50)), ask, models=models)
     await perform(BUILT_IN["single"], make_run(budget=Budget(tokens=20_000)), ask, models=models)
     assert [question.sampling.max_tokens for question in ask.asked[:2]] == [77, 50]
@@ -165,10 +165,10 @@ async def test_every_step_fits_the_context_however_much_is_said(name: str, conte
 
 
 def test_what_a_deployment_sets_stays_and_the_rest_follows_the_context() -> None:
-    set_ = Limits(final_tokens=40, question_tokens=100)
+    set_ = StepLimits(final_tokens=40, question_tokens=100)
     fitted = set_.within(32_768, talk=50)
     assert (fitted.final_tokens, fitted.question_tokens) == (40, 100)
-    assert fitted.passed_tokens > Limits().passed_tokens
-    small = Limits().within(1024, talk=50)
+    assert fitted.passed_tokens > StepLimits().passed_tokens
+    small = StepLimits().within(1024, talk=50)
     assert small.talk_tokens + small.passed_tokens * small.max_specialists + small.final_tokens < 1024
-    assert Limits().within(2048, talk=10_000) == Limits()
+    assert StepLimits().within(2048, talk=10_000) == StepLimits()

@@ -17,7 +17,7 @@ from orchestration.errors import (
     OrchestraError,
 )
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Sampling
-from orchestration.patterns import Answer, Limits, Stage
+from orchestration.patterns import Answer, Stage, StepLimits
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.maestro import maestro
 from tests.orchestration.patterns.scripted import (
@@ -214,7 +214,7 @@ async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> Non
 
 
 async def test_every_step_is_bounded_and_long_texts_are_passed_on_clipped_with_a_note() -> None:
-    limits = Limits()
+    limits = StepLimits()
     long = "word " * 4_000
     plan = plan_json(*((name, "work", 1) for name in ("research", "code", "creative")))
     ask = Scripted({"plan": plan, "research": long, "code": long, "creative": long, "review": VERDICT})
@@ -460,7 +460,7 @@ async def test_a_caller_gets_no_more_specialists_than_the_deployment_lets() -> N
     plan = plan_json(*((name, "work", 1) for name in ("research", "code", "creative")))
     ask = Scripted({"plan": plan, "review": VERDICT})
     run = make_run(settings={"specialists": 8})
-    _, _, stage = await perform(maestro, run, ask, limits=Limits(max_specialists=2))
+    _, _, stage = await perform(maestro, run, ask, limits=StepLimits(max_specialists=2))
     assert len(stage.report["maestro"]["plan"]["steps"]) == 2
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.messages import Guide
-from orchestration.patterns.consensus import Kind, asked_kind, is_garbage, key_of, kind_of, read_answer
+from orchestration.patterns.consensus import AnswerKind, asked_kind, is_garbage, key_of, kind_of, read_answer
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import math_key
-from orchestration.patterns.consensus.reading import SURE, value_key
+from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, value_key
 
 TEN = "Which gas?\nOptions:\n" + "\n".join(
     f"({letter}) {word}"
@@ -113,7 +113,7 @@ SHEEP = "A farmer has 3 sheep of 40 kg and 2 of 55 kg. What are their combined w
     ],
 )
 def test_the_option_that_an_answer_takes_is_read_in_every_form(answer: str, letter: str | None) -> None:
-    assert key_of(Kind.CHOICE, answer, TEN) == letter
+    assert key_of(AnswerKind.CHOICE, answer, TEN) == letter
 
 
 @pytest.mark.parametrize(
@@ -146,12 +146,12 @@ def test_options_are_found_however_a_question_lists_them(question: str, options:
 
 def test_an_option_is_known_by_its_value_and_by_its_position() -> None:
     numbers = "How many?\nChoices:\n A: 15\n B: 24\n C: 1,000"
-    assert key_of(Kind.CHOICE, "The answer is 24.", numbers) == "B"
-    assert key_of(Kind.CHOICE, '{"answer": 1000}', numbers) == "C"
-    assert key_of(Kind.CHOICE, "The answer is 7.", numbers) is None
+    assert key_of(AnswerKind.CHOICE, "The answer is 24.", numbers) == "B"
+    assert key_of(AnswerKind.CHOICE, '{"answer": 1000}', numbers) == "C"
+    assert key_of(AnswerKind.CHOICE, "The answer is 7.", numbers) is None
     digits = "Which one?\n1) red\n2) blue\n3) green"
-    assert key_of(Kind.CHOICE, "The answer is (2).", digits) == "2"
-    assert key_of(Kind.CHOICE, 'Answer("C")', digits) == "3"
+    assert key_of(AnswerKind.CHOICE, "The answer is (2).", digits) == "2"
+    assert key_of(AnswerKind.CHOICE, 'Answer("C")', digits) == "3"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_an_option_is_known_by_its_value_and_by_its_position() -> None:
     ],
 )
 def test_the_value_that_an_answer_comes_to_is_read_in_every_form(answer: str, key: str | None) -> None:
-    assert key_of(Kind.NUMBER, answer, "How many?") == key
+    assert key_of(AnswerKind.NUMBER, answer, "How many?") == key
 
 
 @pytest.mark.parametrize(
@@ -268,39 +268,43 @@ def test_different_formulas_have_different_keys(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("question", "answers", "kind"),
     [
-        (SHEEP, ["3·40 + 2·55 = 230 kg.", "120 + 110. So they weigh 230 kg together.", "230"], Kind.NUMBER),
+        (
+            SHEEP,
+            ["3·40 + 2·55 = 230 kg.", "120 + 110. So they weigh 230 kg together.", "230"],
+            AnswerKind.NUMBER,
+        ),
         (
             JSON_PROMPT.format(SHEEP),
             ['{"reasoning": "sum", "answer": "230"}', '{"answer": 230}'],
-            Kind.NUMBER,
+            AnswerKind.NUMBER,
         ),
         (
             JSON_PROMPT.format("Who won?"),
             ['{"answer": "Ann"}', '{"reasoning": "x", "answer": "Ann."}'],
-            Kind.EXACT,
+            AnswerKind.EXACT,
         ),
-        ("Factor it.", ["\\boxed{(x+1)^2}", "So it is $\\boxed{(1+x)^2}$"], Kind.MATH),
-        (TEN, ["(C)", "It is chlorine."], Kind.CHOICE),
-        ("Write a function f in Python.", ["```python\ndef f(): pass\n```"], Kind.CODE),
-        ("Who wrote it?", ["```\nx\n```", "```\ny\n```"], Kind.CODE),
+        ("Factor it.", ["\\boxed{(x+1)^2}", "So it is $\\boxed{(1+x)^2}$"], AnswerKind.MATH),
+        (TEN, ["(C)", "It is chlorine."], AnswerKind.CHOICE),
+        ("Write a function f in Python.", ["```python\ndef f(): pass\n```"], AnswerKind.CODE),
+        ("Who wrote it?", ["```\nx\n```", "```\ny\n```"], AnswerKind.CODE),
         (
             "Describe the war in 30 words; it had 2 sides.",
             ["It was long. It ended in 1945.", "Bad. Over in 1945."],
-            Kind.TEXT,
+            AnswerKind.TEXT,
         ),
         (
             "Why is the sky blue?",
             ["Since air scatters short waves much more than long ones.", "Air scatters blue light."],
-            Kind.TEXT,
+            AnswerKind.TEXT,
         ),
-        ("How many legs?", ["I cannot help with that.", "Eight legs.", "8"], Kind.NUMBER),
+        ("How many legs?", ["I cannot help with that.", "Eight legs.", "8"], AnswerKind.NUMBER),
         (
             "Explain the war. How long did it last?",
             [
                 "It began in 1939, with Poland. It lasted until 1945.",
                 "The war lasted 6 years, from 1939 to 1945.",
             ],
-            Kind.TEXT,
+            AnswerKind.TEXT,
         ),
         (
             "Explain your reasoning. How many legs have two cats?",
@@ -309,44 +313,48 @@ def test_different_formulas_have_different_keys(one: str, other: str) -> None:
                 "Two cats have 8 legs together, I think.",
                 "A cat has 4, 2 have 8.",
             ],
-            Kind.NUMBER,
+            AnswerKind.NUMBER,
         ),
         (
             "How do I fix it?",
             ["Restart it at once. One solution is to wait.", "The best option is a new one, I think."],
-            Kind.TEXT,
+            AnswerKind.TEXT,
         ),
-        ("Capital of France?", ["The answer is Paris.", "\\boxed{Paris}"], Kind.EXACT),
+        ("Capital of France?", ["The answer is Paris.", "\\boxed{Paris}"], AnswerKind.EXACT),
     ],
 )
 def test_what_answers_end_in_goes_before_words_of_the_question(
-    question: str, answers: list[str], kind: Kind
+    question: str, answers: list[str], kind: AnswerKind
 ) -> None:
     assert kind_of(question, answers) is kind
 
 
 def test_a_json_skeleton_in_the_question_does_not_ask_for_a_program() -> None:
-    assert asked_kind(JSON_PROMPT.format("How many legs has a spider?")) is Kind.NUMBER
-    assert asked_kind(JSON_PROMPT.format("Who is it?")) is Kind.AUTO
-    assert asked_kind("What does this do?\n```python\nprint(1)\n```") is Kind.CODE
+    assert asked_kind(JSON_PROMPT.format("How many legs has a spider?")) is AnswerKind.NUMBER
+    assert asked_kind(JSON_PROMPT.format("Who is it?")) is AnswerKind.AUTO
+    assert asked_kind("What does this do?\n```python\nprint(1)\n```") is AnswerKind.CODE
 
 
 def test_json_answers_are_the_same_where_their_answer_fields_are() -> None:
     one, other = '{"reasoning": "3 + 4", "answer": "7"}', '{"reasoning": "four and three", "answer": 7}'
     guide = Guide(json_schema={"type": "object"})
-    assert key_of(Kind.EXACT, one, "", guide) == key_of(Kind.EXACT, other, "", guide) == "7"
-    assert key_of(Kind.EXACT, one, "") == key_of(Kind.EXACT, other, "") == "7"
+    assert key_of(AnswerKind.EXACT, one, "", guide) == key_of(AnswerKind.EXACT, other, "", guide) == "7"
+    assert key_of(AnswerKind.EXACT, one, "") == key_of(AnswerKind.EXACT, other, "") == "7"
     plain = '{"b": 1, "a": 2}'
-    assert key_of(Kind.EXACT, plain, "") == key_of(Kind.EXACT, '{"a": 2,\n "b": 1}', "") == '{"a": 2, "b": 1}'
+    assert (
+        key_of(AnswerKind.EXACT, plain, "")
+        == key_of(AnswerKind.EXACT, '{"a": 2,\n "b": 1}', "")
+        == '{"a": 2, "b": 1}'
+    )
 
 
 def test_what_is_read_without_a_place_that_says_so_is_less_sure() -> None:
-    sure = read_answer(Kind.CHOICE, "The answer is (C).", TEN)
-    taken_back = read_answer(Kind.CHOICE, "The answer is (C). Wait, that is not sure.", TEN)
-    guess = read_answer(Kind.CHOICE, "We have $V = C \\cdot F$ and then", TEN)
-    row = read_answer(Kind.CHOICE, "The answer is (C).\nThe answer is (D).\nThe answer is (A).", TEN)
-    assert sure.confidence > SURE > max(taken_back.confidence, guess.confidence, row.confidence)
-    assert key_of(Kind.CHOICE, "We have $V = C \\cdot F$ and then", TEN) is None
+    sure = read_answer(AnswerKind.CHOICE, "The answer is (C).", TEN)
+    taken_back = read_answer(AnswerKind.CHOICE, "The answer is (C). Wait, that is not sure.", TEN)
+    guess = read_answer(AnswerKind.CHOICE, "We have $V = C \\cdot F$ and then", TEN)
+    row = read_answer(AnswerKind.CHOICE, "The answer is (C).\nThe answer is (D).\nThe answer is (A).", TEN)
+    assert sure.confidence > SURE_CONFIDENCE > max(taken_back.confidence, guess.confidence, row.confidence)
+    assert key_of(AnswerKind.CHOICE, "We have $V = C \\cdot F$ and then", TEN) is None
 
 
 def test_long_right_solutions_are_no_garbage_and_loops_are() -> None:
@@ -354,8 +362,8 @@ def test_long_right_solutions_are_no_garbage_and_loops_are() -> None:
     assert not is_garbage(f"{solution}\nThe answer is 4005.")
     assert is_garbage("It is so. " + "and then we go on and on " * 60)
     looping = "The answer is 12. " + "So it is. " * 200
-    assert key_of(Kind.NUMBER, looping, "How many?") == "12"
-    assert key_of(Kind.NUMBER, "We add 3. " + "so that x = 7 and " * 60, "How many?") is None
+    assert key_of(AnswerKind.NUMBER, looping, "How many?") == "12"
+    assert key_of(AnswerKind.NUMBER, "We add 3. " + "so that x = 7 and " * 60, "How many?") is None
 
 
 @pytest.mark.parametrize(
@@ -389,7 +397,7 @@ def test_long_right_solutions_are_no_garbage_and_loops_are() -> None:
 )
 @pytest.mark.timeout(20)
 def test_a_hostile_answer_is_read_at_once(hostile: str) -> None:
-    for kind in (Kind.NUMBER, Kind.MATH, Kind.CHOICE, Kind.EXACT):
+    for kind in (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.EXACT):
         read_answer(kind, hostile, TEN)
     kind_of(hostile, [hostile, hostile])
     is_garbage(hostile)
@@ -412,7 +420,7 @@ def test_a_hostile_answer_is_read_at_once(hostile: str) -> None:
     st.sampled_from(("", "Let us think.\n\n", "It is not (B), and (D) is wrong. ")),
 )
 def test_every_option_is_read_in_every_form(letter: str, form: str, before: str) -> None:
-    assert key_of(Kind.CHOICE, before + form.format(letter), TEN) == letter
+    assert key_of(AnswerKind.CHOICE, before + form.format(letter), TEN) == letter
 
 
 @given(
@@ -434,14 +442,14 @@ def test_every_option_is_read_in_every_form(letter: str, form: str, before: str)
 def test_every_number_is_read_in_every_form(whole: int, digits: int, form: str) -> None:
     value = Fraction(whole, 10**digits)
     for text in (f"{whole / 10**digits:.{digits}f}", f"{whole / 10**digits:,.{digits}f}"):
-        key = key_of(Kind.NUMBER, form.format(text), "How many?")
+        key = key_of(AnswerKind.NUMBER, form.format(text), "How many?")
         assert key is not None
         assert Fraction(key) == value
 
 
-@given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(Kind))
+@given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(AnswerKind))
 @settings(max_examples=300)
-def test_anything_is_read_and_told_again_the_same(answer: str, question: str, kind: Kind) -> None:
+def test_anything_is_read_and_told_again_the_same(answer: str, question: str, kind: AnswerKind) -> None:
     found = read_answer(kind, answer, question)
     assert found == read_answer(kind, answer, question)
     assert 0 <= found.confidence <= 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.bandit.durations import KEEP, MOST, PRIOR_S, Durations
-from orchestration.patterns.graph import Graph, Task
+from orchestration.patterns.graph import Task, TaskGraph
 from orchestration.patterns.graph.execution import execute
 from orchestration.patterns.graph.schedule import Schedule, critical_path
 from tests.orchestration.patterns.graphs import acyclic, graph_of, makespan, simulated, unhurried
@@ -134,7 +134,7 @@ async def test_a_task_begins_the_moment_its_own_inputs_are_there() -> None:
 
 
 async def test_what_needs_a_task_that_failed_is_held_and_cancelling_stops_all() -> None:
-    graph: Graph = graph_of({1: [], 2: [1], 3: []})
+    graph: TaskGraph = graph_of({1: [], 2: [1], 3: []})
     schedule = Schedule(graph, lambda task: 1)
     stopped = asyncio.Event()
     began = asyncio.Event()

@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.errors import InvalidGuide, NodeLost, OrchestraError
 from orchestration.messages import ChatMessage, Tool, ToolResult
-from orchestration.patterns import Limits, Stage
+from orchestration.patterns import Stage, StepLimits
 from orchestration.patterns.specialist_step import work
 from orchestration.patterns.tool_choice import STRING_CHARACTERS, bounded
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
@@ -42,7 +42,7 @@ async def find(
         {"find": "There are 17 bolts.", **script},
         hands={"research": {"shop.stock": result, "shop.hours": result}},
     )
-    stage = Stage(make_run(), ask, agents=AGENTS, clock=counting_clock(), limits=Limits(tool_calls=calls))
+    stage = Stage(make_run(), ask, agents=AGENTS, clock=counting_clock(), limits=StepLimits(tool_calls=calls))
     answer = await work(stage, "research", QUESTION, name="find")
     return answer.text, ask, stage
 
