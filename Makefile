@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: up install test check bench eval format clean help
+.PHONY: up install test check docs bench eval format clean help
 
 up: $(VENV)/base.stamp ## install what is missing, fetch the default model, start everything here
 	@$(BIN)/orchestra up $(ARGS)
@@ -16,11 +16,15 @@ install: $(VENV)/base.stamp ## only install: .venv/bin/orchestra is there afterw
 test: $(VENV)/dev.stamp ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/dev.stamp ## lint, format, types, imports
+check: $(VENV)/dev.stamp ## lint, format, types, imports, links of the docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.docs.links
+
+docs: $(VENV)/dev.stamp ## write docs/reference from the code
+	@$(BIN)/orchestra reference --write docs/reference
 
 bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path actors" for some of them)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -46,6 +46,9 @@ COMMANDS = {
     "knowledge": Place("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
     "triton": Place("actors.cli.triton", "triton", "Write and check Triton model repositories."),
     "config": Place("actors.cli.config", "config", "Show every setting in force and its source."),
+    "reference": Place(
+        "actors.cli.reference.command", "reference", "Print every setting, metric, error and subject."
+    ),
 }
 
 

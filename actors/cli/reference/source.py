@@ -1,0 +1,105 @@
+"""Reads what Python does not keep at run time: docstrings of attributes and calls with constant arguments."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+PACKAGES = ("actors", "orchestration")
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """The parsed modules of Orchestra by dotted name, sorted."""
+    found: dict[str, ast.Module] = {}
+    for package in PACKAGES:
+        root = Path(next(iter(import_module(package).__path__)))
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root.parent).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return dict(sorted(found.items()))
+
+
+def attribute_docs(body: list[ast.stmt]) -> dict[str, str]:
+    """The docstring below each assignment of a class or module, by the assigned name."""
+    found: dict[str, str] = {}
+    for statement, below in pairwise(body):
+        if isinstance(statement, ast.AnnAssign):
+            target: ast.expr = statement.target
+        elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        else:
+            continue
+        text = below.value if isinstance(below, ast.Expr) else None
+        if isinstance(target, ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):
+            found[target.id] = one_line(text.value)
+    return found
+
+
+def class_docs(of: type) -> dict[str, str]:
+    """`attribute_docs` of a class and of its bases, the class itself first."""
+    found: dict[str, str] = {}
+    for each in reversed(of.__mro__):
+        tree = sources().get(each.__module__)
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.ClassDef) and node.name == each.__name__:
+                found |= attribute_docs(node.body)
+    return found
+
+
+def modules_with(pattern: str) -> Iterator[ModuleType]:
+    """Import the modules whose source matches the regular expression."""
+    for name, tree in sources().items():
+        if re.search(pattern, ast.unparse(tree)):
+            yield import_module(name)
+
+
+def calls(names: frozenset[str]) -> Iterator[ast.Call]:
+    """Every call of a function or class of these names in Orchestra, in the order of `sources`."""
+    for tree in sources().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                yield node
+
+
+def type_name(annotation: Any) -> str:
+    """The annotation in plain words, such as `integer` or `list`."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return type_name(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return " or ".join(type_name(each) for each in get_args(annotation) if each is not type(None))
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin in (tuple, list, set, frozenset):
+        return "list"
+    if origin is not None and issubclass(origin, Mapping):
+        return "table"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "object"
+    words = {int: "integer", float: "number", bool: "true, false", str: "text", SecretStr: "text"}
+    return words.get(annotation, getattr(annotation, "__name__", "").lower())
+
+
+def one_line(text: str | None) -> str:
+    """The text in one line, fit for a cell of a Markdown table."""
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table; '' without rows."""
+    if not rows:
+        return ""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(cell or ' ' for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,44 @@
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from actors.cli.reference.command import PAGES, pages, reference
+
+FOLDER = Path(__file__).parents[3] / "docs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    return pages()
+
+
+def test_the_reference_in_docs_is_that_of_the_code(made: dict[str, str]) -> None:
+    stale = [name for name, text in made.items() if (FOLDER / f"{name}.md").read_text() != text]
+    assert not stale, f"run `make docs` and commit docs/reference: {', '.join(stale)}"
+
+
+def test_every_row_says_what_it_is(made: dict[str, str]) -> None:
+    rows = [line for text in made.values() for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) > 400
+    assert [row for row in rows if re.search(r"\|\s*\|$", row)] == []
+
+
+def test_a_setting_is_shown_with_its_default_and_its_range(made: dict[str, str]) -> None:
+    row = next(line for line in made["settings"].splitlines() if "`gateway.max_in_flight`" in line)
+    assert row.startswith("| `gateway.max_in_flight` | `1024` | ≥ 1 |")
+
+
+def test_metrics_errors_and_headers_are_found_where_they_are_defined(made: dict[str, str]) -> None:
+    assert "`orchestra_dispatcher_placed_total` | counter | `model`, `node` |" in made["metrics"]
+    assert "| 429 | `rate_limit_exceeded` | yes |" in made["errors"]
+    assert "`Orchestra-Deadline`" in made["nats"]
+    assert "## step_ended" in made["run-events"]
+
+
+def test_the_command_prints_one_page_or_writes_all(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(reference, ["errors"])
+    assert printed.output.startswith("# Errors")
+    CliRunner().invoke(reference, ["--write", str(tmp_path / "made")], catch_exceptions=False)
+    assert sorted(path.stem for path in (tmp_path / "made").iterdir()) == sorted(PAGES)
