@@ -18,7 +18,9 @@ class NatsServerSettings(BaseModel):
     data: Path = Path()
     """The data folder of Orchestra, as `orchestra up` knows it; the server's files go to `<data>/nats`."""
     host: str = "127.0.0.1"
+    """Address that the server listens on."""
     port: int = Field(default=0, ge=0, le=65_535)
+    """Port for clients; 0 takes a free one."""
     monitor_port: int = Field(default=0, ge=0, le=65_535)
     """Of the server's own monitoring pages; 0 leaves them off."""
     max_store_bytes: int = Field(default=4 * 2**30, ge=2**20)
@@ -30,6 +32,7 @@ class NatsServerSettings(BaseModel):
     join: tuple[str, ...] = ()
     """Other machines of the cluster, `HOST` or `HOST:PORT` of their `cluster_port`; none means alone."""
     cluster_name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
+    """Name of the cluster of NATS servers; the same on every machine."""
     cluster_port: int = Field(default=CLUSTER_PORT, ge=1, le=65_535)
     """Where other servers of the cluster connect; only open when `join` names any."""
     jetstream: bool = True
@@ -48,9 +51,11 @@ class NatsServerSettings(BaseModel):
     first_backoff_s: float = Field(default=0.05, gt=0)
     """Before the first restart; doubles with every further death within the window."""
     max_backoff_s: float = Field(default=5.0, gt=0)
+    """Longest pause before the server is started again after it died."""
     max_restarts: int = Field(default=5, ge=0)
     """More deaths than this within `restart_window_s` end it."""
     restart_window_s: float = Field(default=60.0, gt=0)
+    """Window in which restarts are counted."""
 
     @field_validator("join")
     @classmethod

@@ -1,7 +1,7 @@
-"""Checks the links of the Markdown files in the repository: `python -m tests.docs.links`, part of `make check`.
+"""Checks the links of the repository's Markdown files: `python -m tests.docs.links`, part of `make check`.
 
-A link to a file must name one that exists, a link to a heading a heading of that file. Links to other sites are not
-followed: this check works without a network.
+A link to a file must name a file that exists, a link to a heading a heading of that file. Links to other sites
+are not followed: this check works without a network.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -58,7 +59,7 @@ def _anchors(page: Path) -> set[str]:
     found: dict[str, int] = {}
     anchors = set()
     tokens = _tokens(page)
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
             text = "".join(child.content for child in inline.children or [])
             slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")

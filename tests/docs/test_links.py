@@ -12,7 +12,9 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
         "\n# Here\n\n<img src='picture.svg'>\n"
     )
     assert broken_links(page) == []
-    page.write_text("[a](gone.md) [b](other.md#gone)\n\n# Here\n\n[c](#gone) ![d](gone.svg)\n\n<img src='gone.png'>\n")
+    page.write_text(
+        "[a](gone.md) [b](other.md#gone)\n\n# Here\n\n[c](#gone) ![d](gone.svg)\n\n<img src='gone.png'>\n"
+    )
     problems = [problem.partition(": ")[2] for problem in broken_links(page)]
     assert problems == [
         "no file 'gone.md'",
