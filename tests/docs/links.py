@@ -1,7 +1,7 @@
 """Checks the links of the repository's Markdown files: `python -m tests.docs.links`, part of `make check`.
 
-A link to a file must name a file that exists, a link to a heading a heading of that file. Links to other sites
-are not followed: this check works without a network.
+A link to a file must name a file that exists, a link to a heading a heading of that file. Links to other
+sites are not followed: this check works without a network.
 """
 
 from __future__ import annotations
