@@ -14,7 +14,7 @@ from actors.agents.protocol import heartbeat
 from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import current
+from actors.runtime.envelope import current_envelope
 from actors.streams.client import Asker
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
@@ -51,7 +51,7 @@ class Agent(Actor):
         self._beating: asyncio.Task[None] | None = None
 
     async def started(self) -> None:
-        self._beating = self.live(self._beat())
+        self._beating = self.run_loop(self._beat())
 
     async def stopped(self) -> None:
         if self._beating is not None:
@@ -63,7 +63,7 @@ class Agent(Actor):
 
     async def on_prompt(self, prompt: Prompt) -> AsyncIterator[PromptChunk]:
         """Acknowledge at once, then stream. A caller that leaves cancels the work."""
-        envelope = current.get()
+        envelope = current_envelope.get()
         name = self.identity.address.name
         work = self.work(prompt)
         yield ACK
@@ -73,7 +73,7 @@ class Agent(Actor):
             gen_ai__provider__name="orchestra",
             gen_ai__agent__name=name,
         ):
-            envelope = envelope.under(traceparent(envelope.trace))
+            envelope = envelope.with_trace(traceparent(envelope.trace))
             async with aclosing(self.asker.stream(work, envelope)) as events:
                 async for event in events:
                     if isinstance(event, Chunk) and event.text:

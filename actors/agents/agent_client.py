@@ -85,7 +85,9 @@ class Colleagues:
             gen_ai__agent__name=question.agent,
             orchestra__step__name=question.name,
         ) as running:
-            envelope = self.envelope.under(traceparent(self.envelope.trace)).sooner(question.seconds)
+            envelope = self.envelope.with_trace(traceparent(self.envelope.trace)).with_timeout(
+                question.seconds
+            )
 
             model = ""
 
@@ -151,7 +153,7 @@ class Colleagues:
             gen_ai__agent__name=use.agent,
             orchestra__step__name=use.name,
         ):
-            envelope = self.envelope.under(traceparent(self.envelope.trace)).sooner(use.seconds)
+            envelope = self.envelope.with_trace(traceparent(self.envelope.trace)).with_timeout(use.seconds)
             return await self.hands.use(use.agent, use.tool, use.arguments, envelope)
 
     async def progress(self, text: str, step: Step | None) -> None:

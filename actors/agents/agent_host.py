@@ -184,14 +184,14 @@ class Team:
             await self.run_consumer.leave()
         clean = True
         if self.coordinator is not None:
-            clean = await self.coordinator.cell.drain(self._left(end))
+            clean = await self.coordinator.host.drain(self._left(end))
         if self.run_consumer is not None:
             await self.run_consumer.stop()
         for offer in self._offers:
             offer.cancel()
         await self.steps.leave()
         for ref in (*self.specialists, *self.benches):
-            clean = await ref.cell.drain(self._left(end)) and clean
+            clean = await ref.host.drain(self._left(end)) and clean
         await self.hands.close()
         await self.registry.stop()
         await self.asker.stop()

@@ -19,11 +19,11 @@ from actors.embedding.embedder import Embedder
 from actors.learning.tuner import RunTuning, Tuner
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, new_trace
-from actors.runtime.failures import guarded
+from actors.runtime.failures import wrap_unexpected_errors
 from actors.streams.characters import whole_characters
 from actors.streams.client import Asker
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import recorded, span, traceparent
+from actors.telemetry.telemetry import recorded_trace_id, span, traceparent
 from actors.tools.client import RemoteHands
 from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
@@ -96,7 +96,7 @@ class Coordinator(Actor):
             orchestra__run=run.id,
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
-            pulled.envelope = replace(pulled.envelope.under(trace), pattern=run.pattern)
+            pulled.envelope = replace(pulled.envelope.with_trace(trace), pattern=run.pattern)
             pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
             if run.generation is not None:
                 return await self._generate(run.generation, pulled)
@@ -121,11 +121,12 @@ class Coordinator(Actor):
             model=answer.model,
             steps=tuple(stage.steps),
             accounts=accounts_of(stage.steps),
-            trace_id=recorded(trace),
+            trace_id=recorded_trace_id(trace),
             notes=tuple(stage.notes),
             report=stage.report,
         )
-        with guarded(f"the report of run {run.id}", "pattern"):  # a plug-in may have put anything there
+        # A plug-in may have put anything into the report.
+        with wrap_unexpected_errors(f"the report of run {run.id}", "pattern"):
             return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
 
     async def _generate(self, generation: Generation, pulled: PulledRun) -> Ended:
@@ -137,7 +138,7 @@ class Coordinator(Actor):
                     pulled.happenings.said(event.text)
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
-                    return event.model_copy(update={"trace_id": recorded(pulled.envelope.trace)})
+                    return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
         raise InternalError(f"the generation of {pulled.run.id} ended without saying so")
 
     def _stage(self, pulled: PulledRun) -> Stage:
@@ -198,7 +199,7 @@ class Coordinator(Actor):
     async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:
         what = f"pattern {run.pattern!r} of run {run.id}"
         try:
-            with guarded(what, "pattern"):  # it may be a plug-in
+            with wrap_unexpected_errors(what, "pattern"):  # it may be a plug-in
                 answer = await self._performed(run, stage, pulled)
         except OrchestraError:
             await stage.tell_stopped()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from actors import __version__
 from actors.agents.messages import AskStatus, Heartbeat, Prompt
 from actors.bus.bus import Message
-from actors.runtime.service import ServiceInfo, invalid
+from actors.runtime.service import ServiceInfo, invalid_request
 from orchestration.errors import InvalidRequest
 
 SERVICE = "agents"
@@ -38,7 +38,7 @@ def decode_prompt(message: Message) -> Prompt:
         try:
             envelope = _Envelope.model_validate_json(body)
         except ValidationError as error:
-            raise invalid(error) from error
+            raise invalid_request(error) from error
         if envelope.attachments:
             raise InvalidRequest(
                 f"this agent takes no attachments, and got {len(envelope.attachments)}", param="attachments"

@@ -15,10 +15,10 @@ from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
-from actors.runtime.invocation import Work
+from actors.runtime.invocation import Invocation
 from actors.streams.handoff import is_superseded
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import recorded
+from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
@@ -44,7 +44,7 @@ class RunCompletion:
         self.consumer = consumer
         self.delivery = delivery
         self.priority: Priority | None = None
-        self.work: Work | None = None
+        self.work: Invocation | None = None
         self.began = time.perf_counter()
         writer = self.make_writer(StreamAddress(run.id), so_far)
         happenings = Happenings(delivery.bus, run.id, delivery.attempt, envelope.caller)
@@ -111,7 +111,7 @@ class RunCompletion:
             steps=tuple(self.pulled.steps),
             accounts=accounts_of(self.pulled.steps) if self.pulled.steps else None,
             error=error.body(),
-            trace_id=recorded(self.pulled.envelope.trace),
+            trace_id=recorded_trace_id(self.pulled.envelope.trace),
         )
         return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
 

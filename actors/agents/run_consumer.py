@@ -17,7 +17,7 @@ from actors.agents.run_completion import JobCompletion, RunCompletion
 from actors.agents.run_event_history import Chronicle
 from actors.agents.settings import AgentsSettings
 from actors.bus.bus import Bus
-from actors.bus.cancel_registry import Cancels
+from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.jobs.attempts import JobAttempts
@@ -25,8 +25,8 @@ from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
 from actors.jobs.records import is_job
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
-from actors.runtime.failures import UNFORESEEN, internal_error
-from actors.runtime.service import invalid
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
+from actors.runtime.service import invalid_request
 from actors.runtime.system import ActorRef
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import how_far
@@ -58,7 +58,7 @@ class RunConsumer:
         self.open: dict[str, RunCompletion] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
-        self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
+        self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -100,7 +100,7 @@ class RunConsumer:
         try:
             run = Run.model_validate_json(delivery.message.data)
         except ValidationError as error:
-            self._later(priority, self._refuse(delivery, run_id, invalid(error)))
+            self._later(priority, self._refuse(delivery, run_id, invalid_request(error)))
             return
         present = self.open.get(run.id)
         if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
@@ -219,7 +219,7 @@ class RunConsumer:
             await settle
         except OrchestraError as error:
             log.warning("a run could not be settled, and will be delivered again: %s", error)
-        except UNFORESEEN as error:
+        except UNEXPECTED_ERRORS as error:
             internal_error("the settling of a run, which will be delivered again,", error, "RunConsumer")
         finally:
             self._want(priority)

@@ -8,7 +8,7 @@ from actors.bus.bus import Bus
 from actors.bus.jetstream import enqueue
 from actors.bus.subjects import GenerationQueue
 from actors.cluster.registry import Registry
-from actors.runtime.envelope import current
+from actors.runtime.envelope import current_envelope
 from actors.streams.client import ID_HEADER, Asker
 from actors.telemetry.telemetry import traceparent
 from orchestration.messages import ChatMessage, Generation, Run
@@ -62,8 +62,8 @@ class Specialist(Agent):
     async def on_ask(self, message: AskAgent) -> AgentAsked:
         """Put the step on the queue of its model. Raises `QueueFull` too."""
         generation = self.generation(message)
-        envelope = current.get()
-        headers = envelope.under(traceparent(envelope.trace)).headers()
+        envelope = current_envelope.get()
+        headers = envelope.with_trace(traceparent(envelope.trace)).headers()
         headers[ID_HEADER] = headers[MESSAGE_ID] = generation.id
         headers[NEEDS_HEADER] = needs_of(generation).encoded()
         subject = GenerationQueue(generation.priority, generation.model).subject

@@ -15,17 +15,18 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-from actors.bus.handlers import Direct, Handler, Handlers, Subscription
+from actors.bus.handlers import Callback, Handler, Handlers, Subscription
 from actors.bus.message import Headers, Message, decode_headers, encode_headers
-from actors.bus.replay_buffer import AGAIN, Sent
-from actors.bus.reply_inbox import Replies
+from actors.bus.replay_buffer import AGAIN, ReplayBuffer
+from actors.bus.reply_inbox import ReplyInbox
 from actors.bus.settings import BusSettings
-from actors.bus.write_buffer import Outbox
-from actors.telemetry.optional_imports import absent
+from actors.bus.write_buffer import WriteBuffer
+from actors.telemetry.optional_imports import without_module
 from actors.telemetry.telemetry import BUS_DENIED, BUS_RECONNECTS, BUS_SLOW_CONSUMER
 from orchestration.errors import BusUnavailable, NoResponders, PayloadTooLarge
 
-with absent("aiohttp"):  # nats-py wants it for WebSockets alone; importing it takes 0.1 s of every command
+# nats-py needs aiohttp for WebSockets only; importing it takes 0.1 s of every command.
+with without_module("aiohttp"):
     import nats.errors
     from nats.aio import transport
     from nats.aio.client import Client
@@ -56,14 +57,14 @@ def _allow_websockets() -> None:
 class _Client(Client):
     """nats-py with a shorter way in and out, and without its ways to close for good.
 
-    A command goes into an `Outbox`, and a message straight from nats-py's parser to its handler. It uses
+    A command goes into a `WriteBuffer`, and a message straight from nats-py's parser to its handler. It uses
     private parts of nats-py 2; the tests of the bus cover each, and the dependency is pinned below 3.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.direct: dict[int, Direct] = {}
-        self.outbox = Outbox(self)
+        self.direct: dict[int, Callback] = {}
+        self.write_buffer = WriteBuffer(self)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         deliver = self.direct.get(sid)
@@ -83,7 +84,7 @@ class _Client(Client):
             await self._process_op_err(error)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        self.outbox.write_now()  # nats-py lets its ping overtake what is queued, which makes it no barrier
+        self.write_buffer.write_now()  # otherwise nats-py's ping overtakes the queued messages
         await super()._send_ping(future)
 
     async def _attempt_reconnect(self) -> None:
@@ -101,7 +102,7 @@ class _Subscription:
 
     def _forget(self) -> None:
         self.bus.client.direct.pop(self.raw._id, None)
-        self.bus.own.pop(self.raw.subject, None)
+        self.bus.local_handlers.pop(self.raw.subject, None)
 
     async def unsubscribe(self) -> None:
         """Stop the flow; what already arrived is dropped. Harmless when the connection is gone."""
@@ -113,7 +114,7 @@ class _Subscription:
 
     async def drain(self) -> None:
         """Stop the flow once everything that the server already sent has been handled."""
-        self.bus.own.pop(self.raw.subject, None)
+        self.bus.local_handlers.pop(self.raw.subject, None)
         try:
             async with asyncio.timeout(_FLUSH_S):
                 await self.raw.drain()  # type: ignore[no-untyped-call]
@@ -133,19 +134,19 @@ class Bus:
     client: _Client
     settings: BusSettings
     name: str
-    replies: Replies
+    reply_inbox: ReplyInbox
     handlers: Handlers
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
-    sent: Sent = field(init=False)
+    replay_buffer: ReplayBuffer = field(init=False)
     """Of the streams that this process writes."""
-    own: dict[str, Direct] = field(default_factory=dict)
+    local_handlers: dict[str, Callback] = field(default_factory=dict)
     """Subjects, or `prefix.*`, that nobody but this process listens to."""
     ready: bool = False
     """Whether every subscription is in place at the server, which after a reconnect takes a moment."""
 
     def __post_init__(self) -> None:
-        self.sent = Sent(self.post)
+        self.replay_buffer = ReplayBuffer(self.post)
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, name: str) -> Bus:
@@ -154,7 +155,7 @@ class Bus:
             _allow_websockets()
         client = _Client()
         inbox = f"_INBOX.{token_hex(8)}"
-        bus = cls(client, settings, name, Replies(inbox), Handlers(name))
+        bus = cls(client, settings, name, ReplyInbox(inbox), Handlers(name))
         try:
             await asyncio.wait_for(
                 client.connect(
@@ -179,16 +180,16 @@ class Bus:
             reason = str(error) or "no answer in time"
             raise BusUnavailable(f"no NATS server answers at {settings.url}: {reason}") from error
         bus.ready = True
-        await bus.subscribe(f"{inbox}.*", bus.replies.arrived, exclusive=True)
-        await bus.subscribe(AGAIN, bus.sent.asked)
-        bus.on_reconnect.append(bus.sent.reconnected)
+        await bus.subscribe(f"{inbox}.*", bus.reply_inbox.arrived, exclusive=True)
+        await bus.subscribe(AGAIN, bus.replay_buffer.asked)
+        bus.on_reconnect.append(bus.replay_buffer.reconnected)
         await bus.flush()
         return bus
 
     @property
     def inbox(self) -> str:
         """The prefix of every reply subject of this connection."""
-        return self.replies.inbox
+        return self.reply_inbox.inbox
 
     @property
     def connected(self) -> bool:
@@ -221,11 +222,13 @@ class Bus:
         both = subject + reply
         if not subject or len(both) > _MAX_SUBJECTS or " " in both or not both.isprintable():
             raise ValueError(f"{subject[:80]!r} cannot be a subject (reply {reply[:80]!r})")
-        deliver = self.own.get(subject) or self.own.get(f"{subject.rpartition('.')[0]}.*")
+        deliver = self.local_handlers.get(subject) or self.local_handlers.get(
+            f"{subject.rpartition('.')[0]}.*"
+        )
         if deliver is None:
-            client.outbox.send(subject, reply, data, headers)
+            client.write_buffer.send(subject, reply, data, headers)
         else:
-            client.outbox.count(len(data))
+            client.write_buffer.count(len(data))
             asyncio.get_running_loop().call_soon(deliver, Message(subject, reply, data, headers))
 
     async def publish(
@@ -233,9 +236,9 @@ class Bus:
     ) -> None:
         """Like `post`, and waits where the server takes messages more slowly than they come."""
         self.post(subject, data, reply=reply, headers=headers)
-        if self.client.outbox.crowded:
+        if self.client.write_buffer.crowded:
             try:
-                await self.client.outbox.breathe()
+                await self.client.write_buffer.breathe()
             except OSError as error:
                 raise BusUnavailable(f"NATS at {self.settings.url} is away: {error}") from error
 
@@ -276,7 +279,7 @@ class Bus:
                 raise ValueError(f"{subject!r} cannot be subscribed to") from error
             raise BusUnavailable(f"NATS at {self.settings.url} is away: {error}") from error
         if exclusive and self.settings.local_delivery:
-            self.own[subject] = client.direct[raw._id]
+            self.local_handlers[subject] = client.direct[raw._id]
         return _Subscription(self, raw)
 
     async def flush(self) -> None:
@@ -305,21 +308,21 @@ class Bus:
             await self.publish(subject, data, reply=reply, headers=headers)
 
         seconds = self.settings.request_timeout_s if timeout is None else timeout
-        message = await self.replies.first(send, subject, seconds, within)
+        message = await self.reply_inbox.first(send, subject, seconds, within)
         if message.status == "503":
             raise NoResponders(f"nobody listens on {subject}")
         return message
 
-    def expect(self, arrived: Direct) -> str:
+    def expect(self, arrived: Callback) -> str:
         """A fresh reply subject; `arrived` gets every message sent to it until `forget`."""
-        return self.replies.expect(arrived)
+        return self.reply_inbox.expect(arrived)
 
     def forget(self, reply: str) -> None:
-        self.replies.forget(reply)
+        self.reply_inbox.forget(reply)
 
     async def close(self) -> None:
         """Send what is pending and close."""
-        self.client.outbox.write_now()
+        self.client.write_buffer.write_now()
         try:
             await asyncio.wait_for(self.client.drain(), 2)
         except (nats.errors.Error, OSError, TimeoutError):
@@ -345,7 +348,7 @@ class Bus:
         self.ready = False
         if not self.client.is_draining and not self.client.is_closed:
             log.warning("%s lost its connection to NATS; reconnecting", self.name)
-        self.replies.fail(lambda: BusUnavailable("the connection to NATS was lost before the answer"))
+        self.reply_inbox.fail(lambda: BusUnavailable("the connection to NATS was lost before the answer"))
         self._call(self.on_disconnect)
 
     async def _reconnected(self) -> None:

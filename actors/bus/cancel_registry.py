@@ -9,7 +9,7 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import StreamAddress
 
 
-class Cancels:
+class CancelRegistry:
     """Listens to every cancel. `cancel` stops the work of that id, and says whether it was here.
 
     A cancel may overtake what it takes back, or find it still in the queue: the newest `limit` ids that were

@@ -1,7 +1,7 @@
 """What nats/streams.yaml may say: streams, consumers and buckets, and their form in JetStream's API.
 
-Pure but for `load` and `shipped`, which read the file. Times are in seconds and sizes in MiB or KiB here;
-`config` gives nanoseconds and bytes. `actors.bus.drift` compares a declaration with a server, and
+Pure but for `load` and `shipped_declaration`, which read the file. Times are in seconds and sizes in MiB or
+KiB here; `config` gives nanoseconds and bytes. `actors.bus.drift` compares a declaration with a server, and
 `actors.bus.provision` applies it.
 """
 
@@ -30,13 +30,13 @@ _NS = 1_000_000_000
 _MIB = 2**20
 
 
-class Declared(BaseModel):
+class StrictModel(BaseModel):
     """Base of all declarations: frozen, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Consumer(Declared):
+class ConsumerDeclaration(StrictModel):
     """A durable pull consumer with explicit acks. A `{word}` in its name makes it a template."""
 
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]|\{[a-z]+\})+$")]
@@ -57,14 +57,14 @@ class Consumer(Declared):
     def is_template(self) -> bool:
         return "{" in self.name
 
-    def filled(self, **words: str) -> Consumer:
+    def filled(self, **words: str) -> ConsumerDeclaration:
         """With `{word}`s replaced, in the name and in the filter; others stay."""
         name, subject = self.name, self.filter
         for word, value in words.items():
             name, subject = name.replace(f"{{{word}}}", value), subject.replace(f"{{{word}}}", value)
         return self.model_copy(update={"name": name, "filter": subject})
 
-    def made_for(self, name: str) -> Consumer | None:
+    def made_for(self, name: str) -> ConsumerDeclaration | None:
         """This template filled so that it is called `name`, or None if it cannot be."""
         pattern = re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>[A-Za-z0-9_-]+)", re.escape(self.name))
         match = re.fullmatch(pattern, name)
@@ -85,7 +85,7 @@ class Consumer(Declared):
         }
 
 
-class Stream(Declared):
+class StreamDeclaration(StrictModel):
     """A stream and its consumers, templates included."""
 
     name: Name
@@ -100,7 +100,7 @@ class Stream(Declared):
     max_mib: int = Field(ge=1)
     max_age_s: Seconds | None = None
     duplicate_window_s: Seconds
-    consumers: tuple[Consumer, ...] = ()
+    consumers: tuple[ConsumerDeclaration, ...] = ()
 
     @model_validator(mode="after")
     def _bounded_per_subject(self) -> Self:
@@ -109,16 +109,16 @@ class Stream(Declared):
             raise ValueError("discard_new_per_subject needs discard: new and max_messages_per_subject")
         return self
 
-    def fixed_consumers(self) -> Iterator[Consumer]:
+    def fixed_consumers(self) -> Iterator[ConsumerDeclaration]:
         """Those that are made at once, one for each priority where the name says `{priority}`."""
         return (each for each in self._per_priority() if not each.is_template)
 
-    def consumer(self, name: str) -> Consumer | None:
+    def consumer(self, name: str) -> ConsumerDeclaration | None:
         """The consumer of that name, from a template if need be; None if none is declared."""
         made = (each.made_for(name) for each in self._per_priority())
         return next((each for each in made if each is not None), None)
 
-    def _per_priority(self) -> Iterator[Consumer]:
+    def _per_priority(self) -> Iterator[ConsumerDeclaration]:
         for consumer in self.consumers:
             if "{priority}" in consumer.name:
                 yield from (consumer.filled(priority=priority.value) for priority in Priority)
@@ -144,7 +144,7 @@ class Stream(Declared):
         }
 
 
-class Bucket(Declared):
+class BucketDeclaration(StrictModel):
     """A key-value bucket, which is a stream `KV_<name>` (JetStream's ADR-8)."""
 
     name: Name
@@ -189,11 +189,11 @@ class Bucket(Declared):
         }
 
 
-class Declaration(Declared):
+class Declaration(StrictModel):
     """All of streams.yaml."""
 
-    streams: tuple[Stream, ...] = ()
-    buckets: tuple[Bucket, ...] = ()
+    streams: tuple[StreamDeclaration, ...] = ()
+    buckets: tuple[BucketDeclaration, ...] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -212,7 +212,7 @@ class Declaration(Declared):
         except yaml.YAMLError as error:
             raise ValueError(f"not YAML: {error}") from error
 
-    def stream(self, name: str) -> Stream:
+    def stream(self, name: str) -> StreamDeclaration:
         """Raises `KeyError`."""
         for stream in self.streams:
             if stream.name == name:
@@ -222,7 +222,7 @@ class Declaration(Declared):
     @property
     def reserved_bytes(self) -> int:
         """What file streams and buckets take out of the server's max_file_store, per replica."""
-        parts: tuple[Stream | Bucket, ...] = (*self.streams, *self.buckets)
+        parts: tuple[StreamDeclaration | BucketDeclaration, ...] = (*self.streams, *self.buckets)
         return sum(part.max_mib * _MIB for part in parts if part.storage == "file")
 
 
@@ -232,6 +232,6 @@ def load(path: Path | None = None) -> Declaration:
 
 
 @cache
-def shipped() -> Declaration:
+def shipped_declaration() -> Declaration:
     """What `load` gives for the file that Orchestra ships, read once in a process."""
     return load()

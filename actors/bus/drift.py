@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from actors.bus.declarations import Config, Declaration, Stream
+from actors.bus.declarations import Config, Declaration, StreamDeclaration
 
 Kind = Literal["stream", "consumer"]
 
@@ -56,7 +56,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Actual:
+class ServerState:
     """What a server has, by name: configurations of the declared streams, and of their consumers."""
 
     streams: Mapping[str, Config] = field(default_factory=dict)
@@ -69,7 +69,7 @@ CONSUMER_FIXED = frozenset({"deliver_policy", "ack_policy", "replay_policy"})
 """Fields that JetStream refuses to change in place, of those that are declared."""
 
 
-def diff(declared: Declaration, actual: Actual, *, replicas: int = 1) -> list[Drift]:
+def diff(declared: Declaration, actual: ServerState, *, replicas: int = 1) -> list[Drift]:
     """Every difference, streams before their consumers. Empty when the server is as declared."""
     found: list[Drift] = []
     for name, config in stream_configs(declared, replicas=replicas).items():
@@ -85,7 +85,7 @@ def stream_configs(declared: Declaration, *, replicas: int) -> dict[str, Config]
     return streams | {bucket.stream: bucket.config(replicas=replicas) for bucket in declared.buckets}
 
 
-def _consumers(stream: Stream, actual: Mapping[str, Config]) -> Iterator[Drift]:
+def _consumers(stream: StreamDeclaration, actual: Mapping[str, Config]) -> Iterator[Drift]:
     wanted = {consumer.name: consumer for consumer in stream.fixed_consumers()}
     for name in actual:
         made = stream.consumer(name)

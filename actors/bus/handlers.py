@@ -12,7 +12,7 @@ from actors.bus.message import Message
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Message], Awaitable[None] | None]
-Direct = Callable[[Message], None]
+Callback = Callable[[Message], None]
 
 
 class Subscription(Protocol):
@@ -30,7 +30,7 @@ class Handlers:
         self.name = name
         self._tasks: set[asyncio.Future[None]] = set()
 
-    def direct(self, handler: Handler) -> Direct:
+    def direct(self, handler: Handler) -> Callback:
         """A function that calls `handler`, and raises nothing."""
 
         def deliver(message: Message) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Protocol
 
-from actors.bus.declarations import Config, Consumer, Declaration, shipped
-from actors.bus.drift import Actual, Drift, Remedy, diff, stream_configs
+from actors.bus.declarations import Config, ConsumerDeclaration, Declaration, shipped_declaration
+from actors.bus.drift import Drift, Remedy, ServerState, diff, stream_configs
 from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders, Unavailable
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
 
 
-class Answer(Protocol):
+class ApiReply(Protocol):
     @property
     def data(self) -> bytes: ...
 
@@ -33,10 +33,10 @@ class Answer(Protocol):
 class Requester(Protocol):
     """What this needs of a bus."""
 
-    async def request(self, subject: str, data: bytes = b"", *, timeout: float | None = None) -> Answer: ...
+    async def request(self, subject: str, data: bytes = b"", *, timeout: float | None = None) -> ApiReply: ...
 
 
-class JetStreamRefused(Unavailable):
+class JetStreamError(Unavailable):
     """JetStream answered with an error; `err_code` is its own number for it."""
 
     retryable = False
@@ -55,7 +55,7 @@ async def apply(
     changed. A difference that the server refuses to mend has its words in `refusal` and stops nothing
     else. Raises `BusUnavailable` when there is no JetStream to talk to.
     """
-    drifts = diff(declaration, await actual(bus, declaration), replicas=replicas)
+    drifts = diff(declaration, await read_server_state(bus, declaration), replicas=replicas)
     if dry_run or not drifts:
         return drifts
     configs = stream_configs(declaration, replicas=replicas)
@@ -76,9 +76,9 @@ async def ensure_consumer(
     """Make the declared consumer of that name, from its template; harmless when it is there already.
 
     `subject` is what the caller expects it to serve; `declaration` is the shipped one unless given.
-    Raises `KeyError` when no such consumer is declared, `JetStreamRefused`, or `BusUnavailable`.
+    Raises `KeyError` when no such consumer is declared, `JetStreamError`, or `BusUnavailable`.
     """
-    consumer = (declaration or shipped()).stream(stream).consumer(name)
+    consumer = (declaration or shipped_declaration()).stream(stream).consumer(name)
     if consumer is None or consumer.filter != subject:
         raise KeyError(f"no consumer {name!r} of {subject!r} is declared on stream {stream!r}")
     await _put_consumer(bus, stream, consumer.config())
@@ -88,7 +88,7 @@ async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bo
     """Have each stream kept by so many servers; returns whether all are. Harmless to repeat and to race.
 
     Streams that have as many or more, or are not there, stay as they are. A cluster with too few servers
-    refuses, and is asked again at the next call. Raises `BusUnavailable`, `JetStreamRefused`, or
+    refuses, and is asked again at the next call. Raises `BusUnavailable`, `JetStreamError`, or
     `DeadlineExceeded` while the cluster has no leader.
     """
     for name in streams:
@@ -96,8 +96,8 @@ async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bo
         if present is None or present["num_replicas"] >= replicas:
             continue
         try:
-            await call(bus, f"STREAM.UPDATE.{name}", present | {"num_replicas": replicas})
-        except JetStreamRefused as error:
+            await call_api(bus, f"STREAM.UPDATE.{name}", present | {"num_replicas": replicas})
+        except JetStreamError as error:
             log.debug("%s stays with %d replicas: %s", name, present["num_replicas"], error)
             return False
         log.info("stream %s is kept %d times now", name, replicas)
@@ -113,7 +113,7 @@ async def apply_when_ready(
     while True:
         try:
             return await apply(bus, declaration)
-        except (DeadlineExceeded, JetStreamRefused) as error:
+        except (DeadlineExceeded, JetStreamError) as error:
             leaderless = isinstance(error, DeadlineExceeded) or error.err_code == _TEMPORARILY_UNAVAILABLE
             if not leaderless or time.monotonic() > until:
                 raise
@@ -121,14 +121,14 @@ async def apply_when_ready(
             await asyncio.sleep(_PAUSE_S)
 
 
-async def actual(bus: Requester, declaration: Declaration) -> Actual:
+async def read_server_state(bus: Requester, declaration: Declaration) -> ServerState:
     """What the server has of the declared streams, buckets and consumers."""
     names = list(stream_configs(declaration, replicas=1))
     infos = await asyncio.gather(*(_stream_info(bus, name) for name in names))
     streams = {name: info for name, info in zip(names, infos, strict=True) if info is not None}
     queues = [stream.name for stream in declaration.streams if stream.name in streams]
     consumers = await asyncio.gather(*(_consumer_list(bus, name) for name in queues))
-    return Actual(streams, dict(zip(queues, consumers, strict=True)))
+    return ServerState(streams, dict(zip(queues, consumers, strict=True)))
 
 
 async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None) -> list[Drift]:
@@ -143,10 +143,10 @@ async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None
         if doable[0].kind == "consumer":
             await _put_consumer(bus, doable[0].stream, declared | stays)
         elif doable[0].remedy is Remedy.CREATE:
-            await call(bus, f"STREAM.CREATE.{doable[0].name}", declared)
+            await call_api(bus, f"STREAM.CREATE.{doable[0].name}", declared)
         else:
             await _update_stream(bus, doable[0].name, declared | stays)
-    except JetStreamRefused as error:
+    except JetStreamError as error:
         refusal = error.message
     return [
         replace(drift, applied=not refusal, refusal=refusal) if drift in doable else drift for drift in drifts
@@ -156,18 +156,18 @@ async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None
 async def _update_stream(bus: Requester, name: str, changes: Config) -> None:
     # Over what the server has, so that fields which nobody declares stay as they are.
     present = await _stream_info(bus, name) or {}
-    await call(bus, f"STREAM.UPDATE.{name}", present | changes)
+    await call_api(bus, f"STREAM.UPDATE.{name}", present | changes)
 
 
 async def _put_consumer(bus: Requester, stream: str, config: Config) -> None:
     body = {"stream_name": stream, "config": config}
-    await call(bus, f"CONSUMER.CREATE.{stream}.{config['name']}", body)
+    await call_api(bus, f"CONSUMER.CREATE.{stream}.{config['name']}", body)
 
 
 async def _stream_info(bus: Requester, name: str) -> Config | None:
     try:
-        info = await call(bus, f"STREAM.INFO.{name}")
-    except JetStreamRefused as error:
+        info = await call_api(bus, f"STREAM.INFO.{name}")
+    except JetStreamError as error:
         if error.err_code == _STREAM_NOT_FOUND:
             return None
         raise
@@ -176,10 +176,10 @@ async def _stream_info(bus: Requester, name: str) -> Config | None:
 
 
 async def consumer_names(bus: Requester, stream: str, most: int) -> list[str]:
-    """Of the consumers that a stream has now, `most` or a page more. Raises what `call` raises."""
+    """Of the consumers that a stream has now, `most` or a page more. Raises what `call_api` raises."""
     found: list[str] = []
     while len(found) < most:
-        page = await call(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
+        page = await call_api(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
         names = page.get("consumers") or []
         found += names
         if not names or len(found) >= page.get("total", 0):
@@ -191,7 +191,7 @@ async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     found: dict[str, Config] = {}
     offset, total = 0, 1
     while offset < total:
-        page = await call(bus, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        page = await call_api(bus, f"CONSUMER.LIST.{stream}", {"offset": offset})
         consumers = page.get("consumers") or []
         found |= {each["name"]: each["config"] for each in consumers if each["config"].get("durable_name")}
         offset += len(consumers)
@@ -199,8 +199,8 @@ async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     return found
 
 
-async def call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One call of JetStream's API. Raises `JetStreamRefused` with its error, or `BusUnavailable`."""
+async def call_api(bus: Requester, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One call of JetStream's API. Raises `JetStreamError` with its error, or `BusUnavailable`."""
     payload = b"" if body is None else json.dumps(body).encode()
     try:
         message = await bus.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT_S)
@@ -210,10 +210,10 @@ async def call(bus: Requester, verb: str, body: Mapping[str, Any] | None = None)
     if problem := answer.get("error"):
         code = int(problem.get("err_code", 0))
         words = problem.get("description", "unknown error")
-        raise JetStreamRefused(f"{words} (JetStream error {code} on {verb})", code)
+        raise JetStreamError(f"{words} (JetStream error {code} on {verb})", code)
     return answer
 
 
 def _consumer_config(declaration: Declaration, stream: str, name: str) -> Config | None:
-    consumer: Consumer | None = declaration.stream(stream).consumer(name)
+    consumer: ConsumerDeclaration | None = declaration.stream(stream).consumer(name)
     return consumer.config() if consumer else None

@@ -32,7 +32,7 @@ Post = Callable[..., None]
 
 
 @dataclass(slots=True, eq=False)
-class Tail:
+class StreamTail:
     """The events of one stream from number `first_seq` on, with the headers that each had. Until the stream
     ends its writer hears at `reply` when nobody reads. Nothing here holds the writer, nor its task."""
 
@@ -45,21 +45,21 @@ class Tail:
     size: int = 0
 
 
-class Sent:
+class ReplayBuffer:
     """Of one connection, which sends by `post`."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
-        self._tails: dict[str, Tail] = {}
-        self._ended: deque[Tail] = deque()
+        self._tails: dict[str, StreamTail] = {}
+        self._ended: deque[StreamTail] = deque()
         self._bytes = 0
 
-    def open(self, address: StreamAddress, first_seq: int, reply: str, headers: Headers | None) -> Tail:
+    def open(self, address: StreamAddress, first_seq: int, reply: str, headers: Headers | None) -> StreamTail:
         """Where to append what is sent. A stream that is written anew replaces the one before."""
-        tail = self._tails[address.id] = Tail(address, first_seq, reply, headers)
+        tail = self._tails[address.id] = StreamTail(address, first_seq, reply, headers)
         return tail
 
-    def end(self, tail: Tail) -> None:
+    def end(self, tail: StreamTail) -> None:
         """The last event was sent: keep it for a while."""
         tail.reply = ""
         tail.ended_at = time.monotonic()
@@ -72,7 +72,7 @@ class Sent:
             self._bytes -= oldest.size
             self.drop(oldest)
 
-    def drop(self, tail: Tail) -> None:
+    def drop(self, tail: StreamTail) -> None:
         """Another goes on with it, or nobody wants it."""
         if self._tails.get(tail.address.id) is tail:
             del self._tails[tail.address.id]
@@ -94,7 +94,7 @@ class Sent:
             for event in tail.events[max(0, int(message.data) - tail.first_seq) :]:
                 self.again(tail, event)
 
-    def again(self, tail: Tail, event: bytes) -> None:
+    def again(self, tail: StreamTail, event: bytes) -> None:
         """Send one of its events once more."""
         with suppress(OrchestraError):  # the reader asks again
             self._post(tail.address.subject, event, reply=tail.reply, headers=tail.headers)

@@ -12,7 +12,7 @@ from orchestration.errors import DeadlineExceeded, OrchestraError
 Arrived = Callable[[Message], None]
 
 
-class Replies:
+class ReplyInbox:
     """Hands what comes to `<inbox>.<token>` to whoever expects it. Empty when nobody waits."""
 
     def __init__(self, inbox: str) -> None:

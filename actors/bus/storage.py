@@ -31,7 +31,7 @@ QUEUE = "GENERATIONS"
 _SYMPTOMS = (BusUnavailable, DeadlineExceeded, NoNode)
 
 
-class Storage:
+class StorageMonitor:
     """Listens between `start` and `stop`."""
 
     def __init__(self, bus: Bus) -> None:
@@ -48,41 +48,41 @@ class Storage:
             await self._subscription.unsubscribe()
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Which disk is full, or ''."""
         return self._said if time.monotonic() - self._said_at < FORGET_S else ""
 
     def check(self) -> None:
         """Raise `StorageFull` where nothing can be stored: waiting for a queue would be in vain."""
-        if self.trouble:
+        if self.problem:
             raise self._error()
 
-    def explained(self, error: OrchestraError) -> OrchestraError:
+    def explain_error(self, error: OrchestraError) -> OrchestraError:
         """`StorageFull` in the place of what follows from it, else `error` itself."""
-        return self._error() if self.trouble and isinstance(error, _SYMPTOMS) else error
+        return self._error() if self.problem and isinstance(error, _SYMPTOMS) else error
 
     @contextmanager
-    def explaining(self) -> Iterator[None]:
-        """A block whose errors are `explained`."""
+    def explain_errors(self) -> Iterator[None]:
+        """Apply `explain_error` to what the block raises."""
         try:
             yield
         except OrchestraError as error:
-            explained = self.explained(error)
+            explained = self.explain_error(error)
             if explained is error:
                 raise
             raise explained from error
 
     def _error(self) -> StorageFull:
-        return StorageFull(f"no work can be stored: {self.trouble}", retry_after_s=5)
+        return StorageFull(f"no work can be stored: {self.problem}", retry_after_s=5)
 
     def _heard(self, message: Message) -> None:
         self._said, self._said_at = message.data.decode(errors="replace")[:500], time.monotonic()
 
 
 @asynccontextmanager
-async def telling(bus: Bus, trouble: Callable[[], str]) -> AsyncIterator[None]:
-    """Tell while the block runs what `trouble` says of this process's disk, '' for nothing."""
-    task = asyncio.get_running_loop().create_task(_tell(bus, trouble), name="storage")
+async def report_full_disk(bus: Bus, problem: Callable[[], str]) -> AsyncIterator[None]:
+    """Tell while the block runs what `problem` says of this process's disk, '' for nothing."""
+    task = asyncio.get_running_loop().create_task(_tell(bus, problem), name="storage")
     try:
         yield
     finally:
@@ -90,9 +90,9 @@ async def telling(bus: Bus, trouble: Callable[[], str]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def _tell(bus: Bus, trouble: Callable[[], str]) -> None:
+async def _tell(bus: Bus, problem: Callable[[], str]) -> None:
     while True:
-        said = trouble()
+        said = problem()
         if said:
             try:
                 if not await _replicated(bus):

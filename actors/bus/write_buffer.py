@@ -24,7 +24,7 @@ class Connection(Protocol):
     def is_connected(self) -> bool: ...
 
 
-class Outbox:
+class WriteBuffer:
     """Commands are appended to nats-py's own list and written once per turn of the event loop: half of the
     CPU of a request went into a coroutine, a queue and a future around each."""
 

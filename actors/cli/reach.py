@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.config.client import ClientSettings
-from actors.nats_server.lock import running
+from actors.nats_server.lock import find_running
 from orchestration.errors import BusUnavailable
 
 
@@ -11,7 +11,7 @@ def nats_url_of(settings: ClientSettings) -> str:
     """Raises `BusUnavailable` saying how to name or start a cluster."""
     if settings.nats.url:
         return settings.nats.url
-    facts = running(settings.folder)
+    facts = find_running(settings.folder)
     if not facts or not facts.get("url"):
         raise BusUnavailable(
             f"no cluster here: no `orchestra up` holds {settings.folder}. "

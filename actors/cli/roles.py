@@ -12,7 +12,7 @@ import click
 
 from actors.backends.base import Backend
 from actors.bus.bus import Bus
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
 from actors.cli.main import common, nats_option, said
@@ -280,11 +280,11 @@ async def _run(settings: Settings, enter: Enter) -> int:
     url = nats_url_of(settings)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
-        await apply_when_ready(bus, shipped())
+        await apply_when_ready(bus, shipped_declaration())
         system = ActorSystem()
         ready, watches = await enter(settings, stack, bus, system)
         click.echo(f"Orchestra {ready} · {url}")
         await until(
-            stop, ends(system.given_up, "an actor crashed again and again; see the log above"), *watches
+            stop, ends(system.actor_failed, "an actor crashed again and again; see the log above"), *watches
         )
     return 0

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from actors.bus.bus import Bus
-from actors.bus.provision import call
+from actors.bus.provision import call_api
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ async def servers_of(bus: Bus) -> Servers:
     found: dict[str, Server] = {}
     fewest, offset, total = 0, 0, 1
     while offset < total:
-        page = await call(bus, "STREAM.LIST", {"offset": offset})
+        page = await call_api(bus, "STREAM.LIST", {"offset": offset})
         streams, total = page.get("streams") or [], page.get("total", 0)
         if not streams:
             break

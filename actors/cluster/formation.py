@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.drift import stream_configs
-from actors.bus.provision import JetStreamRefused, apply, call, replicate
-from actors.cluster.store_migration import carry_over
+from actors.bus.provision import JetStreamError, apply, call_api, replicate
+from actors.cluster.store_migration import migrate_store
 from actors.nats_server import EmbeddedNats, NatsServerSettings
 from actors.nats_server.cluster import holds_streams, is_member
 from actors.nats_server.files import ServerFiles
@@ -36,7 +36,7 @@ NAME_IN_USE = 10058
 _POLL_S = 0.25
 
 
-async def is_surplus(settings: NatsServerSettings, bus_settings: BusSettings) -> bool:
+async def has_enough_replicas(settings: NatsServerSettings, bus_settings: BusSettings) -> bool:
     """Whether three others keep the streams already, so that this server should only be a plain peer.
 
     A server that kept streams before goes on. Found out by joining without a store for a moment.
@@ -58,14 +58,14 @@ async def is_surplus(settings: NatsServerSettings, bus_settings: BusSettings) ->
 
 
 @asynccontextmanager
-async def membership(bus: Bus, server: EmbeddedNats) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def join_cluster(bus: Bus, server: EmbeddedNats) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Wait until the cluster can keep streams, bring along what this machine kept alone, keep growing.
 
     Yields a watch that returns never, and raises what ends the growing.
     """
     await _declared(bus, server)
-    await carry_over(bus, server)
-    task = asyncio.get_running_loop().create_task(_grow(bus), name="membership")
+    await migrate_store(bus, server)
+    task = asyncio.get_running_loop().create_task(_grow(bus), name="grow-cluster")
 
     async def watch() -> None:
         await asyncio.shield(task)
@@ -90,7 +90,7 @@ async def _declared(bus: Bus, server: EmbeddedNats) -> None:
             until = until or loop.time() + TOGETHER_S
             room = await _is_room_for_replicas(bus)
             if room or loop.time() > until:
-                drifts = await apply(bus, shipped(), replicas=REPLICAS if room else 1)
+                drifts = await apply(bus, shipped_declaration(), replicas=REPLICAS if room else 1)
                 if not any(drift.refusal for drift in drifts):
                     return
                 reason = next(drift.refusal for drift in drifts if drift.refusal)
@@ -111,10 +111,10 @@ async def _declared(bus: Bus, server: EmbeddedNats) -> None:
 
 async def _is_room_for_replicas(bus: Bus) -> bool:
     """Whether enough servers are there: the first declared stream is made so, or changed, if they are."""
-    name, config = next(iter(stream_configs(shipped(), replicas=REPLICAS).items()))
+    name, config = next(iter(stream_configs(shipped_declaration(), replicas=REPLICAS).items()))
     try:
-        await call(bus, f"STREAM.CREATE.{name}", config)
-    except JetStreamRefused as error:
+        await call_api(bus, f"STREAM.CREATE.{name}", config)
+    except JetStreamError as error:
         return error.err_code == NAME_IN_USE and await replicate(bus, [name], REPLICAS)
     return True
 
@@ -124,7 +124,9 @@ async def _grow(bus: Bus) -> None:
     while True:
         done = False
         try:
-            done = await replicate(bus, list(stream_configs(shipped(), replicas=REPLICAS)), REPLICAS)
+            done = await replicate(
+                bus, list(stream_configs(shipped_declaration(), replicas=REPLICAS)), REPLICAS
+            )
         except OrchestraError as error:
             log.debug("the replicas could not be looked at: %s", error)
         await asyncio.sleep(SETTLE_S if done else GROW_S)
@@ -133,7 +135,7 @@ async def _grow(bus: Bus) -> None:
 async def _fewest_replicas(bus: Bus) -> int | None:
     """Of all declared streams; None while no JetStream answers."""
     found = []
-    for name in stream_configs(shipped(), replicas=1):
+    for name in stream_configs(shipped_declaration(), replicas=1):
         try:
             reply = await bus.request(f"$JS.API.STREAM.INFO.{name}", timeout=1)
         except (BusUnavailable, DeadlineExceeded, Unavailable):

@@ -16,10 +16,10 @@ from pathlib import Path
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import WRONG_LAST_SEQUENCE
 from actors.bus.key_value import EXPECTED, OPERATION
-from actors.bus.provision import call
+from actors.bus.provision import call_api
 from actors.cluster.registry import BUCKET as NODES
 from actors.nats_server import EmbeddedNats, NatsServerSettings
-from actors.nats_server.cluster import standalone
+from actors.nats_server.cluster import standalone_folder
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ PAGE = 256
 """Messages on their way at once."""
 
 
-async def carry_over(bus: Bus, server: EmbeddedNats) -> int:
+async def migrate_store(bus: Bus, server: EmbeddedNats) -> int:
     """Publish to the cluster behind `bus` what lies in the store put aside; returns how many messages.
 
     Queued work keeps its order and its headers, and counts its deliveries anew. Of a bucket the latest
     value of each key is taken, unless the cluster has the key; times to live start anew. What the cluster
-    has no room for is tried again until it has. The emptied store stays as `standalone-carried`.
+    has no room for is tried again until it has. The emptied store stays as `standalone-migrated`.
     """
-    aside = standalone(server.files)
+    aside = standalone_folder(server.files)
     if not aside.is_dir():
         return 0
     settings = NatsServerSettings(
@@ -47,10 +47,10 @@ async def carry_over(bus: Bus, server: EmbeddedNats) -> int:
     count = 0
     async with EmbeddedNats(settings) as lone:
         old = await Bus.connect(
-            bus.settings.model_copy(update={"url": lone.url}), name="orchestra-carry-over"
+            bus.settings.model_copy(update={"url": lone.url}), name="orchestra-store-migration"
         )
         try:
-            for name in (await call(old, "STREAM.NAMES")).get("streams") or []:
+            for name in (await call_api(old, "STREAM.NAMES")).get("streams") or []:
                 if name.startswith("KV_") and name != LEASES:
                     count += await _carry_bucket(old, bus, name)
                 elif not name.startswith("KV_"):
@@ -67,14 +67,14 @@ async def _carry_queue(old: Bus, bus: Bus, stream: str) -> int:
     while (message := await _get(old, stream, {"seq": last + 1, "next_by_subj": ">"})) is not None:
         last = int(message.header("Nats-Sequence"))
         await _put(bus, message, {"Nats-Msg-Id": f"carried-{stream}-{last}"})
-        await call(old, f"STREAM.MSG.DELETE.{stream}", {"seq": last, "no_erase": True})
+        await call_api(old, f"STREAM.MSG.DELETE.{stream}", {"seq": last, "no_erase": True})
         count += 1
     return count
 
 
 async def _carry_bucket(old: Bus, bus: Bus, stream: str) -> int:
     """Keys and their last values, `PAGE` at once; harmless to repeat."""
-    info = await call(old, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+    info = await call_api(old, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
     subjects = list(info["state"].get("subjects") or {})
     for start in range(0, len(subjects), PAGE):
         async with asyncio.TaskGroup() as group:
@@ -115,5 +115,5 @@ async def _put(bus: Bus, message: Message, headers: dict[str, str]) -> None:
 
 
 def _free_name(aside: Path) -> Path:
-    names = (aside.with_name(f"standalone-carried{number or ''}") for number in range(1000))
+    names = (aside.with_name(f"standalone-migrated{number or ''}") for number in range(1000))
     return next(path for path in names if not path.exists())

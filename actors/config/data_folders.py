@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from actors.nats_server.lock import running
+from actors.nats_server.lock import find_running
 from orchestration.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def in_use(default: Path) -> Path | None:
 
     Raises `InvalidRequest` naming the folders when several run and none of them is `default`.
     """
-    if running(default):
+    if find_running(default):
         return default
     found = sorted(_running_folders())
     if len(found) > 1:
@@ -62,7 +62,7 @@ def _running_folders() -> Iterator[Path]:
     for note in notes:
         with suppress(OSError, UnicodeDecodeError):
             folder = Path(note.read_text(encoding="utf-8"))
-            if running(folder):
+            if find_running(folder):
                 yield folder
             else:
                 note.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.bus.bus import Bus
-from actors.bus.cancel_registry import Cancels
+from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
 from actors.cluster.registry import Registry
@@ -86,7 +86,7 @@ class Dispatcher(Actor):
         self._hung = HungNodes(bus, self._placing, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """Ended while NATS was away; settled when it is back."""
-        self._cancels = Cancels(bus, self._cancel, limit=settings.remembered_cancels)
+        self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._loops: list[asyncio.Task[None]] = []
         self._view_changed = asyncio.Event()
         self._leaving = False
@@ -107,10 +107,10 @@ class Dispatcher(Actor):
         self.bus.on_reconnect += [self._settle_late, self._keep]
         self._view_changed.set()
         self._loops = [
-            self.live(self._follow_view()),
-            self.live(self._keep_alive()),
-            self.live(self._hung.watch()),
-            self.live(self._pulse.watch(lambda: self._in_flight.counts)),
+            self.run_loop(self._follow_view()),
+            self.run_loop(self._keep_alive()),
+            self.run_loop(self._hung.watch()),
+            self.run_loop(self._pulse.watch(lambda: self._in_flight.counts)),
         ]
 
     async def stopped(self) -> None:

@@ -87,7 +87,7 @@ class NodeCalls:
 
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
         placed(job.queue.model, node.id).inc()
-        envelope = job.envelope.under(traceparent(job.envelope.trace))
+        envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
         if not all(card.loaded for card in node.models):  # it counts the swaps that another order spared
             envelope = replace(envelope, arrival=job.delivery.sequence)
         answers = self.in_flight.answer(node.id, job.id)

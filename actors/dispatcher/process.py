@@ -31,6 +31,6 @@ async def run_dispatcher(
             yield made[0]
         finally:
             await made[0].leave()
-            await ref.cell.drain(settings.drain_timeout_s)
+            await ref.host.drain(settings.drain_timeout_s)
     finally:
         await registry.stop()

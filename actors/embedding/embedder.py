@@ -18,7 +18,7 @@ from actors.models.folder import verify
 from actors.models.manifest import ModelManifest
 from actors.models.pull import ready
 from actors.models.tokenizer import Tokenizer
-from actors.telemetry.memory import give_back
+from actors.telemetry.memory import release_memory
 from orchestration.errors import NoNode, OrchestraError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Embedder:
     def _unload(self) -> None:
         if self._model is not None:
             self._model = None
-            give_back()
+            release_memory()
 
     def _compute(self, texts: Sequence[str]) -> Vector:
         manifest, tokenizer, encoder = self._loaded()

@@ -25,7 +25,7 @@ from actors.engine.stats import EngineStats
 from actors.engine.token_rules import TokenRules
 from actors.engine.tool_calling import about_tools, as_answer, guided
 from actors.models.errors import ModelError
-from actors.telemetry.memory import give_back
+from actors.telemetry.memory import release_memory
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
@@ -306,7 +306,7 @@ def _with_own_references(generation: Generation) -> Generation:
 def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
     """Stop the one model and free it, `held` being the only reference to it; blocks."""
     held.pop().engine.close()
-    give_back()
+    release_memory()
 
 
 async def _received(sink: Sink) -> AsyncIterator[Output]:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from actors.engine.job import ChatJob, EmbeddingJob, Outbox
 from actors.engine.settings import EngineSettings
-from actors.telemetry.memory import give_back
+from actors.telemetry.memory import release_memory
 from orchestration.errors import BackendFailed, NodeBusy
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Worker(ABC, Generic[J]):
 
     def rest(self) -> None:
         """Give back memory that only the next jobs would use."""
-        give_back()
+        release_memory()
 
     @abstractmethod
     def abandon(self) -> list[J]:

@@ -6,7 +6,7 @@ import asyncio
 
 from actors.gateway.errors import NoRoomForBody
 from actors.gateway.metrics import REFUSED
-from actors.telemetry.memory import give_back
+from actors.telemetry.memory import release_memory
 
 FREE_BYTES = 16 * 1024
 """Of each body that are not counted: clients that send much do not keep out those that send little."""
@@ -44,4 +44,4 @@ class BodyRoom:
         if self._most > TRIM_BYTES and self.held_bytes < TRIM_BYTES // 8:
             self._most = 0
             # Later, for the bytes themselves are let go of after this.
-            asyncio.get_running_loop().call_later(TRIM_AFTER_S, give_back)
+            asyncio.get_running_loop().call_later(TRIM_AFTER_S, release_memory)

@@ -15,8 +15,8 @@ from actors.gateway.http_context import Exchange
 from actors.learning.feedback import Counted, Feedback, FeedbackDesk
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import current
-from actors.runtime.service import Endpoint, decode_model, encode_model, invalid
+from actors.runtime.envelope import current_envelope
+from actors.runtime.service import Endpoint, decode_model, encode_model, invalid_request
 from actors.runtime.system import ActorRef
 
 PATH = "/v1/feedback"
@@ -44,7 +44,7 @@ class FeedbackFront:
         try:
             feedback = Feedback.model_validate_json(raw)
         except ValidationError as error:
-            raise invalid(error) from error
+            raise invalid_request(error) from error
         counted = await self.give(feedback, exchange.caller)
         await exchange.answer(200, to_json(counted, exclude_none=True))
 
@@ -59,7 +59,7 @@ class FeedbackService(Actor):
         self.front = front
 
     async def on_give(self, message: Feedback) -> Counted:
-        said = current.get().caller
+        said = current_envelope.get().caller
         return await self.front.give(message, self.front.gateway.callers.of_nats(said) if said else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from actors.bus.bus import Bus
-from actors.bus.storage import Storage
+from actors.bus.storage import StorageMonitor
 from actors.cluster.registry import Registry
 from actors.gateway.answers import Answers
 from actors.gateway.authentication import Callers
@@ -19,7 +19,7 @@ from actors.gateway.shared_limits import Shares
 from actors.openai_api.encoder import Event
 from actors.runtime.envelope import Envelope
 from actors.streams.client import Asker
-from actors.telemetry.telemetry import recorded
+from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.limits import Limit, Limits, Place
 from orchestration.messages import Run
@@ -46,7 +46,7 @@ class Gateway:
         self.limits = limits_of(settings)
         self.shares = Shares(bus, self.limits)
         self.answers = Answers(asker, self.limits, self.shares, self.callers, settings)
-        self.storage = Storage(bus)
+        self.storage = StorageMonitor(bus)
         self.draining = False
         self.runs: dict[str, str] = {}
         """Runs whose answers are held here, and their callers."""
@@ -73,8 +73,8 @@ class Gateway:
             return ["the gateway is shutting down"]
         if not self.bus.connected:
             return [f"NATS at {self.bus.settings.url} is away"]
-        if self.storage.trouble:
-            return [self.storage.trouble]
+        if self.storage.problem:
+            return [self.storage.problem]
         if not self.admission.cards:
             return ["no node that serves a model is alive"]
         return []
@@ -140,7 +140,7 @@ class Gateway:
         place = await self.shares.within(lambda: self.limits.enter(envelope.caller, time.monotonic()))
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)
-        asked.shape.trace_id = recorded(envelope.trace)
+        asked.shape.trace_id = recorded_trace_id(envelope.trace)
         return place
 
 

@@ -18,7 +18,7 @@ from actors.gateway.job_submission import JobsApi
 from actors.gateway.jobs_routes import DEFAULT_LIMIT
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import Envelope, current
+from actors.runtime.envelope import Envelope, current_envelope
 from actors.runtime.service import Endpoint, decode_model
 from actors.runtime.system import ActorRef
 from actors.telemetry.telemetry import traceparent
@@ -60,10 +60,10 @@ class JobsService(Actor):
         self.api = api
 
     async def on_submit(self, message: SubmitJob) -> bytes:
-        came = current.get()
+        came = current_envelope.get()
         caller = self.api.gateway.callers.of_nats(came.caller)
         envelope = Envelope(trace=traceparent(came.trace), caller=caller)
-        with self.api.gateway.storage.explaining():
+        with self.api.gateway.storage.explain_errors():
             job, _ = await self.api.submit(message.raw, message.key, envelope)
         return to_json(job)
 
@@ -71,7 +71,7 @@ class JobsService(Actor):
         return to_json(await self.api.service.get(message.id, self._viewer()))
 
     async def on_cancel(self, message: CancelJob) -> bytes:
-        with self.api.gateway.storage.explaining():
+        with self.api.gateway.storage.explain_errors():
             return to_json(await self.api.service.cancel(message.id, self._viewer()))
 
     async def on_list(self, message: ListJobs) -> bytes:
@@ -79,7 +79,7 @@ class JobsService(Actor):
         return to_json(await page)
 
     def _viewer(self) -> str | None:
-        said = current.get().caller
+        said = current_envelope.get().caller
         return self.api.viewer(self.api.gateway.callers.of_nats(said)) if said else None
 
 

@@ -68,19 +68,19 @@ async def run_gateway(
         stack.push_async_callback(gateway.stop)
         await gateway.start()
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
-        stack.push_async_callback(chat.cell.drain, 0)
+        stack.push_async_callback(chat.host.drain, 0)
         await service.add(chat_endpoint(chat, gateway.admission, settings.max_body_bytes))
         jobs_api = JobsApi(gateway, jobs or JobsSettings())
         stack.push_async_callback(jobs_api.quota.stop)
         jobs_ref = await system.spawn(JobsService, lambda: JobsService(jobs_api), name="gateway jobs")
-        stack.push_async_callback(jobs_ref.cell.drain, GRACE_S)
+        stack.push_async_callback(jobs_ref.host.drain, GRACE_S)
         for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
             await service.add(endpoint)
         words = FeedbackFront(gateway)
         words_ref = await system.spawn(
             FeedbackService, lambda: FeedbackService(words), name="gateway feedback"
         )
-        stack.push_async_callback(words_ref.cell.drain, GRACE_S)
+        stack.push_async_callback(words_ref.host.drain, GRACE_S)
         await service.add(feedback_endpoint(words_ref))
         runs = RunEvents(jobs_api)
         await runs.start()
@@ -92,7 +92,7 @@ async def run_gateway(
             await service.leave()
             gateway.draining = True
             await runs.stop()
-            ending = asyncio.gather(server.stop(), chat.cell.drain(settings.drain_s + GRACE_S))
+            ending = asyncio.gather(server.stop(), chat.host.drain(settings.drain_s + GRACE_S))
             await asyncio.wait({ending}, timeout=settings.drain_s)
             if gateway.in_flight:
                 log.warning("%d requests unfinished after %g s", gateway.in_flight, settings.drain_s)

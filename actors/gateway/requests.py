@@ -20,8 +20,8 @@ from actors.openai_api.chat import ChatShape
 from actors.openai_api.completion import CompletionShape
 from actors.openai_api.embedding import EmbeddingShape
 from actors.openai_api.encoder import Shape, TextShape
-from actors.runtime.failures import guarded
-from actors.runtime.service import invalid
+from actors.runtime.failures import wrap_unexpected_errors
+from actors.runtime.service import invalid_request
 from orchestration.errors import InvalidRequest, NoNode
 from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
 
@@ -62,7 +62,7 @@ def parse(kind: type[B], raw: bytes, admission: Admission) -> B:
         return kind.model_validate_json(raw)
     except ValidationError as error:
         _look_up(raw, "embedding" if kind is EmbeddingBody else "chat", admission)
-        raise invalid(error) from error
+        raise invalid_request(error) from error
 
 
 def _look_up(raw: bytes, kind: Kind, admission: Admission) -> None:
@@ -101,7 +101,7 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
     extension = body.orchestra or Extension()
     if extension.model is not None:
         admission.need_model(extension.model, "chat", param="orchestra.model")
-    with guarded(f"the settings of {work_id}", "pattern"):  # a plug-in checks its own
+    with wrap_unexpected_errors(f"the settings of {work_id}", "pattern"):  # a plug-in checks its own
         pattern.set(extension.settings)
     fields = _fields(body, extension.model, admission)
     offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
@@ -260,7 +260,7 @@ def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
     try:
         sampling = body.sampling(fields.sampling)
     except ValidationError as error:
-        raise _named(invalid(error), body) from error
+        raise _named(invalid_request(error), body) from error
     for name, value in fields.labels.items():
         if body.labels.get(name, value) != value:
             raise InvalidRequest(

@@ -23,7 +23,7 @@ from actors.gateway.requests import Asked, asked_chat, asked_completion, asked_e
 from actors.gateway.run_events import RunEvents
 from actors.gateway.status_routes import Pages
 from actors.runtime.envelope import Envelope
-from actors.runtime.failures import UNFORESEEN, internal_error
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.telemetry.telemetry import span, trace_id, traceparent
 from orchestration.errors import InvalidRequest, OrchestraError
 
@@ -86,8 +86,8 @@ class Routes:
         except ClientLeft:
             exchange.status = ClientLeft.status
         except OrchestraError as error:
-            await self._failed(exchange, self.gateway.storage.explained(error))
-        except UNFORESEEN as error:  # the worker loop of HTTP: a crash becomes a 500
+            await self._failed(exchange, self.gateway.storage.explain_error(error))
+        except UNEXPECTED_ERRORS as error:  # the worker loop of HTTP: a crash becomes a 500
             run = next((value.decode() for name, value in exchange.extra if name == b"x-orchestra-run"), "")
             what = f"request {run or exchange.request_id.decode()} to {route}"
             await self._failed(exchange, internal_error(what, error, "http"))

@@ -31,8 +31,8 @@ from actors.gateway.model_resolver import Admission
 from actors.gateway.requests import Asked, asked_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import Envelope, current
-from actors.runtime.failures import guarded
+from actors.runtime.envelope import Envelope, current_envelope
+from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import Endpoint, ServiceInfo
 from actors.runtime.system import ActorRef
 from actors.telemetry.telemetry import traceparent
@@ -99,15 +99,16 @@ class ChatService(Actor):
     def _admit(self, body: ChatBody) -> tuple[Asked, Envelope]:
         gateway = self.gateway
         try:
-            caller = gateway.callers.of_nats(current.get().caller)
+            caller = gateway.callers.of_nats(current_envelope.get().caller)
             gateway.storage.check()
             work_id = gateway.asker.new_id()
-            with guarded(f"request {work_id}", "nats"):  # settings of a plug-in's pattern are checked here
+            # The settings of a plug-in's pattern are checked here.
+            with wrap_unexpected_errors(f"request {work_id}", "nats"):
                 asked = asked_chat(body, work_id, gateway.admission)
         except OrchestraError as error:
             count_request("nats", ROUTE, error.status)
             raise
-        came = current.get()
+        came = current_envelope.get()
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, came.remaining(longest))
         return asked, Envelope.within(seconds, trace=traceparent(came.trace), caller=caller)
@@ -122,7 +123,10 @@ class ChatService(Actor):
             self._tasks[name] = task
         status = 499
         try:
-            with self.gateway.storage.explaining(), guarded(f"request {asked.work.id}", "nats"):
+            with (
+                self.gateway.storage.explain_errors(),
+                wrap_unexpected_errors(f"request {asked.work.id}", "nats"),
+            ):
                 yield
             status = 200
         except OrchestraError as error:

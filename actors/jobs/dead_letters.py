@@ -20,7 +20,7 @@ from actors.jobs.store import JobStore
 from actors.jobs.stream_pages import StoredMessage
 from actors.runtime.envelope import TRACE
 from actors.streams.client import ID_HEADER
-from actors.telemetry.telemetry import recorded
+from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class DeadLetter:
             reason=message.header(REASON),
             attempts=int(attempts) if attempts.isdecimal() else 0,
             error=error,
-            trace_id=recorded(message.header(TRACE)),
+            trace_id=recorded_trace_id(message.header(TRACE)),
             dead_at=message.header("Nats-Time-Stamp"),
             message=message,
         )

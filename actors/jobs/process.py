@@ -25,4 +25,4 @@ async def run_webhooks(bus: Bus, settings: JobsSettings, system: ActorSystem) ->
         yield
     finally:
         await made[0].leave()
-        await ref.cell.drain(settings.webhook.timeout_s)
+        await ref.host.drain(settings.webhook.timeout_s)

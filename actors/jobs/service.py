@@ -29,7 +29,7 @@ from actors.jobs.records import (
 from actors.jobs.store import JobStore
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
-from actors.telemetry.telemetry import recorded
+from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Ended, Run
 
@@ -199,5 +199,5 @@ def _record(submission: JobSubmission, envelope: Envelope) -> JobRecord:
         notes=submission.notes,
         submitted_at=now,
         changed_at=now,
-        trace_id=recorded(envelope.trace),
+        trace_id=recorded_trace_id(envelope.trace),
     )

@@ -13,16 +13,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from actors.backends.base import Backend
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready
-from actors.bus.storage import telling
-from actors.cluster.formation import is_surplus, membership
+from actors.bus.storage import report_full_disk
+from actors.cluster.formation import has_enough_replicas, join_cluster
 from actors.dispatcher.process import run_dispatcher
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
 from actors.launch.process import connected, ends
-from actors.nats_server import EmbeddedNats, NatsServerSettings, PortBusy
-from actors.nats_server.lock import refuse_in_use
+from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
+from actors.nats_server.lock import require_unused
 from actors.node.backend_factory import onnx_backend
 from actors.node.process import run_node
 from actors.runtime.system import ActorSystem
@@ -78,14 +78,14 @@ async def run_up(
             watches.append(server.watch)
             url = server.url
         system = ActorSystem()
-        watches.append(ends(system.given_up, "an actor crashed again and again; see the log above"))
+        watches.append(ends(system.actor_failed, "an actor crashed again and again; see the log above"))
         bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
         if server is not None:
-            await stack.enter_async_context(telling(bus, server.say_trouble))
+            await stack.enter_async_context(report_full_disk(bus, server.disk_problem))
         if server is not None and server.settings.join:
-            watches.append(await stack.enter_async_context(membership(bus, server)))
+            watches.append(await stack.enter_async_context(join_cluster(bus, server)))
         else:
-            await apply_when_ready(bus, shipped())
+            await apply_when_ready(bus, shipped_declaration())
         models: tuple[str, ...] = ()
         if folders:
             backend = onnx_backend(folders, settings.onnx)
@@ -127,13 +127,13 @@ async def run_up(
 
 def refuse_to_start(settings: Settings) -> None:
     """Raise what would end `run_up` anyway and can be seen before models are fetched: `DataFolderInUse`, or
-    `PortBusy` for the port of NATS."""
+    `NatsPortInUse` for the port of NATS."""
     if settings.nats.url:
         return
-    refuse_in_use(settings.folder)
+    require_unused(settings.folder)
     server = settings.nats_server
     if server.port > 0 and not _is_free(server.host, server.port):
-        raise PortBusy(
+        raise NatsPortInUse(
             f"port {server.port} on {server.host} is already in use (nats_server.port): stop what listens "
             f"there, choose another port, or join it with --nats nats://{server.host}:{server.port}"
         )
@@ -142,7 +142,7 @@ def refuse_to_start(settings: Settings) -> None:
 async def _server(settings: Settings) -> EmbeddedNats:
     """The nats-server to start; one that joins a cluster of three keeps no streams of its own."""
     said = _server_settings(settings)
-    if said.join and said.jetstream and await is_surplus(said, settings.nats):
+    if said.join and said.jetstream and await has_enough_replicas(said, settings.nats):
         said = said.model_copy(update={"jetstream": False})
     return EmbeddedNats(said)
 

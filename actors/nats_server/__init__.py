@@ -2,24 +2,24 @@
 
 from actors.nats_server.embedded import EmbeddedNats
 from actors.nats_server.errors import (
-    ClusterMisfit,
+    ClusterMismatch,
     DataFolderInUse,
     DataFolderUnusable,
+    NatsPortInUse,
     NatsServerError,
-    PortBusy,
     ServerBinaryMissing,
 )
-from actors.nats_server.lock import running
+from actors.nats_server.lock import find_running
 from actors.nats_server.settings import NatsServerSettings
 
 __all__ = [
-    "ClusterMisfit",
+    "ClusterMismatch",
     "DataFolderInUse",
     "DataFolderUnusable",
     "EmbeddedNats",
+    "NatsPortInUse",
     "NatsServerError",
     "NatsServerSettings",
-    "PortBusy",
     "ServerBinaryMissing",
-    "running",
+    "find_running",
 ]

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from secrets import token_hex
 
-from actors.nats_server.errors import ClusterMisfit
+from actors.nats_server.errors import ClusterMismatch
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.settings import NatsServerSettings
 
@@ -46,24 +46,24 @@ def is_member(files: ServerFiles) -> bool:
 def prepare_store(settings: NatsServerSettings, files: ServerFiles) -> None:
     """Put a lone server's store aside before it joins: nats-server would delete it as orphaned.
 
-    Raises `ClusterMisfit` for a store of a cluster that would be opened alone, where its streams would
+    Raises `ClusterMismatch` for a store of a cluster that would be opened alone, where its streams would
     go their own way, and for an address that the machines to join cannot reach.
     """
     if not settings.join:
         if is_member(files):
-            raise ClusterMisfit(
+            raise ClusterMismatch(
                 f"the data folder {str(files.root)!r} belongs to a cluster: name its other machines with "
                 "--join HOST, or start alone with another --data"
             )
         return
     away = [each for each in settings.join if each.rpartition(":")[0] not in LOOPBACK]
     if settings.host in LOOPBACK and away:
-        raise ClusterMisfit(
+        raise ClusterMismatch(
             f"cannot join {away[0]}: this server listens on {settings.host} only, where other machines do "
             "not reach it; on a private network set ORCHESTRA_NATS_SERVER__HOST=0.0.0.0"
         )
     if settings.jetstream and not is_member(files) and holds_streams(files):
-        aside = ServerFiles(standalone(files)).store
+        aside = ServerFiles(standalone_folder(files)).store
         aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.store.rename(aside)
         files.prepare()
@@ -74,6 +74,6 @@ def holds_streams(files: ServerFiles) -> bool:
     return any(files.store.glob("*/streams/*"))
 
 
-def standalone(files: ServerFiles) -> Path:
+def standalone_folder(files: ServerFiles) -> Path:
     """The data folder of the store that was put aside; it exists until all of it is carried over."""
     return files.root / "standalone"

@@ -1,6 +1,6 @@
 """Becomes another program that cannot outlive its parent, not even after SIGKILL of the parent.
 
-    python -I -S leash.py PARENT_PID LIFELINE_FD PROGRAM [ARGUMENT]…
+    python -I -S die_with_parent.py PARENT_PID LIFELINE_FD PROGRAM [ARGUMENT]…
 
 Run as a file, never imported by a parent. It arranges for its own death and then execs PROGRAM, so it
 costs a few milliseconds once and no memory afterwards.
@@ -26,7 +26,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def leash_by_kernel(parent: int) -> None:
+def die_with_parent_by_kernel(parent: int) -> None:
     """Ask the kernel for SIGKILL at the parent's death. Linux only. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -35,7 +35,7 @@ def leash_by_kernel(parent: int) -> None:
         sys.exit(1)
 
 
-def leash_by_pipe(lifeline: int) -> None:
+def die_with_parent_by_pipe(lifeline: int) -> None:
     """Leave a `sh` behind that kills this process id when the pipe `lifeline` closes without a line."""
     me = str(os.getpid())
     if os.fork() == 0:  # safe here: this process has one thread
@@ -48,9 +48,9 @@ def leash_by_pipe(lifeline: int) -> None:
 def main(arguments: list[str]) -> None:
     parent, lifeline, program = int(arguments[0]), int(arguments[1]), arguments[2]
     if lifeline < 0:
-        leash_by_kernel(parent)
+        die_with_parent_by_kernel(parent)
     else:
-        leash_by_pipe(lifeline)
+        die_with_parent_by_pipe(lifeline)
     os.execv(program, arguments[2:])
 
 

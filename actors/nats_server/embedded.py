@@ -36,7 +36,7 @@ class EmbeddedNats:
         self.files = ServerFiles(settings.data)
         self.restarts = 0
         """How often the server was started again since this was entered."""
-        self._trouble = ""
+        self._disk_problem = ""
         self._lock = DataLock(self.files.lock)
         self._server: ServerProcess | None = None
         self._port = settings.port
@@ -56,9 +56,9 @@ class EmbeddedNats:
         """The process id of the server, or None while there is none."""
         return self._server.pid if self._server else None
 
-    def say_trouble(self) -> str:
+    def disk_problem(self) -> str:
         """That the disk is full, while it is, else ''."""
-        return self._trouble
+        return self._disk_problem
 
     async def watch(self) -> NoReturn:
         """Wait as long as the server can be kept running, then raise the `NatsServerError` why not."""
@@ -102,7 +102,7 @@ class EmbeddedNats:
         log.info("nats-server (process %d) listens at %s", self._server.pid, self.url)
 
     def _tell(self, trouble: str) -> None:
-        self._trouble = trouble
+        self._disk_problem = trouble
 
     def _renew(self) -> None:
         """End the server in good order; the supervision starts it again."""

@@ -1,12 +1,12 @@
 """Why an embedded nats-server does not run.
 
 BusUnavailable
-└── NatsServerError          it did not start, or it died again and again
+└── NatsServerError          it did not start, or died again and again
     ├── ServerBinaryMissing  no nats-server on this machine
-    ├── PortBusy             somebody else listens on the port
-    ├── DataFolderUnusable   cannot be created or written
-    ├── DataFolderInUse      another orchestra holds it
-    └── ClusterMisfit        its store or its address does not go with the cluster it is to join
+    ├── NatsPortInUse        another program listens on the port
+    ├── DataFolderUnusable   the data folder cannot be created or written
+    ├── DataFolderInUse      another orchestra uses the data folder
+    └── ClusterMismatch      its store or its address does not fit the cluster it is to join
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ServerBinaryMissing(NatsServerError):
     pass
 
 
-class PortBusy(NatsServerError):
+class NatsPortInUse(NatsServerError):
     pass
 
 
@@ -36,5 +36,5 @@ class DataFolderInUse(NatsServerError):
     pass
 
 
-class ClusterMisfit(NatsServerError):
+class ClusterMismatch(NatsServerError):
     pass

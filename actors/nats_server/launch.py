@@ -65,10 +65,10 @@ def command(*, binary: str, config: Path | None = None, lifeline: int = -1) -> l
     Whoever runs it must do so from a thread that lasts as long as the server should: see `leash`.
     """
     server_conf = config or data_folder("nats") / "server.conf"
-    return leashed([binary, "-c", str(server_conf)], lifeline=lifeline)
+    return dying_with_parent([binary, "-c", str(server_conf)], lifeline=lifeline)
 
 
-def leashed(program: Sequence[str], *, lifeline: int = -1) -> list[str]:
+def dying_with_parent(program: Sequence[str], *, lifeline: int = -1) -> list[str]:
     """`program` as a command that dies with this process. `lifeline` is -1 on Linux, else a pipe's end."""
     return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(lifeline), *program]
 

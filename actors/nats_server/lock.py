@@ -61,7 +61,7 @@ class DataLock:
         return True
 
     def note_server(self, server_pid: int, url: str) -> None:
-        """Write down where the server is, for error messages and for `running`."""
+        """Write down where the server is, for error messages and for `find_running`."""
         self._note({"pid": os.getpid(), "server_pid": server_pid, "url": url})
 
     def _note(self, facts: dict[str, Any]) -> None:
@@ -80,13 +80,13 @@ class DataLock:
             self._fd = -1
 
 
-def refuse_in_use(data: Path) -> None:
+def require_unused(data: Path) -> None:
     """Raise `DataFolderInUse` where a server holds the data folder now."""
-    if running(data) is not None:
+    if find_running(data) is not None:
         raise DataFolderInUse(_in_use(ServerFiles(data).lock))
 
 
-def running(data: Path) -> dict[str, Any] | None:
+def find_running(data: Path) -> dict[str, Any] | None:
     """Facts (`pid`, `url`, `server_pid`) about the server that holds this data folder now, or None."""
     path = ServerFiles(data).lock
     try:

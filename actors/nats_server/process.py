@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from actors.nats_server.errors import NatsServerError, PortBusy
+from actors.nats_server.errors import NatsPortInUse, NatsServerError
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.launch import clear_ports, command, config_file, environment, find_binary, read_port
 from actors.nats_server.lock import DataLock
@@ -74,14 +74,14 @@ async def launch(
     lock: DataLock,
     *,
     port: int,
-    portable_leash: bool = not sys.platform.startswith("linux"),
+    use_pipe: bool = not sys.platform.startswith("linux"),
 ) -> ServerProcess:
     """Start the server and wait until it takes clients. `port` 0 takes a free one.
 
-    Raises `ServerBinaryMissing`, `PortBusy`, or a `NatsServerError` with the end of the server's log.
+    Raises `ServerBinaryMissing`, `NatsPortInUse`, or a `NatsServerError` with the end of the server's log.
     """
     try:
-        server = await _spawn(settings, files, lock, port, portable_leash)
+        server = await _spawn(settings, files, lock, port, use_pipe)
     except OSError as error:
         raise NatsServerError(f"cannot start nats-server: {error}") from error
     try:
@@ -93,7 +93,7 @@ async def launch(
 
 
 async def _spawn(
-    settings: NatsServerSettings, files: ServerFiles, lock: DataLock, port: int, portable_leash: bool
+    settings: NatsServerSettings, files: ServerFiles, lock: DataLock, port: int, use_pipe: bool
 ) -> ServerProcess:
     clear_ports(files)
     with files.stderr.open("wb") as stderr:
@@ -102,7 +102,7 @@ async def _spawn(
             environment(settings, files, port=port),
             stderr,
             inherited=[lock.fileno()] if lock.fileno() >= 0 else [],
-            portable_leash=portable_leash,
+            use_pipe=use_pipe,
         )
 
 
@@ -112,11 +112,11 @@ async def spawn(
     output: IO[bytes],
     *,
     inherited: Sequence[int] = (),
-    portable_leash: bool,
+    use_pipe: bool,
 ) -> ServerProcess:
     """Start a server that ends with this process. `words` gets the descriptor of the leash's pipe, -1 where
     there is none; stdout and stderr go to `output`."""
-    reading, lifeline = os.pipe() if portable_leash else (-1, -1)
+    reading, lifeline = os.pipe() if use_pipe else (-1, -1)
     try:
         process = await asyncio.create_subprocess_exec(
             *words(reading),
@@ -124,16 +124,16 @@ async def spawn(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[*inherited, reading] if portable_leash else inherited,
+            pass_fds=[*inherited, reading] if use_pipe else inherited,
             # Ctrl-C goes to a whole process group; the server must outlast the drain of who uses it.
             start_new_session=True,
         )
     except BaseException:
-        if portable_leash:
+        if use_pipe:
             os.close(lifeline)
         raise
     finally:
-        if portable_leash:
+        if use_pipe:
             os.close(reading)
     return ServerProcess(process, lifeline=lifeline)
 
@@ -164,7 +164,7 @@ def _why_it_ended(
             what, busy = " (the monitor port)", settings.monitor_port
         elif "router port" in tail:
             what, busy = " (the cluster_port)", settings.cluster_port
-        return PortBusy(
+        return NatsPortInUse(
             f"port {busy} on {settings.host} is already in use{what}: stop what listens there, choose "
             f"another port, or, if that is a NATS server you want to join, use --nats nats://{settings.host}:{busy}"
         )

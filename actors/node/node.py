@@ -13,7 +13,7 @@ from typing import cast
 
 from actors.backends.base import Backend, Embeddings, Finish, KeepAlive, Output, Piece
 from actors.bus.bus import Bus, Message, Subscription
-from actors.bus.cancel_registry import Cancels
+from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import Presence
 from actors.node.metrics import RUNNING, SLOTS, duration, of_model
@@ -22,7 +22,7 @@ from actors.node.rates import Rates
 from actors.node.settings import NodeSettings
 from actors.node.stall_detector import Stalls
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import current
+from actors.runtime.envelope import current_envelope
 from actors.streams.writer import StreamWriter
 from orchestration.errors import (
     BackendFailed,
@@ -76,7 +76,7 @@ class Node(Actor):
         self._joined = False
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
-        self._cancels = Cancels(bus, self._cancel, limit=REMEMBERED_CANCELS)
+        self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
         self.memory = ModelMemory(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
         self._subscriptions: list[Subscription] = []
@@ -169,10 +169,10 @@ class Node(Actor):
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
         if len(self._active) >= self.slots:
             raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
-        loading = self.memory.take(message.model, current.get().arrival)
+        loading = self.memory.take(message.model, current_envelope.get().arrival)
         task = asyncio.current_task()
         assert task is not None
-        again = message.writer or (token_hex(4) if current.get().attempt > 1 else "")
+        again = message.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
         writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again, message.first_seq)
         self._active[message.id] = task
         self._stalls.begin(message.id, task)

@@ -63,5 +63,5 @@ async def _leave(node: Node, ref: ActorRef, service: Service) -> None:
     if not node.drained.is_set():
         await node.leave()
         await service.leave()
-        await ref.cell.drain(node.settings.drain_timeout_s)
+        await ref.host.drain(node.settings.drain_timeout_s)
         node.drained.set()

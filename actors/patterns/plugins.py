@@ -23,7 +23,7 @@ from types import ModuleType
 
 import orchestration
 from actors.patterns.settings import PatternsSettings
-from actors.runtime.failures import described
+from actors.runtime.failures import describe_error
 from orchestration.patterns import BUILT_IN, BrokenPlugin, Catalogue, NameTaken, Pattern
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def _reason(error: BaseException) -> str:
     """One line: what is wrong, and in which line of whose file."""
     if isinstance(error, UnusablePlugin):
         return str(error)
-    what = " ".join(described(error).split())[:REASON_CHARACTERS]
+    what = " ".join(describe_error(error).split())[:REASON_CHARACTERS]
     if isinstance(error, SyntaxError):  # says the place itself
         return what
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

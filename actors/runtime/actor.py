@@ -50,7 +50,7 @@ class Actor:
     async def stopped(self) -> None:
         """Called after the last message, and before a restart (on the crashed instance)."""
 
-    def live(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def run_loop(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run one of its own loops, for `stopped` to cancel. What it raises restarts the actor."""
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(self._loop_ended)
@@ -58,7 +58,7 @@ class Actor:
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.me.cell.crashed(self, error)
+            self.me.host.crashed(self, error)
 
 
 Handle = Callable[[Any, Any], Any]

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any, Literal
 
 from actors.runtime.actor import Actor, HandlerSpec, handlers
-from actors.runtime.envelope import current
-from actors.runtime.failures import UNFORESEEN, internal_error, told_to_stop
-from actors.runtime.invocation import Work
-from actors.runtime.outcomes import handled
+from actors.runtime.envelope import current_envelope
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error, task_is_cancelled
+from actors.runtime.invocation import Invocation
+from actors.runtime.outcomes import count_message
 from actors.runtime.restarter import STOP_S, Restarter
 from actors.telemetry.telemetry import MAILBOX_REFUSED, span
 from orchestration.errors import (
@@ -34,10 +34,10 @@ from orchestration.errors import (
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "running", "restarting", "draining", "stopped", "given up"]
+State = Literal["starting", "running", "restarting", "draining", "stopped", "failed"]
 
 
-class Cell:
+class ActorHost:
     """Runs one actor. `factory` makes the instance, and a fresh one after each crash."""
 
     def __init__(self, name: str, kind: type[Actor], factory: Callable[[], Actor]) -> None:
@@ -45,11 +45,11 @@ class Cell:
         self.kind = kind
         self.state: State = "starting"
         self.last_error: BaseException | None = None
-        self.on_give_up: Callable[[Cell], None] | None = None
+        self.on_failure: Callable[[ActorHost], None] | None = None
         self.actor: Actor = Actor()
         self._factory = factory
         self._handlers = handlers(kind)
-        self._mailbox: OrderedDict[Work, None] = OrderedDict()
+        self._mailbox: OrderedDict[Invocation, None] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
         self._restarter: Restarter | None = None
         self._quiet: asyncio.Event | None = None
@@ -99,14 +99,14 @@ class Cell:
         except Exception as error:
             log.error("%s failed to stop in good order", self.name, exc_info=error)
 
-    def admit(self, work: Work, *, own: bool = False) -> None:
+    def admit(self, work: Invocation, *, own: bool = False) -> None:
         """Take a message. Raises `MailboxFull`, `Unavailable` while draining, TypeError for a message
         that the actor has no handler for. While draining, the actor's `own` messages still come in: they
         carry on what was admitted."""
         spec = self.spec(work.message)
         if self.state == "stopped" or (self.state == "draining" and not own):
             raise ShuttingDown(f"{self.name} is draining", retry_after_s=1)
-        if self.state == "given up":
+        if self.state == "failed":
             raise Unavailable(f"{self.name} gave up after repeated crashes; the last: {self.last_error!r}")
         able = self.state == "running" or self.state == "draining"
         if able and len(self._running) < self.kind.concurrency:
@@ -119,7 +119,7 @@ class Cell:
                 f"{self.name} has {len(self._mailbox)} messages waiting, its mailbox_size", retry_after_s=1
             )
 
-    def _wait(self, work: Work) -> None:
+    def _wait(self, work: Invocation) -> None:
         self._mailbox[work] = None
         work.on_cancel = partial(self._take_back, Cancelled(f"{self.name}: taken back before it ran"))
         if work.envelope.deadline:
@@ -128,14 +128,14 @@ class Cell:
                 max(0.0, work.envelope.deadline - time.time()), self._take_back, late, work
             )
 
-    def _take_back(self, error: OrchestraError, work: Work) -> None:
+    def _take_back(self, error: OrchestraError, work: Invocation) -> None:
         self._mailbox.pop(work, None)
         work.leave_mailbox()
-        handled(self.kind.__name__, type(work.message).__name__, error.code, 0.0)
+        count_message(self.kind.__name__, type(work.message).__name__, error.code, 0.0)
         self._answer(work, error)
         self._fill()
 
-    def _answer(self, work: Work, error: OrchestraError) -> None:
+    def _answer(self, work: Invocation, error: OrchestraError) -> None:
         """Tell whoever waits for a message that no handler ran for."""
         task = asyncio.get_running_loop().create_task(self._failed(work, error))
         self._running.add(task)
@@ -148,7 +148,7 @@ class Cell:
     async def drain(self, limit_s: float) -> bool:
         """Stop admission, let everything admitted finish for up to `limit_s` seconds, cancel the rest,
         then stop. True when nothing had to be cancelled."""
-        if self.state in ("stopped", "given up"):
+        if self.state in ("stopped", "failed"):
             return True
         self.state = "draining"
         crashed = self._restarter is not None and await self._restarter.stop()
@@ -187,13 +187,13 @@ class Cell:
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_S)
 
-    def _begin(self, work: Work, spec: HandlerSpec) -> None:
+    def _begin(self, work: Invocation, spec: HandlerSpec) -> None:
         task = asyncio.get_running_loop().create_task(self._handle(work, spec, self.actor))
         work.task = task
         self._running.add(task)
         task.add_done_callback(partial(self._finished, work))
 
-    def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
+    def _finished(self, work: Invocation, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if task.cancelled():  # cancelled before its first step, so it could not answer for itself
             self._answer(work, self._why_cancelled(work))
@@ -201,7 +201,7 @@ class Cell:
             log.error("%s: an answer could not be given", self.name, exc_info=error)
         self._fill()
 
-    def _why_cancelled(self, work: Work) -> OrchestraError:
+    def _why_cancelled(self, work: Invocation) -> OrchestraError:
         if self._stop_error is not None and not work.cancelled:
             return self._stop_error
         return Cancelled(f"{self.name} was told to stop")
@@ -215,9 +215,9 @@ class Cell:
         if self._quiet is not None and not self._running and not self._mailbox:
             self._quiet.set()
 
-    async def _handle(self, work: Work, spec: HandlerSpec, actor: Actor) -> None:
+    async def _handle(self, work: Invocation, spec: HandlerSpec, actor: Actor) -> None:
         started = time.perf_counter()
-        current.set(work.envelope)
+        current_envelope.set(work.envelope)
         message = spec.message.__name__
         try:
             with span(f"{self.kind.__name__} {message}", parent=work.envelope.trace or None) as running:
@@ -231,29 +231,29 @@ class Cell:
         except asyncio.CancelledError:
             outcome = "cancelled"
             await self._failed(work, self._why_cancelled(work))
-        handled(self.kind.__name__, message, outcome, time.perf_counter() - started)
+        count_message(self.kind.__name__, message, outcome, time.perf_counter() - started)
 
-    async def _done(self, work: Work, result: Any) -> str:
+    async def _done(self, work: Invocation, result: Any) -> str:
         """Hand over the result; the outcome's name."""
         try:
             await work.sink.done(result)
         except OrchestraError as failure:  # NATS is away
             log.warning("%s could not deliver its answer: %s", self.name, failure)
             return failure.code
-        except UNFORESEEN as failure:
+        except UNEXPECTED_ERRORS as failure:
             reported = internal_error(f"the answer of {self.name}", failure, self.kind.__name__)
             await self._failed(work, reported)
             return reported.code
         return "ok"
 
-    async def _failed(self, work: Work, error: OrchestraError) -> None:
+    async def _failed(self, work: Invocation, error: OrchestraError) -> None:
         try:
             await work.sink.failed(error)
         except OrchestraError as failure:
             log.warning("%s could not deliver its error: %s", self.name, failure)
 
     async def _call(
-        self, work: Work, spec: HandlerSpec, actor: Actor
+        self, work: Invocation, spec: HandlerSpec, actor: Actor
     ) -> tuple[str, OrchestraError | None, Any]:
         """Run the handler. Gives the outcome's name, the error to report, and the result."""
         deadline = work.envelope.deadline
@@ -270,7 +270,7 @@ class Cell:
                 return "deadline_exceeded", DeadlineExceeded(f"{self.name} ran out of time"), None
             return self._failure(work, error)
         except asyncio.CancelledError as error:
-            if told_to_stop():
+            if task_is_cancelled():
                 raise
             return self._failure(work, error)
         except GeneratorExit:
@@ -278,14 +278,14 @@ class Cell:
         except BaseException as error:  # noqa: BLE001 - whoever asked waits for an answer, whatever a library raises
             return self._failure(work, error)
 
-    def _failure(self, work: Work, error: BaseException) -> tuple[str, OrchestraError, None]:
+    def _failure(self, work: Invocation, error: BaseException) -> tuple[str, OrchestraError, None]:
         reported = internal_error(self.name, error, self.kind.__name__)
         if isinstance(reported, InternalError) and (work.cancelled or self._stop_error is not None):
             reported = self._why_cancelled(work)  # which is how its code met that
         return reported.code, reported, None
 
     @staticmethod
-    async def _run(handle: Callable[[Any], Any], work: Work, spec: HandlerSpec) -> Any:
+    async def _run(handle: Callable[[Any], Any], work: Invocation, spec: HandlerSpec) -> Any:
         called = handle(work.message)
         if not spec.streams:
             return await called
@@ -306,15 +306,15 @@ class Cell:
                 self._restarter = Restarter(self)
             self._restarter.begin()
 
-    def back(self) -> None:
+    def resume(self) -> None:
         """A fresh instance is there: take up what waited meanwhile."""
         self.state = "running"
         self._fill()
 
-    async def give_up(self) -> None:
+    async def fail(self) -> None:
         """Refuse everything from now on, and tell whoever owns this."""
-        self.state = "given up"
+        self.state = "failed"
         self._stop_error = Unavailable(f"{self.name} gave up: {self.last_error!r}")
         await self._abandon(self._stop_error)
-        if self.on_give_up is not None:
-            self.on_give_up(self)
+        if self.on_failure is not None:
+            self.on_failure(self)

@@ -43,7 +43,7 @@ class Envelope:
     def from_headers(cls, headers: Mapping[str, str] | None) -> Envelope:
         """What the headers say; a deadline that is not a number counts as none."""
         if not headers:
-            return NOTHING
+            return EMPTY_ENVELOPE
         try:
             deadline = float(headers.get(DEADLINE, 0))
         except ValueError:
@@ -86,21 +86,21 @@ class Envelope:
             raise DeadlineExceeded(f"the deadline passed {-left:.1f} s ago")
         return left
 
-    def sooner(self, seconds: float | None) -> Envelope:
+    def with_timeout(self, seconds: float | None) -> Envelope:
         """The same, with a deadline that is at most so far from now; None leaves it as it is."""
         if seconds is None:
             return self
         deadline = time.time() + seconds
         return replace(self, deadline=min(deadline, self.deadline or deadline))
 
-    def under(self, trace: str) -> Envelope:
+    def with_trace(self, trace: str) -> Envelope:
         """The same, with the trace of the current span."""
         return self if trace == self.trace else replace(self, trace=trace)
 
 
-NOTHING = Envelope()
+EMPTY_ENVELOPE = Envelope()
 
-current: ContextVar[Envelope] = ContextVar("orchestra_envelope", default=NOTHING)
+current_envelope: ContextVar[Envelope] = ContextVar("orchestra_envelope", default=EMPTY_ENVELOPE)
 """The envelope of the message that the running handler works on."""
 
 

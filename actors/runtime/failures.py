@@ -12,7 +12,7 @@ from orchestration.errors import InternalError, OrchestraError
 
 log = logging.getLogger(__name__)
 
-UNFORESEEN = (Exception, BaseExceptionGroup, SystemExit, KeyboardInterrupt)
+UNEXPECTED_ERRORS = (Exception, BaseExceptionGroup, SystemExit, KeyboardInterrupt)
 """What code may raise by mistake. `SystemExit` and `KeyboardInterrupt` of a plug-in would end the event loop
 with all that is in it; Ctrl-C reaches a process as a signal that its loop handles."""
 
@@ -28,10 +28,10 @@ def internal_error(what: str, error: BaseException, where: str) -> OrchestraErro
         return cause
     INTERNAL_ERRORS.labels(where).inc()
     log.error("%s failed", what, exc_info=error)
-    return InternalError(f"{what} failed: {described(cause)}")
+    return InternalError(f"{what} failed: {describe_error(cause)}")
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Its type and its text, or the type alone where it cannot be put into words."""
     name = type(error).__name__
     try:
@@ -41,7 +41,7 @@ def described(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def told_to_stop() -> bool:
+def task_is_cancelled() -> bool:
     """Whether the running task was cancelled. Only for a `CancelledError` in hand: a task group that failed
     leaves the count raised before Python 3.13."""
     task = asyncio.current_task()
@@ -49,7 +49,7 @@ def told_to_stop() -> bool:
 
 
 @contextmanager
-def guarded(what: str, where: str) -> Iterator[None]:
+def wrap_unexpected_errors(what: str, where: str) -> Iterator[None]:
     """Raise what the block raises unforeseen as `internal_error`, whatever it is derived from: the panics of
     libraries written in Rust are no `Exception`. A cancellation of the task stays one, and a `CancelledError`
     that nobody asked for is a failure like others."""
@@ -58,7 +58,7 @@ def guarded(what: str, where: str) -> Iterator[None]:
     except OrchestraError:
         raise
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and told_to_stop():
+        if isinstance(error, asyncio.CancelledError) and task_is_cancelled():
             raise
         raise internal_error(what, error, where) from error
 

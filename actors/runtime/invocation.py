@@ -14,7 +14,7 @@ STREAM_BUFFER = 64
 """Values of a stream that may wait for their reader before the handler has to."""
 
 
-class Sink(Protocol):
+class ResultSink(Protocol):
     """Where the answer goes. Exactly one of `done` and `failed` is called, once."""
 
     async def item(self, value: Any) -> None:
@@ -26,7 +26,7 @@ class Sink(Protocol):
     async def failed(self, error: OrchestraError) -> None: ...
 
 
-class Nowhere:
+class NullSink:
     """The sink of a `tell`: nobody waits."""
 
     async def item(self, value: Any) -> None: ...
@@ -36,19 +36,19 @@ class Nowhere:
     async def failed(self, error: OrchestraError) -> None: ...
 
 
-NOWHERE = Nowhere()
+NULL_SINK = NullSink()
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class Invocation:
     """A message, its envelope, and its sink. `cancel` takes it back, whether it waits or runs."""
 
     message: Any
     envelope: Envelope
-    sink: Sink
+    sink: ResultSink
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
-    on_cancel: Callable[[Work], None] | None = None
+    on_cancel: Callable[[Invocation], None] | None = None
     """Set while the work waits in a mailbox."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait in the mailbox at the deadline."""

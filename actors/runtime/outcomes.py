@@ -19,7 +19,7 @@ def _seconds(actor: str, message: str) -> Histogram:
     return ACTOR_SECONDS.labels(actor, message)
 
 
-def handled(actor: str, message: str, outcome: str, seconds: float) -> None:
+def count_message(actor: str, message: str, outcome: str, seconds: float) -> None:
     """A handler of `message` ended with `outcome`, `ok` or the code of an error."""
     _count(actor, message, outcome).inc()
     _seconds(actor, message).observe(seconds)

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from actors.runtime.supervision import Restarts
-from actors.telemetry.telemetry import ACTOR_GIVEN_UP, ACTOR_RESTARTS
+from actors.telemetry.telemetry import ACTOR_RESTARTS, ACTORS_FAILED
 
 if TYPE_CHECKING:
-    from actors.runtime.actor_host import Cell
+    from actors.runtime.actor_host import ActorHost
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,13 @@ STOP_S = 5.0
 class Restarter:
     """The supervisor of one cell, made at its first crash."""
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.restarts = Restarts(cell.kind.restart)
+    def __init__(self, host: ActorHost) -> None:
+        self.host = host
+        self.restarts = Restarts(host.kind.restart)
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Call it at a crash; the cell takes no message up until `back`."""
+        """Call it at a crash; the cell takes no message up until `resume`."""
         self._task = asyncio.get_running_loop().create_task(self._restart())
 
     async def stop(self) -> bool:
@@ -41,33 +41,33 @@ class Restarter:
         return True
 
     async def _restart(self) -> None:
-        cell = self.cell
-        await cell.stop_actor()
+        host = self.host
+        await host.stop_actor()
         while True:
             delay = self.restarts.after_crash(time.monotonic(), random.random())
             if delay is None:
-                await self._give_up()
+                await self._fail()
                 return
             await asyncio.sleep(delay)
             try:
-                await cell.renew()
+                await host.renew()
             except Exception as error:
-                log.error("%s did not come back", cell.name, exc_info=error)
-                cell.last_error = error
+                log.error("%s did not come back", host.name, exc_info=error)
+                host.last_error = error
                 continue
-            ACTOR_RESTARTS.labels(cell.kind.__name__).inc()
-            log.warning("%s restarted after %.2f s", cell.name, delay)
-            cell.back()
+            ACTOR_RESTARTS.labels(host.kind.__name__).inc()
+            log.warning("%s restarted after %.2f s", host.name, delay)
+            host.resume()
             return
 
-    async def _give_up(self) -> None:
-        cell = self.cell
-        ACTOR_GIVEN_UP.labels(cell.kind.__name__).inc()
+    async def _fail(self) -> None:
+        host = self.host
+        ACTORS_FAILED.labels(host.kind.__name__).inc()
         log.critical(
             "%s gave up: more than %d restarts in %.0f s; the last error: %r",
-            cell.name,
-            cell.kind.restart.max_restarts,
-            cell.kind.restart.window_s,
-            cell.last_error,
+            host.name,
+            host.kind.restart.max_restarts,
+            host.kind.restart.window_s,
+            host.last_error,
         )
-        await cell.give_up()
+        await host.fail()

@@ -31,8 +31,8 @@ from actors.bus.message import ERROR as ERROR
 from actors.bus.message import ERROR_CODE as ERROR_CODE
 from actors.runtime.actor import handlers
 from actors.runtime.envelope import Envelope
-from actors.runtime.failures import UNFORESEEN, internal_error
-from actors.runtime.invocation import Work
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
+from actors.runtime.invocation import Invocation
 from actors.runtime.system import ActorRef
 from orchestration.errors import InvalidRequest, OrchestraError, PayloadTooLarge
 
@@ -59,12 +59,12 @@ def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
         try:
             return kind.model_validate_json(message.data)
         except ValidationError as error:
-            raise invalid(error) from error
+            raise invalid_request(error) from error
 
     return decode
 
 
-def invalid(error: ValidationError) -> InvalidRequest:
+def invalid_request(error: ValidationError) -> InvalidRequest:
     """The first complaint of pydantic as an error for the caller."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "[key]")
@@ -138,7 +138,7 @@ class Service:
     async def add(self, endpoint: Endpoint) -> None:
         """Serve an endpoint. Messages beyond the actor's mailbox get `MailboxFull`."""
         stats = Stats()
-        specs = handlers(endpoint.ref.cell.kind)
+        specs = handlers(endpoint.ref.host.kind)
         streams = endpoint.streams
         if streams is None:
             streams = any(spec.streams for spec in specs.values())
@@ -148,13 +148,13 @@ class Service:
                 sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
                 try:
                     decoded = endpoint.decode(message)
-                    if endpoint.streams is None and streams and not endpoint.ref.cell.spec(decoded).streams:
+                    if endpoint.streams is None and streams and not endpoint.ref.host.spec(decoded).streams:
                         sink.answer_once()
                     sink.work = endpoint.ref.deliver(decoded, sink, Envelope.from_headers(message.headers))
-                    sink.greet()
+                    sink.acknowledge()
                 except OrchestraError as error:
                     sink.refuse(error)
-                except UNFORESEEN as error:
+                except UNEXPECTED_ERRORS as error:
                     sink.refuse(internal_error(f"endpoint {endpoint.name}", error, "service"))
 
         self._subscriptions.append(
@@ -238,9 +238,9 @@ class _ReplySink:
         self.reply = reply
         self.stats = stats
         self.streams = streams
-        self.work: Work | None = None
+        self.work: Invocation | None = None
         self.began = time.perf_counter_ns()
-        self.probe = bus.expect(self._gone) if streams else ""
+        self.probe = bus.expect(self._caller_gone) if streams else ""
 
     def answer_once(self) -> None:
         """This request gets one message, though the endpoint can stream."""
@@ -248,13 +248,13 @@ class _ReplySink:
         self.bus.forget(self.probe)
         self.probe = ""
 
-    def greet(self) -> None:
+    def acknowledge(self) -> None:
         """Say that the request was taken, before the handler has said anything."""
         if self.streams and self.endpoint.acknowledgement:
             with suppress(OrchestraError):  # NATS went: the handler will notice
                 self.bus.post(self.reply, self.endpoint.acknowledgement, reply=self.probe)
 
-    def _gone(self, message: Message) -> None:
+    def _caller_gone(self, message: Message) -> None:
         if message.status == "503" and self.work is not None:
             self.work.cancel()
 
@@ -264,7 +264,7 @@ class _ReplySink:
     async def done(self, value: Any) -> None:
         try:
             data = b"" if self.streams else self.endpoint.encode(value)
-        except UNFORESEEN as error:
+        except UNEXPECTED_ERRORS as error:
             self.refuse(internal_error(f"the answer of endpoint {self.endpoint.name}", error, "service"))
             return
         try:

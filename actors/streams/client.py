@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.jetstream import stored
+from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
-from actors.bus.withdrawals import Withdrawals
 from actors.runtime.envelope import Envelope
 from actors.streams.reader import Event, OpenStream
 from actors.streams.writer import RETIRED
@@ -65,7 +65,7 @@ class Asker:
         self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscriptions: list[Subscription] = []
         self._outage: asyncio.TimerHandle | None = None
-        self._withdrawals = Withdrawals(bus)
+        self._withdrawals = MessageDeleter(bus)
 
     async def start(self) -> None:
         self._subscriptions = [

@@ -63,7 +63,7 @@ class StreamWriter:
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
         self._headers = {WRITER: writer} if writer else None
-        self._tail = bus.sent.open(address, first_seq, self._probe, self._headers)
+        self._tail = bus.replay_buffer.open(address, first_seq, self._probe, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._replaces = 0
@@ -95,7 +95,7 @@ class StreamWriter:
         """Whether the reader is back: it reads an event that comes twice only once."""
         self._doubt = None
         self._asked_at = time.monotonic()
-        self.bus.sent.again(self._tail, self._tail.events[-1])
+        self.bus.replay_buffer.again(self._tail, self._tail.events[-1])
 
     async def piece(
         self,
@@ -225,14 +225,14 @@ class StreamWriter:
         seq = self._next()
         final = ended.model_copy(update={"seq": seq, "writing_s": time.monotonic() - self._began_at})
         self.bus.post(self.subject, self._noted(final), headers=self._headers)
-        self.bus.sent.end(self._tail)
+        self.bus.replay_buffer.end(self._tail)
         self._stop()
         return final
 
     def close(self) -> None:
         """Forget the stream without an end, when NATS is away. Harmless after `end`."""
         if not self._closed:
-            self.bus.sent.drop(self._tail)
+            self.bus.replay_buffer.drop(self._tail)
             self._stop()
 
     def _stop(self) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Have the C library return freed memory to the system; glibc keeps small pieces otherwise. Elsewhere a
     no-op."""
     if sys.platform == "linux":

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def absent(name: str) -> Iterator[None]:
+def without_module(name: str) -> Iterator[None]:
     """Have `import name` fail until the block ends, unless the module is loaded already."""
     if name in sys.modules:
         yield

@@ -32,7 +32,9 @@ ACTOR_MESSAGES = Counter("orchestra_actor_messages", "Messages handled", ["actor
 ACTOR_SECONDS = Histogram("orchestra_actor_message_seconds", "Time in handlers", ["actor", "message"])
 INTERNAL_ERRORS = Counter("orchestra_internal_errors", "Exceptions that nobody foresaw", ["where"])
 ACTOR_RESTARTS = Counter("orchestra_actor_restarts", "Restarts by the supervisor", ["actor"])
-ACTOR_GIVEN_UP = Gauge("orchestra_actors_given_up", "Actors the supervisor gave up on", ["actor"])
+ACTORS_FAILED = Gauge(
+    "orchestra_actors_failed", "Actors that crashed too often and were not restarted again", ["actor"]
+)
 MAILBOX_REFUSED = Counter("orchestra_mailbox_refused", "Messages refused by a full mailbox", ["actor"])
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -116,6 +118,6 @@ def trace_id(parent: str) -> str:
     return parent[3:35] if _TRACEPARENT.fullmatch(parent) else ""
 
 
-def recorded(parent: str) -> str:
+def recorded_trace_id(parent: str) -> str:
     """`trace_id`, or '' for a trace of which nothing is recorded: to be shown to people."""
     return trace_id(parent) if parent.endswith(("1", "3", "5", "7", "9", "b", "d", "f")) else ""

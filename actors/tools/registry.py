@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from actors.runtime.failures import guarded
+from actors.runtime.failures import wrap_unexpected_errors
 from actors.tools.base import Hand, Toolbox
 from actors.tools.settings import HandsSettings
 from orchestration.errors import InternalError, InvalidRequest, OrchestraError
@@ -84,7 +84,7 @@ class Hands:
         box = await self._box(role, tool)
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                with guarded(tool, "tool"):  # it is somebody's plug-in
+                with wrap_unexpected_errors(tool, "tool"):  # it is somebody's plug-in
                     result = self._bounded(tool, await box.use(tool, arguments))
             return result
         except TimeoutError:

@@ -2,11 +2,11 @@
 
 from actors.triton.errors import (
     BadRepository,
-    DataFolderUnusable,
     ExtraMissing,
-    PortBusy,
+    Incompatible,
     TritonError,
-    Unfit,
+    TritonFolderUnusable,
+    TritonPortInUse,
     WrongVersion,
 )
 from actors.triton.server import TritonServer
@@ -14,12 +14,12 @@ from actors.triton.settings import TritonServerSettings
 
 __all__ = [
     "BadRepository",
-    "DataFolderUnusable",
     "ExtraMissing",
-    "PortBusy",
+    "Incompatible",
     "TritonError",
+    "TritonFolderUnusable",
+    "TritonPortInUse",
     "TritonServer",
     "TritonServerSettings",
-    "Unfit",
     "WrongVersion",
 ]

@@ -1,14 +1,14 @@
 """Why Triton does not run here, or not as asked.
 
 Unavailable
-└── TritonError           tritonserver did not start, or it died again and again
-    ├── ExtraMissing      no tritonserver on PATH, and the extra `triton` is not installed
-    ├── Unfit             this Python cannot run the Python backend
-    ├── PortBusy          somebody else listens on the port
-    ├── WrongVersion      a server that cannot do what Orchestra asks of it
-    └── DataFolderUnusable  where the log and the backends go cannot be written
+└── TritonError               tritonserver did not start, or died again and again
+    ├── ExtraMissing          no tritonserver on PATH, and the extra `triton` is not installed
+    ├── Incompatible          this Python cannot run the Python backend
+    ├── TritonPortInUse       another program listens on the port
+    ├── WrongVersion          the server lacks a feature that Orchestra needs
+    └── TritonFolderUnusable  the folder for the log and the backends cannot be written
 InvalidRequest
-└── BadRepository         a model repository that is not there, or cannot be what is asked
+└── BadRepository             the model repository is missing, or cannot be served as asked
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ExtraMissing(TritonError):
         return cls(f"{what}: install the extra `triton` (pip install 'orchestra-llm[triton]')")
 
 
-class Unfit(TritonError):
+class Incompatible(TritonError):
     pass
 
 
-class PortBusy(TritonError):
+class TritonPortInUse(TritonError):
     pass
 
 
@@ -40,7 +40,7 @@ class WrongVersion(TritonError):
     pass
 
 
-class DataFolderUnusable(TritonError):
+class TritonFolderUnusable(TritonError):
     pass
 
 

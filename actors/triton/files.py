@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.triton.errors import DataFolderUnusable
+from actors.triton.errors import TritonFolderUnusable
 
 _TAIL_BYTES = 16_384
 
@@ -25,25 +25,25 @@ class TritonFiles:
         return self.root / "server.log"
 
     def prepare(self) -> None:
-        """Make the folder, readable by its owner only. Raises `DataFolderUnusable`."""
+        """Make the folder, readable by its owner only. Raises `TritonFolderUnusable`."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.log.open("ab").close()
         except OSError as error:
-            raise DataFolderUnusable(
+            raise TritonFolderUnusable(
                 f"cannot write to Triton's folder {str(self.root)!r}: {error.strerror or error}; choose "
                 "another with --data, or give this user the right to write there"
             ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, which one server has at a time. Raises `DataFolderUnusable` if another has it."""
+        """Hold the folder for one server. Raises `TritonFolderUnusable` if another server holds it."""
         handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
-            raise DataFolderUnusable(
+            raise TritonFolderUnusable(
                 f"a tritonserver of another node runs over {str(self.root)!r}: give this one another --data, "
                 "or have it use that server with --triton-url"
             ) from error

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from actors.nats_server.launch import leashed
-from actors.triton.errors import PortBusy
+from actors.nats_server.launch import dying_with_parent
+from actors.triton.errors import TritonPortInUse
 from actors.triton.prepare import STUB, Prepared
 from actors.triton.settings import TritonServerSettings
 
@@ -30,7 +30,7 @@ class Ports:
 
 
 def choose_ports(settings: TritonServerSettings) -> Ports:
-    """The ports that are set, and free ones for 0. Raises `PortBusy`.
+    """The ports that are set, and free ones for 0. Raises `TritonPortInUse`.
 
     Triton takes no port 0, so a free one can be lost to somebody else before it listens; then it ends, and
     a start with fresh ports follows.
@@ -56,7 +56,7 @@ def _bound(port: int, name: str) -> socket.socket:
     except OSError as error:
         made.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise PortBusy(
+            raise TritonPortInUse(
                 f"port {port} on {HOST} ({name}) cannot be taken: {error.strerror}; stop what listens there, "
                 "choose another, or, if that is a Triton you want to use, say --triton-url"
             ) from error
@@ -91,7 +91,7 @@ def command(
             "--trace-config=rate=0",
             "--trace-config=level=TIMESTAMPS",
         ]
-    return leashed(words, lifeline=lifeline)
+    return dying_with_parent(words, lifeline=lifeline)
 
 
 def memory_prefix(data: Path) -> str:

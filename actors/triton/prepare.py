@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from actors.triton.errors import DataFolderUnusable, ExtraMissing, Unfit
+from actors.triton.errors import ExtraMissing, Incompatible, TritonFolderUnusable
 from actors.triton.locate import Installation
 
 STUB = "triton_python_backend_stub"
@@ -33,7 +33,7 @@ class Prepared:
 def prepare(installation: Installation, folder: Path) -> Prepared:
     """`installation` with its backends under `folder`, which is made. Cheap, and right to call at each start.
 
-    Raises `Unfit` when this Python cannot run models, `ExtraMissing`, `DataFolderUnusable`.
+    Raises `Incompatible` when this Python cannot run models, `ExtraMissing`, `TritonFolderUnusable`.
     """
     check_numpy(_version("numpy"))
     # The stub asks the first `python3` on PATH where its packages are: this environment's, .pth files too.
@@ -55,11 +55,11 @@ def prepare(installation: Installation, folder: Path) -> Prepared:
 
 
 def check_numpy(version: str | None) -> None:
-    """Raises `Unfit` for a numpy that the Python backend of Triton cannot load."""
+    """Raises `Incompatible` for a numpy that the Python backend of Triton cannot load."""
     if version is None:
         raise ExtraMissing.of("Triton's Python models need numpy")
     if int(version.partition(".")[0]) >= 2:
-        raise Unfit(
+        raise Incompatible(
             f"numpy {version} is installed, and Triton's Python backend crashes with numpy 2 (its models "
             "report 'Stub process is not healthy'): pip install 'numpy<2'"
         )
@@ -79,11 +79,11 @@ def _wheel_libraries(wheel: Path) -> Path:
 def _python_library() -> Path | None:
     """The folder of this Python's shared library; None where the loader finds it by itself.
 
-    Raises `Unfit` for a Python that was built without one.
+    Raises `Incompatible` for a Python that was built without one.
     """
     name = sysconfig.get_config_var("INSTSONAME") or ""
     if ".so" not in name:
-        raise Unfit(
+        raise Incompatible(
             f"{sys.executable} was built without its shared library, which Triton's Python backend loads: "
             "use a Python built with --enable-shared (Debian's, pyenv's with PYTHON_CONFIGURE_OPTS)"
         )
@@ -96,7 +96,7 @@ def _link_backends(wheel: Path, folder: Path) -> Path:
     stub = wheel / "python_backend_stubs" / version / STUB
     if not stub.is_file():
         known = sorted(path.name for path in stub.parents[1].glob("*"))
-        raise Unfit(
+        raise Incompatible(
             f"the wheel nvidia-pytriton has no stub for Python {version}, only for {', '.join(known)}"
         )
     wanted = {path.name: path for path in (wheel / "backends" / "python").iterdir() if path.is_file()}
@@ -107,7 +107,7 @@ def _link_backends(wheel: Path, folder: Path) -> Path:
         for name, target in wanted.items():
             _link(python / name, target)
     except OSError as error:
-        raise DataFolderUnusable(
+        raise TritonFolderUnusable(
             f"cannot make Triton's backend folder {python}: {error.strerror or error}; "
             "choose another place with --data"
         ) from error

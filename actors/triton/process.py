@@ -11,7 +11,7 @@ import aiohttp
 
 from actors.nats_server.process import ServerProcess, spawn
 from actors.triton.check import check_server
-from actors.triton.errors import PortBusy, TritonError
+from actors.triton.errors import TritonError, TritonPortInUse
 from actors.triton.files import TritonFiles
 from actors.triton.launch import HOST, Ports, command, sweep
 from actors.triton.prepare import Prepared
@@ -27,17 +27,17 @@ async def launch(
     files: TritonFiles,
     ports: Ports,
     *,
-    portable_leash: bool = not sys.platform.startswith("linux"),
+    use_pipe: bool = not sys.platform.startswith("linux"),
 ) -> ServerProcess:
     """Start the server and wait until it takes requests; no model is loaded then.
 
-    Raises `PortBusy`, `WrongVersion`, or a `TritonError` with the end of the server's log.
+    Raises `TritonPortInUse`, `WrongVersion`, or a `TritonError` with the end of the server's log.
     """
     sweep(settings.data)
     files.rotate(settings.max_log_bytes)
     start = files.log_bytes()
     try:
-        server = await _spawn(prepared, settings, files, ports, portable_leash)
+        server = await _spawn(prepared, settings, files, ports, use_pipe)
     except OSError as error:
         raise TritonError(f"cannot start {prepared.binary}: {error}") from error
     try:
@@ -49,14 +49,14 @@ async def launch(
 
 
 async def _spawn(
-    prepared: Prepared, settings: TritonServerSettings, files: TritonFiles, ports: Ports, portable_leash: bool
+    prepared: Prepared, settings: TritonServerSettings, files: TritonFiles, ports: Ports, use_pipe: bool
 ) -> ServerProcess:
     with files.log.open("ab") as log:
         server = await spawn(
             lambda reading: command(prepared, settings, ports, lifeline=reading),
             os.environ | prepared.environment,
             log,
-            portable_leash=portable_leash,
+            use_pipe=use_pipe,
         )
     server.port = ports.grpc
     return server
@@ -83,7 +83,9 @@ async def _ready(
         ) from None
     tail = files.log_tail(log_start)
     if "in use" in tail.lower():
-        raise PortBusy(f"somebody took a port of tritonserver's meanwhile; its log {files.log}:\n{tail}")
+        raise TritonPortInUse(
+            f"somebody took a port of tritonserver's meanwhile; its log {files.log}:\n{tail}"
+        )
     raise TritonError(
         f"tritonserver ended with {server.process.returncode} before it was ready; "
         f"the end of its log {files.log}:\n{tail}"

@@ -12,7 +12,7 @@ from typing import NoReturn, Self
 from actors.nats_server.process import ServerProcess
 from actors.runtime.supervision import Restarts
 from actors.triton.config import check_path, check_place
-from actors.triton.errors import PortBusy, TritonError
+from actors.triton.errors import TritonError, TritonPortInUse
 from actors.triton.files import TritonFiles
 from actors.triton.launch import HOST, Ports, choose_ports, sweep
 from actors.triton.locate import find_server
@@ -106,7 +106,7 @@ class TritonServer:
             try:
                 await self._launch(prepared)
                 return
-            except PortBusy:
+            except TritonPortInUse:
                 if not tries_left:
                     raise
 

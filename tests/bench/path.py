@@ -21,7 +21,7 @@ import uvloop
 
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.dispatcher import DispatcherSettings
 from actors.dispatcher.process import run_dispatcher
@@ -60,7 +60,7 @@ async def path(url: str) -> AsyncIterator[Asker]:
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(BusSettings(url=url), name="bench")
         stack.push_async_callback(bus.close)
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         system = ActorSystem()
         backend = EchoBackend(EchoSettings(slots=128))
         await stack.enter_async_context(run_node(bus, backend, NodeSettings(id="bench"), system))

@@ -120,7 +120,7 @@ def test_a_window_that_makes_all_wait_is_not_taken_for_pressure() -> None:
     assert server.p95(36) < 0.03
 
 
-def test_a_burst_is_met_within_seconds_and_forgotten_after_some_calm() -> None:
+def test_a_burst_is_met_with_timeout_and_forgotten_after_some_calm() -> None:
     server = adaptive(0.02, 0.001)
     arrivals = [*steady(2, 0, 20), *steady(400, 20, 26, 2), *steady(2, 26, 60, 3)]
     server.run(arrivals)

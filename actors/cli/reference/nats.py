@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from actors.bus import subjects
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.cli.reference.source import attribute_docs, one_line, sources, table
 
 HEAD = """# NATS
@@ -20,7 +20,7 @@ digit or `-` becomes `_` and its two hexadecimal digits.
 
 def page() -> str:
     """The page as Markdown."""
-    declared = shipped()
+    declared = shipped_declaration()
     streams = [
         (f"`{stream.name}`", ", ".join(f"`{each}`" for each in stream.subjects), one_line(stream.description))
         for stream in declared.streams

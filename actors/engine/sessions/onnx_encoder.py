@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actors.engine.sessions.onnx import load_session
 from actors.engine.settings import OnnxSettings
-from actors.telemetry.memory import give_back
+from actors.telemetry.memory import release_memory
 from orchestration.errors import BackendFailed
 
 RUN_TOKENS = 1024
@@ -37,7 +37,7 @@ class OnnxEncoder:
         parts = [self._run([inputs[at] for at in group]) for group in groups]
         vectors: NDArray[np.float32] = np.concatenate(parts)[np.argsort(np.concatenate(groups))]
         if sum(map(len, inputs)) > _SMALL_TOKENS:
-            give_back()
+            release_memory()
         return vectors
 
     def _run(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:

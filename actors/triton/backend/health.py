@@ -15,7 +15,7 @@ from contextvars import Context
 
 from tritonclient.grpc import InferInput, InferResult
 
-from actors.runtime.envelope import current
+from actors.runtime.envelope import current_envelope
 from actors.triton.backend.failures import ModelDead, NotLoaded, ServerGone
 from actors.triton.backend.repository import bring
 from actors.triton.backend.requests import probe_inputs
@@ -65,7 +65,7 @@ class Pulse:
         if self._trouble is not None:
             name = self.model.card.name
             raise Unavailable(f"model {name!r} is being brought back: {self._trouble}", retry_after_s=1)
-        left = current.get().remaining(0) or None
+        left = current_envelope.get().remaining(0) or None
         stream = self._server.stream(self.model.upstream, inputs, left)
         self._streams.add(stream)
         self.running += 1

@@ -11,7 +11,7 @@ from tritonclient.grpc import InferInput, InferResult, model_config_pb2, service
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from actors.runtime.envelope import current
+from actors.runtime.envelope import current_envelope
 from actors.telemetry.telemetry import traceparent
 from actors.triton.backend.failures import ServerGone, of_error, of_text
 from actors.triton.backend.settings import TritonSettings
@@ -157,5 +157,5 @@ class Stream:
 
 def _trace() -> dict[str, str] | None:
     """Triton's own spans hang under ours."""
-    parent = traceparent(current.get().trace)
+    parent = traceparent(current_envelope.get().trace)
     return {"traceparent": parent} if parent else None

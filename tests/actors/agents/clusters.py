@@ -13,7 +13,7 @@ from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
 from actors.backends.base import Backend
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue
 from actors.dispatcher.process import run_dispatcher
@@ -67,7 +67,7 @@ async def cluster(
     the agents embed with, and `equip` gives them their tools."""
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connection(url, "cluster"))
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         system = ActorSystem()
         nodes = [
             await stack.enter_async_context(run_node(bus, each, NodeSettings(), system))

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from actors.agents.step_records import BUCKET, StepRecords
 from actors.bus.bus import Message
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
@@ -108,7 +108,7 @@ async def test_the_steps_of_a_run_that_nobody_wants_any_more_are_removed_by_who_
     nats: RunningNats,
 ) -> None:
     async with connection(nats.url, "dead") as bus:
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         run = Run(id="gone.1", pattern="single", messages=())
         records = StepRecords(bus, run.id)
         await records.keep(kept("for nobody"))
@@ -133,7 +133,7 @@ async def not_recorded(records: StepRecords) -> bool:
 async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN[:1])) as running:
         research = next(ref for ref in running.team.specialists if ref.name == "agent research")
-        await research.cell.drain(1)
+        await research.host.drain(1)
         run = make_run(running.asker, "maestro")
         heard: list[bytes] = []
         listening = await running.asker.bus.subscribe(

@@ -62,7 +62,7 @@ async def test_a_specialist_that_is_draining_here_is_found_elsewhere(nats: Runni
         async with connection(nats.url, "draining") as bus:
             async with run_agents(bus, SETTINGS, ActorSystem()) as draining:
                 coordinator = next(ref for ref in draining.specialists if ref.name == "agent coordinator")
-                await coordinator.cell.drain(1)
+                await coordinator.host.drain(1)
                 ends = await asyncio.gather(
                     *(end_of(running.asker, "single", Envelope.within(20)) for _ in range(60)),
                     return_exceptions=True,

@@ -14,7 +14,7 @@ from actors.agents.settings import AgentsSettings
 from actors.backends.base import Finish, Output, Piece
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Message
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
@@ -164,7 +164,7 @@ async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: Runnin
     ]
     async with cluster(nats.url, Planned(plan)) as running:
         research = next(ref for ref in running.team.specialists if ref.name == "agent research")
-        await research.cell.drain(1)
+        await research.host.drain(1)
         _, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
         failed = [step for step in ended.steps if step.error is not None]
         assert [(step.agent, step.error.code) for step in failed if step.error] == [("research", "stopped")]
@@ -177,7 +177,7 @@ async def test_all_specialists_failing_fails_the_run(nats: RunningNats) -> None:
         nats.url, Planned([{"specialist": "research", "task": "read", "stage": 1}])
     ) as running:
         research = next(ref for ref in running.team.specialists if ref.name == "agent research")
-        await research.cell.drain(1)
+        await research.host.drain(1)
         with pytest.raises(OrchestraError, match="draining"):
             await perform(running.asker, make_run(running.asker, "maestro"))
 
@@ -311,7 +311,7 @@ async def once_delivered(
     """A run whose first coordinator took it, said some of the answer, and died: its message is in the queue
     again. Gives its text and its end."""
     async with connection(url, "crashed") as bus:
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         asker = Asker(bus)
         await asker.start()
         taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()

@@ -42,38 +42,38 @@ async def test_a_request_is_answered_with_data_and_headers(bus: Bus) -> None:
     await echo(bus, "bus.echo")
     reply = await bus.request("bus.echo", b"data", headers={"Some-Header": "a value: of üñí"})
     assert (reply.data, reply.header("Some-Header")) == (b"data", "a value: of üñí")
-    assert not bus.replies.expected
-    assert not bus.replies.waiting
+    assert not bus.reply_inbox.expected
+    assert not bus.reply_inbox.waiting
 
 
 async def test_many_requests_at_once_get_their_own_answers(bus: Bus) -> None:
     await echo(bus, "bus.many")
     replies = await asyncio.gather(*(bus.request("bus.many", str(n).encode()) for n in range(500)))
     assert [reply.data for reply in replies] == [str(n).encode() for n in range(500)]
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def test_a_request_nobody_listens_to_fails_at_once(bus: Bus) -> None:
     with pytest.raises(NoResponders, match=r"bus\.nobody"):
         await bus.request("bus.nobody", timeout=5)
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def test_a_request_without_an_answer_ends_at_its_timeout(bus: Bus) -> None:
     await bus.subscribe("bus.silent", lambda _: None)
     with pytest.raises(DeadlineExceeded, match=r"bus\.silent within 0\.05 s"):
         await bus.request("bus.silent", timeout=0.05)
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def test_a_cancelled_request_leaves_nothing_behind(bus: Bus) -> None:
     await bus.subscribe("bus.silent", lambda _: None)
     asking = asyncio.ensure_future(bus.request("bus.silent"))
-    await eventually(lambda: bus.replies.waiting)
+    await eventually(lambda: bus.reply_inbox.waiting)
     asking.cancel()
     await asyncio.wait({asking})
-    assert not bus.replies.expected
-    assert not bus.replies.waiting
+    assert not bus.reply_inbox.expected
+    assert not bus.reply_inbox.waiting
 
 
 async def test_more_than_the_server_takes_is_refused_here(bus: Bus) -> None:
@@ -234,7 +234,7 @@ async def test_a_dead_server_fails_requests_at_once_and_a_new_one_on_its_port_is
     reconnects = metric("orchestra_bus_reconnects_total")
     await bus.subscribe("bus.silent", lambda _: None)
     asking = asyncio.ensure_future(bus.request("bus.silent", timeout=60))
-    await eventually(lambda: bus.replies.waiting)
+    await eventually(lambda: bus.reply_inbox.waiting)
     own_nats.kill()
     with pytest.raises(BusUnavailable, match="lost before the answer"):
         await asyncio.wait_for(asking, 2)
@@ -286,7 +286,7 @@ async def test_a_complaint_of_the_server_does_not_close_the_bus_for_good(nats_se
     bus = await connect(nats_server.url)
     reconnects = metric("orchestra_bus_reconnects_total")
     bus.client._pending.append(b"NONSENSE\r\n")
-    bus.client.outbox.write_now()
+    bus.client.write_buffer.write_now()
     await eventually(lambda: metric("orchestra_bus_reconnects_total") == reconnects + 1)
     await echo(bus, "bus.echo")
     assert (await bus.request("bus.echo", b"x")).data == b"x"
@@ -318,7 +318,7 @@ async def test_closing_sends_what_was_published_and_fails_what_waits(
     await bus.subscribe("bus.silent", lambda _: None)
     await bus.flush()
     asking = asyncio.ensure_future(other.request("bus.silent", timeout=60))
-    await eventually(lambda: other.replies.waiting)
+    await eventually(lambda: other.reply_inbox.waiting)
     await other.publish("bus.last", b"words")
     await other.close()
     await eventually(lambda: seen == [b"words"])

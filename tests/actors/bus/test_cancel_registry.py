@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from actors.bus.bus import Bus
-from actors.bus.cancel_registry import Cancels
+from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import StreamAddress
 from tests.fixtures.eventually import eventually
 
@@ -13,7 +13,7 @@ async def test_a_cancel_of_work_that_is_here_stops_it_and_is_not_remembered(bus:
         stopped.append(work_id)
         return True
 
-    cancels = Cancels(bus, cancel, limit=10)
+    cancels = CancelRegistry(bus, cancel, limit=10)
     await cancels.start()
     await bus.publish(StreamAddress("cancels.here").cancel)
     await eventually(lambda: "cancels.here" in stopped)
@@ -24,7 +24,7 @@ async def test_a_cancel_of_work_that_is_here_stops_it_and_is_not_remembered(bus:
 async def test_the_newest_cancels_of_work_that_is_not_here_are_remembered_until_they_are_forgotten(
     bus: Bus,
 ) -> None:
-    cancels = Cancels(bus, lambda work_id: not work_id.startswith("cancels."), limit=3)
+    cancels = CancelRegistry(bus, lambda work_id: not work_id.startswith("cancels."), limit=3)
     await cancels.start()
     for number in range(5):
         await bus.publish(StreamAddress(f"cancels.{number}").cancel)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from actors.bus.declarations import Consumer, Declaration, load
-from actors.bus.drift import Actual, Drift, Remedy, diff, stream_configs
+from actors.bus.declarations import ConsumerDeclaration, Declaration, load
+from actors.bus.drift import Drift, Remedy, ServerState, diff, stream_configs
 from actors.bus.subjects import GenerationQueue, RunQueue
 from actors.nats_server import NatsServerSettings
 from orchestration.messages import Priority
@@ -30,14 +30,14 @@ streams:
 """
 
 
-def as_on_a_server(declaration: Declaration) -> Actual:
+def as_on_a_server(declaration: Declaration) -> ServerState:
     """The configurations a server would report: as declared, without zeros and empties."""
 
     def reported(config: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in config.items() if value}
 
     streams = stream_configs(declaration, replicas=1)
-    return Actual(
+    return ServerState(
         {name: reported(config) for name, config in streams.items()},
         {
             stream.name: {each.name: reported(each.config()) for each in stream.fixed_consumers()}
@@ -85,7 +85,7 @@ def test_a_short_lived_bucket_has_no_longer_duplicate_window_than_its_entries_li
 
 
 def test_a_template_is_filled_from_a_consumers_name_and_from_no_other() -> None:
-    template = Consumer(
+    template = ConsumerDeclaration(
         name="g-{priority}-{model}",
         filter="g.{priority}.{model}",
         ack_wait_s=1,
@@ -128,7 +128,7 @@ def test_nothing_differs_on_a_server_that_is_as_declared() -> None:
 
 def test_everything_is_to_be_created_on_an_empty_server_and_streams_come_before_consumers() -> None:
     declaration = load()
-    found = diff(declaration, Actual())
+    found = diff(declaration, ServerState())
     assert {drift.remedy for drift in found} == {Remedy.CREATE}
     kinds = [drift.kind for drift in found]
     assert kinds == sorted(kinds, key=["stream", "consumer"].index)

@@ -233,10 +233,10 @@ async def test_a_consumer_that_is_deleted_is_marked_as_missing(bus: Bus, queue: 
 
 async def test_pulling_goes_on_after_the_server_was_killed(own_nats: RunningNats) -> None:
     bus = await Bus.connect(BusSettings(url=own_nats.url, reconnect_wait_s=0.05), name="test")
-    from actors.bus.declarations import shipped
+    from actors.bus.declarations import shipped_declaration
     from actors.bus.provision import apply, ensure_consumer
 
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     subject = "generations.batch.m"
     await ensure_consumer(bus, "GENERATIONS", "generations-batch-m", subject)
     got: list[Delivery] = []

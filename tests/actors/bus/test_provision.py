@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.bus.bus import Bus, BusSettings, Message
-from actors.bus.declarations import Declaration, load, shipped
+from actors.bus.declarations import Declaration, load, shipped_declaration
 from actors.bus.drift import Remedy
 from actors.bus.jetstream import enqueue
 from actors.bus.key_value import Bucket
@@ -193,8 +193,8 @@ class Leaderless:
 
 async def test_applying_waits_for_a_cluster_to_choose_its_leader(bus: Bus) -> None:
     requester = Leaderless(bus, silent=2)
-    assert await apply_when_ready(requester, shipped())
+    assert await apply_when_ready(requester, shipped_declaration())
     assert requester.silent == 0
-    assert await apply(bus, shipped()) == []
+    assert await apply(bus, shipped_declaration()) == []
     with pytest.raises(DeadlineExceeded):
-        await apply_when_ready(Leaderless(bus, silent=1_000), shipped(), within_s=0)
+        await apply_when_ready(Leaderless(bus, silent=1_000), shipped_declaration(), within_s=0)

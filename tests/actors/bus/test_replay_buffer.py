@@ -6,7 +6,7 @@ import pytest
 
 from actors.bus import replay_buffer as sent
 from actors.bus.message import Message
-from actors.bus.replay_buffer import Sent, Tail
+from actors.bus.replay_buffer import ReplayBuffer, StreamTail
 from actors.bus.subjects import StreamAddress
 
 
@@ -14,7 +14,7 @@ class Posted:
     """What was sent again, by stream."""
 
     def __init__(self) -> None:
-        self.which = Sent(self._post)
+        self.which = ReplayBuffer(self._post)
         self.replies: list[str] = []
         self._heard: dict[str, list[bytes]] = defaultdict(list)
 
@@ -26,12 +26,12 @@ class Posted:
         self._heard[subject].append(data)
         self.replies.append(reply)
 
-    def open(self, stream: str, *events: bytes, first_seq: int = 0) -> Tail:
+    def open(self, stream: str, *events: bytes, first_seq: int = 0) -> StreamTail:
         tail = self.which.open(StreamAddress(stream), first_seq, "probe", {"Orchestra-Writer": "w"})
         tail.events.extend(events)
         return tail
 
-    def end(self, stream: str, *events: bytes, first_seq: int = 0) -> Tail:
+    def end(self, stream: str, *events: bytes, first_seq: int = 0) -> StreamTail:
         tail = self.open(stream, *events, first_seq=first_seq)
         self.which.end(tail)
         return tail

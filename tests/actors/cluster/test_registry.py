@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from actors.bus.bus import Bus
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.key_value import Bucket, Conflict
 from actors.bus.provision import apply, ensure_consumer
 from actors.bus.subjects import GenerationQueue, NodeAddress
@@ -32,7 +32,7 @@ def info(name: str, *models: str, draining: bool = False, running: int = 0) -> N
 
 @pytest.fixture
 async def registry(bus: Bus) -> AsyncIterator[Registry]:
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     registry = Registry(bus)
     await registry.start()
     yield registry
@@ -62,7 +62,7 @@ async def test_nodes_are_found_by_what_they_serve(bus: Bus, registry: Registry, 
 
 
 async def test_a_node_that_was_there_before_is_seen_at_the_start(bus: Bus, name: str) -> None:
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     await put(bus, info(name, "m"))
     registry = Registry(bus)
     await registry.start()
@@ -71,7 +71,7 @@ async def test_a_node_that_was_there_before_is_seen_at_the_start(bus: Bus, name:
 
 
 async def test_models_that_were_served_before_are_known_by_their_queues(bus: Bus, name: str) -> None:
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     queue = GenerationQueue(Priority.INTERACTIVE, f"vendor/{name}.v2")
     await ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject)
     registry = Registry(bus)
@@ -85,7 +85,7 @@ async def test_models_that_were_served_before_are_known_by_their_queues(bus: Bus
 
 
 async def test_a_fallback_answers_for_a_model_that_is_not_served(bus: Bus, name: str) -> None:
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     registry = Registry(bus, {f"large-{name}": (f"none-{name}", f"small-{name}")})
     await registry.start()
     assert registry.card(f"large-{name}") is None
@@ -195,7 +195,7 @@ async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
 
 
 async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     lost = asyncio.Event()
     presence = Presence(bus, name, lambda: info(name, "m"), lost.set)
     await presence.join()

@@ -177,9 +177,9 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     async def crash() -> None:
         raise KeyError("a defect")
 
-    first.live(crash())
-    await eventually(lambda: first.me.cell.actor is not first and first.me.cell.state == "running")
-    second = first.me.cell.actor
+    first.run_loop(crash())
+    await eventually(lambda: first.me.host.actor is not first and first.me.host.state == "running")
+    second = first.me.host.actor
     assert isinstance(second, Dispatcher)
     text, _ = await stage.ask(stage.generation("after"))
     assert text == "after"
@@ -224,7 +224,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         with pytest.raises(InternalError, match="KeyError: 'a defect'"):
             await stage.ask(stage.generation())
     monkeypatch.undo()
-    assert dispatcher.me.cell.actor is dispatcher
+    assert dispatcher.me.host.actor is dispatcher
     text, _ = await innocent
     assert text == " ".join(["innocent"] * 25)
     text, _ = await stage.ask(stage.generation("after"))
@@ -248,7 +248,7 @@ async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
     subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
     await enqueue(bus, subject, generation.model_dump_json().encode(), {ID_HEADER: generation.id})
     assert (await asyncio.wait_for(told, 10)).finish_reason == "stop"
-    assert dispatcher.me.cell.actor is dispatcher
+    assert dispatcher.me.host.actor is dispatcher
     await stage.settled(dispatcher)
 
 
@@ -448,7 +448,7 @@ async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what
     await eventually(lambda: len(first._jobs) == 3)
     second = await stage.dispatcher()
     await first.leave()
-    assert await first.me.cell.drain(10)
+    assert await first.me.host.drain(10)
     answers = await asyncio.gather(*asked)
     assert [text.split()[1] for text, _ in answers] == ["0", "1", "2"]
     assert not first._jobs
@@ -461,7 +461,7 @@ async def test_a_dispatcher_stopped_at_its_limit_tells_the_callers_and_stops_the
     asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
     await eventually(lambda: sum(stage.running().values()) == 1)
     await dispatcher.leave()
-    assert not await dispatcher.me.cell.drain(0.1)
+    assert not await dispatcher.me.host.drain(0.1)
     with pytest.raises(OrchestraError, match="stopped before the answer was complete"):
         await asyncio.wait_for(asked, 5)
     await stage.settled(dispatcher)

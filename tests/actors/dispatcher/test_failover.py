@@ -131,7 +131,7 @@ async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewher
     await stage.node("b", speed=0)
     await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 2)
     await leaver.leave()
-    await leaver.me.cell.drain(0.1)
+    await leaver.me.host.drain(0.1)
     text, ended = await asked
     assert text == " ".join([WORDS] * 25)
     assert (ended.node, ended.usage.completion_tokens) == ("b", 200)

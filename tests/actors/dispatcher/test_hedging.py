@@ -116,7 +116,7 @@ async def test_when_the_first_node_stops_during_the_race_the_second_answers(stag
     dispatcher = await dispatching(stage)
     asked = await begun(stage, stage.generation(WORDS))
     await stage.nodes[FIRST].leave()
-    await stage.nodes[FIRST].me.cell.drain(0)
+    await stage.nodes[FIRST].me.host.drain(0)
     text, ended = await asked
     assert (text, ended.node) == (WORDS, SECOND)
     await stage.settled(dispatcher)
@@ -149,7 +149,7 @@ async def test_when_both_nodes_stop_during_the_race_a_third_answers(stage: Stage
     await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
     for name in (SECOND, FIRST):
         await stage.nodes[name].leave()
-        await stage.nodes[name].me.cell.drain(0)
+        await stage.nodes[name].me.host.drain(0)
     text, ended = await asked
     assert (text, ended.node) == (WORDS, "c-third")
     await stage.settled(dispatcher)
@@ -163,7 +163,7 @@ async def test_when_every_node_fails_its_caller_is_told(stage: Stage) -> None:
     labels = {"model": stage.model, "node": SECOND}
     await eventually(lambda: REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels))
     await stage.nodes[FIRST].leave()
-    await stage.nodes[FIRST].me.cell.drain(0)
+    await stage.nodes[FIRST].me.host.drain(0)
     with pytest.raises(BackendFailed):
         await asked
     await stage.settled(dispatcher)
@@ -187,7 +187,7 @@ async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(stage: S
     await stage.node("c-third", slots=1)
     await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
     await stage.nodes[SECOND].leave()
-    await stage.nodes[SECOND].me.cell.drain(0)
+    await stage.nodes[SECOND].me.host.drain(0)
     text, ended = await asked
     assert text.split() == WORDS.split() * 10
     assert (ended.node, ended.usage.completion_tokens) == ("c-third", 80)

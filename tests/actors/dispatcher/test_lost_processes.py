@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.bus import provision
-from actors.bus.declarations import Declaration, shipped
+from actors.bus.declarations import Declaration, shipped_declaration
 from actors.bus.subjects import GenerationQueue
 from actors.cluster.registry import LEASE_S
 from orchestration.errors import NodeLost
@@ -62,7 +62,7 @@ async def pulled(stage: Stage, queue: GenerationQueue) -> dict[str, Any]:
 
 def impatient(*, ack_wait_s: float) -> Declaration:
     """What is shipped, but with an ack_wait that a test can wait for."""
-    declared = shipped()
+    declared = shipped_declaration()
     streams = tuple(
         stream.model_copy(
             update={
@@ -139,7 +139,7 @@ async def test_what_a_killed_dispatcher_held_is_answered_by_another(
     ]
     for priority in Priority:
         await pulled(stage, GenerationQueue(priority, stage.model))
-    monkeypatch.setattr(provision, "shipped", lambda: impatient(ack_wait_s=1))
+    monkeypatch.setattr(provision, "shipped_declaration", lambda: impatient(ack_wait_s=1))
     processes[0].send(signal.SIGKILL)
     dispatcher = await stage.dispatcher()
     texts = [text for text, _ in await asyncio.gather(first, *others)]

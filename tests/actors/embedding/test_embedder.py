@@ -14,7 +14,7 @@ import pytest
 from actors.agents.agent_client import Colleagues
 from actors.agents.run_event_publisher import Happenings
 from actors.backends.echo import EchoBackend, EchoSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
 from actors.embedding.embedder import BATCH, KEPT, Embedder
@@ -125,7 +125,7 @@ async def test_agents_start_without_a_model_that_cannot_be_had_and_warn(
     nats: RunningNats, tmp_path: Path
 ) -> None:
     async with connection(nats.url, "declare") as bus:
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
     words = ("agents", "--nats", nats.url, "--data", str(tmp_path))
     with orchestra(*words, ORCHESTRA_AGENTS__EMBEDDER="no-such-model") as process:
         await asyncio.to_thread(process.wait_for, "agents of cluster local are here")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue
@@ -66,7 +66,7 @@ class JobHarness:
 async def job_harness(url: str, settings: JobsSettings) -> AsyncIterator[JobHarness]:
     bus = await Bus.connect(BusSettings(url=url), name="books")
     try:
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         opened = JobHarness(bus, settings)
         await opened.puller.start()
         yield opened

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from actors.bus.bus import Bus
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from tests.actors.agents.clusters import connection
 from tests.fixtures.nats import RunningNats, start_nats
@@ -27,5 +27,5 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
 @pytest.fixture
 async def bus(nats: RunningNats) -> AsyncIterator[Bus]:
     async with connection(nats.url, "tuning") as bus:
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         yield bus

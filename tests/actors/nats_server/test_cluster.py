@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
-from actors.bus.provision import apply, call, replicate
-from actors.nats_server import ClusterMisfit, EmbeddedNats, NatsServerSettings
-from actors.nats_server.cluster import is_member, prepare_store, server_name, standalone
+from actors.bus.declarations import shipped_declaration
+from actors.bus.provision import apply, call_api, replicate
+from actors.nats_server import ClusterMismatch, EmbeddedNats, NatsServerSettings
+from actors.nats_server.cluster import is_member, prepare_store, server_name, standalone_folder
 from actors.nats_server.files import ServerFiles
 from actors.nats_server.settings import address
 from orchestration.errors import DeadlineExceeded, NoResponders
@@ -47,7 +47,7 @@ def test_the_name_of_a_server_is_kept_in_its_data_folder_and_differs_from_others
 
 def test_a_server_that_others_cannot_reach_does_not_join_them(tmp_path: Path) -> None:
     settings = NatsServerSettings(data=tmp_path, join=("10.0.0.2",))
-    with pytest.raises(ClusterMisfit, match="ORCHESTRA_NATS_SERVER__HOST"):
+    with pytest.raises(ClusterMismatch, match="ORCHESTRA_NATS_SERVER__HOST"):
         prepare_store(settings, ServerFiles(tmp_path))
 
 
@@ -55,14 +55,14 @@ async def test_the_store_of_a_lone_server_is_put_aside_once_before_it_joins(tmp_
     alone = NatsServerSettings(data=tmp_path)
     async with EmbeddedNats(alone) as server:
         bus = await Bus.connect(BusSettings(url=server.url), name="test")
-        await apply(bus, shipped())
+        await apply(bus, shipped_declaration())
         await bus.close()
     files = ServerFiles(tmp_path)
     joining = NatsServerSettings(data=tmp_path, join=("127.0.0.1",))
     for _ in range(2):
         prepare_store(joining, files)
         assert list(files.store.iterdir()) == []
-        assert (ServerFiles(standalone(files)).store / "$G" / "streams" / "RUNS").is_dir()
+        assert (ServerFiles(standalone_folder(files)).store / "$G" / "streams" / "RUNS").is_dir()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_two_servers_keep_streams_once_and_refuse_a_third_replica(
                 await asyncio.sleep(0.05)
     await declare_queue(bus, "work")
     assert not await replicate(bus, ["work", "absent"], 3)
-    info = await call(bus, "STREAM.INFO.work")
+    info = await call_api(bus, "STREAM.INFO.work")
     assert info["config"]["num_replicas"] == 1
     assert await replicate(bus, ["work"], 1)
     await bus.close()

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.nats_server import EmbeddedNats, NatsServerSettings, running
-from actors.nats_server.launch import leashed
+from actors.nats_server import EmbeddedNats, NatsServerSettings, find_running
+from actors.nats_server.launch import dying_with_parent
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,7 +30,7 @@ from actors.nats_server import embedded, process
 portable, loop, ending = sys.argv[2:5]
 
 async def launch(*args, **kwargs):
-    return await process.launch(*args, **kwargs, portable_leash=portable == "pipe")
+    return await process.launch(*args, **kwargs, use_pipe=portable == "pipe")
 
 embedded.launch = launch
 
@@ -134,7 +134,7 @@ def test_the_watching_shell_goes_with_a_server_that_was_stopped_in_good_order(
 
 def test_a_server_whose_parent_is_gone_already_does_not_start(tmp_path: Path) -> None:
     started = tmp_path / "started"
-    line = leashed(["/usr/bin/touch", str(started)])
+    line = dying_with_parent(["/usr/bin/touch", str(started)])
     line[4] = "1"  # as if the parent had died between the fork and the request to the kernel
     assert subprocess.run(line, check=False).returncode == 1
     assert not started.exists()
@@ -152,13 +152,13 @@ def test_a_server_left_behind_all_the_same_keeps_its_data_locked(
     parent.process.wait(10)
     try:
         assert not gone(parent.server)
-        facts = running(tmp_path)
+        facts = find_running(tmp_path)
         assert facts is not None
         assert facts["server_pid"] == parent.server.pid
     finally:
         parent.server.kill()
     # the kernel closes the last files of a process a moment after it calls it dead
     until = time.monotonic() + 5
-    while running(tmp_path) is not None:
+    while find_running(tmp_path) is not None:
         assert time.monotonic() < until
         time.sleep(0.001)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from actors.nats_server import EmbeddedNats, NatsServerError, NatsServerSettings, running
+from actors.nats_server import EmbeddedNats, NatsServerError, NatsServerSettings, find_running
 from tests.fixtures.eventually import eventually
 
 
@@ -33,10 +33,10 @@ async def test_it_takes_clients_when_entered_and_refuses_them_when_left(tmp_path
     async with EmbeddedNats(NatsServerSettings(data=tmp_path)) as server:
         url = server.url
         assert b'"jetstream":true' in greeting(url)
-        assert running(tmp_path) == {"pid": os.getpid(), "server_pid": server.pid, "url": url}
+        assert find_running(tmp_path) == {"pid": os.getpid(), "server_pid": server.pid, "url": url}
     with pytest.raises(ConnectionRefusedError):
         greeting(url)
-    assert running(tmp_path) is None
+    assert find_running(tmp_path) is None
 
 
 async def test_a_given_port_and_a_folder_with_spaces_and_quotes_are_used(tmp_path: Path) -> None:

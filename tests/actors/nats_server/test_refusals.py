@@ -12,11 +12,11 @@ from actors.nats_server import (
     DataFolderInUse,
     DataFolderUnusable,
     EmbeddedNats,
+    NatsPortInUse,
     NatsServerError,
     NatsServerSettings,
-    PortBusy,
     ServerBinaryMissing,
-    running,
+    find_running,
 )
 from actors.nats_server.launch import find_binary
 
@@ -54,16 +54,16 @@ async def test_a_busy_port_is_named_with_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            PortBusy, match=rf"port {port} on 127\.0\.0\.1 is already in use.*choose another port"
+            NatsPortInUse, match=rf"port {port} on 127\.0\.0\.1 is already in use.*choose another port"
         ):
             await start(NatsServerSettings(data=tmp_path, port=port))
-    assert running(tmp_path) is None, "a failed start must let go of the folder"
+    assert find_running(tmp_path) is None, "a failed start must let go of the folder"
 
 
 async def test_a_busy_monitor_port_is_named_as_such(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortBusy, match=rf"port {port} .*the monitor port"):
+        with pytest.raises(NatsPortInUse, match=rf"port {port} .*the monitor port"):
             await start(NatsServerSettings(data=tmp_path, monitor_port=port))
 
 
@@ -96,7 +96,7 @@ async def test_a_server_that_is_not_ready_in_time_is_ended_and_its_log_shown(tmp
     settings = NatsServerSettings(data=tmp_path, start_timeout_s=0.000_001)
     with pytest.raises(NatsServerError, match=r"not ready within start_timeout_s 1e-06"):
         await start(settings)
-    assert running(tmp_path) is None
+    assert find_running(tmp_path) is None
 
 
 async def test_a_server_that_refuses_its_configuration_says_why(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(stag
             assert "a defect in the backend" in error["message"]
             await eventually(partial(len, listener.events))
             assert not any(isinstance(event, Ended) for event in listener.events)
-        assert node.me.cell.state == "running"
+        assert node.me.host.state == "running"
 
 
 async def test_a_node_joins_and_leaves_the_view_of_others_within_a_second(stage: Stage) -> None:
@@ -160,7 +160,7 @@ async def test_a_drain_that_runs_out_leaves_a_begun_answer_to_others(stage: Stag
     await stage.bus.subscribe(f"stream.{generation.id}", lambda message: written.append(message.data))
     asked = asyncio.ensure_future(send(stage, node, generation))
     await eventually(lambda: len(written) > 1)
-    assert not await node.me.cell.drain(0.05)
+    assert not await node.me.host.drain(0.05)
     reply, listener = await asked
     assert json.loads(reply.data)["code"] == "shutting_down"
     assert json.loads(reply.data)["retryable"]
@@ -218,5 +218,5 @@ async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own
         await stage.dispatcher()
         text, _ = await stage.ask(stage.generation("as before"))
         assert text == "as before"
-        await node.me.cell.drain(1)
+        await node.me.host.drain(1)
         await bus.close()

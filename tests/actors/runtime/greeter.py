@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import Envelope, current
+from actors.runtime.envelope import Envelope, current_envelope
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Greeter(Actor):
 
     async def on_wait(self, message: Wait) -> Envelope:
         await self.gate.wait()
-        return current.get()
+        return current_envelope.get()
 
     async def on_crash(self, message: Crash) -> None:
         raise RuntimeError("told to crash")
@@ -121,7 +121,7 @@ class Greeter(Actor):
         async def loop() -> None:
             raise RuntimeError("told to die")
 
-        self.live(loop())
+        self.run_loop(loop())
 
     async def on_tell(self, message: Tell) -> None:
         if message.times:

@@ -73,7 +73,7 @@ async def test_one_message_at_a_time_unless_the_actor_says_more() -> None:
     ref = await ActorSystem().spawn(Greeter, lambda: Greeter(gate))
     asks = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(3)]
     await eventually(lambda: gate.entered == 1)
-    assert (ref.cell.running, ref.cell.waiting) == (1, 2)
+    assert (ref.host.running, ref.host.waiting) == (1, 2)
     gate.opened.set()
     await asyncio.gather(*asks)
     assert gate.most == 1
@@ -84,7 +84,7 @@ async def test_as_many_messages_at_once_as_the_actor_allows() -> None:
     ref = await ActorSystem().spawn(WideGreeter, lambda: WideGreeter(gate))
     asks = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(70)]
     await eventually(lambda: gate.entered == 64)
-    assert ref.cell.waiting == 6
+    assert ref.host.waiting == 6
     gate.opened.set()
     await asyncio.gather(*asks)
     assert gate.most == 64
@@ -94,7 +94,7 @@ async def test_a_full_mailbox_refuses_and_says_its_size() -> None:
     gate = Gate()
     ref = await ActorSystem().spawn(SmallGreeter, lambda: SmallGreeter(gate))
     asks = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(3)]
-    await eventually(lambda: ref.cell.waiting == 2)
+    await eventually(lambda: ref.host.waiting == 2)
     with pytest.raises(MailboxFull, match="2 messages waiting, its mailbox_size") as refused:
         ref.tell(Greet(name="late"))
     assert refused.value.retry_after_s == 1
@@ -109,7 +109,7 @@ async def test_a_cancelled_ask_cancels_its_handler() -> None:
     asking = asyncio.ensure_future(ref.ask(Wait()))
     await eventually(lambda: gate.now == 1)
     asking.cancel()
-    await eventually(lambda: gate.cancelled == 1 and ref.cell.running == 0)
+    await eventually(lambda: gate.cancelled == 1 and ref.host.running == 0)
     assert await ref.ask(Greet(name="next"))
 
 
@@ -118,9 +118,9 @@ async def test_an_ask_cancelled_while_it_waits_leaves_the_mailbox_at_once() -> N
     ref = await ActorSystem().spawn(SmallGreeter, lambda: SmallGreeter(gate))
     first = asyncio.ensure_future(ref.ask(Wait()))
     others = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(2)]
-    await eventually(lambda: ref.cell.waiting == 2)
+    await eventually(lambda: ref.host.waiting == 2)
     others[0].cancel()
-    await eventually(lambda: ref.cell.waiting == 1)
+    await eventually(lambda: ref.host.waiting == 1)
     ref.tell(Greet(name="takes the place"))
     gate.opened.set()
     await asyncio.gather(first, others[1])
@@ -141,14 +141,14 @@ async def test_a_task_cancelled_before_its_first_step_still_answers() -> None:
 
     ref.deliver(Greet(name="x"), Sink()).cancel()
     assert isinstance(await sink, Cancelled)
-    await eventually(lambda: ref.cell.running == 0)
+    await eventually(lambda: ref.host.running == 0)
 
 
 async def test_the_deadline_that_passed_before_the_handler_began_is_told() -> None:
     ref = await ActorSystem().spawn(Greeter, Greeter)
     with pytest.raises(DeadlineExceeded, match="passed"):
         await ref.ask(Greet(name="late"), Envelope.within(-1))
-    assert ref.cell.state == "running"
+    assert ref.host.state == "running"
 
 
 async def test_the_deadline_ends_the_wait_in_the_mailbox() -> None:
@@ -158,7 +158,7 @@ async def test_the_deadline_ends_the_wait_in_the_mailbox() -> None:
     await eventually(lambda: gate.now == 1)
     with pytest.raises(DeadlineExceeded):
         await ref.ask(Greet(name="too late"), Envelope.within(0.05))
-    assert ref.cell.waiting == 0
+    assert ref.host.waiting == 0
     gate.opened.set()
     await busy
 
@@ -169,7 +169,7 @@ async def test_a_handler_that_runs_past_its_deadline_is_cancelled_and_is_no_cras
     with pytest.raises(DeadlineExceeded, match="ran out of time"):
         await ref.ask(Wait(), Envelope.within(0.05))
     assert gate.cancelled == 1
-    assert ref.cell.state == "running"
+    assert ref.host.state == "running"
 
 
 async def test_a_message_sent_by_a_handler_carries_the_handlers_envelope() -> None:
@@ -199,7 +199,7 @@ async def test_a_stream_that_is_closed_early_ends_its_handler() -> None:
     async with aclosing(stream) as values:
         async for _ in values:
             break
-    await eventually(lambda: ref.cell.running == 0)
+    await eventually(lambda: ref.host.running == 0)
     assert greeter.log == ["started", "counted"]
 
 
@@ -229,7 +229,7 @@ async def test_asking_a_stream_or_streaming_an_answer_is_the_callers_mistake() -
         await ref.ask(Count(to=1))
     with pytest.raises(TypeError, match="use `ask`"):
         await anext(ref.stream(Greet(name="x")))
-    assert ref.cell.state == "running"
+    assert ref.host.state == "running"
 
 
 async def test_an_actor_may_tell_itself_while_it_drains() -> None:
@@ -238,8 +238,8 @@ async def test_an_actor_may_tell_itself_while_it_drains() -> None:
     ref = await ActorSystem().spawn(Greeter, lambda: greeter)
     ref.tell(Tell(times=3))
     await eventually(lambda: gate.now == 1)
-    draining = asyncio.ensure_future(ref.cell.drain(5))
-    await eventually(lambda: ref.cell.state == "draining")
+    draining = asyncio.ensure_future(ref.host.drain(5))
+    await eventually(lambda: ref.host.state == "draining")
     gate.opened.set()
     assert await draining
     assert greeter.log == ["started", "told", "stopped"]

@@ -20,7 +20,7 @@ async def test_a_drain_admits_nothing_and_finishes_what_was_admitted() -> None:
     asked = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(3)]
     await eventually(lambda: gate.now == 1)
     draining = asyncio.ensure_future(system.drain(5))
-    await eventually(lambda: ref.cell.state == "draining")
+    await eventually(lambda: ref.host.state == "draining")
     with pytest.raises(ShuttingDown, match="draining"):
         ref.tell(Greet(name="late"))
     gate.opened.set()
@@ -69,9 +69,9 @@ async def test_a_drain_during_a_restart_answers_what_waited() -> None:
 
     ref = await system.spawn(Slow, make)
     await ref.ask(Die())
-    await eventually(lambda: ref.cell.state == "restarting")
+    await eventually(lambda: ref.host.state == "restarting")
     asked = asyncio.ensure_future(ref.ask(Greet(name="x")))
-    await eventually(lambda: ref.cell.waiting == 1)
+    await eventually(lambda: ref.host.waiting == 1)
     assert not await system.drain(5)
     with pytest.raises(ShuttingDown, match="after a crash"):
         await asked
@@ -95,7 +95,7 @@ async def test_a_stream_nobody_reads_does_not_keep_a_drain_waiting() -> None:
     with pytest.raises(ShuttingDown):
         async for _ in stream:
             pass
-    assert ref.cell.running == 0
+    assert ref.host.running == 0
 
 
 async def test_one_actor_that_fails_to_stop_keeps_no_other_from_stopping() -> None:

@@ -67,7 +67,7 @@ async def served(bus: Bus, request: pytest.FixtureRequest) -> AsyncIterator[Serv
     await served.service.leave()
     gate.opened.set()
     await system.drain(1)
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def collect(client: Client, subject: str, data: bytes) -> list[Any]:
@@ -181,7 +181,7 @@ async def test_an_answer_that_cannot_be_encoded_is_answered_too(served: Served, 
     reply = await client.request(subject, b'{"name": "x"}', timeout=5)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "500"
-    assert served.ref.cell.state == "running"
+    assert served.ref.host.state == "running"
 
 
 async def test_a_stream_is_one_message_a_value_and_an_empty_one(served: Served, client: Client) -> None:
@@ -223,7 +223,7 @@ async def test_the_acknowledgement_comes_before_the_handler_says_anything(
     assert (await answers.next_msg(timeout=5)).data == b"ack"
     assert not served.gate.opened.is_set()
     served.gate.opened.set()
-    assert await ref.cell.drain(5)
+    assert await ref.host.drain(5)
 
 
 async def test_an_error_in_a_stream_is_followed_by_the_end(served: Served, client: Client) -> None:
@@ -248,7 +248,7 @@ async def test_a_caller_that_is_gone_ends_the_handler(served: Served, client: Cl
     await client.publish(subject, b'{"to": 100000000}', reply=inbox)
     await answers.next_msg(timeout=5)
     await answers.unsubscribe()
-    await eventually(lambda: served.ref.cell.running == 0)
+    await eventually(lambda: served.ref.host.running == 0)
     stats = await served.stats(client, "count")
     assert stats["last_error"].startswith("499:")
 
@@ -267,7 +267,7 @@ async def test_the_deadline_travels_in_the_headers(served: Served, bus: Bus) -> 
 async def test_a_full_mailbox_is_a_429_that_says_when_to_come_back(served: Served, bus: Bus) -> None:
     subject = await served.endpoint(Wait)
     asked = [asyncio.ensure_future(bus.request(subject, b"{}", timeout=10)) for _ in range(64 + 8)]
-    await eventually(lambda: served.ref.cell.waiting == 8)
+    await eventually(lambda: served.ref.host.waiting == 8)
     reply = await bus.request(subject, b"{}")
     assert reply.header(ERROR_CODE) == "429"
     assert json.loads(reply.data)["retry_after_s"] == 1

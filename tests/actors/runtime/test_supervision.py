@@ -94,7 +94,7 @@ async def test_what_a_handler_raises_is_the_error_of_its_message_alone(
         assert len(caught.value.message) < 10_000
         caught.value.body().model_dump_json()
     assert await ref.ask(Greet(name="b")) == Greeted(text="hello b")
-    assert (len(made), system.given_up.is_set()) == (1, False)
+    assert (len(made), system.actor_failed.is_set()) == (1, False)
     assert REGISTRY.get_sample_value("orchestra_internal_errors_total", {"where": "Nervous"}) == before + 10
     assert sum(record.exc_info is not None for record in caplog.records) == 10
 
@@ -132,7 +132,7 @@ async def test_a_crash_of_an_actors_own_loop_has_a_fresh_instance_take_over() ->
 
     ref = await ActorSystem().spawn(Nervous, make)
     await ref.ask(Die())
-    await eventually(lambda: ref.cell.state == "restarting")
+    await eventually(lambda: ref.host.state == "restarting")
     assert await ref.ask(Greet(name="b")) == Greeted(text="hello b")
     assert [actor.log for actor in made] == [["started", "stopped"], ["started", "b"]]
 
@@ -140,9 +140,9 @@ async def test_a_crash_of_an_actors_own_loop_has_a_fresh_instance_take_over() ->
 async def test_messages_wait_while_the_actor_restarts() -> None:
     ref = await ActorSystem().spawn(Nervous, Nervous)
     await ref.ask(Die())
-    await eventually(lambda: ref.cell.state == "restarting")
+    await eventually(lambda: ref.host.state == "restarting")
     asked = [asyncio.ensure_future(ref.ask(Greet(name=str(n)))) for n in range(5)]
-    await eventually(lambda: ref.cell.waiting == 5)
+    await eventually(lambda: ref.host.waiting == 5)
     assert [answer.text for answer in await asyncio.gather(*asked)] == [f"hello {n}" for n in range(5)]
 
 
@@ -152,7 +152,7 @@ async def test_other_handlers_of_a_crashed_instance_finish() -> None:
     waiting = asyncio.ensure_future(ref.ask(Wait()))
     await eventually(lambda: gate.now == 1)
     await ref.ask(Die())
-    await eventually(lambda: ref.cell.state == "restarting")
+    await eventually(lambda: ref.host.state == "restarting")
     gate.opened.set()
     await waiting
 
@@ -162,8 +162,8 @@ async def test_too_many_crashes_end_in_giving_up_loudly(caplog: pytest.LogCaptur
     ref = await system.spawn(Nervous, Nervous)
     for _ in range(3):
         await ref.ask(Die())
-        await eventually(lambda: ref.cell.state != "running")
-    await asyncio.wait_for(system.given_up.wait(), 5)
+        await eventually(lambda: ref.host.state != "running")
+    await asyncio.wait_for(system.actor_failed.wait(), 5)
     with pytest.raises(Unavailable, match="gave up"):
         ref.tell(Greet(name="anyone?"))
     assert any(record.levelname == "CRITICAL" and "gave up" in record.message for record in caplog.records)
@@ -179,8 +179,8 @@ async def test_messages_that_waited_are_answered_when_it_gives_up() -> None:
     ref = await system.spawn(Hopeless, lambda: Hopeless(gate))
     busy = asyncio.ensure_future(ref.ask(Wait()))
     waiting = asyncio.ensure_future(ref.ask(Greet(name="b")))
-    await eventually(lambda: ref.cell.waiting == 1)
-    ref.cell.crashed(ref.cell.actor, RuntimeError("told to die"))
+    await eventually(lambda: ref.host.waiting == 1)
+    ref.host.crashed(ref.host.actor, RuntimeError("told to die"))
     for each in (busy, waiting):
         with pytest.raises(Unavailable, match="gave up"):
             await each
@@ -193,14 +193,14 @@ async def test_the_first_start_that_fails_is_raised_to_whoever_spawns() -> None:
     with pytest.raises(OSError, match="no disk"):
         await system.spawn(Stubborn, lambda: actor)
     assert actor.log == ["started", "stopped"]
-    assert not system.cells
+    assert not system.hosts
 
 
 async def test_a_restart_that_fails_is_tried_again() -> None:
     failures: list[Exception | None] = [None, OSError("not yet"), OSError("not yet")]
     ref = await ActorSystem().spawn(Stubborn, lambda: Stubborn(failures))
     await ref.ask(Die())
-    await eventually(lambda: ref.cell.state == "restarting")
+    await eventually(lambda: ref.host.state == "restarting")
     assert await ref.ask(Greet(name="at last")) == Greeted(text="hello at last")
     assert not failures
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from actors.bus.bus import Bus, BusSettings, Message
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
@@ -218,7 +218,7 @@ async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_
 ) -> None:
     monkeypatch.setattr(asker_module, "ACCEPT_S", 0.2)
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     asker = Asker(bus)
     await asker.start()
     own_nats.process.send_signal(signal.SIGSTOP)

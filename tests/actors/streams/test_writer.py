@@ -112,7 +112,7 @@ async def test_a_stream_ends_once(bus: Bus) -> None:
     with pytest.raises(BusUnavailable, match="has ended"):
         await writer.end(END)
     await eventually(lambda: heard.ended)
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def test_a_writer_nobody_listens_to_is_told(bus: Bus) -> None:
@@ -121,7 +121,7 @@ async def test_a_writer_nobody_listens_to_is_told(bus: Bus) -> None:
     await writer.piece("x", 1)
     await eventually(lambda: gone)
     writer.close()
-    assert not bus.replies.expected
+    assert not bus.reply_inbox.expected
 
 
 async def test_a_second_writer_signs_its_events(bus: Bus) -> None:

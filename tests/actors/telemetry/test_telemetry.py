@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import REGISTRY
 
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import Envelope, current
+from actors.runtime.envelope import Envelope, current_envelope
 from actors.runtime.system import ActorSystem
 from actors.telemetry.telemetry import TelemetrySettings, start_tracing, trace_id, traceparent
 from orchestration.errors import InternalError
@@ -17,7 +17,7 @@ PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 async def test_every_message_has_a_span_under_the_trace_it_came_with(spans: InMemorySpanExporter) -> None:
     class Passer(Actor):
         async def on_wait(self, message: Wait) -> str:
-            await greeter.ask(Greet(name="x"), current.get().under(traceparent()))
+            await greeter.ask(Greet(name="x"), current_envelope.get().with_trace(traceparent()))
             return traceparent()
 
     system = ActorSystem()

@@ -97,7 +97,7 @@ async def reached(bus: Bus, hand: Echoing, **settings: float) -> AsyncIterator[R
         RemoteHands(bus=bus, cluster=address.cluster, timeout_s=hands.settings.timeout_s), Envelope.within(20)
     )
     await service.leave()
-    await ref.cell.drain(5)
+    await ref.host.drain(5)
 
 
 async def test_an_agents_tools_are_listed_with_their_schemas_and_used_with_their_arguments(bus: Bus) -> None:

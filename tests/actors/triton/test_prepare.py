@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.triton import ExtraMissing, Unfit, WrongVersion
+from actors.triton import ExtraMissing, Incompatible, WrongVersion
 from actors.triton.check import check_version
 from actors.triton.locate import find_server
 from actors.triton.prepare import STUB, check_numpy, prepare
@@ -44,7 +44,7 @@ def test_the_wheels_backends_are_linked_with_the_stub_of_this_python_and_mended_
 
 def test_numpy_2_is_refused_before_a_model_dies_of_it() -> None:
     check_numpy("1.26.4")
-    with pytest.raises(Unfit, match=r"numpy 2\.3\.1 .*numpy<2"):
+    with pytest.raises(Incompatible, match=r"numpy 2\.3\.1 .*numpy<2"):
         check_numpy("2.3.1")
     with pytest.raises(ExtraMissing, match="numpy"):
         check_numpy(None)

@@ -16,9 +16,9 @@ import pytest
 
 from actors.triton import (
     BadRepository,
-    DataFolderUnusable,
-    PortBusy,
     TritonError,
+    TritonFolderUnusable,
+    TritonPortInUse,
     TritonServer,
     TritonServerSettings,
 )
@@ -107,13 +107,13 @@ async def test_a_port_that_is_taken_is_named(settings: TritonServerSettings) -> 
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         taken = settings.model_copy(update={"grpc_port": port})
-        with pytest.raises(PortBusy, match=rf"port {port} .*grpc_port.*--triton-url"):
+        with pytest.raises(TritonPortInUse, match=rf"port {port} .*grpc_port.*--triton-url"):
             await TritonServer(taken).__aenter__()
 
 
 async def test_two_servers_do_not_share_one_folder(settings: TritonServerSettings) -> None:
     async with TritonServer(settings):
-        with pytest.raises(DataFolderUnusable, match="--triton-url"):
+        with pytest.raises(TritonFolderUnusable, match="--triton-url"):
             await TritonServer(settings).__aenter__()
 
 

@@ -15,7 +15,7 @@ import pytest
 from actors.bus.bus import Bus
 from actors.bus.jetstream import enqueue
 from actors.bus.key_value import Bucket
-from actors.bus.provision import call
+from actors.bus.provision import call_api
 from tests.fixtures.machines import Machine, Machines, machines
 from tests.scenarios.cluster.asking import UNSERVED, connect
 
@@ -53,7 +53,7 @@ async def queued(bus: Bus) -> list[bytes]:
 async def until_kept_three_times(bus: Bus) -> None:
     async with asyncio.timeout(30):
         while True:
-            streams = (await call(bus, "STREAM.LIST"))["streams"]
+            streams = (await call_api(bus, "STREAM.LIST"))["streams"]
             replicas = [each["cluster"].get("replicas") or [] for each in streams]
             if all(len(each) == 2 and all(one["current"] for one in each) for each in replicas):
                 return

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.cluster.registry import Registry
 from tests.fixtures.eventually import eventually
@@ -104,7 +104,7 @@ class Fleet:
 async def running_fleet(nats: RunningNats, folder: Path) -> AsyncIterator[Fleet]:
     """A fleet without a process yet; all that it starts are killed after the block."""
     bus = await Bus.connect(BusSettings(url=nats.url), name="faults")
-    await apply(bus, shipped())
+    await apply(bus, shipped_declaration())
     registry = Registry(bus)
     await registry.start()
     fleet = Fleet(nats, folder, bus, registry)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.bus.bus import Bus
-from actors.bus.declarations import shipped
+from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import enqueue
 from actors.bus.provision import apply
 from actors.nats_server import EmbeddedNats, NatsServerSettings
@@ -55,7 +55,7 @@ async def test_a_full_disk_is_named_loses_nothing_accepted_and_recovers_with_spa
     async with EmbeddedNats(NatsServerSettings(data=disk)) as server:
         bus = await connect(server.url)
         try:
-            await apply(bus, shipped())
+            await apply(bus, shipped_declaration())
             stored: dict[int, int] = {}
             while await put(bus, stored, len(stored)):
                 assert len(stored) < 1000

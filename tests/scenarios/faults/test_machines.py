@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from actors.bus.bus import Bus
-from actors.bus.provision import call
+from actors.bus.provision import call_api
 from actors.cluster.registry import Registry
 from orchestration.errors import DeadlineExceeded, Unavailable
 from tests.fixtures.eventually import eventually
@@ -70,14 +70,14 @@ async def lead_queues(bus: Bus, name: str) -> None:
 async def _leads(bus: Bus, stream: str, name: str) -> bool:
     """Whether it does; where it does not, it is asked to, and given time to be elected."""
     try:
-        cluster = (await call(bus, f"STREAM.INFO.{stream}"))["cluster"]
+        cluster = (await call_api(bus, f"STREAM.INFO.{stream}"))["cluster"]
     except (DeadlineExceeded, Unavailable):  # it has no leader just now
         return False
     current = [each["name"] for each in cluster.get("replicas") or [] if each["current"]]
     if cluster.get("leader") == name and len(current) == 2:
         return True
     if name in current:
-        await call(bus, f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": name}})
+        await call_api(bus, f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": name}})
     await asyncio.sleep(0.5)
     return False
 

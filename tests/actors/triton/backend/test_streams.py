@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from actors.backends.base import Piece
-from actors.runtime.envelope import Envelope, current
+from actors.runtime.envelope import Envelope, current_envelope
 from actors.triton.backend import TritonBackend
 from orchestration.errors import (
     BackendFailed,
@@ -68,12 +68,12 @@ async def test_leaving_an_answer_stops_the_model(backend: TritonBackend, name: s
 
 
 async def test_the_deadline_of_the_caller_ends_an_answer(backend: TritonBackend, name: str) -> None:
-    token = current.set(Envelope.within(0.5))
+    token = current_envelope.set(Envelope.within(0.5))
     try:
         with pytest.raises(DeadlineExceeded):
             await answered(backend, saying(name, "count 100000 every 0.01"))
     finally:
-        current.reset(token)
+        current_envelope.reset(token)
 
 
 @pytest.mark.parametrize(

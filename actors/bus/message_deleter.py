@@ -18,7 +18,7 @@ TOGETHER = 64
 """JetStream's API has one queue of 10,000 requests for all, and drops the whole queue when it is full."""
 
 
-class Withdrawals:
+class MessageDeleter:
     """Deletes messages, `TOGETHER` at a time. Whoever has pulled one already acknowledges it as ever."""
 
     def __init__(self, bus: Bus) -> None:
