@@ -22,11 +22,14 @@ async def test_what_is_written_to_a_connection_that_just_went_leaves_no_tracebac
     await bus.subscribe("outbox.test", hear)
     await bus.flush()
     writer = await Bus.connect(BusSettings(url=nats_server.url, reconnect_wait_s=0.01), name="writer")
+    disconnects: list[None] = []
+    writer.on_disconnect.append(lambda: disconnects.append(None))
     for number in range(3):
+        disconnects.clear()
         await eventually(lambda: writer.connected)
         writer.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
         writer.post("outbox.test", b"%d" % number)  # nobody knows yet
-        await eventually(lambda: not writer.connected)
+        await eventually(lambda: disconnects)
     await eventually(lambda: writer.connected)
     await eventually(lambda: heard == [b"0", b"1", b"2"])
     await writer.close()
