@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from actors.agents.messages import AgentAsked, AskAgent
 from actors.agents.metrics import STEPS
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.cluster.registry import Registry
@@ -37,7 +37,7 @@ from orchestration.errors import (
     from_body,
 )
 from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Tool, ToolResult, Vectors
-from orchestration.patterns import Outcome, Part, Question, Use
+from orchestration.patterns import GenerationRequest, Outcome, Part, ToolUse
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ TRIES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Colleagues:
+class AgentClient:
     """The agents of `cluster`, for one run. Progress goes to the run's stream."""
 
     bus: Bus
@@ -56,13 +56,13 @@ class Colleagues:
     registry: Registry
     cluster: str
     writer: StreamWriter
-    happenings: Happenings
+    run_events: RunEventPublisher
     envelope: Envelope
     accept_timeout_s: float
     hands: RemoteHands
     embedder: Embedder | None = None
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         """The agent puts the step on a queue; its events come here straight from the node."""
         ask = AskAgent(
             id=self.asker.new_id(),
@@ -142,7 +142,7 @@ class Colleagues:
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         return await self.hands.tools(agent, self.envelope)
 
-    async def use(self, use: Use) -> ToolResult:
+    async def use(self, use: ToolUse) -> ToolResult:
         """The agent uses it on its own machine. The span names the tool, not what it was given."""
         with span(
             f"execute_tool {use.tool}",
@@ -163,7 +163,7 @@ class Colleagues:
         await self.writer.progress(text, step)
 
     async def event(self, kind: str, data: dict[str, Any]) -> None:
-        self.happenings.add(kind, data)
+        self.run_events.add(kind, data)
 
     async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
         """The model that is asked. Who waits for the answer waits for a node too, until the deadline; a job

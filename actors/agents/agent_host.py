@@ -6,7 +6,7 @@ import asyncio
 
 from actors import __version__
 from actors.agents.agent import AgentIdentity
-from actors.agents.coordinator import Coordinator, Reception
+from actors.agents.coordinator import Coordinator, CoordinatorAgent
 from actors.agents.messages import AskAgent
 from actors.agents.protocol import (
     SERVICE,
@@ -27,7 +27,7 @@ from actors.learning.tuner import Tuner
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorRef, ActorSystem
 from actors.streams.client import Asker
-from actors.tools.registry import Hands
+from actors.tools.registry import ToolRegistry
 from actors.tools.server import Workbench, endpoints
 from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
 from orchestration.roles import Role, load_roles
@@ -39,7 +39,7 @@ READY_POLL_S = 2.0
 """Between two looks whether there are tools now, such as documents that were added."""
 
 
-class Team:
+class AgentHost:
     """The six agents and the coordinator's consumer of runs."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Team:
         jobs: JobsSettings | None = None,
         fallbacks: Fallbacks = NO_FALLBACKS,
         embedder: Embedder | None = None,
-        hands: Hands | None = None,
+        tools: ToolRegistry | None = None,
         catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
@@ -61,7 +61,7 @@ class Team:
         self.registry = Registry(bus, fallbacks)
         self.embedder = embedder
         self.tuner = Tuner(bus, settings.auto)
-        self.hands = hands or Hands(settings.hands)
+        self.tools = tools or ToolRegistry(settings.tools)
         self.catalogue = catalogue
         self.system = system
         self.coordinator: ActorRef | None = None
@@ -83,7 +83,7 @@ class Team:
         await self.steps.start()
         for role in self.roles.values():
             await self._spawn(role)
-            if role.name in self.hands.roles:
+            if role.name in self.tools.roles:
                 await self._equip(role)
         self.coordinator = await self.system.spawn(
             Coordinator,
@@ -107,8 +107,8 @@ class Team:
         address = AgentAddress(cluster, role.name)
         service = Service(self.bus, service_info(cluster, role.name, role.description))
         identity = AgentIdentity(address=address, instance=service.id, heartbeat_s=self.settings.heartbeat_s)
-        kind: type[Specialist] = Reception if role.name == COORDINATOR else Specialist
-        if role.name == RESEARCH and role.name in self.hands.roles:
+        kind: type[Specialist] = CoordinatorAgent if role.name == COORDINATOR else Specialist
+        if role.name == RESEARCH and role.name in self.tools.roles:
             kind = Researcher
 
         def make() -> Specialist:
@@ -154,11 +154,11 @@ class Team:
         """Let others use the role's tools here."""
 
         def make() -> Workbench:
-            return Workbench(role.name, self.hands)
+            return Workbench(role.name, self.tools)
 
-        ref: ActorRef = await self.system.spawn(Workbench, make, name=f"hands of {role.name}")
+        ref: ActorRef = await self.system.spawn(Workbench, make, name=f"tools of {role.name}")
         self.benches.append(ref)
-        if self.hands.ready(role.name):
+        if self.tools.ready(role.name):
             await self._offer(role, ref)
         else:
             self._offers.append(asyncio.get_running_loop().create_task(self._offer(role, ref)))
@@ -166,7 +166,7 @@ class Team:
     async def _offer(self, role: Role, ref: ActorRef) -> None:
         """Listen for those who use the role's tools, as soon as there can be any: nobody who has none should
         answer for one who has."""
-        while not self.hands.ready(role.name):  # noqa: ASYNC110 - a file tells nobody that it has come
+        while not self.tools.ready(role.name):  # noqa: ASYNC110 - a file tells nobody that it has come
             await asyncio.sleep(READY_POLL_S)
         for endpoint in endpoints(AgentAddress(self.settings.cluster, role.name), ref, SERVICE):
             await self.steps.add(endpoint)
@@ -192,7 +192,7 @@ class Team:
         await self.steps.leave()
         for ref in (*self.specialists, *self.benches):
             clean = await ref.host.drain(self._left(end)) and clean
-        await self.hands.close()
+        await self.tools.close()
         await self.registry.stop()
         await self.asker.stop()
         await self.tuner.stop()

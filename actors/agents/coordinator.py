@@ -7,9 +7,9 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.agents.agent_client import Colleagues
+from actors.agents.agent_client import AgentClient
 from actors.agents.messages import Prompt
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
@@ -30,7 +30,17 @@ from orchestration.bandit.durations import Durations
 from orchestration.errors import InternalError, NoNode, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
-from orchestration.patterns import BUILT_IN, COORDINATOR, Answer, Catalogue, Kept, Outlet, Part, Recall, Stage
+from orchestration.patterns import (
+    BUILT_IN,
+    COORDINATOR,
+    Catalogue,
+    Part,
+    ResumeFilter,
+    RunContext,
+    StepCache,
+    StepRecord,
+    StepResult,
+)
 from orchestration.roles import Role, choose_model
 from orchestration.trust.lengths import AnswerLengths
 
@@ -46,12 +56,12 @@ class PulledRun:
     run: Run
     envelope: Envelope
     writer: StreamWriter
-    happenings: Happenings
+    run_events: RunEventPublisher
     records: StepRecords
     steps: list[Step] = field(default_factory=list)
-    outlet: Outlet = field(default_factory=Outlet)
-    known: dict[str, Kept] = field(default_factory=dict)
-    recall: Recall = field(default_factory=Recall)
+    resume_filter: ResumeFilter = field(default_factory=ResumeFilter)
+    known: dict[str, StepRecord] = field(default_factory=dict)
+    step_cache: StepCache = field(default_factory=StepCache)
 
 
 class Coordinator(Actor):
@@ -82,7 +92,7 @@ class Coordinator(Actor):
         self.catalogue = catalogue
         self.durations = Durations()
         self.lengths = AnswerLengths()
-        self.hands = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.hands.timeout_s)
+        self.tools = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.tools.timeout_s)
 
     async def on_run(self, pulled: PulledRun) -> Ended:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
@@ -97,33 +107,33 @@ class Coordinator(Actor):
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
             pulled.envelope = replace(pulled.envelope.with_trace(trace), pattern=run.pattern)
-            pulled.happenings.add("started", {"pattern": run.pattern, "attempt": pulled.happenings.attempt})
+            pulled.run_events.add("started", {"pattern": run.pattern, "attempt": pulled.run_events.attempt})
             if run.generation is not None:
                 return await self._generate(run.generation, pulled)
-            stage = self._stage(pulled)
-            tuning = self._tuning(stage, pulled)
+            context = self._context(pulled)
+            tuning = self._tuning(context, pulled)
             began = time.perf_counter()
-            answer = await self._perform(run, stage, pulled)
-            if stage.outlet.anew:
-                await stage.note("begun anew: it does not go on from what its first coordinator had said")
-            await stage.settle()
+            answer = await self._perform(run, context, pulled)
+            if context.resume_filter.anew:
+                await context.warn("begun anew: it does not go on from what its first coordinator had said")
+            await context.settle()
             if tuning is not None:
-                await tuning.ended(stage, answer, time.perf_counter() - began)
-            for name, value in _choice(stage).items():
+                await tuning.ended(context, answer, time.perf_counter() - began)
+            for name, value in _choice(context).items():
                 running.set_attribute(f"orchestra.auto.{name}", value)
-            running.set_attribute("gen_ai.usage.input_tokens", stage.usage.prompt_tokens)
-            running.set_attribute("gen_ai.usage.output_tokens", stage.usage.completion_tokens)
+            running.set_attribute("gen_ai.usage.input_tokens", context.usage.prompt_tokens)
+            running.set_attribute("gen_ai.usage.output_tokens", context.usage.completion_tokens)
         ended = Ended(
             seq=0,
             finish_reason=answer.finish_reason,
-            usage=stage.usage,
+            usage=context.usage,
             node=answer.node,
             model=answer.model,
-            steps=tuple(stage.steps),
-            accounts=accounts_of(stage.steps),
+            steps=tuple(context.steps),
+            accounts=accounts_of(context.steps),
             trace_id=recorded_trace_id(trace),
-            notes=tuple(stage.notes),
-            report=stage.report,
+            notes=tuple(context.notes),
+            report=context.report,
         )
         # A plug-in may have put anything into the report.
         with wrap_unexpected_errors(f"the report of run {run.id}", "pattern"):
@@ -135,27 +145,27 @@ class Coordinator(Actor):
         async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
             async for event in events:
                 if isinstance(event, Chunk):
-                    pulled.happenings.said(event.text)
+                    pulled.run_events.said(event.text)
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
                     return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
         raise InternalError(f"the generation of {pulled.run.id} ended without saying so")
 
-    def _stage(self, pulled: PulledRun) -> Stage:
+    def _context(self, pulled: PulledRun) -> RunContext:
         """Where the run is performed, with all that is known of it already."""
-        colleagues = Colleagues(
+        colleagues = AgentClient(
             bus=self.bus,
             asker=self.asker,
             registry=self.registry,
             cluster=self.settings.cluster,
             writer=pulled.writer,
-            happenings=pulled.happenings,
+            run_events=pulled.run_events,
             envelope=pulled.envelope,
             accept_timeout_s=self.settings.accept_timeout_s,
-            hands=self.hands,
+            hands=self.tools,
             embedder=self.embedder,
         )
-        stage = Stage(
+        context = RunContext(
             pulled.run,
             colleagues,
             agents=self.agents,
@@ -164,19 +174,19 @@ class Coordinator(Actor):
             models=[card for card in self.registry.cards.values() if card.kind == "chat"],
             defaults=self.settings.patterns,
         )
-        stage.taking_part = set() if pulled.run.model else self._models()
-        alive = {card.name for card in stage.models}
-        stage.agents_with_models = {
+        context.taking_part = set() if pulled.run.model else self._models()
+        alive = {card.name for card in context.models}
+        context.agents_with_models = {
             name for name, role in self.roles.items() if not alive.isdisjoint(role.models)
         }
-        stage.patterns = self.catalogue
-        stage.steps = pulled.steps
-        stage.outlet = pulled.outlet
-        stage.recall = pulled.recall = Recall(pulled.records, pulled.known)
-        stage.durations = self.durations
-        stage.lengths = self.lengths
-        stage.spending.deadline_s = pulled.envelope.remaining(0) or None
-        return stage
+        context.patterns = self.catalogue
+        context.steps = pulled.steps
+        context.resume_filter = pulled.resume_filter
+        context.step_cache = pulled.step_cache = StepCache(pulled.records, pulled.known)
+        context.durations = self.durations
+        context.lengths = self.lengths
+        context.budget.deadline_s = pulled.envelope.remaining(0) or None
+        return context
 
     def _models(self) -> set[str]:
         """Those that the agents are asked on now, where a caller names none."""
@@ -185,39 +195,39 @@ class Coordinator(Actor):
             return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
         return set()
 
-    def _tuning(self, stage: Stage, pulled: PulledRun) -> RunTuning | None:
+    def _tuning(self, context: RunContext, pulled: PulledRun) -> RunTuning | None:
         """What earlier runs teach this one."""
         if self.tuner is None:
             return None
         tuning = self.tuner.of(pulled.run, pulled.envelope.caller)
-        stage.advisor = tuning
-        stage.trust = tuning.trust()
-        stage.trust_of = tuning.trust
-        stage.question_kind = tuning.kind or stage.question_kind
+        context.advisor = tuning
+        context.trust = tuning.trust()
+        context.trust_of = tuning.trust
+        context.question_kind = tuning.kind or context.question_kind
         return tuning
 
-    async def _perform(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer:
+    async def _perform(self, run: Run, context: RunContext, pulled: PulledRun) -> StepResult:
         what = f"pattern {run.pattern!r} of run {run.id}"
         try:
             with wrap_unexpected_errors(what, "pattern"):  # it may be a plug-in
-                answer = await self._performed(run, stage, pulled)
+                answer = await self._performed(run, context, pulled)
         except OrchestraError:
-            await stage.tell_stopped()
+            await context.tell_stopped()
             raise
         if answer is None:
             raise InternalError(f"{what} ended without an answer")
         return answer
 
-    async def _performed(self, run: Run, stage: Stage, pulled: PulledRun) -> Answer | None:
-        answer: Answer | None = None
-        async with aclosing(self.catalogue.find(run.pattern)(run, stage)) as items:
+    async def _performed(self, run: Run, context: RunContext, pulled: PulledRun) -> StepResult | None:
+        answer: StepResult | None = None
+        async with aclosing(self.catalogue.find(run.pattern)(run, context)) as items:
             async for item in items:
-                if isinstance(item, Answer):
+                if isinstance(item, StepResult):
                     answer = item
                 else:
                     part = _sound(item)
-                    pulled.happenings.said(part.text)
-                    new = stage.outlet.new(part)
+                    pulled.run_events.said(part.text)
+                    new = context.resume_filter.new(part)
                     if new is not None:
                         await pulled.writer.piece(
                             new.text, new.tokens, new.logprobs, new.reasoning, new.replaces
@@ -228,7 +238,7 @@ class Coordinator(Actor):
 def _sound(item: Any) -> Part:
     """What a pattern yielded, as it can be sent. Raises `TypeError` for what is no `Part` with a text."""
     if not isinstance(item, Part):
-        raise TypeError(f"it yielded {type(item).__name__}: a pattern yields Parts and its Answer")
+        raise TypeError(f"it yielded {type(item).__name__}: a pattern yields Parts and its StepResult")
     if not (isinstance(item.text, str) and isinstance(item.reasoning, str)):
         raise TypeError(f"it yielded a Part whose text is {type(item.text).__name__}, not str")
     if item.text.isascii() and not item.reasoning:
@@ -236,13 +246,13 @@ def _sound(item: Any) -> Part:
     return replace(item, text=whole_characters(item.text), reasoning=whole_characters(item.reasoning))
 
 
-def _choice(stage: Stage) -> dict[str, str]:
+def _choice(context: RunContext) -> dict[str, str]:
     """What `auto` chose, as a trace tells it."""
-    chosen = stage.report.get("auto", {})
+    chosen = context.report.get("auto", {})
     return {name: str(chosen[name]) for name in ("kind", "pattern", "profile") if name in chosen}
 
 
-class Reception(Specialist):
+class CoordinatorAgent(Specialist):
     """The coordinator as others see it: a prompt becomes a run of `auto`, which any coordinator may take.
 
     Its own steps, such as plans, it does as a specialist does.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actors.agents.coordinator import PulledRun
 from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
 from actors.agents.recorder import Recorder
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
@@ -23,7 +23,7 @@ from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import Ended, Priority, Run, SoFar
-from orchestration.patterns import Outlet
+from orchestration.patterns import ResumeFilter
 
 if TYPE_CHECKING:
     from actors.agents.run_consumer import RunConsumer
@@ -47,11 +47,11 @@ class RunCompletion:
         self.work: Invocation | None = None
         self.began = time.perf_counter()
         writer = self.make_writer(StreamAddress(run.id), so_far)
-        happenings = Happenings(delivery.bus, run.id, delivery.attempt, envelope.caller)
+        run_events = RunEventPublisher(delivery.bus, run.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, run.id)
-        self.pulled = PulledRun(run, envelope, writer, happenings, records)
+        self.pulled = PulledRun(run, envelope, writer, run_events, records)
         if so_far is not None:
-            self.pulled.outlet = Outlet(so_far.text, so_far.tokens)
+            self.pulled.resume_filter = ResumeFilter(so_far.text, so_far.tokens)
 
     def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
         if so_far is None:
@@ -86,7 +86,7 @@ class RunCompletion:
         self._count(error.code)
         try:
             if isinstance(error, ShuttingDown) and self.pulled.run.priority is not Priority.INTERACTIVE:
-                await self.pulled.recall.next()
+                await self.pulled.step_cache.next()
                 await self.delivery.nak()
                 return
             ended = self._ended(error)
@@ -123,10 +123,10 @@ class RunCompletion:
     def _publish_end(self, ended: Ended) -> None:
         """Tell who watches the run that it is over."""
         said = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
-        self.pulled.happenings.add("ended", said)
+        self.pulled.run_events.add("ended", said)
 
     def _finish(self) -> None:
-        self.pulled.happenings.flush()
+        self.pulled.run_events.flush()
         self.pulled.writer.close()
         self.consumer.finished(self)
 
@@ -186,7 +186,7 @@ class JobCompletion(RunCompletion):
         assert self.record is not None
         self._count(error.code)
         try:
-            await self.pulled.recall.next()  # it may be tried again
+            await self.pulled.step_cache.next()  # it may be tried again
             ended = self._ended(error)
             if await self.consumer.job_attempts.failed(self.record, self.delivery, error, ended):
                 self._publish_end(ended)

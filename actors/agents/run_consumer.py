@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from actors.agents.metrics import RUNS, RUNS_AT_WORK, pattern_label
 from actors.agents.run_completion import JobCompletion, RunCompletion
-from actors.agents.run_event_history import Chronicle
+from actors.agents.run_event_history import RunEventHistory
 from actors.agents.settings import AgentsSettings
 from actors.bus.bus import Bus
 from actors.bus.cancel_registry import CancelRegistry
@@ -54,7 +54,7 @@ class RunConsumer:
         self.jobs = jobs or JobsSettings()
         self.catalogue = catalogue
         self.job_attempts = JobAttempts(bus, self.jobs)
-        self.chronicle = Chronicle(bus)
+        self.chronicle = RunEventHistory(bus)
         self.open: dict[str, RunCompletion] = {}
         self._at_work: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
@@ -177,13 +177,13 @@ class RunConsumer:
     def _count(self, priority: Priority, completion: RunCompletion) -> None:
         completion.priority = priority
         self.open[completion.pulled.run.id] = completion
-        self.chronicle.begin(completion.pulled.happenings)
+        self.chronicle.begin(completion.pulled.run_events)
         self._at_work[priority] += 1
         RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
 
     def finished(self, completion: RunCompletion) -> None:
         """Called by a completion when its run has ended, however it ended."""
-        self.chronicle.end(completion.pulled.happenings)
+        self.chronicle.end(completion.pulled.run_events)
         if self.open.get(completion.pulled.run.id) is completion:
             del self.open[completion.pulled.run.id]
         if completion.priority is not None:

@@ -14,7 +14,7 @@ from collections import deque
 
 from pydantic import ValidationError
 
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.runtime.envelope import CALLER
@@ -29,13 +29,13 @@ MAX_BYTES = 8 * 2**20
 """Of runs that have ended; the oldest are forgotten first."""
 
 
-class Chronicle:
+class RunEventHistory:
     """Of one process. Runs at work are bounded by whoever begins them."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self._runs: dict[str, Happenings] = {}
-        self._ended: deque[tuple[float, Happenings]] = deque()
+        self._runs: dict[str, RunEventPublisher] = {}
+        self._ended: deque[tuple[float, RunEventPublisher]] = deque()
         self._bytes = 0
         self._subscription: Subscription | None = None
 
@@ -46,16 +46,16 @@ class Chronicle:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
-    def begin(self, happenings: Happenings) -> None:
-        self._runs[happenings.run_id] = happenings
+    def begin(self, run_events: RunEventPublisher) -> None:
+        self._runs[run_events.run_id] = run_events
 
-    def end(self, happenings: Happenings) -> None:
+    def end(self, run_events: RunEventPublisher) -> None:
         """Keep it for a while. Harmless for a run that was not begun."""
-        if self._runs.get(happenings.run_id) is not happenings:
+        if self._runs.get(run_events.run_id) is not run_events:
             return
         now = time.monotonic()
-        self._ended.append((now, happenings))
-        self._bytes += happenings.size
+        self._ended.append((now, run_events))
+        self._bytes += run_events.size
         while self._ended and (self._ended[0][0] < now - KEPT_S or self._bytes > MAX_BYTES):
             _, oldest = self._ended.popleft()
             self._bytes -= oldest.size
@@ -63,12 +63,12 @@ class Chronicle:
                 del self._runs[oldest.run_id]
 
     def _asked(self, message: Message) -> None:
-        happenings = self._runs.get(RunAddress.of_replay(message.subject).id)
-        if happenings is None:
+        run_events = self._runs.get(RunAddress.of_replay(message.subject).id)
+        if run_events is None:
             return
         try:
             after = AskReplay.model_validate_json(message.data or b"{}").after
-            headers = {CALLER: happenings.caller, HOLDS: ENDED if happenings.over else TELLS}
-            self.bus.post(message.reply, happenings.since(after), headers=headers)
+            headers = {CALLER: run_events.caller, HOLDS: ENDED if run_events.over else TELLS}
+            self.bus.post(message.reply, run_events.since(after), headers=headers)
         except (ValidationError, OrchestraError, ValueError) as error:
             log.debug("could not tell on %s what happened: %s", message.subject, error)

@@ -30,7 +30,7 @@ ATTEMPT_SEQS = 1_000_000
 """Numbers that a coordinator has for a run, so that those of the next one are higher."""
 
 
-class Happenings:
+class RunEventPublisher:
     """The events of one run, numbered and published as `events.run.<id>`, one JSON object a line.
 
     Nobody relies on them: what NATS cannot take is lost. The latest, of `KEPT_BYTES` in all, are kept for who

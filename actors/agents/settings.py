@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from actors.learning.settings import AutoSettings
 from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.sandbox.settings import SandboxSettings
-from actors.tools.settings import HandsSettings
+from actors.tools.settings import ToolSettings
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.roles import RoleOverride, built_in_roles
@@ -40,7 +40,7 @@ class AgentsSettings(BaseModel):
     embedder: str = "all-minilm-l6-v2"
     """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
     used then, where one serves any."""
-    hands: HandsSettings = HandsSettings()
+    tools: ToolSettings = ToolSettings()
     """Of the tools that agents use."""
     mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
     """MCP servers by name, whose tools the agents here use."""

@@ -11,7 +11,7 @@ from actors.bus.bus import Bus
 from actors.bus.key_value import Conflict
 from actors.bus.key_value_folder import Folder
 from orchestration.errors import OrchestraError
-from orchestration.patterns import Kept
+from orchestration.patterns import StepRecord
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,12 @@ class StepRecords:
         self.used = False
         """Whether there is anything to remove."""
 
-    async def known(self) -> dict[str, Kept]:
+    async def known(self) -> dict[str, StepRecord]:
         """What earlier coordinators recorded, by the names of the steps."""
         try:
             found = {
-                name: Kept.model_validate_json(value) for name, value in (await self.folder.all()).items()
+                name: StepRecord.model_validate_json(value)
+                for name, value in (await self.folder.all()).items()
             }
         except (OrchestraError, ValidationError) as error:
             _FAILED.inc()
@@ -44,7 +45,7 @@ class StepRecords:
         self.used = self.used or bool(found)
         return found
 
-    async def keep(self, kept: Kept) -> Kept:
+    async def keep(self, kept: StepRecord) -> StepRecord:
         try:
             return await self._create(kept)
         except (OrchestraError, ValidationError) as error:
@@ -52,14 +53,14 @@ class StepRecords:
             log.warning("step %r of run %s is not recorded: %s", kept.step.name, self.folder.folder, error)
             return kept
 
-    async def _create(self, kept: Kept) -> Kept:
+    async def _create(self, kept: StepRecord) -> StepRecord:
         name, value = kept.step.name, kept.model_dump_json(exclude_defaults=True).encode()
         self.used = True
         try:
             await self.folder.put(name, value, last=0)
         except Conflict:
             present = await self.folder.latest(name, sure=True)
-            first = Kept.model_validate_json(present.value) if present.value is not None else None
+            first = StepRecord.model_validate_json(present.value) if present.value is not None else None
             if first is not None and first.asked == kept.asked:
                 _TAKEN.inc()
                 return first

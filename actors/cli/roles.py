@@ -154,7 +154,7 @@ async def agents(
     from actors.agents.process import run_agents
     from actors.cli.progress import agents_embedder
     from actors.jobs.process import run_webhooks
-    from actors.launch.build_tools import equip
+    from actors.launch.build_tools import build_tools
     from actors.patterns.plugins import load_catalogue
 
     await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
@@ -166,7 +166,7 @@ async def agents(
             settings.jobs,
             settings.dispatcher.fallbacks,
             agents_embedder(settings),
-            partial(equip, settings),
+            partial(build_tools, settings),
             load_catalogue(settings.patterns),
         )
     )

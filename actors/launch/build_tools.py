@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from actors.embedding.embedder import Embedder
 from actors.settings import Settings
-from actors.tools.base import Toolbox
-from actors.tools.calculator import CalculatorHand
+from actors.tools.base import ToolProvider
+from actors.tools.calculator import CalculatorTool
 from actors.tools.mcp_settings import McpServerSettings
-from actors.tools.python import PythonHand
-from actors.tools.registry import Hands
+from actors.tools.python import PythonTool
+from actors.tools.registry import ToolRegistry
 from orchestration.errors import InvalidRequest
 
 RESEARCH = "research"
@@ -16,25 +16,25 @@ CODE = "code"
 REASONING = "reasoning"
 
 
-def equip(settings: Settings, embedder: Embedder | None) -> Hands:
-    """The hands for a process of agents, to be closed at its end. Raises `InvalidRequest` where a setting
+def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
+    """The tools for a process of agents, to be closed at its end. Raises `InvalidRequest` where a setting
     needs an extra that is not installed."""
-    hands = Hands(settings.agents.hands)
+    tools = ToolRegistry(settings.agents.tools)
     if embedder is not None:
         from actors.knowledge.tool import KnowledgeHand
 
-        hands.give_box(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
-    hands.give(REASONING, CalculatorHand())
+        tools.register_provider(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
+    tools.register(REASONING, CalculatorTool())
     if settings.agents.sandbox.enabled:
-        hands.give(CODE, PythonHand(settings.agents.sandbox))
+        tools.register(CODE, PythonTool(settings.agents.sandbox))
     for name, server in settings.agents.mcp.items():
         box = _mcp_server(name, server)
         for role in server.roles:
-            hands.give_box(role, box)
-    return hands
+            tools.register_provider(role, box)
+    return tools
 
 
-def _mcp_server(name: str, settings: McpServerSettings) -> Toolbox:
+def _mcp_server(name: str, settings: McpServerSettings) -> ToolProvider:
     try:
         from actors.tools.mcp_server import McpServer
     except ModuleNotFoundError as error:

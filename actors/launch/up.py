@@ -65,7 +65,7 @@ async def run_up(
     from actors.agents.process import run_agents
     from actors.gateway.process import run_gateway
     from actors.jobs.process import run_webhooks
-    from actors.launch.build_tools import equip
+    from actors.launch.build_tools import build_tools
     from actors.patterns.plugins import load_catalogue
 
     http = http or HttpServer(settings.gateway)
@@ -107,7 +107,7 @@ async def run_up(
                 settings.jobs,
                 settings.dispatcher.fallbacks,
                 embedder,
-                partial(equip, settings),
+                partial(build_tools, settings),
                 catalogue,
             )
         )

@@ -19,7 +19,7 @@ from actors.learning.settings import AutoSettings
 from orchestration.bandit.bandit import Chosen, best, choose, share_of
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
-from orchestration.patterns import Answer, Stage
+from orchestration.patterns import RunContext, StepResult
 from orchestration.patterns.auto import analyse_question
 from orchestration.query_analysis.analysis import Analysis, shipped
 from orchestration.query_analysis.features import KINDS, Kind
@@ -93,7 +93,7 @@ class Tuner:
 
 
 class RunTuning:
-    """Of one run: the `Advisor` of its stage."""
+    """Of one run: the `Advisor` of its context."""
 
     def __init__(self, tuner: Tuner, run: Run, caller: str) -> None:
         self.tuner = tuner
@@ -174,26 +174,26 @@ class RunTuning:
             seen = Observation(source="test", quality=0.0, weight=FAILURE, answers=answers, arm=arm.name)
             self.tuner.learn(self.kind, seen)
 
-    async def ended(self, stage: Stage, answer: Answer, seconds: float) -> None:
+    async def ended(self, context: RunContext, answer: StepResult, seconds: float) -> None:
         """Write down what the user's feedback will be about, and learn what the run itself teaches."""
-        kind, flip = self.kind, flip_in(stage.report)
+        kind, flip = self.kind, flip_in(context.report)
         if kind is not None and flip is not None:
             DEBATE_FLIPS.labels(kind, flip).inc()
         if kind is None or not self.tuner.settings.learn:
             return
         arm = self._chosen.arm.name if self._chosen is not None else None
-        answers, verdicts = answers_in(stage.report, answer.model), verdicts_in(stage.report)
-        usage = stage.usage
+        answers, verdicts = answers_in(context.report, answer.model), verdicts_in(context.report)
+        usage = context.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
         ran = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
-        verified = verified_in(stage.report)
+        verified = verified_in(context.report)
         if verified is not None:
             ran = replace(ran, source="test", quality=verified)
         self.tuner.learn(kind, ran)
         for judge, verdict in verdicts.items():
             judged = Observation(source="judge", quality=verdict, answers=answers, arm=arm, judge=judge)
             self.tuner.learn(kind, judged)
-        self._learn_checks(stage, answer, kind, single=len(answers) == 1)
+        self._learn_checks(context, answer, kind, single=len(answers) == 1)
         pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
         performed = self._performed(pattern, self._chosen)
         ended = performed.model_copy(
@@ -204,10 +204,10 @@ class RunTuning:
         except OrchestraError as error:
             log.info("feedback on run %s will find nothing: %s", self.run.id, error)
 
-    def _learn_checks(self, stage: Stage, answer: Answer, kind: Kind, *, single: bool) -> None:
+    def _learn_checks(self, context: RunContext, answer: StepResult, kind: Kind, *, single: bool) -> None:
         """What checks of the run's steps teach, beside that of its answer. A vote counts itself what meets no
         form."""
-        checks = [check for check in checks_in(stage.report) if not check.is_of_answer]
+        checks = [check for check in checks_in(context.report) if not check.is_of_answer]
         form = check_of_form(answer.text, answer.model, self.run.guide, kind) if single else None
         for check in [*checks, *([form] if form is not None else [])]:
             self.tuner.learn(check.kind, check.lesson)

@@ -13,7 +13,15 @@ from typing import Any
 
 from orchestration.errors import InternalError, InvalidRequest, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
-from orchestration.patterns import Answer, Catalogue, Outcome, Part, Question, Stage, Use
+from orchestration.patterns import (
+    Catalogue,
+    GenerationRequest,
+    Outcome,
+    Part,
+    RunContext,
+    StepResult,
+    ToolUse,
+)
 from orchestration.roles import load_roles
 
 LIMIT_S = 10.0
@@ -57,21 +65,22 @@ async def rehearse(
 async def _performed(catalogue: Catalogue, run: Run) -> RehearsalResult:
     roles = {name: role.description for name, role in load_roles({}).items()}
     models = (ModelCard(name=MODEL),)
-    stage = Stage(run, _Echo(frozenset(roles)), agents=roles, clock=time.perf_counter, models=models)
-    stage.patterns = catalogue
+    context = RunContext(run, _Echo(frozenset(roles)), agents=roles, clock=time.perf_counter, models=models)
+    context.patterns = catalogue
     said: list[str] = []
-    answer: Answer | None = None
+    answer: StepResult | None = None
     try:
-        async with asyncio.timeout(LIMIT_S), aclosing(catalogue.find(run.pattern)(run, stage)) as items:
+        async with asyncio.timeout(LIMIT_S), aclosing(catalogue.find(run.pattern)(run, context)) as items:
             async for item in items:
                 if answer is not None:
                     raise InternalError("something comes after its answer")
-                if isinstance(item, Answer):
+                if isinstance(item, StepResult):
                     answer = item
                 elif isinstance(item, Part):
                     said = [*said, item.text] if not item.replaces else [item.text[item.replaces :]]
                 else:
-                    raise InternalError(f"it yields {type(item).__name__}, which is neither Part nor Answer")
+                    name = type(item).__name__
+                    raise InternalError(f"it yields {name}, which is neither Part nor StepResult")
     except TimeoutError as error:
         raise InternalError(f"it does not end within {LIMIT_S:g} s") from error
     except OrchestraError:
@@ -80,7 +89,7 @@ async def _performed(catalogue: Catalogue, run: Run) -> RehearsalResult:
         raise InternalError(f"it fails with {type(error).__name__}: {error}") from error
     if answer is None:
         raise InternalError("it ends without an answer")
-    return RehearsalResult("".join(said), stage.steps, stage.notes, stage.report)
+    return RehearsalResult("".join(said), context.steps, context.notes, context.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class _Echo:
     agents: frozenset[str]
     told: list[str] = field(default_factory=list)
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         if question.agent not in self.agents:
             raise InvalidRequest(
                 f"step {question.name!r}: no agent {question.agent!r}; there are "
@@ -112,7 +121,7 @@ class _Echo:
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         return ()
 
-    async def use(self, use: Use) -> ToolResult:
+    async def use(self, use: ToolUse) -> ToolResult:
         raise InvalidRequest(f"a rehearsal has no tool {use.tool!r}")
 
     async def progress(self, text: str, step: Step | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from orchestration.messages import Tool, ToolResult
 
 
-class Hand(Protocol):
+class LocalTool(Protocol):
     """One tool of ours. It may be used by several at once."""
 
     @property
@@ -27,7 +27,7 @@ class Hand(Protocol):
         cancelled after `HandsSettings.timeout_s`, and must leave nothing behind then."""
 
 
-class Toolbox(Protocol):
+class ToolProvider(Protocol):
     """Tools that somebody else defines, such as those of an MCP server; they may come and go."""
 
     @property
@@ -39,7 +39,7 @@ class Toolbox(Protocol):
         """Those that can be used now: none while they are out of reach. Never raises."""
 
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """As `Hand.use`; what is out of reach is an `error` too."""
+        """As `LocalTool.use`; what is out of reach is an `error` too."""
 
     async def close(self) -> None:
         """Let go of what the tools run on."""

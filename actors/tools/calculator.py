@@ -20,7 +20,7 @@ class Sum(BaseModel):
     )
 
 
-class CalculatorHand:
+class CalculatorTool:
     """Exact, and bounded in size: a use takes microseconds."""
 
     tool = Tool(

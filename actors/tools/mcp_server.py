@@ -26,7 +26,7 @@ DESCRIPTION_CHARACTERS = 400
 
 
 class McpServer:
-    """A `Toolbox`. Its tools are named `<name>.<tool>`.
+    """A `ToolProvider`. Its tools are named `<name>.<tool>`.
 
     A connection belongs to one task, which enters and leaves it; the others use it meanwhile.
     """

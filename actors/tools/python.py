@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actors.tools.sandbox.sandbox import Outcome, Sandbox
+from actors.tools.sandbox.sandbox import CallResult, Sandbox
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Tool, ToolResult
@@ -40,7 +40,7 @@ TOOL = Tool(
 )
 
 
-class PythonHand:
+class PythonTool:
     """One for a process."""
 
     tool = TOOL
@@ -72,7 +72,7 @@ class PythonHand:
         return ToolResult(text="\n".join(told), data=data)
 
 
-def passed(outcome: Outcome, expected: str) -> bool:
+def passed(outcome: CallResult, expected: str) -> bool:
     """Whether a call gave what was expected: the same text, or an equal literal, and of numbers with a point
     such as rounding leaves alike."""
     if outcome.value is None or outcome.error:

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from actors.runtime.failures import wrap_unexpected_errors
-from actors.tools.base import Hand, Toolbox
-from actors.tools.settings import HandsSettings
+from actors.tools.base import LocalTool, ToolProvider
+from actors.tools.settings import ToolSettings
 from orchestration.errors import InternalError, InvalidRequest, OrchestraError
 from orchestration.messages import Tool, ToolResult
 
@@ -21,7 +21,7 @@ JSON_BYTES = 6
 class _Held:
     """A single hand as a box of one tool."""
 
-    def __init__(self, hand: Hand) -> None:
+    def __init__(self, hand: LocalTool) -> None:
         self.hand = hand
 
     @property
@@ -38,23 +38,23 @@ class _Held:
         """A hand holds nothing open."""
 
 
-class Hands:
+class ToolRegistry:
     """The tools of this process, given to roles before the agents start."""
 
-    def __init__(self, settings: HandsSettings | None = None) -> None:
-        self.settings = settings or HandsSettings()
-        self._boxes: dict[str, list[Toolbox]] = {}
+    def __init__(self, settings: ToolSettings | None = None) -> None:
+        self.settings = settings or ToolSettings()
+        self._boxes: dict[str, list[ToolProvider]] = {}
 
     @property
     def roles(self) -> Collection[str]:
         """Those that have been given anything."""
         return self._boxes.keys()
 
-    def give(self, role: str, hand: Hand) -> None:
+    def register(self, role: str, hand: LocalTool) -> None:
         """Let `role` use one tool of ours."""
-        self.give_box(role, _Held(hand))
+        self.register_provider(role, _Held(hand))
 
-    def give_box(self, role: str, box: Toolbox) -> None:
+    def register_provider(self, role: str, box: ToolProvider) -> None:
         """Let `role` use whatever is in the box. Of two tools of one name that given first counts."""
         self._boxes.setdefault(role, []).append(box)
 
@@ -99,7 +99,7 @@ class Hands:
         boxes = {id(box): box for boxes in self._boxes.values() for box in boxes}
         await asyncio.gather(*(box.close() for box in boxes.values()))
 
-    async def _box(self, role: str, tool: str) -> Toolbox:
+    async def _box(self, role: str, tool: str) -> ToolProvider:
         names: list[str] = []
         for box in self._boxes.get(role, ()):
             offered = [each.name for each in await box.tools()]

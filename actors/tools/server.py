@@ -9,7 +9,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.service import Endpoint, decode_model
 from actors.runtime.system import ActorRef
 from actors.tools.messages import AskTools, ToolsOffered, UseTool
-from actors.tools.registry import Hands
+from actors.tools.registry import ToolRegistry
 from orchestration.messages import ToolResult
 
 
@@ -22,15 +22,15 @@ class Workbench(Actor):
     concurrency = 16
     mailbox_size = 64
 
-    def __init__(self, role: str, hands: Hands) -> None:
+    def __init__(self, role: str, tools: ToolRegistry) -> None:
         self.role = role
-        self.hands = hands
+        self.tools = tools
 
     async def on_ask_tools(self, message: AskTools) -> ToolsOffered:
-        return ToolsOffered(tools=await self.hands.tools(self.role))
+        return ToolsOffered(tools=await self.tools.tools(self.role))
 
     async def on_use(self, message: UseTool) -> ToolResult:
-        return await self.hands.use(self.role, message.tool, message.arguments)
+        return await self.tools.use(self.role, message.tool, message.arguments)
 
 
 def endpoints(address: AgentAddress, ref: ActorRef, queue: str) -> tuple[Endpoint, Endpoint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class HandsSettings(BaseModel):
+class ToolSettings(BaseModel):
     """Bounds of every use of a tool, whichever it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,6 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
-from orchestration.patterns.base import Answer, Ask, Outcome, Part, Question, Use
+from orchestration.patterns.base import GenerationRequest, Outcome, Part, StepExecutor, StepResult, ToolUse
 from orchestration.patterns.catalogue import (
     BUILT_IN,
     BrokenPlugin,
@@ -9,29 +9,29 @@ from orchestration.patterns.catalogue import (
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.limits import StepLimits
-from orchestration.patterns.resume_filter import Outlet
-from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
-from orchestration.patterns.step_cache import Kept, Recall
+from orchestration.patterns.resume_filter import ResumeFilter
+from orchestration.patterns.run_context import COORDINATOR, CRITIC, RunContext
+from orchestration.patterns.step_cache import StepCache, StepRecord
 
 __all__ = [
     "BUILT_IN",
     "COORDINATOR",
     "CRITIC",
-    "Answer",
-    "Ask",
     "BrokenPlugin",
     "Catalogue",
-    "Kept",
+    "GenerationRequest",
     "NameTaken",
     "Outcome",
-    "Outlet",
     "Part",
     "Pattern",
     "PatternSettings",
-    "Question",
-    "Recall",
-    "Stage",
+    "ResumeFilter",
+    "RunContext",
+    "StepCache",
+    "StepExecutor",
     "StepLimits",
-    "Use",
+    "StepRecord",
+    "StepResult",
+    "ToolUse",
     "pattern",
 ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, problem_of
-from orchestration.patterns.base import Answer, Part
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 CORRECTION = "\n\nCorrection: "
 """Between what was said and what replaces it."""
@@ -20,7 +20,7 @@ PENALTY = 1.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
+class AnswerRepair:
     """What is done about an answer that does not stand the check. `agent` is asked `messages` once more, in a
     step called `name`; else the first of `others` that stands it is the answer: what it is, for people, and
     itself.
@@ -33,7 +33,7 @@ class Repair:
     sampling: Sampling
     guide: Guide | None = None
     model: str | None = None
-    others: Sequence[tuple[str, Answer]] = ()
+    others: Sequence[tuple[str, StepResult]] = ()
     inside: Sequence[str] = ()
     whole: bool = False
     asked: str = ""
@@ -42,15 +42,15 @@ class Repair:
     def check(self) -> AnswerCheck:
         return AnswerCheck(self.caller, self.inside)
 
-    async def mended(self, stage: Stage, problem: str) -> Answer | None:
+    async def mended(self, context: RunContext, problem: str) -> StepResult | None:
         """Another answer. Where nothing else stands the check either, it is what one model says alone; None
         where nobody can be asked."""
-        await stage.note(f"an answer was left out: it {problem}")
+        await context.warn(f"an answer was left out: it {problem}")
         sampling = self.sampling
-        if stage.is_small():
+        if context.is_small():
             sampling = sampling.model_copy(update={"temperature": 0.0, "repetition_penalty": PENALTY})
         try:
-            answer = await stage.ask(
+            answer = await context.ask(
                 self.agent,
                 self.messages,
                 name=self.name,
@@ -61,31 +61,31 @@ class Repair:
             if not problem_of(answer.text, self.caller, self.inside):
                 return answer
         except OrchestraError as error:
-            await stage.progress(f"{self.name}: the answer is not written again: {error.message}")
+            await context.progress(f"{self.name}: the answer is not written again: {error.message}")
         for what, other in self.others:
             if not problem_of(other.text, self.caller, self.inside):
-                await stage.note(what)
+                await context.warn(what)
                 return other
         try:
-            answer = await stage.ask(
-                COORDINATOR, stage.run.messages, name="alone", sampling=sampling, guide=self.guide
+            answer = await context.ask(
+                COORDINATOR, context.run.messages, name="alone", sampling=sampling, guide=self.guide
             )
         except OrchestraError as error:
-            await stage.note(f"there is no better answer: {error.message}")
+            await context.warn(f"there is no better answer: {error.message}")
             return None
-        await stage.note("the coordinator answered alone")
+        await context.warn("the coordinator answered alone")
         return answer
 
 
-def correction(answer: Answer) -> Part:
+def correction(answer: StepResult) -> Part:
     """What is said where another answer was said before, which it replaces."""
     text = CORRECTION + answer.text.strip()
     return Part(text=text, tokens=answer.usage.completion_tokens, replaces=len(CORRECTION))
 
 
-async def vetted(
-    stage: Stage, parts: AsyncGenerator[Part | Answer, None], repair: Repair
-) -> AsyncGenerator[Part | Answer, None]:
+async def checked_stream(
+    context: RunContext, parts: AsyncGenerator[Part | StepResult, None], repair: AnswerRepair
+) -> AsyncGenerator[Part | StepResult, None]:
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
     text of a fixed form, which cannot be corrected, to its end. A correction is said at most once; the answer
     is the text that counts. Raises what `parts` raises."""
@@ -94,7 +94,7 @@ async def vetted(
     whole = repair.whole or repair.guide is not None
     async with aclosing(parts):
         async for item in parts:
-            if isinstance(item, Answer):
+            if isinstance(item, StepResult):
                 answer = item
                 continue
             check.read(item.text)
@@ -111,7 +111,7 @@ async def vetted(
                 yield held.popleft()
     assert answer is not None
     problem = "" if is_echo(answer.text, repair.asked) else check.end()
-    better = await repair.mended(stage, problem) if problem else None
+    better = await repair.mended(context, problem) if problem else None
     if better is not None:
         yield correction(better) if said else Part(text=better.text, tokens=better.usage.completion_tokens)
         yield better

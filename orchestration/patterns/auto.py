@@ -11,14 +11,14 @@ from pydantic import ConfigDict, Field
 from orchestration.bandit.bandit import Chosen, best
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.grounding_context import PLAIN
 from orchestration.patterns.research import RESEARCH
-from orchestration.patterns.run_context import COORDINATOR, Stage
-from orchestration.patterns.specialist_step import clearest
+from orchestration.patterns.run_context import COORDINATOR, RunContext
+from orchestration.patterns.specialist_step import best_match
 from orchestration.patterns.voting import MAX_VOTERS
 from orchestration.query_analysis.analysis import Analysis, analyse
 from orchestration.query_analysis.chores import (
@@ -61,7 +61,9 @@ class AutoPatternSettings(PatternSettings):
 
 
 @pattern("auto", settings=AutoPatternSettings)
-async def auto(run: Run, stage: Stage, settings: AutoPatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def auto(
+    run: Run, context: RunContext, settings: AutoPatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Looks at the question and chooses the pattern and the parameters that do best for its kind.
 
     Where several models live, which of them answers, or whether several are asked, is chosen too: by how far
@@ -69,10 +71,10 @@ async def auto(run: Run, stage: Stage, settings: AutoPatternSettings) -> AsyncGe
     those chosen. What was chosen, and why, is in the report.
     """
     analysis = analyse_question(run.messages)
-    known = {name: each for name, each in stage.patterns.items() if name != "auto"}
-    model = run.model or _preferred(stage, analysis, settings)
-    settled = model is not None or COORDINATOR in stage.agents_with_models
-    candidates = None if settled else _candidates(run, stage, analysis)
+    known = {name: each for name, each in context.patterns.items() if name != "auto"}
+    model = run.model or _preferred(context, analysis, settings)
+    settled = model is not None or COORDINATOR in context.agents_with_models
+    candidates = None if settled else _candidates(run, context, analysis)
     several = candidates is not None and len(candidates.models) > 1
     allowed = _allowed(run, settings, known, several=several)
     ways = arms(analysis, allowed, allowed & set(settings.patterns or ()), candidates)
@@ -80,12 +82,12 @@ async def auto(run: Run, stage: Stage, settings: AutoPatternSettings) -> AsyncGe
         ways = tuple(replace(arm, profile=PRECISE) for arm in ways if arm.model) or (
             Arm(profile=PRECISE, pattern=SINGLE, prior=ways[0].prior),
         )
-    chosen = await _from_documents(run, stage, analysis, ways[0]) if RESEARCH in allowed else None
+    chosen = await _from_documents(run, context, analysis, ways[0]) if RESEARCH in allowed else None
     if chosen is None:
-        chosen = best(ways) if stage.advisor is None else await stage.advisor.choose(run, analysis, ways)
+        chosen = best(ways) if context.advisor is None else await context.advisor.choose(run, analysis, ways)
     arm = chosen.arm
     model = arm.model or model
-    stage.report["auto"] = said = {
+    context.report["auto"] = said = {
         "kind": analysis.kind,
         "confidence": round(analysis.confidence, 3),
         "difficulty": analysis.level,
@@ -96,19 +98,19 @@ async def auto(run: Run, stage: Stage, settings: AutoPatternSettings) -> AsyncGe
         "model": model or "",
         "why": chosen.why,
     }
-    await stage.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
+    await context.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
     how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)
-    await stage.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
+    await context.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
     if chosen.teaches:
-        stage.trust = replace(stage.trust, audit=True)
-    stage.run = _tuned(run, stage, analysis, chosen.arm, model, settings)
+        context.trust = replace(context.trust, audit=True)
+    context.run = _tuned(run, context, analysis, chosen.arm, model, settings)
     try:
-        async with aclosing(known[arm.pattern].inside(stage.run, stage)) as items:
+        async with aclosing(known[arm.pattern].inside(context.run, context)) as items:
             async for item in items:
                 yield item
     except OrchestraError as error:
-        if stage.advisor is not None:
-            stage.advisor.failed(error)
+        if context.advisor is not None:
+            context.advisor.failed(error)
         raise
 
 
@@ -147,19 +149,19 @@ def _allowed(run: Run, settings: AutoPatternSettings, known: Collection[str], *,
     return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
 
 
-def _preferred(stage: Stage, analysis: Analysis, settings: AutoPatternSettings) -> str | None:
+def _preferred(context: RunContext, analysis: Analysis, settings: AutoPatternSettings) -> str | None:
     """The first model that settings name for the kind of question and that lives."""
-    alive = {card.name for card in stage.models}
+    alive = {card.name for card in context.models}
     return next((name for name in settings.models.get(analysis.kind, ()) if name in alive), None)
 
 
-def _candidates(run: Run, stage: Stage, analysis: Analysis) -> Candidates:
+def _candidates(run: Run, context: RunContext, analysis: Analysis) -> Candidates:
     """The models that live and are trusted most, and what an answer of each costs."""
     asked = sum(estimate_tokens(said.content) for said in run.messages)
-    models = stage.ranked()[:MAX_MODELS]
-    panel = stage.panel(MAX_VOTERS)
+    models = context.ranked()[:MAX_MODELS]
+    panel = context.panel(MAX_VOTERS)
     known = {
-        name: stage.lengths.expected(stage.question_kind, name) or analysis.tokens
+        name: context.lengths.expected(context.question_kind, name) or analysis.tokens
         for name in {*models, *panel}
     }
     tokens = {name: asked + length for name, length in known.items()}
@@ -176,11 +178,11 @@ def _asked(messages: Sequence[ChatMessage]) -> str:
     return messages[last_question_index(messages)].content
 
 
-async def _from_documents(run: Run, stage: Stage, analysis: Analysis, first: Arm) -> Chosen | None:
+async def _from_documents(run: Run, context: RunContext, analysis: Analysis, first: Arm) -> Chosen | None:
     """The research pattern, where the documents have a passage that clearly fits the question."""
-    if analysis.kind in ("conversation", "creative") or RESEARCH not in stage.agents:
+    if analysis.kind in ("conversation", "creative") or RESEARCH not in context.agents:
         return None
-    hit = await clearest(stage, RESEARCH, run.messages[last_question_index(run.messages)].content)
+    hit = await best_match(context, RESEARCH, run.messages[last_question_index(run.messages)].content)
     if hit < MIN_PASSAGE_SIMILARITY:
         return None
     arm = Arm(profile=first.profile, pattern=RESEARCH, prior=hit)
@@ -195,17 +197,22 @@ def _looks(analysis: Analysis) -> str:
 
 
 def _tuned(
-    run: Run, stage: Stage, analysis: Analysis, arm: Arm, model: str | None, settings: AutoPatternSettings
+    run: Run,
+    context: RunContext,
+    analysis: Analysis,
+    arm: Arm,
+    model: str | None,
+    settings: AutoPatternSettings,
 ) -> Run:
     """The run with the model chosen, and for a model known to be small the parameters, where the caller said
     none: others have defaults of their own."""
-    most = stage.limits.final_tokens
+    most = context.limits.final_tokens
     if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
         most = min(most, SHORT_TOKENS)
     profile = Sampling()
-    if stage.is_small(model):
+    if context.is_small(model):
         profile = arm.profile.sampled(analysis, most)
-        profile = PLAIN.over(profile) if stage.brings_text else profile
+        profile = PLAIN.over(profile) if context.brings_text else profile
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)
     return run.model_copy(update={"sampling": run.sampling.over(profile), "model": model})

@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a step went: the last item of `Ask.generate`."""
+    """How a step went: the last item of `StepExecutor.generate`."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -46,7 +46,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class StepResult:
     """A whole step: its text, its outcome, and the seconds it took."""
 
     text: str
@@ -58,7 +58,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class GenerationRequest:
     """One step to be done by `agent`. `sampling` says only what the step cares about: the agent's
     profile fills the rest, and its role prompt goes before `messages`. The answer goes on from `prefix`,
     which is not said again. It has `seconds` at most, where that is set."""
@@ -78,7 +78,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class ToolUse:
     """One use of a tool by `agent`, which is a step too. `arguments` are JSON. It has `seconds` at most,
     where that is set."""
 
@@ -89,10 +89,10 @@ class Use:
     seconds: float | None = None
 
 
-class Ask(Protocol):
+class StepExecutor(Protocol):
     """The capability that a pattern runs on."""
 
-    def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         """`Part`s, then one `Outcome`. Raises an `OrchestraError`, `DeadlineExceeded` when the question's
         `seconds` are over; closing it stops the work."""
 
@@ -103,7 +103,7 @@ class Ask(Protocol):
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         """What `agent` can use now; nothing where it has no hands. Raises `NodeLost` when it is silent."""
 
-    async def use(self, use: Use) -> ToolResult:
+    async def use(self, use: ToolUse) -> ToolResult:
         """What came of it, within the time and size that the agent's settings say. What goes wrong in the
         tool itself is the result's `error`. Raises `InvalidRequest` for a tool that the agent does not have,
         `Overloaded` when too many are in use, `NodeLost` when the agent is silent, `DeadlineExceeded`."""

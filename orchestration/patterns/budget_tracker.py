@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestration.errors import BudgetExceeded
 from orchestration.messages import Budget, ChatMessage, Usage
-from orchestration.patterns.base import Question
+from orchestration.patterns.base import GenerationRequest
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.token_length import likely_tokens
 
@@ -24,7 +24,7 @@ ROLE_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Allowance:
     """What one step may use. `max_tokens` and `seconds` of None are no limit; `held` are the tokens that
     nobody else may use meanwhile, `prompt` those of them for what it reads."""
 
@@ -34,12 +34,12 @@ class Grant:
     prompt: int = 0
 
 
-class Spending:
+class BudgetTracker:
     """Of one run. `clock` gives seconds, and `final_tokens` are those that the last step writes at most.
 
     Until the last step begins, a part of the budget is kept for it: one call, a third of the time, and twice
     `final_tokens` up to half of all tokens (as much to read as to write). A pattern without such a step, one
-    that ends with `Stage.say`, sets `keeps` to False.
+    that ends with `RunContext.say`, sets `keeps` to False.
 
     Steps at work at the same time hold what they may use at most, so that they do not overrun the budget
     together. How long a prompt is, is estimated, rather too high: a run exceeds its tokens by the error of
@@ -71,7 +71,7 @@ class Spending:
         """Since the run began."""
         return self._clock() - self._began
 
-    def begin(self, question: Question, *, last: bool) -> Grant:
+    def begin(self, question: GenerationRequest, *, last: bool) -> Allowance:
         """What the step may use. Raises `BudgetExceeded` naming the limit where it is not worth beginning."""
         keeps = self.keeps and not last
         prompt = self.prompt_tokens(question.messages, question.agent)
@@ -85,13 +85,13 @@ class Spending:
         self.calls += 1
         held = prompt + (max_tokens or 0)
         self._held += held
-        return Grant(max_tokens, seconds, held, prompt)
+        return Allowance(max_tokens, seconds, held, prompt)
 
     def prompt_tokens(self, messages: Sequence[ChatMessage], agent: str) -> int:
         """About how many an agent reads that is asked this, rather too many than too few."""
         return self._estimate(messages) + self._around.get(agent, ROLE_TOKENS)
 
-    def read(self, question: Question) -> int:
+    def read(self, question: GenerationRequest) -> int:
         """Tokens that a step is likely to have read which did not say so: those of another that was asked the
         same, else by the text."""
         known = self._read.get(_texts(question))
@@ -115,7 +115,7 @@ class Spending:
             self.left_out.append(name)
             raise
 
-    def end(self, question: Question, grant: Grant, usage: Usage) -> None:
+    def end(self, question: GenerationRequest, grant: Allowance, usage: Usage) -> None:
         """The step is over; `usage` is what it used, as far as is known."""
         self._held -= grant.held
         self.tokens += usage.prompt_tokens + usage.completion_tokens
@@ -133,7 +133,7 @@ class Spending:
         """The run is at least so old: it was begun elsewhere."""
         self._began = min(self._began, self._clock() - seconds)
 
-    def ran_out(self, grant: Grant, began: float) -> bool:
+    def ran_out(self, grant: Allowance, began: float) -> bool:
         """Whether a step that began then has had all the time it was granted."""
         return grant.seconds is not None and self._clock() - began >= grant.seconds * 0.98
 
@@ -184,7 +184,7 @@ class Spending:
                 f"{self.calls} used{kept}"
             )
 
-    def _tokens_for(self, question: Question, prompt: int, keeps: bool, last: bool) -> int | None:
+    def _tokens_for(self, question: GenerationRequest, prompt: int, keeps: bool, last: bool) -> int | None:
         """The most that the step may write; None where nothing bounds it. A last step that nobody bounded may
         have all that is left, and others as much as it is expected to need."""
         asked, limit = question.sampling.max_tokens, self.budget.tokens
@@ -233,5 +233,5 @@ class Spending:
         return seconds is not None and (self.deadline_s is None or seconds <= self.deadline_s)
 
 
-def _texts(question: Question) -> tuple[str, ...]:
+def _texts(question: GenerationRequest) -> tuple[str, ...]:
     return (question.agent, *(said.content for said in question.messages))

@@ -10,7 +10,7 @@ from orchestration.messages import ChatMessage
 from orchestration.patterns.clipping import clip, estimate_tokens, fair_shares
 from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.prompt_texts import EARLIER_HEAD
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 
 _HEADS = (2 / 3, 1 / 3, 2 / 3)
 """How much of each that is cut is its beginning: what was said last counts most, and what was said first sets
@@ -62,16 +62,16 @@ class Conversation:
         return cls(question, history, instructions, cuts)
 
     @classmethod
-    async def on(cls, stage: Stage) -> Conversation:
-        """That of a stage's run. The caller is told what is cut."""
-        talk = cls.of(stage.run.messages, stage.limits)
-        await talk.tell(stage)
+    async def on(cls, context: RunContext) -> Conversation:
+        """That of a context's run. The caller is told what is cut."""
+        talk = cls.of(context.run.messages, context.limits)
+        await talk.tell(context)
         return talk
 
-    async def tell(self, stage: Stage) -> None:
+    async def tell(self, context: RunContext) -> None:
         """Note what is cut, once for a run."""
         for what, need, share in self.cuts:
-            await stage.note_cut(what, need, share)
+            await context.warn_cut(what, need, share)
 
     def __str__(self) -> str:
         earlier = f"{EARLIER_HEAD}\n{self.history}\n\n" if self.history else ""

@@ -15,10 +15,10 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestration.messages import Run
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.debating import MAX_DEBATERS, DebateRounds, Judge, SharedView, choose_debaters
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.single import single
 
 
@@ -47,7 +47,9 @@ class DebateSettings(PatternSettings):
 
 
 @pattern("debate", settings=DebateSettings)
-async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGenerator[Part | Answer, None]:
+async def debate(
+    run: Run, context: RunContext, settings: DebateSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Debaters answer, criticise each other and improve; a judge ends it and writes the synthesis.
 
     The answers of the first round are independent, those of later ones mostly follow: who takes over
@@ -59,30 +61,30 @@ async def debate(run: Run, stage: Stage, settings: DebateSettings) -> AsyncGener
     """
     debaters = choose_debaters(
         run,
-        stage,
+        context,
         debaters=settings.debaters,
         roles=settings.roles,
         models=settings.models,
         temperature=settings.temperature,
     )
-    floor = DebateRounds(stage, debaters, settings.shown)
+    floor = DebateRounds(context, debaters, settings.shown)
     judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds, settings.models)
-    await stage.event("round", number=1, debaters=[str(debater) for debater in debaters])
+    await context.event("round", number=1, debaters=[str(debater) for debater in debaters])
     await floor.open()
     if not floor.positions:
         if len(floor.errors) == len(debaters) and not floor.spent:
             raise floor.errors[0]
-        await stage.note("no debater has an answer; the coordinator answers alone")
-        async with aclosing(single.inside(run, stage)) as items:
+        await context.warn("no debater has an answer; the coordinator answers alone")
+        async with aclosing(single.inside(run, context)) as items:
             async for item in items:
                 yield item
         return
     number = 1
     while await judge.after(number) is None:
         number += 1
-        await stage.event("round", number=number, debaters=[str(debater) for debater in floor.debaters])
+        await context.event("round", number=number, debaters=[str(debater) for debater in floor.debaters])
         await floor.hold(number)
-    stage.report["debate"] = await judge.report()
+    context.report["debate"] = await judge.report()
     async with aclosing(judge.write()) as items:
         async for item in items:
             yield item

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from orchestration.messages import Run
 from orchestration.patterns.answer_check import CallerText, problem_of
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.graph import (
@@ -32,7 +32,7 @@ from orchestration.patterns.graph import (
     passed_on,
     title,
 )
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.single import single
 from orchestration.patterns.synthesis import SynthesisInput, synthesis
 
@@ -54,25 +54,25 @@ class DecomposeSettings(PatternSettings):
 
 @pattern("decompose", settings=DecomposeSettings)
 async def decompose(
-    run: Run, stage: Stage, settings: DecomposeSettings
-) -> AsyncGenerator[Part | Answer, None]:
+    run: Run, context: RunContext, settings: DecomposeSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Splits the question into subtasks that need each other, and does at once what can be done at once.
 
     Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
     """
-    talk = await Conversation.on(stage)
+    talk = await Conversation.on(context)
     bounds = PlanLimits(
-        specialists=stage.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth
+        specialists=context.specialists, max_tasks=settings.max_tasks, max_depth=settings.max_depth
     )
-    planner = Planner(stage, talk, bounds)
+    planner = Planner(context, talk, bounds)
     graph = await planner.plan() if bounds.specialists else None
     crew = await _carried_out(graph, planner, settings) if graph is not None else None
     if crew is None or not crew.done:
         why = "there was no usable plan" if crew is None else "no subtask could be done within the budget"
-        await stage.note(f"{why}: the coordinator answered alone")
-        ending = single.inside(run, stage)
+        await context.warn(f"{why}: the coordinator answered alone")
+        ending = single.inside(run, context)
     else:
-        ending = _synthesis(stage, talk, crew)
+        ending = _synthesis(context, talk, crew)
     async with aclosing(ending) as items:
         async for item in items:
             yield item
@@ -80,23 +80,27 @@ async def decompose(
 
 async def _carried_out(graph: TaskGraph, planner: Planner, settings: DecomposeSettings) -> TaskExecutor:
     """Raises the first error when every subtask failed, unless the budget had a part in that."""
-    stage = planner.stage
-    crew = TaskExecutor(stage, planner.talk, graph, order=settings.order, max_parallel=settings.max_parallel)
+    context = planner.context
+    crew = TaskExecutor(
+        context, planner.talk, graph, order=settings.order, max_parallel=settings.max_parallel
+    )
     await crew.perform(planner if settings.replan else None)
-    stage.report["decompose"] = execution_report(crew)
+    context.report["decompose"] = execution_report(crew)
     if crew.done:
         said = missing_note(crew)
         if said:
-            await stage.note(said)
+            await context.warn(said)
     elif not crew.is_out_of_budget and crew.failures[0].error is not None:
         raise crew.failures[0].error
     return crew
 
 
-def _synthesis(stage: Stage, talk: Conversation, crew: TaskExecutor) -> AsyncGenerator[Part | Answer, None]:
+def _synthesis(
+    context: RunContext, talk: Conversation, crew: TaskExecutor
+) -> AsyncGenerator[Part | StepResult, None]:
     """The answer, from the results that no other subtask has seen; those themselves, where it cannot be."""
     ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
-    caller = CallerText(stage.run.messages)
+    caller = CallerText(context.run.messages)
     sound = [result for result in ends if not problem_of(result.text, caller)] or ends
     alone = [(f"this is the result of {title(each)}", each.answer) for each in reversed(sound) if each.answer]
     together = replace(alone[0][1], text="\n\n".join(result.text for result in sound))
@@ -105,4 +109,4 @@ def _synthesis(stage: Stage, talk: Conversation, crew: TaskExecutor) -> AsyncGen
         notes=passed_on((*sound, *crew.missing), crew.tokens),
         answers=[("these are the results of the subtasks themselves", together), *alone],
     )
-    return synthesis(stage, talk, brought, after=crew.steps_of(result.task.id for result in ends))
+    return synthesis(context, talk, brought, after=crew.steps_of(result.task.id for result in ends))

@@ -4,12 +4,14 @@
         voices: int = Field(default=3, ge=2, le=8)
 
     @pattern("chorus", settings=Settings)
-    async def chorus(run: Run, stage: Stage, settings: Settings) -> AsyncGenerator[Part | Answer, None]:
+    async def chorus(
+        run: Run, context: RunContext, settings: Settings
+    ) -> AsyncGenerator[Part | StepResult, None]:
         \"""Several voices at once.\"""
         …
 
-It yields the text for the caller as `Part`s, token by token, and the `Answer` of its last step last. All
-it can do is to ask its `Stage`; whatever lives behind that (the bus, agents, nodes) is somebody else's.
+It yields the text for the caller as `Part`s, token by token, and the `StepResult` of its last step last. All
+it can do is to ask its `RunContext`; whatever lives behind that (the bus, agents, nodes) is somebody else's.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Run
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 
 if TYPE_CHECKING:
-    from orchestration.patterns.run_context import Stage
+    from orchestration.patterns.run_context import RunContext
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -39,7 +41,7 @@ class PatternSettings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=PatternSettings)
-PatternOutput = AsyncGenerator[Part | Answer, None]
+PatternOutput = AsyncGenerator[Part | StepResult, None]
 
 
 _WRONG = {
@@ -56,7 +58,7 @@ class Pattern:
     name: str
     says: str
     settings: type[PatternSettings]
-    perform: Callable[[Run, Stage, Any], PatternOutput]
+    perform: Callable[[Run, RunContext, Any], PatternOutput]
 
     def __post_init__(self) -> None:
         """Raises `ValueError` saying what is wrong with it."""
@@ -68,15 +70,17 @@ class Pattern:
         if needed:
             raise ValueError(f"settings of pattern {self.name!r} without a default: {', '.join(needed)}")
         if not isasyncgenfunction(self.perform):
-            raise ValueError(f"pattern {self.name!r} is no async function that yields Parts and its Answer")
+            raise ValueError(
+                f"pattern {self.name!r} is no async function that yields Parts and its StepResult"
+            )
 
-    def __call__(self, run: Run, stage: Stage) -> PatternOutput:
+    def __call__(self, run: Run, context: RunContext) -> PatternOutput:
         """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
-        return self.perform(run, stage, self.set(stage.defaults.get(self.name, {}), run.settings))
+        return self.perform(run, context, self.set(context.defaults.get(self.name, {}), run.settings))
 
-    def inside(self, run: Run, stage: Stage) -> PatternOutput:
+    def inside(self, run: Run, context: RunContext) -> PatternOutput:
         """Perform it as a part of another pattern, whose settings `run` has."""
-        return self.perform(run, stage, self.set(stage.defaults.get(self.name, {})))
+        return self.perform(run, context, self.set(context.defaults.get(self.name, {})))
 
     def set(self, *said: Mapping[str, Any]) -> PatternSettings:
         """The settings in force: the later of `said` go over the earlier, field by field.
@@ -98,11 +102,11 @@ class Pattern:
 
 def pattern(
     name: str, settings: type[SettingsT] | type[PatternSettings] = PatternSettings
-) -> Callable[[Callable[[Run, Stage, SettingsT], PatternOutput]], Pattern]:
+) -> Callable[[Callable[[Run, RunContext, SettingsT], PatternOutput]], Pattern]:
     """Make a pattern of the function below. The first line of its docstring says what it does. Raises
     `ValueError` for what can be none."""
 
-    def made(perform: Callable[[Run, Stage, SettingsT], PatternOutput]) -> Pattern:
+    def made(perform: Callable[[Run, RunContext, SettingsT], PatternOutput]) -> Pattern:
         says = (getdoc(perform) or "").split("\n")[0].rstrip(".")
         return Pattern(name, says, settings, perform)
 

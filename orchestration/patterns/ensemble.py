@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestration.messages import Run
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.consensus import MIN_SIMILARITY, AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_voters
 
 
@@ -45,7 +45,9 @@ class EnsembleSettings(PatternSettings):
 
 
 @pattern("ensemble", settings=EnsembleSettings)
-async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncGenerator[Part | Answer, None]:
+async def ensemble(
+    run: Run, context: RunContext, settings: EnsembleSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Several models, or several samples of one, answer; their consensus is the answer.
 
     A model's vote counts as much as the model is trusted at such questions: see `orchestration.trust`.
@@ -53,7 +55,7 @@ async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncG
     What agrees depends on the kind of answer: see `orchestration.patterns.consensus`. Voices that fail or
     answer nonsense are left out and said; when all fail the first error is raised.
     """
-    voices = choose_voters(run, stage, settings.models, settings.samples, settings.temperature)
+    voices = choose_voters(run, context, settings.models, settings.samples, settings.temperature)
     rules = VoteRules(
         kind=settings.kind,
         confidence=settings.confidence,
@@ -63,6 +65,6 @@ async def ensemble(run: Run, stage: Stage, settings: EnsembleSettings) -> AsyncG
         alike=settings.alike,
         synthesis=settings.synthesis,
     )
-    async with aclosing(Voting(stage, voices, rules, "ensemble").perform()) as items:
+    async with aclosing(Voting(context, voices, rules, "ensemble").perform()) as items:
         async for item in items:
             yield item

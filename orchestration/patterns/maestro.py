@@ -19,14 +19,14 @@ from pydantic import Field
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
 from orchestration.messages import Guide, Run, Sampling
 from orchestration.patterns.answer_check import CallerText, is_of_an_example, problem_of
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.plan import InvalidPlan, Plan, parse_plan, plan_request, plan_schema
 from orchestration.patterns.prompt_texts import REMARKS_HEAD
 from orchestration.patterns.review import Review
-from orchestration.patterns.run_context import COORDINATOR, CRITIC, Stage
+from orchestration.patterns.run_context import COORDINATOR, CRITIC, RunContext
 from orchestration.patterns.single import single
 from orchestration.patterns.specialists import SpecialistResult, Specialists
 from orchestration.patterns.synthesis import SynthesisInput, synthesis
@@ -58,7 +58,9 @@ class MaestroSettings(PatternSettings):
 
 
 @pattern("maestro", settings=MaestroSettings)
-async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGenerator[Part | Answer, None]:
+async def maestro(
+    run: Run, stage: RunContext, settings: MaestroSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """The coordinator plans, specialists work, the critic has them revise, and one text comes out of it.
 
     Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
@@ -83,7 +85,7 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
     brought = _brought(stage, review, findings)
     async with aclosing(synthesis(stage, talk, brought)) as items:
         async for item in items:
-            if isinstance(item, Answer):
+            if isinstance(item, StepResult):
                 stage.report["maestro"] = {
                     "asked": brief.asked,
                     "criteria": list(brief.criteria),
@@ -95,7 +97,7 @@ async def maestro(run: Run, stage: Stage, settings: MaestroSettings) -> AsyncGen
             yield item
 
 
-def _brought(stage: Stage, review: Review, findings: Sequence[SpecialistResult]) -> SynthesisInput:
+def _brought(stage: RunContext, review: Review, findings: Sequence[SpecialistResult]) -> SynthesisInput:
     """What the last specialist found comes first, who has seen what the others did. Findings that are no
     answers are left out of the notes, where there are others."""
     remarks = [fix.what for fix in review.verdict.must_fix] if review.verdict is not None else []
@@ -110,9 +112,9 @@ def _brought(stage: Stage, review: Review, findings: Sequence[SpecialistResult])
     return SynthesisInput(question=review.question, notes=notes, answers=answers, inside=inside)
 
 
-def _answer(stage: Stage, finding: SpecialistResult) -> Answer:
+def _answer(stage: RunContext, finding: SpecialistResult) -> StepResult:
     done = {step.name: step for step in stage.steps}[finding.name]
-    return Answer(
+    return StepResult(
         text=finding.text,
         finish_reason=done.finish_reason,
         usage=done.usage,
@@ -127,7 +129,7 @@ def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sa
     return Sampling(max_tokens=max_tokens, seed=run.sampling.seed, temperature=temperature)
 
 
-async def _analyse(talk: Conversation, run: Run, stage: Stage) -> TaskAnalysis:
+async def _analyse(talk: Conversation, run: Run, stage: RunContext) -> TaskAnalysis:
     """What is asked; the criteria of any answer where that cannot be said, or the budget is small."""
     budget = run.budget
     if (budget.calls or ANALYSED_CALLS) < ANALYSED_CALLS or (
@@ -154,7 +156,7 @@ async def _analyse(talk: Conversation, run: Run, stage: Stage) -> TaskAnalysis:
     return brief
 
 
-async def _plan(question: str, run: Run, stage: Stage, most: int) -> Plan | None:
+async def _plan(question: str, run: Run, stage: RunContext, most: int) -> Plan | None:
     """The coordinator's plan, asked for at most twice; None when there is none to be had. Where the most
     trusted model cannot be guided, the coordinator's own is asked.
 

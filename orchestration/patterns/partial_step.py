@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from orchestration.errors import ErrorBody
 from orchestration.messages import FinishReason, Step, Usage
-from orchestration.patterns.base import Outcome, Part, Question
+from orchestration.patterns.base import GenerationRequest, Outcome, Part
 
 
 @dataclass(slots=True)
-class Unfinished:
+class PartialStep:
     """`read` says about how many tokens it reads; `outcome` is None until it has ended."""
 
-    question: Question
-    read: Callable[[Question], int]
+    question: GenerationRequest
+    read: Callable[[GenerationRequest], int]
     outcome: Outcome | None = None
     tokens: int = 0
     """Written so far, as they came."""

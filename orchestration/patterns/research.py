@@ -8,13 +8,19 @@ from dataclasses import replace
 
 from orchestration.messages import Run, Sampling, Usage
 from orchestration.patterns.answer_check import CallerText
-from orchestration.patterns.answer_repair import Repair, vetted
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.single import final_sampling
-from orchestration.patterns.specialist_step import Check, Material, checked, cited, gathered
+from orchestration.patterns.specialist_step import (
+    Grounding,
+    GroundingCheck,
+    check_grounding,
+    cited,
+    gather_sources,
+)
 from orchestration.query_analysis.analysis import analyse
 
 RESEARCH = "research"
@@ -26,7 +32,9 @@ NOTHING_FOUND = (
 
 
 @pattern("research")
-async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def research(
+    run: Run, context: RunContext, settings: PatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """The research agent answers from documents and says which, and what they do not support.
 
     Below the answer stand the sources it used and the claims that none of them supports. Without a source it
@@ -34,18 +42,18 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
     form, which has no room for that, come with a note.
     """
     last_question_index(run.messages)
-    material = await gathered(stage, RESEARCH, run.messages, name="answer")
+    material = await gather_sources(context, RESEARCH, run.messages, name="answer")
     if not material.sources:
-        await stage.note("no source was found for this question")
+        await context.warn("no source was found for this question")
         if run.guide is None and not _is_small_talk(run):
-            async with aclosing(stage.say(_nothing_found())) as items:
+            async with aclosing(context.say(_nothing_found())) as items:
                 async for item in items:
                     yield item
             return
-    sampling = material.sampling(final_sampling(run, stage.limits)) or Sampling()
+    sampling = material.sampling(final_sampling(run, context.limits)) or Sampling()
     messages = material.before(run.messages)
-    answer: Answer | None = None
-    repair = Repair(
+    answer: StepResult | None = None
+    repair = AnswerRepair(
         asked=messages[-1].content,
         caller=CallerText(run.messages, also=[source.text for source in material.sources]),
         agent=RESEARCH,
@@ -54,18 +62,18 @@ async def research(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGe
         sampling=sampling,
         guide=run.guide,
     )
-    parts = stage.stream(RESEARCH, messages, name="answer", sampling=sampling, guide=run.guide)
-    async with aclosing(vetted(stage, parts, repair)) as items:
+    parts = context.stream(RESEARCH, messages, name="answer", sampling=sampling, guide=run.guide)
+    async with aclosing(checked_stream(context, parts, repair)) as items:
         async for item in items:
-            if isinstance(item, Answer):
+            if isinstance(item, StepResult):
                 answer = item
             else:
                 yield item
     assert answer is not None
     if material.sources:
-        check = await checked(stage, answer.text, material)
+        check = await check_grounding(context, answer.text, material)
         if str(check):
-            await stage.note(str(check))
+            await context.warn(str(check))
         if run.guide is None:
             below = _below(answer.text, material, check)
             yield Part(text=below, tokens=0)
@@ -77,11 +85,11 @@ def _is_small_talk(run: Run) -> bool:
     return analyse(run.messages[last_question_index(run.messages)].content).kind == "conversation"
 
 
-def _nothing_found() -> Answer:
-    return Answer(text=NOTHING_FOUND, finish_reason="stop", usage=Usage(), node="", model="", seconds=0.0)
+def _nothing_found() -> StepResult:
+    return StepResult(text=NOTHING_FOUND, finish_reason="stop", usage=Usage(), node="", model="", seconds=0.0)
 
 
-def _below(text: str, material: Material, check: Check) -> str:
+def _below(text: str, material: Grounding, check: GroundingCheck) -> str:
     """The sources that the answer cites or that support a claim of it, else all; and what has no support."""
     used = cited(text) | {material.sources[claim.source].n for claim in check.claims if claim.supported}
     listed = [source for source in material.sources if source.n in used] or material.sources

@@ -10,7 +10,7 @@ ANEW = "\n\n"
 """Between what the caller has and an answer that does not go on from it, and takes its place."""
 
 
-class Outlet:
+class ResumeFilter:
     """Of one run. The caller has `had`, of `tokens` tokens, from a coordinator that had the run before; a
     pattern says it again from the start, and only what is new goes out."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import Guide, Sampling
 from orchestration.patterns.answer_check import CallerText
-from orchestration.patterns.run_context import CRITIC, Stage
+from orchestration.patterns.run_context import CRITIC, RunContext
 from orchestration.patterns.specialists import SpecialistResult, Specialists
 from orchestration.patterns.task_analysis import TaskAnalysis
 from orchestration.patterns.verdict import (
@@ -27,13 +27,13 @@ class Review:
     answer is written from, None where there is none."""
 
     def __init__(
-        self, stage: Stage, brief: TaskAnalysis, question: str, *, pass_at: float, revisions: int
+        self, context: RunContext, brief: TaskAnalysis, question: str, *, pass_at: float, revisions: int
     ) -> None:
         self.verdict: CriticVerdict | None = None
         self.verdicts: list[dict[str, Any]] = []
         """All of them, as they are reported."""
         self.revisions: list[dict[str, Any]] = []
-        self._stage = stage
+        self._context = context
         self.brief = brief
         self.question = question
         self._pass_at = pass_at
@@ -48,9 +48,9 @@ class Review:
                 break
             fixes = self._fixes(self.verdict)
             if not fixes:
-                await self._stage.progress("the verdict names nothing to fix")
+                await self._context.progress("the verdict names nothing to fix")
                 break
-            await self._stage.progress(f"revision {number}: {', '.join(fixes)}")
+            await self._context.progress(f"revision {number}: {', '.join(fixes)}")
             revised = await team.revise(findings, fixes, number)
             done = [finding.name for finding in revised if finding.revision == number]
             if not done:
@@ -59,13 +59,13 @@ class Review:
             verdict = await self._judge(revised, number)
             if verdict is not None and verdict.score < self.verdict.score:
                 self.verdicts[-1]["kept"] = False
-                await self._stage.progress(
+                await self._context.progress(
                     f"revision {number} is left out: {verdict.score:g} after {self.verdict.score:g} of 10"
                 )
                 break
             findings, self.verdict = revised, verdict
         if self.verdict is not None and not self.verdict.passes(self._pass_at):
-            await self._stage.note(f"the critic's verdict does not pass: {self.verdict}")
+            await self._context.warn(f"the critic's verdict does not pass: {self.verdict}")
         return findings
 
     @staticmethod
@@ -78,23 +78,23 @@ class Review:
 
     async def _judge(self, findings: Sequence[SpecialistResult], number: int) -> CriticVerdict | None:
         """The verdict after revision `number`, or None where the critic failed."""
-        stage, criteria = self._stage, self.brief.criteria
+        context, criteria = self._context, self.brief.criteria
         told = [finding for finding in findings if finding.text]
         names = [finding.name for finding in told]
-        sampling = Sampling(max_tokens=stage.limits.verdict_tokens, seed=stage.run.sampling.seed)
+        sampling = Sampling(max_tokens=context.limits.verdict_tokens, seed=context.run.sampling.seed)
         judged = list(dict.fromkeys(finding.model for finding in told))
         try:
-            answer = await stage.ask(
+            answer = await context.ask(
                 CRITIC,
                 verdict_request(self.question, "\n\n".join(str(finding) for finding in told), criteria),
                 name="review" if number == 0 else f"review {number + 1}",
                 sampling=sampling,
                 guide=Guide(json_schema=verdict_schema(criteria, names)),
-                model=stage.trusted_model(CRITIC, judged=judged),
+                model=context.trusted_model(CRITIC, judged=judged),
             )
-            verdict = parse_verdict(answer.text, names, CallerText(stage.run.messages))
+            verdict = parse_verdict(answer.text, names, CallerText(context.run.messages))
         except (OrchestraError, InvalidVerdict) as error:
-            await stage.progress(f"goes on without the critic's review: {error}")
+            await context.progress(f"goes on without the critic's review: {error}")
             return None
         passes = verdict.passes(self._pass_at)
         said = {
@@ -109,6 +109,6 @@ class Review:
             "kept": True,
         }
         self.verdicts.append(said)
-        await stage.event("verdict", **said)
-        await stage.progress(f"review: {verdict}")
+        await context.event("verdict", **said)
+        await context.progress(f"review: {verdict}")
         return verdict

@@ -31,15 +31,15 @@ from orchestration.messages import (
     ToolResult,
     Usage,
 )
-from orchestration.patterns.base import Answer, Ask, Outcome, Part, Question, Use
-from orchestration.patterns.budget_tracker import Grant, Spending
+from orchestration.patterns.base import GenerationRequest, Outcome, Part, StepExecutor, StepResult, ToolUse
+from orchestration.patterns.budget_tracker import Allowance, BudgetTracker
 from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.grounding_context import PLAIN
 from orchestration.patterns.limits import MIN_CONTEXT, UNKNOWN_CONTEXT, StepLimits
-from orchestration.patterns.partial_step import Unfinished
-from orchestration.patterns.resume_filter import Outlet
-from orchestration.patterns.step_cache import Kept, Recall
+from orchestration.patterns.partial_step import PartialStep
+from orchestration.patterns.resume_filter import ResumeFilter
+from orchestration.patterns.step_cache import StepCache, StepRecord
 from orchestration.query_analysis.features import Kind
 from orchestration.small_models import is_small
 from orchestration.trust.assignment import most_trusted
@@ -53,14 +53,14 @@ TEXT_TOKENS = 400
 """Of a message that is more than a question: it brings a text, whose words the answer must be free to say."""
 
 
-class Stage:
+class RunContext:
     """One run's. `agents` maps each agent's name to what it is good for; `clock` gives seconds; `models` are
     the chat models that live now; `defaults` are a deployment's settings of patterns, by their names."""
 
     def __init__(
         self,
         run: Run,
-        ask: Ask,
+        ask: StepExecutor,
         *,
         agents: Mapping[str, str],
         clock: Callable[[], float],
@@ -93,10 +93,10 @@ class Stage:
         """By step: what its sources are numbered from. See `orchestration.patterns.specialist_step`."""
         self.builds_on: dict[str, tuple[str, ...]] = {}
         """By step: those that it builds on, where a pattern knows that beforehand; see `after` in `ask`."""
-        self.outlet = Outlet()
+        self.resume_filter = ResumeFilter()
         """Knows what the caller has of the answer already, when a run is taken up: the step whose parts are
         passed on to the caller goes on from there."""
-        self.recall = Recall()
+        self.step_cache = StepCache()
         """Knows the steps that were done before, when a run is taken up."""
         self.patterns: Mapping[str, Pattern] = {}
         """Those that the process knows, by their names, for one that leaves the work to another."""
@@ -106,7 +106,7 @@ class Stage:
         """Knows how long agents take for a task, from earlier runs of the process too."""
         self._given = limits or StepLimits()
         self._fitted: dict[tuple[int, bool], StepLimits] = {}
-        self.spending = Spending(
+        self.budget = BudgetTracker(
             run.budget,
             clock=clock,
             final_tokens=run.sampling.max_tokens or self.limits.final_tokens,
@@ -222,18 +222,18 @@ class Stage:
         model: str | None = None,
         after: Sequence[str] | None = None,
         heard: Callable[[Part], None] | None = None,
-    ) -> Answer:
+    ) -> StepResult:
         """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
         `after` are the steps that it builds on, for who watches: where it is not said, those that ended
         before this one and all at work beside it began. `heard` is told each part as it comes.
 
         Raises the step's error, which is recorded too; `BudgetExceeded` where the run's budget does not reach
         for it, or ended it; `ContentFiltered` where the answer is not whole for that reason."""
-        answer: Answer | None = None
+        answer: StepResult | None = None
         question = self._question(agent, messages, name, sampling, guide, model)
         async with aclosing(self._perform(question, after, last=False)) as items:
             async for item in items:
-                if isinstance(item, Answer):
+                if isinstance(item, StepResult):
                     answer = item
                 elif heard is not None:
                     heard(item)
@@ -250,14 +250,14 @@ class Stage:
         guide: Guide | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
-    ) -> AsyncGenerator[Part | Answer, None]:
-        """The parts of one step as they come, and its `Answer` last, for the caller. Where the budget's
+    ) -> AsyncGenerator[Part | StepResult, None]:
+        """The parts of one step as they come, and its `StepResult` last, for the caller. Where the budget's
         seconds end in its midst, what came is the answer, as one that ran out of tokens. Raises like
         `ask`."""
         question = replace(
             self._question(agent, messages, name, sampling, guide, model),
-            prefix=self.outlet.rest,
-            prefix_tokens=self.outlet.rest_tokens,
+            prefix=self.resume_filter.rest,
+            prefix_tokens=self.resume_filter.rest_tokens,
         )
         async with aclosing(self._perform(question, after, last=True)) as items:
             async for item in items:
@@ -282,11 +282,11 @@ class Stage:
         Raises `InvalidRequest` for a tool that the agent does not have, `BudgetExceeded` when no time is
         left, and the errors of a bus and of machines."""
         self._claim(name)
-        use = Use(name=name, agent=agent, tool=tool, arguments=arguments)
+        use = ToolUse(name=name, agent=agent, tool=tool, arguments=arguments)
         known = await self._recalled(use, after)
         if known is not None and known.result is not None:
             return known.result
-        use = replace(use, seconds=self.spending.seconds_for(name))
+        use = replace(use, seconds=self.budget.seconds_for(name))
         await self._begun(use, after)
         began = self._clock()
         try:
@@ -298,7 +298,7 @@ class Stage:
             self._at_work -= 1
         text, seconds = result.error or result.text, self._clock() - began
         step = Step(name=name, agent=agent, tool=tool, text=text, seconds=seconds)
-        kept = await self._done(use, Kept(step=step, run_s=self.spending.seconds, result=result))
+        kept = await self._done(use, StepRecord(step=step, run_s=self.budget.seconds, result=result))
         return kept.result or result
 
     def _claim(self, name: str) -> None:
@@ -314,9 +314,9 @@ class Stage:
         sampling: Sampling | None,
         guide: Guide | None,
         model: str | None,
-    ) -> Question:
+    ) -> GenerationRequest:
         self._claim(name)
-        return Question(
+        return GenerationRequest(
             name=name,
             agent=agent,
             messages=messages,
@@ -329,8 +329,8 @@ class Stage:
         )
 
     async def _perform(
-        self, question: Question, after: Sequence[str] | None, *, last: bool
-    ) -> AsyncGenerator[Part | Answer, None]:
+        self, question: GenerationRequest, after: Sequence[str] | None, *, last: bool
+    ) -> AsyncGenerator[Part | StepResult, None]:
         asked, known = question, await self._recalled(question, after)
         if known is not None:
             yield Part(text=known.step.text, tokens=known.step.usage.completion_tokens)
@@ -343,7 +343,7 @@ class Stage:
         question = replace(question, seconds=grant.seconds)
         await self._begun(question, after)
         began = self._clock()
-        work, over = Unfinished(question, self.spending.read), False
+        work, over = PartialStep(question, self.budget.read), False
         try:
             if question.prefix:
                 yield Part(text=question.prefix, tokens=question.prefix_tokens)
@@ -361,30 +361,30 @@ class Stage:
             over = True
         except OrchestraError as error:
             over = True
-            late = isinstance(error, DeadlineExceeded) and self.spending.ran_out(grant, began)
+            late = isinstance(error, DeadlineExceeded) and self.budget.ran_out(grant, began)
             if not (late and last and work.tokens):
                 if late:
-                    error = self.spending.out_of_time(question.name)
+                    error = self.budget.out_of_time(question.name)
                 await self._failed(work, self._clock() - began, error)
                 raise error
-            self.spending.shortened.append(question.name)
+            self.budget.shortened.append(question.name)
             work.outcome = Outcome(finish_reason="length", usage=work.usage, node="", model=work.model)
         finally:
-            self.spending.end(question, grant, work.usage)
+            self.budget.end(question, grant, work.usage)
             self._at_work -= 1
             if not over:
                 self._stopped(work.step(self._clock() - began))
         step = work.step(self._clock() - began)
-        yield (await self._done(asked, Kept(step=step, run_s=self.spending.seconds), last=last)).answer
+        yield (await self._done(asked, StepRecord(step=step, run_s=self.budget.seconds), last=last)).answer
 
-    async def _granted(self, question: Question, last: bool) -> Grant:
+    async def _granted(self, question: GenerationRequest, last: bool) -> Allowance:
         try:
-            return self.spending.begin(question, last=last)
+            return self.budget.begin(question, last=last)
         except BudgetExceeded as error:
             await self.progress(f"{question.name}: not begun: {error.message}")
             raise
 
-    async def _begun(self, question: Question | Use, after: Sequence[str] | None) -> None:
+    async def _begun(self, question: GenerationRequest | ToolUse, after: Sequence[str] | None) -> None:
         if not self._at_work and self._ended:
             self._before, self._ended = tuple(self._ended), []
         self._at_work += 1
@@ -393,12 +393,12 @@ class Stage:
             "step_started",
             step=question.name,
             agent=question.agent,
-            model="" if isinstance(question, Use) else question.model or "",
+            model="" if isinstance(question, ToolUse) else question.model or "",
             after=self._before if after is None else tuple(after),
         )
 
-    async def _failed(self, work: Unfinished | Use, seconds: float, error: OrchestraError) -> None:
-        if isinstance(work, Use):
+    async def _failed(self, work: PartialStep | ToolUse, seconds: float, error: OrchestraError) -> None:
+        if isinstance(work, ToolUse):
             step = Step(
                 name=work.name,
                 agent=work.agent,
@@ -409,13 +409,13 @@ class Stage:
             )
         else:
             step = work.step(seconds, error.body())
-        self.recall.spent(step, self.spending.seconds)
+        self.step_cache.spent(step, self.budget.seconds)
         await self._record(step, f"{step.name}: {step.agent} failed after {seconds:.1f} s: {error.message}")
 
     def _stopped(self, step: Step) -> None:
         """Record a step that its pattern stopped. Whoever is cancelled must not wait, so that others hear of
         it with what happens next."""
-        self.recall.spent(step, self.spending.seconds)
+        self.step_cache.spent(step, self.budget.seconds)
         self.steps.append(step)
         self._ended.append(step.name)
         self._untold.append(step)
@@ -429,10 +429,12 @@ class Stage:
             told = f"{step.name}: {step.agent} was stopped after {step.seconds:.1f} s and {tokens} tokens"
             await self._ask.progress(told, step)
 
-    async def _done(self, asked: Question | Use, kept: Kept, *, last: bool = False) -> Kept:
+    async def _done(
+        self, asked: GenerationRequest | ToolUse, kept: StepRecord, *, last: bool = False
+    ) -> StepRecord:
         """Record the step before anybody sees what came of it. Returns the one that counts."""
         try:
-            kept = await self.recall.keep(asked, kept, last=last)
+            kept = await self.step_cache.keep(asked, kept, last=last)
         except asyncio.CancelledError:  # its tokens count, whoever wanted its text
             self._stopped(kept.step.model_copy(update={"finish_reason": "cancelled"}))
             raise
@@ -444,18 +446,20 @@ class Stage:
         await self._record(step, f"{step.name}: {step.agent} {took}")
         return kept
 
-    async def _recalled(self, asked: Question | Use, after: Sequence[str] | None) -> Kept | None:
+    async def _recalled(
+        self, asked: GenerationRequest | ToolUse, after: Sequence[str] | None
+    ) -> StepRecord | None:
         """The step from the record, if it was done before. People heard of it then, programs hear again."""
-        for step in self.recall.take_spent():
-            self.spending.recorded(step.usage)
+        for step in self.step_cache.take_spent():
+            self.budget.recorded(step.usage)
             await self._over(step, recorded=True)
-        await self.recall.next()
-        known = self.recall.find(asked)
+        await self.step_cache.next()
+        known = self.step_cache.find(asked)
         if known is None:
             return None
-        self.spending.older(known.run_s)
-        if isinstance(asked, Question):
-            self.spending.recorded(known.step.usage)
+        self.budget.older(known.run_s)
+        if isinstance(asked, GenerationRequest):
+            self.budget.recorded(known.step.usage)
         await self._begun(asked, after)
         self._at_work -= 1
         await self._over(known.step, recorded=True)
@@ -466,7 +470,7 @@ class Stage:
         """A vector of length 1 for each text. Raises `NoNode` when no embedding model is to be had."""
         return await self._ask.embed(texts)
 
-    async def say(self, answer: Answer) -> AsyncGenerator[Part | Answer, None]:
+    async def say(self, answer: StepResult) -> AsyncGenerator[Part | StepResult, None]:
         """Give the caller an answer that a step has already, all at once."""
         if answer.text:
             yield Part(text=answer.text, tokens=answer.usage.completion_tokens)
@@ -477,7 +481,7 @@ class Stage:
         await self.tell_stopped()
         await self._ask.progress(text, None)
 
-    async def note(self, text: str) -> None:
+    async def warn(self, text: str) -> None:
         """Tell who watches, and the caller with the answer."""
         self.notes.append(text)
         await self.event("note", text=text)
@@ -488,14 +492,14 @@ class Stage:
         once of each `what`."""
         kept = clip(text, tokens)
         if kept != text.strip():
-            await self.note_cut(what, estimate_tokens(text), tokens)
+            await self.warn_cut(what, estimate_tokens(text), tokens)
         return kept
 
-    async def note_cut(self, what: str, needed: float, tokens: int) -> None:
+    async def warn_cut(self, what: str, needed: float, tokens: int) -> None:
         """Tell the caller that `what` had to be cut, once."""
         if what not in self._clipped:
             self._clipped.add(what)
-            await self.note(
+            await self.warn(
                 f"{what} had to be cut: about {tokens} of {needed:.0f} tokens were kept, since the models "
                 f"take {self.context_tokens} in all"
             )
@@ -509,10 +513,10 @@ class Stage:
     async def settle(self) -> None:
         """Say what the budget cut. Call it once, when the pattern has ended."""
         await self.tell_stopped()
-        said = self.spending.note()
+        said = self.budget.note()
         if said:
-            await self.note(said)
-        account = self.spending.account()
+            await self.warn(said)
+        account = self.budget.account()
         if account:
             self.report["budget"] = account
 

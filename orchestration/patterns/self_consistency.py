@@ -8,10 +8,10 @@ from contextlib import aclosing
 from pydantic import Field
 
 from orchestration.messages import Run
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_voters
 
 
@@ -33,16 +33,16 @@ class SelfConsistencySettings(PatternSettings):
 
 @pattern("self-consistency", settings=SelfConsistencySettings)
 async def self_consistency(
-    run: Run, stage: Stage, settings: SelfConsistencySettings
-) -> AsyncGenerator[Part | Answer, None]:
+    run: Run, context: RunContext, settings: SelfConsistencySettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """One model, the most trusted where the caller names none, answers several times; the answer it reaches
     most often is taken.
 
     Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
     on until that is spent or all samples are taken.
     """
-    models = () if run.model else tuple(stage.ranked()[:1])
-    voices = choose_voters(run, stage, models, settings.samples, settings.temperature)
+    models = () if run.model else tuple(context.ranked()[:1])
+    voices = choose_voters(run, context, models, settings.samples, settings.temperature)
     rules = VoteRules(
         early=settings.early,
         kind=settings.kind,
@@ -50,6 +50,6 @@ async def self_consistency(
         at_once=settings.at_once,
         think=settings.think,
     )
-    async with aclosing(Voting(stage, voices, rules, "self-consistency").perform()) as items:
+    async with aclosing(Voting(context, voices, rules, "self-consistency").perform()) as items:
         async for item in items:
             yield item

@@ -6,25 +6,27 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run, Sampling
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.limits import StepLimits
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 
 @pattern("single")
-async def single(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def single(
+    run: Run, context: RunContext, settings: PatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """The conversation goes to the model whole; a context that is too small for it is an error."""
     last_question_index(run.messages)
-    sampling = final_sampling(run, stage.limits)
+    sampling = final_sampling(run, context.limits)
     async with aclosing(
-        stage.stream(COORDINATOR, run.messages, name="answer", sampling=sampling, guide=run.guide)
+        context.stream(COORDINATOR, run.messages, name="answer", sampling=sampling, guide=run.guide)
     ) as items:
         async for item in items:
             yield item
 
 
 def final_sampling(run: Run, limits: StepLimits) -> Sampling:
-    """What the caller said, for the step whose text is the answer: the stage bounds that of a small model."""
+    """What the caller said, for the step whose text is the answer: the context bounds a small model."""
     return run.sampling

@@ -1,7 +1,7 @@
 """A specialist's step with its hands: what it looks up before it answers, and what is checked afterwards.
 
-Patterns call `work` where they would call `stage.ask` for a specialist. An agent without tools, or whose
-tools fail, answers as it would with `ask`.
+Patterns call `run_specialist_step` where they would call `context.ask` for a specialist. An agent without
+tools, or whose tools fail, answers as it would with `ask`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip, estimate_tokens, truncate
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.grounding_check import Claim, claims_of, evidence, judged
 from orchestration.patterns.grounding_context import PLAIN, Source, before, fitting
 from orchestration.patterns.limits import AROUND_TOKENS
-from orchestration.patterns.run_context import Stage
-from orchestration.patterns.step_repair import mended
-from orchestration.patterns.tool_choice import called
+from orchestration.patterns.run_context import RunContext
+from orchestration.patterns.step_repair import check_and_repair
+from orchestration.patterns.tool_choice import call_tools
 
 KNOWLEDGE = "knowledge"
 PASSAGES = 5
@@ -39,7 +39,7 @@ _CITED = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Grounding:
     """What one step was given. `step` is its name, and `small` says that its model is known to be so."""
 
     step: str
@@ -55,7 +55,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class GroundingCheck:
     """What an answer's claims rest on."""
 
     claims: tuple[Claim, ...]
@@ -77,8 +77,8 @@ class Check:
         return "; ".join(said)
 
 
-async def work(
-    stage: Stage,
+async def run_specialist_step(
+    context: RunContext,
     agent: str,
     messages: tuple[ChatMessage, ...],
     *,
@@ -87,16 +87,16 @@ async def work(
     guide: Guide | None = None,
     model: str | None = None,
     query: str = "",
-) -> Answer:
-    """The whole answer of a specialist's step, as `stage.ask` gives it, and with its errors. `query` is what
-    is looked up, the last question unless it is said.
+) -> StepResult:
+    """The whole answer of a specialist's step, as `context.ask` gives it, and with its errors. `query` is
+    what is looked up, the last question unless it is said.
 
     Programs of the agent `code` are tried and sums of `reasoning` checked: see `mending`. Where there were
     sources, a sentence that one of them supports cites it, and what none supports is said below the text.
     Nothing is done to a text of which a guide says what it is like.
     """
-    material = await gathered(stage, agent, messages, name=name, query=query)
-    answer = await stage.ask(
+    material = await gather_sources(context, agent, messages, name=name, query=query)
+    answer = await context.ask(
         agent,
         material.before(messages),
         name=name,
@@ -106,71 +106,73 @@ async def work(
     )
     if guide is not None:
         return answer
-    answer = await mended(stage, agent, messages, answer, name=name, sampling=sampling, model=model)
+    answer = await check_and_repair(
+        context, agent, messages, answer, name=name, sampling=sampling, model=model
+    )
     if not material.sources:
         return answer
-    check = await checked(stage, answer.text, material)
+    check = await check_grounding(context, answer.text, material)
     text = with_citations(answer.text, material, check)
     return replace(answer, text=f"{text}\n\n({check})" if str(check) else text)
 
 
-def numbered(stage: Stage, name: str) -> int:
+def numbered(context: RunContext, name: str) -> int:
     """What the sources of a step are numbered from. A pattern whose steps may begin in any order asks for all
     of them beforehand, so that they are numbered alike when the run is performed again."""
-    return stage.numbers.setdefault(name, NUMBERS * len(stage.numbers) + 1)
+    return context.numbers.setdefault(name, NUMBERS * len(context.numbers) + 1)
 
 
-async def gathered(
-    stage: Stage, agent: str, messages: Sequence[ChatMessage], *, name: str, query: str = ""
-) -> Material:
+async def gather_sources(
+    context: RunContext, agent: str, messages: Sequence[ChatMessage], *, name: str, query: str = ""
+) -> Grounding:
     """What the agent's tools bring for a step called `name`. Sources are in the report too."""
-    first = numbered(stage, name)
-    tools = await _offered(stage, agent)
+    first = numbered(context, name)
+    tools = await _offered(context, agent)
     asked = query or messages[last_question_index(messages)].content
     sources: list[Source] = []
     chosen = [tool for tool in tools.values() if "." in tool.name]  # those of servers: <server>.<tool>
     if chosen:
-        sources += await called(stage, agent, asked, chosen, name=name, first=first)
+        sources += await call_tools(context, agent, asked, chosen, name=name, first=first)
     if KNOWLEDGE in tools:
-        sources += await _looked_up(stage, agent, asked, name, first + len(sources))
-    kept = fitting(sources, _room(stage, messages))
+        sources += await _looked_up(context, agent, asked, name, first + len(sources))
+    kept = fitting(sources, _room(context, messages))
     if sources and [each.text for each in kept] != [each.text.strip() for each in sources]:
         needed = sum(estimate_tokens(each.text) for each in sources)
-        await stage.note_cut(f"the sources of {name}", needed, _room(stage, messages))
+        await context.warn_cut(f"the sources of {name}", needed, _room(context, messages))
     sources = kept
     if sources:
-        said = stage.report.setdefault("sources", [])
+        said = context.report.setdefault("sources", [])
         said.extend(_reported(source, name) for source in sources)
         said.sort(key=lambda source: int(source["n"]))
-    return Material(name, tuple(sources), stage.is_small())
+    return Grounding(name, tuple(sources), context.is_small())
 
 
-def _room(stage: Stage, messages: Sequence[ChatMessage]) -> int:
+def _room(context: RunContext, messages: Sequence[ChatMessage]) -> int:
     """Tokens for sources beside the conversation and the answer."""
-    limits = stage.limits
+    limits = context.limits
     said = sum(estimate_tokens(message.content) for message in messages)
-    left = stage.context_tokens - AROUND_TOKENS - limits.final_tokens - int(said)
+    left = context.context_tokens - AROUND_TOKENS - limits.final_tokens - int(said)
     return min(limits.material_tokens, max(LEAST_MATERIAL, left))
 
 
-async def checked(stage: Stage, text: str, material: Material) -> Check:
+async def check_grounding(context: RunContext, text: str, material: Grounding) -> GroundingCheck:
     """Hold an answer against its sources. What is wrong with it is in the report and an event."""
     claims = claims_of(text)
     held = evidence(source.text for source in material.sources)
     texts = [*claims, *(text for _, text in held)]
     try:
-        vectors: Mapping[str, Sequence[float]] = dict(zip(texts, await stage.embed(texts), strict=True))
+        vectors: Mapping[str, Sequence[float]] = dict(zip(texts, await context.embed(texts), strict=True))
     except OrchestraError as error:
-        await stage.progress(f"{material.step}: claims are compared by their words alone: {error.message}")
+        await context.progress(f"{material.step}: claims are compared by their words alone: {error.message}")
         vectors = {}
     given = {source.n for source in material.sources}
     wrong = tuple(sorted(n for n in cited(text) if n not in given))
-    check = Check(tuple(judged(claims, held, vectors)), wrong)
+    check = GroundingCheck(tuple(judged(claims, held, vectors)), wrong)
     if check.unsupported:
-        stage.report.setdefault("unsupported", []).extend(
+        context.report.setdefault("unsupported", []).extend(
             {"step": material.step, "claim": claim.text, "score": claim.score} for claim in check.unsupported
         )
-    await stage.event(
+    await context.event(
         "support", step=material.step, claims=len(claims), unsupported=len(check.unsupported), wrong=wrong
     )
     return check
@@ -181,7 +183,7 @@ def cited(text: str) -> set[int]:
     return {int(number) for match in _CITED.finditer(text) for number in match.group(1).split(",")}
 
 
-def with_citations(text: str, material: Material, check: Check) -> str:
+def with_citations(text: str, material: Grounding, check: GroundingCheck) -> str:
     """The text with a citation after each sentence that a source supports, where it has none. Small models
     cite seldom."""
     for claim in check.claims:
@@ -191,31 +193,31 @@ def with_citations(text: str, material: Material, check: Check) -> str:
     return text
 
 
-async def _offered(stage: Stage, agent: str) -> dict[str, Tool]:
+async def _offered(context: RunContext, agent: str) -> dict[str, Tool]:
     """The agent's tools by their names; none where it cannot be asked."""
     try:
-        return {tool.name: tool for tool in await stage.tools(agent)}
+        return {tool.name: tool for tool in await context.tools(agent)}
     except OrchestraError as error:
-        await stage.progress(f"{agent} works without tools: {error.message}")
+        await context.progress(f"{agent} works without tools: {error.message}")
         return {}
 
 
-async def clearest(stage: Stage, agent: str, query: str) -> float:
+async def best_match(context: RunContext, agent: str, query: str) -> float:
     """How well the passage of the agent's documents that fits `query` best does, from -1 to 1; 0 where it has
     no documents."""
-    if KNOWLEDGE not in await _offered(stage, agent):
+    if KNOWLEDGE not in await _offered(context, agent):
         return 0.0
-    found = await _looked_up(stage, agent, query, "look", 1)
+    found = await _looked_up(context, agent, query, "look", 1)
     return max((source.score for source in found), default=0.0)
 
 
-async def _looked_up(stage: Stage, agent: str, query: str, name: str, first: int) -> list[Source]:
+async def _looked_up(context: RunContext, agent: str, query: str, name: str, first: int) -> list[Source]:
     """Passages of the knowledge base for `query`."""
     arguments = {"query": clip(query, QUERY_TOKENS), "most": PASSAGES}
     try:
-        result = await stage.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
+        result = await context.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
     except OrchestraError as error:
-        await stage.progress(f"{name}: goes on without the knowledge base: {error.message}")
+        await context.progress(f"{name}: goes on without the knowledge base: {error.message}")
         return []
     passages = result.data if isinstance(result.data, list) else []
     return [

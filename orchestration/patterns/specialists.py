@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.plan import Plan, PlanStep
 from orchestration.patterns.prompt_texts import (
     FOUND_HEAD,
@@ -20,8 +20,8 @@ from orchestration.patterns.prompt_texts import (
     TASK_BRIEFLY,
     TASK_ONLY,
 )
-from orchestration.patterns.run_context import Stage
-from orchestration.patterns.specialist_step import work
+from orchestration.patterns.run_context import RunContext
+from orchestration.patterns.specialist_step import run_specialist_step
 from orchestration.query_analysis.analysis import analyse
 
 
@@ -46,7 +46,7 @@ class SpecialistResult:
 class Specialists:
     """Of one run. `question` is what all of them see. Each works on the most trusted model for its task."""
 
-    def __init__(self, stage: Stage, plan: Plan, question: str) -> None:
+    def __init__(self, stage: RunContext, plan: Plan, question: str) -> None:
         self._stage = stage
         self._plan = plan
         self._question = question
@@ -129,9 +129,9 @@ class Specialists:
         earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self._question}{earlier}\n\nYour task: {finding.step.task}"
 
-    async def _work(self, finding: SpecialistResult, name: str, request: str) -> Answer:
+    async def _work(self, finding: SpecialistResult, name: str, request: str) -> StepResult:
         specialist, task = finding.step.specialist, finding.step.task
-        return await work(
+        return await run_specialist_step(
             self._stage,
             specialist,
             (ChatMessage(role="user", content=request),),
@@ -147,7 +147,7 @@ class Specialists:
         """The most trusted for its task."""
         return self._stage.trusted_model(step.specialist, kind=analyse(step.task).kind)
 
-    async def _with(self, finding: SpecialistResult, name: str, answer: Answer) -> SpecialistResult:
+    async def _with(self, finding: SpecialistResult, name: str, answer: StepResult) -> SpecialistResult:
         most = self._stage.limits.passed_tokens
         passed = await self._stage.clipped(f"the answer of {name}", answer.text, most)
         return replace(finding, text=answer.text, passed=passed, model=answer.model)

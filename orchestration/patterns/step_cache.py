@@ -15,7 +15,7 @@ from typing import Protocol
 from pydantic_core import to_json
 
 from orchestration.messages import Step, ToolResult, Wire
-from orchestration.patterns.base import Answer, Question, Use
+from orchestration.patterns.base import GenerationRequest, StepResult, ToolUse
 
 SPENT = "{} (attempt {})"
 """The name under which the tokens of a step without an answer are recorded."""
@@ -23,7 +23,7 @@ _VERSION = 1
 """Part of every fingerprint: raise it when the meaning of a field changes, and old records match no more."""
 
 
-class Kept(Wire):
+class StepRecord(Wire):
     """A step as it is recorded: what was asked, as a fingerprint, what came of it, and how many seconds old
     the run was then. `result` is that of a tool."""
 
@@ -33,9 +33,9 @@ class Kept(Wire):
     result: ToolResult | None = None
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> StepResult:
         step = self.step
-        return Answer(
+        return StepResult(
             text=step.text,
             finish_reason=step.finish_reason,
             usage=step.usage,
@@ -45,19 +45,19 @@ class Kept(Wire):
         )
 
 
-class Keeper(Protocol):
+class StepStore(Protocol):
     """Where steps are recorded."""
 
-    async def keep(self, kept: Kept) -> Kept:
+    async def keep(self, kept: StepRecord) -> StepRecord:
         """Record a step under its name. Returns the one that counts: where another coordinator was first
         with an answer to the same, that is its. Never fails: a run goes on without its records."""
 
 
-def fingerprint(asked: Question | Use) -> str:
+def fingerprint(asked: GenerationRequest | ToolUse) -> str:
     """Over everything that changes what comes of it. Its name is the key beside it, and what the budget
     leaves for it may differ when it is asked again."""
     said: list[object] = [_VERSION, asked.agent]
-    if isinstance(asked, Use):
+    if isinstance(asked, ToolUse):
         said += [asked.tool, asked.arguments]
     else:
         said += [asked.messages, asked.sampling, asked.guide, asked.model, asked.labels]
@@ -65,19 +65,21 @@ def fingerprint(asked: Question | Use) -> str:
     return hashlib.sha256(to_json(said)).hexdigest()
 
 
-class Recall:
+class StepCache:
     """Of one run. `known` are the steps by name that were recorded before; without a `keeper` no more are.
 
     A step whose text the caller gets is the run's last, mostly, and what was said of it is with the caller:
     it is recorded only when another step follows, so that a run of one step records nothing.
     """
 
-    def __init__(self, keeper: Keeper | None = None, known: Mapping[str, Kept] | None = None) -> None:
+    def __init__(
+        self, keeper: StepStore | None = None, known: Mapping[str, StepRecord] | None = None
+    ) -> None:
         self._keeper = keeper
         self._known = known or {}
-        self._last: tuple[Question | Use, Kept] | None = None
+        self._last: tuple[GenerationRequest | ToolUse, StepRecord] | None = None
         self._spent = [kept.step for kept in self._known.values() if kept.step.discarded]
-        self._new_spent: list[Kept] = []
+        self._new_spent: list[StepRecord] = []
 
     def take_spent(self) -> list[Step]:
         """Steps of earlier coordinators that used tokens and gave no answer, once."""
@@ -90,14 +92,14 @@ class Recall:
             names = (SPENT.format(step.name, number) for number in count(1))
             name = next(name for name in names if name not in self._known)
             kept = step.model_copy(update={"name": name, "text": ""})
-            self._new_spent.append(Kept(step=kept, run_s=run_s))
+            self._new_spent.append(StepRecord(step=kept, run_s=run_s))
 
-    def find(self, asked: Question | Use) -> Kept | None:
+    def find(self, asked: GenerationRequest | ToolUse) -> StepRecord | None:
         """What was recorded of this very question, or use."""
         known = self._known.get(asked.name)
         return known if known is not None and known.asked == fingerprint(asked) else None
 
-    async def keep(self, asked: Question | Use, kept: Kept, *, last: bool) -> Kept:
+    async def keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord, *, last: bool) -> StepRecord:
         """Record a step before anybody sees it, or when the `next` one begins. Returns the one that
         counts."""
         if last:
@@ -115,7 +117,7 @@ class Recall:
             (asked, kept), self._last = self._last, None
             await self._keep(asked, kept)
 
-    async def _keep(self, asked: Question | Use, kept: Kept) -> Kept:
+    async def _keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord) -> StepRecord:
         if self._keeper is None:
             return kept
         return await self._keeper.keep(kept.model_copy(update={"asked": fingerprint(asked)}))

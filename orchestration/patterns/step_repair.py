@@ -12,11 +12,11 @@ from typing import Any
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.code_check import ProgramTrial, examples_for, problem_of, program_in, trial_of
 from orchestration.patterns.conversation import last_question_index
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 
 CODE = "code"
 REASONING = "reasoning"
@@ -25,47 +25,47 @@ MOST_SAID = 3
 """Failures that are told to the agent, and below the answer."""
 
 
-async def mended(
-    stage: Stage,
+async def check_and_repair(
+    context: RunContext,
     agent: str,
     messages: tuple[ChatMessage, ...],
-    answer: Answer,
+    answer: StepResult,
     *,
     name: str,
     sampling: Sampling | None = None,
     model: str | None = None,
-) -> Answer:
+) -> StepResult:
     """The answer as it is passed on: of the agents `code` and `reasoning`; another's is left alone. Examples
     are those of the step's question and of the caller's."""
 
-    async def again(request: str) -> Answer:
+    async def again(request: str) -> StepResult:
         said = (
             ChatMessage(role="assistant", content=answer.text),
             ChatMessage(role="user", content=request),
         )
-        return await stage.ask(
+        return await context.ask(
             agent, (*messages, *said), name=f"{name}: repair", sampling=sampling, model=model
         )
 
     if agent == REASONING:
-        told = " ; ".join(said.content for said in (*messages, *stage.run.messages))
-        return await _summed(stage, answer, name, told, again)
+        told = " ; ".join(said.content for said in (*messages, *context.run.messages))
+        return await _summed(context, answer, name, told, again)
     if agent != CODE:
         return answer
-    asked = (messages, stage.run.messages)
+    asked = (messages, context.run.messages)
     request = "\n\n".join(each[last_question_index(each)].content for each in asked)
-    first = await _tried(stage, request, answer, f"{name}: {PYTHON}")
+    first = await _tried(context, request, answer, f"{name}: {PYTHON}")
     if first is None or not first.wrong:
-        return await _told(stage, first, answer, name, repaired=False)
+        return await _told(context, first, answer, name, repaired=False)
     try:
         new = await again(_repair(first))
     except OrchestraError as error:
-        await stage.progress(f"{name}: the program is not repaired: {error.message}")
-        return await _told(stage, first, answer, name, repaired=False)
-    second = await _tried(stage, request, new, f"{name}: {PYTHON} again")
+        await context.progress(f"{name}: the program is not repaired: {error.message}")
+        return await _told(context, first, answer, name, repaired=False)
+    second = await _tried(context, request, new, f"{name}: {PYTHON} again")
     if second is None or second.merit <= first.merit:
-        return await _told(stage, first, answer, name, repaired=False)
-    return await _told(stage, second, new, name, repaired=True)
+        return await _told(context, first, answer, name, repaired=False)
+    return await _told(context, second, new, name, repaired=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _Program:
         return not self.problem, self.trial.passed if self.trial else 0
 
 
-async def _tried(stage: Stage, request: str, answer: Answer, step: str) -> _Program | None:
+async def _tried(context: RunContext, request: str, answer: StepResult, step: str) -> _Program | None:
     """None where there is no Python program in the answer."""
     code = program_in(answer.text)
     if code is None:
@@ -98,14 +98,14 @@ async def _tried(stage: Stage, request: str, answer: Answer, step: str) -> _Prog
         "examples": [{"call": each.call, "expected": each.expected} for each in examples],
     }
     try:
-        if PYTHON not in {tool.name for tool in await stage.tools(CODE)}:
+        if PYTHON not in {tool.name for tool in await context.tools(CODE)}:
             return _Program(problem)
-        result = await stage.use(CODE, PYTHON, arguments, name=step)
+        result = await context.use(CODE, PYTHON, arguments, name=step)
     except OrchestraError as error:
-        await stage.progress(f"{step}: the program is not run: {error.message}")
+        await context.progress(f"{step}: the program is not run: {error.message}")
         return _Program(problem)
     if result.error:
-        await stage.progress(f"{step}: the program is not run: {result.error}")
+        await context.progress(f"{step}: the program is not run: {result.error}")
         return _Program(problem)
     return _Program(problem, trial_of(examples, result.data))
 
@@ -116,8 +116,8 @@ def _repair(program: _Program) -> str:
 
 
 async def _told(
-    stage: Stage, program: _Program | None, answer: Answer, name: str, *, repaired: bool
-) -> Answer:
+    context: RunContext, program: _Program | None, answer: StepResult, name: str, *, repaired: bool
+) -> StepResult:
     """Report what is known of the program, and say what is wrong with it below the answer."""
     if program is None:
         return answer
@@ -132,8 +132,8 @@ async def _told(
         "failures": trial.failures if trial else [],
         "repaired": repaired,
     }
-    stage.report.setdefault("code", []).append(said)
-    await stage.event("code", **said)
+    context.report.setdefault("code", []).append(said)
+    await context.event("code", **said)
     if not program.wrong:
         return answer
     what = (
@@ -144,22 +144,26 @@ async def _told(
 
 
 async def _summed(
-    stage: Stage, answer: Answer, name: str, asked: str, again: Callable[[str], Awaitable[Answer]]
-) -> Answer:
+    context: RunContext,
+    answer: StepResult,
+    name: str,
+    asked: str,
+    again: Callable[[str], Awaitable[StepResult]],
+) -> StepResult:
     """The answer with its sums put right, and what follows from them: where that cannot be, it is written
     again, once, and else said to be wrong."""
     text, corrections, holds = carried_on(answer.text, asked)
     right_ones = right_sums(answer.text)
     if right_ones or corrections:
         checked = {"step": name, "model": answer.model, "right": right_ones, "wrong": len(corrections)}
-        stage.report.setdefault("sums", []).append(checked)
+        context.report.setdefault("sums", []).append(checked)
     if not corrections:
         return answer
     said: Sequence[dict[str, str]] = [
         {"step": name, "sum": each.sum, "wrong": each.wrong, "right": each.right} for each in corrections
     ]
-    stage.report.setdefault("arithmetic", []).extend(said)
-    await stage.event("arithmetic", step=name, corrections=said)
+    context.report.setdefault("arithmetic", []).extend(said)
+    await context.event("arithmetic", step=name, corrections=said)
     right = "; ".join(map(str, corrections))
     if holds:
         return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {right}.)")
@@ -168,6 +172,6 @@ async def _summed(
         if rests_on(new.text, corrections, asked):
             return replace(new, text=f"{new.text}\n\n(Arithmetic corrected: {right}.)")
     except OrchestraError as error:
-        await stage.progress(f"{name}: the answer is not written again: {error.message}")
+        await context.progress(f"{name}: the answer is not written again: {error.message}")
     below = f"(Arithmetic corrected: {right}. What rests on the wrong sum does not hold.)"
     return replace(answer, text=f"{text}\n\n{below}")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from orchestration.errors import BudgetExceeded
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import CallerText, problem_of
-from orchestration.patterns.answer_repair import Repair, vetted
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.single import final_sampling
 
 
@@ -25,23 +25,23 @@ class SynthesisInput:
 
     question: str
     notes: str
-    answers: Sequence[tuple[str, Answer]]
+    answers: Sequence[tuple[str, StepResult]]
     inside: Sequence[str] = ()
 
 
 async def synthesis(
-    stage: Stage, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
-) -> AsyncGenerator[Part | Answer, None]:
+    context: RunContext, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
+) -> AsyncGenerator[Part | StepResult, None]:
     """What the coordinator writes from the notes, on the most trusted model. Where that is no answer, it
     writes once more, from the members' answers alone; where the budget does not reach for it, the best of
     these is the answer."""
-    sampling, guide = final_sampling(stage.run, stage.limits), stage.run.guide
-    caller = CallerText(stage.run.messages)
+    sampling, guide = final_sampling(context.run, context.limits), context.run.guide
+    caller = CallerText(context.run.messages)
     sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
-    caller = CallerText(stage.run.messages, also=[answer.text for _, answer in sound])
+    caller = CallerText(context.run.messages, also=[answer.text for _, answer in sound])
     messages = _asked(talk, brought.question, brought.notes)
-    model = stage.trusted_model(COORDINATOR)
-    repair = Repair(
+    model = context.trusted_model(COORDINATOR)
+    repair = AnswerRepair(
         asked=messages[-1].content,
         caller=caller,
         agent=COORDINATOR,
@@ -53,7 +53,7 @@ async def synthesis(
         others=sound,
         inside=brought.inside,
     )
-    parts = stage.stream(
+    parts = context.stream(
         COORDINATOR,
         messages,
         name="synthesis",
@@ -63,13 +63,13 @@ async def synthesis(
         after=after,
     )
     try:
-        async with aclosing(vetted(stage, parts, repair)) as items:
+        async with aclosing(checked_stream(context, parts, repair)) as items:
             async for item in items:
                 yield item
     except BudgetExceeded as error:
         what, answer = (sound or brought.answers)[0]
-        await stage.note(f"{what}: {error.message}")
-        async with aclosing(stage.say(answer)) as items:
+        await context.warn(f"{what}: {error.message}")
+        async with aclosing(context.say(answer)) as items:
             async for item in items:
                 yield item
 

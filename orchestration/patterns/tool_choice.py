@@ -14,7 +14,7 @@ from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.grounding_context import Source, quoted
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 
 NONE = "none"
 CHOICE_TOKENS = 48
@@ -28,26 +28,26 @@ FOUND_TOKENS = 300
 _DROPPED = frozenset(("$schema", "$id", "title", "description", "default", "examples", "format"))
 
 
-async def called(
-    stage: Stage, agent: str, task: str, tools: Sequence[Tool], *, name: str, first: int
+async def call_tools(
+    context: RunContext, agent: str, task: str, tools: Sequence[Tool], *, name: str, first: int
 ) -> list[Source]:
     """What the tools that `agent` chooses for `task` bring, as sources numbered from `first` on; at most
     `Limits.tool_calls`. What goes wrong ends the choosing, and is told to who watches."""
     found: list[Source] = []
     asked: set[str] = set()
-    for turn in range(1, stage.limits.tool_calls + 1):
+    for turn in range(1, context.limits.tool_calls + 1):
         try:
-            tool = await _chosen(stage, agent, task, tools, found, f"{name}: choice {turn}")
+            tool = await _chosen(context, agent, task, tools, found, f"{name}: choice {turn}")
             if tool is None:
                 break
-            arguments = await _arguments(stage, agent, task, tool, found, f"{name}: arguments {turn}")
+            arguments = await _arguments(context, agent, task, tool, found, f"{name}: arguments {turn}")
             call = f"{tool.name} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
             if call in asked:
                 break
             asked.add(call)
-            result = await stage.use(agent, tool.name, arguments, name=f"{name}: {tool.name} {turn}")
+            result = await context.use(agent, tool.name, arguments, name=f"{name}: {tool.name} {turn}")
         except (OrchestraError, ValueError) as error:
-            await stage.progress(f"{name}: {agent} chooses no more tools: {error}")
+            await context.progress(f"{name}: {agent} chooses no more tools: {error}")
             break
         text = f"failed: {result.error}" if result.error else result.text or json.dumps(result.data)
         found.append(Source(n=first + len(found), document=tool.name, label=call, text=text, score=1.0))
@@ -55,35 +55,35 @@ async def called(
 
 
 async def _chosen(
-    stage: Stage, agent: str, task: str, tools: Sequence[Tool], found: Sequence[Source], name: str
+    context: RunContext, agent: str, task: str, tools: Sequence[Tool], found: Sequence[Source], name: str
 ) -> Tool | None:
     offered = "\n".join(f"- {tool.name}: {_says(tool)}" for tool in tools)
     request = (
         f"Tools:\n{offered}\n- {NONE}: no tool helps, or what was found is enough\n\n"
-        f"{_so_far(found)}Task: {clip(task, _task_tokens(stage))}\n\nWhich tool do you use? Reply in JSON."
+        f"{_so_far(found)}Task: {clip(task, _task_tokens(context))}\n\nWhich tool do you use? Reply in JSON."
     )
     by_name = {tool.name: tool for tool in tools}
     schema = _object({"tool": {"type": "string", "enum": [*by_name, NONE]}})
-    said = await _guided(stage, agent, request, schema, CHOICE_TOKENS, name)
+    said = await _guided(context, agent, request, schema, CHOICE_TOKENS, name)
     return by_name.get(str(said.get("tool")))
 
 
 async def _arguments(
-    stage: Stage, agent: str, task: str, tool: Tool, found: Sequence[Source], name: str
+    context: RunContext, agent: str, task: str, tool: Tool, found: Sequence[Source], name: str
 ) -> dict[str, Any]:
     if not tool.parameters.get("properties"):
         return {}
     described = clip(json.dumps(tool.parameters["properties"], ensure_ascii=False), TASK_TOKENS)
-    task = clip(task, _task_tokens(stage))
+    task = clip(task, _task_tokens(context))
     request = (
         f"Tool {tool.name}: {_says(tool)}\nIts arguments: {described}\n\n"
         f"{_so_far(found)}Task: {task}\n\nWrite the arguments for the task in JSON."
     )
-    return await _guided(stage, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
+    return await _guided(context, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
 
 
-def _task_tokens(stage: Stage) -> int:
-    return TASK_TOKENS if stage.is_small() else max(TASK_TOKENS, stage.limits.passed_tokens)
+def _task_tokens(context: RunContext) -> int:
+    return TASK_TOKENS if context.is_small() else max(TASK_TOKENS, context.limits.passed_tokens)
 
 
 def _says(tool: Tool) -> str:
@@ -96,13 +96,13 @@ def _so_far(found: Sequence[Source]) -> str:
 
 
 async def _guided(
-    stage: Stage, agent: str, request: str, schema: Mapping[str, Any], tokens: int, name: str
+    context: RunContext, agent: str, request: str, schema: Mapping[str, Any], tokens: int, name: str
 ) -> dict[str, Any]:
     """Raises ValueError for an answer that is cut off. `tokens` are those of a small model."""
     sampling = Sampling(temperature=0, max_tokens=tokens)
-    if not stage.is_small():
-        sampling = Sampling(max_tokens=max(tokens, stage.limits.verdict_tokens))
-    answer = await stage.ask(
+    if not context.is_small():
+        sampling = Sampling(max_tokens=max(tokens, context.limits.verdict_tokens))
+    answer = await context.ask(
         agent,
         (ChatMessage(role="user", content=request),),
         name=name,

@@ -19,13 +19,13 @@ from unittest.mock import patch
 
 import uvloop
 
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.write_buffer import WriteBuffer
 from actors.launch.process import spare_collector
 from actors.runtime.envelope import Envelope
 from orchestration.messages import Ended, Step
-from orchestration.patterns import Kept
+from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.actors.agents.test_runs import Planned, make_run
 from tests.fixtures.nats import start_nats
@@ -40,7 +40,7 @@ PLAN: list[dict[str, object]] = [
 @contextmanager
 def without_events() -> Iterator[None]:
     """Nothing is told."""
-    with patch.multiple(Happenings, add=lambda *_: None, said=lambda *_: None, flush=lambda *_: None):
+    with patch.multiple(RunEventPublisher, add=lambda *_: None, said=lambda *_: None, flush=lambda *_: None):
         yield
 
 
@@ -48,7 +48,7 @@ def without_events() -> Iterator[None]:
 def without_records() -> Iterator[None]:
     """No step is recorded."""
 
-    async def keep(self: StepRecords, kept: Kept) -> Kept:
+    async def keep(self: StepRecords, kept: StepRecord) -> StepRecord:
         return kept
 
     with patch.object(StepRecords, "keep", keep):
@@ -109,7 +109,7 @@ async def recording(running: Cluster) -> tuple[float, float]:
     for number in range(STEPS):
         step = Step(name=f"step {number}", agent="research", text="x" * 2_000)
         began = time.perf_counter()
-        await records.keep(Kept(asked="a", step=step, run_s=1.0))
+        await records.keep(StepRecord(asked="a", step=step, run_s=1.0))
         recorded = time.perf_counter()
         await running.bus.flush()
         kept.append(recorded - began)

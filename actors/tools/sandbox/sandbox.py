@@ -45,7 +45,7 @@ _CHUNK = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CallResult:
     """What a call gave: the `repr` of its value, or None and the error."""
 
     value: str | None = None
@@ -56,7 +56,7 @@ class Outcome:
 class Ran:
     """One outcome for each call. `error` says why the program itself ended early, '' where it did not."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CallResult, ...]
     output: str
     error: str
     own_folder: bool
@@ -181,7 +181,7 @@ class Sandbox:
         error = broken or heard.trouble
         if not error and not any("done" in line for line in heard.lines):
             error = self._how_it_ended(code_of_exit)
-        missing = Outcome(error=error or "it gave no value")
+        missing = CallResult(error=error or "it gave no value")
         return Ran(
             outcomes=(*outcomes, *[missing] * (calls - len(outcomes))),
             output=output,
@@ -199,11 +199,11 @@ class Sandbox:
         return f"ended itself with code {code}"
 
 
-def _outcome(line: dict[str, Any]) -> Outcome:
+def _outcome(line: dict[str, Any]) -> CallResult:
     value, error = line.get("value"), str(line.get("error", ""))[:MOST_CHARS]
     if not isinstance(value, str):
-        return Outcome(error=error or "it gave no value")
-    return Outcome(value=value[:MOST_CHARS], error=error)
+        return CallResult(error=error or "it gave no value")
+    return CallResult(value=value[:MOST_CHARS], error=error)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.messages import ChatMessage, Run, Sampling
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.debating.critique import Critique
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting import Voter, choose_voters
 
 MAX_DEBATERS = 6
@@ -51,7 +51,7 @@ class Position:
     that it has no new answer, and `why` is the reason of either: what it found weak in its own, or what went
     wrong. `critique` is what it said in that round."""
 
-    answer: Answer
+    answer: StepResult
     changed: bool = False
     kept: bool = False
     why: str = ""
@@ -59,15 +59,21 @@ class Position:
 
 
 def choose_debaters(
-    run: Run, stage: Stage, *, debaters: int, roles: Sequence[str], models: Sequence[str], temperature: float
+    run: Run,
+    context: RunContext,
+    *,
+    debaters: int,
+    roles: Sequence[str],
+    models: Sequence[str],
+    temperature: float,
 ) -> list[Debater]:
     """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
     would be the same, in everything, are samples at `temperature`."""
-    names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
-    voices = choose_voters(run, stage, models, debaters, temperature)[:MAX_DEBATERS]
+    names = list(roles) or [role for role in ROLES if role in context.agents] or [COORDINATOR]
+    voices = choose_voters(run, context, models, debaters, temperature)[:MAX_DEBATERS]
     taken = [names[at % len(names)] for at in range(len(voices))]
     kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
-    bounds = (stage.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
+    bounds = (context.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
     most = min((bound for bound in bounds if bound), default=None)
     found = []
     for voice, role in zip(voices, taken, strict=True):
@@ -83,6 +89,6 @@ def choose_debaters(
                 temperature=temperature if again else None,
             ),
         )
-        agent = role if role in stage.agents else COORDINATOR
+        agent = role if role in context.agents else COORDINATOR
         found.append(Debater(voice=own, agent=agent, standpoint="" if agent == role else role))
     return found

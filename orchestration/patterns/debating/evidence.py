@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.voting.answer_pool import AnswerPool
@@ -59,18 +59,18 @@ class Evidence:
 
     def __init__(self, pool: AnswerPool) -> None:
         self.first = VoteCount(AnswerKind.TEXT, ())
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, StepResult] = {}
         self.moved: set[int] = set()
         """Debaters that hold another position than their first one."""
         self.flips: list[Flip] = []
-        self.kept: Answer | None = None
+        self.kept: StepResult | None = None
         """The answer of the first round that stands though nobody holds it any more."""
         self.flipped = self.refused = False
         """Whether the lead is another than in the first round, and whether it would be but for the bound."""
         self._pool = pool
         self._shares: dict[int, float] = {}
 
-    def opened(self, tally: VoteCount, answers: Mapping[int, Answer]) -> None:
+    def opened(self, tally: VoteCount, answers: Mapping[int, StepResult]) -> None:
         """The first round is over. Its leader may weigh less than others, where the record says that the most
         trusted is right more often than the vote."""
         self.first, self.answers = tally, dict(answers)

@@ -11,13 +11,13 @@ from typing import Any
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, words_of
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.clipping import clip, truncate
 from orchestration.patterns.consensus import AnswerKind, asked_kind
 from orchestration.patterns.debating.debaters import Debater
 from orchestration.patterns.debating.rounds import DebateRounds
 from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.single import final_sampling
 from orchestration.patterns.voting.voters import instructed
 
@@ -59,10 +59,10 @@ class Judge:
         self, floor: DebateRounds, agent: str, agree_at: float, rounds: int, models: Sequence[str] = ()
     ) -> None:
         """Raises `InvalidRequest` for an agent that does not exist."""
-        self.stage: Stage = floor.stage
-        if agent not in self.stage.agents:
+        self.context: RunContext = floor.context
+        if agent not in self.context.agents:
             raise InvalidRequest(
-                f"no agent {agent!r} to judge; the agents are {', '.join(self.stage.agents)}",
+                f"no agent {agent!r} to judge; the agents are {', '.join(self.context.agents)}",
                 param="orchestra.settings.judge",
             )
         self.floor = floor
@@ -79,13 +79,13 @@ class Judge:
         self.ended = self._why_over(number)
         if self.ended is EndReason.ALONE:
             left = "one debater alone is left" if floor.debaters else "no debater is left"
-            await self.stage.note(f"{left}: this is the best position there was")
+            await self.context.warn(f"{left}: this is the best position there was")
         positions = [self._said(debater) for debater in floor.debaters]
         self._told.append({"round": number, "agreement": round(floor.agreement, 3), "positions": positions})
         for position in positions:
-            await self.stage.event("position", round=number, **position)
+            await self.context.event("position", round=number, **position)
         parties = [list(party.voices) for party in floor.tally.parties]
-        await self.stage.event(
+        await self.context.event(
             "judged",
             round=number,
             answer_kind=floor.tally.kind,
@@ -95,15 +95,15 @@ class Judge:
             over=self.ended or "",
         )
         if floor.tally.kind is not AnswerKind.TEXT:  # no synthesis is to come
-            self.stage.spending.keeps = False
+            self.context.budget.keeps = False
         changed = f", {floor.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
-        await self.stage.progress(
+        await self.context.progress(
             f"round {number}: {len(floor.debaters)} debaters, {len(parties)} positions{changed}{over}"
         )
         return self.ended
 
-    async def write(self) -> AsyncGenerator[Part | Answer, None]:
+    async def write(self) -> AsyncGenerator[Part | StepResult, None]:
         """The synthesis of free texts, where it says what the debaters hold. Where it does not, where none is
         to be had, of one debater who is left, and where the first round stands against what most hold now,
         the best position is said as it is. So is every number, option, program and other answer of a fixed
@@ -121,8 +121,8 @@ class Judge:
                     yield part
                 yield answer
                 return
-            await self.stage.note(wrong)
-        async with aclosing(self.stage.say(self.floor.outcome)) as items:
+            await self.context.warn(wrong)
+        async with aclosing(self.context.say(self.floor.outcome)) as items:
             async for item in items:
                 yield item
 
@@ -130,7 +130,7 @@ class Judge:
         """Why a synthesis is no outcome of the debate, for a note; '' where it is one."""
         floor = self.floor
         held = [position.answer.text for position in floor.positions.values()]
-        caller = CallerText(self.stage.run.messages, also=held)
+        caller = CallerText(self.context.run.messages, also=held)
         problem = problem_of(text, caller)
         if is_echo(text, self._request()):
             return ""
@@ -182,9 +182,9 @@ class Judge:
         before, after = (f"“{truncate(text, QUOTED_TOKENS)}”" for text in (flip.before, flip.after))
         weights = f"{flip.after_weight:.2f} of trust against {flip.before_weight:.2f}"
         if evidence.flipped:
-            await self.stage.note(f"the debate changed its answer from {before} to {after}: {weights}")
+            await self.context.warn(f"the debate changed its answer from {before} to {after}: {weights}")
         elif evidence.refused:
-            await self.stage.note(
+            await self.context.warn(
                 f"the first round's answer {before} stands: those who changed to {after} followed others, "
                 f"{weights}"
             )
@@ -237,22 +237,22 @@ class Judge:
 
     def _request(self) -> str:
         floor = self.floor
-        held = "\n".join(f"- {text}" for text in floor.summary(3 * self.stage.limits.passed_tokens))
+        held = "\n".join(f"- {text}" for text in floor.summary(3 * self.context.limits.passed_tokens))
         return f"{floor.talk}\n\n{DEBATED_HEAD}\n{held}\n\n{KEEP_TO_MOST_HOLD}"
 
-    async def _synthesis(self, heard: Callable[[Part], None]) -> Answer:
+    async def _synthesis(self, heard: Callable[[Part], None]) -> StepResult:
         """Raises what a step raises."""
-        floor, run, limits = self.floor, self.stage.run, self.stage.limits
+        floor, run, limits = self.floor, self.context.run, self.context.limits
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
             messages = instructed(messages, asked_kind(floor.urn.question), think=False)
-        self.stage.spending.keeps = False
-        return await self.stage.ask(
+        self.context.budget.keeps = False
+        return await self.context.ask(
             self._agent,
             messages,
             name="synthesis",
             sampling=final_sampling(run, limits),
             guide=run.guide,
-            model=self.stage.trusted_model(self._agent, among=self._models),
+            model=self.context.trusted_model(self._agent, among=self._models),
             heard=heard,
         )

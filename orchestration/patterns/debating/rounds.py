@@ -10,7 +10,7 @@ from typing import Literal
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import CallerText, problem_of
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import (
     MIN_SIMILARITY,
@@ -32,7 +32,7 @@ from orchestration.patterns.debating.critique import (
 from orchestration.patterns.debating.debaters import Debater, Position
 from orchestration.patterns.debating.evidence import Evidence
 from orchestration.patterns.prompt_texts import ANSWERS_HEAD, IMPROVE
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import PanelDecision
 from orchestration.patterns.voting.voters import instructed, one_model
@@ -46,12 +46,12 @@ REMARK_TOKENS = 40
 class DebateRounds:
     """Of one run. `debaters` are those still in; `positions` hold the last of each that had one."""
 
-    def __init__(self, stage: Stage, debaters: Sequence[Debater], shown: SharedView) -> None:
+    def __init__(self, context: RunContext, debaters: Sequence[Debater], shown: SharedView) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
-        self.stage = stage
+        self.context = context
         self.debaters = list(debaters)
         self.positions: dict[int, Position] = {}
-        self.opening: list[tuple[Debater, Answer]] = []
+        self.opening: list[tuple[Debater, StepResult]] = []
         """What each said in the first round, that of the dropped among it."""
         self.dropped: list[tuple[Debater, int, str]] = []
         """With the round, and why."""
@@ -60,10 +60,10 @@ class DebateRounds:
         self.asked_forms = self.usable_forms = 0
         self.spent = False
         """Whether the budget did not reach for a step."""
-        self.talk = Conversation.of(stage.run.messages, stage.limits)
-        self.urn = AnswerPool(stage, AnswerKind.AUTO, MIN_SIMILARITY)
+        self.talk = Conversation.of(context.run.messages, context.limits)
+        self.urn = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.urn)
-        self.caller = CallerText(stage.run.messages)
+        self.caller = CallerText(context.run.messages)
         self._shown = shown
 
     @property
@@ -76,7 +76,7 @@ class DebateRounds:
         return parties[0].weight / whole if parties and whole else 0.0
 
     @property
-    def outcome(self) -> Answer:
+    def outcome(self) -> StepResult:
         """What the debate came to so far, in the words of one who holds it."""
         leader = self.tally.leader
         assert leader is not None
@@ -94,7 +94,7 @@ class DebateRounds:
 
     async def open(self) -> None:
         """The first round: all answer at once, and see nothing of each other."""
-        await self.talk.tell(self.stage)
+        await self.talk.tell(self.context)
         replies = await self._at_once(self._answer)
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):
@@ -108,7 +108,7 @@ class DebateRounds:
         await self._count()
         voters = sorted((each.voice for each in self.debaters), key=lambda each: (-each.weight, each.number))
         if not one_model([voter.model for voter in voters]):
-            self.tally = PanelDecision(self.stage.trust, self.urn, 1.0, voters).leads(self.tally)
+            self.tally = PanelDecision(self.context.trust, self.urn, 1.0, voters).leads(self.tally)
         said = {number: position.answer for number, position in self.positions.items()}
         self.evidence.opened(self.tally, said)
 
@@ -158,10 +158,10 @@ class DebateRounds:
 
     async def _improve(self, debater: Debater, number: int) -> Position:
         name = f"round {number} / {debater.name}"
-        own = await self.stage.clipped(
+        own = await self.context.clipped(
             f"the answer of {debater.name}",
             self.positions[debater.number].answer.text,
-            self.stage.limits.passed_tokens,
+            self.context.limits.passed_tokens,
         )
         others = self._others(debater)
         named = "\n\n".join(f"{who}:\n{text}" for who, text in others)
@@ -178,10 +178,10 @@ class DebateRounds:
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
         """None where the form cannot be used: the answer does without."""
         self.asked_forms += 1
-        sampling = Sampling(max_tokens=self.stage.limits.verdict_tokens, seed=debater.voice.sampling.seed)
+        sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voice.sampling.seed)
         messages = critique_request(str(self.talk), own, others)
         try:
-            answer = await self.stage.ask(
+            answer = await self.context.ask(
                 debater.agent,
                 (*debater.system(), *messages),
                 name=f"{name}: critique",
@@ -191,17 +191,17 @@ class DebateRounds:
             )
             critique = parse_critique(answer.text, self.caller)
         except (InvalidCritique, InvalidGuide, BackendFailed) as error:
-            await self.stage.progress(f"{name}: goes on without its critique: {error}")
+            await self.context.progress(f"{name}: goes on without its critique: {error}")
             return None
         self.usable_forms += 1
         return critique
 
-    async def _ask(self, debater: Debater, asked: ChatMessage, name: str) -> Answer:
-        run = self.stage.run
+    async def _ask(self, debater: Debater, asked: ChatMessage, name: str) -> StepResult:
+        run = self.context.run
         messages: tuple[ChatMessage, ...] = (*self.talk.system(), *debater.system(), asked)
         if run.guide is None:
             messages = instructed(messages, asked_kind(self.urn.question), think=False)
-        return await self.stage.ask(
+        return await self.context.ask(
             debater.agent,
             messages,
             name=name,
@@ -212,12 +212,12 @@ class DebateRounds:
 
     def _others(self, debater: Debater) -> list[tuple[str, str]]:
         """Who says what, as `debater` sees it, of about twice `passed_tokens`, however many they are."""
-        tokens = self.stage.limits.passed_tokens
+        tokens = self.context.limits.passed_tokens
         if self._shown == "summary":
             return [(f"Position {at}", text) for at, text in enumerate(self.summary(2 * tokens), 1)]
         others = [other for other in self.debaters if other.number != debater.number]
         each = min(tokens, 2 * tokens // len(others))
-        remark = REMARK_TOKENS if self.stage.is_small() else max(REMARK_TOKENS, each // 8)
+        remark = REMARK_TOKENS if self.context.is_small() else max(REMARK_TOKENS, each // 8)
         shown = []
         for other in others:
             position = self.positions[other.number]
@@ -230,16 +230,16 @@ class DebateRounds:
     def summary(self, tokens: int) -> list[str]:
         """One text of each position with how many hold it, of about `tokens` together."""
         parties = self.tally.parties
-        each = min(self.stage.limits.passed_tokens, tokens // max(1, len(parties)))
+        each = min(self.context.limits.passed_tokens, tokens // max(1, len(parties)))
         return [
             f"{clip(self.positions[party.spokesman].answer.text, each)} "
             f"(held by {len(party.voices)} of {len(self.debaters)} debaters)"
             for party in parties
         ]
 
-    def _is_one(self, answer: Answer) -> bool:
+    def _is_one(self, answer: StepResult) -> bool:
         """Whether it answers the question, as far as its kind tells."""
-        kind, guide = self.tally.kind, self.stage.run.guide
+        kind, guide = self.tally.kind, self.context.run.guide
         if self._is_nonsense(answer.text):
             return False
         if kind is AnswerKind.TEXT:
@@ -250,7 +250,7 @@ class DebateRounds:
         )
 
     def _is_nonsense(self, text: str) -> bool:
-        return is_garbage(text) or (self.stage.run.guide is None and bool(problem_of(text, self.caller)))
+        return is_garbage(text) or (self.context.run.guide is None and bool(problem_of(text, self.caller)))
 
     def _hold(self, debater: Debater, position: Position) -> None:
         self.positions[debater.number] = position
@@ -258,14 +258,14 @@ class DebateRounds:
 
     async def _out(self, debater: Debater, number: int, error: OrchestraError) -> None:
         self.errors.append(error)
-        if isinstance(error, BudgetExceeded):  # the stage says so itself
+        if isinstance(error, BudgetExceeded):  # the context says so itself
             self._remove(debater, number, error.message)
         else:
             await self._drop(debater, number, error.message)
 
     async def _drop(self, debater: Debater, number: int, why: str) -> None:
         self._remove(debater, number, why)
-        await self.stage.note(f"went on without {debater}: {why}")
+        await self.context.warn(f"went on without {debater}: {why}")
 
     def _remove(self, debater: Debater, number: int, why: str) -> None:
         self.debaters.remove(debater)

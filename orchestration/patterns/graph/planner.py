@@ -20,7 +20,7 @@ from orchestration.patterns.graph.plan import (
 )
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.validation import PlanLimits
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 WRONG_TOKENS = 160
 """Of a plan that is shown to its author again, and of what is wrong with it."""
@@ -30,29 +30,29 @@ WRONG_TOKENS = 160
 class Planner:
     """Of one run."""
 
-    stage: Stage
+    context: RunContext
     talk: Conversation
     bounds: PlanLimits
 
     async def plan(self) -> TaskGraph | None:
         """None where there is none to be had. Raises what would fail any other step as well, such as
         `NoNode`."""
-        messages = graph_request(str(self.talk), self.stage.specialists, self.bounds)
-        model = self.stage.trusted_model(COORDINATOR)
+        messages = graph_request(str(self.talk), self.context.specialists, self.bounds)
+        model = self.context.trusted_model(COORDINATOR)
         for attempt in (1, 2):
             name = "plan" if attempt == 1 else "plan again"
             try:
                 text = await self._ask(name, messages, self.bounds, model=model)
                 graph = parse_graph(text, self.bounds, caller=self._caller)
             except (InvalidGuide, BackendFailed, BudgetExceeded) as error:
-                await self.stage.progress(f"there is no plan: {error.message}")
+                await self.context.progress(f"there is no plan: {error.message}")
                 if model is None or isinstance(error, BudgetExceeded):
                     return None
                 model = None  # the coordinator's own may do what the most trusted cannot
                 continue
             except InvalidGraph as error:
-                await self.stage.progress(f"the plan is not usable: {error}")
-                most = WRONG_TOKENS if self.stage.is_small() else self.stage.limits.plan_tokens
+                await self.context.progress(f"the plan is not usable: {error}")
+                most = WRONG_TOKENS if self.context.is_small() else self.context.limits.plan_tokens
                 messages = (*messages, *_put_right(clip(text, most), clip(str(error), most)))
                 continue
             await self._say(name, graph)
@@ -72,21 +72,21 @@ class Planner:
             known=tuple(task.id for task in done),
         )
         first = 1 + max(task.id for task in graph.tasks)
-        asked = graph_request(str(self.talk), self.stage.specialists, bounds)
+        asked = graph_request(str(self.talk), self.context.specialists, bounds)
         messages = (*asked, *_what_is_left(graph, done, failed))
         try:
-            model = self.stage.trusted_model(COORDINATOR)
+            model = self.context.trusted_model(COORDINATOR)
             text = await self._ask("plan anew", messages, bounds, first, model=model)
             new = parse_graph(text, bounds, first, self._caller)
         except (OrchestraError, InvalidGraph) as error:
-            await self.stage.progress(f"there is no plan for what is left: {error}")
+            await self.context.progress(f"there is no plan for what is left: {error}")
             return None
         await self._say("plan anew", new)
         return TaskGraph((*done, *new.tasks), new.mended, "plan anew")
 
     @property
     def _caller(self) -> CallerText:
-        return CallerText(self.stage.run.messages)
+        return CallerText(self.context.run.messages)
 
     async def _ask(
         self,
@@ -97,14 +97,14 @@ class Planner:
         *,
         model: str | None,
     ) -> str:
-        tokens = max(self.stage.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)
-        answer = await self.stage.ask(
+        tokens = max(self.context.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)
+        answer = await self.context.ask(
             COORDINATOR,
             messages,
             name=name,
             sampling=Sampling(
                 max_tokens=tokens,
-                seed=self.stage.run.sampling.seed,
+                seed=self.context.run.sampling.seed,
                 temperature=None if name == "plan" else 0,
             ),
             guide=Guide(json_schema=graph_schema(bounds, first)),
@@ -114,8 +114,8 @@ class Planner:
 
     async def _say(self, name: str, graph: TaskGraph) -> None:
         mended = f" (mended: {graph.mended})" if graph.mended else ""
-        await self.stage.progress(f"{name}{mended}: {graph}")
-        await self.stage.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
+        await self.context.progress(f"{name}{mended}: {graph}")
+        await self.context.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
 
 
 def _told(task: Task) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip_fairly, truncate
 from orchestration.patterns.graph.task import Task
 
@@ -23,7 +23,7 @@ class TaskResult:
     task: Task
     state: State = "waiting"
     attempts: int = 0
-    answer: Answer | None = None
+    answer: StepResult | None = None
     error: OrchestraError | None = None
     began: float = 0.0
     ended: float = 0.0

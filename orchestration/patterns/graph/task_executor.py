@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from orchestration.errors import BackendFailed, BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.graph.execution import execute
 from orchestration.patterns.graph.planner import Planner
@@ -14,8 +14,8 @@ from orchestration.patterns.graph.results import State, TaskResult, passed_on, s
 from orchestration.patterns.graph.schedule import Schedule, TaskOrder
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.prompt_texts import FOUND_HEAD, TASK_BRIEFLY, TASK_ONLY
-from orchestration.patterns.run_context import Stage
-from orchestration.patterns.specialist_step import numbered, work
+from orchestration.patterns.run_context import RunContext
+from orchestration.patterns.specialist_step import numbered, run_specialist_step
 from orchestration.query_analysis.analysis import analyse
 
 
@@ -23,9 +23,15 @@ class TaskExecutor:
     """`results` are those of all tasks that were ever planned, `graph` is the plan that holds now."""
 
     def __init__(
-        self, stage: Stage, talk: Conversation, graph: TaskGraph, *, order: TaskOrder, max_parallel: int
+        self,
+        context: RunContext,
+        talk: Conversation,
+        graph: TaskGraph,
+        *,
+        order: TaskOrder,
+        max_parallel: int,
     ) -> None:
-        self.stage = stage
+        self.context = context
         self.talk = talk
         self.graph = graph
         self.results: dict[int, TaskResult] = {}
@@ -38,12 +44,12 @@ class TaskExecutor:
         self._order = order
         self._max_parallel = max_parallel
         self._schedule = self._scheduled(graph)
-        self._began = stage.spending.seconds
+        self._began = context.budget.seconds
 
     @property
     def tokens(self) -> int:
         """What can be passed on to one step."""
-        return self.stage.limits.passed_tokens * self.stage.limits.max_specialists
+        return self.context.limits.passed_tokens * self.context.limits.max_specialists
 
     @property
     def done(self) -> list[TaskResult]:
@@ -85,7 +91,7 @@ class TaskExecutor:
             return
         self.is_planned_anew = True
         for result in self.failures:
-            await self.stage.note(f"{title(result)} failed, and what was left was planned anew")
+            await self.context.warn(f"{title(result)} failed, and what was left was planned anew")
         for task in self._schedule.held:
             await self._turn(self.results[task.id], "replaced")
         self.graph = graph
@@ -97,15 +103,15 @@ class TaskExecutor:
         new = [task for task in graph.tasks if task.id not in done]
         for task in new:
             kind = analyse(task.task).kind
-            self.models[task.id] = self.stage.trusted_model(task.specialist, kind=kind)
+            self.models[task.id] = self.context.trusted_model(task.specialist, kind=kind)
         self.results |= {task.id: TaskResult(task, expected_s=self._expected(task)) for task in new}
         for name in [step_name(task, attempt) for attempt in (1, 2) for task in new]:
-            numbered(self.stage, name)
+            numbered(self.context, name)
         return Schedule(graph, self._expected, order=self._order, done=done)
 
     def _expected(self, task: Task) -> float:
-        model = self.models.get(task.id) or self.stage.run.model
-        return self.stage.durations.expected(task.specialist, model)
+        model = self.models.get(task.id) or self.context.run.model
+        return self.context.durations.expected(task.specialist, model)
 
     async def _perform(self, task: Task) -> bool:
         """Whether it is done. A failure that may pass is tried again, once."""
@@ -128,28 +134,28 @@ class TaskExecutor:
                 await self._turn(result, "failed")
                 return False
             result.error, result.ended = None, self._now()
-            self.stage.durations.learn(task.specialist, result.answer.model, result.answer.seconds)
+            self.context.durations.learn(task.specialist, result.answer.model, result.answer.seconds)
             await self._turn(result, "done")
             return True
 
-    async def _ask(self, result: TaskResult) -> Answer:
-        task, run = result.task, self.stage.run
+    async def _ask(self, result: TaskResult) -> StepResult:
+        task, run = result.task, self.context.run
         inputs = passed_on((self.results[each] for each in task.inputs), self.tokens)
         for each in task.inputs:
             text, most = self.results[each].text, self.tokens // max(1, len(task.inputs))
-            await self.stage.clipped(f"the result of task {each}", text, most)
+            await self.context.clipped(f"the result of task {each}", text, most)
         earlier = f"\n\n{FOUND_HEAD}\n{inputs}" if inputs else ""
         name = step_name(task, result.attempts)
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
-        self.stage.builds_on[name] = tuple(before or [self.graph.step])
-        only = TASK_BRIEFLY if self.stage.is_small(self.models.get(task.id)) else TASK_ONLY
+        self.context.builds_on[name] = tuple(before or [self.graph.step])
+        only = TASK_BRIEFLY if self.context.is_small(self.models.get(task.id)) else TASK_ONLY
         request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{only}"
-        answer = await work(
-            self.stage,
+        answer = await run_specialist_step(
+            self.context,
             task.specialist,
             (ChatMessage(role="user", content=request),),
             name=name,
-            sampling=Sampling(max_tokens=self.stage.limits.specialist_tokens, seed=run.sampling.seed),
+            sampling=Sampling(max_tokens=self.context.limits.specialist_tokens, seed=run.sampling.seed),
             model=self.models.get(task.id),
             query=task.task,
         )
@@ -167,7 +173,9 @@ class TaskExecutor:
             said["node"] = result.answer.node
         if state == "failed" and result.error is not None:
             said["error"] = result.error.code
-        await self.stage.event("task", task=result.task.id, agent=result.task.specialist, state=state, **said)
+        await self.context.event(
+            "task", task=result.task.id, agent=result.task.specialist, state=state, **said
+        )
 
     def _now(self) -> float:
-        return self.stage.spending.seconds - self._began
+        return self.context.budget.seconds - self._began

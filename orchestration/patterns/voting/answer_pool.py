@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestration.errors import OrchestraError
 from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, without_end_marks
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.consensus import (
     MIN_OVERLAP,
     AnswerKind,
@@ -23,7 +23,7 @@ from orchestration.patterns.consensus.kinds import cut_short
 from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, read_answer
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.conversation import last_question_index
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.extraction import extracted
 from orchestration.patterns.voting.program_tests import ProgramTests
 from orchestration.patterns.voting.voters import Voter, one_model
@@ -34,12 +34,12 @@ _VALUES = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE)
 class AnswerPool:
     """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
 
-    def __init__(self, stage: Stage, kind: AnswerKind, alike: float) -> None:
-        self.answers: dict[int, Answer] = {}
+    def __init__(self, context: RunContext, kind: AnswerKind, alike: float) -> None:
+        self.answers: dict[int, StepResult] = {}
         """By the number of the voter."""
-        self.question = stage.run.messages[last_question_index(stage.run.messages)].content
-        self._stage = stage
-        self._caller = CallerText(stage.run.messages)
+        self.question = context.run.messages[last_question_index(context.run.messages)].content
+        self._context = context
+        self._caller = CallerText(context.run.messages)
         self._kind = kind
         self._alike = alike
         self._voters: dict[int, Voter] = {}
@@ -49,15 +49,15 @@ class AnswerPool:
         """Why texts are compared by their words, until it is told."""
         self._sound: set[int] = set()
         """Those whose answers make sense."""
-        self._tests = ProgramTests(stage, self.question)
+        self._tests = ProgramTests(context, self.question)
         self._extracted: dict[int, str] = {}
         """Keys of answers that a model had to read."""
         self.unread: list[Voter] = []
         """Those who answered, as of the latest tally, what no rule could read, or none surely."""
 
-    def add(self, voter: Voter, answer: Answer) -> None:
+    def add(self, voter: Voter, answer: StepResult) -> None:
         text = without_end_marks(answer.text)
-        guided = self._stage.run.guide is not None
+        guided = self._context.run.guide is not None
         if guided or not (is_garbage(text) or problem_of(text, self._caller)):
             self._sound.add(voter.number)
         else:
@@ -68,7 +68,7 @@ class AnswerPool:
     async def tally(self) -> VoteCount:
         """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
         same again and again, counts where it surely takes an option or names a value."""
-        guide, kind = self._stage.run.guide, self._kind
+        guide, kind = self._context.run.guide, self._kind
         if kind is AnswerKind.AUTO:
             sound = [answer.text for number, answer in self._sorted() if number in self._sound]
             kind = kind_of(self.question, sound, guide)
@@ -97,13 +97,13 @@ class AnswerPool:
     async def tell(self, tally: VoteCount) -> None:
         """Note, once, that texts were compared by their words, where that made the tally."""
         if tally.kind is AnswerKind.TEXT and self._blind:
-            await self._stage.note(f"the answers were compared by their words: {self._blind}")
+            await self._context.warn(f"the answers were compared by their words: {self._blind}")
             self._blind = ""
 
     async def extract(self, kind: AnswerKind) -> bool:
         """Have a small model read what no rule could, within the budget. Whether it could read any."""
         texts = {voter.number: self.answers[voter.number].text for voter in self.unread}
-        found = await extracted(self._stage, kind, self.question, texts)
+        found = await extracted(self._context, kind, self.question, texts)
         self._extracted |= found
         return bool(found)
 
@@ -121,7 +121,7 @@ class AnswerPool:
             if one_trial is not None and other_trial is not None:
                 return one_trial.key == other_trial.key
         if kind is not AnswerKind.TEXT:
-            guide = self._stage.run.guide
+            guide = self._context.run.guide
             keys = [key_of(kind, text, self.question, guide) for text in (one, other)]
             return keys[0] == keys[1]
         vectors = await self._embedded([one, other])
@@ -132,20 +132,20 @@ class AnswerPool:
         """What the votes of these voters for one answer weigh together."""
         if one_model([voter.model for voter in self._voters.values()]):
             return sum(self._voters[number].weight for number in numbers)
-        return self._stage.trust.together(self.models(numbers))
+        return self._context.trust.together(self.models(numbers))
 
     def models(self, numbers: Sequence[int]) -> list[str]:
         """Those that gave the answers of these voters."""
         return [self._voters[number].model or self.answers[number].model for number in numbers]
 
-    def _sorted(self) -> list[tuple[int, Answer]]:
+    def _sorted(self) -> list[tuple[int, StepResult]]:
         return sorted(self.answers.items())
 
     def _ballot(self, kind: AnswerKind, number: int) -> Vote:
         answer, voter = self.answers[number], self._voters[number]
         key = self._extracted.get(number)
         if key is None and kind is not AnswerKind.TEXT and not self._is_no_answer(kind, answer):
-            reading = read_answer(kind, answer.text, self.question, self._stage.run.guide)
+            reading = read_answer(kind, answer.text, self.question, self._context.run.guide)
             is_sure, is_sound = reading.confidence >= SURE_CONFIDENCE, number in self._sound
             if is_sound or (is_sure and kind in _VALUES):
                 key = reading.key
@@ -153,7 +153,7 @@ class AnswerPool:
                 self.unread.append(voter)
         return Vote(voice=number, text=answer.text, weight=voter.weight, key=key)
 
-    def _is_no_answer(self, kind: AnswerKind, answer: Answer) -> bool:
+    def _is_no_answer(self, kind: AnswerKind, answer: StepResult) -> bool:
         """Whether it ran out of tokens on its way, or lists the options of the question again."""
         cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
         return cut or (kind is AnswerKind.CHOICE and is_echo(answer.text, self.question))
@@ -181,7 +181,7 @@ class AnswerPool:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new and self._embeds:
             try:
-                self._vectors.update(zip(new, await self._stage.embed(new), strict=True))
+                self._vectors.update(zip(new, await self._context.embed(new), strict=True))
             except OrchestraError as error:
                 self._embeds = False
                 self._blind = error.message

@@ -13,7 +13,7 @@ from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of, options_of
 from orchestration.patterns.consensus.numbers import numbers
 from orchestration.patterns.consensus.reading import read_answer
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 MAX_EXTRACTIONS = 8
 """Answers of one run that are given to a model."""
@@ -37,28 +37,28 @@ _OF_VALUE = 'Say it as {"answer": "…"}; {"answer": null} where it gives none, 
 
 
 async def extracted(
-    stage: Stage, kind: AnswerKind, question: str, texts: Mapping[int, str]
+    context: RunContext, kind: AnswerKind, question: str, texts: Mapping[int, str]
 ) -> dict[int, str]:
     """The keys of what a small model finds in `texts`, by the numbers of their voters. What is not in the
     text itself is not believed; a model that fails, and a budget that is spent, find nothing.
 
     The smallest of the models that live is asked, or the run's. Each number is asked for once in a run. The
     question is not shown, so that nobody answers it here."""
-    if kind not in _READABLE or stage.run.guide is not None:
+    if kind not in _READABLE or context.run.guide is not None:
         return {}
     asked = {number: text for number, text in sorted(texts.items()) if text.strip()}
     named = [f"reading {number}" for number in list(asked)[:MAX_EXTRACTIONS]]
     found = await asyncio.gather(
         *(
-            _found(stage, kind, question, text, name)
+            _found(context, kind, question, text, name)
             for name, text in zip(named, asked.values(), strict=False)
         )
     )
     return {number: key for number, key in zip(asked, found, strict=False) if key is not None}
 
 
-async def _found(stage: Stage, kind: AnswerKind, question: str, text: str, name: str) -> str | None:
-    before = next((step for step in stage.steps if step.name == name), None)
+async def _found(context: RunContext, kind: AnswerKind, question: str, text: str, name: str) -> str | None:
+    before = next((step for step in context.steps if step.name == name), None)
     if before is not None:
         return _believed(kind, question, text, before.text)
     options = options_of(question) if kind is AnswerKind.CHOICE else {}
@@ -69,25 +69,25 @@ async def _found(stage: Stage, kind: AnswerKind, question: str, text: str, name:
         ChatMessage(role="system", content=f"{_TASK} {_OF_OPTIONS if options else _OF_VALUE}"),
         ChatMessage(role="user", content=f"{shown}Text:\n{text[-READ_CHARS:]}"),
     )
-    if not stage.spending.affords(1, messages, COORDINATOR, _MOST_TOKENS):
+    if not context.budget.affords(1, messages, COORDINATOR, _MOST_TOKENS):
         return None
     try:
-        answer = await stage.ask(
+        answer = await context.ask(
             COORDINATOR,
             messages,
             name=name,
             sampling=Sampling(temperature=0, max_tokens=_MOST_TOKENS),
             guide=guide,
-            model=None if stage.run.model else _smallest(stage),
+            model=None if context.run.model else _smallest(context),
         )
     except OrchestraError:
         return None
     return _believed(kind, question, text, answer.text)
 
 
-def _smallest(stage: Stage) -> str | None:
+def _smallest(context: RunContext) -> str | None:
     """Of the models whose size is known; None, which is the coordinator's own, where none is."""
-    known = [card for card in stage.models if card.kind == "chat" and card.parameters]
+    known = [card for card in context.models if card.kind == "chat" and card.parameters]
     return min(known, key=lambda card: (card.parameters, card.name)).name if known else None
 
 

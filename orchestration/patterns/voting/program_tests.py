@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 from orchestration.patterns.consensus import ProgramExample, code_in, examples_of
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 
 AGENT, TOOL = "code", "python"
 
@@ -42,8 +42,8 @@ class ProgramTests:
     """Of one run. Programs are run by the code agent's tool; where it has none, or the question gives no
     examples, nothing is tried."""
 
-    def __init__(self, stage: Stage, question: str) -> None:
-        self._stage = stage
+    def __init__(self, context: RunContext, question: str) -> None:
+        self._context = context
         self._examples: Sequence[ProgramExample] | None = None
         self._question = question
         self._tried: dict[tuple[int, str], Trial | None] = {}
@@ -64,7 +64,7 @@ class ProgramTests:
         """The examples, where there is a tool that tries them."""
         examples = examples_of(self._question)
         try:
-            tools = await self._stage.tools(AGENT) if examples else ()
+            tools = await self._context.tools(AGENT) if examples else ()
         except OrchestraError:
             tools = ()
         return examples if any(tool.name == TOOL for tool in tools) else ()
@@ -74,12 +74,12 @@ class ProgramTests:
         name = f"voice {voice} / examples" + (f" {again + 1}" if again else "")
         arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}
         try:
-            result = await self._stage.use(AGENT, TOOL, arguments, name=name)
+            result = await self._context.use(AGENT, TOOL, arguments, name=name)
             if result.error:
                 return None
             tried = Tried.model_validate(result.data)
         except (OrchestraError, ValidationError) as error:
-            await self._stage.progress(f"the program of voice {voice} was not tried: {error}")
+            await self._context.progress(f"the program of voice {voice} was not tried: {error}")
             return None
         passed = sum(outcome.passed for outcome in tried.outcomes)
         done = [(outcome.value, outcome.error) for outcome in tried.outcomes]

@@ -12,7 +12,7 @@ from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.garbage import loops
 from orchestration.patterns.consensus.refusal import is_refusal
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision
 from orchestration.patterns.voting.sample_pool import SamplePool
@@ -39,7 +39,7 @@ _LACKS = {
 class VoteReporter:
     """Of one run; `title` names its part of the report."""
 
-    stage: Stage
+    context: RunContext
     title: str
     voters: Sequence[Voter]
     decision: Decision
@@ -55,7 +55,7 @@ class VoteReporter:
     async def counted(self, tally: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
         """Some have voted."""
         self.probability = self.decision.outlook(tally, out).probability
-        await self.stage.event(
+        await self.context.event(
             "vote",
             answer_kind=tally.kind,
             voices=len(self.voters),
@@ -66,7 +66,7 @@ class VoteReporter:
         )
         if tally.leader is not None:
             lasting = f"; that stays the answer with probability {self.probability:.2f}" if out else ""
-            await self.stage.progress(
+            await self.context.progress(
                 f"vote: {len(tally.leader.voices)} of {len(pool.answers)} voices agree, "
                 f"{len(out)} still to come{lasting}"
             )
@@ -76,41 +76,41 @@ class VoteReporter:
         await pool.tell(tally)
         await self._note(tally, pool, spoiled=spoiled)
         self._learn_lengths(pool)
-        self.stage.report[self.title] = self._report(tally, pool, asked)
+        self.context.report[self.title] = self._report(tally, pool, asked)
 
     async def _note(self, tally: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
-            if not isinstance(error, BudgetExceeded):  # the stage says so itself
-                await self.stage.note(f"went on without {by_number[number]}: {error.message}")
+            if not isinstance(error, BudgetExceeded):  # the context says so itself
+                await self.context.warn(f"went on without {by_number[number]}: {error.message}")
         lacks = _LACKS.get(tally.kind, _LACKS[AnswerKind.EXACT])
-        if self.stage.run.guide is not None:
+        if self.context.run.guide is not None:
             lacks = "does not meet the form that is asked for"
         if not any(answer.text.strip() for answer in pool.answers.values()):
-            await self.stage.note("no voice said anything: the answer is empty")
+            await self.context.warn("no voice said anything: the answer is empty")
             return
         if spoiled:
-            await self.stage.note("no voice's answer could be counted; what most of them say was taken")
+            await self.context.warn("no voice's answer could be counted; what most of them say was taken")
         for number in () if spoiled else tally.spoiled:
             why = lacks
             if tally.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
             elif tally.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
                 why = "repeats itself"
-            await self.stage.note(f"not counted: the answer of {by_number[number]} {why}")
+            await self.context.warn(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
-            await self.stage.note(
+            await self.context.warn(
                 f"{_named(numbers)} are copies of one model, by their names or by how they answer: that they "
                 "agree says little"
             )
         counted = sum(len(party.voices) for party in tally.parties)
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
-            await self.stage.note("one voice alone could be counted: its answer was compared with no other")
+            await self.context.warn("one voice alone could be counted: its answer was compared with no other")
         elif counted > 1 and len(tally.parties) == counted:
             best, taken = by_number[tally.parties[0].spokesman], ""
             if tally.parties[0].weight > tally.parties[1].weight:
                 taken = f"; the answer of {best}, whose vote weighs most, was taken"
-            await self.stage.note(f"no two of {counted} voices agree{taken}")
+            await self.context.warn(f"no two of {counted} voices agree{taken}")
         elif len(tally.parties) > 1:
             others = "; ".join(f"“{_quoted(tally.kind, party, pool)}”" for party in tally.parties[1:])
             first, why = tally.parties[0], ""
@@ -118,7 +118,7 @@ class VoteReporter:
                 why = ", which the most trusted voice is for: it was right more often than votes against it"
             elif len(first.voices) < max(len(party.voices) for party in tally.parties):
                 why = f", with {tally.agreement:.0%} of the weight"
-            await self.stage.note(f"{len(first.voices)} of {counted} voices agree{why}; others: {others}")
+            await self.context.warn(f"{len(first.voices)} of {counted} voices agree{why}; others: {others}")
 
     def _report(self, tally: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
         leader = tally.parties[0]
@@ -178,7 +178,7 @@ class VoteReporter:
     def _copies(self, pool: AnswerPool) -> list[list[int]]:
         """Voices that answered under different names of one model."""
         models = dict(zip(pool.answers, pool.models([*pool.answers]), strict=True))
-        same = [set(names) for names in self.stage.trust.distinct([*models.values()]) if len(names) > 1]
+        same = [set(names) for names in self.context.trust.distinct([*models.values()]) if len(names) > 1]
         return [sorted(number for number, model in models.items() if model in names) for names in same]
 
     def _ended(self, pool: AnswerPool) -> dict[str, list[Written]]:
@@ -191,7 +191,7 @@ class VoteReporter:
         return ended
 
     def _learn_lengths(self, pool: AnswerPool) -> None:
-        self.stage.lengths.learn(self.stage.question_kind, self._ended(pool))
+        self.context.lengths.learn(self.context.question_kind, self._ended(pool))
 
     def _saved(self, pool: AnswerPool, quiet: Sequence[Voter]) -> int:
         """Tokens that the voters which were stopped, or never begun, would still have written: what their
@@ -200,7 +200,7 @@ class VoteReporter:
         total = 0.0
         for voter in quiet:
             so_far = self.written.get(voter.number, 0)
-            left = self.stage.lengths.left(self.stage.question_kind, voter.model or "", ended, so_far)
+            left = self.context.lengths.left(self.context.question_kind, voter.model or "", ended, so_far)
             limit = voter.sampling.max_tokens
             total += left if limit is None else max(0.0, min(left, limit - so_far))
         return round(total)

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestration.errors import BudgetExceeded, OrchestraError
-from orchestration.patterns.base import Answer
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.voting.voters import Voter
 
-Heard = tuple[Voter, Answer | OrchestraError]
-Speak = Callable[[Voter], Coroutine[Any, Any, Answer]]
+Heard = tuple[Voter, StepResult | OrchestraError]
+Speak = Callable[[Voter], Coroutine[Any, Any, StepResult]]
 
 
 class SamplePool:
@@ -33,7 +33,7 @@ class SamplePool:
         self._speak = speak
         self._at_once = at_once
         self._affords = affords
-        self._tasks: dict[asyncio.Task[Answer], Voter] = {}
+        self._tasks: dict[asyncio.Task[StepResult], Voter] = {}
         self._began: dict[int, float] = {}
 
     async def __aenter__(self) -> Self:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import CallerText
-from orchestration.patterns.answer_repair import Repair, correction, vetted
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.answer_repair import AnswerRepair, checked_stream, correction
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import AGREED_HEAD, KEEP_TO_MOST_AGREE
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.single import final_sampling
 
 
@@ -23,19 +23,19 @@ class VoteStreamer:
     """Of one run. The text is the spokesman's of the leading party as it is; with `synthesis`, and where some
     voters dissent in a free text, the most trusted of them writes it from that and from the dissent.
 
-    A run that is taken up says all again, and the stage leaves out what its caller has (`Outlet`).
+    A run that is taken up says all again, and the resume filter leaves out what its caller has.
     """
 
-    def __init__(self, stage: Stage, *, synthesis: bool) -> None:
-        self._stage = stage
+    def __init__(self, context: RunContext, *, synthesis: bool) -> None:
+        self._context = context
         self._synthesis = synthesis
         self._streamed = ""
         self._spokesman: int | None = None
         """Whose answer was streamed."""
-        self._written: Answer | None = None
+        self._written: StepResult | None = None
         """The synthesis."""
 
-    async def first(self, tally: VoteCount, answers: Mapping[int, Answer]) -> AsyncGenerator[Part, None]:
+    async def first(self, tally: VoteCount, answers: Mapping[int, StepResult]) -> AsyncGenerator[Part, None]:
         """Stream what leads now, unless something was streamed before."""
         if self._streamed or tally.leader is None:
             return
@@ -54,9 +54,9 @@ class VoteStreamer:
         return replace(tally, parties=(replace(mine, spokesman=self._spokesman), *others))
 
     async def last(
-        self, tally: VoteCount, answers: Mapping[int, Answer]
-    ) -> AsyncGenerator[Part | Answer, None]:
-        """Stream the outcome where it is not what was streamed; then the whole as the `Answer`."""
+        self, tally: VoteCount, answers: Mapping[int, StepResult]
+    ) -> AsyncGenerator[Part | StepResult, None]:
+        """Stream the outcome where it is not what was streamed; then the whole as the `StepResult`."""
         leader = tally.leader
         assert leader is not None
         if self._spokesman not in leader.voices:
@@ -67,7 +67,7 @@ class VoteStreamer:
         yield replace(answer, text=answer.text.strip())
 
     async def _stream(
-        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
+        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[Part, None]:
         if (
             self._synthesis
@@ -81,7 +81,7 @@ class VoteStreamer:
                         yield part
                 return
             except OrchestraError as error:
-                await self._stage.note(f"no synthesis: {error.message}")
+                await self._context.warn(f"no synthesis: {error.message}")
         self._spokesman, self._written = leader.spokesman, None
         answer = answers[leader.spokesman]
         text = answer.text.strip()
@@ -94,11 +94,11 @@ class VoteStreamer:
             yield part
 
     async def _write(
-        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
+        self, tally: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[Part, None]:
         """The text that the most trusted voter writes, as it comes."""
-        run, limits = self._stage.run, self._stage.limits
-        talk = await Conversation.on(self._stage)
+        run, limits = self._context.run, self._context.limits
+        talk = await Conversation.on(self._context)
         texts = [
             f"{clip(answers[party.spokesman].text, limits.passed_tokens)}\n{self._held_by(party, tally)}"
             for party in tally.parties
@@ -107,7 +107,7 @@ class VoteStreamer:
         request = f"{talk}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
         messages = (*talk.system(), ChatMessage(role="user", content=request))
         said, sampling = [answers[party.spokesman] for party in tally.parties], final_sampling(run, limits)
-        repair = Repair(
+        repair = AnswerRepair(
             asked=request,
             caller=CallerText(run.messages, also=[answer.text for answer in said]),
             agent=COORDINATOR,
@@ -117,17 +117,17 @@ class VoteStreamer:
             guide=run.guide,
             others=[("this is what most say", answer) for answer in said[:1]],
         )
-        parts = self._stage.stream(
+        parts = self._context.stream(
             COORDINATOR,
             messages,
             name="synthesis",
             sampling=sampling,
             guide=run.guide,
-            model=self._stage.trust.best([answer.model for answer in answers.values()]),
+            model=self._context.trust.best([answer.model for answer in answers.values()]),
         )
-        async with aclosing(vetted(self._stage, parts, repair)) as items:
+        async with aclosing(checked_stream(self._context, parts, repair)) as items:
             async for item in items:
-                if isinstance(item, Answer):
+                if isinstance(item, StepResult):
                     self._written, self._spokesman = item, leader.spokesman
                 else:
                     self._streamed += item.text

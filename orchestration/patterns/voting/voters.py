@@ -10,7 +10,7 @@ from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.prompt_texts import THINK, THINK_BRIEFLY
-from orchestration.patterns.run_context import Stage
+from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.single import final_sampling
 from orchestration.trust.families import base_name
 
@@ -50,7 +50,7 @@ class Voter:
 
 
 def choose_voters(
-    run: Run, stage: Stage, models: Sequence[str], samples: int, temperature: float
+    run: Run, context: RunContext, models: Sequence[str], samples: int, temperature: float
 ) -> list[Voter]:
     """Each model once, and in turns again up to `samples` voters. Without `models` the caller's model votes,
     else the panel of those that live which is expected to do best: see `orchestration.trust.panel`.
@@ -58,10 +58,10 @@ def choose_voters(
     A model that votes once keeps its own temperature; one that votes again is a sample at `temperature`.
     """
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
-    named = named or [*stage.panel(MAX_VOTERS)] or [None]
+    named = named or [*context.panel(MAX_VOTERS)] or [None]
     voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MAX_VOTERS]
-    stage.taking_part |= {name for name in voting if name is not None}
-    stage.trust = stage.trust.among(name for name in voting if name is not None)
+    context.taking_part |= {name for name in voting if name is not None}
+    context.trust = context.trust.among(name for name in voting if name is not None)
     seed, alike = run.sampling.seed, one_model(voting)
     voters = []
     for number, model in enumerate(voting, 1):
@@ -70,8 +70,8 @@ def choose_voters(
             said["temperature"] = temperature
         if seed is not None:
             said["seed"] = seed + number - 1
-        sampling = final_sampling(run, stage.limits).model_copy(update=said)
-        weight = 1.0 if alike or model is None else stage.trust.weight(model)
+        sampling = final_sampling(run, context.limits).model_copy(update=said)
+        weight = 1.0 if alike or model is None else context.trust.weight(model)
         voters.append(Voter(number=number, model=model, weight=weight, sampling=sampling))
     return voters
 

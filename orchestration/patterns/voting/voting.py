@@ -8,9 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.base import Answer, Part
+from orchestration.patterns.base import Part, StepResult
 from orchestration.patterns.consensus import AnswerKind, VoteCount, asked_kind
-from orchestration.patterns.run_context import COORDINATOR, Stage
+from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision, PanelDecision, SampleDecision
 from orchestration.patterns.voting.report import VoteReporter
@@ -48,42 +48,42 @@ class VoteRules:
 class Voting:
     """Of one run; `title` names its part of the report."""
 
-    def __init__(self, stage: Stage, voters: Sequence[Voter], rules: VoteRules, title: str) -> None:
+    def __init__(self, context: RunContext, voters: Sequence[Voter], rules: VoteRules, title: str) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
-        self.stage = stage
+        self.context = context
         self.rules = rules
-        self.pool = AnswerPool(stage, rules.kind, rules.alike)
+        self.pool = AnswerPool(context, rules.kind, rules.alike)
         samples = one_model([voter.model for voter in voters])
         order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
-        panel = PanelDecision(stage.trust, self.pool, rules.confidence, order)
+        panel = PanelDecision(context.trust, self.pool, rules.confidence, order)
         self.decision: Decision = SampleDecision(rules.confidence) if samples else panel
         self._panel = None if samples else panel
-        self.report = VoteReporter(stage, title, voters, self.decision)
-        self.streamer = VoteStreamer(stage, synthesis=rules.synthesis)
-        self.messages = stage.run.messages
-        if stage.run.guide is None:
+        self.report = VoteReporter(context, title, voters, self.decision)
+        self.streamer = VoteStreamer(context, synthesis=rules.synthesis)
+        self.messages = context.run.messages
+        if context.run.guide is None:
             asked = rules.kind if rules.kind is not AnswerKind.AUTO else asked_kind(self.pool.question)
-            self.messages = instructed(self.messages, asked, think=rules.think, small=stage.is_small())
+            self.messages = instructed(self.messages, asked, think=rules.think, small=context.is_small())
         self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
         self._first_error: OrchestraError | None = None
         self._lost: dict[int, float] = {}
         """Voters that are not waited for any more, with the seconds that they took."""
         self._late: set[int] = set()
         """Voters that take longer than they ever do."""
-        self._holds = stage.run.guide is not None or any(
-            _JSON.search(message.content) for message in stage.run.messages if message.role != "assistant"
+        self._holds = context.run.guide is not None or any(
+            _JSON.search(message.content) for message in context.run.messages if message.role != "assistant"
         )
         """Whether the caller reads the text by a program, so that none may be streamed that is corrected."""
         models = [voter.model or "" for voter in voters]
-        self._audited = rules.early and not samples and stage.trust.audits(models)
+        self._audited = rules.early and not samples and context.trust.audits(models)
         """Whether all are heard, whatever is known."""
         self._at_once = samples or self._audited or not (rules.early and rules.cascade)
         """Whether all are asked at once."""
 
-    async def perform(self) -> AsyncGenerator[Part | Answer, None]:
+    async def perform(self) -> AsyncGenerator[Part | StepResult, None]:
         """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
         answers."""
-        self.stage.spending.keeps = self.rules.synthesis
+        self.context.budget.keeps = self.rules.synthesis
         tally = VoteCount(AnswerKind.TEXT, ())
         async with self.asked:
             while True:
@@ -104,7 +104,7 @@ class Voting:
         for voter in self.asked.stopped:
             if voter.number in self._lost:
                 took = self._lost[voter.number]
-                await self.stage.note(f"went on without {voter}: no answer after {took:.0f} s")
+                await self.context.warn(f"went on without {voter}: no answer after {took:.0f} s")
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
@@ -118,16 +118,16 @@ class Voting:
             async for item in items:
                 yield item
 
-    async def _speak(self, voter: Voter) -> Answer:
+    async def _speak(self, voter: Voter) -> StepResult:
         def heard(part: Part) -> None:
             self.report.written[voter.number] = self.report.written.get(voter.number, 0) + part.tokens
 
-        return await self.stage.ask(
+        return await self.context.ask(
             COORDINATOR,
             self.messages,
             name=voter.name,
             sampling=voter.sampling,
-            guide=self.stage.run.guide,
+            guide=self.context.run.guide,
             model=voter.model,
             heard=heard,
         )
@@ -135,8 +135,8 @@ class Voting:
     def _affords(self, voters: int) -> bool:
         """Whether so many may write as much as they may within what is left of the tokens. One after another,
         more of them come to speak, since what one leaves is the next one's."""
-        most = self.stage.run.sampling.max_tokens or self.stage.limits.final_tokens
-        return self.stage.spending.affords(voters, self.messages, COORDINATOR, most)
+        most = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
+        return self.context.budget.affords(voters, self.messages, COORDINATOR, most)
 
     def _begin(self, tally: VoteCount) -> None:
         """Let those begin who are wanted, and anybody rather than nobody."""
@@ -174,7 +174,7 @@ class Voting:
         """Of each voter at work the seconds that it has taken, and after which it is late, and lost."""
         if not self.rules.early:
             return []
-        kind, lengths = self.stage.question_kind, self.stage.lengths
+        kind, lengths = self.context.question_kind, self.context.lengths
         found = []
         for voter in self.asked.at_work:
             slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
@@ -189,7 +189,7 @@ class Voting:
 
     async def _count(self, heard: Sequence[Heard]) -> VoteCount:
         for voter, said in heard:
-            if isinstance(said, Answer):
+            if isinstance(said, StepResult):
                 self.pool.add(voter, said)
             else:
                 self._first_error = self._first_error or said

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.agents.agent_host import Team
+from actors.agents.agent_host import AgentHost
 from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
 from actors.backends.base import Backend
@@ -25,7 +25,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import Asker
-from actors.tools.registry import Hands
+from actors.tools.registry import ToolRegistry
 from orchestration.messages import Chunk, Ended, Run
 from tests.fixtures.eventually import eventually
 
@@ -40,7 +40,7 @@ class Cluster:
     system: ActorSystem
     asker: Asker
     node: Node
-    team: Team
+    team: AgentHost
     nodes: list[Node]
 
 
@@ -61,10 +61,10 @@ async def cluster(
     *,
     others: Sequence[Backend] = (),
     embedder: Path | None = None,
-    equip: Callable[[Embedder | None], Hands] | None = None,
+    build_tools: Callable[[Embedder | None], ToolRegistry] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Everything but a gateway. Each of `others` is one more node; `embedder` is the folder of a model that
-    the agents embed with, and `equip` gives them their tools."""
+    the agents embed with, and `build_tools` gives them their tools."""
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connection(url, "cluster"))
         await apply(bus, shipped_declaration())
@@ -80,7 +80,7 @@ async def cluster(
                 settings or AgentsSettings(drain_timeout_s=5),
                 system,
                 embedder=Embedder(embedder) if embedder else None,
-                equip=equip,
+                build_tools=build_tools,
             )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))

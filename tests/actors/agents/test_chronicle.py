@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from actors.agents import run_event_history as chronicles
-from actors.agents import run_event_publisher as happenings
-from actors.agents.run_event_history import Chronicle
-from actors.agents.run_event_publisher import ATTEMPT_SEQS, Happenings
+from actors.agents import run_event_publisher as run_events
+from actors.agents.run_event_history import RunEventHistory
+from actors.agents.run_event_publisher import ATTEMPT_SEQS, RunEventPublisher
 from actors.bus.bus import Bus
 from actors.streams import run_events as run_watch
 from actors.streams.run_events import NoSuchRun, RunWatch, Told
@@ -27,9 +27,9 @@ async def bus(nats: RunningNats) -> AsyncIterator[Bus]:
 
 
 @asynccontextmanager
-async def coordinator(url: str) -> AsyncIterator[tuple[Bus, Chronicle]]:
+async def coordinator(url: str) -> AsyncIterator[tuple[Bus, RunEventHistory]]:
     async with connection(url, "telling") as bus:
-        chronicle = Chronicle(bus)
+        chronicle = RunEventHistory(bus)
         await chronicle.start()
         await bus.flush()
         yield bus, chronicle
@@ -53,7 +53,7 @@ async def test_a_reader_that_is_too_slow_loses_nothing(
 ) -> None:
     monkeypatch.setattr(run_watch, "MAX_WAITING", 4)
     async with coordinator(nats.url) as (theirs, chronicle):
-        run = Happenings(theirs, "a.1")
+        run = RunEventPublisher(theirs, "a.1")
         chronicle.begin(run)
         run.add("started", {"pattern": "x"})
         async with RunWatch(bus, "a.1") as watch:
@@ -74,7 +74,7 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
     monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
     async with coordinator(nats.url) as (heirs, heir):
         async with coordinator(nats.url) as (theirs, chronicle):
-            run = Happenings(theirs, "a.2", caller="alice")
+            run = RunEventPublisher(theirs, "a.2", caller="alice")
             chronicle.begin(run)
             run.add("started", {"attempt": 1})
             watch = RunWatch(bus, "a.2")
@@ -82,7 +82,7 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
             assert watch.owner == "alice"
             events = watch.events(always)
             assert (await anext(events)).seq == 0
-        again = Happenings(heirs, "a.2", attempt=2)
+        again = RunEventPublisher(heirs, "a.2", attempt=2)
         again.add("started", {"attempt": 2})
         again.add("ended", {})
         again.flush()  # nobody hears it live
@@ -104,7 +104,7 @@ async def test_a_run_that_is_gone_ends_the_watch(
 
 async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bus) -> None:
     async with coordinator(nats.url) as (theirs, chronicle):
-        chronicle.begin(Happenings(theirs, "a.4"))
+        chronicle.begin(RunEventPublisher(theirs, "a.4"))
         async with RunWatch(bus, "a.4") as watch:
             reading = asyncio.ensure_future(rest(watch))
             watch.end(Unavailable("shutting down"))
@@ -115,11 +115,11 @@ async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bu
 async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first(
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(happenings, "KEPT_BYTES", 1_000)
+    monkeypatch.setattr(run_events, "KEPT_BYTES", 1_000)
     monkeypatch.setattr(chronicles, "MAX_BYTES", 2_500)
     async with coordinator(nats.url) as (theirs, chronicle):
         for number in range(4):
-            run = Happenings(theirs, f"b.{number}")
+            run = RunEventPublisher(theirs, f"b.{number}")
             chronicle.begin(run)
             for at in range(100):
                 run.add("vote", {"number": at})
@@ -137,7 +137,7 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
 
 async def test_many_events_at_once_fit_their_messages(nats: RunningNats, bus: Bus) -> None:
     async with coordinator(nats.url) as (theirs, chronicle):
-        run = Happenings(theirs, "c.1")
+        run = RunEventPublisher(theirs, "c.1")
         chronicle.begin(run)
         async with RunWatch(bus, "c.1") as watch:
             for _ in range(30):

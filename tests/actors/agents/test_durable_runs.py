@@ -17,7 +17,7 @@ from actors.bus.subjects import RunQueue, StreamAddress
 from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError
 from orchestration.messages import EVENT, Ended, Run, Step, Usage
-from orchestration.patterns import Kept
+from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.actors.agents.test_runs import Planned, echo, make_run, perform
 from tests.fixtures.eventually import eventually
@@ -39,7 +39,7 @@ async def test_steps_are_recorded_while_a_run_is_at_work_and_removed_at_its_end(
         _, ended, _ = await perform(running.asker, run)
         await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         await listening.unsubscribe()
-        recorded = [Kept.model_validate_json(message.data).step for message in heard]
+        recorded = [StepRecord.model_validate_json(message.data).step for message in heard]
         assert recorded == list(ended.steps[:-1])
         assert await stored_in(running.bus, f"KV_{BUCKET}") == 0
 
@@ -52,9 +52,9 @@ async def test_a_run_of_one_step_records_nothing(nats: RunningNats) -> None:
     assert before == after
 
 
-def kept(text: str, *, asked: str = "what") -> Kept:
+def kept(text: str, *, asked: str = "what") -> StepRecord:
     step = Step(name="a step", agent="research", text=text, usage=Usage(prompt_tokens=3, completion_tokens=2))
-    return Kept(asked=asked, step=step, run_s=1.5)
+    return StepRecord(asked=asked, step=step, run_s=1.5)
 
 
 async def test_of_two_coordinators_the_first_to_record_a_step_is_the_one_that_counts(

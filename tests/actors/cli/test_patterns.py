@@ -370,7 +370,7 @@ def test_a_pattern_is_checked_without_a_model(tmp_path: Path) -> None:
     ("body", "why"),
     [
         ("    if False:\n        yield\n", "it ends without an answer"),
-        ("    yield 'words'\n", "it yields str, which is neither Part nor Answer"),
+        ("    yield 'words'\n", "it yields str, which is neither Part nor StepResult"),
         ("    yield 1 / 0\n", "it fails with ZeroDivisionError"),
         (
             "    import secrets\n    from orchestration.patterns.single import single\n"

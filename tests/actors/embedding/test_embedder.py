@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.agents.agent_client import Colleagues
-from actors.agents.run_event_publisher import Happenings
+from actors.agents.agent_client import AgentClient
+from actors.agents.run_event_publisher import RunEventPublisher
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
@@ -41,16 +41,16 @@ def embedder() -> Iterator[Embedder]:
 
 
 @asynccontextmanager
-async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterator[Colleagues]:
+async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterator[AgentClient]:
     """Those of a run that nobody reads."""
     address = StreamAddress(running.asker.new_id())
-    yield Colleagues(
+    yield AgentClient(
         bus=running.bus,
         asker=running.team.asker,
         registry=running.team.registry,
         cluster="local",
         writer=StreamWriter(running.bus, address, lambda: None),
-        happenings=Happenings(running.bus, address.id),
+        run_events=RunEventPublisher(running.bus, address.id),
         envelope=Envelope.within(20),
         accept_timeout_s=2,
         hands=RemoteHands(bus=running.bus, cluster="local", timeout_s=5),

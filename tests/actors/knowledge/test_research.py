@@ -9,13 +9,13 @@ from pathlib import Path
 
 from synadia_ai.agents import ResponseChunk
 
-from actors.agents.agent_host import Team
+from actors.agents.agent_host import AgentHost
 from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
 from actors.backends.base import Output
 from actors.embedding.embedder import Embedder
 from actors.engine.onnx_backend import OnnxBackend
-from actors.launch.build_tools import equip
+from actors.launch.build_tools import build_tools
 from actors.models.tokenizer import Tokenizer
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
@@ -65,7 +65,7 @@ async def researchers(
     backend.heard = []
     agents = AgentsSettings(limits=StepLimits(final_tokens=48), drain_timeout_s=5)
     async with cluster(
-        nats.url, backend, agents, embedder=minilm_folder(), equip=partial(equip, settings)
+        nats.url, backend, agents, embedder=minilm_folder(), build_tools=partial(build_tools, settings)
     ) as running:
         yield running, backend
 
@@ -129,10 +129,14 @@ async def test_agents_without_documents_leave_the_answer_to_those_that_have_some
     async with AsyncExitStack() as stack:
         running, _ = await stack.enter_async_context(researchers(own_nats, tmp_path / "full", tokenizer))
         bus = await stack.enter_async_context(connection(own_nats.url, "others"))
-        equipped = partial(equip, Settings(data=empty))
+        equipped = partial(build_tools, Settings(data=empty))
         others = await stack.enter_async_context(
             run_agents(
-                bus, running.team.settings, ActorSystem(), embedder=Embedder(minilm_folder()), equip=equipped
+                bus,
+                running.team.settings,
+                ActorSystem(),
+                embedder=Embedder(minilm_folder()),
+                build_tools=equipped,
             )
         )
         hands = RemoteHands(bus=bus, cluster="local", timeout_s=20)
@@ -147,7 +151,7 @@ async def test_agents_without_documents_leave_the_answer_to_those_that_have_some
         await eventually(lambda: len(offered(others)) == 2, within_s=30)
 
 
-def offered(team: Team) -> list[str]:
+def offered(team: AgentHost) -> list[str]:
     """The endpoints of the research agent's tools that a process listens on."""
     wanted = ("tools-research", "use-research")
     return [each.name for each, _ in team.steps._endpoints if each.name in wanted]

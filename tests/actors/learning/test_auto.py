@@ -10,7 +10,7 @@ import pytest
 from orchestration.bandit.bandit import Chosen, choose
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
-from orchestration.patterns import BUILT_IN, Stage
+from orchestration.patterns import BUILT_IN, RunContext
 from orchestration.patterns.auto import auto
 from orchestration.query_analysis.analysis import Analysis, analyse
 from orchestration.query_analysis.chores import is_chore
@@ -37,11 +37,11 @@ class Advice:
         self.failures.append(error)
 
 
-async def told(text: str = HARD, **fields: Any) -> tuple[dict[str, Any], Scripted, Stage]:
+async def told(text: str = HARD, **fields: Any) -> tuple[dict[str, Any], Scripted, RunContext]:
     """What `auto` reports of a run, and who was asked what."""
     ask = Scripted({})
-    _, _, stage = await perform(auto, make_run(text, **fields), ask)
-    return stage.report["auto"], ask, stage
+    _, _, context = await perform(auto, make_run(text, **fields), ask)
+    return context.report["auto"], ask, context
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ async def offered_models(
     advice, ask = Advice(want), Scripted({})
     cards = [ModelCard(name=f"m{number}", parameters=10**number) for number in range(1, 12)]
     run = make_run(text, **fields)
-    stage = Stage(run, ask, agents={}, clock=lambda: 0.0, models=cards)
-    stage.patterns, stage.advisor = BUILT_IN, advice
-    async for _ in auto(run, stage):
+    context = RunContext(run, ask, agents={}, clock=lambda: 0.0, models=cards)
+    context.patterns, context.advisor = BUILT_IN, advice
+    async for _ in auto(run, context):
         pass
     names = {name.split("/", 2)[2] for name in advice.offered if name.count("/") == 2}
-    return names, stage.report["auto"], ask
+    return names, context.report["auto"], ask
 
 
 async def test_the_most_trusted_models_may_each_answer_alone_and_the_one_chosen_is_asked_and_said() -> None:
@@ -192,23 +192,23 @@ async def test_one_model_answers_where_a_team_has_little_to_add(fields: dict[str
 async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> None:
     advice = Advice("ensemble")
     ask = Scripted({})
-    stage = Stage(make_run(HARD), ask, agents={}, clock=lambda: 0.0)
-    stage.patterns = BUILT_IN
-    stage.advisor = advice
-    async for _ in auto(stage.run, stage):
+    context = RunContext(make_run(HARD), ask, agents={}, clock=lambda: 0.0)
+    context.patterns = BUILT_IN
+    context.advisor = advice
+    async for _ in auto(context.run, context):
         pass
-    assert stage.report["auto"]["pattern"] == "ensemble"
-    assert stage.report["auto"]["why"] == "as told"
+    assert context.report["auto"]["pattern"] == "ensemble"
+    assert context.report["auto"]["why"] == "as told"
     assert {"strict/single", "strict/maestro", "strict/ensemble"} <= set(advice.offered)
 
 
 async def test_an_advisor_hears_that_what_it_chose_came_to_nothing() -> None:
     advice, error = Advice("single"), BackendFailed("broken")
-    stage = Stage(make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0)
-    stage.patterns = BUILT_IN
-    stage.advisor = advice
+    context = RunContext(make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0)
+    context.patterns = BUILT_IN
+    context.advisor = advice
     with pytest.raises(BackendFailed):
-        async for _ in auto(stage.run, stage):
+        async for _ in auto(context.run, context):
             pass
     assert advice.failures == [error]
 
@@ -228,12 +228,12 @@ async def test_a_question_that_is_not_there_is_refused() -> None:
 
 async def test_a_pattern_that_is_named_is_offered_though_nothing_is_known_of_it() -> None:
     advice, run = Advice("research"), make_run("Where is Machu Picchu?", settings={"patterns": ["research"]})
-    stage = Stage(run, Scripted({}), agents={}, clock=lambda: 0.0)
-    stage.patterns = BUILT_IN
-    stage.advisor = advice
-    async for _ in auto(run, stage):
+    context = RunContext(run, Scripted({}), agents={}, clock=lambda: 0.0)
+    context.patterns = BUILT_IN
+    context.advisor = advice
+    async for _ in auto(run, context):
         pass
-    assert stage.report["auto"]["pattern"] == "research"
+    assert context.report["auto"]["pattern"] == "research"
     _, ask, _ = await told("hello", settings={"patterns": ["research"]})
     assert len(ask.asked) == 1
 
@@ -294,10 +294,10 @@ async def test_a_title_is_short_where_the_caller_does_not_say_how_long_it_may_be
 @pytest.mark.parametrize("text", CHORES, ids=range(len(CHORES)))
 async def test_a_title_tags_a_summary_or_json_are_the_work_of_one_model(text: str) -> None:
     advice = Advice("single")
-    stage = Stage(make_run(text), Scripted({}), agents=AGENTS, clock=lambda: 0.0)
-    stage.patterns = BUILT_IN
-    stage.advisor = advice
-    async for _ in auto(stage.run, stage):
+    context = RunContext(make_run(text), Scripted({}), agents=AGENTS, clock=lambda: 0.0)
+    context.patterns = BUILT_IN
+    context.advisor = advice
+    async for _ in auto(context.run, context):
         pass
     assert advice.offered == ["precise/single"]
 
@@ -344,13 +344,13 @@ async def test_a_passage_that_clearly_fits_makes_it_research(similarity: float, 
     ask = Scripted(
         {"answer": "The pool opens at seven."}, hands={"research": {"knowledge": ToolResult(data=[found])}}
     )
-    _, _, stage = await perform(auto, make_run("When does the pool open?"), ask)
-    assert stage.report["auto"]["pattern"] == pattern
-    assert ("0.73" in stage.report["auto"]["why"]) == (pattern == "research")
+    _, _, context = await perform(auto, make_run("When does the pool open?"), ask)
+    assert context.report["auto"]["pattern"] == pattern
+    assert ("0.73" in context.report["auto"]["why"]) == (pattern == "research")
     summary = make_run("Summarize the opening hours of the pool.")
-    _, _, stage = await perform(auto, summary, Scripted({}, hands=ask.hands))
-    assert stage.report["auto"]["pattern"] == pattern
+    _, _, context = await perform(auto, summary, Scripted({}, hands=ask.hands))
+    assert context.report["auto"]["pattern"] == pattern
     ask = Scripted({}, hands=ask.hands)
     for other in (OPEN_WEBUI, "hello", "Summarize this conversation.", "Summarize: The pool opens."):
-        _, _, stage = await perform(auto, make_run(other), ask)
-        assert (stage.report["auto"]["pattern"], ask.used) == ("single", [])
+        _, _, context = await perform(auto, make_run(other), ask)
+        assert (context.report["auto"]["pattern"], ask.used) == ("single", [])

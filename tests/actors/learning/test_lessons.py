@@ -16,7 +16,7 @@ from actors.learning.feedback import Feedback, FeedbackDesk
 from actors.learning.run_feedback import Performed, performed_runs
 from actors.learning.settings import AutoSettings
 from orchestration.messages import Usage
-from orchestration.patterns import Answer
+from orchestration.patterns import StepResult
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.roles import RoleOverride
 from orchestration.trust.observation import Observation, VoterAnswer
@@ -27,7 +27,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.orchestration.patterns.test_debate_flips import EQUAL, debated
 
-ANSWER = Answer(text="7", finish_reason="stop", usage=Usage(), node="n", model="one", seconds=1.0)
+ANSWER = StepResult(text="7", finish_reason="stop", usage=Usage(), node="n", model="one", seconds=1.0)
 RISEN = {"one": 0.65, "two": 0.65, "three": 0.83}
 
 
@@ -84,28 +84,28 @@ async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_ow
 async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
     nats: RunningNats, bus: Bus, priors: dict[str, float], flip: str, word: str
 ) -> None:
-    _, stage = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
-    run = stage.run.model_copy(update={"id": f"flipped.{flip}"})
+    _, context = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
+    run = context.run.model_copy(update={"id": f"flipped.{flip}"})
     async with tuner(nats.url) as tuning:
         of = tuning.of(run, "alice")
         assert of.kind is not None
         labels = {"kind": of.kind, "outcome": flip}
         before = figure("orchestra_debate_flips", **labels)
         judged = figure("orchestra_debate_flips_judged", **labels, word=word)
-        await of.ended(stage, ANSWER, 1.0)
+        await of.ended(context, ANSWER, 1.0)
         assert figure("orchestra_debate_flips", **labels) == before + 1
     await FeedbackDesk(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
     assert figure("orchestra_debate_flips_judged", **labels, word=word) == judged + 1
 
 
 async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nats: RunningNats) -> None:
-    _, stage = await debated(("7", "7", "8"), ("7", "7", "7"))
-    stage.report = {
+    _, context = await debated(("7", "7", "8"), ("7", "7", "7"))
+    context.report = {
         "code": [{"step": "task 1", "model": "coder", "parses": True, "examples": 2, "passed": 2}],
         "sums": [{"step": "task 2", "model": "thinker", "right": 1, "wrong": 1}],
     }
     async with tuner(nats.url) as tuning:
-        await tuning.of(stage.run.model_copy(update={"id": "team.1"}), "alice").ended(stage, ANSWER, 1.0)
+        await tuning.of(context.run.model_copy(update={"id": "team.1"}), "alice").ended(context, ANSWER, 1.0)
         shelf = tuning.shelf
 
         def learnt(kind: Kind, model: str) -> bool:
@@ -120,11 +120,11 @@ async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
     nats: RunningNats, bus: Bus
 ) -> None:
     priors = {"first": 0.7, "second": 0.7, "third": 0.7}
-    _, stage = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors)
-    run = stage.run.model_copy(update={"id": "debated.1"})
+    _, context = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors)
+    run = context.run.model_copy(update={"id": "debated.1"})
     async with tuner(nats.url) as tuning:
         of = tuning.of(run, "alice")
-        await of.ended(stage, ANSWER, 1.0)
+        await of.ended(context, ANSWER, 1.0)
         kind = of.kind or "factual"
         await FeedbackDesk(bus).give(Feedback(run=run.id, score=1))
         await eventually(lambda: "user" in tuning.shelf.record(kind).models.get("third", {}))

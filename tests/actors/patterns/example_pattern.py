@@ -7,7 +7,7 @@ from pydantic import Field
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Run
-from orchestration.patterns import Answer, Part, PatternSettings, Stage, pattern
+from orchestration.patterns import Part, PatternSettings, RunContext, StepResult, pattern
 
 
 class DraftsSettings(PatternSettings):
@@ -16,21 +16,23 @@ class DraftsSettings(PatternSettings):
 
 
 @pattern("drafts", settings=DraftsSettings)
-async def drafts(run: Run, stage: Stage, settings: DraftsSettings) -> AsyncGenerator[Part | Answer, None]:
+async def drafts(
+    run: Run, context: RunContext, settings: DraftsSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Writes several drafts at once, and makes one answer of them."""
 
     async def draft(number: int) -> str:
         try:
-            return (await stage.ask(settings.agent, run.messages, name=f"draft {number}")).text
+            return (await context.ask(settings.agent, run.messages, name=f"draft {number}")).text
         except OrchestraError as error:  # the others go on
-            await stage.note(f"draft {number} is missing: {error.message}")
+            await context.warn(f"draft {number} is missing: {error.message}")
             return ""
 
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(draft(number)) for number in range(1, settings.drafts + 1)]
     texts = [task.result() for task in writing if task.result()]
-    stage.report["drafts"] = texts
+    context.report["drafts"] = texts
     request = "\n\n".join(["Make one answer of these drafts:", *texts])
     messages = (*run.messages, ChatMessage(role="user", content=request))
-    async for part in stage.stream("coordinator", messages, name="answer"):
+    async for part in context.stream("coordinator", messages, name="answer"):
         yield part

@@ -16,7 +16,7 @@ from tests.orchestration.patterns.scripted import Scripted, make_run, perform
 
 EXAMPLE = Path(__file__).with_name("example_pattern.py")
 HEAD = "from orchestration.patterns import PatternSettings, pattern\n\n"
-BODY = "async def mine(run, stage, settings):\n    '''Does it.'''\n    yield\n"
+BODY = "async def mine(run, context, settings):\n    '''Does it.'''\n    yield\n"
 CASES = {
     "syntax": ("def (\n", "syntax", "SyntaxError: invalid syntax (syntax.py, line 1)"),
     "import": ("\nimport no_such_thing\n", "import", "No module named 'no_such_thing' ({file}, line 2)"),
@@ -29,7 +29,7 @@ CASES = {
         "digits and -, not 'Big Band' ({file}, line ",
     ),
     "function": (
-        f"{HEAD}@pattern('solo')\nasync def f(run, stage, s):\n    pass\n",
+        f"{HEAD}@pattern('solo')\nasync def f(run, context, s):\n    pass\n",
         "solo",
         "no async function",
     ),
@@ -130,10 +130,10 @@ async def test_an_installed_package_brings_its_pattern(package: Path) -> None:
     catalogue = load()
     assert catalogue.origin("drafts") == "package orchestra-drafts 1.2"
     run = make_run(settings={"drafts": 2})
-    text, _, stage = await perform(
+    text, _, context = await perform(
         catalogue.find("drafts"), run, Scripted({"creative": "hum", "answer": "la"})
     )
-    assert (text, stage.report) == ("la", {"drafts": ["hum", "hum"]})
+    assert (text, context.report) == ("la", {"drafts": ["hum", "hum"]})
     with pytest.raises(InvalidRequest, match=r"orchestra\.settings\.drafts: .* less than or equal to 8"):
         catalogue.find("drafts").set({"drafts": 9})
 

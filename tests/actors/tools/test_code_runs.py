@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actors.agents.settings import AgentsSettings
 from actors.backends.echo import EchoBackend, EchoSettings
-from actors.launch.build_tools import equip
+from actors.launch.build_tools import build_tools
 from actors.settings import Settings
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ChatMessage, Run
@@ -30,9 +30,9 @@ async def test_a_program_of_a_run_is_tried_with_the_examples_of_its_question(
 ) -> None:
     sandbox = SandboxSettings(enabled=True, wall_s=20, cpu_s=10)
     agents = AgentsSettings(embedder="", sandbox=sandbox, drain_timeout_s=5)
-    hands = partial(equip, Settings(data=tmp_path, agents=agents))
+    hands = partial(build_tools, Settings(data=tmp_path, agents=agents))
     backend = EchoBackend(EchoSettings(repeat=False))
-    async with cluster(own_nats.url, backend, agents, equip=hands) as running:
+    async with cluster(own_nats.url, backend, agents, build_tools=hands) as running:
         run = Run(
             id=running.asker.new_id(),
             pattern="code",

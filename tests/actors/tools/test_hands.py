@@ -18,9 +18,9 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.service import Service, ServiceInfo
 from actors.runtime.system import ActorSystem
 from actors.tools.client import RemoteHands
-from actors.tools.registry import Hands
+from actors.tools.registry import ToolRegistry
 from actors.tools.server import Workbench, endpoints
-from actors.tools.settings import HandsSettings
+from actors.tools.settings import ToolSettings
 from orchestration.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from orchestration.messages import Tool, ToolResult
 
@@ -84,8 +84,8 @@ class Reached:
 @asynccontextmanager
 async def reached(bus: Bus, hand: Echoing, **settings: float) -> AsyncIterator[Reached]:
     """The research agent's hands on the bus, of a cluster of its own."""
-    hands = Hands(HandsSettings.model_validate({"max_result_bytes": 1_024} | settings))
-    hands.give("research", hand)
+    hands = ToolRegistry(ToolSettings.model_validate({"max_result_bytes": 1_024} | settings))
+    hands.register("research", hand)
     address = AgentAddress(f"c-{uuid4().hex[:8]}", "research")
     system = ActorSystem()
     ref = await system.spawn(Workbench, lambda: Workbench("research", hands), name="hands of research")

@@ -15,12 +15,12 @@ import pytest
 from pydantic import ValidationError
 
 from actors.agents.settings import AgentsSettings
-from actors.launch.build_tools import equip
+from actors.launch.build_tools import build_tools
 from actors.settings import Settings, leaves
 from actors.tools.mcp_server import McpServer
 from actors.tools.mcp_settings import McpServerSettings
-from actors.tools.registry import Hands
-from actors.tools.settings import HandsSettings
+from actors.tools.registry import ToolRegistry
+from actors.tools.settings import ToolSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.machines import free_ports
 
@@ -35,10 +35,10 @@ def settings(*words: str, **more: object) -> McpServerSettings:
 @asynccontextmanager
 async def served(
     server: McpServerSettings | None = None, **bounds: float
-) -> AsyncIterator[tuple[Hands, McpServer]]:
-    hands = Hands(HandsSettings.model_validate(bounds))
+) -> AsyncIterator[tuple[ToolRegistry, McpServer]]:
+    hands = ToolRegistry(ToolSettings.model_validate(bounds))
     box = McpServer("shop", server or settings())
-    hands.give_box("research", box)
+    hands.register_provider("research", box)
     try:
         yield hands, box
     finally:
@@ -136,7 +136,7 @@ async def test_a_server_sees_little_of_our_environment_and_only_the_tools_that_a
 
 async def test_the_settings_give_a_servers_tools_to_the_roles_they_name(tmp_path: Path) -> None:
     agents = AgentsSettings(mcp={"shop": settings(roles=("code", "critic"))})
-    hands = equip(Settings(data=tmp_path, agents=agents), None)
+    hands = build_tools(Settings(data=tmp_path, agents=agents), None)
     assert set(hands.roles) >= {"code", "critic"}
     assert "research" not in hands.roles
     await hands.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
-from actors.launch.build_tools import equip
+from actors.launch.build_tools import build_tools
 from actors.settings import Settings
 from actors.tools.mcp_settings import McpServerSettings
 from orchestration.messages import ChatMessage, Run, Sampling
@@ -29,9 +29,9 @@ async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit
     agents = AgentsSettings(
         mcp={"shop": shop}, limits=StepLimits(final_tokens=24, tool_calls=1), drain_timeout_s=5
     )
-    hands = partial(equip, Settings(data=tmp_path, agents=agents))
-    async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, equip=hands) as running:
-        await eventually(lambda: running.team.hands.tools("research"), within_s=60)
+    hands = partial(build_tools, Settings(data=tmp_path, agents=agents))
+    async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, build_tools=hands) as running:
+        await eventually(lambda: running.team.tools.tools("research"), within_s=60)
         run = Run(
             id=running.asker.new_id(),
             pattern="research",

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from actors.launch.build_tools import equip
+from actors.launch.build_tools import build_tools
 from actors.settings import Settings
-from actors.tools.calculator import CalculatorHand
-from actors.tools.python import PythonHand, passed
+from actors.tools.calculator import CalculatorTool
+from actors.tools.python import PythonTool, passed
 from actors.tools.sandbox import lockdown as walls
-from actors.tools.sandbox.sandbox import Outcome, Ran, Sandbox
+from actors.tools.sandbox.sandbox import CallResult, Ran, Sandbox
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ToolResult
-from orchestration.patterns import Use
+from orchestration.patterns import ToolUse
 from orchestration.patterns.verified import code
 from tests.fixtures.eventually import eventually
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform
@@ -33,7 +33,7 @@ async def ran(program: str, *calls: str, **limits: float) -> Ran:
 
 
 async def test_each_example_has_its_value_or_its_error_and_whether_it_passed() -> None:
-    hand = PythonHand(GENEROUS)
+    hand = PythonTool(GENEROUS)
     examples = [
         {"call": "half(4)", "expected": "2.0"},
         {"call": "half(0.6)", "expected": "0.3"},
@@ -195,7 +195,7 @@ async def test_a_use_that_is_cancelled_ends_the_program() -> None:
     def there() -> bool:
         for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
             with suppress(OSError):  # it may end meanwhile
-                if b"actors.hands.sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"actors.tools.sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return True
         return False
 
@@ -221,7 +221,7 @@ async def test_a_machine_without_landlock_runs_nothing_and_says_why(monkeypatch:
 
 
 async def test_bad_arguments_are_the_results_error() -> None:
-    hand = PythonHand(GENEROUS)
+    hand = PythonTool(GENEROUS)
     assert (await hand.use({"code": ""})).error.startswith("code: ")
     assert (await hand.use({"code": "x" * 30_000})).error.startswith("code: ")
     assert (await hand.use({"code": "1", "examples": [{"call": "f()"}] * 17})).error.startswith("examples: ")
@@ -232,7 +232,7 @@ async def test_the_code_agent_has_the_tool_only_where_it_was_switched_on(tmp_pat
         settings = Settings.model_validate(
             {"data": tmp_path, "agents": {"embedder": "", "sandbox": {"enabled": enabled}}}
         )
-        hands = equip(settings, None)
+        hands = build_tools(settings, None)
         assert [tool.name for tool in await hands.tools("code")] == (["python"] if enabled else [])
 
 
@@ -245,14 +245,14 @@ def test_a_value_passes_when_it_is_the_same_or_an_equal_literal() -> None:
         ("'1'", "1", False),
         ("<object>", "1", False),
     ):
-        assert passed(Outcome(value=value), expected) is same, value
+        assert passed(CallResult(value=value), expected) is same, value
 
 
 class Trying(Scripted):
     """The agent's words are scripted, its sandbox is real."""
 
-    async def use(self, use: Use) -> ToolResult:
-        return await PythonHand(GENEROUS).use(dict(use.arguments))
+    async def use(self, use: ToolUse) -> ToolResult:
+        return await PythonTool(GENEROUS).use(dict(use.arguments))
 
 
 async def test_a_wrong_program_goes_back_with_what_it_really_gave() -> None:
@@ -260,16 +260,16 @@ async def test_a_wrong_program_goes_back_with_what_it_really_gave() -> None:
     right = "```python\ndef double(x):\n    return 2 * x\n```"
     ask = Trying({"answer": wrong, "answer: repair": right}, hands={"code": {"python": ToolResult()}})
     question = "Write double.\n>>> double(3)\n6\n>>> double(0)\n0"
-    text, _, stage = await perform(code, make_run(question), ask)
+    text, _, context = await perform(code, make_run(question), ask)
     assert text == right
     told = ask.question("answer: repair").messages[-1].content
     assert "double(3) should give 6, and gives 9" in told
     assert "double(0) should give 0, and fails: ZeroDivisionError" in told
-    assert stage.report["code"][0]["passed"] == 2
+    assert context.report["code"][0]["passed"] == 2
 
 
 async def test_the_reasoning_agent_has_a_calculator() -> None:
-    hand = CalculatorHand()
+    hand = CalculatorTool()
     assert (await hand.use({"expression": "15% of 80"})).data == {"value": "12"}
     assert (await hand.use({"expression": "1 / 0"})).error == "a division by zero has no value"
     assert (await hand.use({"sum": "1"})).error.startswith("expression: ")

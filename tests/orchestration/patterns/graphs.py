@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from orchestration.patterns import Stage
+from orchestration.patterns import RunContext
 from orchestration.patterns.graph import Task, TaskGraph, TaskOrder
 from orchestration.patterns.graph.schedule import Schedule
 from tests.orchestration.patterns.scripted import Scripted
@@ -100,8 +100,8 @@ def makespan(times: Mapping[int, tuple[float, float]]) -> float:
     return max(end for _, end in times.values())
 
 
-def names(stage: Stage) -> list[str]:
-    return [step.name for step in stage.steps]
+def names(context: RunContext) -> list[str]:
+    return [step.name for step in context.steps]
 
 
 def events(ask: Scripted, kind: str) -> list[dict[str, Any]]:

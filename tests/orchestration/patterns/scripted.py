@@ -12,7 +12,17 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
-from orchestration.patterns import BUILT_IN, Answer, Outcome, Part, Pattern, Question, Stage, StepLimits, Use
+from orchestration.patterns import (
+    BUILT_IN,
+    GenerationRequest,
+    Outcome,
+    Part,
+    Pattern,
+    RunContext,
+    StepLimits,
+    StepResult,
+    ToolUse,
+)
 
 AGENTS = {
     "coordinator": "plans",
@@ -44,18 +54,18 @@ class Scripted:
 
     script: Script
     meet: Mapping[str, asyncio.Barrier] = field(default_factory=dict)
-    asked: list[Question] = field(default_factory=list)
+    asked: list[GenerationRequest] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     told: list[Step] = field(default_factory=list)
     embedded: list[tuple[str, ...]] = field(default_factory=list)
     hands: Mapping[str, Mapping[str, ToolResult | OrchestraError]] = field(default_factory=dict)
     """By agent and by tool: what comes of each use."""
-    used: list[Use] = field(default_factory=list)
+    used: list[ToolUse] = field(default_factory=list)
     happened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         self.asked.append(question)
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
@@ -79,7 +89,7 @@ class Scripted:
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         return tuple(Tool(name=name) for name in self.hands.get(agent, ()))
 
-    async def use(self, use: Use) -> ToolResult:
+    async def use(self, use: ToolUse) -> ToolResult:
         self.used.append(use)
         result = self.hands[use.agent][use.tool]
         if isinstance(result, OrchestraError):
@@ -94,7 +104,7 @@ class Scripted:
     async def event(self, kind: str, data: dict[str, Any]) -> None:
         self.happened.append((kind, data))
 
-    def _line(self, question: Question) -> str:
+    def _line(self, question: GenerationRequest) -> str:
         lines = self.script.get(question.name, self.script.get(question.agent, "words of wisdom"))
         if isinstance(lines, str | OrchestraError):
             reply: Reply = lines
@@ -105,7 +115,7 @@ class Scripted:
             raise reply
         return reply
 
-    def question(self, name: str) -> Question:
+    def question(self, name: str) -> GenerationRequest:
         return next(question for question in self.asked if question.name == name)
 
 
@@ -128,18 +138,18 @@ async def perform(
     agents: Mapping[str, str] = AGENTS,
     limits: StepLimits | None = None,
     models: Sequence[ModelCard] = (),
-) -> tuple[str, Answer, Stage]:
-    """The text the caller sees, the last answer, and the stage with its steps."""
-    stage = Stage(run, ask, agents=agents, clock=counting_clock(), limits=limits, models=models)
-    stage.patterns = BUILT_IN
+) -> tuple[str, StepResult, RunContext]:
+    """The text the caller sees, the last answer, and the context with its steps."""
+    context = RunContext(run, ask, agents=agents, clock=counting_clock(), limits=limits, models=models)
+    context.patterns = BUILT_IN
     text: list[str] = []
-    answer: Answer | None = None
-    async with aclosing(pattern(run, stage)) as items:
+    answer: StepResult | None = None
+    async with aclosing(pattern(run, context)) as items:
         async for item in items:
-            if isinstance(item, Answer):
+            if isinstance(item, StepResult):
                 answer = item
             else:
                 assert answer is None, "the answer comes last"
                 text.append(item.text)
     assert answer is not None
-    return "".join(text), answer, stage
+    return "".join(text), answer, context

@@ -13,14 +13,14 @@ from orchestration.accounts import accounts_of
 from orchestration.errors import BackendFailed
 from orchestration.messages import Budget, Run, Usage
 from orchestration.patterns import (
-    Answer,
-    Kept,
+    GenerationRequest,
     Outcome,
     Part,
     PatternSettings,
-    Question,
-    Recall,
-    Stage,
+    RunContext,
+    StepCache,
+    StepRecord,
+    StepResult,
     pattern,
 )
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
@@ -34,7 +34,7 @@ class Halting(Scripted):
     """The step `slow` writes three words, two tokens each, and never ends; `broken` fails after one word.
     Their parts say which model writes."""
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         if question.name not in ("slow", "broken"):
             async with aclosing(super().generate(question)) as items:
                 async for item in items:
@@ -49,7 +49,9 @@ class Halting(Scripted):
 
 
 @pattern("halting")
-async def halting(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def halting(
+    run: Run, context: RunContext, settings: PatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """One step ends, one fails, one is stopped; then another is the answer."""
     speaks = asyncio.Event()
 
@@ -57,51 +59,53 @@ async def halting(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGen
         if part.text == "so ":
             speaks.set()
 
-    slow = asyncio.create_task(stage.ask("coordinator", run.messages, name="slow", heard=heard))
+    slow = asyncio.create_task(context.ask("coordinator", run.messages, name="slow", heard=heard))
     await speaks.wait()
-    await stage.ask("coordinator", run.messages, name="quick", model="m-quick")
+    await context.ask("coordinator", run.messages, name="quick", model="m-quick")
     with pytest.raises(BackendFailed):
-        await stage.ask("coordinator", run.messages, name="broken", model="m-broken")
+        await context.ask("coordinator", run.messages, name="broken", model="m-broken")
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow
-    async for item in stage.stream("coordinator", run.messages, name="last"):
+    async for item in context.stream("coordinator", run.messages, name="last"):
         yield item
-    await stage.settle()
+    await context.settle()
 
 
-async def performed(book: Book, run: Run | None = None) -> tuple[Stage, Halting]:
+async def performed(book: Book, run: Run | None = None) -> tuple[RunContext, Halting]:
     ask = Halting(SCRIPT)
-    stage = Stage(run or make_run(budget=Budget(tokens=9_000)), ask, agents=AGENTS, clock=counting_clock())
-    stage.recall = Recall(book, dict(book.kept))
-    async for _ in halting(stage.run, stage):
+    context = RunContext(
+        run or make_run(budget=Budget(tokens=9_000)), ask, agents=AGENTS, clock=counting_clock()
+    )
+    context.step_cache = StepCache(book, dict(book.kept))
+    async for _ in halting(context.run, context):
         pass
-    return stage, ask
+    return context, ask
 
 
-def spent(stage: Stage) -> int:
-    return stage.usage.prompt_tokens + stage.usage.completion_tokens
+def spent(context: RunContext) -> int:
+    return context.usage.prompt_tokens + context.usage.completion_tokens
 
 
 async def test_what_stopped_and_failed_steps_wrote_is_in_the_usage_and_apart() -> None:
-    stage, ask = await performed(Book())
-    steps = {step.name: step for step in stage.steps}
+    context, ask = await performed(Book())
+    steps = {step.name: step for step in context.steps}
     assert (steps["slow"].finish_reason, steps["slow"].text) == ("cancelled", "um well so ")
     assert (steps["slow"].usage.completion_tokens, steps["slow"].model) == (6, "m-slow")
     assert steps["slow"].usage.prompt_tokens > 0
     assert steps["slow"].error is None
     assert (steps["broken"].usage.completion_tokens, steps["broken"].model) == (2, "m-slow")
-    assert stage.usage.completion_tokens == 2 + 2 + 6 + 1
-    assert stage.usage.estimated
-    assert stage.spending.tokens == spent(stage) == stage.report["budget"]["tokens"]["used"]
-    accounts = accounts_of(stage.steps)
+    assert context.usage.completion_tokens == 2 + 2 + 6 + 1
+    assert context.usage.estimated
+    assert context.budget.tokens == spent(context) == context.report["budget"]["tokens"]["used"]
+    accounts = accounts_of(context.steps)
     assert {model: usage.completion_tokens for model, usage in accounts.by_model.items()} == {
         "m-slow": 8,
         "m-quick": 2,
         "m": 1,
     }
     assert accounts.discarded == steps["slow"].usage + steps["broken"].usage
-    assert sum(accounts.by_model.values(), Usage()) == stage.usage
+    assert sum(accounts.by_model.values(), Usage()) == context.usage
     told = [data["step"] for kind, data in ask.happened if kind == "step_ended"]
     assert sorted(step.name for step in told) == sorted(steps)  # who watches hears of each once
     assert sorted(step.name for step in ask.told) == sorted(steps)
@@ -112,29 +116,29 @@ async def test_a_step_that_is_stopped_while_it_is_recorded_counts() -> None:
     recording = asyncio.Event()
 
     class Slow(Book):
-        async def keep(self, kept: Kept) -> Kept:
+        async def keep(self, kept: StepRecord) -> StepRecord:
             recording.set()
             await asyncio.get_running_loop().create_future()
             return kept
 
     ask = Scripted(SCRIPT)
-    stage = Stage(make_run(), ask, agents=AGENTS, clock=counting_clock())
-    stage.recall = Recall(Slow())
-    asking = asyncio.create_task(stage.ask("coordinator", stage.run.messages, name="quick"))
+    context = RunContext(make_run(), ask, agents=AGENTS, clock=counting_clock())
+    context.step_cache = StepCache(Slow())
+    asking = asyncio.create_task(context.ask("coordinator", context.run.messages, name="quick"))
     await recording.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert [(step.name, step.finish_reason) for step in stage.steps] == [("quick", "cancelled")]
-    assert stage.spending.tokens == spent(stage) == 12
+    assert [(step.name, step.finish_reason) for step in context.steps] == [("quick", "cancelled")]
+    assert context.budget.tokens == spent(context) == 12
 
 
 async def test_a_caller_that_leaves_stops_a_step_that_counts() -> None:
-    stage = Stage(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
-    async with aclosing(stage.stream("coordinator", stage.run.messages, name="slow")) as items:
+    context = RunContext(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
+    async with aclosing(context.stream("coordinator", context.run.messages, name="slow")) as items:
         await anext(items)
-    assert [(step.name, step.usage.completion_tokens) for step in stage.steps] == [("slow", 2)]
-    assert stage.spending.tokens == spent(stage)
+    assert [(step.name, step.usage.completion_tokens) for step in context.steps] == [("slow", 2)]
+    assert context.budget.tokens == spent(context)
 
 
 async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_away() -> None:
@@ -147,7 +151,7 @@ async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_aw
     usages = {step.name: step.usage for step in again.steps}
     assert usages["slow (attempt 1)"] == before["slow"]
     assert usages["broken (attempt 1)"] == before["broken"]
-    assert again.spending.tokens == spent(again)
+    assert again.budget.tokens == spent(again)
     assert spent(again) == spent(first) + sum(
         usages[name].prompt_tokens + usages[name].completion_tokens for name in ("slow", "broken")
     )
@@ -157,7 +161,7 @@ async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_aw
 
 
 async def test_a_part_keeps_its_model_on_its_way_through_a_step() -> None:
-    stage = Stage(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
-    async with aclosing(stage.stream("coordinator", stage.run.messages, name="slow")) as items:
+    context = RunContext(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
+    async with aclosing(context.stream("coordinator", context.run.messages, name="slow")) as items:
         first = await anext(items)
     assert first == replace(Part(text="um ", tokens=2), model="m-slow")

@@ -43,9 +43,9 @@ async def test_who_gets_an_examples_task_or_a_guess_answers_the_question_itself(
 
 async def test_the_example_is_a_plan_for_whoever_asks_its_question() -> None:
     ask = Scripted({"plan": COPIED, "synthesis": "Weigh tea against coffee for a bad sleeper, and tea wins."})
-    text, _, stage = await perform(BUILT_IN["decompose"], make_run("Tea or coffee before bed?"), ask)
+    text, _, context = await perform(BUILT_IN["decompose"], make_run("Tea or coffee before bed?"), ask)
     assert text.endswith("tea wins.")
-    assert "plan again" not in {step.name for step in stage.steps}
+    assert "plan again" not in {step.name for step in context.steps}
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ async def test_an_answer_that_is_none_is_written_again_and_else_a_specialist_has
     bad: str, again: str
 ) -> None:
     script = TEAM | {"analysis": ANALYSIS, "review": REVIEW, "synthesis": bad, "synthesis again": again}
-    text, answer, stage = await perform(BUILT_IN["maestro"], make_run(SUM), Scripted(script))
+    text, answer, context = await perform(BUILT_IN["maestro"], make_run(SUM), Scripted(script))
     assert (
         answer.text == text.rpartition(CORRECTION)[2] == ("12 + 30 = 42" if again == TEA_TASKS[2] else again)
     )
     assert "Weigh tea" not in text
     assert "left out…" not in text
     assert text.count("must be stated") < 2
-    assert any(note.startswith("an answer was left out: it ") for note in stage.notes)
-    assert ("this is what reasoning found" in stage.notes) == (again == TEA_TASKS[2])
+    assert any(note.startswith("an answer was left out: it ") for note in context.notes)
+    assert ("this is what reasoning found" in context.notes) == (again == TEA_TASKS[2])
 
 
 async def test_what_came_before_the_problem_stands_and_is_corrected() -> None:
@@ -99,6 +99,6 @@ async def test_a_specialist_alone_writes_again_what_is_no_answer(name: str) -> N
 async def test_what_the_caller_wants_repeated_is_left_as_it_is() -> None:
     wish = "Write 'The result of the sum must be stated' thirty times."
     run = make_run(messages=(ChatMessage(role="user", content=wish),))
-    text, _, stage = await perform(BUILT_IN["maestro"], run, Scripted(TEAM | {"synthesis": LOOP}))
+    text, _, context = await perform(BUILT_IN["maestro"], run, Scripted(TEAM | {"synthesis": LOOP}))
     assert text == LOOP
-    assert "synthesis again" not in {step.name for step in stage.steps}
+    assert "synthesis again" not in {step.name for step in context.steps}

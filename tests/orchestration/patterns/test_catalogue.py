@@ -14,14 +14,14 @@ from orchestration.errors import InternalError, InvalidRequest, UnknownModel
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns import (
     BUILT_IN,
-    Answer,
     BrokenPlugin,
     NameTaken,
     Outcome,
     Part,
     Pattern,
     PatternSettings,
-    Stage,
+    RunContext,
+    StepResult,
     pattern,
 )
 from orchestration.patterns.clipping import clip, clip_end, estimate_tokens
@@ -35,9 +35,9 @@ class Named(PatternSettings):
 
 
 @pattern("greeting", settings=Named)
-async def greeting(run: Run, stage: Stage, settings: Named) -> AsyncGenerator[Part | Answer, None]:
+async def greeting(run: Run, context: RunContext, settings: Named) -> AsyncGenerator[Part | StepResult, None]:
     """Greets. Further words are not for lists."""
-    async for item in single(run, stage):
+    async for item in single(run, context):
         yield item
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, NodeLost, NoNode, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
-from orchestration.patterns import Part, Stage
+from orchestration.patterns import Part, RunContext
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.debate import debate
 from orchestration.patterns.debating.critique import InvalidCritique, parse_critique
@@ -50,7 +50,7 @@ def answers(*rounds: tuple[str | OrchestraError, ...]) -> dict[str, str | Orches
 async def test_each_answers_alone_then_criticises_and_improves_until_all_agree() -> None:
     script = answers(("7", "8", "It is 7."), ("7", "It is seven.", "7")) | critiques()
     ask = Scripted(script)
-    text, answer, stage = await perform(debate, asked(), ask)
+    text, answer, context = await perform(debate, asked(), ask)
     assert text == answer.text == "7"
     first, second = ask.question("round 1 / debater 1"), ask.question("round 2 / debater 2")
     assert "8" not in first.messages[-1].content
@@ -58,7 +58,7 @@ async def test_each_answers_alone_then_criticises_and_improves_until_all_agree()
     assert "- I forgot one\n- gives no reason" in second.messages[-1].content
     compared = ask.question("round 2 / debater 2: critique").messages[-1].content
     assert "Your answer:\n8\n\nDebater 1:\n7\n\nDebater 3:\nIt is 7." in compared
-    report = stage.report["debate"]
+    report = context.report["debate"]
     assert (report["ended"], report["agreement"], report["changes"]) == ("agreement", 1.0, 1)
     assert [told["agreement"] for told in report["rounds"]] == [0.667, 1.0]
     assert report["rounds"][1]["positions"][1] == {
@@ -73,8 +73,8 @@ async def test_each_answers_alone_then_criticises_and_improves_until_all_agree()
         "critique": json.loads(CRITIQUE),
     }
     assert report["critiques"] == {"asked": 3, "usable": 3}
-    assert json.loads(json.dumps(stage.report)) == stage.report
-    assert not stage.notes
+    assert json.loads(json.dumps(context.report)) == context.report
+    assert not context.notes
 
 
 async def test_all_of_a_round_speak_at_the_same_time() -> None:
@@ -87,50 +87,50 @@ async def test_all_of_a_round_speak_at_the_same_time() -> None:
 
 async def test_agreement_in_the_first_round_is_the_end_and_costs_nothing_more() -> None:
     ask = Scripted(answers(("7", "3 + 4 = 7", "The answer is seven.")))
-    text, _, stage = await perform(debate, asked(), ask)
+    text, _, context = await perform(debate, asked(), ask)
     assert text == "7"
-    assert len(stage.steps) == 3
-    assert stage.report["debate"]["ended"] == "agreement"
+    assert len(context.steps) == 3
+    assert context.report["debate"]["ended"] == "agreement"
 
 
 async def test_texts_that_mean_the_same_are_agreement_and_the_judge_writes_from_them() -> None:
     script = answers(("bees make honey from the nectar of flowers",) * 2) | {"synthesis": "bees do."}
     ask = Scripted(script)
-    text, _, stage = await perform(debate, asked(OPEN, debaters=2), ask)
+    text, _, context = await perform(debate, asked(OPEN, debaters=2), ask)
     assert text == "bees do."
     final = ask.question("synthesis")
     assert (
         "- bees make honey from the nectar of flowers (held by 2 of 2 debaters)" in final.messages[-1].content
     )
     assert final.agent == "coordinator"
-    assert stage.report["debate"]["ended"] == "agreement"
+    assert context.report["debate"]["ended"] == "agreement"
 
 
 async def test_enough_who_agree_end_it_and_the_judge_sees_who_does_not() -> None:
     ask = Scripted(answers((BEES, BEES, WASPS)) | {"synthesis": "bees do."})
-    text, _, stage = await perform(debate, asked(OPEN, agree_at=0.6, judge="critic"), ask)
+    text, _, context = await perform(debate, asked(OPEN, agree_at=0.6, judge="critic"), ask)
     assert text == "bees do."
     final = ask.question("synthesis")
     assert final.agent == "critic"
     told = f"- {BEES} (held by 2 of 3 debaters)\n- {WASPS} (held by 1 of 3 debaters)"
     assert told in final.messages[-1].content
-    assert stage.report["debate"]["agreement"] == 0.667
+    assert context.report["debate"]["agreement"] == 0.667
 
 
 async def test_it_is_over_when_a_round_changes_no_mind_before_the_limit() -> None:
     script = answers(("7", "8", "9"), ("7", "It is 8.", "nine")) | critiques() | {"synthesis": "7"}
-    _, _, stage = await perform(debate, asked(rounds=5), Scripted(script))
-    report = stage.report["debate"]
+    _, _, context = await perform(debate, asked(rounds=5), Scripted(script))
+    report = context.report["debate"]
     assert (report["ended"], len(report["rounds"]), report["changes"]) == ("no change", 2, 0)
     assert [position["why"] for position in report["rounds"][1]["positions"]] == ["", "", ""]
 
 
 async def test_it_is_over_at_the_limit_of_rounds() -> None:
     script = answers(("7", "8", "9"), ("8", "9", "7"), ("9", "7", "8")) | critiques(rounds=3)
-    _, _, stage = await perform(debate, asked(rounds=3), Scripted(script))
-    report = stage.report["debate"]
+    _, _, context = await perform(debate, asked(rounds=3), Scripted(script))
+    report = context.report["debate"]
     assert (report["ended"], len(report["rounds"]), report["changes"]) == ("round limit", 3, 6)
-    assert not stage.notes
+    assert not context.notes
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ async def test_it_is_over_at_the_limit_of_rounds() -> None:
 )
 async def test_the_debaters_have_the_last_word_where_the_synthesis_has_another(synthesis: str) -> None:
     ask = Scripted(answers((BEES, BEES, WASPS), (BEES, BEES, WASPS)) | {"synthesis": synthesis})
-    text, answer, stage = await perform(debate, asked(OPEN), ask)
+    text, answer, context = await perform(debate, asked(OPEN), ask)
     assert text == answer.text == BEES
-    assert any("most" in note for note in stage.notes)
+    assert any("most" in note for note in context.notes)
 
 
 async def test_a_synthesis_stands_where_no_two_agree() -> None:
     said = (BEES, WASPS, HORNETS)
     ask = Scripted(answers(said, said) | {"synthesis": "Some insects live together."})
-    text, _, stage = await perform(debate, asked(OPEN), ask)
-    assert (text, stage.notes) == ("Some insects live together.", [])
+    text, _, context = await perform(debate, asked(OPEN), ask)
+    assert (text, context.notes) == ("Some insects live together.", [])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ async def test_models_and_roles_take_turns_and_a_role_may_be_a_standpoint() -> N
     ask = Scripted(answers((BEES, WASPS, HORNETS, BEES)))
     run = asked(OPEN, debaters=4, rounds=1, roles=["critic", "Bees are a danger."])
     run = run.model_copy(update={"sampling": Sampling(seed=5, temperature=0)})
-    _, _, stage = await perform(debate, run, ask, models=models)
+    _, _, context = await perform(debate, run, ask, models=models)
     first, second, third, _ = (ask.question(f"round 1 / debater {n}") for n in (1, 2, 3, 4))
     assert [(each.agent, each.model) for each in (first, second)] == [
         ("critic", "big"),
@@ -206,7 +206,7 @@ async def test_models_and_roles_take_turns_and_a_role_may_be_a_standpoint() -> N
     assert second.messages[0].content == "Argue from this standpoint: Bees are a danger."
     assert [each.sampling.seed for each in (first, second, third)] == [5, 6, 7]
     assert first.sampling.temperature == 0.7  # debater 3 is the same model in the same role
-    roles = [each["role"] for each in stage.report["debate"]["rounds"][0]["positions"]]
+    roles = [each["role"] for each in context.report["debate"]["rounds"][0]["positions"]]
     assert roles == ["critic", "Bees are a danger."] * 2
     assert ask.question("synthesis").sampling.temperature == 0
 
@@ -222,10 +222,10 @@ async def test_debaters_that_differ_keep_the_temperature_of_their_role() -> None
 async def test_a_debater_that_fails_drops_out_and_the_others_go_on() -> None:
     script = answers(("7", BackendFailed("broken"), "8"), ("7", "", "7")) | critiques()
     ask = Scripted(script)
-    text, _, stage = await perform(debate, asked(), ask)
+    text, _, context = await perform(debate, asked(), ask)
     assert text == "7"
-    assert stage.notes == ["went on without debater 2 (research): broken"]
-    report = stage.report["debate"]
+    assert context.notes == ["went on without debater 2 (research): broken"]
+    report = context.report["debate"]
     assert report["dropped"] == [{"debater": 2, "round": 1, "why": "broken"}]
     assert [position["debater"] for position in report["rounds"][1]["positions"]] == [1, 3]
     assert "Debater 2" not in ask.question("round 2 / debater 1").messages[-1].content
@@ -234,11 +234,11 @@ async def test_a_debater_that_fails_drops_out_and_the_others_go_on() -> None:
 async def test_one_that_is_left_alone_says_its_answer_with_a_note() -> None:
     gone = NodeLost("n1 is gone")
     script = answers(("7", "8", "9"), (gone, "It is 8.", gone)) | critiques()
-    text, answer, stage = await perform(debate, asked(rounds=5), Scripted(script))
+    text, answer, context = await perform(debate, asked(rounds=5), Scripted(script))
     assert text == answer.text == "It is 8."
-    assert stage.report["debate"]["ended"] == "too few debaters"
-    assert stage.notes[-1] == "one debater alone is left: this is the best position there was"
-    assert len(stage.notes) == 3
+    assert context.report["debate"]["ended"] == "too few debaters"
+    assert context.notes[-1] == "one debater alone is left: this is the best position there was"
+    assert len(context.notes) == 3
 
 
 async def test_all_that_fail_in_the_first_round_are_the_first_ones_error() -> None:
@@ -250,31 +250,31 @@ async def test_all_that_fail_in_the_first_round_are_the_first_ones_error() -> No
 async def test_all_that_fail_later_leave_the_best_position_there_was() -> None:
     gone = NodeLost("n1 is gone")
     script = answers(("8", "7", "7"), (gone, gone, gone)) | critiques()
-    text, _, stage = await perform(debate, asked(), Scripted(script))
+    text, _, context = await perform(debate, asked(), Scripted(script))
     assert text == "7"
-    assert "no debater is left: this is the best position there was" in stage.notes
+    assert "no debater is left: this is the best position there was" in context.notes
 
 
 async def test_a_model_that_always_answers_garbage_is_a_debater_less_and_said() -> None:
     script = answers(("7", "?! ... --", "8"), ("8", "", "8")) | critiques()
-    text, _, stage = await perform(debate, asked(), Scripted(script))
+    text, _, context = await perform(debate, asked(), Scripted(script))
     assert text == "8"
-    assert stage.notes == ["went on without debater 2 (research): says nothing that makes sense"]
+    assert context.notes == ["went on without debater 2 (research): says nothing that makes sense"]
 
 
 async def test_garbage_from_all_makes_the_coordinator_answer_alone() -> None:
     ask = Scripted(answers(("...", "?", "the the " * 40)) | {"answer": "7"})
-    text, _, stage = await perform(debate, asked(), ask)
+    text, _, context = await perform(debate, asked(), ask)
     assert text == "7"
-    assert stage.notes[-1] == "no debater has an answer; the coordinator answers alone"
-    assert stage.steps[-1].name == "answer"
+    assert context.notes[-1] == "no debater has an answer; the coordinator answers alone"
+    assert context.steps[-1].name == "answer"
 
 
 async def test_a_new_answer_that_is_none_leaves_the_old_one_in_place() -> None:
     script = answers(("7", "8", "8"), ("8", "I'm ready to help.", "!!!")) | critiques()
-    text, _, stage = await perform(debate, asked(), Scripted(script))
+    text, _, context = await perform(debate, asked(), Scripted(script))
     assert text == "8"
-    second, third = stage.report["debate"]["rounds"][1]["positions"][1:]
+    second, third = context.report["debate"]["rounds"][1]["positions"][1:]
     for position in (second, third):
         assert (position["answer"], position["kept"], position["changed"]) == ("8", True, False)
         assert position["why"] == "the new one was no answer to the question"
@@ -293,9 +293,9 @@ async def test_a_critique_that_cannot_be_used_is_left_out_of_the_improvement(
 ) -> None:
     script: dict[str, Any] = answers(("7", "8", "8"), ("8", "8", "8")) | critiques()
     ask = Scripted(script | {"round 2 / debater 1: critique": said})
-    text, _, stage = await perform(debate, asked(), ask)
+    text, _, context = await perform(debate, asked(), ask)
     assert text == "8"
-    assert stage.report["debate"]["critiques"] == {"asked": 3, "usable": 2}
+    assert context.report["debate"]["critiques"] == {"asked": 3, "usable": 2}
     assert "Remarks" not in ask.question("round 2 / debater 1").messages[-1].content
     assert any("goes on without its critique" in told for told in ask.said)
 
@@ -321,25 +321,25 @@ async def test_a_budget_of_calls_ends_it_with_the_best_there_is(
     script = answers(("7", "8", "9"), ("7", "8", "8")) | critiques() | {"synthesis": "7"}
     ask = Scripted(script)
     run = asked().model_copy(update={"budget": Budget(calls=calls)})
-    text, answer, stage = await perform(debate, run, ask)
-    await stage.settle()
+    text, answer, context = await perform(debate, run, ask)
+    await context.settle()
     assert text == answer.text != ""
     names = [question.name for question in ask.asked]
     if ended == "too few debaters":
         assert isinstance(steps, list)
         steps = steps[:1]  # what the one says is the answer
     assert names == steps or len(names) == steps
-    assert stage.report.get("debate", {}).get("ended") == ended
+    assert context.report.get("debate", {}).get("ended") == ended
     if calls < 9:
-        assert any(note.startswith(f"to stay within {calls} calls: without") for note in stage.notes)
+        assert any(note.startswith(f"to stay within {calls} calls: without") for note in context.notes)
 
 
 async def test_a_judge_that_fails_leaves_the_best_position_with_a_note() -> None:
     said = (WASPS, BEES, BEES)
     script = answers(said, said) | critiques() | {"synthesis": NoNode("none")}
-    text, answer, stage = await perform(debate, asked(OPEN), Scripted(script))
+    text, answer, context = await perform(debate, asked(OPEN), Scripted(script))
     assert text == answer.text == BEES
-    assert stage.notes == ["no synthesis, but the position that most hold: none"]
+    assert context.notes == ["no synthesis, but the position that most hold: none"]
 
 
 async def test_the_callers_form_and_instructions_reach_every_answer_but_no_critique() -> None:
@@ -350,7 +350,7 @@ async def test_the_callers_form_and_instructions_reach_every_answer_but_no_criti
     )
     script = answers(('{"a": 1}', '{"a": 2}', '{"a": 3}'), ('{"a":1}', '{"a": 2}', "no")) | critiques()
     ask = Scripted(script | {"synthesis": '{"a": 1}'})
-    _, _, stage = await perform(debate, run, ask)
+    _, _, context = await perform(debate, run, ask)
     for question in ask.asked:
         if question.name.endswith("critique"):
             assert question.guide is not None
@@ -358,7 +358,7 @@ async def test_the_callers_form_and_instructions_reach_every_answer_but_no_criti
         else:
             assert question.guide == guide
             assert question.messages[0] == system
-    positions = stage.report["debate"]["rounds"][1]["positions"]
+    positions = context.report["debate"]["rounds"][1]["positions"]
     assert [(each["changed"], each["kept"]) for each in positions] == [
         (False, False),
         (False, False),
@@ -390,10 +390,10 @@ async def test_leaving_in_the_middle_of_a_round_stops_all_who_speak() -> None:
     names = {f"round 2 / debater {n}: critique": barrier for n in (1, 2, 3)}
     ask = Scripted(answers(("7", "8", "9")) | critiques(), meet=names)
     run = asked()
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
 
     async def hear() -> None:
-        async with aclosing(debate(run, stage)) as items:
+        async with aclosing(debate(run, context)) as items:
             async for _ in items:
                 raise AssertionError("nothing is said before the end")
 
@@ -409,8 +409,8 @@ async def test_leaving_in_the_middle_of_the_synthesis_stops_it() -> None:
     said = (BEES, WASPS, HORNETS)
     ask = Scripted(answers(said, said) | critiques() | {"synthesis": "Some insects sting."})
     run = asked(OPEN)
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    async with aclosing(debate(run, stage)) as items:
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    async with aclosing(debate(run, context)) as items:
         assert await anext(items) == Part(text="Some")
     assert ask.open_now == 0
 
@@ -424,10 +424,10 @@ async def test_a_debate_that_is_taken_up_asks_nobody_twice(recorded: int) -> Non
     names = list(book.kept)[:recorded]
     book.kept = {name: book.kept[name] for name in names}
     ask = Scripted(script)
-    text, stage = await performed(debate, run, ask, book)
+    text, context = await performed(debate, run, ask, book)
     assert text == "wasps hunt."
     assert not {question.name for question in ask.asked} & set(names)
-    assert len(stage.steps) == 10
+    assert len(context.steps) == 10
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchestration.messages import ModelCard, ToolResult
-from orchestration.patterns import Stage
+from orchestration.patterns import RunContext
 from orchestration.patterns.debate import debate
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import VoterAnswer
@@ -27,21 +27,21 @@ async def debated(
     priors: dict[str, float] = EQUAL,
     text: str = "What is 3 + 4?",
     trust: Trust | None = None,
-) -> tuple[str, Stage]:
+) -> tuple[str, RunContext]:
     models = [*priors][: len(rounds[0])]
     script = answers(*rounds) | critiques(len(models), len(rounds))
     script["synthesis"] = "what they have in common is wings."
     ask = Scripted(script)
     run = asked(text, models=models, rounds=len(rounds), debaters=len(models))
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    stage.trust = trust or Trust(prior=lambda name: priors.get(name, 0.6))
-    _, answer = await play(debate, stage)
-    assert json.loads(json.dumps(stage.report)) == stage.report
-    return answer.text, stage
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context.trust = trust or Trust(prior=lambda name: priors.get(name, 0.6))
+    _, answer = await play(debate, context)
+    assert json.loads(json.dumps(context.report)) == context.report
+    return answer.text, context
 
 
-def leads(stage: Stage) -> list[tuple[int, str, str, bool]]:
-    flips = [flip for flip in stage.report["debate"]["flips"] if flip["debater"] is None]
+def leads(context: RunContext) -> list[tuple[int, str, str, bool]]:
+    flips = [flip for flip in context.report["debate"]["flips"] if flip["debater"] is None]
     return [(flip["round"], flip["from"], flip["to"], flip["stands"]) for flip in flips]
 
 
@@ -59,46 +59,46 @@ async def test_a_majority_that_only_follows_another_is_bounded_and_the_first_rou
     first: tuple[str, ...], second: tuple[str, ...]
 ) -> None:
     priors = {f"model {n}": 0.7 for n in range(len(first))}
-    text, stage = await debated(first, second, priors=priors)
+    text, context = await debated(first, second, priors=priors)
     assert text == "7"
-    report = stage.report["debate"]
+    report = context.report["debate"]
     assert (report["answer"], report["flipped"], report["first_round_stands"]) == ("7", False, True)
-    assert leads(stage) == [(2, "7", "8", False)]
-    assert any("the first round's answer “7” stands" in note for note in stage.notes)
-    assert flip_in(stage.report) == "refused"
+    assert leads(context) == [(2, "7", "8", False)]
+    assert any("the first round's answer “7” stands" in note for note in context.notes)
+    assert flip_in(context.report) == "refused"
 
 
 async def test_a_change_that_the_trust_of_who_argued_carries_is_told_as_a_flip() -> None:
     # the two weigh 1.22 each, the third 2.19: together the two lead, until they follow it
     priors = {"one": 0.65, "two": 0.65, "three": 0.83}
-    text, stage = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
-    report = stage.report["debate"]
+    text, context = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
+    report = context.report["debate"]
     assert (text, report["flipped"], report["first_round_stands"]) == ("8", True, False)
-    assert leads(stage) == [(2, "7", "8", True)]
+    assert leads(context) == [(2, "7", "8", True)]
     (lead,) = [flip for flip in report["flips"] if flip["debater"] is None]
     assert lead["to_weight"] > lead["from_weight"] > 2
-    assert any(note.startswith("the debate changed its answer from “7” to “8”") for note in stage.notes)
-    assert flip_in(stage.report) == "taken"
+    assert any(note.startswith("the debate changed its answer from “7” to “8”") for note in context.notes)
+    assert flip_in(context.report) == "taken"
 
 
 async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either() -> None:
-    _, stage = await debated(("7", "7", "8"), ("7", "7", "7"))
-    (flip,) = stage.report["debate"]["flips"]
+    _, context = await debated(("7", "7", "8"), ("7", "7", "7"))
+    (flip,) = context.report["debate"]["flips"]
     assert (flip["round"], flip["who"], flip["from"], flip["to"]) == (2, "debater 3", "8", "7")
     assert flip["from_weight"] == pytest.approx(flip["to_weight"] / 2, abs=0.01)
     assert flip["counts"] == pytest.approx(1 / 3, abs=0.01)
-    assert (flip_in(stage.report), stage.notes) == (None, [])
+    assert (flip_in(context.report), context.notes) == (None, [])
 
 
 async def test_what_nobody_had_said_counts_whole_where_all_come_to_it() -> None:
-    text, stage = await debated(("7", "7", "8"), ("9", "9", "9"))
+    text, context = await debated(("7", "7", "8"), ("9", "9", "9"))
     assert text == "9"
-    assert {flip.get("counts") for flip in stage.report["debate"]["flips"]} == {1.0, None}
+    assert {flip.get("counts") for flip in context.report["debate"]["flips"]} == {1.0, None}
 
 
 async def test_who_returns_to_its_own_answer_counts_whole_again() -> None:
-    text, stage = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"))
-    report = stage.report["debate"]
+    text, context = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"))
+    report = context.report["debate"]
     assert (text, report["flipped"], report["first_round_stands"]) == ("7", False, False)
     assert [flip["counts"] for flip in report["flips"] if flip["round"] == 3 and flip["debater"]] == [
         1.0,
@@ -108,63 +108,63 @@ async def test_who_returns_to_its_own_answer_counts_whole_again() -> None:
 
 async def test_the_most_trusted_leads_where_its_record_says_that_company_does_not_help() -> None:
     priors = {"one": 0.7, "two": 0.7, "three": 0.8}
-    text, stage = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors)
+    text, context = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors)
     assert text == "7"
     shown = {"three": {"user": Counts(right=80, wrong=20)}}
     alone = Trust(shown, company=Counts(wrong=30), prior=priors.__getitem__)  # type: ignore[arg-type]
-    text, stage = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors, trust=alone)
-    assert (text, stage.report["debate"]["first_round_stands"]) == ("8", True)
-    text, stage = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors, trust=alone)
-    assert (text, stage.report["debate"]["flipped"]) == ("7", True), "it came round itself"
+    text, context = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors, trust=alone)
+    assert (text, context.report["debate"]["first_round_stands"]) == ("8", True)
+    text, context = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors, trust=alone)
+    assert (text, context.report["debate"]["flipped"]) == ("7", True), "it came round itself"
 
 
 async def test_where_nobody_led_the_first_round_the_debate_decides() -> None:
-    text, stage = await debated(("7", "8", "9"), ("7", "8", "8"))
-    assert (text, leads(stage), stage.notes) == ("8", [], [])
+    text, context = await debated(("7", "8", "9"), ("7", "8", "8"))
+    assert (text, leads(context), context.notes) == ("8", [], [])
 
 
 async def test_three_of_one_family_agree_wholly_and_end_the_debate() -> None:
     priors = {"qwen2.5-7b-instruct": 0.7, "qwen2.5-14b-instruct": 0.7, "qwen2.5-14b-instruct-awq": 0.7}
-    _, stage = await debated(("7", "7", "7"), ("7", "7", "7"), priors=priors)
-    report = stage.report["debate"]
+    _, context = await debated(("7", "7", "7"), ("7", "7", "7"), priors=priors)
+    report = context.report["debate"]
     assert (report["ended"], report["agreement"], len(report["rounds"])) == ("agreement", 1.0, 1)
 
 
 async def test_texts_that_agreed_stand_against_others_and_are_not_written_anew() -> None:
-    text, stage = await debated((BEES, BEES, WASPS), (PARROT, PARROT, WASPS), text=OPEN)
+    text, context = await debated((BEES, BEES, WASPS), (PARROT, PARROT, WASPS), text=OPEN)
     assert text == BEES
-    assert stage.report["debate"]["first_round_stands"]
-    assert "synthesis" not in {step.name for step in stage.steps}
+    assert context.report["debate"]["first_round_stands"]
+    assert "synthesis" not in {step.name for step in context.steps}
 
 
 async def test_texts_of_which_each_says_something_else_have_no_lead_to_flip() -> None:
-    text, stage = await debated((BEES, WASPS, HORNETS), (WASPS, WASPS, HORNETS), text=OPEN)
+    text, context = await debated((BEES, WASPS, HORNETS), (WASPS, WASPS, HORNETS), text=OPEN)
     assert text == "what they have in common is wings."
-    assert leads(stage) == []
+    assert leads(context) == []
 
 
 async def test_the_first_answers_teach_of_the_models_by_what_the_debate_came_to() -> None:
-    _, stage = await debated(("7", "8", "7"), ("7", "7", "7"))
-    voices = stage.report["debate"]["voices"]
+    _, context = await debated(("7", "8", "7"), ("7", "7", "7"))
+    voices = context.report["debate"]["voices"]
     assert [(each["model"], each["answer"], each["agrees"], each["group"]) for each in voices] == [
         ("one", "7", True, 0),
         ("two", "8", False, 1),
         ("three", "7", True, 0),
     ]
     assert {each["weight"] for each in voices} == {round(Trust(prior=EQUAL.__getitem__).weight("one"), 3)}
-    assert answers_in(stage.report, "one") == tuple(
+    assert answers_in(context.report, "one") == tuple(
         VoterAnswer(model=name, group=group) for name, group in (("one", 0), ("two", 1), ("three", 0))
     )
 
 
 async def test_an_answer_that_no_first_one_gave_credits_none_of_them() -> None:
-    _, stage = await debated(("7", "7", "8"), ("9", "9", "9"))
-    assert [each["group"] for each in stage.report["debate"]["voices"]] == [1, 1, 2]
+    _, context = await debated(("7", "7", "8"), ("9", "9", "9"))
+    assert [each["group"] for each in context.report["debate"]["voices"]] == [1, 1, 2]
 
 
 async def test_who_says_nothing_that_makes_sense_teaches_that_it_was_wrong() -> None:
-    _, stage = await debated(("7", "?! ... --", "7"), ("7", "7", "7"))
-    assert [each["group"] for each in stage.report["debate"]["voices"]] == [0, None, 0]
+    _, context = await debated(("7", "?! ... --", "7"), ("7", "7", "7"))
+    assert [each["group"] for each in context.report["debate"]["voices"]] == [0, None, 0]
 
 
 async def test_the_most_trusted_writes_the_synthesis_of_those_that_debate() -> None:
@@ -172,9 +172,9 @@ async def test_the_most_trusted_writes_the_synthesis_of_those_that_debate() -> N
     cards = [ModelCard(name=name, context_tokens=8192, parameters=1) for name in (*WISE, "other")]
     ask = Scripted(answers(said, said) | critiques() | {"synthesis": "some insects."})
     run = asked(OPEN, models=["one", "two", "three"])
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock(), models=cards)
-    stage.trust = Trust(prior=(WISE | {"other": 0.99}).__getitem__)
-    await play(debate, stage)
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock(), models=cards)
+    context.trust = Trust(prior=(WISE | {"other": 0.99}).__getitem__)
+    await play(debate, context)
     assert ask.question("synthesis").model == "three"
 
 
@@ -186,10 +186,10 @@ async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_w
     script = answers((plus, plus, square), (plus, times, again)) | critiques()
     ask = Running(script, hands={"code": {"python": ToolResult()}})
     run = asked("Write a Python function double(x), so that double(3) == 6 and double(0) == 0.")
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    _, answer = await play(debate, stage)
-    report = stage.report["debate"]
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    _, answer = await play(debate, context)
+    report = context.report["debate"]
     assert answer.text == times
-    assert (report["examples_passed"], verified_in(stage.report)) == (1, 1.0)
+    assert (report["examples_passed"], verified_in(context.report)) == (1, 1.0)
     assert [flip["stands"] for flip in report["flips"] if flip["debater"] is None] == [True]
     assert [voice["group"] for voice in report["voices"]] == [2, 2, 1], "of two examples square passes one"

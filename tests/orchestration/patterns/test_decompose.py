@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import ChatMessage, Guide, Sampling, ToolResult
-from orchestration.patterns import Answer, Outcome, Part, Question, Stage, StepLimits
+from orchestration.patterns import GenerationRequest, Outcome, Part, RunContext, StepLimits, StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.specialist_step import NUMBERS
@@ -33,9 +33,9 @@ async def test_subtasks_are_done_in_the_order_of_their_inputs_and_the_answer_com
             "synthesis": "It scatters.",
         }
     )
-    text, answer, stage = await perform(decompose, make_run(), ask)
+    text, answer, context = await perform(decompose, make_run(), ask)
     assert text == answer.text == "It scatters."
-    assert names(stage) == ["plan", "task 1", "task 2", "task 3", "task 4", "synthesis"]
+    assert names(context) == ["plan", "task 1", "task 2", "task 3", "task 4", "synthesis"]
     assert "fact A" in ask.question("task 2").messages[-1].content
     assert "fact A" in ask.question("task 3").messages[-1].content
     weighing = ask.question("task 4").messages[-1].content
@@ -46,7 +46,7 @@ async def test_subtasks_are_done_in_the_order_of_their_inputs_and_the_answer_com
     final = ask.question("synthesis").messages[-1].content
     assert "thus D" in final
     assert "code B" not in final
-    assert stage.notes == []
+    assert context.notes == []
 
 
 async def test_what_needs_no_other_is_done_at_the_same_time_up_to_max_parallel() -> None:
@@ -62,8 +62,8 @@ async def test_what_needs_no_other_is_done_at_the_same_time_up_to_max_parallel()
 
 async def test_the_report_has_every_task_with_its_times_and_the_critical_path() -> None:
     ask = Scripted({"plan": DIAMOND})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    report = stage.report["decompose"]
+    _, _, context = await perform(decompose, make_run(), ask)
+    report = context.report["decompose"]
     assert [task["id"] for task in report["tasks"]] == [1, 2, 3, 4]
     for task in report["tasks"]:
         assert task["state"] == "done"
@@ -134,11 +134,11 @@ async def test_a_run_that_is_taken_up_asks_for_no_step_again_in_whatever_order_t
     book.kept = {name: kept for name, kept in book.kept.items() if name not in lost}
     ask = Scripted(script, hands={"research": {"knowledge": FOUND}})
     again = run.model_copy(update={"settings": {"max_parallel": 1}})
-    after, stage = await performed(decompose, again, ask, book)
+    after, context = await performed(decompose, again, ask, book)
     assert before == after
     assert {question.name for question in ask.asked} == {*lost, "synthesis"}
     assert ask.used == []
-    numbers = [source["n"] for source in stage.report["sources"]]
+    numbers = [source["n"] for source in context.report["sources"]]
     assert len(set(numbers)) == 5
     assert max(numbers) == 4 * NUMBERS + 1
 
@@ -148,18 +148,18 @@ async def test_what_is_measured_puts_the_next_tasks_in_order() -> None:
         {"plan": graph_json((1, "code", "a", []), (2, "research", "b", []), (3, "creative", "c", []))}
     )
     run = make_run(settings={"max_parallel": 1})
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
     for agent, seconds in (("code", 1.0), ("research", 9.0), ("creative", 4.0)):
-        stage.durations.learn(agent, "m", seconds)
-    async with aclosing(decompose(run, stage)) as items:
+        context.durations.learn(agent, "m", seconds)
+    async with aclosing(decompose(run, context)) as items:
         async for _ in items:
             pass
-    assert names(stage)[1:-1] == ["task 2", "task 3", "task 1"]
-    assert [task["expected"] for task in stage.report["decompose"]["tasks"]] == [1.0, 9.0, 4.0]
-    assert stage.durations.expected("research") < 9.0
+    assert names(context)[1:-1] == ["task 2", "task 3", "task 1"]
+    assert [task["expected"] for task in context.report["decompose"]["tasks"]] == [1.0, 9.0, 4.0]
+    assert context.durations.expected("research") < 9.0
     ask = Scripted(ask.script)
-    _, _, stage = await perform(decompose, make_run(settings={"max_parallel": 1, "order": "ready"}), ask)
-    assert names(stage)[1:-1] == ["task 1", "task 2", "task 3"]
+    _, _, context = await perform(decompose, make_run(settings={"max_parallel": 1, "order": "ready"}), ask)
+    assert names(context)[1:-1] == ["task 1", "task 2", "task 3"]
 
 
 async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> None:
@@ -197,8 +197,8 @@ async def test_every_step_stays_within_a_small_context_however_much_is_said() ->
     failing: dict[str, Reply] = {f"task 5{again}": BackendFailed(long) for again in ("", " again")}
     wild = edges_json({each: [each + 50] for each in range(60)}, who="wizard")
     ask = Scripted({"plan": wild, "plan again": fan, **said, **failing})
-    _, _, stage = await perform(decompose, make_run(long), ask, limits=limits)
-    assert "plan anew" in names(stage)
+    _, _, context = await perform(decompose, make_run(long), ask, limits=limits)
+    assert "plan anew" in names(context)
     for question in ask.asked:
         assert question.sampling.max_tokens is not None
         inside = sum(estimate_tokens(message.content) for message in question.messages)
@@ -211,17 +211,17 @@ async def test_every_step_stays_within_a_small_context_however_much_is_said() ->
 async def test_leaving_in_the_middle_stops_the_steps() -> None:
     ask = Scripted({"plan": DIAMOND, "synthesis": "one two three"})
     run = make_run()
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    async with aclosing(decompose(run, stage)) as items:
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    async with aclosing(decompose(run, context)) as items:
         async for item in items:
-            assert not isinstance(item, Answer)
+            assert not isinstance(item, StepResult)
             break
     assert ask.open_now == 0
 
 
 async def test_a_run_that_is_cancelled_stops_the_subtasks_at_work() -> None:
     class Hanging(Scripted):
-        async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+        async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
             async with aclosing(super().generate(question)) as items:
                 async for item in items:
                     if question.name == "task 1":

@@ -28,32 +28,32 @@ async def test_a_plan_that_cannot_be_carried_out_is_put_right_once_by_who_wrote_
     bad: str, wrong: str
 ) -> None:
     ask = Scripted({"plan": bad, "plan again": edges_json({1: [], 2: [1]})})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    assert names(stage) == ["plan", "plan again", "task 1", "task 2", "synthesis"]
+    _, _, context = await perform(decompose, make_run(), ask)
+    assert names(context) == ["plan", "plan again", "task 1", "task 2", "synthesis"]
     again = ask.question("plan again")
     assert again.messages[:-2] == ask.question("plan").messages
     assert again.messages[-2].role == "assistant"
     assert wrong in again.messages[-1].content
     assert again.sampling.temperature == 0
-    assert stage.notes == []
+    assert context.notes == []
     ask = Scripted({"plan": bad, "plan again": bad, "answer": "blue"})
-    text, _, stage = await perform(decompose, make_run(), ask)
+    text, _, context = await perform(decompose, make_run(), ask)
     assert text == "blue"
-    assert names(stage) == ["plan", "plan again", "answer"]
-    assert stage.notes == ["there was no usable plan: the coordinator answered alone"]
+    assert names(context) == ["plan", "plan again", "answer"]
+    assert context.notes == ["there was no usable plan: the coordinator answered alone"]
 
 
 async def test_a_model_that_cannot_be_guided_makes_it_a_single_at_once() -> None:
     ask = Scripted({"plan": BackendFailed("no guides here"), "answer": "blue"})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    assert names(stage) == ["plan", "answer"]
-    assert len(stage.notes) == 1
+    _, _, context = await perform(decompose, make_run(), ask)
+    assert names(context) == ["plan", "answer"]
+    assert len(context.notes) == 1
 
 
 async def test_a_team_without_specialists_is_not_asked_for_a_plan() -> None:
     agents = {name: AGENTS[name] for name in ("coordinator", "critic")}
-    _, _, stage = await perform(decompose, make_run(), Scripted({}), agents=agents)
-    assert names(stage) == ["answer"]
+    _, _, context = await perform(decompose, make_run(), Scripted({}), agents=agents)
+    assert names(context) == ["answer"]
 
 
 async def test_an_error_that_any_step_would_meet_ends_the_run() -> None:
@@ -65,29 +65,29 @@ async def test_an_error_that_any_step_would_meet_ends_the_run() -> None:
 
 async def test_a_subtask_that_fails_is_tried_again_and_the_answer_is_whole() -> None:
     ask = Scripted({"plan": DIAMOND, "task 2": BackendFailed("broken"), "task 2 again": "code B"})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    assert sorted(names(stage)[2:5]) == ["task 2", "task 2 again", "task 3"]
+    _, _, context = await perform(decompose, make_run(), ask)
+    assert sorted(names(context)[2:5]) == ["task 2", "task 2 again", "task 3"]
     assert "code B" in ask.question("task 4").messages[-1].content
-    report = stage.report["decompose"]
+    report = context.report["decompose"]
     assert report["tasks"][1]["step"] == "task 2 again"
     assert report["tasks"][1]["state"] == "done"
     assert "error" not in report["tasks"][1]
     assert not report["partial"]
-    assert stage.notes == []
+    assert context.notes == []
     assert [each["attempt"] for each in events(ask, "task") if each["task"] == 2] == [1, 2, 2]
 
 
 async def test_what_would_fail_again_is_not_tried_again() -> None:
     ask = Scripted({"plan": edges_json({1: [], 2: []}), "task 2": InvalidRequest("too much")})
-    _, _, stage = await perform(decompose, make_run(settings={"replan": False}), ask)
-    assert "task 2 again" not in names(stage)
+    _, _, context = await perform(decompose, make_run(settings={"replan": False}), ask)
+    assert "task 2 again" not in names(context)
 
 
 async def test_a_subtask_that_is_answered_with_nothing_has_failed() -> None:
     ask = Scripted({"plan": edges_json({1: [], 2: []}), "task 2": "  ", "task 2 again": "words"})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    assert "task 2 again" in names(stage)
-    assert not stage.report["decompose"]["partial"]
+    _, _, context = await perform(decompose, make_run(), ask)
+    assert "task 2 again" in names(context)
+    assert not context.report["decompose"]["partial"]
 
 
 LOST: dict[str, Reply] = {"task 2": BackendFailed("broken"), "task 2 again": BackendFailed("broken too")}
@@ -96,9 +96,9 @@ LOST: dict[str, Reply] = {"task 2": BackendFailed("broken"), "task 2 again": Bac
 async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> None:
     new = graph_json((5, "research", "look elsewhere", [1]), (6, "reasoning", "weigh both", [3, 5]))
     ask = Scripted({"plan": DIAMOND, "task 3": "picture C", "plan anew": new, "task 5": "found E", **LOST})
-    _, _, stage = await perform(decompose, make_run(), ask)
-    assert names(stage)[-4:] == ["plan anew", "task 5", "task 6", "synthesis"]
-    assert "task 4" not in names(stage)
+    _, _, context = await perform(decompose, make_run(), ask)
+    assert names(context)[-4:] == ["plan anew", "task 5", "task 6", "synthesis"]
+    assert "task 4" not in names(context)
     asked = ask.question("plan anew")
     assert asked.guide is not None
     bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=2, max_depth=4, known=(1, 3))
@@ -108,7 +108,7 @@ async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> N
     last = ask.question("task 6").messages[-1].content
     assert "picture C" in last
     assert "found E" in last
-    report = stage.report["decompose"]
+    report = context.report["decompose"]
     assert {task["id"]: task["state"] for task in report["tasks"]} == {
         1: "done",
         2: "failed",
@@ -119,7 +119,7 @@ async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> N
     }
     assert report["planned_anew"]
     assert not report["partial"]
-    assert stage.notes == ["task 2 (code: write) failed, and what was left was planned anew"]
+    assert context.notes == ["task 2 (code: write) failed, and what was left was planned anew"]
 
 
 @pytest.mark.parametrize("anew", ["garbage", NoNode("no"), edges_json({5: [2]}), None])
@@ -128,17 +128,17 @@ async def test_without_another_plan_those_that_need_what_failed_are_told_and_the
 ) -> None:
     script: dict[str, Reply] = {"plan": DIAMOND, "task 3": "picture C", **LOST}
     ask = Scripted(script if anew is None else script | {"plan anew": anew})
-    _, _, stage = await perform(decompose, make_run(settings={"replan": anew is not None}), ask)
-    assert ("plan anew" in names(stage)) == (anew is not None)
+    _, _, context = await perform(decompose, make_run(settings={"replan": anew is not None}), ask)
+    assert ("plan anew" in names(context)) == (anew is not None)
     weighing = ask.question("task 4").messages[-1].content
     assert "code (write): nobody could do this" in weighing
     assert "picture C" in weighing
     assert "code (write): nobody could do this" in ask.question("synthesis").messages[-1].content
-    report = stage.report["decompose"]
+    report = context.report["decompose"]
     assert report["partial"]
     assert [task["state"] for task in report["tasks"]] == ["done", "failed", "done", "done"]
     assert report["tasks"][1]["error"] == "backend_failed"
-    assert stage.notes == ["partial answer, without task 2 (code: write): broken too"]
+    assert context.notes == ["partial answer, without task 2 (code: write): broken too"]
 
 
 async def test_a_row_of_failures_ends_with_what_there_is() -> None:
@@ -147,9 +147,9 @@ async def test_a_row_of_failures_ends_with_what_there_is() -> None:
         f"task {each}{again}": BackendFailed("broken") for each in (2, 3, 4) for again in ("", " again")
     }
     ask = Scripted(script | failing)
-    _, _, stage = await perform(decompose, make_run(settings={"replan": False}), ask)
+    _, _, context = await perform(decompose, make_run(settings={"replan": False}), ask)
     assert "fact A" in ask.question("synthesis").messages[-1].content
-    assert [task["state"] for task in stage.report["decompose"]["tasks"]] == ["done", *["failed"] * 3]
+    assert [task["state"] for task in context.report["decompose"]["tasks"]] == ["done", *["failed"] * 3]
 
 
 async def test_only_all_subtasks_failing_fails_the_run_with_the_first_error() -> None:
@@ -168,23 +168,23 @@ async def test_only_all_subtasks_failing_fails_the_run_with_the_first_error() ->
 
 async def test_a_budget_that_ends_in_the_midst_ends_with_what_there_is_and_says_so() -> None:
     ask = Scripted({"plan": edges_json({1: [], 2: [1], 3: [2]}), "task 1": "fact A"})
-    text, _, stage = await perform(decompose, make_run(budget=Budget(calls=3)), ask)
+    text, _, context = await perform(decompose, make_run(budget=Budget(calls=3)), ask)
     assert text
-    assert names(stage) == ["plan", "task 1", "synthesis"]
+    assert names(context) == ["plan", "task 1", "synthesis"]
     assert "fact A" in ask.question("synthesis").messages[-1].content
-    report = stage.report["decompose"]
+    report = context.report["decompose"]
     assert [task["state"] for task in report["tasks"]] == ["done", "failed", "left out"]
     assert report["partial"]
-    assert "partial answer, without task 2" in stage.notes[0]
-    assert "task 3 (research: do 3): it was not begun" in stage.notes[0]
+    assert "partial answer, without task 2" in context.notes[0]
+    assert "task 3 (research: do 3): it was not begun" in context.notes[0]
 
 
 async def test_a_budget_for_no_subtask_leaves_the_answer_to_the_coordinator() -> None:
     ask = Scripted({"plan": edges_json({1: [], 2: [1]}), "answer": "blue"})
-    text, _, stage = await perform(decompose, make_run(budget=Budget(calls=2)), ask)
+    text, _, context = await perform(decompose, make_run(budget=Budget(calls=2)), ask)
     assert text == "blue"
-    assert names(stage) == ["plan", "answer"]
-    assert stage.notes == ["no subtask could be done within the budget: the coordinator answered alone"]
+    assert names(context) == ["plan", "answer"]
+    assert context.notes == ["no subtask could be done within the budget: the coordinator answered alone"]
 
 
 async def test_where_no_synthesis_can_be_afforded_the_results_are_the_answer() -> None:
@@ -196,6 +196,6 @@ async def test_where_no_synthesis_can_be_afforded_the_results_are_the_answer() -
             "synthesis": BudgetExceeded("nothing is left"),
         }
     )
-    text, answer, stage = await perform(decompose, make_run(), ask)
+    text, answer, context = await perform(decompose, make_run(), ask)
     assert text == answer.text == "fact A\n\nfact B"
-    assert stage.notes == ["these are the results of the subtasks themselves: nothing is left"]
+    assert context.notes == ["these are the results of the subtasks themselves: nothing is left"]

@@ -13,8 +13,18 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling, ToolResult
-from orchestration.patterns import Answer, Kept, Outcome, Outlet, Part, Pattern, Question, Recall, Stage
-from orchestration.patterns.base import Use
+from orchestration.patterns import (
+    GenerationRequest,
+    Outcome,
+    Part,
+    Pattern,
+    ResumeFilter,
+    RunContext,
+    StepCache,
+    StepRecord,
+    StepResult,
+)
+from orchestration.patterns.base import ToolUse
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.trust.trust import Trust
@@ -34,7 +44,7 @@ class Paced(Scripted):
     stopped: list[str] = field(default_factory=list)
     _over: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         name = question.name
         if name in self.turns[1:]:
             await self._event(self.turns[self.turns.index(name) - 1]).wait()
@@ -58,17 +68,17 @@ class Paced(Scripted):
         return self._over.setdefault(name, asyncio.Event())
 
 
-def set_up(run: Run, ask: Scripted, **said: Any) -> Stage:
-    return Stage(run, ask, agents=AGENTS, clock=counting_clock(), **said)
+def set_up(run: Run, ask: Scripted, **said: Any) -> RunContext:
+    return RunContext(run, ask, agents=AGENTS, clock=counting_clock(), **said)
 
 
-async def play(pattern: Pattern, stage: Stage) -> tuple[list[str], Answer]:
+async def play(pattern: Pattern, context: RunContext) -> tuple[list[str], StepResult]:
     """The parts that the caller gets, and the answer."""
     parts: list[str] = []
     answer = None
-    async with aclosing(pattern(stage.run, stage)) as items:
+    async with aclosing(pattern(context.run, context)) as items:
         async for item in items:
-            if isinstance(item, Answer):
+            if isinstance(item, StepResult):
                 answer = item
             else:
                 parts.append(item.text)
@@ -85,22 +95,22 @@ def voted(**settings: Any) -> Run:
 
 async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
     ask = Scripted({"voice 1": "The answer is 8.", "voice 2": "It is seven.", "voice 3": "3 + 4 = 7"})
-    text, answer, stage = await perform(ensemble, voted(early=False), ask)
+    text, answer, context = await perform(ensemble, voted(early=False), ask)
     assert text == answer.text == "It is seven."
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert (report["kind"], report["agreement"], report["stopped_early"]) == ("number", 0.667, False)
     assert [voice["agrees"] for voice in report["voices"]] == [False, True, True]
     assert (report["voices"][0]["answer"], report["voices"][0]["node"]) == ("The answer is 8.", "n1")
     assert report["dissent"] == [{"answer": "The answer is 8.", "voices": [1], "weight": 1.0, "value": "8"}]
-    assert json.loads(json.dumps(stage.report)) == stage.report
+    assert json.loads(json.dumps(context.report)) == context.report
     assert [kind for kind, _ in ask.happened].count("vote") >= 1
-    assert stage.notes == ["2 of 3 voices agree; others: “8”"]
+    assert context.notes == ["2 of 3 voices agree; others: “8”"]
 
 
 class Filtered(Scripted):
     """The lines that begin with “I” are what a filter left of them."""
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         async with aclosing(super().generate(question)) as items:
             async for item in items:
                 filtered = isinstance(item, Outcome) and self._line(question).startswith("I")
@@ -110,9 +120,9 @@ class Filtered(Scripted):
 async def test_an_answer_that_a_filter_cut_off_has_no_vote() -> None:
     run = voted(early=False)
     ask = Filtered({"voice 1": "I", "voice 2": "I", "voice 3": "bees make honey"})
-    text, _answer, stage = await perform(ensemble, run, ask)
+    text, _answer, context = await perform(ensemble, run, ask)
     assert text == "bees make honey"
-    assert [step.error.code for step in stage.steps if step.error] == ["content_filter"] * 2
+    assert [step.error.code for step in context.steps if step.error] == ["content_filter"] * 2
 
 
 async def test_voices_speak_at_once() -> None:
@@ -125,10 +135,10 @@ async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None
     script = {"voice 1": "so 3 + 4 is 7", "voice 2": "I say 3 + 4 = 7"}
     ask = Paced(script, mute={"voice 3": 2})
     async with asyncio.timeout(5):
-        text, _, stage = await perform(ensemble, voted(), ask)
+        text, _, context = await perform(ensemble, voted(), ask)
     assert text == "so 3 + 4 is 7"
     assert ask.stopped == ["voice 3"]
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert report["stopped_early"] is True
     assert (report["calls_cut"], report["tokens_saved"]) == (
         1,
@@ -139,15 +149,15 @@ async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None
 
 async def test_with_early_off_all_are_heard() -> None:
     ask = Paced({"coordinator": "7"}, turns=("voice 1", "voice 2", "voice 3"))
-    _, _, stage = await perform(ensemble, voted(early=False), ask)
-    assert len(stage.steps) == 3
+    _, _, context = await perform(ensemble, voted(early=False), ask)
+    assert len(context.steps) == 3
     assert ask.stopped == []
 
 
 async def test_the_first_answer_does_not_wait_for_the_slowest_voice() -> None:
     ask = Paced({"voice 1": "7", "voice 2": "8"}, mute={"voice 3": 0}, turns=("voice 1", "voice 2"))
-    stage = set_up(voted(), ask)
-    async with asyncio.timeout(5), aclosing(ensemble(stage.run, stage)) as items:
+    context = set_up(voted(), ask)
+    async with asyncio.timeout(5), aclosing(ensemble(context.run, context)) as items:
         first = await anext(items)
     assert isinstance(first, Part)
     assert first.text == "7"
@@ -165,49 +175,49 @@ async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
 
 async def test_what_was_told_stays_where_it_is_tied() -> None:
     ask = Paced({"voice 1": "7", "voice 2": "8"}, turns=("voice 2", "voice 1"))
-    stage = set_up(voted(samples=2), ask)
-    parts, _ = await play(ensemble, stage)
+    context = set_up(voted(samples=2), ask)
+    parts, _ = await play(ensemble, context)
     assert parts == ["8"]
-    assert stage.report["ensemble"]["answer"] == "8"
-    assert stage.report["ensemble"]["voices"][1]["agrees"]
+    assert context.report["ensemble"]["answer"] == "8"
+    assert context.report["ensemble"]["voices"][1]["agrees"]
 
 
 async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> None:
     turns = tuple(f"voice {number}" for number in range(1, 6))
     ask = Paced({"coordinator": "7", "voice 3": "9"}, turns=turns)
-    stage = set_up(voted(samples=5, confidence=1, likely=0.75), ask)
+    context = set_up(voted(samples=5, confidence=1, likely=0.75), ask)
     parts: list[str] = []
-    async with aclosing(ensemble(stage.run, stage)) as items:
+    async with aclosing(ensemble(context.run, context)) as items:
         async for item in items:
             if isinstance(item, Part):
                 parts.append(item.text)
-                assert len(stage.steps) < 4
+                assert len(context.steps) < 4
     assert parts == ["7"]
 
 
 async def test_a_run_that_is_taken_up_goes_on_from_what_its_caller_has() -> None:
     for prefix, parts in (("It ", ["is 7."]), ("It is 7.", []), ("8", ["\n\nIt is 7."])):
-        stage = set_up(voted(), Scripted({"coordinator": "It is 7."}))
-        stage.outlet = Outlet(prefix, tokens=1)
-        told = [item async for item in ensemble(stage.run, stage) if isinstance(item, Part)]
-        new = [stage.outlet.new(part) for part in told]
+        context = set_up(voted(), Scripted({"coordinator": "It is 7."}))
+        context.resume_filter = ResumeFilter(prefix, tokens=1)
+        told = [item async for item in ensemble(context.run, context) if isinstance(item, Part)]
+        new = [context.resume_filter.new(part) for part in told]
         assert [part.text for part in new if part is not None] == parts
 
 
 async def test_a_run_that_is_taken_up_asks_no_voice_again_that_has_ended() -> None:
-    kept: dict[str, Kept] = {}
+    kept: dict[str, StepRecord] = {}
 
     class Book:
-        async def keep(self, said: Kept) -> Kept:
+        async def keep(self, said: StepRecord) -> StepRecord:
             return kept.setdefault(said.step.name, said)
 
     script = {"voice 1": "7", "voice 2": "8", "voice 3": "It is 8."}
-    stage = set_up(voted(early=False), Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2")))
-    stage.recall = Recall(Book())
-    async with aclosing(ensemble(stage.run, stage)) as items:
+    context = set_up(voted(early=False), Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2")))
+    context.step_cache = StepCache(Book())
+    async with aclosing(ensemble(context.run, context)) as items:
         assert isinstance(await anext(items), Part)  # then its coordinator dies
-    again = set_up(stage.run, ask := Scripted(script))
-    again.recall = Recall(Book(), dict(kept))
+    again = set_up(context.run, ask := Scripted(script))
+    again.step_cache = StepCache(Book(), dict(kept))
     _, answer = await play(ensemble, again)
     assert [question.name for question in ask.asked] == ["voice 3"]
     assert answer.text.endswith("8")
@@ -221,9 +231,9 @@ async def test_free_texts_agree_by_what_they_mean_and_the_medoid_speaks() -> Non
             "voice 3": "Honey comes from the nectar that bees gather in flowers.",
         }
     )
-    text, _, stage = await perform(ensemble, voted(text=OPEN, early=False), ask)
+    text, _, context = await perform(ensemble, voted(text=OPEN, early=False), ask)
     assert text.startswith("Honey")
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert (report["kind"], report["agreement"]) == ("text", 0.667)
     assert report["dissent"][0]["answer"].startswith("Wax")
 
@@ -240,9 +250,9 @@ async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_
             "voice 3": "Nectar from flowers is what bees gather and make honey of.",
         }
     )
-    text, _, stage = await perform(ensemble, voted(text=OPEN, early=False), ask)
+    text, _, context = await perform(ensemble, voted(text=OPEN, early=False), ask)
     assert "honey" in text
-    assert [note for note in stage.notes if "compared by their words" in note] == [
+    assert [note for note in context.notes if "compared by their words" in note] == [
         "the answers were compared by their words: no live node serves an embedding model"
     ]
 
@@ -257,9 +267,9 @@ async def test_nothing_is_said_of_words_where_texts_were_compared_only_on_the_wa
     turns = ("voice 1", "voice 2", "voice 3", "voice 4")
     ask = Blind(dict(zip(turns, (words, said, "29", said), strict=True)), turns=turns)
     run = voted(text="Days of February in leap years?", early=False, samples=4)
-    _, _, stage = await perform(ensemble, run, ask)
-    assert stage.report["ensemble"]["kind"] == "number"
-    assert not [note for note in stage.notes if "compared by their words" in note]
+    _, _, context = await perform(ensemble, run, ask)
+    assert context.report["ensemble"]["kind"] == "number"
+    assert not [note for note in context.notes if "compared by their words" in note]
 
 
 DOUBLE = "Write a Python function double(x), so that double(2) == 4 and double(0) == 0."
@@ -269,7 +279,7 @@ DOUBLE = "Write a Python function double(x), so that double(2) == 4 and double(0
 class Running(Paced):
     """The code agent's tool runs the program, as Python's own `exec` does."""
 
-    async def use(self, use: Use) -> ToolResult:
+    async def use(self, use: ToolUse) -> ToolResult:
         self.used.append(use)
         space: dict[str, Any] = {}
         exec(use.arguments["code"], space)
@@ -290,8 +300,8 @@ async def test_programs_that_pass_the_examples_beat_the_many_that_do_not() -> No
         },
         hands={"code": {"python": ToolResult()}},
     )
-    _, answer = await play(ensemble, stage := set_up(voted(text=DOUBLE, samples=4, early=False), ask))
-    report = stage.report["ensemble"]
+    _, answer = await play(ensemble, context := set_up(voted(text=DOUBLE, samples=4, early=False), ask))
+    report = context.report["ensemble"]
     assert report["kind"] == "code"
     assert report["examples_passed"] == 1
     assert [voice["agrees"] for voice in report["voices"]] == [
@@ -313,17 +323,17 @@ async def test_where_a_tool_cannot_run_them_programs_agree_by_their_structure_to
     result: ToolResult | BackendFailed,
 ) -> None:
     ask = Scripted({"coordinator": "def double(x): return x * 2"}, hands={"code": {"python": result}})
-    _, _, stage = await perform(ensemble, voted(text=DOUBLE, early=False), ask)
-    assert stage.report["ensemble"]["agreement"] == 1
-    assert "examples_passed" not in stage.report["ensemble"]
+    _, _, context = await perform(ensemble, voted(text=DOUBLE, early=False), ask)
+    assert context.report["ensemble"]["agreement"] == 1
+    assert "examples_passed" not in context.report["ensemble"]
 
 
 async def test_without_a_tool_that_runs_them_programs_agree_by_their_structure() -> None:
     script = {"voice 1": "def double(x): return x * 2", "voice 2": "def double(n):\n  return n * 2"}
-    _, _, stage = await perform(
+    _, _, context = await perform(
         ensemble, voted(text=DOUBLE, early=False), Scripted(script | {"voice 3": "def double(x): return 4"})
     )
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
     assert "examples_passed" not in report
 
@@ -341,9 +351,9 @@ async def test_a_program_that_passes_all_examples_ends_the_vote() -> None:
 async def test_weights_of_models_decide() -> None:
     models = ("small", "big", "tiny")
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "7"})
-    stage = set_up(voted(models=models, early=False), ask)
-    stage.trust = Trust(prior={"small": 0.4, "big": 0.95, "tiny": 0.4}.__getitem__)
-    _, answer = await play(ensemble, stage)
+    context = set_up(voted(models=models, early=False), ask)
+    context.trust = Trust(prior={"small": 0.4, "big": 0.95, "tiny": 0.4}.__getitem__)
+    _, answer = await play(ensemble, context)
     assert answer.text.endswith("8")
     assert {(q.model, q.sampling.temperature) for q in ask.asked} == {(name, None) for name in models}
 
@@ -365,33 +375,33 @@ async def test_the_live_models_speak_and_one_model_alone_is_sampled() -> None:
 
 async def test_a_voice_that_fails_is_left_out_and_said() -> None:
     ask = Scripted({"voice 1": UnknownModel.of("ghost", ["a"]), "voice 2": "7", "voice 3": "7"})
-    text, _, stage = await perform(ensemble, voted(models=["ghost", "a", "b"]), ask)
+    text, _, context = await perform(ensemble, voted(models=["ghost", "a", "b"]), ask)
     assert text == "7"
-    assert stage.notes == ["went on without voice 1 (ghost): no model 'ghost'; known models: a"]
-    assert stage.report["ensemble"]["voices"][0]["error"] == "unknown_model"
+    assert context.notes == ["went on without voice 1 (ghost): no model 'ghost'; known models: a"]
+    assert context.report["ensemble"]["voices"][0]["error"] == "unknown_model"
 
 
 @pytest.mark.parametrize("garbage", ["", "la la la " * 30, "I cannot say."])
 async def test_a_model_that_answers_garbage_is_not_counted_and_it_is_said(garbage: str) -> None:
     ask = Scripted({"voice 1": garbage, "voice 2": "7", "voice 3": "7"})
-    text, _, stage = await perform(ensemble, voted(early=False), ask)
+    text, _, context = await perform(ensemble, voted(early=False), ask)
     assert text == "7"
-    assert stage.notes == ["not counted: the answer of voice 1 names no number"]
-    assert stage.report["ensemble"]["agreement"] == 1
+    assert context.notes == ["not counted: the answer of voice 1 names no number"]
+    assert context.report["ensemble"]["agreement"] == 1
 
 
 async def test_where_all_answer_garbage_what_most_say_is_taken_and_it_is_said() -> None:
     ask = Scripted({"voice 1": "Hm, who knows?", "voice 2": "No idea at all.", "voice 3": "Hm, who knows?"})
-    text, _, stage = await perform(ensemble, voted(early=False), ask)
+    text, _, context = await perform(ensemble, voted(early=False), ask)
     assert text == "Hm, who knows?"
-    assert "no voice's answer could be counted; what most of them say was taken" in stage.notes
+    assert "no voice's answer could be counted; what most of them say was taken" in context.notes
 
 
 async def test_where_one_voice_is_left_its_answer_is_taken_and_it_is_said() -> None:
     ask = Scripted({"voice 1": NoNode("none"), "voice 2": BackendFailed("broken"), "voice 3": "7"})
-    text, _, stage = await perform(ensemble, voted(), ask)
+    text, _, context = await perform(ensemble, voted(), ask)
     assert text == "7"
-    assert "one voice alone could be counted: its answer was compared with no other" in stage.notes
+    assert "one voice alone could be counted: its answer was compared with no other" in context.notes
 
 
 async def test_only_all_voices_failing_fails_the_run_with_the_first_error() -> None:
@@ -405,9 +415,9 @@ async def test_only_all_voices_failing_fails_the_run_with_the_first_error() -> N
 
 async def test_voices_that_all_differ_leave_the_first_and_it_is_said() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})
-    _, _, stage = await perform(ensemble, voted(), ask)
-    assert stage.report["ensemble"]["answer"] == "7"
-    assert "no two of 3 voices agree" in stage.notes
+    _, _, context = await perform(ensemble, voted(), ask)
+    assert context.report["ensemble"]["answer"] == "7"
+    assert "no two of 3 voices agree" in context.notes
 
 
 async def test_a_form_that_an_answer_does_not_meet_is_not_counted() -> None:
@@ -416,10 +426,10 @@ async def test_a_form_that_an_answer_does_not_meet_is_not_counted() -> None:
         {"voice 1": '{"city": "Par', "voice 2": '{"city": "Rome"}', "voice 3": '{"city":  "Rome"}'}
     )
     run = make_run(settings={"early": False}, guide=guide)
-    parts, answer = await play(ensemble, stage := set_up(run, ask))
+    parts, answer = await play(ensemble, context := set_up(run, ask))
     assert answer.text == '{"city": "Rome"}'
     assert len(parts) == 1  # nothing was told too soon, since it could not be taken back
-    assert stage.notes == ["not counted: the answer of voice 1 does not meet the form that is asked for"]
+    assert context.notes == ["not counted: the answer of voice 1 does not meet the form that is asked for"]
     assert all(question.guide == guide for question in ask.asked)
 
 
@@ -456,13 +466,13 @@ async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() 
     script = {"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."}
     ask = Scripted(script)
     run = voted(synthesis=True, early=False, likely=1, kind="text", text=OPEN)
-    parts, answer = await play(ensemble, stage := set_up(run, ask))
+    parts, answer = await play(ensemble, context := set_up(run, ask))
     assert "".join(parts) == answer.text == "Seven it is."
     assert len(parts) == 3  # as they come
     asked = ask.question("synthesis").messages[-1].content
     assert "The answer that most agree on:\n7\n(2 of 3 answers say so, with 67% of the weight)" in asked
     assert "Another answer:\n8\n(1 of 3" in asked
-    assert stage.steps[-1].name == "synthesis"
+    assert context.steps[-1].name == "synthesis"
 
 
 async def test_a_number_is_never_written_anew_by_a_synthesis() -> None:
@@ -473,31 +483,31 @@ async def test_a_number_is_never_written_anew_by_a_synthesis() -> None:
 
 async def test_without_dissent_there_is_nothing_to_synthesise() -> None:
     ask = Scripted({"coordinator": "7"})
-    text, _, stage = await perform(ensemble, voted(synthesis=True), ask)
+    text, _, context = await perform(ensemble, voted(synthesis=True), ask)
     assert text == "7"
-    assert "synthesis" not in [step.name for step in stage.steps]
+    assert "synthesis" not in [step.name for step in context.steps]
 
 
 async def test_a_synthesis_that_fails_leaves_what_most_say() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": BackendFailed("broken")})
     run = voted(synthesis=True, early=False, kind="text", text=OPEN)
-    text, _, stage = await perform(ensemble, run, ask)
+    text, _, context = await perform(ensemble, run, ask)
     assert text == "7"
-    assert "no synthesis: broken" in stage.notes
+    assert "no synthesis: broken" in context.notes
 
 
 async def test_self_consistency_samples_one_model_that_may_be_told_to_think_aloud() -> None:
     cards = [ModelCard(name="small", parameters=1), ModelCard(name="big", parameters=9)]
     ask = Scripted({"coordinator": ["3 and 4 make 7. The answer is 7."]})
     run = make_run(SUM, settings={"think": True})
-    text, _, stage = await perform(self_consistency, run, ask, models=cards)
+    text, _, context = await perform(self_consistency, run, ask, models=cards)
     assert text == "3 and 4 make 7. The answer is 7."
     assert {question.model for question in ask.asked} == {"big"}
     assert all(question.sampling.temperature == 0.7 for question in ask.asked)
     told = ask.asked[0].messages[0].content
     assert "Think step by step" in told
     assert "The answer is NUMBER" in told
-    assert stage.report["self-consistency"]["agreement"] == 1
+    assert context.report["self-consistency"]["agreement"] == 1
 
 
 async def test_a_question_that_says_itself_how_to_answer_is_left_as_it_is() -> None:
@@ -510,8 +520,8 @@ async def test_a_question_that_says_itself_how_to_answer_is_left_as_it_is() -> N
 async def test_self_consistency_begins_no_sample_that_is_not_needed() -> None:
     ask = Paced({"coordinator": "7"}, turns=tuple(f"voice {number}" for number in range(1, 9)))
     run = make_run(SUM, settings={"samples": 8, "at_once": 1})
-    _, _, stage = await perform(self_consistency, run, ask)
-    report = stage.report["self-consistency"]
+    _, _, context = await perform(self_consistency, run, ask)
+    report = context.report["self-consistency"]
     assert len(ask.asked) == 3
     assert (report["calls_cut"], report["stopped_early"], ask.stopped) == (5, True, [])
 
@@ -520,35 +530,35 @@ async def test_within_a_budget_samples_are_taken_until_it_is_spent() -> None:
     answers = ["1", "2", "3", "4", "5", "6", "7", "8"]
     ask = Scripted({f"voice {number}": said for number, said in enumerate(answers, 1)})
     run = make_run(SUM, settings={"samples": 8}, budget=Budget(calls=5))
-    text, _, stage = await perform(self_consistency, run, ask)
+    text, _, context = await perform(self_consistency, run, ask)
     assert text.startswith("1")
     assert len(ask.asked) == 5
-    assert stage.report["self-consistency"]["agreement"] == 0.2
+    assert context.report["self-consistency"]["agreement"] == 0.2
 
 
 async def test_within_few_tokens_samples_follow_one_another() -> None:
     ask = Scripted({f"voice {number}": str(number) for number in range(1, 9)})
     run = make_run(SUM, settings={"samples": 8}, budget=Budget(tokens=700), sampling=Sampling(max_tokens=200))
-    _, _, stage = await perform(self_consistency, run, ask)
+    _, _, context = await perform(self_consistency, run, ask)
     assert ask.most_open <= 2
     assert len(ask.asked) == 8
-    assert stage.spending.tokens <= 700
+    assert context.budget.tokens <= 700
 
 
 async def test_no_sample_is_lost_because_others_hold_the_budget_for_a_while() -> None:
     ask = Scripted({f"voice {number}": str(number) for number in range(1, 9)})
     run = make_run(SUM, settings={"samples": 8}, budget=Budget(tokens=500), sampling=Sampling(max_tokens=64))
-    _, _, stage = await perform(self_consistency, run, ask)
+    _, _, context = await perform(self_consistency, run, ask)
     assert len(ask.asked) == 8
-    assert not stage.spending.left_out
+    assert not context.budget.left_out
 
 
 async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -> None:
     leaning = "Either 7 or 8. I lean to the first."
     script = {"voice 1": "7", "voice 2": "8", "voice 3": leaning, "reading 3": '{"answer": "7"}'}
-    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), ask := Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), ask := Scripted(script)))
     assert answer.text == "7"
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert [voice["group"] for voice in report["voices"]] == [0, 1, 0]
     asked = ask.question("reading 3")
     assert (asked.sampling.temperature, leaning in asked.messages[-1].content) == (0, True)
@@ -560,22 +570,22 @@ async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -
 async def test_an_answer_that_no_model_can_read_either_has_no_vote_and_it_is_said() -> None:
     script: dict[str, str | BackendFailed] = {"voice 1": "7", "voice 2": "8", "voice 3": "Either 7 or 8."}
     script["reading 3"] = BackendFailed("off")
-    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
     assert answer.text == "7"
-    assert "not counted: the answer of voice 3 names no number" in stage.notes
+    assert "not counted: the answer of voice 3 names no number" in context.notes
 
 
 async def test_marks_of_the_end_that_an_upstream_leaves_are_no_part_of_an_answer() -> None:
     script = {"voice 1": "7" + "</s>" * 40, "voice 2": "8", "voice 3": "7<|im_end|>\n<|im_end|>"}
-    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
     assert answer.text == "7"
-    assert stage.report["ensemble"]["agreement"] == 0.667
+    assert context.report["ensemble"]["agreement"] == 0.667
 
 
 async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain() -> None:
     script = {"voice 1": "The answer is 7.\n" * 60, "voice 2": "8", "voice 3": "The answer is 7."}
-    _, answer = await play(ensemble, stage := set_up(voted(early=False, likely=1), Scripted(script)))
-    assert stage.report["ensemble"]["agreement"] == 0.667
+    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
+    assert context.report["ensemble"]["agreement"] == 0.667
     assert "7" in answer.text
 
 
@@ -584,9 +594,9 @@ async def test_where_none_agree_a_voice_is_said_to_weigh_most_only_where_it_does
     share: float, taken: str
 ) -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})
-    stage = set_up(voted(models=["big", "small", "tiny"], early=False), ask)
-    stage.trust = Trust(prior={"big": share, "small": 0.6, "tiny": 0.6}.__getitem__)
-    await play(ensemble, stage)
-    (note,) = [note for note in stage.notes if note.startswith("no two of 3 voices agree")]
+    context = set_up(voted(models=["big", "small", "tiny"], early=False), ask)
+    context.trust = Trust(prior={"big": share, "small": 0.6, "tiny": 0.6}.__getitem__)
+    await play(ensemble, context)
+    (note,) = [note for note in context.notes if note.startswith("no two of 3 voices agree")]
     assert note.removeprefix("no two of 3 voices agree").startswith(taken)
     assert bool(taken) == ("weighs most" in note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.errors import BackendFailed
 from orchestration.messages import Budget, Guide, ModelCard
-from orchestration.patterns import Stage
+from orchestration.patterns import RunContext
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.voting.extraction import extracted
 from tests.orchestration.patterns.scripted import AGENTS, Script, Scripted, counting_clock, make_run
@@ -17,15 +17,15 @@ MODELS = (
 )
 
 
-def stage_of(script: Script, **fields: object) -> tuple[Stage, Scripted]:
+def stage_of(script: Script, **fields: object) -> tuple[RunContext, Scripted]:
     ask = Scripted(script)
-    return Stage(make_run(**fields), ask, agents=AGENTS, clock=counting_clock(), models=MODELS), ask  # type: ignore[arg-type]
+    return RunContext(make_run(**fields), ask, agents=AGENTS, clock=counting_clock(), models=MODELS), ask  # type: ignore[arg-type]
 
 
 async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_without_the_question() -> None:
-    stage, ask = stage_of({"reading 2": "C", "reading 3": "none"})
+    context, ask = stage_of({"reading 2": "C", "reading 3": "none"})
     texts = {2: "Green it is, the one with seventeen protons: chlorine, or so", 3: "Well, (A), or is it (B)?"}
-    assert await extracted(stage, AnswerKind.CHOICE, GAS, texts) == {2: "C"}
+    assert await extracted(context, AnswerKind.CHOICE, GAS, texts) == {2: "C"}
     asked = ask.question("reading 2")
     assert (asked.model, asked.sampling.temperature) == ("small", 0)
     assert asked.guide == Guide(choice=("A", "B", "C", "none"))
@@ -34,28 +34,30 @@ async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_witho
 
 
 async def test_a_value_that_is_not_in_the_text_is_not_believed() -> None:
-    stage, _ = stage_of({"reading 1": '{"answer": "12"}', "reading 2": '{"answer": "7"}', "reading 3": "7"})
+    context, _ = stage_of({"reading 1": '{"answer": "12"}', "reading 2": '{"answer": "7"}', "reading 3": "7"})
     texts = {1: "three and four are 7 then", 2: "three and four are 7 then, so it seems", 3: "are 7 then"}
-    assert await extracted(stage, AnswerKind.NUMBER, "How many?", texts) == {2: "7"}
+    assert await extracted(context, AnswerKind.NUMBER, "How many?", texts) == {2: "7"}
 
 
 async def test_each_answer_is_read_once_in_a_run() -> None:
-    stage, ask = stage_of({"reading 1": '{"answer": "7"}'})
+    context, ask = stage_of({"reading 1": '{"answer": "7"}'})
     for _ in range(2):
-        assert await extracted(stage, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
+        assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {
+            1: "7"
+        }
     assert len(ask.asked) == 1
 
 
 async def test_a_model_that_fails_and_a_budget_that_is_spent_read_nothing() -> None:
-    stage, _ = stage_of({"reading 1": BackendFailed("it broke")})
-    assert await extracted(stage, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
-    stage, ask = stage_of({}, budget=Budget(tokens=10))
-    assert await extracted(stage, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
+    context, _ = stage_of({"reading 1": BackendFailed("it broke")})
+    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
+    context, ask = stage_of({}, budget=Budget(tokens=10))
+    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
     assert ask.asked == []
 
 
 async def test_the_model_of_the_run_reads_where_it_names_one_and_nobody_reads_free_text() -> None:
-    stage, ask = stage_of({"reading 1": '{"answer": "7"}'}, model="large")
-    assert await extracted(stage, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
+    context, ask = stage_of({"reading 1": '{"answer": "7"}'}, model="large")
+    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
     assert ask.asked[0].model == "large"
-    assert await extracted(stage, AnswerKind.TEXT, "Why?", {2: "since it is"}) == {}
+    assert await extracted(context, AnswerKind.TEXT, "Why?", {2: "since it is"}) == {}

@@ -36,11 +36,11 @@ def card(name: str, context: int, parameters: int = 0) -> ModelCard:
 @pytest.mark.parametrize("name", list(SCRIPT))
 async def test_a_document_that_fits_the_models_context_reaches_every_step_whole(name: str) -> None:
     ask = Scripted(SCRIPT[name])
-    _, _, stage = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=[card("m", 8192)])
+    _, _, performed = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=[card("m", 8192)])
     assert len(ask.asked) > 3
     for question in ask.asked:
         assert DOCUMENT in "".join(message.content for message in question.messages)
-    assert not [note for note in stage.notes if "cut" in note]
+    assert not [note for note in performed.notes if "cut" in note]
 
 
 @pytest.mark.parametrize("name", [*SCRIPT, "auto", "single"])
@@ -81,8 +81,10 @@ async def test_a_model_that_is_not_known_to_be_small_gets_no_parameters_of_ours(
 async def test_a_small_model_of_a_panel_is_bounded_and_the_others_are_not() -> None:
     ask = Scripted({})
     models = [card("large", 32_768), card("small", 2048, SMALL)]
-    _, _, stage = await perform(BUILT_IN["ensemble"], make_run(settings={"early": False}), ask, models=models)
-    assert len(stage.steps) > 1
+    _, _, performed = await perform(
+        BUILT_IN["ensemble"], make_run(settings={"early": False}), ask, models=models
+    )
+    assert len(performed.steps) > 1
     bounds = {
         question.model: question.sampling.max_tokens for question in ask.asked if "voice" in question.name
     }
@@ -106,21 +108,21 @@ async def test_a_long_solution_is_passed_on_whole_where_the_context_is_large(
 ) -> None:
     solution = "".join(f"Step {number}: carry it over.\n" for number in range(tokens // 7)) + "It is 42."
     ask = Scripted(SCRIPT["maestro"] | {"research": solution, "reasoning": solution})
-    _, _, stage = await perform(BUILT_IN["maestro"], make_run(), ask, models=[card("m", context)])
+    _, _, performed = await perform(BUILT_IN["maestro"], make_run(), ask, models=[card("m", context)])
     assert solution in ask.question("synthesis").messages[-1].content
-    assert not [note for note in stage.notes if "cut" in note]
+    assert not [note for note in performed.notes if "cut" in note]
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
 async def test_what_does_not_fit_keeps_its_beginning_and_its_end_and_is_told(name: str) -> None:
     ask = Scripted(SCRIPT[name])
     models = [card("m", 8192), card("small", 2048)]
-    _, _, stage = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=models)
+    _, _, performed = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=models)
     for question in ask.asked:
         text = "".join(message.content for message in question.messages)
         assert "The key is under the mat." in text
         assert "Where is the key?" in text
-    (note,) = (note for note in stage.notes if "the question had to be cut" in note)
+    (note,) = (note for note in performed.notes if "the question had to be cut" in note)
     assert "2048" in note
 
 
@@ -128,10 +130,10 @@ async def test_the_model_that_the_caller_names_decides_and_not_another() -> None
     ask = Scripted(SCRIPT["maestro"])
     models = [card("big", 32_768), card("small", 2048)]
     run = make_run(DOCUMENT, model="big")
-    _, _, stage = await perform(BUILT_IN["maestro"], run, ask, models=models)
-    assert stage.context_tokens == 32_768
+    _, _, performed = await perform(BUILT_IN["maestro"], run, ask, models=models)
+    assert performed.context_tokens == 32_768
     assert DOCUMENT in ask.question("plan").messages[-1].content
-    assert stage.notes == []
+    assert performed.notes == []
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
@@ -155,11 +157,11 @@ async def test_every_step_fits_the_context_however_much_is_said(name: str, conte
     messages = tuple(ChatMessage(role="user", content=long) for _ in range(3))
     ask = Scripted(replies | SCRIPT[name] | replies | critiques)
     run = make_run(messages=messages)
-    _, _, stage = await perform(BUILT_IN[name], run, ask, models=[card("m", context)])
+    _, _, performed = await perform(BUILT_IN[name], run, ask, models=[card("m", context)])
     for question in ask.asked:
         inside = sum(estimate_tokens(message.content) for message in question.messages)
         assert inside + (question.sampling.max_tokens or 0) < context, question.name
-    said = "; ".join(stage.notes)
+    said = "; ".join(performed.notes)
     assert "the question had to be cut" in said
     assert "what was said before the question had to be cut" in said
 

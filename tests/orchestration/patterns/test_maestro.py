@@ -17,7 +17,7 @@ from orchestration.errors import (
     OrchestraError,
 )
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Sampling
-from orchestration.patterns import Answer, Stage, StepLimits
+from orchestration.patterns import RunContext, StepLimits, StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.maestro import maestro
 from tests.orchestration.patterns.scripted import (
@@ -115,7 +115,7 @@ async def test_a_specialist_that_fails_leaves_the_others_at_work_and_is_said() -
     assert answer.finish_reason == "stop"
     failed = next(step for step in stage.steps if step.name == "research")
     assert failed.error is not None
-    assert failed.error.code == "nobody_listens"
+    assert failed.error.code == "no_responders"
     assert "goes on without 1 of 2 specialists" in ask.said
     assert any("no agent 'research' is running" in said for said in ask.said)
     assert "x = 1" in ask.question("synthesis").messages[-1].content
@@ -230,10 +230,10 @@ async def test_every_step_is_bounded_and_long_texts_are_passed_on_clipped_with_a
 async def test_leaving_in_the_middle_of_the_answer_stops_the_step() -> None:
     ask = Scripted({"plan": plan_json(("code", "write", 1)), "review": VERDICT, "synthesis": "one two three"})
     run = make_run()
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
+    stage = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(maestro(run, stage)) as items:
         async for item in items:
-            assert not isinstance(item, Answer)
+            assert not isinstance(item, StepResult)
             break
     assert ask.open_now == 0
     assert [step.name for step in stage.steps] == ["analysis", "plan", "code", "review", "synthesis"]

@@ -40,43 +40,43 @@ class Sandboxed(Scripted):
 
 async def test_a_program_that_passes_the_requests_examples_is_passed_on_as_it_is() -> None:
     ask = Sandboxed([passing(True, True)], answer=RIGHT)
-    text, _, stage = await perform(code, make_run(QUESTION), ask)
+    text, _, context = await perform(code, make_run(QUESTION), ask)
     assert text == RIGHT
     assert ask.used[0].arguments == {"code": "def double(x):\n    return 2 * x", "examples": CALLS}
-    (report,) = stage.report["code"]
+    (report,) = context.report["code"]
     assert (report["examples"], report["passed"], report["repaired"]) == (2, 2, False)
 
 
 async def test_what_failed_goes_back_once_and_the_better_program_is_passed_on() -> None:
     ask = Sandboxed([passing(False, True), passing(True, True)], answer=WRONG, answer_repair=RIGHT)
-    text, _, stage = await perform(code, make_run(QUESTION), ask)
+    text, _, context = await perform(code, make_run(QUESTION), ask)
     assert text == RIGHT
     told = ask.question("answer: repair").messages
     assert told[-2].content == WRONG
     assert "double(2) should give 4, and gives 7" in told[-1].content
-    assert [step.name for step in stage.steps] == [
+    assert [step.name for step in context.steps] == [
         "answer",
         "answer: python",
         "answer: repair",
         "answer: python again",
     ]
-    assert stage.report["code"][0]["repaired"] is True
+    assert context.report["code"][0]["repaired"] is True
 
 
 async def test_a_repair_that_is_no_better_is_dropped_and_the_reader_is_told_what_fails() -> None:
     ask = Sandboxed([passing(False, True), passing(False, False)], answer=WRONG, answer_repair=RIGHT)
-    text, _, stage = await perform(code, make_run(QUESTION), ask)
+    text, _, context = await perform(code, make_run(QUESTION), ask)
     assert text.startswith(WRONG)
     assert text.endswith("(This program fails 1 of 2 examples: double(2) should give 4, and gives 7)")
-    assert stage.report["code"][0]["failures"] == ["double(2) should give 4, and gives 7"]
+    assert context.report["code"][0]["failures"] == ["double(2) should give 4, and gives 7"]
 
 
 async def test_a_program_that_does_not_parse_is_repaired_without_any_sandbox() -> None:
     ask = Scripted({"answer": BROKEN, "answer: repair": RIGHT})
-    text, _, stage = await perform(code, make_run("Write a function that doubles."), ask)
+    text, _, context = await perform(code, make_run("Write a function that doubles."), ask)
     assert text == RIGHT
     assert "SyntaxError" in ask.question("answer: repair").messages[-1].content
-    assert stage.report["code"][0]["parses"] is True
+    assert context.report["code"][0]["parses"] is True
     assert not ask.used
 
 
@@ -85,36 +85,36 @@ async def test_a_repair_that_fails_or_cannot_be_afforded_leaves_the_first_progra
         (Scripted({"answer": BROKEN, "answer: repair": NodeLost("gone")}), Budget()),
         (Scripted({"answer": BROKEN}), Budget(calls=1)),
     ):
-        text, _, stage = await perform(code, make_run("Double it.", budget=budget), ask)
+        text, _, context = await perform(code, make_run("Double it.", budget=budget), ask)
         assert text.startswith(BROKEN)
         assert "(This program does not parse: SyntaxError" in text
-        assert stage.report["code"][0]["repaired"] is False
+        assert context.report["code"][0]["repaired"] is False
 
 
 async def test_a_sandbox_that_refuses_or_is_lost_is_told_to_who_watches_and_costs_no_repair() -> None:
     for trouble in (ToolResult(error="no Landlock"), NodeLost("gone"), ToolResult(data={"outcomes": 3})):
         ask = Sandboxed([trouble], answer=WRONG)
-        text, _, stage = await perform(code, make_run(QUESTION), ask)
+        text, _, context = await perform(code, make_run(QUESTION), ask)
         assert text == WRONG
         assert len(ask.asked) == 1
-        assert stage.report["code"][0]["examples"] == 0
+        assert context.report["code"][0]["examples"] == 0
 
 
 async def test_sums_of_the_reasoning_agent_are_corrected_and_said() -> None:
     ask = Scripted({"answer": "12 × 3 = 35, so it is plenty."})
-    text, answer, stage = await perform(reasoning, make_run("How much?"), ask)
+    text, answer, context = await perform(reasoning, make_run("How much?"), ask)
     assert text == "12 × 3 = 36, so it is plenty.\n\n(Arithmetic corrected: 12 × 3 = 36, not 35.)"
     assert answer.text == text
-    assert stage.report["arithmetic"] == [{"step": "answer", "sum": "12 × 3", "wrong": "35", "right": "36"}]
+    assert context.report["arithmetic"] == [{"step": "answer", "sum": "12 × 3", "wrong": "35", "right": "36"}]
     assert "arithmetic" in [kind for kind, _ in ask.happened]
 
 
 async def test_a_guided_answer_is_never_touched() -> None:
     ask = Scripted({"answer": '{"sum": "2 + 2 = 5"}'})
     guide = Guide(json_schema={"type": "object"})
-    text, _, stage = await perform(reasoning, make_run("How much?", guide=guide), ask)
+    text, _, context = await perform(reasoning, make_run("How much?", guide=guide), ask)
     assert text == '{"sum": "2 + 2 = 5"}'
-    assert not stage.report
+    assert not context.report
 
 
 @pytest.mark.parametrize(

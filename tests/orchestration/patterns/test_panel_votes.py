@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, NoNode, OrchestraError
 from orchestration.messages import Budget, ModelCard
-from orchestration.patterns import Answer, Kept, Part, Recall, Stage
+from orchestration.patterns import Part, RunContext, StepCache, StepRecord, StepResult
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
@@ -53,17 +53,17 @@ def saying(*texts: str | OrchestraError) -> dict[str, str | OrchestraError]:
     return {f"voice {number}": text for number, text in enumerate(texts, 1)}
 
 
-def panel(ask: Scripted, trust: Trust, models: Sequence[str] = MODELS, **said: Any) -> Stage:
+def panel(ask: Scripted, trust: Trust, models: Sequence[str] = MODELS, **said: Any) -> RunContext:
     run = voted(models=models, **said)
-    stage = set_up(run, ask)
-    stage.trust = trust
-    return stage
+    context = set_up(run, ask)
+    context.trust = trust
+    return context
 
 
-async def held(stage: Stage) -> tuple[list[str], Answer, dict[str, Any]]:
+async def held(context: RunContext) -> tuple[list[str], StepResult, dict[str, Any]]:
     async with asyncio.timeout(5):
-        parts, answer = await play(ensemble, stage)
-    report = stage.report["ensemble"]
+        parts, answer = await play(ensemble, context)
+    report = context.report["ensemble"]
     assert json.loads(json.dumps(report)) == report
     return parts, answer, report
 
@@ -74,8 +74,8 @@ def asked(ask: Scripted) -> list[str | None]:
 
 async def test_the_most_trusted_are_asked_first_and_nobody_else_where_they_agree() -> None:
     ask = Scripted(saying("8", "7", "7", "7"))
-    stage = panel(ask, known(), models=("poor", "fair", "good", "best"))
-    parts, answer, report = await held(stage)
+    context = panel(ask, known(), models=("poor", "fair", "good", "best"))
+    parts, answer, report = await held(context)
     assert (parts, answer.text) == (["7"], "7")
     assert asked(ask)[0] == "best"
     assert "poor" not in asked(ask)
@@ -126,8 +126,8 @@ async def test_while_records_say_nothing_all_are_heard_and_so_is_a_run_that_audi
 async def test_a_vote_never_ends_before_its_most_trusted_voter_has_spoken() -> None:
     turns = ("voice 2", "voice 3", "voice 4", "voice 1")
     ask = Paced(saying("8", "7", "7", "7"), turns=turns)
-    stage = panel(ask, known(), cascade=False, likely=1)
-    _, answer, report = await held(stage)
+    context = panel(ask, known(), cascade=False, likely=1)
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert report["voices"][0]["answer"] == "8"
     assert ask.stopped == []
@@ -142,9 +142,9 @@ class Quick(AnswerLengths):
 
 async def test_a_most_trusted_voter_that_is_late_is_not_waited_for() -> None:
     ask = Paced(saying("8", "7", "7", "7"), mute={"voice 1": 1})
-    stage = panel(ask, known())
-    stage.lengths = Quick()
-    _, answer, report = await held(stage)
+    context = panel(ask, known())
+    context.lengths = Quick()
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert ask.stopped == ["voice 1"]
     assert report["voices"][0]["stopped"]
@@ -156,12 +156,12 @@ async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
 ) -> None:
     monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.05)
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
-    stage = panel(ask, known(learns=True, audit=True), models=models)
-    stage.lengths = Quick()
-    parts, answer, report = await held(stage)
+    context = panel(ask, known(learns=True, audit=True), models=models)
+    context.lengths = Quick()
+    parts, answer, report = await held(context)
     assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
     assert report["voices"][2]["stopped"]
-    assert stage.notes[0] == f"went on without voice 3 ({models[2]}): no answer after 0 s"
+    assert context.notes[0] == f"went on without voice 3 ({models[2]}): no answer after 0 s"
 
 
 async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_hold_a_vote(
@@ -178,9 +178,9 @@ async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_ho
 
     monkeypatch.setattr(SamplePool, "seconds", seconds)
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
-    stage = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
-    stage.lengths = Quick()
-    _, answer, _ = await held(stage)
+    context = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
+    context.lengths = Quick()
+    _, answer, _ = await held(context)
     assert (answer.text, ask.stopped) == ("7", ["voice 3"])
 
 
@@ -188,9 +188,9 @@ async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch
     trust = known({"best": 0.98, "good": 0.6, "fair": 0.6})
     monkeypatch.setattr("orchestration.patterns.voting.voting.SLOW_ALONE_S", 0.02)
     ask = Paced(saying("8", "7", "7"), mute={"voice 1": 1})
-    stage = panel(ask, trust, models=("best", "good", "fair"), likely=1)
+    context = panel(ask, trust, models=("best", "good", "fair"), likely=1)
     async with asyncio.timeout(5):
-        async with aclosing(ensemble(stage.run, stage)) as items:
+        async with aclosing(ensemble(context.run, context)) as items:
             first = await anext(items)
     assert isinstance(first, Part)
     assert first.text == "7"
@@ -199,12 +199,12 @@ async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch
 
 async def test_a_voter_that_fails_is_replaced_by_the_next() -> None:
     ask = Scripted(saying(BackendFailed("broken"), "7", "7", "8"))
-    stage = panel(ask, known())
-    _, answer, report = await held(stage)
+    context = panel(ask, known())
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert "fair" in asked(ask)
     assert report["voices"][0]["error"] == "backend_failed"
-    assert "went on without voice 1 (best): broken" in stage.notes
+    assert "went on without voice 1 (best): broken" in context.notes
 
 
 async def test_where_one_after_the_other_fails_the_first_error_is_raised() -> None:
@@ -220,19 +220,19 @@ ALONE = Counts(wrong=20)
 
 async def test_where_company_does_not_help_the_most_trusted_is_asked_alone() -> None:
     ask = Scripted(saying("8", "8", "8", "7"))
-    stage = panel(ask, known(company=ALONE), models=("poor", "fair", "good", "best"))
-    parts, _, report = await held(stage)
+    context = panel(ask, known(company=ALONE), models=("poor", "fair", "good", "best"))
+    parts, _, report = await held(context)
     assert (parts, asked(ask)) == (["7"], ["best"])
     assert report["calls_cut"] == 3
 
 
 async def test_its_answer_is_given_against_the_others_and_that_is_said() -> None:
     ask = Paced(saying("7", "8", "8", "8"), turns=("voice 2", "voice 3", "voice 1", "voice 4"))
-    stage = panel(ask, known(company=ALONE, learns=True, audit=True))
-    parts, answer, report = await held(stage)
+    context = panel(ask, known(company=ALONE, learns=True, audit=True))
+    parts, answer, report = await held(context)
     assert (parts, answer.text) == (["7"], "7"), "nothing is streamed before it has spoken"
     assert report["agreement"] < 0.5
-    assert stage.notes == [
+    assert context.notes == [
         "1 of 4 voices agree, which the most trusted voice is for: it was right more often than votes "
         "against it; others: “8”"
     ]
@@ -255,41 +255,41 @@ async def test_a_model_that_is_not_known_yet_is_not_preferred_to_its_company() -
 
 async def test_a_panel_of_copies_of_one_model_says_that_its_agreement_says_little() -> None:
     ask = Scripted({"coordinator": "7"})
-    stage = panel(ask, Trust(learns=True), models=COPIES, early=False)
-    _, _, report = await held(stage)
+    context = panel(ask, Trust(learns=True), models=COPIES, early=False)
+    _, _, report = await held(context)
     assert report["copies"] == [[1, 2, 3]]
-    assert stage.notes == [
+    assert context.notes == [
         "voices 1, 2 and 3 are copies of one model, by their names or by how they answer: that they agree "
         "says little"
     ]
-    record = KindRecord().after(Observation(answers=answers_in(stage.report, "")), stage.trust)
+    record = KindRecord().after(Observation(answers=answers_in(context.report, "")), context.trust)
     assert record.models == {}, "and teaches nothing"
 
 
 async def test_many_copies_of_one_model_do_not_outvote_two_others() -> None:
     ask = Scripted(saying("8", "8", "8", "7", "7"))
-    stage = panel(ask, Trust(), models=[*COPIES, "gpt-4o", "claude-3-haiku"], early=False)
-    _, answer, report = await held(stage)
+    context = panel(ask, Trust(), models=[*COPIES, "gpt-4o", "claude-3-haiku"], early=False)
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert report["dissent"][0]["weight"] == pytest.approx(1.5 * Trust().weight("gpt-4o"), abs=0.01)
-    assert stage.notes[1] == "2 of 5 voices agree, with 57% of the weight; others: “8”"
+    assert context.notes[1] == "2 of 5 voices agree, with 57% of the weight; others: “8”"
 
 
 async def test_names_that_answer_alike_are_copies_whatever_they_are_called() -> None:
     pairs = {pair_of("blue", "green"): Counts(right=20), pair_of("blue", "red"): Counts(right=12, wrong=8)}
     ask = Scripted(saying("8", "8", "7", "7"))
-    stage = panel(ask, Trust(pairs=pairs), models=("blue", "green", "red", "white"), early=False)
-    _, answer, report = await held(stage)
+    context = panel(ask, Trust(pairs=pairs), models=("blue", "green", "red", "white"), early=False)
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert report["copies"] == [[1, 2]]
-    assert stage.notes[0].startswith("voices 1 and 2 are copies of one model")
+    assert context.notes[0].startswith("voices 1 and 2 are copies of one model")
 
 
 async def test_copies_are_asked_once_where_the_panel_is_chosen() -> None:
     ask = Scripted({"coordinator": "7"})
     cards = [ModelCard(name=name, parameters=1) for name in (*COPIES, "gpt-4o", "claude-3-haiku")]
-    stage = set_up(voted(early=False), ask, models=cards)
-    await held(stage)
+    context = set_up(voted(early=False), ask, models=cards)
+    await held(context)
     assert len(ask.asked) == 3
     assert len([name for name in asked(ask) if name in COPIES]) == 1
 
@@ -302,26 +302,26 @@ async def test_no_voter_sees_what_another_said_so_that_none_can_flatter_it() -> 
 
 async def test_where_all_say_nothing_the_answer_is_empty_and_it_is_said() -> None:
     ask = Scripted({"coordinator": ""})
-    stage = panel(ask, known(), early=False)
-    parts, answer, report = await held(stage)
+    context = panel(ask, known(), early=False)
+    parts, answer, report = await held(context)
     assert (parts, answer.text, report["answer"]) == ([], "", "")
-    assert stage.notes == ["no voice said anything: the answer is empty"]
+    assert context.notes == ["no voice said anything: the answer is empty"]
 
 
 async def test_all_voters_wrong_alike_are_told_as_agreeing_and_no_more() -> None:
     """Nobody knows better until a user says so: see `tests/orchestration/trust/test_trust.py`."""
     ask = Scripted({"coordinator": "9"})
-    stage = panel(ask, known(), early=False)
-    _, answer, report = await held(stage)
-    assert (answer.text, report["agreement"], report["dissent"], stage.notes) == ("9", 1.0, [], [])
+    context = panel(ask, known(), early=False)
+    _, answer, report = await held(context)
+    assert (answer.text, report["agreement"], report["dissent"], context.notes) == ("9", 1.0, [], [])
 
 
 async def test_a_caller_that_leaves_stops_all_voters() -> None:
     ask = Paced({"coordinator": "7"}, mute={f"voice {n}": 3 for n in range(1, 5)})
-    stage = panel(ask, known(), cascade=False)
+    context = panel(ask, known(), cascade=False)
 
     async def consume() -> None:
-        async with aclosing(ensemble(stage.run, stage)) as items:
+        async with aclosing(ensemble(context.run, context)) as items:
             async for _ in items:
                 pass
 
@@ -332,7 +332,7 @@ async def test_a_caller_that_leaves_stops_all_voters() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sorted(ask.stopped) == [f"voice {n}" for n in range(1, 5)]
-    assert sum(step.usage.completion_tokens for step in stage.steps) == 12, "what they wrote is counted"
+    assert sum(step.usage.completion_tokens for step in context.steps) == 12, "what they wrote is counted"
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -340,8 +340,8 @@ async def test_a_caller_that_leaves_stops_all_voters() -> None:
 async def test_who_asks_for_json_hears_nothing_before_the_end(asks: str) -> None:
     script = saying('{"answer": 8}', '{"answer": 7}', '{"answer": 7}', '{"answer": 7}')
     ask = Paced(script, turns=[f"voice {n}" for n in range(1, 5)])
-    stage = panel(ask, known(), text=f"{SUM} {asks}", likely=0.51, early=False)
-    parts, answer, _ = await held(stage)
+    context = panel(ask, known(), text=f"{SUM} {asks}", likely=0.51, early=False)
+    parts, answer, _ = await held(context)
     assert parts == [answer.text] == ['{"answer": 7}']
 
 
@@ -360,10 +360,10 @@ async def test_a_stream_is_corrected_once_however_often_the_lead_changes() -> No
 
 async def test_a_budget_that_ends_in_the_midst_leaves_the_answer_of_those_who_spoke() -> None:
     ask = Scripted(saying("7", "8", "8", "8"))
-    stage = panel(ask, known(), early=False)
-    stage = set_up(stage.run.model_copy(update={"budget": Budget(calls=2)}), ask)
-    stage.trust = known()
-    _, answer, report = await held(stage)
+    context = panel(ask, known(), early=False)
+    context = set_up(context.run.model_copy(update={"budget": Budget(calls=2)}), ask)
+    context.trust = known()
+    _, answer, report = await held(context)
     assert asked(ask) == ["best", "good"]
     assert answer.text == "7"
     assert [voice.get("error") for voice in report["voices"]][2:] == ["budget_exceeded", None] or len(
@@ -372,18 +372,18 @@ async def test_a_budget_that_ends_in_the_midst_leaves_the_answer_of_those_who_sp
 
 
 async def test_a_run_that_is_taken_up_asks_and_decides_the_same() -> None:
-    kept: dict[str, Kept] = {}
+    kept: dict[str, StepRecord] = {}
 
     class Book:
-        async def keep(self, said: Kept) -> Kept:
+        async def keep(self, said: StepRecord) -> StepRecord:
             return kept.setdefault(said.step.name, said)
 
     script = saying("7", "8", "8", "8")
     first = panel(ask := Scripted(script), known())
-    first.recall = Recall(Book())
+    first.step_cache = StepCache(Book())
     _, answer, report = await held(first)
     again = panel(second := Scripted(script), known())
-    again.recall = Recall(Book(), dict(kept))
+    again.step_cache = StepCache(Book(), dict(kept))
     _, same, told = await held(again)
     assert len(ask.asked) > 2
     assert second.asked == []
@@ -424,9 +424,9 @@ async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() 
             said = 7 if draws.random() < SHARES[name] else 9 if common else int(draws.integers(10, 20))
             words = [f"w{n}" for n in range(int(usual[name] * of_question * draws.lognormal(0, 0.3)))]
             texts.append(" ".join([*words, f"The answer is {said}."]))
-        stage = panel(Scripted(saying(*texts)), trust, likely=1, kind="number")
-        stage.lengths = lengths
-        _, answer, report = await held(stage)
+        context = panel(Scripted(saying(*texts)), trust, likely=1, kind="number")
+        context.lengths = lengths
+        _, answer, report = await held(context)
         silent = [v["voice"] for v in report["voices"] if v.get("stopped")]
         if silent:
             ended += 1
@@ -452,12 +452,12 @@ BAD = {
 @pytest.mark.parametrize("said", BAD.values(), ids=BAD)
 async def test_a_voter_without_an_answer_has_no_vote_and_that_is_said(said: str) -> None:
     ask = Scripted(saying(said, "B", "(B) Jupiter", "Mars"))
-    stage = panel(ask, known(), text=OPTIONS, early=False)
-    _, answer, report = await held(stage)
+    context = panel(ask, known(), text=OPTIONS, early=False)
+    _, answer, report = await held(context)
     assert answer.text == "B"
     assert report["voices"][0]["group"] is None
     assert report["agreement"] > 0.6
-    assert "not counted: the answer of voice 1 (best) takes none of the options" in stage.notes
+    assert "not counted: the answer of voice 1 (best) takes none of the options" in context.notes
 
 
 FORMS = {
@@ -482,33 +482,33 @@ FORMS = {
 @pytest.mark.parametrize("said", FORMS.values(), ids=FORMS)
 async def test_a_voter_that_answers_in_another_form_is_counted_with_those_it_agrees_with(said: str) -> None:
     ask = Scripted(saying(said, "C", "B", "A"))
-    stage = panel(ask, known(), text=OPTIONS, early=False)
-    _, _, report = await held(stage)
+    context = panel(ask, known(), text=OPTIONS, early=False)
+    _, _, report = await held(context)
     assert [voice["agrees"] for voice in report["voices"]] == [True, False, True, False]
     assert report["agreement"] > 0.5
 
 
 async def test_a_letter_is_no_number_and_no_key_of_an_expression_is_shown() -> None:
-    stage = panel(Scripted(saying("8", "A", "8 planets.", "8x+1")), known(), text=HOW_MANY, early=False)
-    _, answer, report = await held(stage)
+    context = panel(Scripted(saying("8", "A", "8 planets.", "8x+1")), known(), text=HOW_MANY, early=False)
+    _, answer, report = await held(context)
     assert answer.text == "8"
-    assert "not counted: the answer of voice 2 (good) names no number" in stage.notes
-    assert "2 of 3 voices agree; others: “8x+1”" in stage.notes
+    assert "not counted: the answer of voice 2 (good) names no number" in context.notes
+    assert "2 of 3 voices agree; others: “8x+1”" in context.notes
     assert report["dissent"][0]["value"] is None
 
 
 async def test_an_answer_that_says_nothing_tells_nothing_of_how_long_its_model_takes() -> None:
-    stage = panel(Scripted(saying("8", "", "8", "8")), known(), text=HOW_MANY, early=False)
-    await held(stage)
-    known_of = [stage.lengths.expected(stage.question_kind, model) is not None for model in MODELS]
+    context = panel(Scripted(saying("8", "", "8", "8")), known(), text=HOW_MANY, early=False)
+    await held(context)
+    known_of = [context.lengths.expected(context.question_kind, model) is not None for model in MODELS]
     assert known_of == [True, False, True, True]
 
 
 async def test_no_model_is_asked_to_read_a_refusal() -> None:
     said = saying("8", REFUSALS[0], REFUSALS[1], REFUSALS[2])
     ask = Scripted(said)
-    stage = panel(ask, known(), text=HOW_MANY, early=False)
-    _, answer, _ = await held(stage)
+    context = panel(ask, known(), text=HOW_MANY, early=False)
+    _, answer, _ = await held(context)
     assert answer.text == "8"
     assert sorted(question.name for question in ask.asked) == sorted(said)
 
@@ -518,28 +518,28 @@ async def test_a_question_that_wants_its_number_explained_is_one_for_a_number() 
     said = saying(
         "17 plus 25 is 42.\n\nThe answer is 42.", "First 17+25 = 42.\n\n**42**", "32.", "It sells 42 items."
     )
-    stage = panel(Scripted(said), known(), text=text, early=False)
-    _, _, report = await held(stage)
+    context = panel(Scripted(said), known(), text=text, early=False)
+    _, _, report = await held(context)
     assert report["kind"] == "number"
     assert [voice["agrees"] for voice in report["voices"]] == [True, True, False, True]
-    assert stage.notes == ["3 of 4 voices agree; others: “32”"]
+    assert context.notes == ["3 of 4 voices agree; others: “32”"]
 
 
 async def test_a_note_quotes_programs_on_one_line_and_names_a_loop_as_one() -> None:
     programs = ("```python\ndef f():\n    return 1\n```", "```python\ndef f():\n    return 2\n```")
-    stage = panel(
+    context = panel(
         Scripted(saying(programs[0], programs[0], programs[1])),
         known(),
         models=MODELS[:3],
         text="Write a function f() in Python.",
         early=False,
     )
-    await held(stage)
-    assert stage.notes == ["2 of 3 voices agree; others: “```python def f(): return 2 ```”"]
+    await held(context)
+    assert context.notes == ["2 of 3 voices agree; others: “```python def f(): return 2 ```”"]
     honey = "Bees make honey of the nectar that they gather from flowers."
-    stage = panel(Scripted(saying("blah word " * 60, honey, honey, honey)), known(), text=OPEN, early=False)
-    await held(stage)
-    assert "not counted: the answer of voice 1 (best) repeats itself" in stage.notes
+    context = panel(Scripted(saying("blah word " * 60, honey, honey, honey)), known(), text=OPEN, early=False)
+    await held(context)
+    assert "not counted: the answer of voice 1 (best) repeats itself" in context.notes
 
 
 REFUSALS = (
@@ -558,21 +558,21 @@ async def test_a_refusal_does_not_outvote_those_who_answer(question: str, refusa
         question, "Paris"
     )
     other = "The queen of a hive lays all its eggs, and lives for years." if question == OPEN else said
-    stage = panel(
+    context = panel(
         Scripted(saying(refusal, said, other)), known(), models=MODELS[:3], text=question, early=False
     )
-    _, answer, report = await held(stage)
+    _, answer, report = await held(context)
     assert answer.text == said
     assert report["voices"][0]["group"] is None
     why = "names no number" if question == SUM else "refuses"
-    assert stage.notes[0] == f"not counted: the answer of voice 1 (best) {why}"
+    assert context.notes[0] == f"not counted: the answer of voice 1 (best) {why}"
 
 
 async def test_where_most_refuse_the_refusal_is_the_answer() -> None:
-    stage = panel(
+    context = panel(
         Scripted(saying("Mix these two.", *REFUSALS[:1] * 2)), known(), models=MODELS[:3], text=OPEN
     )
-    _, answer, _ = await held(stage)
+    _, answer, _ = await held(context)
     assert answer.text.endswith(REFUSALS[0])
 
 
@@ -587,10 +587,10 @@ async def test_where_most_refuse_the_refusal_is_the_answer() -> None:
     ],
 )
 async def test_an_answer_that_speaks_of_what_cannot_be_is_no_refusal(said: str) -> None:
-    stage = panel(
+    context = panel(
         Scripted(saying(said, said, "Wasps sting.")), known(), models=MODELS[:3], text=OPEN, early=False
     )
-    _, _, report = await held(stage)
+    _, _, report = await held(context)
     assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
 
 
@@ -605,11 +605,11 @@ NO_NUMBER = {
 
 @pytest.mark.parametrize("said", NO_NUMBER.values(), ids=NO_NUMBER)
 async def test_a_voter_that_comes_to_no_one_number_has_no_vote(said: str) -> None:
-    stage = panel(Scripted(saying(said, "8", "7", "7")), known(), early=False)
-    _, answer, report = await held(stage)
+    context = panel(Scripted(saying(said, "8", "7", "7")), known(), early=False)
+    _, answer, report = await held(context)
     assert answer.text == "7"
     assert [voice["group"] for voice in report["voices"]] == [None, 1, 0, 0]
-    assert "not counted: the answer of voice 1 (best) names no number" in stage.notes
+    assert "not counted: the answer of voice 1 (best) names no number" in context.notes
 
 
 NUMBERS = {
@@ -630,8 +630,8 @@ NUMBERS = {
 
 @pytest.mark.parametrize("said", NUMBERS.values(), ids=NUMBERS)
 async def test_a_number_in_another_form_has_the_vote_of_one_voter(said: str) -> None:
-    stage = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
-    _, _, report = await held(stage)
+    context = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
+    _, _, report = await held(context)
     assert [voice["group"] for voice in report["voices"]] == [0, 1, 0, 1]
     trust = known()
     assert report["dissent"][0]["weight"] == pytest.approx(trust.together(["good", "poor"]), abs=0.01)
@@ -695,15 +695,15 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
     )
     ask = Scripted(saying(*texts) | {"synthesis": "All in all, they say so."})
     rules = {"early": early, "cascade": cascade, "synthesis": synthesis, "likely": 0.51}
-    stage = panel(ask, trust, models=names, text=question, **rules)
+    context = panel(ask, trust, models=names, text=question, **rules)
 
     async def vote() -> None:
         failures = [said for said in texts if isinstance(said, OrchestraError)]
         if len(failures) == len(texts):
             with pytest.raises(OrchestraError):
-                await held(stage)
+                await held(context)
             return
-        parts, answer, report = await held(stage)
+        parts, answer, report = await held(context)
         told = [said.strip() for said in texts if isinstance(said, str)]
         assert answer.text in [*told, "All in all, they say so."]
         assert "".join(parts).count("Correction:") <= 1
@@ -711,7 +711,7 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
         assert 0 < report["agreement"] <= 1
         assert report["tokens_saved"] >= 0
         assert all(voice["agrees"] == (voice["group"] == 0) for voice in report["voices"])
-        seen = Observation(source="user", quality=0.5, answers=answers_in(stage.report, ""), caller="alice")
+        seen = Observation(source="user", quality=0.5, answers=answers_in(context.report, ""), caller="alice")
         record = KindRecord().after(seen, trust)
         assert KindRecord.read(record.model_dump_json().encode()) == record
         assert asyncio.all_tasks() == {asyncio.current_task()}

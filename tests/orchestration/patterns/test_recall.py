@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from orchestration.errors import BackendFailed
 from orchestration.messages import Budget, ChatMessage, Chunk, Run, ToolResult
 from orchestration.patterns import (
-    Answer,
-    Kept,
-    Outlet,
     Part,
     Pattern,
     PatternSettings,
-    Recall,
-    Stage,
+    ResumeFilter,
+    RunContext,
+    StepCache,
+    StepRecord,
+    StepResult,
     pattern,
 )
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
@@ -30,19 +30,21 @@ STEPS = ["plan", "research", "code", "review", "synthesis"]
 
 
 @pattern("chain")
-async def chain(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def chain(
+    run: Run, context: RunContext, settings: PatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """Every step sees what the plan says, and the later ones all that was found."""
-    plan = await stage.ask("coordinator", run.messages, name="plan")
+    plan = await context.ask("coordinator", run.messages, name="plan")
     found = ""
     for agent in ("research", "code", "critic"):
         messages = (ChatMessage(role="user", content=f"{plan.text.split()[-1]} {found}"),)
         name = "review" if agent == "critic" else agent
         try:
-            found += (await stage.ask(agent, messages, name=name)).text
+            found += (await context.ask(agent, messages, name=name)).text
         except BackendFailed as error:
-            await stage.note(f"without {agent}: {error.message}")
+            await context.warn(f"without {agent}: {error.message}")
     last = (ChatMessage(role="user", content=found),)
-    async with aclosing(stage.stream("coordinator", last, name="synthesis")) as items:
+    async with aclosing(context.stream("coordinator", last, name="synthesis")) as items:
         async for item in items:
             yield item
 
@@ -51,24 +53,27 @@ async def chain(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGener
 class Book:
     """Records of one run, and the order in which they came."""
 
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, StepRecord] = field(default_factory=dict)
 
-    async def keep(self, kept: Kept) -> Kept:
+    async def keep(self, kept: StepRecord) -> StepRecord:
         return self.kept.setdefault(kept.step.name, kept)
 
 
 async def performed(
-    pattern: Pattern, run: Run, ask: Scripted, book: Book, outlet: Outlet | None = None
-) -> tuple[str, Stage]:
-    """What goes out to the caller, who has what `outlet` says."""
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
-    stage.outlet, stage.recall = outlet or Outlet(), Recall(book, dict(book.kept))
+    pattern: Pattern, run: Run, ask: Scripted, book: Book, resume_filter: ResumeFilter | None = None
+) -> tuple[str, RunContext]:
+    """What goes out to the caller, who has what `resume_filter` says."""
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context.resume_filter, context.step_cache = (
+        resume_filter or ResumeFilter(),
+        StepCache(book, dict(book.kept)),
+    )
     said = []
-    async for item in pattern(run, stage):
+    async for item in pattern(run, context):
         if isinstance(item, Part):
-            part = stage.outlet.new(item)
+            part = context.resume_filter.new(item)
             said.append(part.text if part is not None else "")
-    return "".join(said), stage
+    return "".join(said), context
 
 
 async def test_a_step_is_recorded_before_the_pattern_goes_on_and_the_last_one_not_at_all() -> None:
@@ -85,18 +90,18 @@ async def test_every_recorded_step_answers_at_once_and_the_rest_is_done(recorded
     _, before = await performed(chain, run, first, book)
     book.kept = {name: book.kept[name] for name in STEPS[:recorded]}
     ask = Scripted(SCRIPT)
-    text, stage = await performed(chain, run, ask, book)
+    text, context = await performed(chain, run, ask, book)
     assert text == SCRIPT["synthesis"]
     assert [question.name for question in ask.asked] == STEPS[recorded:]
-    assert [(step.name, step.text, step.usage) for step in stage.steps] == [
+    assert [(step.name, step.text, step.usage) for step in context.steps] == [
         (step.name, step.text, step.usage) for step in before.steps
     ]
     assert [step.name for step in ask.told] == STEPS[recorded:]  # people heard of the others before
     again = [data["step"].name for kind, data in ask.happened if data.get("recorded")]
     assert again == STEPS[:recorded]
     assert f"{STEPS[0]}: coordinator did this before, and is not asked again" in ask.said
-    assert (stage.spending.calls, stage.spending.tokens) == (before.spending.calls, before.spending.tokens)
-    assert stage.spending.seconds > book.kept[STEPS[recorded - 1]].run_s
+    assert (context.budget.calls, context.budget.tokens) == (before.budget.calls, before.budget.tokens)
+    assert context.budget.seconds > book.kept[STEPS[recorded - 1]].run_s
 
 
 async def test_a_step_that_asks_something_else_is_done_again() -> None:
@@ -113,10 +118,10 @@ async def test_what_another_coordinator_recorded_first_is_what_counts() -> None:
     book = Book()
     await performed(chain, make_run(), Scripted(SCRIPT | {"research": "theirs"}), book)
     ask = Scripted(SCRIPT | {"research": "ours"})
-    stage = Stage(make_run(), ask, agents=AGENTS, clock=counting_clock())
-    stage.recall = Recall(book)  # it knows of none when it begins
-    _ = [item async for item in chain(stage.run, stage)]
-    found = next(step for step in stage.steps if step.name == "research")
+    context = RunContext(make_run(), ask, agents=AGENTS, clock=counting_clock())
+    context.step_cache = StepCache(book)  # it knows of none when it begins
+    _ = [item async for item in chain(context.run, context)]
+    found = next(step for step in context.steps if step.name == "research")
     assert found.text == "theirs"
     assert "theirs" in ask.question("review").messages[-1].content
 
@@ -126,19 +131,21 @@ async def test_a_step_that_failed_is_tried_again() -> None:
     await performed(chain, make_run(), Scripted(SCRIPT | {"code": BackendFailed("broken")}), book)
     assert list(book.kept) == ["plan", "research", "review"]
     ask = Scripted(SCRIPT | {"code": "x = 1"})
-    _, stage = await performed(chain, make_run(), ask, book)
+    _, context = await performed(chain, make_run(), ask, book)
     assert [question.name for question in ask.asked] == ["code", "review", "synthesis"]
-    assert not any(step.error for step in stage.steps)
+    assert not any(step.error for step in context.steps)
 
 
 @pattern("two-parts")
-async def two_parts(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+async def two_parts(
+    run: Run, context: RunContext, settings: PatternSettings
+) -> AsyncGenerator[Part | StepResult, None]:
     """The caller sees two steps, with a word of the pattern's own between them."""
-    async for item in stage.stream("coordinator", run.messages, name="first"):
+    async for item in context.stream("coordinator", run.messages, name="first"):
         if isinstance(item, Part):
             yield item
     yield Part(text=" / ")
-    async for item in stage.stream("coordinator", run.messages, name="second"):
+    async for item in context.stream("coordinator", run.messages, name="second"):
         yield item
 
 
@@ -162,17 +169,19 @@ async def test_the_caller_gets_the_rest_of_an_answer_of_several_parts_wherever_i
             assert line.startswith(question.prefix)
             return line[len(question.prefix) :]
 
-    text, stage = await performed(two_parts, make_run(), GoesOn(script), book, Outlet(WHOLE[:had], tokens=4))
+    text, context = await performed(
+        two_parts, make_run(), GoesOn(script), book, ResumeFilter(WHOLE[:had], tokens=4)
+    )
     assert WHOLE[:had] + text == WHOLE
-    assert [step.text for step in stage.steps] == ["one two", "three four"]
-    assert not stage.outlet.anew
+    assert [step.text for step in context.steps] == ["one two", "three four"]
+    assert not context.resume_filter.anew
 
 
 @given(st.text(max_size=12), st.lists(st.text(max_size=4), max_size=6))
 def test_whatever_goes_out_is_the_rest_of_what_the_caller_has_or_said_to_begin_anew(
     had: str, parts: list[str]
 ) -> None:
-    outlet = Outlet(had, tokens=3)
+    outlet = ResumeFilter(had, tokens=3)
     out = [outlet.new(Part(text=part)) for part in parts]
     said, whole = had + "".join(part.text for part in out if part is not None), "".join(parts)
     if outlet.anew:
@@ -183,38 +192,42 @@ def test_whatever_goes_out_is_the_rest_of_what_the_caller_has_or_said_to_begin_a
 
 
 async def test_an_answer_that_does_not_go_on_from_what_the_caller_has_begins_anew() -> None:
-    text, stage = await performed(two_parts, make_run(), Scripted({"first": "uno"}), Book(), Outlet("one", 1))
+    text, context = await performed(
+        two_parts, make_run(), Scripted({"first": "uno"}), Book(), ResumeFilter("one", 1)
+    )
     assert text == "uno / words of wisdom"  # the step went on from "one"
     kept = {"first": "eins", "second": "zwei"}
     book = Book()
     await performed(two_parts, make_run(), Scripted(kept), book)
-    text, stage = await performed(two_parts, make_run(), Scripted(kept), book, Outlet("one", 1))
+    text, context = await performed(two_parts, make_run(), Scripted(kept), book, ResumeFilter("one", 1))
     assert text == "\n\neins / zwei"
-    assert stage.outlet.anew
+    assert context.resume_filter.anew
 
 
 def test_what_begins_anew_takes_the_place_of_all_that_the_caller_has() -> None:
-    outlet, texts = Outlet("one two", tokens=2), ["one two"]
+    outlet, texts = ResumeFilter("one two", tokens=2), ["one two"]
     for part in (Part(text="one "), Part(text="uno"), Part(text=" due")):
         if (new := outlet.new(part)) is not None:
             Chunk(seq=0, text=new.text, replaces=new.replaces).add_to(texts)
     assert "".join(texts) == "one uno due"
     assert outlet.anew
     corrected = Part(text=", no: three", replaces=6)
-    assert Outlet("one tw", tokens=2).new(corrected) == corrected
-    assert Outlet("one, no", tokens=2).new(Part(text="one")) is None
-    halfway = Outlet("one, no", tokens=2)
+    assert ResumeFilter("one tw", tokens=2).new(corrected) == corrected
+    assert ResumeFilter("one, no", tokens=2).new(Part(text="one")) is None
+    halfway = ResumeFilter("one, no", tokens=2)
     halfway.new(Part(text="one"))
     assert halfway.new(corrected) == Part(text=": three", replaces=2)
 
 
 async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
     @pattern("handy")
-    async def handy(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    async def handy(
+        run: Run, context: RunContext, settings: PatternSettings
+    ) -> AsyncGenerator[Part | StepResult, None]:
         """Uses a tool."""
-        result = await stage.use("reasoning", "calculator", {"expression": "1 + 1"}, name="sum")
+        result = await context.use("reasoning", "calculator", {"expression": "1 + 1"}, name="sum")
         messages = (ChatMessage(role="user", content=f"{result.text} {result.data}"),)
-        async for item in stage.stream("coordinator", messages, name="answer"):
+        async for item in context.stream("coordinator", messages, name="answer"):
             yield item
 
     book = Book()

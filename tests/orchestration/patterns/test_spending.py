@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, BudgetExceeded, DeadlineExceeded
 from orchestration.messages import Budget, ChatMessage, Guide, Priority, Run, Sampling, Usage
-from orchestration.patterns import Answer, Outcome, Part, PatternSettings, Question, Stage, pattern
-from orchestration.patterns.budget_tracker import Grant, Spending
+from orchestration.patterns import (
+    GenerationRequest,
+    Outcome,
+    Part,
+    PatternSettings,
+    RunContext,
+    StepResult,
+    pattern,
+)
+from orchestration.patterns.budget_tracker import Allowance, BudgetTracker
 from orchestration.patterns.maestro import maestro
 from orchestration.patterns.single import single
 from tests.orchestration.patterns.scripted import (
@@ -26,8 +34,10 @@ from tests.orchestration.patterns.scripted import (
 )
 
 
-def question(words: int, max_tokens: int | None, *, name: str = "step", guided: bool = False) -> Question:
-    return Question(
+def question(
+    words: int, max_tokens: int | None, *, name: str = "step", guided: bool = False
+) -> GenerationRequest:
+    return GenerationRequest(
         name=name,
         agent="research",
         messages=(ChatMessage(role="user", content="word " * words),),
@@ -39,12 +49,12 @@ def question(words: int, max_tokens: int | None, *, name: str = "step", guided: 
     )
 
 
-def spending(budget: Budget, final_tokens: int = 100) -> Spending:
-    return Spending(budget, clock=lambda: 0.0, final_tokens=final_tokens)
+def spending(budget: Budget, final_tokens: int = 100) -> BudgetTracker:
+    return BudgetTracker(budget, clock=lambda: 0.0, final_tokens=final_tokens)
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> list[tuple[Question, int, float, bool]]:
+def steps(draw: st.DrawFn) -> list[tuple[GenerationRequest, int, float, bool]]:
     """Questions, how much longer their prompts are than estimated, which part of what they may write they
     write, and whether another one begins before they end."""
     made = st.tuples(
@@ -58,11 +68,11 @@ def steps(draw: st.DrawFn) -> list[tuple[Question, int, float, bool]]:
 
 @given(st.integers(1, 3_000), st.integers(1, 8), st.integers(1, 400), steps())
 def test_no_order_of_steps_uses_more_than_the_budget_but_for_what_prompts_were_longer_than_estimated(
-    tokens: int, calls: int, final_tokens: int, asked: list[tuple[Question, int, float, bool]]
+    tokens: int, calls: int, final_tokens: int, asked: list[tuple[GenerationRequest, int, float, bool]]
 ) -> None:
     account = spending(Budget(tokens=tokens, calls=calls), final_tokens)
     used = begun = error = 0
-    at_work: list[tuple[Question, Grant, int, float]] = []
+    at_work: list[tuple[GenerationRequest, Allowance, int, float]] = []
 
     def end_all() -> None:
         nonlocal used, error
@@ -102,7 +112,7 @@ def test_a_step_that_cannot_be_afforded_says_which_limit_what_is_used_and_what_i
     budget: Budget, said: str
 ) -> None:
     now = [0.0]
-    account = Spending(budget, clock=lambda: now[0], final_tokens=100)
+    account = BudgetTracker(budget, clock=lambda: now[0], final_tokens=100)
     first = question(5, 100)
     account.end(first, account.begin(first, last=False), Usage(prompt_tokens=350, completion_tokens=50))
     now[0] = 6.0
@@ -157,13 +167,13 @@ def test_without_a_budget_nothing_is_bounded_but_by_the_deadline_which_leaves_ti
 
 async def test_a_single_answer_is_as_long_as_the_budget_allows() -> None:
     ask = Scripted({})
-    _, _, stage = await perform(single, make_run("Why?", budget=Budget(tokens=200)), ask)
-    await stage.settle()
+    _, _, context = await perform(single, make_run("Why?", budget=Budget(tokens=200)), ask)
+    await context.settle()
     granted = ask.question("answer").sampling.max_tokens
     assert granted is not None
     assert 100 < granted < 130
-    assert stage.report["budget"]["tokens"] == {"used": 13, "limit": 200}
-    assert stage.notes == ["to stay within 200 tokens: answer kept short"]
+    assert context.report["budget"]["tokens"] == {"used": 13, "limit": 200}
+    assert context.notes == ["to stay within 200 tokens: answer kept short"]
 
 
 async def test_a_question_that_is_longer_than_the_budget_is_refused_with_both_numbers() -> None:
@@ -177,14 +187,14 @@ async def test_a_question_that_is_longer_than_the_budget_is_refused_with_both_nu
 async def test_maestro_makes_do_with_the_calls_it_has(calls: int) -> None:
     plan = plan_json(("research", "read", 1), ("code", "write", 1))
     ask = Scripted({"plan": plan})
-    text, answer, stage = await perform(maestro, make_run(budget=Budget(calls=calls)), ask)
-    await stage.settle()
+    text, answer, context = await perform(maestro, make_run(budget=Budget(calls=calls)), ask)
+    await context.settle()
     assert text == answer.text != ""
     assert len(ask.asked) <= calls
-    used = stage.report["budget"]["calls"]
+    used = context.report["budget"]["calls"]
     assert used == {"used": len(ask.asked), "limit": calls}
     assert len(ask.asked) == calls or calls > 4
-    assert any("to stay within" in note for note in stage.notes) or calls > 4
+    assert any("to stay within" in note for note in context.notes) or calls > 4
 
 
 class Slow(Scripted):
@@ -192,7 +202,7 @@ class Slow(Scripted):
 
     now = 0.0
 
-    async def generate(self, question: Question) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
         for word in ("one", " two", " three"):
             yield Part(text=word)
         assert question.seconds is not None
@@ -203,51 +213,53 @@ class Slow(Scripted):
 async def test_an_answer_that_the_budgets_seconds_end_is_what_came_until_then() -> None:
     ask = Slow({})
     run = make_run(budget=Budget(seconds=30))
-    stage = Stage(run, ask, agents=AGENTS, clock=lambda: ask.now)
-    async with aclosing(single(run, stage)) as items:
+    context = RunContext(run, ask, agents=AGENTS, clock=lambda: ask.now)
+    async with aclosing(single(run, context)) as items:
         said = [item async for item in items]
-    await stage.settle()
+    await context.settle()
     answer = said[-1]
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, StepResult)
     assert (answer.text, answer.finish_reason) == ("one two three", "length")
     assert answer.usage.completion_tokens == 3
-    assert stage.notes == ["to stay within 30 seconds: answer kept short"]
+    assert context.notes == ["to stay within 30 seconds: answer kept short"]
 
 
 async def test_an_inner_step_that_the_budgets_seconds_end_is_left_out() -> None:
     ask = Slow({})
     run = make_run(budget=Budget(seconds=30))
-    stage = Stage(run, ask, agents=AGENTS, clock=lambda: ask.now)
+    context = RunContext(run, ask, agents=AGENTS, clock=lambda: ask.now)
     with pytest.raises(
         BudgetExceeded, match=r"'inner' was cut off after 20\.0 s of the budget of 30 seconds"
     ):
-        await stage.ask("research", run.messages, name="inner")
-    assert stage.steps[0].error is not None
-    assert stage.steps[0].error.code == "budget_exceeded"
-    assert stage.spending.account()["left_out"] == ["inner"]
+        await context.ask("research", run.messages, name="inner")
+    assert context.steps[0].error is not None
+    assert context.steps[0].error.code == "budget_exceeded"
+    assert context.budget.account()["left_out"] == ["inner"]
 
 
 async def test_a_deadline_that_is_not_the_budgets_is_the_steps_own_error() -> None:
     ask = Scripted({"research": DeadlineExceeded("the node was late")})
     run = make_run(budget=Budget(seconds=1_000))
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock())
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
     with pytest.raises(DeadlineExceeded, match="the node was late"):
-        await stage.ask("research", run.messages, name="inner")
+        await context.ask("research", run.messages, name="inner")
 
 
 async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() -> None:
     @pattern("chain")
-    async def chain(run: Run, stage: Stage, settings: PatternSettings) -> AsyncGenerator[Part | Answer, None]:
+    async def chain(
+        run: Run, context: RunContext, settings: PatternSettings
+    ) -> AsyncGenerator[Part | StepResult, None]:
         """Two and two at once, then one that names what it builds on."""
         for names in (("a", "b"), ("c", "d")):
             async with asyncio.TaskGroup() as tasks:
                 for name in names:
-                    tasks.create_task(stage.ask("research", run.messages, name=name))
-        await stage.event("vote", winner="c")
+                    tasks.create_task(context.ask("research", run.messages, name=name))
+        await context.event("vote", winner="c")
         with pytest.raises(BackendFailed):
-            await stage.ask("code", run.messages, name="e", after=("c",))
-        await stage.note("one voice is missing")
-        async for item in stage.stream("coordinator", run.messages, name="answer", model="big"):
+            await context.ask("code", run.messages, name="e", after=("c",))
+        await context.warn("one voice is missing")
+        async for item in context.stream("coordinator", run.messages, name="answer", model="big"):
             yield item
 
     first_two, next_two = asyncio.Barrier(2), asyncio.Barrier(2)

@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.errors import InvalidGuide
 from orchestration.messages import ModelCard, Run
-from orchestration.patterns import Pattern, Stage
+from orchestration.patterns import Pattern, RunContext
 from orchestration.patterns.debate import debate
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.maestro import maestro
@@ -49,16 +49,16 @@ def trusting(priors: Mapping[str, float], proven: Collection[str] = ()) -> Trust
 
 async def performed(
     pattern: Pattern, run: Run, ask: Scripted, fixed: Collection[str] = (), trust: Trust | None = None
-) -> Stage:
-    stage = Stage(run, ask, agents=AGENTS, clock=counting_clock(), models=CARDS)
+) -> RunContext:
+    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock(), models=CARDS)
     by_kind: dict[Kind, Trust] = {"code": trusting(CODE)}
-    stage.trust = trust or trusting(FACTUAL)
-    stage.trust_of = lambda kind: by_kind.get(kind, stage.trust)
-    stage.agents_with_models = fixed
-    async with aclosing(pattern(run, stage)) as items:
+    context.trust = trust or trusting(FACTUAL)
+    context.trust_of = lambda kind: by_kind.get(kind, context.trust)
+    context.agents_with_models = fixed
+    async with aclosing(pattern(run, context)) as items:
         async for _ in items:
             pass
-    return stage
+    return context
 
 
 def models_of(ask: Scripted) -> dict[str, str | None]:
@@ -80,20 +80,20 @@ async def test_what_the_caller_or_the_settings_name_goes_first(said: dict[str, A
 
 async def test_analysis_plan_critic_and_synthesis_of_a_team_go_to_the_most_trusted() -> None:
     ask = Scripted(teamed(plan=PLAN, review=VERDICT))
-    stage = await performed(maestro, make_run(), ask)
+    context = await performed(maestro, make_run(), ask)
     asked = models_of(ask)
     assert {asked[name] for name in ("analysis", "plan", "research", "review", "synthesis")} == {WISE}
     assert asked["code"] == CODER
-    (verdict,) = stage.report["maestro"]["verdicts"]
+    (verdict,) = context.report["maestro"]["verdicts"]
     assert (verdict["model"], verdict["own_family"]) == (WISE, True)
 
 
 async def test_a_critic_of_another_family_is_taken_where_its_record_is_as_good() -> None:
     ask = Scripted(teamed(plan=PLAN, review=VERDICT))
     alike = trusting({LARGEST: 0.88, WISE: 0.9, CODER: 0.5}, proven=(LARGEST, WISE))
-    stage = await performed(maestro, make_run(), ask, trust=alike)
+    context = await performed(maestro, make_run(), ask, trust=alike)
     assert models_of(ask)["synthesis"] == WISE
-    (verdict,) = stage.report["maestro"]["verdicts"]
+    (verdict,) = context.report["maestro"]["verdicts"]
     assert verdict["model"] in (LARGEST, "m")  # the largest, which the role takes by itself
     assert models_of(ask)["review"] is None
     assert not verdict["own_family"]
