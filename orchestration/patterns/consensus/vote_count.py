@@ -13,25 +13,25 @@ from orchestration.patterns.consensus.similarity import Matrix, clusters, medoid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """What one voice answered. `key` is None where it is no answer to this question, or free text. `merit` is
+    """What one voice answered. `key` is None where it is no answer to this question, or free text. `pass_rate` is
     the share of the question's examples that it passes, where that was tried."""
 
-    voice: int
+    voter: int
     text: str
     weight: float = 1.0
     key: str | None = None
-    merit: float | None = None
+    pass_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerGroup:
-    """Voices that gave the same answer. `spokesman` is the voice whose text stands for it, `merit` that of
+    """Voices that gave the same answer. `representative` is the voice whose text stands for it, `pass_rate` that of
     its ballots, and `key` what they have in common; None of free texts."""
 
-    voices: tuple[int, ...]
+    voters: tuple[int, ...]
     weight: float
-    spokesman: int
-    merit: float | None = None
+    representative: int
+    pass_rate: float | None = None
     key: str | None = None
 
 
@@ -41,63 +41,63 @@ class VoteCount:
     others, then the voice that is named first. `spoiled` voices answered, but not the question."""
 
     kind: AnswerKind
-    parties: tuple[AnswerGroup, ...]
+    groups: tuple[AnswerGroup, ...]
     spoiled: tuple[int, ...] = ()
 
     @property
     def leader(self) -> AnswerGroup | None:
-        return self.parties[0] if self.parties else None
+        return self.groups[0] if self.groups else None
 
     @property
     def agreement(self) -> float:
         """The leader's share of the votes cast."""
-        cast = sum(party.weight for party in self.parties)
-        return self.parties[0].weight / cast if cast else 0.0
+        cast = sum(group.weight for group in self.groups)
+        return self.groups[0].weight / cast if cast else 0.0
 
-    def led_by(self, voice: int) -> VoteCount:
+    def led_by(self, voter: int) -> VoteCount:
         """The same with the group of that voice in the lead, whatever it weighs; as it is where the voice has
         none."""
-        first = next((party for party in self.parties if voice in party.voices), None)
+        first = next((group for group in self.groups if voter in group.voters), None)
         if first is None:
             return self
-        return replace(self, parties=(first, *(party for party in self.parties if party is not first)))
+        return replace(self, groups=(first, *(group for group in self.groups if group is not first)))
 
 
-def weights_added(ballots: Sequence[Vote]) -> float:
-    return sum(ballot.weight for ballot in ballots)
+def weights_added(votes: Sequence[Vote]) -> float:
+    return sum(vote.weight for vote in votes)
 
 
 def count_votes(
     kind: AnswerKind,
-    ballots: Sequence[Vote],
+    votes: Sequence[Vote],
     spoiled: Sequence[int],
     alike: Matrix,
     threshold: float,
     together: Callable[[Sequence[Vote]], float] = weights_added,
 ) -> VoteCount:
-    """`alike` says how alike each two of `ballots` are, in their order; free texts that are at least
+    """`alike` says how alike each two of `votes` are, in their order; free texts that are at least
     `threshold` alike are one answer. `together` says what votes for one answer weigh together. The order in
     which ballots came does not matter."""
     if kind is AnswerKind.TEXT:
         groups = clusters(alike, threshold)
     else:
         by_key: dict[str | None, list[int]] = {}
-        for at, ballot in enumerate(ballots):
-            by_key.setdefault(ballot.key, []).append(at)
+        for at, vote in enumerate(votes):
+            by_key.setdefault(vote.key, []).append(at)
         groups = list(by_key.values())
-    weights = [ballot.weight for ballot in ballots]
+    weights = [vote.weight for vote in votes]
     ranked: list[tuple[float, float, float, int, AnswerGroup]] = []
-    for group in groups:
-        best = medoid(group, alike, weights) if kind is AnswerKind.TEXT else _most_trusted(group, ballots)
-        weight = round(together([ballots[at] for at in group]), 9)
+    for members in groups:
+        best = medoid(members, alike, weights) if kind is AnswerKind.TEXT else _most_trusted(members, votes)
+        weight = round(together([votes[at] for at in members]), 9)
         central = round(float(alike[best] @ np.asarray(weights)), 9) if kind is AnswerKind.TEXT else 0.0
-        voices, merit = tuple(ballots[at].voice for at in group), ballots[best].merit
-        party = AnswerGroup(voices, weight, ballots[best].voice, merit, ballots[best].key)
-        ranked.append((-(merit or 0.0), -weight, -central, min(voices), party))
+        voters, pass_rate = tuple(votes[at].voter for at in members), votes[best].pass_rate
+        group = AnswerGroup(voters, weight, votes[best].voter, pass_rate, votes[best].key)
+        ranked.append((-(pass_rate or 0.0), -weight, -central, min(voters), group))
     ranked.sort(key=lambda each: each[:4])
-    return VoteCount(kind, tuple(party for *_, party in ranked), tuple(spoiled))
+    return VoteCount(kind, tuple(group for *_, group in ranked), tuple(spoiled))
 
 
-def _most_trusted(group: Sequence[int], ballots: Sequence[Vote]) -> int:
+def _most_trusted(members: Sequence[int], votes: Sequence[Vote]) -> int:
     """The ballot whose voice has the most weight, which speaks for its group; the first named of equals."""
-    return min(group, key=lambda at: (-(ballots[at].merit or 0.0), -ballots[at].weight, ballots[at].voice))
+    return min(members, key=lambda at: (-(votes[at].pass_rate or 0.0), -votes[at].weight, votes[at].voter))

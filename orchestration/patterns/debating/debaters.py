@@ -19,23 +19,23 @@ ROLES = ("reasoning", "research", COORDINATOR)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debater:
-    """`voice` is its number, model and weight. It speaks as `agent`; `standpoint` is what it argues for, ''
+    """`voter` is its number, model and weight. It speaks as `agent`; `standpoint` is what it argues for, ''
     where it is free."""
 
-    voice: Voter
+    voter: Voter
     agent: str
     standpoint: str = ""
 
     @property
     def number(self) -> int:
-        return self.voice.number
+        return self.voter.number
 
     @property
     def name(self) -> str:
         return f"debater {self.number}"
 
     def __str__(self) -> str:
-        model = f", {self.voice.model}" if self.voice.model else ""
+        model = f", {self.voter.model}" if self.voter.model else ""
         return f"{self.name} ({self.standpoint or self.agent}{model})"
 
     def system(self) -> tuple[ChatMessage, ...]:
@@ -69,26 +69,26 @@ def choose_debaters(
 ) -> list[Debater]:
     """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
     would be the same, in everything, are samples at `temperature`."""
-    names = list(roles) or [role for role in ROLES if role in context.agents] or [COORDINATOR]
-    voices = choose_voters(run, context, models, debaters, temperature)[:MAX_DEBATERS]
-    taken = [names[at % len(names)] for at in range(len(voices))]
-    kinds = [(voice.model, role) for voice, role in zip(voices, taken, strict=True)]
-    bounds = (context.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
+    names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
+    voters = choose_voters(run, stage, models, debaters, temperature)[:MAX_DEBATERS]
+    taken = [names[at % len(names)] for at in range(len(voters))]
+    kinds = [(voter.model, role) for voter, role in zip(voters, taken, strict=True)]
+    bounds = (stage.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
     most = min((bound for bound in bounds if bound), default=None)
     found = []
-    for voice, role in zip(voices, taken, strict=True):
+    for voter, role in zip(voters, taken, strict=True):
         seed = run.sampling.seed
-        again = kinds.count((voice.model, role)) > 1
+        again = kinds.count((voter.model, role)) > 1
         own = Voter(
-            number=voice.number,
-            model=voice.model,
-            weight=voice.weight,
+            number=voter.number,
+            model=voter.model,
+            weight=voter.weight,
             sampling=Sampling(
                 max_tokens=most,
-                seed=None if seed is None else seed + voice.number - 1,
+                seed=None if seed is None else seed + voter.number - 1,
                 temperature=temperature if again else None,
             ),
         )
-        agent = role if role in context.agents else COORDINATOR
-        found.append(Debater(voice=own, agent=agent, standpoint="" if agent == role else role))
+        agent = role if role in stage.agents else COORDINATOR
+        found.append(Debater(voter=own, agent=agent, standpoint="" if agent == role else role))
     return found

@@ -70,10 +70,10 @@ class Evidence:
         self._pool = pool
         self._shares: dict[int, float] = {}
 
-    def opened(self, tally: VoteCount, answers: Mapping[int, StepResult]) -> None:
+    def opened(self, vote_count: VoteCount, answers: Mapping[int, Answer]) -> None:
         """The first round is over. Its leader may weigh less than others, where the record says that the most
         trusted is right more often than the vote."""
-        self.first, self.answers = tally, dict(answers)
+        self.first, self.answers = vote_count, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
     async def after(
@@ -87,62 +87,62 @@ class Evidence:
         weighs most as evidence. The leader of the first round stays it unless another outweighs it."""
         shares = {each: await self._moved(number, each, before, now) for each in changed}
         self._shares |= shares
-        tally, texts = now
-        if not tally.parties or not self.first.parties:
-            return tally
-        weights = {party: self._weight(party.voices) for party in tally.parties}
-        best = max(tally.parties, key=lambda party: (party.merit or 0.0, round(weights[party], 9)))
-        held = await self._held(tally, texts)
-        outcome = best if best is held or await self._replaces(best, weights[best], tally, texts) else held
-        self.kept = self.answers[self.first.parties[0].spokesman] if outcome is None else None
-        await self._lead(number, (tally, texts), outcome, weights, stays=outcome is held)
-        return tally if outcome is None else tally.led_by(outcome.spokesman)
+        vote_count, texts = now
+        if not vote_count.groups or not self.first.groups:
+            return vote_count
+        weights = {group: self._weight(group.voters) for group in vote_count.groups}
+        best = max(vote_count.groups, key=lambda group: (group.pass_rate or 0.0, round(weights[group], 9)))
+        held = await self._held(vote_count, texts)
+        outcome = best if best is held or await self._replaces(best, weights[best], vote_count, texts) else held
+        self.kept = self.answers[self.first.groups[0].representative] if outcome is None else None
+        await self._lead(number, (vote_count, texts), outcome, weights, stays=outcome is held)
+        return vote_count if outcome is None else vote_count.led_by(outcome.representative)
 
-    async def groups(self, tally: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
+    async def first_round_groups(self, vote_count: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
         """Which answer each debater gave in the first round: 0 is `answer`, that of the debate, or what it
         came from; others are told apart by numbers from 1 on. Those that could not be counted are left
         out."""
-        spokesman = tally.parties[0].spokesman if tally.parties and self.kept is None else None
-        still = set(tally.parties[0].voices) - self.moved if spokesman is not None else set[int]()
+        representative = vote_count.groups[0].representative if vote_count.groups and self.kept is None else None
+        still = set(vote_count.groups[0].voters) - self.moved if representative is not None else set[int]()
         ours: list[AnswerGroup] = []
-        for party in self.first.parties:
-            said = [self.answers[voice].text for voice in party.voices]
-            if not still.isdisjoint(party.voices) or any(
-                [await self._pool.alike(tally.kind, text, answer) for text in said]
+        for group in self.first.groups:
+            said = [self.answers[voter].text for voter in group.voters]
+            if not still.isdisjoint(group.voters) or any(
+                [await self._pool.alike(vote_count.kind, text, answer) for text in said]
             ):
-                ours.append(party)
+                ours.append(group)
         if (
-            not ours and tally.kind is AnswerKind.TEXT
+            not ours and vote_count.kind is AnswerKind.TEXT
         ):  # a text that was improved comes from its writer's first
-            ours = [party for party in self.first.parties if spokesman in party.voices]
-        others = [party for party in self.first.parties if party not in ours]
-        found = {voice: 0 for party in ours for voice in party.voices}
-        return found | {voice: at for at, party in enumerate(others, 1) for voice in party.voices}
+            ours = [group for group in self.first.groups if representative in group.voters]
+        others = [group for group in self.first.groups if group not in ours]
+        found = {voter: 0 for group in ours for voter in group.voters}
+        return found | {voter: at for at, group in enumerate(others, 1) for voter in group.voters}
 
     @property
     def _first_text(self) -> str:
-        return self.answers[self.first.parties[0].spokesman].text
+        return self.answers[self.first.groups[0].representative].text
 
     @property
     def _is_clear(self) -> bool:
         """Whether the first round had a leader that later ones are held against: none that is tied, and of
         free texts, which all are written anew, one that several gave."""
-        leader, *others = self.first.parties
-        weight = max((party.weight for party in others), default=0.0)
-        merit = max((party.merit or 0.0 for party in others), default=0.0)
-        is_clear = abs(leader.weight - weight) > ROUNDING or (leader.merit or 0.0) > merit
-        return is_clear and (self.first.kind is not AnswerKind.TEXT or len(leader.voices) > 1)
+        leader, *others = self.first.groups
+        weight = max((group.weight for group in others), default=0.0)
+        pass_rate = max((group.pass_rate or 0.0 for group in others), default=0.0)
+        is_clear = abs(leader.weight - weight) > ROUNDING or (leader.pass_rate or 0.0) > pass_rate
+        return is_clear and (self.first.kind is not AnswerKind.TEXT or len(leader.voters) > 1)
 
     async def _moved(
         self, number: int, debater: int, before: tuple[VoteCount, Texts], now: tuple[VoteCount, Texts]
     ) -> float:
         """The share that the debater's vote counts from now on: all of it for its own first answer and for
         what nobody held before, else a part by the trust of who argued for it against what it leaves."""
-        (tally, texts), (after, said) = before, now
-        left = next((party for party in tally.parties if debater in party.voices), None)
-        taken = await self._party_of(after.kind, said[debater], tally, texts)
-        against = self._weight(left.voices) if left is not None else 0.0
-        weight = self._weight(taken.voices) if taken is not None else 0.0
+        (vote_count, texts), (after, said) = before, now
+        left = next((group for group in vote_count.groups if debater in group.voters), None)
+        taken = await self._party_of(after.kind, said[debater], vote_count, texts)
+        against = self._weight(left.voters) if left is not None else 0.0
+        weight = self._weight(taken.voters) if taken is not None else 0.0
         own = await self._pool.alike(after.kind, said[debater], self.answers[debater].text)
         (self.moved.discard if own else self.moved.add)(debater)
         counts = 1.0
@@ -160,14 +160,14 @@ class Evidence:
         self.flips.append(flip)
         return counts
 
-    async def _replaces(self, party: AnswerGroup, weight: float, tally: VoteCount, texts: Texts) -> bool:
+    async def _replaces(self, group: AnswerGroup, weight: float, vote_count: VoteCount, texts: Texts) -> bool:
         """Whether a position may take the place of the first round's leader."""
-        leader, bar = self.first.parties[0], max(each.weight for each in self.first.parties)
-        if not self._is_clear or (party.merit or 0.0) > (leader.merit or 0.0):
+        leader, bar = self.first.groups[0], max(each.weight for each in self.first.groups)
+        if not self._is_clear or (group.pass_rate or 0.0) > (leader.pass_rate or 0.0):
             return True
-        known = {voice: answer.text for voice, answer in self.answers.items()}
-        before = await self._party_of(tally.kind, texts[party.spokesman], self.first, known)
-        if before is None and tally.kind is AnswerKind.TEXT:  # better words of what they held
+        known = {voter: answer.text for voter, answer in self.answers.items()}
+        before = await self._party_of(vote_count.kind, texts[group.representative], self.first, known)
+        if before is None and vote_count.kind is AnswerKind.TEXT:  # better words of what they held
             return weight > bar - ROUNDING
         return weight > bar + ROUNDING
 
@@ -181,10 +181,10 @@ class Evidence:
         stays: bool,
     ) -> None:
         """Say where the count of heads, or what weighs most, has another leader than the first round."""
-        (tally, texts), first = now, self._first_text
-        kind = tally.kind
-        led = tally.parties[0] if outcome is None or stays else outcome
-        text = texts[led.spokesman]
+        (vote_count, texts), first = now, self._first_text
+        kind = vote_count.kind
+        led = vote_count.groups[0] if outcome is None or stays else outcome
+        text = texts[led.representative]
         differs = self._is_clear and not (stays and led is outcome)
         self.flipped, self.refused = differs and not stays, differs and stays
         last = next((flip for flip in reversed(self.flips) if flip.debater is None), None)
@@ -196,32 +196,32 @@ class Evidence:
             debater=None,
             before=first,
             after=text,
-            before_weight=self.first.parties[0].weight,
+            before_weight=self.first.groups[0].weight,
             after_weight=weights[led],
             counts=float(not stays),
         )
         self.flips.append(flip)
 
-    async def _held(self, tally: VoteCount, texts: Texts) -> AnswerGroup | None:
+    async def _held(self, vote_count: VoteCount, texts: Texts) -> AnswerGroup | None:
         """The party that holds what led the first round, in whatever words."""
-        unmoved = set(self.first.parties[0].voices) - self.moved
-        same = await self._party_of(tally.kind, self._first_text, tally, texts)
-        return same or next((party for party in tally.parties if not unmoved.isdisjoint(party.voices)), None)
+        unmoved = set(self.first.groups[0].voters) - self.moved
+        same = await self._party_of(vote_count.kind, self._first_text, vote_count, texts)
+        return same or next((group for group in vote_count.groups if not unmoved.isdisjoint(group.voters)), None)
 
     async def _party_of(
-        self, kind: AnswerKind, text: str, tally: VoteCount, texts: Texts
+        self, kind: AnswerKind, text: str, vote_count: VoteCount, texts: Texts
     ) -> AnswerGroup | None:
         """The one that holds what `text` says."""
-        for party in tally.parties:
-            if await self._pool.alike(kind, text, texts[party.spokesman]):
-                return party
+        for group in vote_count.groups:
+            if await self._pool.alike(kind, text, texts[group.representative]):
+                return group
         return None
 
-    def _weight(self, voices: Sequence[int]) -> float:
+    def _weight(self, voters: Sequence[int]) -> float:
         """Of who holds a position: each adds what it weighs beside those that follow less, by its share."""
         total, heard = 0.0, list[int]()
-        for voice in sorted(voices, key=lambda each: (-self._shares[each], each)):
+        for voter in sorted(voters, key=lambda each: (-self._shares[each], each)):
             alone = self._pool.weight_of(heard)
-            heard.append(voice)
-            total += self._shares[voice] * (self._pool.weight_of(heard) - alone)
+            heard.append(voter)
+            total += self._shares[voter] * (self._pool.weight_of(heard) - alone)
         return total

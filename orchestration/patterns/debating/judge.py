@@ -53,10 +53,10 @@ class EndReason(StrEnum):
 class Judge:
     """Of one run. `agent` writes the synthesis, on the most trusted of `models`, or of all that live where
     those are empty; the debate is over where at least `agree_at` of the debaters, by weight, hold the same
-    position, where a round changed no mind, and after `rounds`."""
+    position, where a round changed no mind, and after `max_rounds`."""
 
     def __init__(
-        self, floor: DebateRounds, agent: str, agree_at: float, rounds: int, models: Sequence[str] = ()
+        self, floor: DebateRounds, agent: str, agree_at: float, max_rounds: int, models: Sequence[str] = ()
     ) -> None:
         """Raises `InvalidRequest` for an agent that does not exist."""
         self.context: RunContext = floor.context
@@ -70,7 +70,7 @@ class Judge:
         self._agent = agent
         self._models = models
         self._agree_at = agree_at
-        self._rounds = rounds
+        self._max_rounds = max_rounds
         self._told: list[dict[str, Any]] = []
 
     async def after(self, number: int) -> EndReason | None:
@@ -83,23 +83,23 @@ class Judge:
         positions = [self._said(debater) for debater in floor.debaters]
         self._told.append({"round": number, "agreement": round(floor.agreement, 3), "positions": positions})
         for position in positions:
-            await self.context.event("position", round=number, **position)
-        parties = [list(party.voices) for party in floor.tally.parties]
-        await self.context.event(
+            await self.stage.event("position", round=number, **position)
+        groups = [list(group.voters) for group in floor.vote_count.groups]
+        await self.stage.event(
             "judged",
             round=number,
-            answer_kind=floor.tally.kind,
+            answer_kind=floor.vote_count.kind,
             agreement=round(floor.agreement, 3),
             changes=floor.changes,
-            parties=parties,
+            groups=groups,
             over=self.ended or "",
         )
-        if floor.tally.kind is not AnswerKind.TEXT:  # no synthesis is to come
-            self.context.budget.keeps = False
+        if floor.vote_count.kind is not AnswerKind.TEXT:  # no synthesis is to come
+            self.stage.spending.keeps = False
         changed = f", {floor.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
-        await self.context.progress(
-            f"round {number}: {len(floor.debaters)} debaters, {len(parties)} positions{changed}{over}"
+        await self.stage.progress(
+            f"round {number}: {len(floor.debaters)} debaters, {len(groups)} positions{changed}{over}"
         )
         return self.ended
 
@@ -139,19 +139,19 @@ class Judge:
         of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
         if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
-        if floor.agreement <= HALF or await floor.urn.alike(floor.tally.kind, text, floor.outcome.text):
+        if floor.agreement <= HALF or await floor.pool.alike(floor.vote_count.kind, text, floor.outcome.text):
             return ""
         return "the synthesis does not say what most of the debaters hold: see the report"
 
     async def report(self) -> dict[str, Any]:
-        """Positions and changes of mind, round by round. `voices` are the answers of the first round, which
+        """Positions and changes of mind, round by round. `voters` are the answers of the first round, which
         alone are independent."""
         floor, evidence = self.floor, self.floor.evidence
-        tally = floor.tally if evidence.kept is None else evidence.first
-        merit = tally.parties[0].merit
-        examples = {"examples_passed": round(merit, 3)} if merit is not None else {}
+        vote_count = floor.vote_count if evidence.kept is None else evidence.first
+        pass_rate = vote_count.groups[0].pass_rate
+        examples = {"examples_passed": round(pass_rate, 3)} if pass_rate is not None else {}
         return examples | {
-            "answer_kind": floor.tally.kind,
+            "answer_kind": floor.vote_count.kind,
             "answer": floor.outcome.text.strip(),
             "agreement": 0.0 if evidence.kept is not None else round(floor.agreement, 3),
             "ended": self.ended,
@@ -170,7 +170,7 @@ class Judge:
 
     @property
     def _is_synthesised(self) -> bool:
-        evidence, kind = self.floor.evidence, self.floor.tally.kind
+        evidence, kind = self.floor.evidence, self.floor.vote_count.kind
         return self.ended is not EndReason.ALONE and kind is AnswerKind.TEXT and not evidence.refused
 
     async def _note_flip(self) -> None:
@@ -193,16 +193,16 @@ class Judge:
         """Who answered what in the first round: `group` 0 is the answer of the debate, others are told apart
         by numbers from 1 on, None could not be counted."""
         floor = self.floor
-        groups = await floor.evidence.groups(floor.tally, floor.texts, floor.outcome.text)
+        group_of = await floor.evidence.first_round_groups(floor.vote_count, floor.texts, floor.outcome.text)
         return [
             {
                 "voice": debater.number,
                 "model": answer.model,
                 "node": answer.node,
                 "answer": clip(answer.text, SAID_TOKENS),
-                "agrees": groups.get(debater.number) == 0,
-                "group": groups.get(debater.number),
-                "weight": round(debater.voice.weight, 3),
+                "agrees": group_of.get(debater.number) == 0,
+                "group": group_of.get(debater.number),
+                "weight": round(debater.voter.weight, 3),
             }
             for debater, answer in sorted(floor.opening, key=lambda each: each[0].number)
         ]
@@ -217,7 +217,7 @@ class Judge:
             return EndReason.BUDGET
         if number > 1 and not floor.changes:
             return EndReason.NO_CHANGE
-        return EndReason.LIMIT if number >= self._rounds else None
+        return EndReason.LIMIT if number >= self._max_rounds else None
 
     def _said(self, debater: Debater) -> dict[str, Any]:
         position = self.floor.positions[debater.number]
@@ -245,9 +245,9 @@ class Judge:
         floor, run, limits = self.floor, self.context.run, self.context.limits
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
-            messages = instructed(messages, asked_kind(floor.urn.question), think=False)
-        self.context.budget.keeps = False
-        return await self.context.ask(
+            messages = instructed(messages, asked_kind(floor.pool.question), think=False)
+        self.stage.spending.keeps = False
+        return await self.stage.ask(
             self._agent,
             messages,
             name="synthesis",

@@ -56,31 +56,31 @@ class DebateRounds:
         self.dropped: list[tuple[Debater, int, str]] = []
         """With the round, and why."""
         self.errors: list[OrchestraError] = []
-        self.tally = VoteCount(AnswerKind.TEXT, ())
+        self.vote_count = VoteCount(AnswerKind.TEXT, ())
         self.asked_forms = self.usable_forms = 0
         self.spent = False
         """Whether the budget did not reach for a step."""
-        self.talk = Conversation.of(context.run.messages, context.limits)
-        self.urn = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
-        self.evidence = Evidence(self.urn)
-        self.caller = CallerText(context.run.messages)
+        self.talk = Conversation.of(stage.run.messages, stage.limits)
+        self.pool = AnswerPool(stage, AnswerKind.AUTO, MIN_SIMILARITY)
+        self.evidence = Evidence(self.pool)
+        self.caller = CallerText(stage.run.messages)
         self._shown = shown
 
     @property
     def agreement(self) -> float:
         """The share of all debaters still in, by their weight, that hold the leading position."""
-        parties = self.tally.parties
-        counted = {voice for party in parties for voice in party.voices}
-        whole = sum(party.weight for party in parties)
-        whole += sum(debater.voice.weight for debater in self.debaters if debater.number not in counted)
-        return parties[0].weight / whole if parties and whole else 0.0
+        groups = self.vote_count.groups
+        counted = {voter for group in groups for voter in group.voters}
+        whole = sum(group.weight for group in groups)
+        whole += sum(debater.voter.weight for debater in self.debaters if debater.number not in counted)
+        return groups[0].weight / whole if groups and whole else 0.0
 
     @property
     def outcome(self) -> StepResult:
         """What the debate came to so far, in the words of one who holds it."""
-        leader = self.tally.leader
+        leader = self.vote_count.leader
         assert leader is not None
-        return self.evidence.kept or self.positions[leader.spokesman].answer
+        return self.evidence.kept or self.positions[leader.representative].answer
 
     @property
     def texts(self) -> dict[int, str]:
@@ -106,15 +106,15 @@ class DebateRounds:
             else:
                 self._hold(debater, reply)
         await self._count()
-        voters = sorted((each.voice for each in self.debaters), key=lambda each: (-each.weight, each.number))
+        voters = sorted((each.voter for each in self.debaters), key=lambda each: (-each.weight, each.number))
         if not one_model([voter.model for voter in voters]):
-            self.tally = PanelDecision(self.context.trust, self.urn, 1.0, voters).leads(self.tally)
+            self.vote_count = PanelDecision(self.stage.trust, self.pool, 1.0, voters).leads(self.vote_count)
         said = {number: position.answer for number, position in self.positions.items()}
-        self.evidence.opened(self.tally, said)
+        self.evidence.opened(self.vote_count, said)
 
     async def hold(self, number: int) -> None:
         """A later round: each sees the others' last answers, criticises them, and improves its own."""
-        stood = self.tally, self.texts
+        stood = self.vote_count, self.texts
         replies = await self._at_once(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
         for debater, reply in zip(list(self.debaters), replies, strict=True):
@@ -131,14 +131,14 @@ class DebateRounds:
         for debater in self.debaters:
             position, old = self.positions[debater.number], before[debater.number].answer.text
             if position.answer.text != old:
-                same = await self.urn.alike(self.tally.kind, old, position.answer.text)
+                same = await self.pool.alike(self.vote_count.kind, old, position.answer.text)
                 position = replace(position, changed=not same)
             if not (position.changed or position.kept):
                 position = replace(position, why="")
             self.positions[debater.number] = position
         if self.debaters:
             changed = [each.number for each in self.debaters if self.positions[each.number].changed]
-            self.tally = await self.evidence.after(number, stood, (self.tally, self.texts), changed)
+            self.vote_count = await self.evidence.after(number, stood, (self.vote_count, self.texts), changed)
 
     async def _at_once(self, speak: Speak) -> list[Position | OrchestraError]:
         async def heard(debater: Debater) -> Position | OrchestraError:
@@ -178,7 +178,7 @@ class DebateRounds:
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
         """None where the form cannot be used: the answer does without."""
         self.asked_forms += 1
-        sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voice.sampling.seed)
+        sampling = Sampling(max_tokens=self.stage.limits.verdict_tokens, seed=debater.voter.sampling.seed)
         messages = critique_request(str(self.talk), own, others)
         try:
             answer = await self.context.ask(
@@ -187,7 +187,7 @@ class DebateRounds:
                 name=f"{name}: critique",
                 sampling=sampling,
                 guide=Guide(json_schema=critique_schema()),
-                model=debater.voice.model,
+                model=debater.voter.model,
             )
             critique = parse_critique(answer.text, self.caller)
         except (InvalidCritique, InvalidGuide, BackendFailed) as error:
@@ -200,14 +200,14 @@ class DebateRounds:
         run = self.context.run
         messages: tuple[ChatMessage, ...] = (*self.talk.system(), *debater.system(), asked)
         if run.guide is None:
-            messages = instructed(messages, asked_kind(self.urn.question), think=False)
-        return await self.context.ask(
+            messages = instructed(messages, asked_kind(self.pool.question), think=False)
+        return await self.stage.ask(
             debater.agent,
             messages,
             name=name,
-            sampling=debater.voice.sampling,
+            sampling=debater.voter.sampling,
             guide=run.guide,
-            model=debater.voice.model,
+            model=debater.voter.model,
         )
 
     def _others(self, debater: Debater) -> list[tuple[str, str]]:
@@ -229,24 +229,24 @@ class DebateRounds:
 
     def summary(self, tokens: int) -> list[str]:
         """One text of each position with how many hold it, of about `tokens` together."""
-        parties = self.tally.parties
-        each = min(self.context.limits.passed_tokens, tokens // max(1, len(parties)))
+        groups = self.vote_count.groups
+        each = min(self.stage.limits.passed_tokens, tokens // max(1, len(groups)))
         return [
-            f"{clip(self.positions[party.spokesman].answer.text, each)} "
-            f"(held by {len(party.voices)} of {len(self.debaters)} debaters)"
-            for party in parties
+            f"{clip(self.positions[group.representative].answer.text, each)} "
+            f"(held by {len(group.voters)} of {len(self.debaters)} debaters)"
+            for group in groups
         ]
 
     def _is_one(self, answer: StepResult) -> bool:
         """Whether it answers the question, as far as its kind tells."""
-        kind, guide = self.tally.kind, self.context.run.guide
+        kind, guide = self.vote_count.kind, self.stage.run.guide
         if self._is_nonsense(answer.text):
             return False
         if kind is AnswerKind.TEXT:
             return True
         whole = answer.finish_reason == "stop"
         return not cut_short(kind, answer.text, whole=whole) and (
-            key_of(kind, answer.text, self.urn.question, guide) is not None
+            key_of(kind, answer.text, self.pool.question, guide) is not None
         )
 
     def _is_nonsense(self, text: str) -> bool:
@@ -254,7 +254,7 @@ class DebateRounds:
 
     def _hold(self, debater: Debater, position: Position) -> None:
         self.positions[debater.number] = position
-        self.urn.add(debater.voice, position.answer)
+        self.pool.add(debater.voter, position.answer)
 
     async def _out(self, debater: Debater, number: int, error: OrchestraError) -> None:
         self.errors.append(error)
@@ -277,11 +277,11 @@ class DebateRounds:
             return
         for debater, _, _ in self.dropped:
             self.positions.pop(debater.number, None)
-            self.urn.answers.pop(debater.number, None)
-        self.tally = await self.urn.tally()
-        if self.tally.leader is None:
-            self.tally = await self.urn.of_spoiled()
-        await self.urn.tell(self.tally)
+            self.pool.answers.pop(debater.number, None)
+        self.vote_count = await self.pool.vote_count()
+        if self.vote_count.leader is None:
+            self.vote_count = await self.pool.of_spoiled()
+        await self.pool.tell(self.vote_count)
 
 
 def _kept(position: Position, why: str) -> Position:

@@ -65,7 +65,7 @@ class AnswerPool:
         self.answers[voter.number] = answer if text is answer.text else replace(answer, text=text)
         self._voters[voter.number] = voter
 
-    async def tally(self) -> VoteCount:
+    async def vote_count(self) -> VoteCount:
         """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
         same again and again, counts where it surely takes an option or names a value."""
         guide, kind = self._context.run.guide, self._kind
@@ -78,11 +78,11 @@ class AnswerPool:
         self.unread = []
         keyed = kind is not AnswerKind.TEXT
         numbers = sorted(counted if kind not in _VALUES else self.answers)
-        ballots = [self._ballot(kind, number) for number in numbers]
-        ballots = [ballot for ballot in ballots if not keyed or ballot.key is not None]
+        votes = [self._ballot(kind, number) for number in numbers]
+        votes = [vote for vote in votes if not keyed or vote.key is not None]
         if kind is AnswerKind.CODE and guide is None:
-            ballots = [await self._tested(ballot) for ballot in ballots]
-        return await self._count(kind, ballots)
+            votes = [await self._tested(vote) for vote in votes]
+        return await self._count(kind, votes)
 
     def _without_refusals(self) -> set[int]:
         """Sound answers without those that refuse or repeat the question, as long as these are fewer: whether
@@ -94,10 +94,10 @@ class AnswerPool:
         }
         return answers if 2 * len(answers) > len(self._sound) else self._sound
 
-    async def tell(self, tally: VoteCount) -> None:
+    async def tell(self, vote_count: VoteCount) -> None:
         """Note, once, that texts were compared by their words, where that made the tally."""
-        if tally.kind is AnswerKind.TEXT and self._blind:
-            await self._context.warn(f"the answers were compared by their words: {self._blind}")
+        if vote_count.kind is AnswerKind.TEXT and self._blind:
+            await self._stage.note(f"the answers were compared by their words: {self._blind}")
             self._blind = ""
 
     async def extract(self, kind: AnswerKind) -> bool:
@@ -151,30 +151,30 @@ class AnswerPool:
                 key = reading.key
             if is_sound and not is_sure and (reading.key is not None or not is_refusal(answer.text)):
                 self.unread.append(voter)
-        return Vote(voice=number, text=answer.text, weight=voter.weight, key=key)
+        return Vote(voter=number, text=answer.text, weight=voter.weight, key=key)
 
     def _is_no_answer(self, kind: AnswerKind, answer: StepResult) -> bool:
         """Whether it ran out of tokens on its way, or lists the options of the question again."""
         cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
         return cut or (kind is AnswerKind.CHOICE and is_echo(answer.text, self.question))
 
-    async def _tested(self, ballot: Vote) -> Vote:
+    async def _tested(self, vote: Vote) -> Vote:
         """Programs that do the same on the question's examples agree, however they are written."""
-        trial = await self._tests.of(ballot.voice, ballot.text)
-        return ballot if trial is None else replace(ballot, key=trial.key, merit=trial.merit)
+        trial = await self._tests.of(vote.voter, vote.text)
+        return vote if trial is None else replace(vote, key=trial.key, pass_rate=trial.pass_rate)
 
-    async def _count(self, kind: AnswerKind, ballots: Sequence[Vote]) -> VoteCount:
-        texts = [ballot.text for ballot in ballots]
+    async def _count(self, kind: AnswerKind, votes: Sequence[Vote]) -> VoteCount:
+        texts = [vote.text for vote in votes]
         vectors = await self._embedded(texts) if kind is AnswerKind.TEXT and len(texts) > 1 else None
         threshold = self._alike if vectors is not None else MIN_OVERLAP
-        valid = {ballot.voice for ballot in ballots}
+        valid = {vote.voter for vote in votes}
         spoiled = [number for number, _ in self._sorted() if number not in valid]
         return count_votes(
-            kind, ballots, spoiled, similarity_matrix(texts, vectors), threshold, self._weight_of_votes
+            kind, votes, spoiled, similarity_matrix(texts, vectors), threshold, self._weight_of_votes
         )
 
-    def _weight_of_votes(self, ballots: Sequence[Vote]) -> float:
-        return self.weight_of([ballot.voice for ballot in ballots])
+    def _weight_of_votes(self, votes: Sequence[Vote]) -> float:
+        return self.weight_of([vote.voter for vote in votes])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
         """None where nothing embeds."""

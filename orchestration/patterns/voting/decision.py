@@ -27,16 +27,16 @@ class Decision(Protocol):
     confidence: float
     followed: set[int]
 
-    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
         """Whether the leader still leads when `out` have voted."""
 
-    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether nobody else need be heard."""
 
-    def leads(self, tally: VoteCount) -> VoteCount:
+    def leads(self, vote_count: VoteCount) -> VoteCount:
         """The tally with the group first that is to be the answer."""
 
-    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         """How many of `silent`, in their order, are to begin now."""
 
 
@@ -49,23 +49,23 @@ class SampleDecision:
         self.confidence = confidence
         self.followed: set[int] = set()
 
-    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
-        if not tally.parties:
+    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
+        if not vote_count.groups:
             return Outlook(0.0, proven=True)
-        merit = tally.parties[0].merit
-        if merit is not None and out:  # who passes all examples cannot be beaten, who passes some can be
-            return Outlook(float(merit == 1), proven=True)
-        leader, *others = (party.weight for party in tally.parties)
+        pass_rate = vote_count.groups[0].pass_rate
+        if pass_rate is not None and out:  # who passes all examples cannot be beaten, who passes some can be
+            return Outlook(float(pass_rate == 1), proven=True)
+        leader, *others = (group.weight for group in vote_count.groups)
         weights = [voter.weight for voter in out]
         return Outlook(lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True)
 
-    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
-        return self.outlook(tally, out).probability >= self.confidence
+    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
+        return self.outlook(vote_count, out).probability >= self.confidence
 
-    def leads(self, tally: VoteCount) -> VoteCount:
-        return tally
+    def leads(self, vote_count: VoteCount) -> VoteCount:
+        return vote_count
 
-    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         return len(silent)
 
 
@@ -88,30 +88,30 @@ class PanelDecision:
         self.preferred = first if prefers else None
         """Whose answer is better than the vote's."""
 
-    def outlook(self, tally: VoteCount, out: Sequence[Voter]) -> Outlook:
-        leader = tally.leader
-        if leader is not None and leader.merit is not None and out:
-            return Outlook(float(leader.merit == 1), proven=True)
-        if leader is not None and self._prefers(leader.voices):
+    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
+        leader = vote_count.leader
+        if leader is not None and leader.pass_rate is not None and out:
+            return Outlook(float(leader.pass_rate == 1), proven=True)
+        if leader is not None and self._prefers(leader.voters):
             return Outlook(1.0, proven=True)
         if self._waits_for(self.preferred, out):
             return Outlook(0.0, proven=True)
-        groups = [self._pool.models(party.voices) for party in tally.parties]
+        groups = [self._pool.models(group.voters) for group in vote_count.groups]
         return outlook(self._trust, groups, [voter.model or "" for voter in out])
 
-    def is_over(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
         """Never before the most trusted voter has spoken, unless it is late."""
-        return self._decides(self.outlook(tally, out)) and not self._waits_for_best(tally, out)
+        return self._decides(self.outlook(vote_count, out)) and not self._waits_for_best(vote_count, out)
 
-    def leads(self, tally: VoteCount) -> VoteCount:
-        return tally if self.preferred is None else tally.led_by(self.preferred.number)
+    def leads(self, vote_count: VoteCount) -> VoteCount:
+        return vote_count if self.preferred is None else vote_count.led_by(self.preferred.number)
 
-    def wanted(self, tally: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         if self._waits_for(self.preferred, [*at_work, *silent]):
             return int(self.preferred in silent)
-        if tally.leader is not None and self._prefers(tally.leader.voices):
+        if vote_count.leader is not None and self._prefers(vote_count.leader.voters):
             return 0
-        groups = [self._pool.models(party.voices) for party in tally.parties] or [[]]
+        groups = [self._pool.models(group.voters) for group in vote_count.groups] or [[]]
         busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
         slow = [voter.model or "" for voter in at_work if voter.number in self.late]
         models = [voter.model or "" for voter in silent]
@@ -126,14 +126,14 @@ class PanelDecision:
     def _decides(self, seen: Outlook) -> bool:
         return seen.proven and seen.probability >= self.confidence - ROUNDING
 
-    def _prefers(self, voices: Sequence[int]) -> bool:
-        return self.preferred is not None and self.preferred.number in voices
+    def _prefers(self, voters: Sequence[int]) -> bool:
+        return self.preferred is not None and self.preferred.number in voters
 
     def _waits_for(self, voter: Voter | None, out: Sequence[Voter]) -> bool:
         return voter in out and voter is not None and voter.number not in self.late
 
-    def _waits_for_best(self, tally: VoteCount, out: Sequence[Voter]) -> bool:
+    def _waits_for_best(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether a voter is out that is trusted more than all who were heard, and not late."""
-        heard = [voice for party in tally.parties for voice in party.voices]
+        heard = [voter for group in vote_count.groups for voter in group.voters]
         most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)
         return any(voter.weight > most + ROUNDING and self._waits_for(voter, out) for voter in out)

@@ -32,10 +32,10 @@ class Tried(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`key` is what the program did, `merit` the share of the examples that it passed."""
+    """`key` is what the program did, `pass_rate` the share of the examples that it passed."""
 
     key: str
-    merit: float
+    pass_rate: float
 
 
 class ProgramTests:
@@ -48,13 +48,13 @@ class ProgramTests:
         self._question = question
         self._tried: dict[tuple[int, str], Trial | None] = {}
 
-    async def of(self, voice: int, answer: str) -> Trial | None:
+    async def of(self, voter: int, answer: str) -> Trial | None:
         """What the program of a voice does; None where it was not tried."""
         if self._examples is None:
             self._examples = await self._offered()
-        if self._examples and (voice, answer) not in self._tried:
-            self._tried[voice, answer] = await self._try(voice, answer, self._examples)
-        return self._tried.get((voice, answer))
+        if self._examples and (voter, answer) not in self._tried:
+            self._tried[voter, answer] = await self._try(voter, answer, self._examples)
+        return self._tried.get((voter, answer))
 
     def known(self, answer: str) -> Trial | None:
         """What a program did that was tried, whoever wrote it."""
@@ -69,9 +69,9 @@ class ProgramTests:
             tools = ()
         return examples if any(tool.name == TOOL for tool in tools) else ()
 
-    async def _try(self, voice: int, answer: str, examples: Sequence[ProgramExample]) -> Trial | None:
-        again = sum(number == voice for number, _ in self._tried)
-        name = f"voice {voice} / examples" + (f" {again + 1}" if again else "")
+    async def _try(self, voter: int, answer: str, examples: Sequence[ProgramExample]) -> Trial | None:
+        again = sum(number == voter for number, _ in self._tried)
+        name = f"voice {voter} / examples" + (f" {again + 1}" if again else "")
         arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}
         try:
             result = await self._context.use(AGENT, TOOL, arguments, name=name)
@@ -79,7 +79,7 @@ class ProgramTests:
                 return None
             tried = Tried.model_validate(result.data)
         except (OrchestraError, ValidationError) as error:
-            await self._context.progress(f"the program of voice {voice} was not tried: {error}")
+            await self._stage.progress(f"the program of voice {voter} was not tried: {error}")
             return None
         passed = sum(outcome.passed for outcome in tried.outcomes)
         done = [(outcome.value, outcome.error) for outcome in tried.outcomes]

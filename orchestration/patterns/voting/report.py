@@ -52,50 +52,50 @@ class VoteReporter:
     def failed(self, voter: Voter, error: OrchestraError) -> None:
         self.failures[voter.number] = error
 
-    async def counted(self, tally: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
+    async def counted(self, vote_count: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
         """Some have voted."""
-        self.probability = self.decision.outlook(tally, out).probability
-        await self.context.event(
+        self.probability = self.decision.outlook(vote_count, out).probability
+        await self.stage.event(
             "vote",
-            answer_kind=tally.kind,
-            voices=len(self.voters),
+            answer_kind=vote_count.kind,
+            voters=len(self.voters),
             voted=len(pool.answers),
-            parties=[list(party.voices) for party in tally.parties],
-            agreement=round(tally.agreement, 3),
+            groups=[list(group.voters) for group in vote_count.groups],
+            agreement=round(vote_count.agreement, 3),
             stands=round(self.probability, 3),
         )
-        if tally.leader is not None:
+        if vote_count.leader is not None:
             lasting = f"; that stays the answer with probability {self.probability:.2f}" if out else ""
-            await self.context.progress(
-                f"vote: {len(tally.leader.voices)} of {len(pool.answers)} voices agree, "
+            await self.stage.progress(
+                f"vote: {len(vote_count.leader.voters)} of {len(pool.answers)} voices agree, "
                 f"{len(out)} still to come{lasting}"
             )
 
-    async def close(self, tally: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
+    async def close(self, vote_count: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
         """The vote is over. `spoiled` says that no answer was one to this question."""
-        await pool.tell(tally)
-        await self._note(tally, pool, spoiled=spoiled)
+        await pool.tell(vote_count)
+        await self._note(vote_count, pool, spoiled=spoiled)
         self._learn_lengths(pool)
-        self.context.report[self.title] = self._report(tally, pool, asked)
+        self.stage.report[self.title] = self._report(vote_count, pool, asked)
 
-    async def _note(self, tally: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
+    async def _note(self, vote_count: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
-            if not isinstance(error, BudgetExceeded):  # the context says so itself
-                await self.context.warn(f"went on without {by_number[number]}: {error.message}")
-        lacks = _LACKS.get(tally.kind, _LACKS[AnswerKind.EXACT])
-        if self.context.run.guide is not None:
+            if not isinstance(error, BudgetExceeded):  # the stage says so itself
+                await self.stage.note(f"went on without {by_number[number]}: {error.message}")
+        lacks = _LACKS.get(vote_count.kind, _LACKS[AnswerKind.EXACT])
+        if self.stage.run.guide is not None:
             lacks = "does not meet the form that is asked for"
         if not any(answer.text.strip() for answer in pool.answers.values()):
             await self.context.warn("no voice said anything: the answer is empty")
             return
         if spoiled:
-            await self.context.warn("no voice's answer could be counted; what most of them say was taken")
-        for number in () if spoiled else tally.spoiled:
+            await self.stage.note("no voice's answer could be counted; what most of them say was taken")
+        for number in () if spoiled else vote_count.spoiled:
             why = lacks
-            if tally.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
+            if vote_count.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
-            elif tally.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
+            elif vote_count.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
                 why = "repeats itself"
             await self.context.warn(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
@@ -103,41 +103,41 @@ class VoteReporter:
                 f"{_named(numbers)} are copies of one model, by their names or by how they answer: that they "
                 "agree says little"
             )
-        counted = sum(len(party.voices) for party in tally.parties)
+        counted = sum(len(group.voters) for group in vote_count.groups)
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
-            await self.context.warn("one voice alone could be counted: its answer was compared with no other")
-        elif counted > 1 and len(tally.parties) == counted:
-            best, taken = by_number[tally.parties[0].spokesman], ""
-            if tally.parties[0].weight > tally.parties[1].weight:
+            await self.stage.note("one voice alone could be counted: its answer was compared with no other")
+        elif counted > 1 and len(vote_count.groups) == counted:
+            best, taken = by_number[vote_count.groups[0].representative], ""
+            if vote_count.groups[0].weight > vote_count.groups[1].weight:
                 taken = f"; the answer of {best}, whose vote weighs most, was taken"
-            await self.context.warn(f"no two of {counted} voices agree{taken}")
-        elif len(tally.parties) > 1:
-            others = "; ".join(f"“{_quoted(tally.kind, party, pool)}”" for party in tally.parties[1:])
-            first, why = tally.parties[0], ""
-            if first.weight < max(party.weight for party in tally.parties):
+            await self.stage.note(f"no two of {counted} voices agree{taken}")
+        elif len(vote_count.groups) > 1:
+            others = "; ".join(f"“{_quoted(vote_count.kind, group, pool)}”" for group in vote_count.groups[1:])
+            first, why = vote_count.groups[0], ""
+            if first.weight < max(group.weight for group in vote_count.groups):
                 why = ", which the most trusted voice is for: it was right more often than votes against it"
-            elif len(first.voices) < max(len(party.voices) for party in tally.parties):
-                why = f", with {tally.agreement:.0%} of the weight"
-            await self.context.warn(f"{len(first.voices)} of {counted} voices agree{why}; others: {others}")
+            elif len(first.voters) < max(len(group.voters) for group in vote_count.groups):
+                why = f", with {vote_count.agreement:.0%} of the weight"
+            await self.stage.note(f"{len(first.voters)} of {counted} voices agree{why}; others: {others}")
 
-    def _report(self, tally: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
-        leader = tally.parties[0]
+    def _report(self, vote_count: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
+        leader = vote_count.groups[0]
         quiet = [*asked.stopped, *asked.silent]
-        groups = {voice: at for at, party in enumerate(tally.parties) for voice in party.voices}
-        examples = {"examples_passed": round(leader.merit, 3)} if leader.merit is not None else {}
+        group_of = {voter: at for at, group in enumerate(vote_count.groups) for voter in group.voters}
+        examples = {"examples_passed": round(leader.pass_rate, 3)} if leader.pass_rate is not None else {}
         return examples | {
-            "kind": tally.kind,
-            "answer": pool.answers[leader.spokesman].text.strip(),
-            "agreement": round(tally.agreement, 3),
-            "voices": [self._of(voter, pool, groups, stopped=voter in quiet) for voter in self.voters],
+            "kind": vote_count.kind,
+            "answer": pool.answers[leader.representative].text.strip(),
+            "agreement": round(vote_count.agreement, 3),
+            "voices": [self._of(voter, pool, group_of, stopped=voter in quiet) for voter in self.voters],
             "dissent": [
                 {
-                    "answer": clip(pool.answers[party.spokesman].text, SAID_TOKENS),
-                    "voices": list(party.voices),
-                    "weight": round(party.weight, 3),
-                    "value": _value(tally.kind, party),
+                    "answer": clip(pool.answers[group.representative].text, SAID_TOKENS),
+                    "voices": list(group.voters),
+                    "weight": round(group.weight, 3),
+                    "value": _value(vote_count.kind, group),
                 }
-                for party in tally.parties[1:]
+                for group in vote_count.groups[1:]
             ],
             "copies": self._copies(pool),
             "stopped_early": bool(quiet),
@@ -150,7 +150,7 @@ class VoteReporter:
             "tokens_saved": self._saved(pool, quiet),
         }
 
-    def _of(self, voter: Voter, pool: AnswerPool, groups: dict[int, int], *, stopped: bool) -> dict[str, Any]:
+    def _of(self, voter: Voter, pool: AnswerPool, group_of: dict[int, int], *, stopped: bool) -> dict[str, Any]:
         """`group` tells apart what was answered: 0 agrees, None could not be counted. `followed` says that
         the voter was asked only since others had not agreed."""
         number = voter.number
@@ -160,14 +160,14 @@ class VoteReporter:
             "node": "",
             "answer": "",
             "agrees": False,
-            "group": groups.get(number),
+            "group": group_of.get(number),
             "followed": number in self.decision.followed,
             "weight": round(voter.weight, 3),
         }
         answer = pool.answers.get(number)
         if answer is not None:
             said |= {"model": answer.model, "node": answer.node, "answer": clip(answer.text, SAID_TOKENS)}
-            said["agrees"] = groups.get(number) == 0
+            said["agrees"] = group_of.get(number) == 0
             said["tokens"] = answer.usage.completion_tokens
         elif number in self.failures:
             said["error"] = self.failures[number].code
@@ -211,18 +211,18 @@ def _named(numbers: Sequence[int]) -> str:
     return f"voices {', '.join(map(str, first))} and {last}"
 
 
-def _value(kind: AnswerKind, party: AnswerGroup) -> str | None:
+def _value(kind: AnswerKind, group: AnswerGroup) -> str | None:
     """The number or option that the voices of a party answered; None of what is longer than that, and of an
     expression, whose key (`~`) nobody can read."""
     return (
-        party.key if kind in (AnswerKind.NUMBER, AnswerKind.CHOICE) and "~" not in (party.key or "") else None
+        group.key if kind in (AnswerKind.NUMBER, AnswerKind.CHOICE) and "~" not in (group.key or "") else None
     )
 
 
-def _quoted(kind: AnswerKind, party: AnswerGroup, pool: AnswerPool) -> str:
+def _quoted(kind: AnswerKind, group: AnswerGroup, pool: AnswerPool) -> str:
     """What a party answered, in few words."""
-    text = pool.answers[party.spokesman].text
-    value = _value(kind, party)
+    text = pool.answers[group.representative].text
+    value = _value(kind, group)
     if value is None and kind is not AnswerKind.TEXT:
         value = final_answer(text)
     return truncate(" ".join((value or text)[:QUOTED_CHARS].split()), QUOTED_TOKENS)

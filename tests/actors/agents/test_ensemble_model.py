@@ -76,13 +76,13 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
     assert "Paris" in text
     report = ended.report["ensemble"]
     assert report["kind"] in ("text", "exact")
-    assert {voice["node"] for voice in report["voices"]} == {node.id for node in running.nodes}
-    assert all(voice["model"] == MODEL and voice["answer"] for voice in report["voices"])
-    agreeing = [voice for voice in report["voices"] if voice["agrees"]]
+    assert {voter["node"] for voter in report["voices"]} == {node.id for node in running.nodes}
+    assert all(voter["model"] == MODEL and voter["answer"] for voter in report["voices"])
+    agreeing = [voter for voter in report["voices"] if voter["agrees"]]
     assert report["agreement"] == len(agreeing) / 4
     assert report["answer"] in (step.text.strip() for step in ended.steps)
     assert len(ended.steps) == 4
-    assert ended.usage.completion_tokens == sum(voice["tokens"] for voice in report["voices"])
+    assert ended.usage.completion_tokens == sum(voter["tokens"] for voter in report["voices"])
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ async def test_a_sum_is_thought_over_several_times_and_voted_on(
     assert len(whole) + report["calls_cut"] == 5
     answers = {step.name: step.text for step in ended.steps}
     agreed = {
-        key_of(AnswerKind.NUMBER, answers[f"voice {voice['voice']}"], question)
-        for voice in report["voices"]
-        if voice["agrees"]
+        key_of(AnswerKind.NUMBER, answers[f"voice {voter['voice']}"], question)
+        for voter in report["voices"]
+        if voter["agrees"]
     }
     assert agreed == {key_of(AnswerKind.NUMBER, report["answer"], question)} != {None}
 

@@ -83,7 +83,7 @@ def test_a_pattern_that_cannot_be_used_says_why_and_never_hides_one_that_can() -
 
 
 class Needy(PatternSettings):
-    voices: int
+    voters: int
     pitch: float = 440.0
 
 

@@ -269,9 +269,9 @@ def test_complete_linkage_does_not_chain() -> None:
 
 def test_where_no_two_texts_agree_the_one_most_like_all_others_leads() -> None:
     alike = np.array([[1, 0.2, 0.6], [0.2, 1, 0.7], [0.6, 0.7, 1]])
-    ballots = [Vote(voice=number, text="", weight=1) for number in (1, 2, 3)]
-    tally = count_votes(AnswerKind.TEXT, ballots, (), alike, 0.8)
-    assert [party.voices for party in tally.parties] == [(3,), (2,), (1,)]
+    votes = [Vote(voter=number, text="", weight=1) for number in (1, 2, 3)]
+    vote_count = count_votes(AnswerKind.TEXT, votes, (), alike, 0.8)
+    assert [group.voters for group in vote_count.groups] == [(3,), (2,), (1,)]
 
 
 @st.composite
@@ -303,15 +303,15 @@ def test_every_text_is_in_one_cluster_and_all_of_it_are_alike(alike: np.ndarray,
 def test_a_vote_counts_weights_and_the_leader_has_the_most(
     said: list[tuple[str, float]], shuffler: object
 ) -> None:
-    ballots = [
-        Vote(voice=number, text=key, key=key, weight=weight) for number, (key, weight) in enumerate(said, 1)
+    votes = [
+        Vote(voter=number, text=key, key=key, weight=weight) for number, (key, weight) in enumerate(said, 1)
     ]
-    tally = count_votes(
-        AnswerKind.EXACT, ballots, (), similarity_matrix([ballot.text for ballot in ballots]), 0.8
+    vote_count = count_votes(
+        AnswerKind.EXACT, votes, (), similarity_matrix([vote.text for vote in votes]), 0.8
     )
-    assert sum(len(party.voices) for party in tally.parties) == len(ballots)
+    assert sum(len(group.voters) for group in vote_count.groups) == len(votes)
     sums = {key: sum(weight for other, weight in said if other == key) for key, _ in said}
-    assert tally.leader is not None
-    assert tally.leader.weight == max(sums.values())
-    assert tally.agreement == pytest.approx(max(sums.values()) / sum(sums.values()))
-    assert tally.leader.spokesman in tally.leader.voices
+    assert vote_count.leader is not None
+    assert vote_count.leader.weight == max(sums.values())
+    assert vote_count.agreement == pytest.approx(max(sums.values()) / sum(sums.values()))
+    assert vote_count.leader.representative in vote_count.leader.voters

@@ -144,15 +144,15 @@ async def test_texts_of_which_each_says_something_else_have_no_lead_to_flip() ->
 
 
 async def test_the_first_answers_teach_of_the_models_by_what_the_debate_came_to() -> None:
-    _, context = await debated(("7", "8", "7"), ("7", "7", "7"))
-    voices = context.report["debate"]["voices"]
-    assert [(each["model"], each["answer"], each["agrees"], each["group"]) for each in voices] == [
+    _, stage = await debated(("7", "8", "7"), ("7", "7", "7"))
+    voters = stage.report["debate"]["voices"]
+    assert [(each["model"], each["answer"], each["agrees"], each["group"]) for each in voters] == [
         ("one", "7", True, 0),
         ("two", "8", False, 1),
         ("three", "7", True, 0),
     ]
-    assert {each["weight"] for each in voices} == {round(Trust(prior=EQUAL.__getitem__).weight("one"), 3)}
-    assert answers_in(context.report, "one") == tuple(
+    assert {each["weight"] for each in voters} == {round(Trust(prior=EQUAL.__getitem__).weight("one"), 3)}
+    assert answers_in(stage.report, "one") == tuple(
         VoterAnswer(model=name, group=group) for name, group in (("one", 0), ("two", 1), ("three", 0))
     )
 
@@ -192,4 +192,4 @@ async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_w
     assert answer.text == times
     assert (report["examples_passed"], verified_in(context.report)) == (1, 1.0)
     assert [flip["stands"] for flip in report["flips"] if flip["debater"] is None] == [True]
-    assert [voice["group"] for voice in report["voices"]] == [2, 2, 1], "of two examples square passes one"
+    assert [voter["group"] for voter in report["voices"]] == [2, 2, 1], "of two examples square passes one"

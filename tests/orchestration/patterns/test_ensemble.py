@@ -99,7 +99,7 @@ async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
     assert text == answer.text == "It is seven."
     report = context.report["ensemble"]
     assert (report["kind"], report["agreement"], report["stopped_early"]) == ("number", 0.667, False)
-    assert [voice["agrees"] for voice in report["voices"]] == [False, True, True]
+    assert [voter["agrees"] for voter in report["voices"]] == [False, True, True]
     assert (report["voices"][0]["answer"], report["voices"][0]["node"]) == ("The answer is 8.", "n1")
     assert report["dissent"] == [{"answer": "The answer is 8.", "voices": [1], "weight": 1.0, "value": "8"}]
     assert json.loads(json.dumps(context.report)) == context.report
@@ -304,7 +304,7 @@ async def test_programs_that_pass_the_examples_beat_the_many_that_do_not() -> No
     report = context.report["ensemble"]
     assert report["kind"] == "code"
     assert report["examples_passed"] == 1
-    assert [voice["agrees"] for voice in report["voices"]] == [
+    assert [voter["agrees"] for voter in report["voices"]] == [
         True,
         False,
         False,
@@ -333,8 +333,8 @@ async def test_without_a_tool_that_runs_them_programs_agree_by_their_structure()
     _, _, context = await perform(
         ensemble, voted(text=DOUBLE, early=False), Scripted(script | {"voice 3": "def double(x): return 4"})
     )
-    report = context.report["ensemble"]
-    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
+    report = stage.report["ensemble"]
+    assert [voter["agrees"] for voter in report["voices"]] == [True, True, False]
     assert "examples_passed" not in report
 
 
@@ -558,8 +558,8 @@ async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -
     script = {"voice 1": "7", "voice 2": "8", "voice 3": leaning, "reading 3": '{"answer": "7"}'}
     _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), ask := Scripted(script)))
     assert answer.text == "7"
-    report = context.report["ensemble"]
-    assert [voice["group"] for voice in report["voices"]] == [0, 1, 0]
+    report = stage.report["ensemble"]
+    assert [voter["group"] for voter in report["voices"]] == [0, 1, 0]
     asked = ask.question("reading 3")
     assert (asked.sampling.temperature, leaning in asked.messages[-1].content) == (0, True)
     clear = Scripted(script | {"voice 2": "7", "voice 4": "7"})

@@ -100,7 +100,7 @@ async def test_others_are_asked_where_the_first_differ_and_it_is_told_who_follow
     _, answer, report = await held(panel(ask, known()))
     assert answer.text.endswith("8")
     assert len(ask.asked) > 2
-    followed = {voice["model"]: voice["followed"] for voice in report["voices"]}
+    followed = {voter["model"]: voter["followed"] for voter in report["voices"]}
     assert not followed["best"]
     assert followed["fair"]
     assert report["dissent"][0]["voices"] == [1]
@@ -120,7 +120,7 @@ async def test_while_records_say_nothing_all_are_heard_and_so_is_a_run_that_audi
         assert len(ask.asked) == 3 or not trust.learns
         if trust.learns:
             assert report["stopped_early"] is False
-            assert not any(voice["followed"] for voice in report["voices"])
+            assert not any(voter["followed"] for voter in report["voices"])
 
 
 async def test_a_vote_never_ends_before_its_most_trusted_voter_has_spoken() -> None:
@@ -243,7 +243,7 @@ async def test_where_it_gives_no_answer_the_others_vote(said: str | OrchestraErr
     ask = Scripted(saying(said, "8", "8", "8"))
     _, answer, report = await held(panel(ask, known(company=ALONE)))
     assert answer.text == "8"
-    assert sum(voice["agrees"] for voice in report["voices"]) >= 2
+    assert sum(voter["agrees"] for voter in report["voices"]) >= 2
 
 
 async def test_a_model_that_is_not_known_yet_is_not_preferred_to_its_company() -> None:
@@ -366,7 +366,7 @@ async def test_a_budget_that_ends_in_the_midst_leaves_the_answer_of_those_who_sp
     _, answer, report = await held(context)
     assert asked(ask) == ["best", "good"]
     assert answer.text == "7"
-    assert [voice.get("error") for voice in report["voices"]][2:] == ["budget_exceeded", None] or len(
+    assert [voter.get("error") for voter in report["voices"]][2:] == ["budget_exceeded", None] or len(
         ask.asked
     ) == 2
 
@@ -482,9 +482,9 @@ FORMS = {
 @pytest.mark.parametrize("said", FORMS.values(), ids=FORMS)
 async def test_a_voter_that_answers_in_another_form_is_counted_with_those_it_agrees_with(said: str) -> None:
     ask = Scripted(saying(said, "C", "B", "A"))
-    context = panel(ask, known(), text=OPTIONS, early=False)
-    _, _, report = await held(context)
-    assert [voice["agrees"] for voice in report["voices"]] == [True, False, True, False]
+    stage = panel(ask, known(), text=OPTIONS, early=False)
+    _, _, report = await held(stage)
+    assert [voter["agrees"] for voter in report["voices"]] == [True, False, True, False]
     assert report["agreement"] > 0.5
 
 
@@ -521,8 +521,8 @@ async def test_a_question_that_wants_its_number_explained_is_one_for_a_number() 
     context = panel(Scripted(said), known(), text=text, early=False)
     _, _, report = await held(context)
     assert report["kind"] == "number"
-    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False, True]
-    assert context.notes == ["3 of 4 voices agree; others: “32”"]
+    assert [voter["agrees"] for voter in report["voices"]] == [True, True, False, True]
+    assert stage.notes == ["3 of 4 voices agree; others: “32”"]
 
 
 async def test_a_note_quotes_programs_on_one_line_and_names_a_loop_as_one() -> None:
@@ -590,8 +590,8 @@ async def test_an_answer_that_speaks_of_what_cannot_be_is_no_refusal(said: str) 
     context = panel(
         Scripted(saying(said, said, "Wasps sting.")), known(), models=MODELS[:3], text=OPEN, early=False
     )
-    _, _, report = await held(context)
-    assert [voice["agrees"] for voice in report["voices"]] == [True, True, False]
+    _, _, report = await held(stage)
+    assert [voter["agrees"] for voter in report["voices"]] == [True, True, False]
 
 
 NO_NUMBER = {
@@ -608,8 +608,8 @@ async def test_a_voter_that_comes_to_no_one_number_has_no_vote(said: str) -> Non
     context = panel(Scripted(saying(said, "8", "7", "7")), known(), early=False)
     _, answer, report = await held(context)
     assert answer.text == "7"
-    assert [voice["group"] for voice in report["voices"]] == [None, 1, 0, 0]
-    assert "not counted: the answer of voice 1 (best) names no number" in context.notes
+    assert [voter["group"] for voter in report["voices"]] == [None, 1, 0, 0]
+    assert "not counted: the answer of voice 1 (best) names no number" in stage.notes
 
 
 NUMBERS = {
@@ -630,9 +630,9 @@ NUMBERS = {
 
 @pytest.mark.parametrize("said", NUMBERS.values(), ids=NUMBERS)
 async def test_a_number_in_another_form_has_the_vote_of_one_voter(said: str) -> None:
-    context = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
-    _, _, report = await held(context)
-    assert [voice["group"] for voice in report["voices"]] == [0, 1, 0, 1]
+    stage = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
+    _, _, report = await held(stage)
+    assert [voter["group"] for voter in report["voices"]] == [0, 1, 0, 1]
     trust = known()
     assert report["dissent"][0]["weight"] == pytest.approx(trust.together(["good", "poor"]), abs=0.01)
 
@@ -707,11 +707,11 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
         told = [said.strip() for said in texts if isinstance(said, str)]
         assert answer.text in [*told, "All in all, they say so."]
         assert "".join(parts).count("Correction:") <= 1
-        assert [voice["model"] for voice in report["voices"]] == names
+        assert [voter["model"] for voter in report["voices"]] == names
         assert 0 < report["agreement"] <= 1
         assert report["tokens_saved"] >= 0
-        assert all(voice["agrees"] == (voice["group"] == 0) for voice in report["voices"])
-        seen = Observation(source="user", quality=0.5, answers=answers_in(context.report, ""), caller="alice")
+        assert all(voter["agrees"] == (voter["group"] == 0) for voter in report["voices"])
+        seen = Observation(source="user", quality=0.5, answers=answers_in(stage.report, ""), caller="alice")
         record = KindRecord().after(seen, trust)
         assert KindRecord.read(record.model_dump_json().encode()) == record
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -53,17 +53,17 @@ def test_one_more_vote_for_the_leader_makes_it_surer(leader: int, runner_up: int
 
 
 @pytest.mark.parametrize("voices", [5, 9, 16])
-def test_votes_that_are_ended_early_have_the_outcome_of_all_votes_as_often_as_is_said(voices: int) -> None:
+def test_votes_that_are_ended_early_have_the_outcome_of_all_votes_as_often_as_is_said(voters: int) -> None:
     draws = np.random.default_rng(7)
     ended = same = 0
     for _ in range(1_500):
         shares = draws.dirichlet(np.ones(draws.integers(2, 5)))
-        votes = draws.choice(len(shares), size=voices, p=shares)
+        votes = draws.choice(len(shares), size=voters, p=shares)
         final = np.bincount(votes, minlength=len(shares))
-        for cast in range(1, voices):
+        for cast in range(1, voters):
             so_far = np.bincount(votes[:cast], minlength=len(shares))
             order = np.sort(so_far)[::-1]
-            if lead_probability(order[0], order[1], cast - order[0], [1.0] * (voices - cast)) >= 0.95:
+            if lead_probability(order[0], order[1], cast - order[0], [1.0] * (voters - cast)) >= 0.95:
                 ended += 1
                 same += final[so_far.argmax()] == final.max()
                 break
