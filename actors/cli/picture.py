@@ -65,7 +65,7 @@ class _Picture:
             known = {
                 "round": self._round,
                 "position": self._position,
-                "judged": self._judged,
+                "debate_round": self._judged,
                 "vote": self._voted,
                 "plan": self._plan,
                 "task": self._task,
@@ -136,15 +136,16 @@ class _Picture:
 
     def _judged(self, told: dict[str, Any]) -> None:
         over = f" · over: {told['over']}" if told.get("over") else ""
-        self._line(f"{_parties(told.get('parties'))}{_share(told, 'agreement')}{over}", "magenta")
+        self._line(f"{_parties(told.get('groups'))}{_share(told, 'agreement')}{over}", "magenta")
         self._branch = self.tree
 
     def _voted(self, told: dict[str, Any]) -> None:
         """The latest count; it stays in one place."""
-        counted = f"vote: {told.get('voted', '?')} of {told.get('voices', '?')} counted · "
-        parties = _parties(told.get("parties"))
+        counted = f"vote: {told.get('votes', '?')} of {told.get('voters', '?')} counted · "
+        parties = _parties(told.get("groups"))
         text = Text(
-            _clean(f"{counted}{parties}{_share(told, 'agreement')}{_share(told, 'stands')}"), style="magenta"
+            _clean(f"{counted}{parties}{_share(told, 'agreement')}{_share(told, 'lead_probability')}"),
+            style="magenta",
         )
         if self._vote is None:
             self._vote = self.tree.add(text)
@@ -179,7 +180,7 @@ class _Picture:
     def _choice(self, told: dict[str, Any]) -> None:
         self._line(
             f"chose {told.get('pattern', '?')}, {told.get('profile', '?')}: {told.get('difficulty', '')} "
-            f"question of kind {told.get('question', '?')} ({told.get('why', '')})",
+            f"question of kind {told.get('question', '?')} ({told.get('reason', '')})",
             "magenta",
         )
 
@@ -222,7 +223,7 @@ def _parties(parties: Any) -> str:
 
 def _share(told: dict[str, Any], name: str) -> str:
     value = told.get(name)
-    return f" · {name} {value:.2f}" if isinstance(value, int | float) else ""
+    return f" · {name.replace('_', ' ')} {value:.2f}" if isinstance(value, int | float) else ""
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

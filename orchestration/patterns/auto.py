@@ -96,7 +96,7 @@ async def auto(
         "pattern": arm.pattern,
         "profile": arm.profile.name,
         "model": model or "",
-        "why": chosen.why,
+        "reason": chosen.why,
     }
     await context.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
     how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)

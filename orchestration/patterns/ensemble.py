@@ -55,7 +55,7 @@ async def ensemble(
     What agrees depends on the kind of answer: see `orchestration.patterns.consensus`. Voices that fail or
     answer nonsense are left out and said; when all fail the first error is raised.
     """
-    voters = choose_voters(run, stage, settings.models, settings.samples, settings.temperature)
+    voters = choose_voters(run, context, settings.models, settings.samples, settings.temperature)
     rules = VoteRules(
         kind=settings.kind,
         confidence=settings.confidence,
@@ -65,6 +65,6 @@ async def ensemble(
         alike=settings.alike,
         synthesis=settings.synthesis,
     )
-    async with aclosing(Voting(stage, voters, rules, "ensemble").perform()) as items:
+    async with aclosing(Voting(context, voters, rules, "ensemble").perform()) as items:
         async for item in items:
             yield item

@@ -186,10 +186,13 @@ async def _plan(question: str, run: Run, stage: RunContext, most: int) -> Plan |
         except InvalidPlan as error:
             await stage.progress(f"the plan is not usable: {error}")
             continue
-        mended = f" (mended: {plan.repaired})" if plan.repaired else ""
+        mended = f" (repaired: {plan.repaired})" if plan.repaired else ""
         await stage.progress(f"plan{mended}: {plan}")
         await stage.event(
-            "plan", reason=plan.reason, steps=[step.model_dump() for step in plan.steps], mended=plan.repaired
+            "plan",
+            reason=plan.reason,
+            steps=[step.model_dump() for step in plan.steps],
+            repaired=plan.repaired,
         )
         return plan
     return None
@@ -198,7 +201,7 @@ async def _plan(question: str, run: Run, stage: RunContext, most: int) -> Plan |
 def _reported(plan: Plan, findings: Sequence[SpecialistResult]) -> dict[str, object]:
     return {
         "reason": plan.reason,
-        "mended": plan.repaired,
+        "repaired": plan.repaired,
         "steps": [
             {"step": finding.name, **finding.step.model_dump()}
             | ({"error": finding.error.code} if finding.error is not None else {})

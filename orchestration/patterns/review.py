@@ -58,7 +58,7 @@ class Review:
             self.revisions += [{"revision": number, "step": name, "must_fix": fixes[name]} for name in done]
             verdict = await self._judge(revised, number)
             if verdict is not None and verdict.score < self.verdict.score:
-                self.verdicts[-1]["kept"] = False
+                self.verdicts[-1]["accepted"] = False
                 await self._context.progress(
                     f"revision {number} is left out: {verdict.score:g} after {self.verdict.score:g} of 10"
                 )
@@ -106,7 +106,7 @@ class Review:
             "must_fix": [fix.model_dump() for fix in verdict.must_fix],
             "verdict": verdict.verdict,
             "passes": passes,
-            "kept": True,
+            "accepted": True,
         }
         self.verdicts.append(said)
         await context.event("verdict", **said)

@@ -41,8 +41,8 @@ async def self_consistency(
     Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
     on until that is spent or all samples are taken.
     """
-    models = () if run.model else tuple(stage.ranked()[:1])
-    voters = choose_voters(run, stage, models, settings.samples, settings.temperature)
+    models = () if run.model else tuple(context.ranked()[:1])
+    voters = choose_voters(run, context, models, settings.samples, settings.temperature)
     rules = VoteRules(
         early=settings.early,
         kind=settings.kind,
@@ -50,6 +50,6 @@ async def self_consistency(
         at_once=settings.at_once,
         think=settings.think,
     )
-    async with aclosing(Voting(stage, voters, rules, "self-consistency").perform()) as items:
+    async with aclosing(Voting(context, voters, rules, "self-consistency").perform()) as items:
         async for item in items:
             yield item

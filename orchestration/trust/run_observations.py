@@ -38,7 +38,7 @@ def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
     verdicts = maestro.get("verdicts") if isinstance(maestro, Mapping) else None
     if not isinstance(verdicts, list):
         return {}
-    kept = [said for said in verdicts if isinstance(said, Mapping) and said.get("kept", True)]
+    kept = [said for said in verdicts if isinstance(said, Mapping) and said.get("accepted", True)]
     if not kept:
         return {}
     last = kept[-1]

@@ -13,8 +13,8 @@ from orchestration.patterns.consensus.similarity import Matrix, clusters, medoid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """What one voice answered. `key` is None where it is no answer to this question, or free text. `pass_rate` is
-    the share of the question's examples that it passes, where that was tried."""
+    """What one voice answered. `key` is None where it is no answer to this question, or free text.
+    `pass_rate` is the share of the question's examples that it passes, where that was tried."""
 
     voter: int
     text: str
@@ -25,8 +25,8 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class AnswerGroup:
-    """Voices that gave the same answer. `representative` is the voice whose text stands for it, `pass_rate` that of
-    its ballots, and `key` what they have in common; None of free texts."""
+    """Voices that gave the same answer. `representative` is the voice whose text stands for it, `pass_rate`
+    that of its ballots, and `key` what they have in common; None of free texts."""
 
     voters: tuple[int, ...]
     weight: float

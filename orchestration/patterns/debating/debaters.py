@@ -47,14 +47,14 @@ class Debater:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A debater's answer as of one round. `changed` says that it holds something else than before, `kept`
-    that it has no new answer, and `why` is the reason of either: what it found weak in its own, or what went
-    wrong. `critique` is what it said in that round."""
+    """A debater's answer as of one round. `changed` says that it holds something else than before,
+    `unchanged` that it has no new answer, and `reason` is that of either: what it found weak in its own, or
+    what went wrong. `critique` is what it said in that round."""
 
     answer: StepResult
     changed: bool = False
-    kept: bool = False
-    why: str = ""
+    unchanged: bool = False
+    reason: str = ""
     critique: Critique | None = None
 
 
@@ -69,11 +69,11 @@ def choose_debaters(
 ) -> list[Debater]:
     """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
     would be the same, in everything, are samples at `temperature`."""
-    names = list(roles) or [role for role in ROLES if role in stage.agents] or [COORDINATOR]
-    voters = choose_voters(run, stage, models, debaters, temperature)[:MAX_DEBATERS]
+    names = list(roles) or [role for role in ROLES if role in context.agents] or [COORDINATOR]
+    voters = choose_voters(run, context, models, debaters, temperature)[:MAX_DEBATERS]
     taken = [names[at % len(names)] for at in range(len(voters))]
     kinds = [(voter.model, role) for voter, role in zip(voters, taken, strict=True)]
-    bounds = (stage.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
+    bounds = (context.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
     most = min((bound for bound in bounds if bound), default=None)
     found = []
     for voter, role in zip(voters, taken, strict=True):
@@ -89,6 +89,6 @@ def choose_debaters(
                 temperature=temperature if again else None,
             ),
         )
-        agent = role if role in stage.agents else COORDINATOR
+        agent = role if role in context.agents else COORDINATOR
         found.append(Debater(voter=own, agent=agent, standpoint="" if agent == role else role))
     return found

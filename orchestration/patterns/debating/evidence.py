@@ -51,7 +51,7 @@ class Flip:
             "to": clip(self.after, SAID_TOKENS),
             "from_weight": round(self.before_weight, 3),
             "to_weight": round(self.after_weight, 3),
-        } | ({"stands": self.counts > 0} if self.debater is None else {"counts": round(self.counts, 3)})
+        } | ({"accepted": self.counts > 0} if self.debater is None else {"share": round(self.counts, 3)})
 
 
 class Evidence:
@@ -70,10 +70,10 @@ class Evidence:
         self._pool = pool
         self._shares: dict[int, float] = {}
 
-    def opened(self, vote_count: VoteCount, answers: Mapping[int, Answer]) -> None:
+    def opened(self, count: VoteCount, answers: Mapping[int, StepResult]) -> None:
         """The first round is over. Its leader may weigh less than others, where the record says that the most
         trusted is right more often than the vote."""
-        self.first, self.answers = vote_count, dict(answers)
+        self.first, self.answers = count, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
     async def after(
@@ -87,32 +87,32 @@ class Evidence:
         weighs most as evidence. The leader of the first round stays it unless another outweighs it."""
         shares = {each: await self._moved(number, each, before, now) for each in changed}
         self._shares |= shares
-        vote_count, texts = now
-        if not vote_count.groups or not self.first.groups:
-            return vote_count
-        weights = {group: self._weight(group.voters) for group in vote_count.groups}
-        best = max(vote_count.groups, key=lambda group: (group.pass_rate or 0.0, round(weights[group], 9)))
-        held = await self._held(vote_count, texts)
-        outcome = best if best is held or await self._replaces(best, weights[best], vote_count, texts) else held
+        count, texts = now
+        if not count.groups or not self.first.groups:
+            return count
+        weights = {group: self._weight(group.voters) for group in count.groups}
+        best = max(count.groups, key=lambda group: (group.pass_rate or 0.0, round(weights[group], 9)))
+        held = await self._held(count, texts)
+        outcome = best if best is held or await self._replaces(best, weights[best], count, texts) else held
         self.kept = self.answers[self.first.groups[0].representative] if outcome is None else None
-        await self._lead(number, (vote_count, texts), outcome, weights, stays=outcome is held)
-        return vote_count if outcome is None else vote_count.led_by(outcome.representative)
+        await self._lead(number, (count, texts), outcome, weights, stays=outcome is held)
+        return count if outcome is None else count.led_by(outcome.representative)
 
-    async def first_round_groups(self, vote_count: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
+    async def first_round_groups(self, count: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
         """Which answer each debater gave in the first round: 0 is `answer`, that of the debate, or what it
         came from; others are told apart by numbers from 1 on. Those that could not be counted are left
         out."""
-        representative = vote_count.groups[0].representative if vote_count.groups and self.kept is None else None
-        still = set(vote_count.groups[0].voters) - self.moved if representative is not None else set[int]()
+        representative = count.groups[0].representative if count.groups and self.kept is None else None
+        still = set(count.groups[0].voters) - self.moved if representative is not None else set[int]()
         ours: list[AnswerGroup] = []
         for group in self.first.groups:
             said = [self.answers[voter].text for voter in group.voters]
             if not still.isdisjoint(group.voters) or any(
-                [await self._pool.alike(vote_count.kind, text, answer) for text in said]
+                [await self._pool.alike(count.kind, text, answer) for text in said]
             ):
                 ours.append(group)
         if (
-            not ours and vote_count.kind is AnswerKind.TEXT
+            not ours and count.kind is AnswerKind.TEXT
         ):  # a text that was improved comes from its writer's first
             ours = [group for group in self.first.groups if representative in group.voters]
         others = [group for group in self.first.groups if group not in ours]
@@ -138,9 +138,9 @@ class Evidence:
     ) -> float:
         """The share that the debater's vote counts from now on: all of it for its own first answer and for
         what nobody held before, else a part by the trust of who argued for it against what it leaves."""
-        (vote_count, texts), (after, said) = before, now
-        left = next((group for group in vote_count.groups if debater in group.voters), None)
-        taken = await self._party_of(after.kind, said[debater], vote_count, texts)
+        (count, texts), (after, said) = before, now
+        left = next((group for group in count.groups if debater in group.voters), None)
+        taken = await self._group_of(after.kind, said[debater], count, texts)
         against = self._weight(left.voters) if left is not None else 0.0
         weight = self._weight(taken.voters) if taken is not None else 0.0
         own = await self._pool.alike(after.kind, said[debater], self.answers[debater].text)
@@ -160,14 +160,14 @@ class Evidence:
         self.flips.append(flip)
         return counts
 
-    async def _replaces(self, group: AnswerGroup, weight: float, vote_count: VoteCount, texts: Texts) -> bool:
+    async def _replaces(self, group: AnswerGroup, weight: float, count: VoteCount, texts: Texts) -> bool:
         """Whether a position may take the place of the first round's leader."""
         leader, bar = self.first.groups[0], max(each.weight for each in self.first.groups)
         if not self._is_clear or (group.pass_rate or 0.0) > (leader.pass_rate or 0.0):
             return True
         known = {voter: answer.text for voter, answer in self.answers.items()}
-        before = await self._party_of(vote_count.kind, texts[group.representative], self.first, known)
-        if before is None and vote_count.kind is AnswerKind.TEXT:  # better words of what they held
+        before = await self._group_of(count.kind, texts[group.representative], self.first, known)
+        if before is None and count.kind is AnswerKind.TEXT:  # better words of what they held
             return weight > bar - ROUNDING
         return weight > bar + ROUNDING
 
@@ -181,9 +181,9 @@ class Evidence:
         stays: bool,
     ) -> None:
         """Say where the count of heads, or what weighs most, has another leader than the first round."""
-        (vote_count, texts), first = now, self._first_text
-        kind = vote_count.kind
-        led = vote_count.groups[0] if outcome is None or stays else outcome
+        (count, texts), first = now, self._first_text
+        kind = count.kind
+        led = count.groups[0] if outcome is None or stays else outcome
         text = texts[led.representative]
         differs = self._is_clear and not (stays and led is outcome)
         self.flipped, self.refused = differs and not stays, differs and stays
@@ -202,17 +202,17 @@ class Evidence:
         )
         self.flips.append(flip)
 
-    async def _held(self, vote_count: VoteCount, texts: Texts) -> AnswerGroup | None:
+    async def _held(self, count: VoteCount, texts: Texts) -> AnswerGroup | None:
         """The party that holds what led the first round, in whatever words."""
         unmoved = set(self.first.groups[0].voters) - self.moved
-        same = await self._party_of(vote_count.kind, self._first_text, vote_count, texts)
-        return same or next((group for group in vote_count.groups if not unmoved.isdisjoint(group.voters)), None)
+        same = await self._group_of(count.kind, self._first_text, count, texts)
+        return same or next((group for group in count.groups if not unmoved.isdisjoint(group.voters)), None)
 
-    async def _party_of(
-        self, kind: AnswerKind, text: str, vote_count: VoteCount, texts: Texts
+    async def _group_of(
+        self, kind: AnswerKind, text: str, count: VoteCount, texts: Texts
     ) -> AnswerGroup | None:
         """The one that holds what `text` says."""
-        for group in vote_count.groups:
+        for group in count.groups:
             if await self._pool.alike(kind, text, texts[group.representative]):
                 return group
         return None

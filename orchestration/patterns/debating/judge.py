@@ -83,22 +83,22 @@ class Judge:
         positions = [self._said(debater) for debater in floor.debaters]
         self._told.append({"round": number, "agreement": round(floor.agreement, 3), "positions": positions})
         for position in positions:
-            await self.stage.event("position", round=number, **position)
-        groups = [list(group.voters) for group in floor.vote_count.groups]
-        await self.stage.event(
-            "judged",
+            await self.context.event("position", round=number, **position)
+        groups = [list(group.voters) for group in floor.count.groups]
+        await self.context.event(
+            "debate_round",
             round=number,
-            answer_kind=floor.vote_count.kind,
+            answer_kind=floor.count.kind,
             agreement=round(floor.agreement, 3),
             changes=floor.changes,
             groups=groups,
             over=self.ended or "",
         )
-        if floor.vote_count.kind is not AnswerKind.TEXT:  # no synthesis is to come
-            self.stage.spending.keeps = False
+        if floor.count.kind is not AnswerKind.TEXT:  # no synthesis is to come
+            self.context.budget.keeps = False
         changed = f", {floor.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
-        await self.stage.progress(
+        await self.context.progress(
             f"round {number}: {len(floor.debaters)} debaters, {len(groups)} positions{changed}{over}"
         )
         return self.ended
@@ -139,7 +139,7 @@ class Judge:
         of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
         if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
-        if floor.agreement <= HALF or await floor.pool.alike(floor.vote_count.kind, text, floor.outcome.text):
+        if floor.agreement <= HALF or await floor.pool.alike(floor.count.kind, text, floor.outcome.text):
             return ""
         return "the synthesis does not say what most of the debaters hold: see the report"
 
@@ -147,11 +147,11 @@ class Judge:
         """Positions and changes of mind, round by round. `voters` are the answers of the first round, which
         alone are independent."""
         floor, evidence = self.floor, self.floor.evidence
-        vote_count = floor.vote_count if evidence.kept is None else evidence.first
-        pass_rate = vote_count.groups[0].pass_rate
+        count = floor.count if evidence.kept is None else evidence.first
+        pass_rate = count.groups[0].pass_rate
         examples = {"examples_passed": round(pass_rate, 3)} if pass_rate is not None else {}
         return examples | {
-            "answer_kind": floor.vote_count.kind,
+            "answer_kind": floor.count.kind,
             "answer": floor.outcome.text.strip(),
             "agreement": 0.0 if evidence.kept is not None else round(floor.agreement, 3),
             "ended": self.ended,
@@ -163,14 +163,14 @@ class Judge:
             "voices": await self._voices(),
             "critiques": {"asked": floor.asked_forms, "usable": floor.usable_forms},
             "dropped": [
-                {"debater": debater.number, "round": number, "why": why}
+                {"debater": debater.number, "round": number, "reason": why}
                 for debater, number, why in floor.dropped
             ],
         }
 
     @property
     def _is_synthesised(self) -> bool:
-        evidence, kind = self.floor.evidence, self.floor.vote_count.kind
+        evidence, kind = self.floor.evidence, self.floor.count.kind
         return self.ended is not EndReason.ALONE and kind is AnswerKind.TEXT and not evidence.refused
 
     async def _note_flip(self) -> None:
@@ -193,7 +193,7 @@ class Judge:
         """Who answered what in the first round: `group` 0 is the answer of the debate, others are told apart
         by numbers from 1 on, None could not be counted."""
         floor = self.floor
-        group_of = await floor.evidence.first_round_groups(floor.vote_count, floor.texts, floor.outcome.text)
+        group_of = await floor.evidence.first_round_groups(floor.count, floor.texts, floor.outcome.text)
         return [
             {
                 "voice": debater.number,
@@ -228,8 +228,8 @@ class Judge:
             "node": position.answer.node,
             "answer": clip(position.answer.text, SAID_TOKENS),
             "changed": position.changed,
-            "why": position.why,
-            "kept": position.kept,
+            "reason": position.reason,
+            "unchanged": position.unchanged,
         }
         if position.critique is not None:
             said["critique"] = position.critique.model_dump()
@@ -246,8 +246,8 @@ class Judge:
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
             messages = instructed(messages, asked_kind(floor.pool.question), think=False)
-        self.stage.spending.keeps = False
-        return await self.stage.ask(
+        self.context.budget.keeps = False
+        return await self.context.ask(
             self._agent,
             messages,
             name="synthesis",

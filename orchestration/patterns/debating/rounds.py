@@ -56,20 +56,20 @@ class DebateRounds:
         self.dropped: list[tuple[Debater, int, str]] = []
         """With the round, and why."""
         self.errors: list[OrchestraError] = []
-        self.vote_count = VoteCount(AnswerKind.TEXT, ())
+        self.count = VoteCount(AnswerKind.TEXT, ())
         self.asked_forms = self.usable_forms = 0
         self.spent = False
         """Whether the budget did not reach for a step."""
-        self.talk = Conversation.of(stage.run.messages, stage.limits)
-        self.pool = AnswerPool(stage, AnswerKind.AUTO, MIN_SIMILARITY)
+        self.talk = Conversation.of(context.run.messages, context.limits)
+        self.pool = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.pool)
-        self.caller = CallerText(stage.run.messages)
+        self.caller = CallerText(context.run.messages)
         self._shown = shown
 
     @property
     def agreement(self) -> float:
         """The share of all debaters still in, by their weight, that hold the leading position."""
-        groups = self.vote_count.groups
+        groups = self.count.groups
         counted = {voter for group in groups for voter in group.voters}
         whole = sum(group.weight for group in groups)
         whole += sum(debater.voter.weight for debater in self.debaters if debater.number not in counted)
@@ -78,7 +78,7 @@ class DebateRounds:
     @property
     def outcome(self) -> StepResult:
         """What the debate came to so far, in the words of one who holds it."""
-        leader = self.vote_count.leader
+        leader = self.count.leader
         assert leader is not None
         return self.evidence.kept or self.positions[leader.representative].answer
 
@@ -108,13 +108,13 @@ class DebateRounds:
         await self._count()
         voters = sorted((each.voter for each in self.debaters), key=lambda each: (-each.weight, each.number))
         if not one_model([voter.model for voter in voters]):
-            self.vote_count = PanelDecision(self.stage.trust, self.pool, 1.0, voters).leads(self.vote_count)
+            self.count = PanelDecision(self.context.trust, self.pool, 1.0, voters).leads(self.count)
         said = {number: position.answer for number, position in self.positions.items()}
-        self.evidence.opened(self.vote_count, said)
+        self.evidence.opened(self.count, said)
 
     async def hold(self, number: int) -> None:
         """A later round: each sees the others' last answers, criticises them, and improves its own."""
-        stood = self.vote_count, self.texts
+        stood = self.count, self.texts
         replies = await self._at_once(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
         for debater, reply in zip(list(self.debaters), replies, strict=True):
@@ -131,14 +131,14 @@ class DebateRounds:
         for debater in self.debaters:
             position, old = self.positions[debater.number], before[debater.number].answer.text
             if position.answer.text != old:
-                same = await self.pool.alike(self.vote_count.kind, old, position.answer.text)
+                same = await self.pool.alike(self.count.kind, old, position.answer.text)
                 position = replace(position, changed=not same)
-            if not (position.changed or position.kept):
-                position = replace(position, why="")
+            if not (position.changed or position.unchanged):
+                position = replace(position, reason="")
             self.positions[debater.number] = position
         if self.debaters:
             changed = [each.number for each in self.debaters if self.positions[each.number].changed]
-            self.vote_count = await self.evidence.after(number, stood, (self.vote_count, self.texts), changed)
+            self.count = await self.evidence.after(number, stood, (self.count, self.texts), changed)
 
     async def _at_once(self, speak: Speak) -> list[Position | OrchestraError]:
         async def heard(debater: Debater) -> Position | OrchestraError:
@@ -173,12 +173,12 @@ class DebateRounds:
         listed = "\n".join(f"- {text}" for text in (own, *(text for _, text in others)))
         asked = f"{self.talk}\n\n{ANSWERS_HEAD}\n{listed}{said}\n\n{IMPROVE}"
         answer = await self._ask(debater, ChatMessage(role="user", content=asked), name)
-        return Position(answer=answer, why=critique.mine if critique else "", critique=critique)
+        return Position(answer=answer, reason=critique.mine if critique else "", critique=critique)
 
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
         """None where the form cannot be used: the answer does without."""
         self.asked_forms += 1
-        sampling = Sampling(max_tokens=self.stage.limits.verdict_tokens, seed=debater.voter.sampling.seed)
+        sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voter.sampling.seed)
         messages = critique_request(str(self.talk), own, others)
         try:
             answer = await self.context.ask(
@@ -201,7 +201,7 @@ class DebateRounds:
         messages: tuple[ChatMessage, ...] = (*self.talk.system(), *debater.system(), asked)
         if run.guide is None:
             messages = instructed(messages, asked_kind(self.pool.question), think=False)
-        return await self.stage.ask(
+        return await self.context.ask(
             debater.agent,
             messages,
             name=name,
@@ -229,8 +229,8 @@ class DebateRounds:
 
     def summary(self, tokens: int) -> list[str]:
         """One text of each position with how many hold it, of about `tokens` together."""
-        groups = self.vote_count.groups
-        each = min(self.stage.limits.passed_tokens, tokens // max(1, len(groups)))
+        groups = self.count.groups
+        each = min(self.context.limits.passed_tokens, tokens // max(1, len(groups)))
         return [
             f"{clip(self.positions[group.representative].answer.text, each)} "
             f"(held by {len(group.voters)} of {len(self.debaters)} debaters)"
@@ -239,7 +239,7 @@ class DebateRounds:
 
     def _is_one(self, answer: StepResult) -> bool:
         """Whether it answers the question, as far as its kind tells."""
-        kind, guide = self.vote_count.kind, self.stage.run.guide
+        kind, guide = self.count.kind, self.context.run.guide
         if self._is_nonsense(answer.text):
             return False
         if kind is AnswerKind.TEXT:
@@ -278,11 +278,11 @@ class DebateRounds:
         for debater, _, _ in self.dropped:
             self.positions.pop(debater.number, None)
             self.pool.answers.pop(debater.number, None)
-        self.vote_count = await self.pool.vote_count()
-        if self.vote_count.leader is None:
-            self.vote_count = await self.pool.of_spoiled()
-        await self.pool.tell(self.vote_count)
+        self.count = await self.pool.count()
+        if self.count.leader is None:
+            self.count = await self.pool.of_spoiled()
+        await self.pool.tell(self.count)
 
 
 def _kept(position: Position, why: str) -> Position:
-    return replace(position, changed=False, kept=True, why=why, critique=None)
+    return replace(position, changed=False, unchanged=True, reason=why, critique=None)

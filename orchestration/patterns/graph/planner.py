@@ -76,13 +76,13 @@ class Planner:
         messages = (*asked, *_what_is_left(graph, done, failed))
         try:
             model = self.context.trusted_model(COORDINATOR)
-            text = await self._ask("plan anew", messages, bounds, first, model=model)
+            text = await self._ask("replan", messages, bounds, first, model=model)
             new = parse_graph(text, bounds, first, self._caller)
         except (OrchestraError, InvalidGraph) as error:
             await self.context.progress(f"there is no plan for what is left: {error}")
             return None
-        await self._say("plan anew", new)
-        return TaskGraph((*done, *new.tasks), new.mended, "plan anew")
+        await self._say("replan", new)
+        return TaskGraph((*done, *new.tasks), new.mended, "replan")
 
     @property
     def _caller(self) -> CallerText:
@@ -113,7 +113,7 @@ class Planner:
         return answer.text
 
     async def _say(self, name: str, graph: TaskGraph) -> None:
-        mended = f" (mended: {graph.mended})" if graph.mended else ""
+        mended = f" (repaired: {graph.mended})" if graph.mended else ""
         await self.context.progress(f"{name}{mended}: {graph}")
         await self.context.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
 

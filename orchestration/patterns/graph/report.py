@@ -26,8 +26,8 @@ def execution_report(crew: TaskExecutor) -> dict[str, Any]:
         "critical_path_s": round(critical_s, 3),
         "wall_s": round(wall_s, 3),
         "ratio": round(wall_s / critical_s, 3) if critical_s else 1.0,
-        "mended": crew.graph.mended,
-        "planned_anew": crew.is_planned_anew,
+        "repaired": crew.graph.mended,
+        "replanned": crew.is_planned_anew,
         "partial": bool(crew.missing),
     }
 

@@ -65,7 +65,7 @@ class AnswerPool:
         self.answers[voter.number] = answer if text is answer.text else replace(answer, text=text)
         self._voters[voter.number] = voter
 
-    async def vote_count(self) -> VoteCount:
+    async def count(self) -> VoteCount:
         """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
         same again and again, counts where it surely takes an option or names a value."""
         guide, kind = self._context.run.guide, self._kind
@@ -94,10 +94,10 @@ class AnswerPool:
         }
         return answers if 2 * len(answers) > len(self._sound) else self._sound
 
-    async def tell(self, vote_count: VoteCount) -> None:
+    async def tell(self, count: VoteCount) -> None:
         """Note, once, that texts were compared by their words, where that made the tally."""
-        if vote_count.kind is AnswerKind.TEXT and self._blind:
-            await self._stage.note(f"the answers were compared by their words: {self._blind}")
+        if count.kind is AnswerKind.TEXT and self._blind:
+            await self._context.warn(f"the answers were compared by their words: {self._blind}")
             self._blind = ""
 
     async def extract(self, kind: AnswerKind) -> bool:

@@ -27,16 +27,16 @@ class Decision(Protocol):
     confidence: float
     followed: set[int]
 
-    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
         """Whether the leader still leads when `out` have voted."""
 
-    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether nobody else need be heard."""
 
-    def leads(self, vote_count: VoteCount) -> VoteCount:
+    def leads(self, count: VoteCount) -> VoteCount:
         """The tally with the group first that is to be the answer."""
 
-    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         """How many of `silent`, in their order, are to begin now."""
 
 
@@ -49,23 +49,23 @@ class SampleDecision:
         self.confidence = confidence
         self.followed: set[int] = set()
 
-    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
-        if not vote_count.groups:
+    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
+        if not count.groups:
             return Outlook(0.0, proven=True)
-        pass_rate = vote_count.groups[0].pass_rate
+        pass_rate = count.groups[0].pass_rate
         if pass_rate is not None and out:  # who passes all examples cannot be beaten, who passes some can be
             return Outlook(float(pass_rate == 1), proven=True)
-        leader, *others = (group.weight for group in vote_count.groups)
+        leader, *others = (group.weight for group in count.groups)
         weights = [voter.weight for voter in out]
         return Outlook(lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True)
 
-    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
-        return self.outlook(vote_count, out).probability >= self.confidence
+    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
+        return self.outlook(count, out).probability >= self.confidence
 
-    def leads(self, vote_count: VoteCount) -> VoteCount:
-        return vote_count
+    def leads(self, count: VoteCount) -> VoteCount:
+        return count
 
-    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         return len(silent)
 
 
@@ -88,30 +88,30 @@ class PanelDecision:
         self.preferred = first if prefers else None
         """Whose answer is better than the vote's."""
 
-    def outlook(self, vote_count: VoteCount, out: Sequence[Voter]) -> Outlook:
-        leader = vote_count.leader
+    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
+        leader = count.leader
         if leader is not None and leader.pass_rate is not None and out:
             return Outlook(float(leader.pass_rate == 1), proven=True)
         if leader is not None and self._prefers(leader.voters):
             return Outlook(1.0, proven=True)
         if self._waits_for(self.preferred, out):
             return Outlook(0.0, proven=True)
-        groups = [self._pool.models(group.voters) for group in vote_count.groups]
+        groups = [self._pool.models(group.voters) for group in count.groups]
         return outlook(self._trust, groups, [voter.model or "" for voter in out])
 
-    def is_over(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
         """Never before the most trusted voter has spoken, unless it is late."""
-        return self._decides(self.outlook(vote_count, out)) and not self._waits_for_best(vote_count, out)
+        return self._decides(self.outlook(count, out)) and not self._waits_for_best(count, out)
 
-    def leads(self, vote_count: VoteCount) -> VoteCount:
-        return vote_count if self.preferred is None else vote_count.led_by(self.preferred.number)
+    def leads(self, count: VoteCount) -> VoteCount:
+        return count if self.preferred is None else count.led_by(self.preferred.number)
 
-    def wanted(self, vote_count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
+    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
         if self._waits_for(self.preferred, [*at_work, *silent]):
             return int(self.preferred in silent)
-        if vote_count.leader is not None and self._prefers(vote_count.leader.voters):
+        if count.leader is not None and self._prefers(count.leader.voters):
             return 0
-        groups = [self._pool.models(group.voters) for group in vote_count.groups] or [[]]
+        groups = [self._pool.models(group.voters) for group in count.groups] or [[]]
         busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
         slow = [voter.model or "" for voter in at_work if voter.number in self.late]
         models = [voter.model or "" for voter in silent]
@@ -132,8 +132,8 @@ class PanelDecision:
     def _waits_for(self, voter: Voter | None, out: Sequence[Voter]) -> bool:
         return voter in out and voter is not None and voter.number not in self.late
 
-    def _waits_for_best(self, vote_count: VoteCount, out: Sequence[Voter]) -> bool:
+    def _waits_for_best(self, count: VoteCount, out: Sequence[Voter]) -> bool:
         """Whether a voter is out that is trusted more than all who were heard, and not late."""
-        heard = [voter for group in vote_count.groups for voter in group.voters]
+        heard = [voter for group in count.groups for voter in group.voters]
         most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)
         return any(voter.weight > most + ROUNDING and self._waits_for(voter, out) for voter in out)

@@ -79,7 +79,7 @@ class ProgramTests:
                 return None
             tried = Tried.model_validate(result.data)
         except (OrchestraError, ValidationError) as error:
-            await self._stage.progress(f"the program of voice {voter} was not tried: {error}")
+            await self._context.progress(f"the program of voice {voter} was not tried: {error}")
             return None
         passed = sum(outcome.passed for outcome in tried.outcomes)
         done = [(outcome.value, outcome.error) for outcome in tried.outcomes]

@@ -52,50 +52,50 @@ class VoteReporter:
     def failed(self, voter: Voter, error: OrchestraError) -> None:
         self.failures[voter.number] = error
 
-    async def counted(self, vote_count: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
+    async def counted(self, count: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
         """Some have voted."""
-        self.probability = self.decision.outlook(vote_count, out).probability
-        await self.stage.event(
+        self.probability = self.decision.outlook(count, out).probability
+        await self.context.event(
             "vote",
-            answer_kind=vote_count.kind,
+            answer_kind=count.kind,
             voters=len(self.voters),
-            voted=len(pool.answers),
-            groups=[list(group.voters) for group in vote_count.groups],
-            agreement=round(vote_count.agreement, 3),
-            stands=round(self.probability, 3),
+            votes=len(pool.answers),
+            groups=[list(group.voters) for group in count.groups],
+            agreement=round(count.agreement, 3),
+            lead_probability=round(self.probability, 3),
         )
-        if vote_count.leader is not None:
+        if count.leader is not None:
             lasting = f"; that stays the answer with probability {self.probability:.2f}" if out else ""
-            await self.stage.progress(
-                f"vote: {len(vote_count.leader.voters)} of {len(pool.answers)} voices agree, "
+            await self.context.progress(
+                f"vote: {len(count.leader.voters)} of {len(pool.answers)} voices agree, "
                 f"{len(out)} still to come{lasting}"
             )
 
-    async def close(self, vote_count: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
+    async def close(self, count: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
         """The vote is over. `spoiled` says that no answer was one to this question."""
-        await pool.tell(vote_count)
-        await self._note(vote_count, pool, spoiled=spoiled)
+        await pool.tell(count)
+        await self._note(count, pool, spoiled=spoiled)
         self._learn_lengths(pool)
-        self.stage.report[self.title] = self._report(vote_count, pool, asked)
+        self.context.report[self.title] = self._report(count, pool, asked)
 
-    async def _note(self, vote_count: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
+    async def _note(self, count: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
             if not isinstance(error, BudgetExceeded):  # the stage says so itself
-                await self.stage.note(f"went on without {by_number[number]}: {error.message}")
-        lacks = _LACKS.get(vote_count.kind, _LACKS[AnswerKind.EXACT])
-        if self.stage.run.guide is not None:
+                await self.context.warn(f"went on without {by_number[number]}: {error.message}")
+        lacks = _LACKS.get(count.kind, _LACKS[AnswerKind.EXACT])
+        if self.context.run.guide is not None:
             lacks = "does not meet the form that is asked for"
         if not any(answer.text.strip() for answer in pool.answers.values()):
             await self.context.warn("no voice said anything: the answer is empty")
             return
         if spoiled:
-            await self.stage.note("no voice's answer could be counted; what most of them say was taken")
-        for number in () if spoiled else vote_count.spoiled:
+            await self.context.warn("no voice's answer could be counted; what most of them say was taken")
+        for number in () if spoiled else count.spoiled:
             why = lacks
-            if vote_count.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
+            if count.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
-            elif vote_count.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
+            elif count.kind is AnswerKind.TEXT and loops(pool.answers[number].text):
                 why = "repeats itself"
             await self.context.warn(f"not counted: the answer of {by_number[number]} {why}")
         for numbers in self._copies(pool):
@@ -103,41 +103,41 @@ class VoteReporter:
                 f"{_named(numbers)} are copies of one model, by their names or by how they answer: that they "
                 "agree says little"
             )
-        counted = sum(len(group.voters) for group in vote_count.groups)
+        counted = sum(len(group.voters) for group in count.groups)
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
-            await self.stage.note("one voice alone could be counted: its answer was compared with no other")
-        elif counted > 1 and len(vote_count.groups) == counted:
-            best, taken = by_number[vote_count.groups[0].representative], ""
-            if vote_count.groups[0].weight > vote_count.groups[1].weight:
+            await self.context.warn("one voice alone could be counted: its answer was compared with no other")
+        elif counted > 1 and len(count.groups) == counted:
+            best, taken = by_number[count.groups[0].representative], ""
+            if count.groups[0].weight > count.groups[1].weight:
                 taken = f"; the answer of {best}, whose vote weighs most, was taken"
-            await self.stage.note(f"no two of {counted} voices agree{taken}")
-        elif len(vote_count.groups) > 1:
-            others = "; ".join(f"“{_quoted(vote_count.kind, group, pool)}”" for group in vote_count.groups[1:])
-            first, why = vote_count.groups[0], ""
-            if first.weight < max(group.weight for group in vote_count.groups):
+            await self.context.warn(f"no two of {counted} voices agree{taken}")
+        elif len(count.groups) > 1:
+            others = "; ".join(f"“{_quoted(count.kind, group, pool)}”" for group in count.groups[1:])
+            first, why = count.groups[0], ""
+            if first.weight < max(group.weight for group in count.groups):
                 why = ", which the most trusted voice is for: it was right more often than votes against it"
-            elif len(first.voters) < max(len(group.voters) for group in vote_count.groups):
-                why = f", with {vote_count.agreement:.0%} of the weight"
-            await self.stage.note(f"{len(first.voters)} of {counted} voices agree{why}; others: {others}")
+            elif len(first.voters) < max(len(group.voters) for group in count.groups):
+                why = f", with {count.agreement:.0%} of the weight"
+            await self.context.warn(f"{len(first.voters)} of {counted} voices agree{why}; others: {others}")
 
-    def _report(self, vote_count: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
-        leader = vote_count.groups[0]
+    def _report(self, count: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
+        leader = count.groups[0]
         quiet = [*asked.stopped, *asked.silent]
-        group_of = {voter: at for at, group in enumerate(vote_count.groups) for voter in group.voters}
+        group_of = {voter: at for at, group in enumerate(count.groups) for voter in group.voters}
         examples = {"examples_passed": round(leader.pass_rate, 3)} if leader.pass_rate is not None else {}
         return examples | {
-            "kind": vote_count.kind,
+            "kind": count.kind,
             "answer": pool.answers[leader.representative].text.strip(),
-            "agreement": round(vote_count.agreement, 3),
+            "agreement": round(count.agreement, 3),
             "voices": [self._of(voter, pool, group_of, stopped=voter in quiet) for voter in self.voters],
             "dissent": [
                 {
                     "answer": clip(pool.answers[group.representative].text, SAID_TOKENS),
                     "voices": list(group.voters),
                     "weight": round(group.weight, 3),
-                    "value": _value(vote_count.kind, group),
+                    "value": _value(count.kind, group),
                 }
-                for group in vote_count.groups[1:]
+                for group in count.groups[1:]
             ],
             "copies": self._copies(pool),
             "stopped_early": bool(quiet),
@@ -150,7 +150,9 @@ class VoteReporter:
             "tokens_saved": self._saved(pool, quiet),
         }
 
-    def _of(self, voter: Voter, pool: AnswerPool, group_of: dict[int, int], *, stopped: bool) -> dict[str, Any]:
+    def _of(
+        self, voter: Voter, pool: AnswerPool, group_of: dict[int, int], *, stopped: bool
+    ) -> dict[str, Any]:
         """`group` tells apart what was answered: 0 agrees, None could not be counted. `followed` says that
         the voter was asked only since others had not agreed."""
         number = voter.number

@@ -35,53 +35,48 @@ class VoteStreamer:
         self._written: StepResult | None = None
         """The synthesis."""
 
-    async def first(self, vote_count: VoteCount, answers: Mapping[int, Answer]) -> AsyncGenerator[Part, None]:
+    async def first(self, count: VoteCount, answers: Mapping[int, StepResult]) -> AsyncGenerator[Part, None]:
         """Stream what leads now, unless something was streamed before."""
-        if self._streamed or vote_count.leader is None:
+        if self._streamed or count.leader is None:
             return
-        async with aclosing(self._stream(vote_count, vote_count.leader, answers)) as parts:
+        async with aclosing(self._stream(count, count.leader, answers)) as parts:
             async for part in parts:
                 yield part
 
-    def settled(self, vote_count: VoteCount) -> VoteCount:
+    def settled(self, count: VoteCount) -> VoteCount:
         """The tally where what was streamed stands for its party, and leads whatever that is tied with:
         nothing is corrected without need."""
-        tied = [group for group in vote_count.groups if group.weight == vote_count.groups[0].weight]
+        tied = [group for group in count.groups if group.weight == count.groups[0].weight]
         mine = next((group for group in tied if self._representative in group.voters), None)
         if mine is None or self._representative is None:
-            return vote_count
-        others = (group for group in vote_count.groups if group is not mine)
-        return replace(vote_count, groups=(replace(mine, representative=self._representative), *others))
+            return count
+        others = (group for group in count.groups if group is not mine)
+        return replace(count, groups=(replace(mine, representative=self._representative), *others))
 
     async def last(
-        self, vote_count: VoteCount, answers: Mapping[int, Answer]
-    ) -> AsyncGenerator[Part | Answer, None]:
-        """Stream the outcome where it is not what was streamed; then the whole as the `Answer`."""
-        leader = vote_count.leader
+        self, count: VoteCount, answers: Mapping[int, StepResult]
+    ) -> AsyncGenerator[Part | StepResult, None]:
+        """Stream the outcome where it is not what was streamed; then the whole as the `StepResult`."""
+        leader = count.leader
         assert leader is not None
         if self._representative not in leader.voters:
-            async with aclosing(self._stream(vote_count, leader, answers)) as parts:
+            async with aclosing(self._stream(count, leader, answers)) as parts:
                 async for part in parts:
                     yield part
         answer = self._written or answers[leader.representative]
         yield replace(answer, text=answer.text.strip())
 
     async def _stream(
-        self, vote_count: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
+        self, count: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[Part, None]:
-        if (
-            self._synthesis
-            and not self._streamed
-            and vote_count.kind is AnswerKind.TEXT
-            and len(vote_count.groups) > 1
-        ):
+        if self._synthesis and not self._streamed and count.kind is AnswerKind.TEXT and len(count.groups) > 1:
             try:
-                async with aclosing(self._write(vote_count, leader, answers)) as parts:
+                async with aclosing(self._write(count, leader, answers)) as parts:
                     async for part in parts:
                         yield part
                 return
             except OrchestraError as error:
-                await self._stage.note(f"no synthesis: {error.message}")
+                await self._context.warn(f"no synthesis: {error.message}")
         self._representative, self._written = leader.representative, None
         answer = answers[leader.representative]
         text = answer.text.strip()
@@ -94,20 +89,23 @@ class VoteStreamer:
             yield part
 
     async def _write(
-        self, vote_count: VoteCount, leader: AnswerGroup, answers: Mapping[int, Answer]
+        self, count: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[Part, None]:
         """The text that the most trusted voter writes, as it comes."""
         run, limits = self._context.run, self._context.limits
         talk = await Conversation.on(self._context)
         texts = [
-            f"{clip(answers[group.representative].text, limits.passed_tokens)}\n{self._held_by(group, vote_count)}"
-            for group in vote_count.groups
+            f"{clip(answers[group.representative].text, limits.passed_tokens)}\n{self._held_by(group, count)}"
+            for group in count.groups
         ]
         others = "\n\n".join(f"Another answer:\n{text}" for text in texts[1:])
         request = f"{talk}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
         messages = (*talk.system(), ChatMessage(role="user", content=request))
-        said, sampling = [answers[group.representative] for group in vote_count.groups], final_sampling(run, limits)
-        repair = Repair(
+        said, sampling = (
+            [answers[group.representative] for group in count.groups],
+            final_sampling(run, limits),
+        )
+        repair = AnswerRepair(
             asked=request,
             caller=CallerText(run.messages, also=[answer.text for answer in said]),
             agent=COORDINATOR,
@@ -127,15 +125,15 @@ class VoteStreamer:
         )
         async with aclosing(checked_stream(self._context, parts, repair)) as items:
             async for item in items:
-                if isinstance(item, Answer):
+                if isinstance(item, StepResult):
                     self._written, self._representative = item, leader.representative
                 else:
                     self._streamed += item.text
                     yield item
 
-    def _held_by(self, group: AnswerGroup, vote_count: VoteCount) -> str:
+    def _held_by(self, group: AnswerGroup, count: VoteCount) -> str:
         """How many say so, and what their votes weigh, for who writes the synthesis."""
-        votes = sum(len(each.voters) for each in vote_count.groups)
-        whole = sum(each.weight for each in vote_count.groups)
+        votes = sum(len(each.voters) for each in count.groups)
+        whole = sum(each.weight for each in count.groups)
         share = group.weight / whole if whole else 0.0
         return f"({len(group.voters)} of {votes} answers say so, with {share:.0%} of the weight)"

@@ -83,22 +83,22 @@ class Voting:
     async def perform(self) -> AsyncGenerator[Part | StepResult, None]:
         """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
         answers."""
-        self.stage.spending.keeps = self.rules.synthesis
-        vote_count = VoteCount(AnswerKind.TEXT, ())
+        self.context.budget.keeps = self.rules.synthesis
+        count = VoteCount(AnswerKind.TEXT, ())
         async with self.asked:
             while True:
                 self._mark_late()
-                if self.pool.answers and self._ends_early(vote_count):
+                if self.pool.answers and self._ends_early(count):
                     break
-                self._begin(vote_count)
+                self._begin(count)
                 if not self.asked.at_work:
                     break
                 heard = await self.asked.heard(self._patience_s())
                 if not heard:
                     continue
-                vote_count = await self._count(heard)
-                if self._is_likely(vote_count) and not self._ends_early(vote_count):
-                    async with aclosing(self.streamer.first(vote_count, self.pool.answers)) as parts:
+                count = await self._count(heard)
+                if self._is_likely(count) and not self._ends_early(count):
+                    async with aclosing(self.streamer.first(count, self.pool.answers)) as parts:
                         async for part in parts:
                             yield part
         for voter in self.asked.stopped:
@@ -108,13 +108,13 @@ class Voting:
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
-        vote_count = await self._with_unread(vote_count)
-        spoiled = vote_count.leader is None
+        count = await self._with_unread(count)
+        spoiled = count.leader is None
         if spoiled:
-            vote_count = await self.pool.of_spoiled()
-        vote_count = self.streamer.settled(vote_count)
-        await self.report.close(vote_count, self.pool, self.asked, spoiled=spoiled)
-        async with aclosing(self.streamer.last(vote_count, self.pool.answers)) as items:
+            count = await self.pool.of_spoiled()
+        count = self.streamer.settled(count)
+        await self.report.close(count, self.pool, self.asked, spoiled=spoiled)
+        async with aclosing(self.streamer.last(count, self.pool.answers)) as items:
             async for item in items:
                 yield item
 
@@ -138,12 +138,12 @@ class Voting:
         most = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
         return self.context.budget.affords(voters, self.messages, COORDINATOR, most)
 
-    def _begin(self, vote_count: VoteCount) -> None:
+    def _begin(self, count: VoteCount) -> None:
         """Let those begin who are wanted, and anybody rather than nobody."""
         silent = self.asked.silent
         if not silent:
             return
-        wanted = len(silent) if self._at_once else self.decision.wanted(vote_count, self.asked.at_work, silent)
+        wanted = len(silent) if self._at_once else self.decision.wanted(count, self.asked.at_work, silent)
         follows = bool(self.pool.answers) and not self._at_once
         before = list(silent)
         self.asked.begin(wanted if wanted or self.asked.at_work else 1)
@@ -194,36 +194,36 @@ class Voting:
             else:
                 self._first_error = self._first_error or said
                 self.report.failed(voter, said)
-        vote_count = self.decision.leads(await self.pool.vote_count())
-        await self.report.counted(vote_count, self.pool, self.asked.out)
-        return vote_count
+        count = self.decision.leads(await self.pool.count())
+        await self.report.counted(count, self.pool, self.asked.out)
+        return count
 
-    async def _with_unread(self, vote_count: VoteCount) -> VoteCount:
+    async def _with_unread(self, count: VoteCount) -> VoteCount:
         """With the answers that only a model can read, where they could turn the vote."""
         weights = sum(voter.weight for voter in self.pool.unread)
-        leader, *others = [group.weight for group in vote_count.groups] or [0.0]
+        leader, *others = [group.weight for group in count.groups] or [0.0]
         if not self.pool.unread or leader - max(others, default=0.0) > weights:
-            return vote_count
-        if not await self.pool.extract(vote_count.kind):
-            return vote_count
-        return self.decision.leads(await self.pool.vote_count())
+            return count
+        if not await self.pool.extract(count.kind):
+            return count
+        return self.decision.leads(await self.pool.count())
 
-    def _ends_early(self, vote_count: VoteCount) -> bool:
+    def _ends_early(self, count: VoteCount) -> bool:
         out = self.asked.out
         if out and all(voter.number in self._lost for voter in out):
             return True
         if not self.rules.early or (self._audited and not self._are_late(out)):
             return False
-        return self.decision.is_over(vote_count, out)
+        return self.decision.is_over(count, out)
 
     def _are_late(self, out: Sequence[Voter]) -> bool:
         return self._panel is not None and all(voter.number in self._panel.late for voter in out)
 
-    def _is_likely(self, vote_count: VoteCount) -> bool:
+    def _is_likely(self, count: VoteCount) -> bool:
         """A text that a program reads cannot be corrected, so it waits for the end."""
         out = self.asked.out
         if self._holds or not out:
             return False
         if len(out) == 1 and out == self.asked.at_work:
             return True
-        return self.decision.outlook(vote_count, out).probability >= self.rules.likely
+        return self.decision.outlook(count, out).probability >= self.rules.likely

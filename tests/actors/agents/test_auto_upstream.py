@@ -67,12 +67,12 @@ async def test_the_right_one_of_several_models_is_found_by_users_words_and_then_
             told = await asyncio.to_thread(CliRunner().invoke, root, [*show, "--json"])
             shown = await asyncio.to_thread(CliRunner().invoke, root, show)
     assert reports[0]["pattern"] == "ensemble"
-    assert "not clear yet" in reports[0]["why"]
+    assert "not clear yet" in reports[0]["reason"]
     assert {each["model"] for each in reports[-5:]} == {"birch"}
     assert {each["pattern"] for each in reports[-5:]} == {"single"}
     kind = reports[-1]["kind"]
     assert re.fullmatch(
-        rf"birch is right in \d+% of \d+ judged answers to {kind} questions", reports[-1]["why"]
+        rf"birch is right in \d+% of \d+ judged answers to {kind} questions", reports[-1]["reason"]
     )
     assert progress[0].text.startswith("auto chose single, birch, ")
     known = json.loads(told.stdout)[kind]

@@ -75,7 +75,7 @@ async def test_a_task_that_no_node_can_do_is_tried_again_and_then_planned_anew(n
     async with cluster(nats.url, nodes[0], others=nodes[1:]) as running:
         _, ended, report = await split(running)
     names = [step.name for step in ended.steps]
-    assert names[-3:] == ["plan anew", "task 4", "synthesis"]
+    assert names[-3:] == ["replan", "task 4", "synthesis"]
     assert names.count("task 2 again") == 1
     assert {task["id"]: task["state"] for task in report["tasks"]} == {
         1: "done",

@@ -91,10 +91,10 @@ def test_a_debate_shows_its_rounds_with_positions_and_changes_of_mind() -> None:
             begun("round 1 / debater 1"),
             ended("round 1 / debater 1"),
             ("position", position),
-            ("judged", {"round": 1, "agreement": 0.5, "parties": [[1], [2]], "over": ""}),
+            ("debate_round", {"round": 1, "agreement": 0.5, "groups": [[1], [2]], "over": ""}),
             ("round", {"number": 2, "debaters": ["a", "b"]}),
             ("position", changed),
-            ("judged", {"round": 2, "agreement": 1.0, "parties": [[1, 2]], "over": "agreement"}),
+            ("debate_round", {"round": 2, "agreement": 1.0, "groups": [[1, 2]], "over": "agreement"}),
             begun("synthesis", "coordinator"),
         ),
         now=109.5,
@@ -113,10 +113,10 @@ def test_a_debate_shows_its_rounds_with_positions_and_changes_of_mind() -> None:
 
 
 def test_a_vote_shows_its_latest_count_in_one_line() -> None:
-    vote = {"voices": 3, "voted": 1, "parties": [[2]], "agreement": 1.0, "stands": 0.6}
-    second = vote | {"voted": 2, "parties": [[2, 3]], "stands": 0.97}
+    vote = {"voters": 3, "votes": 1, "groups": [[2]], "agreement": 1.0, "lead_probability": 0.6}
+    second = vote | {"votes": 2, "groups": [[2, 3]], "lead_probability": 0.97}
     shown = lines(started("ensemble"), ("vote", vote), begun("voice 1"), ("vote", second))
-    assert shown[1] == "vote: 2 of 3 counted · 2, 3 · agreement 1.00 · stands 0.97"
+    assert shown[1] == "vote: 2 of 3 counted · 2, 3 · agreement 1.00 · lead probability 0.97"
     assert len(shown) == 3
 
 
@@ -188,8 +188,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-KINDS = ("round", "position", "judged", "vote", "plan", "task", "verdict", "choice", "support", "mine")
-FIELDS = st.sampled_from(("number", "parties", "tasks", "steps", "must_fix", "round", "debaters", "score"))
+KINDS = ("round", "position", "debate_round", "vote", "plan", "task", "verdict", "choice", "support", "mine")
+FIELDS = st.sampled_from(("number", "groups", "tasks", "steps", "must_fix", "round", "debaters", "score"))
 
 
 @settings(deadline=None)

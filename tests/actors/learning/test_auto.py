@@ -59,7 +59,7 @@ async def test_the_kind_of_a_question_decides_who_answers(text: str, kind: str, 
     said, ask, _ = await told(text)
     assert (said["kind"], said["pattern"]) == (kind, pattern)
     assert ask.said[0].startswith(f"auto chose {pattern}")
-    assert said["why"] in ask.said[0]
+    assert said["reason"] in ask.said[0]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> Non
     async for _ in auto(context.run, context):
         pass
     assert context.report["auto"]["pattern"] == "ensemble"
-    assert context.report["auto"]["why"] == "as told"
+    assert context.report["auto"]["reason"] == "as told"
     assert {"strict/single", "strict/maestro", "strict/ensemble"} <= set(advice.offered)
 
 
@@ -346,7 +346,7 @@ async def test_a_passage_that_clearly_fits_makes_it_research(similarity: float, 
     )
     _, _, context = await perform(auto, make_run("When does the pool open?"), ask)
     assert context.report["auto"]["pattern"] == pattern
-    assert ("0.73" in context.report["auto"]["why"]) == (pattern == "research")
+    assert ("0.73" in context.report["auto"]["reason"]) == (pattern == "research")
     summary = make_run("Summarize the opening hours of the pool.")
     _, _, context = await perform(auto, summary, Scripted({}, hands=ask.hands))
     assert context.report["auto"]["pattern"] == pattern

@@ -52,7 +52,7 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         assert text.strip()
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"]) == ("reasoning", "ensemble")
-        assert "judgements" in said["why"]
+        assert "judgements" in said["reason"]
         assert len(ended.report["ensemble"]["voices"]) > 1
         assert {step.node for step in ended.steps} <= {node.id for node in running.nodes}
         await eventually(lambda: "strict/ensemble" in shelf.record("reasoning").costs)

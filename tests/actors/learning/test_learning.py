@@ -130,7 +130,7 @@ async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats:
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
         run = make_run(running.asker, "auto", "What is the capital of France?")
         _, ended, _ = await perform(running.asker, run)
-        assert ended.report["auto"]["why"] == "the usual way; learning is off"
+        assert ended.report["auto"]["reason"] == "the usual way; learning is off"
         assert await performed_runs(running.bus).get(run.id) is None
         with pytest.raises(NoSuchRun):
             await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=1))

@@ -91,7 +91,7 @@ class Needy(PatternSettings):
     ("change", "why"),
     [
         ({"name": "No Name"}, "small letters, digits and -, not 'No Name'"),
-        ({"settings": Needy}, "'greeting' without a default: voices"),
+        ({"settings": Needy}, "'greeting' without a default: voters"),
         ({"settings": dict}, "no subclass of PatternSettings"),
         ({"perform": print}, "no async function that yields"),
     ],

@@ -68,8 +68,8 @@ async def test_each_answers_alone_then_criticises_and_improves_until_all_agree()
         "node": "n1",
         "answer": "It is seven.",
         "changed": True,
-        "kept": False,
-        "why": "I forgot one",
+        "unchanged": False,
+        "reason": "I forgot one",
         "critique": json.loads(CRITIQUE),
     }
     assert report["critiques"] == {"asked": 3, "usable": 3}
@@ -122,7 +122,7 @@ async def test_it_is_over_when_a_round_changes_no_mind_before_the_limit() -> Non
     _, _, context = await perform(debate, asked(rounds=5), Scripted(script))
     report = context.report["debate"]
     assert (report["ended"], len(report["rounds"]), report["changes"]) == ("no change", 2, 0)
-    assert [position["why"] for position in report["rounds"][1]["positions"]] == ["", "", ""]
+    assert [position["reason"] for position in report["rounds"][1]["positions"]] == ["", "", ""]
 
 
 async def test_it_is_over_at_the_limit_of_rounds() -> None:
@@ -226,7 +226,7 @@ async def test_a_debater_that_fails_drops_out_and_the_others_go_on() -> None:
     assert text == "7"
     assert context.notes == ["went on without debater 2 (research): broken"]
     report = context.report["debate"]
-    assert report["dropped"] == [{"debater": 2, "round": 1, "why": "broken"}]
+    assert report["dropped"] == [{"debater": 2, "round": 1, "reason": "broken"}]
     assert [position["debater"] for position in report["rounds"][1]["positions"]] == [1, 3]
     assert "Debater 2" not in ask.question("round 2 / debater 1").messages[-1].content
 
@@ -276,8 +276,8 @@ async def test_a_new_answer_that_is_none_leaves_the_old_one_in_place() -> None:
     assert text == "8"
     second, third = context.report["debate"]["rounds"][1]["positions"][1:]
     for position in (second, third):
-        assert (position["answer"], position["kept"], position["changed"]) == ("8", True, False)
-        assert position["why"] == "the new one was no answer to the question"
+        assert (position["answer"], position["unchanged"], position["changed"]) == ("8", True, False)
+        assert position["reason"] == "the new one was no answer to the question"
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ async def test_the_callers_form_and_instructions_reach_every_answer_but_no_criti
             assert question.guide == guide
             assert question.messages[0] == system
     positions = context.report["debate"]["rounds"][1]["positions"]
-    assert [(each["changed"], each["kept"]) for each in positions] == [
+    assert [(each["changed"], each["unchanged"]) for each in positions] == [
         (False, False),
         (False, False),
         (False, True),
@@ -455,8 +455,8 @@ async def test_settings_beyond_the_limits_are_refused_by_their_name(
 async def test_rounds_positions_and_the_judges_word_are_events_of_the_run() -> None:
     ask = Scripted(answers(("7", "8", "7"), ("7", "7", "7")) | critiques())
     await perform(debate, asked(), ask)
-    told = [(kind, data) for kind, data in ask.happened if kind in ("round", "position", "judged")]
-    once = ["round", "position", "position", "position", "judged"]
+    told = [(kind, data) for kind, data in ask.happened if kind in ("round", "position", "debate_round")]
+    once = ["round", "position", "position", "position", "debate_round"]
     assert [kind for kind, _ in told] == once * 2
     assert told[-1][1]["over"] == "agreement"
-    assert told[4][1]["parties"] == [[1, 3], [2]]
+    assert told[4][1]["groups"] == [[1, 3], [2]]

@@ -42,7 +42,7 @@ async def debated(
 
 def leads(context: RunContext) -> list[tuple[int, str, str, bool]]:
     flips = [flip for flip in context.report["debate"]["flips"] if flip["debater"] is None]
-    return [(flip["round"], flip["from"], flip["to"], flip["stands"]) for flip in flips]
+    return [(flip["round"], flip["from"], flip["to"], flip["accepted"]) for flip in flips]
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,21 @@ async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either(
     (flip,) = context.report["debate"]["flips"]
     assert (flip["round"], flip["who"], flip["from"], flip["to"]) == (2, "debater 3", "8", "7")
     assert flip["from_weight"] == pytest.approx(flip["to_weight"] / 2, abs=0.01)
-    assert flip["counts"] == pytest.approx(1 / 3, abs=0.01)
+    assert flip["share"] == pytest.approx(1 / 3, abs=0.01)
     assert (flip_in(context.report), context.notes) == (None, [])
 
 
 async def test_what_nobody_had_said_counts_whole_where_all_come_to_it() -> None:
     text, context = await debated(("7", "7", "8"), ("9", "9", "9"))
     assert text == "9"
-    assert {flip.get("counts") for flip in context.report["debate"]["flips"]} == {1.0, None}
+    assert {flip.get("share") for flip in context.report["debate"]["flips"]} == {1.0, None}
 
 
 async def test_who_returns_to_its_own_answer_counts_whole_again() -> None:
     text, context = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"))
     report = context.report["debate"]
     assert (text, report["flipped"], report["first_round_stands"]) == ("7", False, False)
-    assert [flip["counts"] for flip in report["flips"] if flip["round"] == 3 and flip["debater"]] == [
+    assert [flip["share"] for flip in report["flips"] if flip["round"] == 3 and flip["debater"]] == [
         1.0,
         1.0,
     ]
@@ -144,15 +144,15 @@ async def test_texts_of_which_each_says_something_else_have_no_lead_to_flip() ->
 
 
 async def test_the_first_answers_teach_of_the_models_by_what_the_debate_came_to() -> None:
-    _, stage = await debated(("7", "8", "7"), ("7", "7", "7"))
-    voters = stage.report["debate"]["voices"]
+    _, context = await debated(("7", "8", "7"), ("7", "7", "7"))
+    voters = context.report["debate"]["voices"]
     assert [(each["model"], each["answer"], each["agrees"], each["group"]) for each in voters] == [
         ("one", "7", True, 0),
         ("two", "8", False, 1),
         ("three", "7", True, 0),
     ]
     assert {each["weight"] for each in voters} == {round(Trust(prior=EQUAL.__getitem__).weight("one"), 3)}
-    assert answers_in(stage.report, "one") == tuple(
+    assert answers_in(context.report, "one") == tuple(
         VoterAnswer(model=name, group=group) for name, group in (("one", 0), ("two", 1), ("three", 0))
     )
 
@@ -191,5 +191,5 @@ async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_w
     report = context.report["debate"]
     assert answer.text == times
     assert (report["examples_passed"], verified_in(context.report)) == (1, 1.0)
-    assert [flip["stands"] for flip in report["flips"] if flip["debater"] is None] == [True]
+    assert [flip["accepted"] for flip in report["flips"] if flip["debater"] is None] == [True]
     assert [voter["group"] for voter in report["voices"]] == [2, 2, 1], "of two examples square passes one"

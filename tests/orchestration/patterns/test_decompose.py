@@ -79,7 +79,7 @@ async def test_the_report_has_every_task_with_its_times_and_the_critical_path() 
     assert report["wall_s"] >= report["critical_path_s"] > 0
     assert report["ratio"] == pytest.approx(report["wall_s"] / report["critical_path_s"], abs=1e-3)
     assert not report["partial"]
-    assert not report["planned_anew"]
+    assert not report["replanned"]
 
 
 async def test_programs_hear_the_plan_and_how_every_task_goes() -> None:
@@ -198,7 +198,7 @@ async def test_every_step_stays_within_a_small_context_however_much_is_said() ->
     wild = edges_json({each: [each + 50] for each in range(60)}, who="wizard")
     ask = Scripted({"plan": wild, "plan again": fan, **said, **failing})
     _, _, context = await perform(decompose, make_run(long), ask, limits=limits)
-    assert "plan anew" in names(context)
+    assert "replan" in names(context)
     for question in ask.asked:
         assert question.sampling.max_tokens is not None
         inside = sum(estimate_tokens(message.content) for message in question.messages)

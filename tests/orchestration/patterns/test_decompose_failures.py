@@ -93,13 +93,13 @@ async def test_a_subtask_that_is_answered_with_nothing_has_failed() -> None:
 LOST: dict[str, Reply] = {"task 2": BackendFailed("broken"), "task 2 again": BackendFailed("broken too")}
 
 
-async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> None:
+async def test_what_is_left_is_replanned_once_and_what_is_done_is_kept() -> None:
     new = graph_json((5, "research", "look elsewhere", [1]), (6, "reasoning", "weigh both", [3, 5]))
-    ask = Scripted({"plan": DIAMOND, "task 3": "picture C", "plan anew": new, "task 5": "found E", **LOST})
+    ask = Scripted({"plan": DIAMOND, "task 3": "picture C", "replan": new, "task 5": "found E", **LOST})
     _, _, context = await perform(decompose, make_run(), ask)
-    assert names(context)[-4:] == ["plan anew", "task 5", "task 6", "synthesis"]
+    assert names(context)[-4:] == ["replan", "task 5", "task 6", "synthesis"]
     assert "task 4" not in names(context)
-    asked = ask.question("plan anew")
+    asked = ask.question("replan")
     assert asked.guide is not None
     bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=2, max_depth=4, known=(1, 3))
     assert asked.guide.json_schema == graph_schema(bounds, first=5)
@@ -117,7 +117,7 @@ async def test_what_is_left_is_planned_anew_once_and_what_is_done_is_kept() -> N
         5: "done",
         6: "done",
     }
-    assert report["planned_anew"]
+    assert report["replanned"]
     assert not report["partial"]
     assert context.notes == ["task 2 (code: write) failed, and what was left was planned anew"]
 
@@ -127,9 +127,9 @@ async def test_without_another_plan_those_that_need_what_failed_are_told_and_the
     anew: str | OrchestraError | None,
 ) -> None:
     script: dict[str, Reply] = {"plan": DIAMOND, "task 3": "picture C", **LOST}
-    ask = Scripted(script if anew is None else script | {"plan anew": anew})
+    ask = Scripted(script if anew is None else script | {"replan": anew})
     _, _, context = await perform(decompose, make_run(settings={"replan": anew is not None}), ask)
-    assert ("plan anew" in names(context)) == (anew is not None)
+    assert ("replan" in names(context)) == (anew is not None)
     weighing = ask.question("task 4").messages[-1].content
     assert "code (write): nobody could do this" in weighing
     assert "picture C" in weighing

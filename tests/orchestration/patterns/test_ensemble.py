@@ -333,7 +333,7 @@ async def test_without_a_tool_that_runs_them_programs_agree_by_their_structure()
     _, _, context = await perform(
         ensemble, voted(text=DOUBLE, early=False), Scripted(script | {"voice 3": "def double(x): return 4"})
     )
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert [voter["agrees"] for voter in report["voices"]] == [True, True, False]
     assert "examples_passed" not in report
 
@@ -558,7 +558,7 @@ async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -
     script = {"voice 1": "7", "voice 2": "8", "voice 3": leaning, "reading 3": '{"answer": "7"}'}
     _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), ask := Scripted(script)))
     assert answer.text == "7"
-    report = stage.report["ensemble"]
+    report = context.report["ensemble"]
     assert [voter["group"] for voter in report["voices"]] == [0, 1, 0]
     asked = ask.question("reading 3")
     assert (asked.sampling.temperature, leaning in asked.messages[-1].content) == (0, True)

@@ -311,7 +311,7 @@ async def test_those_concerned_revise_with_what_they_must_fix_until_the_verdict_
     assert "fact A" not in final
     assert "x = 1" in final
     report = stage.report["maestro"]
-    assert [(said["score"], said["passes"], said["kept"]) for said in report["verdicts"]] == [
+    assert [(said["score"], said["passes"], said["accepted"]) for said in report["verdicts"]] == [
         (4.0, False, True),
         (9.0, True, True),
     ]
@@ -369,7 +369,7 @@ async def test_a_revision_that_scores_lower_is_left_out() -> None:
     assert "x = 1" in final
     assert "worse" not in final
     verdicts = stage.report["maestro"]["verdicts"]
-    assert [(said["revision"], said["kept"]) for said in verdicts] == [(0, True), (1, False)]
+    assert [(said["revision"], said["accepted"]) for said in verdicts] == [(0, True), (1, False)]
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ async def test_analysis_and_critic_can_be_left_out_and_the_plan_bounded() -> Non
     assert [step.name for step in stage.steps] == ["plan", "research", "synthesis"]
     report = stage.report["maestro"]
     assert report["verdicts"] == []
-    assert report["plan"]["mended"] == "it had more than 1 steps"
+    assert report["plan"]["repaired"] == "it had more than 1 steps"
     assert report["plan"]["steps"] == [
         {"step": "research", "specialist": "research", "task": "read", "stage": 1}
     ]

@@ -482,8 +482,8 @@ FORMS = {
 @pytest.mark.parametrize("said", FORMS.values(), ids=FORMS)
 async def test_a_voter_that_answers_in_another_form_is_counted_with_those_it_agrees_with(said: str) -> None:
     ask = Scripted(saying(said, "C", "B", "A"))
-    stage = panel(ask, known(), text=OPTIONS, early=False)
-    _, _, report = await held(stage)
+    context = panel(ask, known(), text=OPTIONS, early=False)
+    _, _, report = await held(context)
     assert [voter["agrees"] for voter in report["voices"]] == [True, False, True, False]
     assert report["agreement"] > 0.5
 
@@ -522,7 +522,7 @@ async def test_a_question_that_wants_its_number_explained_is_one_for_a_number() 
     _, _, report = await held(context)
     assert report["kind"] == "number"
     assert [voter["agrees"] for voter in report["voices"]] == [True, True, False, True]
-    assert stage.notes == ["3 of 4 voices agree; others: “32”"]
+    assert context.notes == ["3 of 4 voices agree; others: “32”"]
 
 
 async def test_a_note_quotes_programs_on_one_line_and_names_a_loop_as_one() -> None:
@@ -590,7 +590,7 @@ async def test_an_answer_that_speaks_of_what_cannot_be_is_no_refusal(said: str) 
     context = panel(
         Scripted(saying(said, said, "Wasps sting.")), known(), models=MODELS[:3], text=OPEN, early=False
     )
-    _, _, report = await held(stage)
+    _, _, report = await held(context)
     assert [voter["agrees"] for voter in report["voices"]] == [True, True, False]
 
 
@@ -609,7 +609,7 @@ async def test_a_voter_that_comes_to_no_one_number_has_no_vote(said: str) -> Non
     _, answer, report = await held(context)
     assert answer.text == "7"
     assert [voter["group"] for voter in report["voices"]] == [None, 1, 0, 0]
-    assert "not counted: the answer of voice 1 (best) names no number" in stage.notes
+    assert "not counted: the answer of voice 1 (best) names no number" in context.notes
 
 
 NUMBERS = {
@@ -630,8 +630,8 @@ NUMBERS = {
 
 @pytest.mark.parametrize("said", NUMBERS.values(), ids=NUMBERS)
 async def test_a_number_in_another_form_has_the_vote_of_one_voter(said: str) -> None:
-    stage = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
-    _, _, report = await held(stage)
+    context = panel(Scripted(saying(said, "8", "7", "8")), known(), early=False)
+    _, _, report = await held(context)
     assert [voter["group"] for voter in report["voices"]] == [0, 1, 0, 1]
     trust = known()
     assert report["dissent"][0]["weight"] == pytest.approx(trust.together(["good", "poor"]), abs=0.01)
@@ -711,7 +711,7 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
         assert 0 < report["agreement"] <= 1
         assert report["tokens_saved"] >= 0
         assert all(voter["agrees"] == (voter["group"] == 0) for voter in report["voices"])
-        seen = Observation(source="user", quality=0.5, answers=answers_in(stage.report, ""), caller="alice")
+        seen = Observation(source="user", quality=0.5, answers=answers_in(context.report, ""), caller="alice")
         record = KindRecord().after(seen, trust)
         assert KindRecord.read(record.model_dump_json().encode()) == record
         assert asyncio.all_tasks() == {asyncio.current_task()}

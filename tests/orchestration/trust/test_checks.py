@@ -75,7 +75,10 @@ def test_what_a_plug_in_put_into_its_report_teaches_and_breaks_nothing(
 
 
 def test_the_verdict_that_counts_is_that_on_what_the_answer_was_written_from() -> None:
-    verdicts = [{"model": "judge", "score": 8.2, "kept": True}, {"model": "judge", "score": 1, "kept": False}]
+    verdicts = [
+        {"model": "judge", "score": 8.2, "accepted": True},
+        {"model": "judge", "score": 1, "accepted": False},
+    ]
     assert verdicts_in({"maestro": {"verdicts": verdicts}}) == {"judge": pytest.approx(0.8)}
 
 
