@@ -6,10 +6,14 @@ underneath, at half the cost.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import logging
+import random
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -27,6 +31,10 @@ SEQUENCE = "Nats-Sequence"
 HOLDER = "Orchestra-Holder"
 NO_MESSAGE = 10037
 """JetStream's code for a subject without a message."""
+MAX_UPDATE_TRIES = 20
+UPDATE_BACKOFF_S = 0.005
+"""The pause after the n-th conflict of an update is random, at most this long times 2 to the n, and at most
+64 times this long. In a cluster the write that won may still be on its way to the other servers."""
 
 Changed = Callable[[bytes | None, str], None]
 
@@ -46,6 +54,9 @@ class Entry:
     value: bytes | None
     revision: int = 0
     holder: str = ""
+
+
+Edit = Callable[[Entry], bytes | Awaitable[bytes | None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,44 @@ class Bucket:
         if problem.get("code", 500) >= 500:
             raise BusUnavailable(f"JetStream cannot write {self.name}/{key} now: {description}")
         raise InternalError(f"JetStream refused {self.name}/{key}: {description}")
+
+    async def update(
+        self,
+        key: str,
+        edit: Edit,
+        *,
+        expected: Entry | None = None,
+        holder: str = "",
+        sure: bool = True,
+    ) -> Entry:
+        """Write what `edit` makes of the present entry, and return the entry as it is afterwards.
+
+        `edit`, a function or a coroutine function, gets an entry as `latest` returns it, and returns the new
+        value, or None to write nothing. It is called again with a new entry after each conflict with another
+        writer. What it raises ends the update. `expected` is the entry that is probably there; without it the
+        entry is read first. `sure` decides how entries are read: see `latest`.
+
+        Raises `BusUnavailable` after `MAX_UPDATE_TRIES` conflicts, and what `put` raises.
+        """
+        entry = expected
+        for attempt in range(MAX_UPDATE_TRIES):
+            if entry is None:
+                entry = await self.latest(key, sure=sure)
+            edited = edit(entry)
+            value = await edited if inspect.isawaitable(edited) else edited
+            if value is None:
+                return entry
+            try:
+                revision = await self.put(key, value, last=entry.revision, holder=holder)
+            except Conflict:
+                entry = None
+                if expected is None or attempt:
+                    await asyncio.sleep(UPDATE_BACKOFF_S * random.uniform(0, min(64, 2**attempt)))
+            else:
+                return Entry(key, value, revision, holder)
+        raise BusUnavailable(
+            f"cannot update {self.name}/{key}: others wrote it before each of {MAX_UPDATE_TRIES} tries"
+        )
 
     async def delete(self, key: str) -> None:
         """Leave a delete marker, which watchers see at once. Not waited for."""
@@ -181,9 +230,7 @@ class Bucket:
 
 
 class Lease:
-    """A key that lives while its holder renews it; the bucket's TTL ends it otherwise."""
-
-    TRIES = 3
+    """A key that exists while its holder renews it; the bucket's TTL removes it otherwise."""
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket = bucket
@@ -192,31 +239,30 @@ class Lease:
         self.holder = token_hex(8)
 
     async def hold(self, value: bytes) -> None:
-        """Create or renew. Raises `Conflict` when another holder has the key.
+        """Create or renew the key. Raises `Conflict` when another holder has it.
 
-        After an expiry (this process was paused, or NATS was away) the key is created anew. A write of
-        our own whose acknowledgement was lost is taken for what it is.
+        After an expiry (this process was paused, or NATS was away) the key is created again. A write of this
+        holder whose acknowledgement was lost counts as its own.
         """
-        for _ in range(self.TRIES):
-            try:
-                self.revision = await self.bucket.put(self.key, value, last=self.revision, holder=self.holder)
-                return
-            except Conflict:
-                present = await self.bucket.latest(self.key)
-                if present.value is not None and present.holder != self.holder:
-                    raise
-                self.revision = present.revision
-        raise BusUnavailable(f"{self.bucket.name}/{self.key} changes faster than it can be written")
+
+        def edit(present: Entry) -> bytes:
+            if present.value is not None and present.holder != self.holder:
+                raise Conflict(f"{self.bucket.name}/{self.key} has another holder")
+            return value
+
+        expected = Entry(self.key, None, self.revision, self.holder)
+        written = await self.bucket.update(self.key, edit, expected=expected, holder=self.holder, sure=False)
+        self.revision = written.revision
 
     async def release(self) -> None:
-        """Delete the key if it is ours; another's stays."""
-        for _ in range(self.TRIES):
-            if not self.revision:
-                return
-            try:
-                await self.bucket.delete_at(self.key, self.revision)
-                self.revision = 0
-            except Conflict:
-                present = await self.bucket.latest(self.key)
-                ours = present.value is not None and present.holder == self.holder
-                self.revision = present.revision if ours else 0
+        """Delete the key if this holder has it; another holder's key stays."""
+        if not self.revision:
+            return
+        try:
+            await self.bucket.delete_at(self.key, self.revision)
+        except Conflict:
+            present = await self.bucket.latest(self.key)
+            if present.value is not None and present.holder == self.holder:
+                with suppress(Conflict):
+                    await self.bucket.delete_at(self.key, present.revision)
+        self.revision = 0

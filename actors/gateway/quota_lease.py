@@ -7,15 +7,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from actors.bus.key_value import Bucket, Conflict
+from actors.bus.key_value import Bucket, Entry
 from actors.gateway.peers import Neighbours
-from orchestration.errors import BusUnavailable, OrchestraError
+from orchestration.errors import OrchestraError
 from orchestration.limits import Account, Book
 from orchestration.limits.quota_ledger import BLOCK
 
 log = logging.getLogger(__name__)
 
-TRIES = 8
 PATIENCE_S = 0.15
 """For other gateways to give up what they do not use; they hear of it within milliseconds."""
 REFUSED_S = 0.25
@@ -183,27 +182,24 @@ class Share:
     async def _change(self, edit: Callable[[Book], Book], *, anyway: bool = False) -> Book:
         """Write what `edit` makes of the book, which may be called several times; `anyway` also where it
         changes nothing. Returns the book. Raises what the bus raises."""
-        async with self._writing:
-            for _ in range(TRIES):
-                entry = await self.bucket.latest(self.account.name)
-                present = Book.read(entry.value)
-                if self.neighbours.settled:
-                    present = present.among(self.neighbours.others | {self.me})
-                book, revision = edit(present), entry.revision
-                if book != present or anyway:
-                    self._use(book)  # before it is written, so that nobody takes here what is given up
-                    try:
-                        revision = await self._put(book, revision)
-                    except Conflict:
-                        continue
-                self._saw(book, revision)
-                self._use(self.book, more=True)
-                return book
-        raise BusUnavailable(f"{self.bucket.name}/{self.account.name} changes faster than it can be written")
+        book = Book()
 
-    async def _put(self, book: Book, last: int) -> int:
-        value = book.model_dump_json().encode()
-        return await self.bucket.put(self.account.name, value, last=last, holder=self.me)
+        def edit_entry(entry: Entry) -> bytes | None:
+            nonlocal book
+            present = Book.read(entry.value)
+            if self.neighbours.settled:
+                present = present.among(self.neighbours.others | {self.me})
+            book = edit(present)
+            if book == present and not anyway:
+                return None
+            self._use(book)  # before it is written, so that nobody takes here what is given up
+            return book.model_dump_json().encode()
+
+        async with self._writing:
+            entry = await self.bucket.update(self.account.name, edit_entry, holder=self.me, sure=False)
+            self._saw(book, entry.revision)
+            self._use(self.book, more=True)
+            return book
 
     def _saw(self, book: Book, revision: int) -> None:
         if revision < self.revision:

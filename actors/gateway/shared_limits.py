@@ -17,13 +17,14 @@ from actors.bus.key_value import HOLDER, SEQUENCE, Bucket
 from actors.bus.subjects import decode_token
 from actors.gateway.metrics import REFUSED
 from actors.gateway.peers import Neighbours
-from actors.gateway.quota_lease import TRIES, Share
+from actors.gateway.quota_lease import Share
 from orchestration.limits import Account, Book, Limits, OverLimit
 
 T = TypeVar("T")
 
 BUCKET = "limits"
 TICK_S = 0.25
+MAX_TRIES = 8
 
 
 class Shares:
@@ -65,7 +66,7 @@ class Shares:
 
         Raises `OverLimit` when the limit is reached in the whole cluster, and whatever else `take` raises.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 return take()
             except OverLimit as error:

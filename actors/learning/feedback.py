@@ -8,15 +8,14 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 
 from actors.bus.bus import Bus
-from actors.bus.key_value import Conflict
+from actors.bus.key_value import Entry
 from actors.learning.metrics import DEBATE_FLIPS_JUDGED, FEEDBACK
 from actors.learning.record_store import Shelf
 from actors.learning.run_feedback import Performed, performed_runs
-from orchestration.errors import BusUnavailable, OrchestraError
+from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 
 WORDS = {"good": 1.0, "bad": -1.0}
-TRIES = 10
 MAX_COMMENT = 2_000
 
 
@@ -84,42 +83,43 @@ class FeedbackDesk:
 
         Raises `NoSuchRun`, `NotEnded`, `BusUnavailable`.
         """
-        for _ in range(TRIES):
-            before, revision = await self._found(feedback.run, allowed)
-            after = before.model_copy(update={"score": feedback.score, "comment": feedback.comment})
-            try:
-                await self._runs.put(feedback.run, after.encoded(), last=revision)
-            except Conflict:
-                continue
-            word = _word(feedback.score)
-            FEEDBACK.labels(after.kind, after.pattern, word).inc()
-            if after.flip is not None:
-                DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
-            seen = after.observation(by or before.caller, before.score)
-            if seen is not None and before.score != after.score:
-                await self._shelf.add(after.kind, [seen])
-            return Counted(
-                run=after.run,
-                score=feedback.score,
-                kind=after.kind,
-                pattern=after.pattern,
-                replaced=before.score,
-            )
-        raise BusUnavailable(f"the feedback of run {feedback.run!r} changes faster than it can be written")
+        score = feedback.score
+        before: Performed | None = None
 
-    async def _found(self, run: str, allowed: Callable[[str], bool]) -> tuple[Performed, int]:
-        entry = await self._runs.get(run, sure=True)
-        if entry is None or entry.value is None:
-            raise _unknown(run)
-        try:
-            known = Performed.model_validate_json(entry.value)
-        except ValidationError as error:
-            raise _unknown(run) from error
-        if not allowed(known.caller):
-            raise _unknown(run)
-        if known.state != "ended":
-            raise NotEnded(f"run {run!r} has no answer yet", param="run")
-        return known, entry.revision
+        def edit(entry: Entry) -> bytes:
+            nonlocal before
+            before = _ended_run(feedback.run, entry.value, allowed)
+            return before.model_copy(update={"score": score, "comment": feedback.comment}).encoded()
+
+        written = await self._runs.update(feedback.run, edit)
+        assert before is not None
+        assert written.value is not None
+        after = Performed.model_validate_json(written.value)
+        word = _word(score)
+        FEEDBACK.labels(after.kind, after.pattern, word).inc()
+        if after.flip is not None:
+            DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
+        seen = after.observation(by or before.caller, before.score)
+        if seen is not None and before.score != score:
+            await self._shelf.add(after.kind, [seen])
+        return Counted(
+            run=after.run, score=score, kind=after.kind, pattern=after.pattern, replaced=before.score
+        )
+
+
+def _ended_run(run: str, value: bytes | None, allowed: Callable[[str], bool]) -> Performed:
+    """The record `value` of a run. Raises `NoSuchRun` or `NotEnded`."""
+    if value is None:
+        raise _unknown(run)
+    try:
+        known = Performed.model_validate_json(value)
+    except ValidationError as error:
+        raise _unknown(run) from error
+    if not allowed(known.caller):
+        raise _unknown(run)
+    if known.state != "ended":
+        raise NotEnded(f"run {run!r} has no answer yet", param="run")
+    return known
 
 
 def _word(score: float) -> str:

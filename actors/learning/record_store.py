@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable
 from functools import partial
 
 from actors.bus.bus import Bus, Subscription
-from actors.bus.key_value import Bucket, Conflict
-from orchestration.errors import BusUnavailable
+from actors.bus.key_value import Bucket, Entry
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation
@@ -21,8 +19,6 @@ from orchestration.trust.trust import Trust
 log = logging.getLogger(__name__)
 
 BUCKET = "tuning"
-TRIES = 20
-PAUSE_S = 0.005
 AT_ONCE = 8
 """Lessons between which others get their turn."""
 
@@ -82,20 +78,16 @@ class Shelf:
         """Add `lessons` to whatever the record is now: whoever writes in between is read again, so that no
         count is lost. Raises `BusUnavailable`, and what a bus raises."""
         lessons = list(lessons)
-        for attempt in range(TRIES):
-            entry = await self._bucket.latest(kind, sure=True)
+
+        async def edit(entry: Entry) -> bytes:
             record = _decoded(kind, entry.value)
             for number, lesson in enumerate(lessons, 1):
                 record = record.after(lesson, self.trust(kind, record))
                 if number % AT_ONCE == 0:  # thousands may wait, of a millisecond each
                     await asyncio.sleep(0)
-            try:
-                await self._bucket.put(kind, record.model_dump_json().encode(), last=entry.revision)
-            except Conflict:
-                await asyncio.sleep(PAUSE_S * random.uniform(0, min(64, 2**attempt)))
-            else:
-                return
-        raise BusUnavailable(f"the record of kind {kind!r} changes faster than it can be written")
+            return record.model_dump_json().encode()
+
+        await self._bucket.update(kind, edit)
 
     async def forget(self, kind: Kind) -> None:
         """Begin the record anew. Raises as `add` does."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from actors.bus.bus import Bus
-from actors.bus.key_value import Bucket, Conflict, Lease
+from actors.bus.key_value import Bucket, Conflict, Entry, Lease
 from orchestration.errors import BusUnavailable
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, declare_bucket
@@ -105,6 +105,61 @@ async def test_a_watcher_never_sees_a_write_that_was_refused(bucket: Bucket) -> 
     await bucket.put("k", b"second")
     await eventually(lambda: len(seen) == 2)
     assert seen == [b"first", b"second"]
+
+
+async def test_an_update_writes_what_is_made_of_the_present_value(bucket: Bucket) -> None:
+    def count(entry: Entry) -> bytes:
+        return b"%d" % (int(entry.value or 0) + 1)
+
+    assert (await bucket.update("k", count)).value == b"1"
+    await bucket.delete("k")
+    assert (await bucket.update("k", count)).value == b"1", "a deleted key has no value"
+    second = await bucket.update("k", count, holder="me")
+    assert await bucket.get("k") == second == Entry("k", b"2", second.revision, "me")
+
+
+async def test_no_update_is_lost_while_many_write_the_same_key(bucket: Bucket) -> None:
+    async def count(entry: Entry) -> bytes:
+        await asyncio.sleep(0)
+        return b"%d" % (int(entry.value or 0) + 1)
+
+    await asyncio.gather(*(bucket.update("k", count) for _ in range(8)))
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert entry.value == b"8"
+
+
+async def test_an_update_that_returns_none_or_raises_writes_nothing(bucket: Bucket) -> None:
+    revision = await bucket.put("k", b"1")
+    assert await bucket.update("k", lambda _: None) == Entry("k", b"1", revision)
+
+    def refuse(entry: Entry) -> bytes:
+        raise ValueError(entry.key)
+
+    with pytest.raises(ValueError, match="k"):
+        await bucket.update("k", refuse)
+    assert (await bucket.latest("k")).revision == revision
+
+
+async def test_an_update_that_expects_an_entry_reads_it_only_after_a_conflict(bucket: Bucket) -> None:
+    seen: list[bytes | None] = []
+
+    def edit(entry: Entry) -> bytes:
+        seen.append(entry.value)
+        return b"new"
+
+    await bucket.update("k", edit, expected=Entry("k", None))
+    await bucket.update("k", edit, expected=Entry("k", None))
+    assert seen == [None, None, b"new"]
+
+
+async def test_an_update_ends_with_an_error_when_others_always_write_first(bucket: Bucket) -> None:
+    async def edit(entry: Entry) -> bytes:
+        await bucket.put("k", b"another's")
+        return b"mine"
+
+    with pytest.raises(BusUnavailable, match=r"k: others wrote it before each of 20 tries"):
+        await bucket.update("k", edit)
 
 
 async def test_a_lease_is_renewed_past_the_ttl_and_keeps_others_out(bucket: Bucket) -> None:
