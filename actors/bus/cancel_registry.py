@@ -33,8 +33,10 @@ class CancelRegistry:
     def __contains__(self, work_id: str) -> bool:
         return work_id in self._ids
 
-    def __len__(self) -> int:
-        return len(self._ids)
+    @property
+    def ids(self) -> frozenset[str]:
+        """The remembered ids."""
+        return frozenset(self._ids)
 
     def forget(self, work_id: str) -> None:
         """It is over; harmless for one that is not remembered."""

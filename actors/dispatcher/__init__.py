@@ -2,5 +2,6 @@
 
 from actors.dispatcher.dispatcher import Dispatcher
 from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.snapshot import DispatcherSnapshot
 
-__all__ = ["Dispatcher", "DispatcherSettings"]
+__all__ = ["Dispatcher", "DispatcherSettings", "DispatcherSnapshot"]

@@ -34,6 +34,7 @@ from actors.dispatcher.placer import Placing
 from actors.dispatcher.prewarmer import Warmer
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
 from actors.streams.handoff import how_far
@@ -69,21 +70,21 @@ class Dispatcher(Actor):
         self.bus = bus
         self.registry = registry
         self.settings = settings
-        self._queues = Queues(bus, self._pulled, max_models=settings.max_models)
+        self.queues = Queues(bus, self._pulled, max_models=settings.max_models)
         self._waiting = Waiting()
         self._in_flight = InFlight()
-        self._placing = Placing(registry, self._in_flight, self._waiting, settings, self._place)
-        self._calls = NodeCalls(bus, self._in_flight, self._placing, settings.first_output)
-        hedges = Hedges(bus, self._placing, self._calls, settings.hedging)
-        self._attempts = Attempts(bus, self._placing, hedges, self._alive, settings)
-        self._explainer = Explainer(bus, self._placing)
-        self._peers = Peers(bus, self._starves, self._placing.share)
-        self._pulse = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
+        self.placer = Placing(registry, self._in_flight, self._waiting, settings, self._place)
+        self._calls = NodeCalls(bus, self._in_flight, self.placer, settings.first_output)
+        self.hedger = Hedges(bus, self.placer, self._calls, settings.hedging)
+        self._failover = Attempts(bus, self.placer, self.hedger, self._alive, settings)
+        self._explainer = Explainer(bus, self.placer)
+        self._peers = Peers(bus, self._starves, self.placer.share)
+        self.node_health = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
         self._tally = Tally(bus)
-        self._warmer = Warmer(bus, registry, self._peers.name, settings.warming)
+        self.prewarmer = Warmer(bus, registry, self._peers.name, settings.warming)
         self._jobs: dict[str, Job] = {}
-        self._hung = HungNodes(bus, self._placing, self._calls, self._jobs)
+        self.hung_nodes = HungNodes(bus, self.placer, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """Ended while NATS was away; settled when it is back."""
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
@@ -93,24 +94,24 @@ class Dispatcher(Actor):
 
     async def started(self) -> None:
         await self._cancels.start()
-        self._placing.start()
+        self.placer.start()
         await self._explainer.start()
         await self._peers.start()
         self._tally.start()
-        await self._warmer.start()
+        await self.prewarmer.start()
         self.registry.on_change.append(self._view_changed.set)
         self.registry.on_gone.append(self._in_flight.lost)
-        self.registry.on_gone.append(self._pulse.gone)
-        self._pulse.on_silent = [self._placing.silenced, self._in_flight.lost]
-        self._pulse.on_cut = [self._in_flight.cut]
-        self._pulse.on_back = [self._placing.answers, lambda _: self._view_changed.set()]
+        self.registry.on_gone.append(self.node_health.gone)
+        self.node_health.on_silent = [self.placer.silenced, self._in_flight.lost]
+        self.node_health.on_cut = [self._in_flight.cut]
+        self.node_health.on_back = [self.placer.answers, lambda _: self._view_changed.set()]
         self.bus.on_reconnect += [self._settle_late, self._keep]
         self._view_changed.set()
         self._loops = [
             self.run_loop(self._follow_view()),
             self.run_loop(self._keep_alive()),
-            self.run_loop(self._hung.watch()),
-            self.run_loop(self._pulse.watch(lambda: self._in_flight.counts)),
+            self.run_loop(self.hung_nodes.watch()),
+            self.run_loop(self.node_health.watch(lambda: self._in_flight.counts)),
         ]
 
     async def stopped(self) -> None:
@@ -123,21 +124,21 @@ class Dispatcher(Actor):
         ):
             if listener in listeners:
                 listeners.remove(listener)
-        for gone in (self._in_flight.lost, self._pulse.gone):
+        for gone in (self._in_flight.lost, self.node_health.gone):
             if gone in self.registry.on_gone:
                 self.registry.on_gone.remove(gone)
         await self.leave()
-        self._placing.stop()
+        self.placer.stop()
         await self._explainer.stop()
         await self._peers.stop()
         self._tally.stop()
-        await self._warmer.stop()
+        await self.prewarmer.stop()
         await self._cancels.stop()
 
     async def leave(self) -> None:
         """Pull nothing more, and give back what waits; what is on a node is finished."""
-        self._leaving = self._attempts.leaving = True
-        await self._queues.stop()
+        self._leaving = self._failover.leaving = True
+        await self.queues.stop()
         for job in [job for job in self._jobs.values() if not job.on_node]:
             self._give_back(job)
         WAITING.set(len(self._waiting))
@@ -156,11 +157,11 @@ class Dispatcher(Actor):
         while True:
             await self._view_changed.wait()
             self._view_changed.clear()
-            if not await self._queues.serve(self.registry.cards.keys() | self._fallbacks.stood_in_for):
+            if not await self.queues.serve(self.registry.cards.keys() | self._fallbacks.stood_in_for):
                 asyncio.get_running_loop().call_later(1, self._view_changed.set)
             for model in self._waiting.models:
                 self._place(model)
-            self._queues.ask(self._room)
+            self.queues.ask(self._room)
             await asyncio.sleep(ROUND_S)
 
     def _room(self, model: str) -> list[int]:
@@ -170,14 +171,33 @@ class Dispatcher(Actor):
         interactive work. One of each waits here all the same, for its turn.
         """
         served = self._fallbacks.stand_in(model)
-        free, slots = self._placing.room(served)
+        free, slots = self.placer.room(served)
         # Who cannot wait for servers that ask to be left alone hears so only here.
-        ahead = LIMITED_AHEAD if self._placing.limited(served) else self._ahead(slots)
+        ahead = LIMITED_AHEAD if self.placer.limited(served) else self._ahead(slots)
         of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
         return [
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
             for own, waiting in zip(of_each, ahead_of_each, strict=True)
         ]
+
+    def snapshot(self) -> DispatcherSnapshot:
+        """What this dispatcher has and knows now."""
+        pulled_at = [job.pulled_at for job in self._jobs.values() if job.waits]
+        return DispatcherSnapshot(
+            name=self._peers.name,
+            generations=frozenset(self._jobs),
+            waiting={model: tuple(self._waiting.of_each(model)) for model in self._waiting.models},
+            longest_wait_s=time.monotonic() - min(pulled_at) if pulled_at else 0.0,
+            running=dict(self._in_flight.counts),
+            pending_answers=self._in_flight.pending_answers,
+            unsettled=len(self._unsettled),
+            cancelled=self._cancels.ids,
+            pulled_models=self.queues.models,
+            silent_nodes=frozenset(self.node_health.silent),
+            peers=self._peers.count - 1,
+            starving=self._starves(),
+            prewarm_leader=self.prewarmer.holds,
+        )
 
     def _starves(self) -> bool:
         """Whether work waits here for long, and not because all are busy: this dispatcher has less than half
@@ -189,14 +209,14 @@ class Dispatcher(Actor):
     def _is_short_of_slots(self, model: str) -> bool:
         counts = self._in_flight.counts
         mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
-        return 2 * mine * self._peers.count < self._placing.room(model)[1]
+        return 2 * mine * self._peers.count < self.placer.room(model)[1]
 
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
     def _alive(self, model: str) -> set[str]:
         """The nodes that serve it and answer."""
-        return {node.id for node in self.registry.serving(model)} - self._pulse.silent
+        return {node.id for node in self.registry.serving(model)} - self.node_health.silent
 
     def _pulled(self, delivery: Delivery) -> None:
         try:
@@ -217,9 +237,9 @@ class Dispatcher(Actor):
         if delivery.attempt > 1:
             self._do(TakeUp(job))
             return
-        self._attempts.budget.deposit()
+        self._failover.budget.deposit()
         self._tally.count(job.queue.model, job.envelope)
-        job.refusals_before = self._placing.refusals(job.queue.model)
+        job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 
     async def on_take_up(self, message: TakeUp) -> None:
@@ -256,7 +276,7 @@ class Dispatcher(Actor):
         job.cancelled = job.cancelled or not so_far.open
         if so_far.writer:
             job.body = handover.continued(job.delivery.message.data, so_far, job.queue.model)
-        job.refusals_before = self._placing.refusals(job.queue.model)
+        job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 
     def _wait(self, job: Job) -> None:
@@ -284,16 +304,16 @@ class Dispatcher(Actor):
             return
         self._end_unplaced(job)
         if not self._leaving:
-            self._queues.ask_for(job.queue.model, self._room)
+            self.queues.ask_for(job.queue.model, self._room)
 
     def _end_unplaced(self, job: Job) -> None:
         error: OrchestraError
         if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
-        elif self._placing.possible(job):
+        elif self.placer.possible(job):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
-            error = NoNode(f"no live node serves {job.queue.model!r}{self._placing.wanted(job)}")
+            error = NoNode(f"no live node serves {job.queue.model!r}{self.placer.wanted(job)}")
         self._settle(job, error)
 
     def _place(self, model: str) -> None:
@@ -306,15 +326,15 @@ class Dispatcher(Actor):
             if self._refused(jobs):
                 continue
             # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
-            hurry = len(jobs) > 1 and len(jobs) > self._ahead(self._placing.room(model)[1]) // 2
-            started = self._placing.start_one(jobs, hurry=hurry)
+            hurry = len(jobs) > 1 and len(jobs) > self._ahead(self.placer.room(model)[1]) // 2
+            started = self.placer.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)
             elif not self._alive(model) and self._fallbacks.next(jobs[0]):
                 self._waiting.remove(jobs[0])
                 jobs[0].stop_timer()
                 self._do(FallBack(jobs[0]))
-            elif self._placing.possible(jobs[0]) or not self.registry.serving(model):
+            elif self.placer.possible(jobs[0]) or not self.registry.serving(model):
                 break
             else:
                 self._withdraw(jobs[0])
@@ -322,7 +342,7 @@ class Dispatcher(Actor):
 
     def _refused(self, jobs: list[Job]) -> bool:
         """End the wait of those that servers asking to be left alone will not answer in time."""
-        refused = [(job, error) for job in jobs if (error := self._placing.refusal(job)) is not None]
+        refused = [(job, error) for job in jobs if (error := self.placer.refusal(job)) is not None]
         for job, error in refused:
             self._waiting.remove(job)
             job.stop_timer()
@@ -339,14 +359,14 @@ class Dispatcher(Actor):
         """Put it among those that wait for the next of its models, or again for its own."""
         job = message.job
         await self._fallbacks.take(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
-        job.refusals_before = self._placing.refusals(job.queue.model)
+        job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 
     async def on_refuse(self, message: Refuse) -> None:
         """Let the next of its models answer, or tell its asker what the servers said."""
         job = message.job
         if await self._fallbacks.take(job, message.error, waits=False):
-            job.refusals_before = self._placing.refusals(job.queue.model)
+            job.refusals_before = self.placer.refusals(job.queue.model)
             self._wait(job)
         elif not job.settled:
             self._settle(job, message.error)
@@ -357,7 +377,7 @@ class Dispatcher(Actor):
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
         try:
-            error, waits = await self._attempts.run(job, message.node)
+            error, waits = await self._failover.run(job, message.node)
         except asyncio.CancelledError:
             self._calls.stop(job)
             self._settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
@@ -390,8 +410,8 @@ class Dispatcher(Actor):
         if self._leaving:
             return
         self._place(model)
-        self._queues.ask_for(model, self._room)
-        if self._queues.models > 1:
+        self.queues.ask_for(model, self._room)
+        if len(self.queues.models) > 1:
             self._view_changed.set()
 
     def _settle(self, job: Job, error: OrchestraError | None) -> None:

@@ -69,5 +69,7 @@ class InFlight:
             if not answer.done():
                 answer.set_exception(error)
 
-    def __len__(self) -> int:
-        return sum(self.counts.values()) + sum(len(waiting) for waiting in self._answers.values())
+    @property
+    def pending_answers(self) -> int:
+        """Answers awaited from all nodes."""
+        return sum(len(waiting) for waiting in self._answers.values())

@@ -46,6 +46,8 @@ class Pulse:
         self.on_silent: list[Callable[[str], None]] = []
         self.on_back: list[Callable[[str], None]] = []
         self.on_cut: list[Callable[[str], None]] = []
+        self.rounds = 0
+        """Rounds of pings so far."""
         self._beats: dict[str, _Beat] = {}
         self._echo = f"{bus.inbox}.pulse.{token_hex(4)}"
         self._echoed = True
@@ -79,7 +81,13 @@ class Pulse:
     def _heard_echo(self, message: Message) -> None:
         self._echoed = True
 
+    @property
+    def connections(self) -> dict[str, bytes]:
+        """The connection to NATS of each watched node, as it named it last; empty before its first answer."""
+        return {node: beat.connection for node, beat in self._beats.items()}
+
     def _ping(self, at_work: set[str]) -> None:
+        self.rounds += 1
         counts, self._echoed = self._echoed, False
         try:
             self.bus.post(self._echo)

@@ -26,7 +26,7 @@ class Queues:
     def __init__(self, bus: Bus, deliver: Callable[[Delivery], None], *, max_models: int) -> None:
         self.bus = bus
         self.max_models = max_models
-        self._deliver = deliver
+        self.deliver = deliver
         self._pullers: dict[str, list[Puller]] = {}
         self._turned_away: set[str] = set()
 
@@ -60,10 +60,13 @@ class Queues:
         for priority in Priority:
             queue = GenerationQueue(priority, model)
             await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
-            pullers.append(Puller(self.bus, queue.STREAM, queue.consumer, self._deliver))
+            pullers.append(Puller(self.bus, queue.STREAM, queue.consumer, self._delivered))
         for puller in pullers:
             await puller.start()
         return pullers
+
+    def _delivered(self, delivery: Delivery) -> None:
+        self.deliver(delivery)
 
     async def _mend(self) -> bool:
         """Make consumers again that were deleted behind our back."""
@@ -85,8 +88,9 @@ class Queues:
         await asyncio.gather(*(puller.stop() for pullers in dropped for puller in pullers))
 
     @property
-    def models(self) -> int:
-        return len(self._pullers)
+    def models(self) -> frozenset[str]:
+        """The models that are pulled for."""
+        return frozenset(self._pullers)
 
     def ask(self, room: Room) -> None:
         """Let each queue send as many as there is room for."""

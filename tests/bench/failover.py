@@ -67,7 +67,7 @@ class Lane:
             async for event in events:
                 assert not isinstance(event, Ended)
                 if event.seq == 10:
-                    (victim,) = self.nodes.keys() & self.dispatcher._in_flight.counts.keys()
+                    (victim,) = self.nodes.keys() & self.dispatcher.snapshot().running.keys()
                     at = time.perf_counter()
                     self.nodes[victim].send(signal.SIGKILL)
                 if at and opened[generation.id]._handed_over:
@@ -82,7 +82,7 @@ async def kill_in_rounds(stage: Stage, folder: Path) -> None:
     """In each round, every lane gets one more node and loses one."""
     dispatcher = await stage.dispatcher(SETTINGS)
     deaths: dict[str, float] = {}
-    dispatcher._pulse.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
+    dispatcher.node_health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
     lanes = [Lane(stage, dispatcher, f"{stage.model}/{n}", folder, deaths) for n in range(LANES)]
     try:
         await asyncio.gather(*(lane.start() for lane in lanes))

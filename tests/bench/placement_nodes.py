@@ -181,14 +181,14 @@ async def main() -> None:
         nats = start_nats(Path(folder) / "nats")
         try:
             async with set_up(nats.url) as stage, fleet(stage, nats.url, Path(folder)) as dispatcher:
-                own = dispatcher._placing.chooser
+                own = dispatcher.placer.chooser
                 await play(stage, True, Tally(), seed=1)  # until the nodes know their rates
                 print(f"the nodes measured {measured(dispatcher.registry.nodes, stage.model)} tokens/s")
                 for told in (True, False):
                     tallies = {name: Tally() for name in POLICIES}
                     for seed in range(ROUNDS):
                         for name, policy in POLICIES.items():
-                            dispatcher._placing.chooser = policy(own)
+                            dispatcher.placer.chooser = policy(own)
                             await play(stage, told, tallies[name], seed)
                     lengths = "lengths known" if told else "lengths unknown"
                     print(f"load {LOAD:.0%}, {ROUNDS * REQUESTS} requests each, {lengths}")

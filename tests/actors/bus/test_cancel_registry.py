@@ -32,5 +32,5 @@ async def test_the_newest_cancels_of_work_that_is_not_here_are_remembered_until_
     assert [f"cancels.{number}" in cancels for number in range(5)] == [False, False, True, True, True]
     cancels.forget("cancels.3")
     cancels.forget("cancels.3")
-    assert len(cancels) == 2
+    assert len(cancels.ids) == 2
     await cancels.stop()

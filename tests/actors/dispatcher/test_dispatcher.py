@@ -10,6 +10,7 @@ from actors.bus.bus import Message
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.subjects import GenerationQueue
 from actors.dispatcher import Dispatcher, DispatcherSettings
+from actors.dispatcher.node_client import NodeCalls
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from orchestration.errors import (
@@ -188,7 +189,7 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     await stage.settled(first, second)
 
 
-def give_back_once(dispatcher: Dispatcher, model: str) -> None:
+def give_back_once(dispatcher: Dispatcher) -> None:
     """The next generation comes to the dispatcher as if another had had it before."""
     given_back: list[Delivery] = []
 
@@ -197,10 +198,9 @@ def give_back_once(dispatcher: Dispatcher, model: str) -> None:
             given_back.append(delivery)
             delivery.settle(b"-NAK")
         else:
-            dispatcher._pulled(delivery)
+            pulled(delivery)
 
-    for puller in dispatcher._queues._pullers[model]:
-        puller.deliver = deliver
+    pulled, dispatcher.queues.deliver = dispatcher.queues.deliver, deliver
 
 
 @pytest.mark.parametrize("attempt", [1, 2], ids=["while it is placed", "while it is taken up"])
@@ -216,10 +216,10 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         raise KeyError("a defect")
 
     if attempt == 1:
-        monkeypatch.setattr(dispatcher._calls, "_send", defect)
+        monkeypatch.setattr(NodeCalls, "_send", defect)
     else:
         monkeypatch.setattr("actors.dispatcher.dispatcher.how_far", defect)
-        give_back_once(dispatcher, stage.model)
+        give_back_once(dispatcher)
     for _ in range(7 if attempt == 1 else 1):
         with pytest.raises(InternalError, match="KeyError: 'a defect'"):
             await stage.ask(stage.generation())
@@ -235,7 +235,7 @@ async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
     await stage.node()
     dispatcher = await stage.dispatcher()
     await stage.ask(stage.generation())
-    give_back_once(dispatcher, stage.model)
+    give_back_once(dispatcher)
     bus, told = stage.bus, asyncio.get_running_loop().create_future()
     generation = stage.generation("again").model_copy(update={"id": f"later-{stage.asker.name}.1"})
 
@@ -259,7 +259,7 @@ async def test_a_generation_waits_no_longer_than_its_deadline(stage: Stage) -> N
     await eventually(lambda: sum(stage.running().values()) == 1)
     with pytest.raises(DeadlineExceeded):
         await stage.ask(stage.generation(), within_s=0.3)
-    await eventually(lambda: len(dispatcher._jobs) == 1, within_s=2)
+    await eventually(lambda: len(dispatcher.snapshot().generations) == 1, within_s=2)
     await busy
     await stage.settled(dispatcher)
 
@@ -281,12 +281,18 @@ async def test_a_generation_cancelled_in_the_queue_never_runs(stage: Stage) -> N
     await stage.bus.flush()
     asked.cancel()
     await asyncio.wait({asked})
-    await eventually(lambda: generation.id in dispatcher._cancels)
+    await eventually(lambda: generation.id in dispatcher.snapshot().cancelled)
     node = await stage.node(speed=10)
     text, _ = await stage.ask(stage.generation("the next one"))
     assert text == "the next one"
     await stage.settled(dispatcher)
     assert node.describe().running == 0
+
+
+def counts(dispatcher: Dispatcher) -> tuple[int, int]:
+    """Generations that wait, and all that were pulled."""
+    snapshot = dispatcher.snapshot()
+    return snapshot.total_waiting, len(snapshot.generations)
 
 
 async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: Stage) -> None:
@@ -296,9 +302,9 @@ async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: S
     await eventually(lambda: sum(stage.running().values()) == 1)
     first = asyncio.ensure_future(stage.ask(stage.generation()))
     last = asyncio.ensure_future(stage.ask(stage.generation(priority=Priority.STANDARD)))
-    await eventually(lambda: len(dispatcher._waiting) == 2)
+    await eventually(lambda: dispatcher.snapshot().total_waiting == 2)
     last.cancel()
-    await eventually(lambda: len(dispatcher._waiting) == 1 and len(dispatcher._jobs) == 2, within_s=0.5)
+    await eventually(lambda: counts(dispatcher) == (1, 2), within_s=0.5)
     await asyncio.gather(busy, first)
     await stage.settled(dispatcher)
 
@@ -336,11 +342,9 @@ async def test_callers_that_leave_make_room_for_the_next_at_once(
 ) -> None:
     monkeypatch.setattr(stage.asker._withdrawals, "add", lambda receipt: None)  # as after the asker's death
     await stage.node(slots=1, speed=5)
-    dispatcher = await stage.dispatcher()
+    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"keep_alive_s": 600}))
     busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    for loop in dispatcher._loops:  # what is looked after from time to time would come too late
-        loop.cancel()
     await leave_behind(stage, 300, busy)
     busy.cancel()
     text, _ = await stage.ask(stage.generation("the next"))
@@ -406,7 +410,7 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     }
     subject = GenerationQueue(generation.priority, generation.model).subject
     await stage.bus.publish(subject, generation.model_dump_json().encode(), headers=headers)
-    await eventually(lambda: len(dispatcher._waiting) == 1)
+    await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
     await next(iter(stage.nodes.values())).leave()
     await eventually(lambda: told)
     assert told[0].error is not None
@@ -425,7 +429,7 @@ async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
     async def watch() -> None:
         while True:
             for ids, dispatcher in zip(seen, dispatchers, strict=True):
-                ids.update(dispatcher._jobs)
+                ids.update(dispatcher.snapshot().generations)
             await asyncio.sleep(0.01)  # a generation takes 0.3 s at least
 
     watching = asyncio.ensure_future(watch())
@@ -445,13 +449,13 @@ async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what
         asyncio.ensure_future(stage.ask(stage.generation(f"number {n}", tokens=10, priority=priority)))
         for n, priority in enumerate(Priority)
     ]
-    await eventually(lambda: len(first._jobs) == 3)
+    await eventually(lambda: len(first.snapshot().generations) == 3)
     second = await stage.dispatcher()
     await first.leave()
     assert await first.me.host.drain(10)
     answers = await asyncio.gather(*asked)
     assert [text.split()[1] for text, _ in answers] == ["0", "1", "2"]
-    assert not first._jobs
+    assert not first.snapshot().generations
     await stage.settled(first, second)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
+from actors.bus.jetstream import Delivery
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
@@ -41,16 +42,23 @@ async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_t
         await stage.node(name, speed=10)
     impatient = SETTINGS.model_copy(update={"takeover_quiet_s": 0.02})
     first = await stage.dispatcher(impatient)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=24)))
+    deliveries: list[Delivery] = []
+    deliver = first.queues.deliver
+
+    def keep_and_deliver(delivery: Delivery) -> None:
+        deliveries.append(delivery)
+        deliver(delivery)
+
+    first.queues.deliver = keep_and_deliver
+    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=48)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    await first._queues.stop()
+    await first.queues.stop()
     second = await stage.dispatcher(impatient)
-    (job,) = first._jobs.values()
-    job.delivery.settle(b"-NAK")
-    await eventually(lambda: second._jobs and not first._jobs)
+    deliveries[0].settle(b"-NAK")
+    await eventually(lambda: second.snapshot().generations and not first.snapshot().generations)
     assert not asked.done()
     text, _ = await asked
-    assert text == " ".join([WORDS] * 3)
+    assert text == " ".join([WORDS] * 6)
     await stage.settled(first, second)
 
 
@@ -64,32 +72,18 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         dispatcher = await stage.dispatcher(
             SETTINGS.model_copy(update={"ping_interval_s": 0.02, "ping_misses": 5})
         )
-        rounds = count_calls(dispatcher._pulse, "_ping", monkeypatch)
         asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=600)))
         await eventually(lambda: sum(stage.running().values()) == 1)
         (opened,) = stage.asker._open.values()
         own_nats.process.send_signal(signal.SIGSTOP)
-        frozen = len(rounds)
-        await eventually(lambda: len(rounds) > frozen + 200)  # well beyond the lease
+        frozen = dispatcher.node_health.rounds
+        await eventually(lambda: dispatcher.node_health.rounds > frozen + 200)  # well beyond the lease
         own_nats.process.send_signal(signal.SIGCONT)
         text, _ = await asked
         assert text == " ".join([WORDS] * 75)
         assert not opened._handed_over
-        assert not dispatcher._pulse.silent
+        assert not dispatcher.snapshot().silent_nodes
         await stage.settled(dispatcher)
-
-
-def count_calls(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Grows by one with every call of that method."""
-    calls: list[None] = []
-    real = getattr(owner, name)
-
-    def counted(*given: Any) -> Any:
-        calls.append(None)
-        return real(*given)
-
-    monkeypatch.setattr(owner, name, counted)
-    return calls
 
 
 async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(stage: Stage) -> None:
@@ -176,7 +170,7 @@ async def test_what_a_node_was_at_when_it_lost_its_connection_goes_on(
     await stage.node("cut", bus=bus, speed=20)
     dispatcher = await stage.dispatcher()
     asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=40)))
-    await eventually(lambda: any(beat.connection for beat in dispatcher._pulse._beats.values()))
+    await eventually(lambda: any(dispatcher.node_health.connections.values()))
     before = bus.connection
     bus.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
     await eventually(lambda: bus.connected and bus.connection != before)

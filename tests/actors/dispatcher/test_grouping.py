@@ -81,7 +81,7 @@ async def test_turns_are_taken_also_where_each_decision_counts_as_dear(
         *(stage.ask(of(stage, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
-    assert dispatcher._placing.groups._not_before > 0
+    assert dispatcher.placer.groups._not_before > 0
     await stage.settled(dispatcher)
 
 
@@ -134,7 +134,7 @@ async def test_a_model_that_waits_for_its_turn_is_explained(stage: Stage) -> Non
     running = asyncio.ensure_future(stage.ask(of(stage, a, tokens=60)))
     await eventually(lambda: node.describe().running == 1)
     waiting = asyncio.ensure_future(stage.ask(of(stage, b)))
-    await eventually(lambda: len(dispatcher._waiting) == 1)
+    await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
     (found,) = await explanations(stage.bus, Needs(model=b), [])
     (candidate,) = found.candidates
     assert candidate.left_out == "its memory is kept for other models for now"

@@ -40,7 +40,7 @@ async def dispatching(stage: Stage, settings: DispatcherSettings | None = None) 
     gets what comes first."""
     dispatcher = await stage.dispatcher(settings or hedging())
     for _ in range(3):
-        dispatcher._attempts.hedges.first_tokens.saw(stage.model, LATE_S, time.monotonic())
+        dispatcher.hedger.first_tokens.saw(stage.model, LATE_S, time.monotonic())
     return dispatcher
 
 
@@ -79,7 +79,7 @@ async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the
     await eventually(lambda: stage.running()[SECOND] == 1)
     await eventually(lambda: stage.running()[FIRST] == 0, within_s=5)
     assert not asked.done()
-    assert dispatcher._in_flight.counts == {SECOND: 1}
+    assert dispatcher.snapshot().running == {SECOND: 1}
     text, ended = await asked
     assert text.split() == (WORDS.split() * 8)[:60]
     assert (ended.node, ended.usage.completion_tokens) == (SECOND, 60)
@@ -288,13 +288,13 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         # So that it is the hedge that finds the frozen node, and not its silence.
         dispatcher = await stage.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
         for _ in range(3):
-            dispatcher._attempts.hedges.first_tokens.saw(stage.model, 0.3, time.monotonic())
+            dispatcher.hedger.first_tokens.saw(stage.model, 0.3, time.monotonic())
         asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=16)))
         await eventually(lambda: registry.nodes[FIRST].running == 1)
         process.send(signal.SIGSTOP)
         try:
             await eventually(lambda: stage.running()[SECOND] == 1)
-            await eventually(lambda: dispatcher._in_flight.counts == {SECOND: 1})
+            await eventually(lambda: dispatcher.snapshot().running == {SECOND: 1})
         finally:
             process.send(signal.SIGCONT)
         text, ended = await asked
@@ -312,7 +312,7 @@ async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_me
     await nodes(stage, first={"first_token_s": NEVER_S}, second={})
     breaker = BreakerSettings(dwell_s=0.001, max_dwell_s=60, hung_s=0.001)
     dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
-    chooser = dispatcher._placing.chooser
+    chooser = dispatcher.placer.chooser
     chooser.ended(stage.model, FIRST, Outcome.HUNG, time.monotonic())
     tried = chooser.view.replicas[stage.model][FIRST].breaker
     await eventually(lambda: tried.allows(time.monotonic()))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -63,10 +62,10 @@ async def test_work_waits_for_the_only_node_while_it_recovers_instead_of_failing
     for _ in range(3):
         with pytest.raises(BackendFailed):
             await stage.ask(stage.generation())
-    assert dispatcher._placing.room(stage.model) == (0, 0)
+    assert dispatcher.placer.room(stage.model) == (0, 0)
     answers = await asyncio.gather(*(stage.ask(stage.generation(f"n {n}")) for n in range(8)))
     assert [text for text, _ in answers] == [f"n {n}" for n in range(8)]
-    assert dispatcher._placing.room(stage.model) == (4, 4)
+    assert dispatcher.placer.room(stage.model) == (4, 4)
     await stage.settled(dispatcher)
 
 
@@ -106,7 +105,7 @@ async def test_without_a_dispatcher_the_registry_explains(stage: Stage) -> None:
 async def test_dispatchers_count_each_other(stage: Stage) -> None:
     await stage.node()
     dispatchers = [await stage.dispatcher() for _ in range(3)]
-    await eventually(lambda: [len(each._peers.heard) for each in dispatchers] == [2, 2, 2])
+    await eventually(lambda: [each.snapshot().peers for each in dispatchers] == [2, 2, 2])
 
 
 async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_long_work_waits(
@@ -116,16 +115,13 @@ async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_
     settings = SETTINGS.model_copy(update={"starving_s": 0.05})
     rich = await stage.dispatcher(settings)
     asked = [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(2)]
-    await eventually(lambda: len(rich._in_flight) >= 2)
+    await eventually(lambda: sum(rich.snapshot().running.values()) == 2)
     poor = await stage.dispatcher(settings)
-    await eventually(lambda: poor._peers.heard and rich._peers.heard)
+    await eventually(lambda: poor.snapshot().peers and rich.snapshot().peers)
     asked += [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(4)]
-    await eventually(poor._starves)
-    await eventually(
-        lambda: any(job.waits and time.monotonic() - job.pulled_at > 0.1 for job in rich._jobs.values())
-    )
-    assert len(rich._waiting)
-    assert not rich._starves()
+    await eventually(lambda: poor.snapshot().starving)
+    await eventually(lambda: rich.snapshot().longest_wait_s > 0.1)
+    assert not rich.snapshot().starving
     for each in asked:
         each.cancel()
     await asyncio.wait(asked)

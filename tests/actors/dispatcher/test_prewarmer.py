@@ -58,7 +58,7 @@ async def told(stage: Stage, node: Node, wanted: LoadModel) -> tuple[str, Reside
 
 
 def holder(*dispatchers: Dispatcher) -> list[Dispatcher]:
-    return [each for each in dispatchers if each._warmer.holds]
+    return [each for each in dispatchers if each.snapshot().prewarm_leader]
 
 
 async def learnt(stage: Stage, dispatcher: Dispatcher, planner: str, writer: str) -> None:
@@ -67,7 +67,7 @@ async def learnt(stage: Stage, dispatcher: Dispatcher, planner: str, writer: str
         steps = [Step(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
         stage.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
     state = f"maestro\n{planner}"
-    await eventually(lambda: state in dispatcher._warmer.forecast.state(time.time()).followers)
+    await eventually(lambda: state in dispatcher.prewarmer.forecast.state(time.time()).followers)
 
 
 async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is_at_work(
@@ -76,7 +76,7 @@ async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is
     planner, other, writer = models_of(stage, 3)
     node = await small_node(stage, (planner, other, writer), fit=2, load_s=0.3)
     dispatcher = await stage.dispatcher(WARMS, sees=0)
-    await eventually(lambda: dispatcher._warmer.holds)
+    await eventually(lambda: dispatcher.snapshot().prewarm_leader)
     assert loaded(node) == [planner, other]
     await learnt(stage, dispatcher, planner, writer)
     envelope = Envelope(deadline=time.time() + 30, trace=new_trace(), pattern="maestro")
@@ -91,14 +91,14 @@ async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is
 async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(stage: Stage) -> None:
     planner, writer = models_of(stage, 2)
     first = await stage.dispatcher(WARMS, sees=0)
-    await eventually(lambda: first._warmer.holds)
+    await eventually(lambda: first.snapshot().prewarm_leader)
     second = await stage.dispatcher(WARMS, sees=0)
     await learnt(stage, first, planner, writer)
     assert holder(first, second) == [first]
-    await first._warmer.stop()
-    await eventually(lambda: second._warmer.holds)
+    await first.prewarmer.stop()
+    await eventually(lambda: second.snapshot().prewarm_leader)
     assert holder(first, second) == [second]
-    followers = second._warmer.forecast.state(time.time()).followers
+    followers = second.prewarmer.forecast.state(time.time()).followers
     assert followers[f"maestro\n{planner}"][writer] > 3
 
 
@@ -120,7 +120,7 @@ async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(stage:
 async def test_what_is_written_down_is_shown_by_status(stage: Stage, own_nats: RunningNats) -> None:
     (model,) = models_of(stage, 1)
     dispatcher = await stage.dispatcher(WARMS, sees=0)
-    await eventually(lambda: dispatcher._warmer.holds)
+    await eventually(lambda: dispatcher.snapshot().prewarm_leader)
     stage.bus.post(SEEN, Seen(arrivals={model: 500}).model_dump_json().encode())
     bucket = Bucket(stage.bus, FORECAST)
 
@@ -137,7 +137,7 @@ async def test_what_is_written_down_is_shown_by_status(stage: Stage, own_nats: R
 async def test_what_cannot_be_read_does_not_stop_it(stage: Stage) -> None:
     await Bucket(stage.bus, FORECAST).put(STATE, b"not what it was")
     dispatcher = await stage.dispatcher(WARMS, sees=0)
-    await eventually(lambda: dispatcher._warmer.holds)
+    await eventually(lambda: dispatcher.snapshot().prewarm_leader)
     stage.bus.post(SEEN, b"nor this")
     stage.bus.post(SEEN, Seen(arrivals={"m": 3}).model_dump_json().encode())
-    await eventually(lambda: "m" in dispatcher._warmer.forecast.state(time.time()).models)
+    await eventually(lambda: "m" in dispatcher.prewarmer.forecast.state(time.time()).models)

@@ -100,7 +100,7 @@ async def test_a_gateway_and_a_dispatcher_that_never_saw_a_node_of_the_model_wai
     first = await stage.dispatcher(sees=0)
     with orchestra(*words, "--data", str(tmp_path)) as process:
         await asyncio.to_thread(process.wait_for, "serves")
-        await eventually(lambda: first._queues.models == 1)
+        await eventually(lambda: len(first.snapshot().pulled_models) == 1)
     await eventually(lambda: not first.registry.nodes)
     async with gateway(stage) as running:
         await stage.dispatcher(sees=0)
