@@ -1,6 +1,6 @@
 """What happens in a run, for programs that watch it, such as a page that draws it.
 
-Every event is a flat JSON object with `run`, `seq`, `at` and `kind`; `seq` rises within a run, and `started`
+Every event is a flat JSON object with `run`, `seq`, `at` and `type`; `seq` rises within a run, and `started`
 tells the story from its beginning: where it comes again, another coordinator has taken the run up, and
 tells over what was done before. Patterns add kinds of their own (`plan`, `round`, `position`, `vote`,
 `verdict`, `choice`, …), which arrive as a `RunEvent`.
@@ -24,13 +24,13 @@ class RunEvent(Wire):
     run: str
     seq: int
     at: float
-    kind: str
+    type: str
 
 
-class Started(RunEvent):
+class RunStarted(RunEvent):
     """A coordinator begins to perform the run. `attempt` counts those who did."""
 
-    kind: Literal["started"] = "started"
+    type: Literal["started"] = "started"
     pattern: str
     attempt: int = 1
 
@@ -39,7 +39,7 @@ class StepStarted(RunEvent):
     """A step is asked of `agent`; `model` is '' where the agent chooses it. It builds on the steps
     `after`."""
 
-    kind: Literal["step_started"] = "step_started"
+    type: Literal["step_started"] = "step_started"
     step: str
     agent: str
     model: str = ""
@@ -50,40 +50,40 @@ class StepEnded(RunEvent):
     """A step is over: well, with its `error`, or stopped (`finish_reason` is `cancelled`). `recorded` says
     that it was done before, by a coordinator that had the run then."""
 
-    kind: Literal["step_ended"] = "step_ended"
+    type: Literal["step_ended"] = "step_ended"
     step: Step
     recorded: bool = False
 
 
-class Said(RunEvent):
+class TextDeltaEvent(RunEvent):
     """The next text of the answer: joined, all of a run's are what the caller of a stream gets."""
 
-    kind: Literal["said"] = "said"
+    type: Literal["text_delta"] = "text_delta"
     text: str
 
 
-class Noted(RunEvent):
+class WarningEvent(RunEvent):
     """What the caller should know of the answer."""
 
-    kind: Literal["note"] = "note"
+    type: Literal["warning"] = "warning"
     text: str
 
 
 class RunEnded(RunEvent):
     """The last event."""
 
-    kind: Literal["ended"] = "ended"
+    type: Literal["ended"] = "ended"
     finish_reason: FinishReason
     usage: Usage = Usage()
     error: ErrorBody | None = None
 
 
-_KINDS: dict[str, type[RunEvent]] = {
-    "started": Started,
+_TYPES: dict[str, type[RunEvent]] = {
+    "started": RunStarted,
     "step_started": StepStarted,
     "step_ended": StepEnded,
-    "said": Said,
-    "note": Noted,
+    "text_delta": TextDeltaEvent,
+    "warning": WarningEvent,
     "ended": RunEnded,
 }
 
@@ -92,4 +92,4 @@ def parse_events(data: bytes) -> list[RunEvent]:
     """The events of one message on `events.run.<id>`, one JSON object a line. Raises pydantic's
     `ValidationError`."""
     events = (RunEvent.model_validate_json(line) for line in data.splitlines())
-    return [_KINDS.get(event.kind, RunEvent).model_validate(event.model_dump()) for event in events]
+    return [_TYPES.get(event.type, RunEvent).model_validate(event.model_dump()) for event in events]

@@ -162,8 +162,8 @@ class AgentClient:
             STEPS.labels(step.agent, step.error.code if step.error else outcome).inc()
         await self.writer.progress(text, step)
 
-    async def event(self, kind: str, data: dict[str, Any]) -> None:
-        self.run_events.add(kind, data)
+    async def event(self, type: str, data: dict[str, Any]) -> None:
+        self.run_events.add(type, data)
 
     async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
         """The model that is asked. Who waits for the answer waits for a node too, until the deadline; a job

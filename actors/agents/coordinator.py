@@ -145,7 +145,7 @@ class Coordinator(Actor):
         async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
             async for event in events:
                 if isinstance(event, Chunk):
-                    pulled.run_events.said(event.text)
+                    pulled.run_events.add_text(event.text)
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
                     return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
@@ -226,7 +226,7 @@ class Coordinator(Actor):
                     answer = item
                 else:
                     part = _sound(item)
-                    pulled.run_events.said(part.text)
+                    pulled.run_events.add_text(part.text)
                     new = context.resume_filter.new(part)
                     if new is not None:
                         await pulled.writer.piece(

@@ -18,7 +18,7 @@ from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.runtime.envelope import CALLER
-from actors.streams.run_events import ENDED, HOLDS, TELLS, AskReplay
+from actors.streams.run_events import ENDED, HOLDS, TELLS, ReplayRequest
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class RunEventHistory:
         if run_events is None:
             return
         try:
-            after = AskReplay.model_validate_json(message.data or b"{}").after
+            after = ReplayRequest.model_validate_json(message.data or b"{}").after
             headers = {CALLER: run_events.caller, HOLDS: ENDED if run_events.over else TELLS}
             self.bus.post(message.reply, run_events.since(after), headers=headers)
         except (ValidationError, OrchestraError, ValueError) as error:

@@ -51,20 +51,20 @@ class RunEventPublisher:
         self._seq = (attempt - 1) * ATTEMPT_SEQS
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, kind: str, data: dict[str, Any]) -> None:
+    def add(self, type: str, data: dict[str, Any]) -> None:
         """The next event. Values of `data` may be pydantic models."""
-        self._end_said()
-        self._add(kind, data)
-        self.over = kind == "ended"
+        self._end_text()
+        self._add(type, data)
+        self.over = type == "ended"
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
 
-    def said(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         """Text for the caller; what comes soon after goes into the same event."""
-        self._said.append(text)
+        self._texts.append(text)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
 
@@ -73,7 +73,7 @@ class RunEventPublisher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._end_said()
+        self._end_text()
         self._post()
 
     def since(self, seq: int) -> bytes:
@@ -90,11 +90,11 @@ class RunEventPublisher:
         except OrchestraError as error:
             log.debug("events of run %s are lost: %s", self.run_id, error)
 
-    def _end_said(self) -> None:
-        if self._said:
-            text, self._said = "".join(self._said), []
+    def _end_text(self) -> None:
+        if self._texts:
+            text, self._texts = "".join(self._texts), []
             for start in range(0, len(text), MAX_TEXT):
-                self._add("said", {"text": text[start : start + MAX_TEXT]})
+                self._add("text_delta", {"text": text[start : start + MAX_TEXT]})
 
     @staticmethod
     def _shortened(head: dict[str, Any], data: dict[str, Any], size: int) -> bytes:
@@ -105,8 +105,8 @@ class RunEventPublisher:
                 return event
         return to_json(head | {"cut": size})
 
-    def _add(self, kind: str, data: dict[str, Any]) -> None:
-        head = {"run": self.run_id, "seq": self._seq, "at": round(time.time(), 3), "kind": kind}
+    def _add(self, type: str, data: dict[str, Any]) -> None:
+        head = {"run": self.run_id, "seq": self._seq, "at": round(time.time(), 3), "type": type}
         event = to_json(head | data, exclude_none=True)
         if len(event) > MAX_BYTES:
             event = self._shortened(head, from_json(event), len(event))

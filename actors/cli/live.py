@@ -18,7 +18,7 @@ from actors.bus.bus import Bus
 from actors.cli.display import PlainDisplay
 from actors.cli.markdown import MarkdownWriter
 from actors.cli.picture import draw
-from actors.streams.run_events import RunWatch
+from actors.streams.run_events import RunEventReader
 from orchestration.errors import OrchestraError
 from orchestration.run_events import RunEvent, parse_events
 
@@ -128,13 +128,13 @@ class LiveDisplay(PlainDisplay):
             return True  # the answer itself says when it is over
 
         try:
-            async with RunWatch(self._bus, run_id) as watch, aclosing(watch.events(waits)) as events:
+            async with RunEventReader(self._bus, run_id) as watch, aclosing(watch.events(waits)) as events:
                 async for told in events:
                     try:
                         self._events.extend(parse_events(told.data))
                     except ValidationError:  # of a pattern that tells an event of ours in another form
                         continue
-                    if told.kind == "said":
+                    if told.type == "text_delta":
                         self._first_text.set()
         except OrchestraError as error:
             self._lines.append(f"what happens in the run cannot be shown: {error.message}")

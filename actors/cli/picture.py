@@ -11,11 +11,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestration.messages import Step
-from orchestration.run_events import RunEnded, RunEvent, Started, StepEnded, StepStarted
+from orchestration.run_events import RunEnded, RunEvent, RunStarted, StepEnded, StepStarted
 
 WIDTH = 100
 """Letters of a text that somebody said."""
-QUIET = frozenset(("said", "note"))
+QUIET = frozenset(("text_delta", "warning"))
 """Kinds that are shown elsewhere: the answer, and the notes that come with it."""
 STATES = {"working": "cyan", "done": "green", "failed": "red", "replaced": "dim", "left out": "yellow"}
 _TASK = re.compile(r"task (\d+)\b")
@@ -28,7 +28,7 @@ def draw(events: Sequence[RunEvent], now: float, *, answering: bool = False) -> 
     """
     picture = _Picture(now)
     for event in events:
-        if isinstance(event, Started):
+        if isinstance(event, RunStarted):
             picture = _Picture(now)  # another coordinator tells it over
         picture.add(event)
     if answering:
@@ -52,7 +52,7 @@ class _Picture:
         self._tokens = 0
 
     def add(self, event: RunEvent) -> None:
-        if isinstance(event, Started):
+        if isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, StepStarted):
             self._begin(event)
@@ -60,24 +60,24 @@ class _Picture:
             self._end(event)
         elif isinstance(event, RunEnded):
             self._close(event)
-        elif event.kind not in QUIET:
+        elif event.type not in QUIET:
             told = event.model_extra or {}
             known = {
                 "round": self._round,
                 "position": self._position,
-                "debate_round": self._judged,
+                "debate_round": self._debate_round,
                 "vote": self._voted,
                 "plan": self._plan,
                 "task": self._task,
                 "verdict": self._verdict,
                 "choice": self._choice,
-            }.get(event.kind)
+            }.get(event.type)
             if known is not None:
                 known(told)
             else:
-                self._line(f"{event.kind}: {_listed(told)}", "dim")
+                self._line(f"{event.type}: {_listed(told)}", "dim")
 
-    def _start(self, event: Started) -> None:
+    def _start(self, event: RunStarted) -> None:
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
         self._title, self._began = f"{event.pattern} · run {event.run}{again}", event.at
         self.tree.label = self._headed(f"{max(0.0, self._now - event.at):.1f} s")
@@ -134,7 +134,7 @@ class _Picture:
         branch = self._rounds.get(str(told.get("round")), self._branch)
         branch.add(Text(_clean(f"{who}{mind}: {told.get('answer', '')}"), style=style))
 
-    def _judged(self, told: dict[str, Any]) -> None:
+    def _debate_round(self, told: dict[str, Any]) -> None:
         over = f" · over: {told['over']}" if told.get("over") else ""
         self._line(f"{_parties(told.get('groups'))}{_share(told, 'agreement')}{over}", "magenta")
         self._branch = self.tree

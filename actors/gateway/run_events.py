@@ -14,7 +14,7 @@ from actors.gateway.job_submission import JobsApi
 from actors.gateway.metrics import WATCHES
 from actors.jobs.records import JobStatus, is_job
 from actors.runtime.envelope import CALLER
-from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunWatch
+from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunEventReader
 from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class RunEvents:
     def __init__(self, api: JobsApi) -> None:
         self.api = api
         self.gateway = api.gateway
-        self._open: set[RunWatch] = set()
+        self._open: set[RunEventReader] = set()
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
@@ -60,7 +60,7 @@ class RunEvents:
         most = self.gateway.settings.max_watches
         if len(self._open) >= most:
             raise Overloaded(f"max_watches {most} streams of runs are open", retry_after_s=1)
-        watch = RunWatch(self.gateway.bus, run_id, after)
+        watch = RunEventReader(self.gateway.bus, run_id, after)
         self._open.add(watch)
         WATCHES.set(len(self._open))
         try:
@@ -71,7 +71,7 @@ class RunEvents:
             self._open.discard(watch)
             WATCHES.set(len(self._open))
 
-    async def _check(self, watch: RunWatch, run_id: str, caller: str) -> None:
+    async def _check(self, watch: RunEventReader, run_id: str, caller: str) -> None:
         """Raises `NoSuchRun`."""
         viewer = self.api.viewer(caller)
         if watch.owner is None:
@@ -89,12 +89,12 @@ class RunEvents:
         job = await self.api.service.get(run_id, viewer)
         return not JobStatus(job["status"]).final
 
-    async def _stream(self, exchange: Exchange, watch: RunWatch, run_id: str) -> None:
+    async def _stream(self, exchange: Exchange, watch: RunEventReader, run_id: str) -> None:
         async with Watch(exchange, self.gateway.settings, stream=True, limit_s=LIMIT_S):
             async with aclosing(watch.events(lambda: self._waits(run_id))) as events:
                 async for told in events:
-                    kind = told.kind if told.kind.isprintable() else "event"
-                    await exchange.event(told.data, f"id: {told.seq}\nevent: {kind}\n".encode())
+                    type_ = told.type if told.type.isprintable() else "event"
+                    await exchange.event(told.data, f"id: {told.seq}\nevent: {type_}\n".encode())
         if exchange.status:
             await exchange.end_stream()
         else:

@@ -35,7 +35,7 @@ MAX_WAITING = 1_024
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
 
-class AskReplay(Wire):
+class ReplayRequest(Wire):
     """For the events of a run after that number."""
 
     after: int = -1
@@ -57,15 +57,15 @@ class NoSuchRun(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One event: its number, its kind, and the JSON object itself."""
+class RecordedRunEvent:
+    """One event: its number, its type, and the JSON object itself."""
 
     seq: int
-    kind: str
+    type: str
     data: bytes
 
 
-class RunWatch:
+class RunEventReader:
     """Listens in an `async with` block. `owner` is then the run's caller, or None where nobody has the run;
     `over` says that it has ended. Then read `events`, which begin after number `after`.
     """
@@ -103,7 +103,7 @@ class RunWatch:
         if self._arrived.empty():
             self._arrived.put_nowait(b"")
 
-    async def events(self, waits: Callable[[], Awaitable[bool]]) -> AsyncGenerator[Told, None]:
+    async def events(self, waits: Callable[[], Awaitable[bool]]) -> AsyncGenerator[RecordedRunEvent, None]:
         """Each as it comes, up to the one that says that the run has ended. `waits` is asked, when no
         coordinator has the run, whether one is to come.
 
@@ -114,7 +114,7 @@ class RunWatch:
             for told in _read(said, self._after):
                 self._after = told.seq
                 yield told
-                if told.kind == "ended":
+                if told.type == "ended":
                     return
             if self.over:
                 return
@@ -160,7 +160,7 @@ class RunWatch:
 
         reply = self.bus.expect(arrived)
         try:
-            body = AskReplay(after=self._after).model_dump_json().encode()
+            body = ReplayRequest(after=self._after).model_dump_json().encode()
             await self.bus.publish(self.run.replay, body, reply=reply)
             async with asyncio.timeout(ANSWER_S):
                 return await answered
@@ -170,11 +170,11 @@ class RunWatch:
             self.bus.forget(reply)
 
 
-def _read(lines: bytes, after: int) -> list[Told]:
+def _read(lines: bytes, after: int) -> list[RecordedRunEvent]:
     """The events of a message that come after that number."""
     found = []
     for line in lines.splitlines():
         event = json.loads(line)
         if event["seq"] > after:
-            found.append(Told(event["seq"], event["kind"], line))
+            found.append(RecordedRunEvent(event["seq"], event["type"], line))
     return found

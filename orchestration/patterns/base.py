@@ -111,5 +111,5 @@ class StepExecutor(Protocol):
     async def progress(self, text: str, step: Step | None) -> None:
         """Tell who watches; `step` is set when one has finished or failed."""
 
-    async def event(self, kind: str, data: dict[str, Any]) -> None:
-        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own kinds."""
+    async def event(self, type: str, data: dict[str, Any]) -> None:
+        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own types."""

@@ -484,7 +484,7 @@ class RunContext:
     async def warn(self, text: str) -> None:
         """Tell who watches, and the caller with the answer."""
         self.notes.append(text)
-        await self.event("note", text=text)
+        await self.event("warning", text=text)
         await self.progress(text)
 
     async def clipped(self, what: str, text: str, tokens: int) -> str:
@@ -504,11 +504,11 @@ class RunContext:
                 f"take {self.context_tokens} in all"
             )
 
-    async def event(self, kind: str, **data: Any) -> None:
+    async def event(self, type: str, **data: Any) -> None:
         """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of
-        the event beside `run`, `seq`, `at` and `kind`: see `orchestration.run_events`."""
+        the event beside `run`, `seq`, `at` and `type`: see `orchestration.run_events`."""
         await self.tell_stopped()
-        await self._ask.event(kind, data)
+        await self._ask.event(type, data)
 
     async def settle(self) -> None:
         """Say what the budget cut. Call it once, when the pattern has ended."""

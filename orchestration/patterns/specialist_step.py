@@ -173,7 +173,7 @@ async def check_grounding(context: RunContext, text: str, material: Grounding) -
             {"step": material.step, "claim": claim.text, "score": claim.score} for claim in check.unsupported
         )
     await context.event(
-        "support", step=material.step, claims=len(claims), unsupported=len(check.unsupported), wrong=wrong
+        "grounding", step=material.step, claims=len(claims), unsupported=len(check.unsupported), wrong=wrong
     )
     return check
 

@@ -20,7 +20,7 @@ def page() -> str:
     parts = [HEAD]
     for event in RunEvent.__subclasses__():
         docs = class_docs(event)
-        name = event.model_fields["kind"].default
+        name = event.model_fields["type"].default
         rows = [
             (f"`{field}`", type_name(info.annotation), docs.get(field, ""))
             for field, info in event.model_fields.items()

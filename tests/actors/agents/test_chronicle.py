@@ -14,7 +14,7 @@ from actors.agents.run_event_history import RunEventHistory
 from actors.agents.run_event_publisher import ATTEMPT_SEQS, RunEventPublisher
 from actors.bus.bus import Bus
 from actors.streams import run_events as run_watch
-from actors.streams.run_events import NoSuchRun, RunWatch, Told
+from actors.streams.run_events import NoSuchRun, RecordedRunEvent, RunEventReader
 from orchestration.errors import Unavailable
 from tests.actors.agents.clusters import connection
 from tests.fixtures.nats import RunningNats
@@ -44,7 +44,7 @@ async def always() -> bool:
     return True
 
 
-async def rest(watch: RunWatch) -> list[Told]:
+async def rest(watch: RunEventReader) -> list[RecordedRunEvent]:
     return [told async for told in watch.events(never)]
 
 
@@ -56,7 +56,7 @@ async def test_a_reader_that_is_too_slow_loses_nothing(
         run = RunEventPublisher(theirs, "a.1")
         chronicle.begin(run)
         run.add("started", {"pattern": "x"})
-        async with RunWatch(bus, "a.1") as watch:
+        async with RunEventReader(bus, "a.1") as watch:
             for number in range(50):
                 run.add("vote", {"number": number})
                 run.flush()
@@ -77,7 +77,7 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
             run = RunEventPublisher(theirs, "a.2", caller="alice")
             chronicle.begin(run)
             run.add("started", {"attempt": 1})
-            watch = RunWatch(bus, "a.2")
+            watch = RunEventReader(bus, "a.2")
             await watch.__aenter__()
             assert watch.owner == "alice"
             events = watch.events(always)
@@ -96,7 +96,7 @@ async def test_a_run_that_is_gone_ends_the_watch(
 ) -> None:
     monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
     monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
-    async with RunWatch(bus, "a.3") as watch:
+    async with RunEventReader(bus, "a.3") as watch:
         assert watch.owner is None
         with pytest.raises(NoSuchRun, match=r"a\.3"):
             await rest(watch)
@@ -105,7 +105,7 @@ async def test_a_run_that_is_gone_ends_the_watch(
 async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bus) -> None:
     async with coordinator(nats.url) as (theirs, chronicle):
         chronicle.begin(RunEventPublisher(theirs, "a.4"))
-        async with RunWatch(bus, "a.4") as watch:
+        async with RunEventReader(bus, "a.4") as watch:
             reading = asyncio.ensure_future(rest(watch))
             watch.end(Unavailable("shutting down"))
             with pytest.raises(Unavailable, match="shutting down"):
@@ -127,7 +127,7 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
             chronicle.end(run)
         monkeypatch.setattr(run_watch, "ANSWER_S", 0.2)
         for number, known in enumerate((False, False, True, True)):
-            async with RunWatch(bus, f"b.{number}") as watch:
+            async with RunEventReader(bus, f"b.{number}") as watch:
                 assert (watch.owner is not None) == known
                 if known:
                     told = await rest(watch)
@@ -139,7 +139,7 @@ async def test_many_events_at_once_fit_their_messages(nats: RunningNats, bus: Bu
     async with coordinator(nats.url) as (theirs, chronicle):
         run = RunEventPublisher(theirs, "c.1")
         chronicle.begin(run)
-        async with RunWatch(bus, "c.1") as watch:
+        async with RunEventReader(bus, "c.1") as watch:
             for _ in range(30):
                 run.add("position", {"text": "x" * 100_000})
             run.add("ended", {})

@@ -13,13 +13,13 @@ from actors.bus.subjects import RunAddress
 from orchestration.errors import OrchestraError
 from orchestration.messages import Generation
 from orchestration.run_events import (
-    Noted,
     RunEnded,
     RunEvent,
-    Said,
-    Started,
+    RunStarted,
     StepEnded,
     StepStarted,
+    TextDeltaEvent,
+    WarningEvent,
     parse_events,
 )
 from tests.actors.agents.clusters import Cluster, cluster, until_queued
@@ -55,17 +55,17 @@ async def test_a_maestro_run_is_told_from_its_start_to_its_end(nats: RunningNats
     assert {event.run for event in events} == {run.id}
     assert all(before.at <= after.at for before, after in pairwise(events))
     first, last = events[0], events[-1]
-    assert isinstance(first, Started)
+    assert isinstance(first, RunStarted)
     assert (first.pattern, first.attempt) == ("maestro", 1)
     assert isinstance(last, RunEnded)
     assert (last.finish_reason, last.usage) == ("stop", ended.usage)
-    assert "".join(event.text for event in events if isinstance(event, Said)) == text
+    assert "".join(event.text for event in events if isinstance(event, TextDeltaEvent)) == text
     assert tuple(event.step for event in events if isinstance(event, StepEnded)) == ended.steps
     begun = {event.step: event.after for event in events if isinstance(event, StepStarted)}
     assert list(begun) == [step.name for step in ended.steps]
     assert begun[ended.steps[0].name] == ()
     assert set(begun[ended.steps[-1].name]) <= {step.name for step in ended.steps[:-1]} != set()
-    assert tuple(event.text for event in events if isinstance(event, Noted)) == ended.notes
+    assert tuple(event.text for event in events if isinstance(event, WarningEvent)) == ended.notes
     assert ended.report["budget"]["calls"] == {"used": 3, "limit": 3}
 
 
@@ -75,8 +75,8 @@ async def test_a_run_that_is_over_at_once_costs_one_message(nats: RunningNats) -
         run = make_run(running.asker, "single")
         async with heard(running, run.id) as messages:
             await perform(running.asker, run)
-    kinds = [event.kind for message in messages for event in message]
-    assert kinds == ["started", "step_started", "said", "step_ended", "ended"]
+    kinds = [event.type for message in messages for event in message]
+    assert kinds == ["started", "step_started", "text_delta", "step_ended", "ended"]
     assert len(messages) <= 2
 
 

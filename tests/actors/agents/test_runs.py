@@ -264,8 +264,8 @@ async def test_a_run_whose_end_is_larger_than_a_message_is_performed_once(nats: 
         assert len(step.text) < 70_000
         assert "texts of steps and report are cut" in ended.notes[0]
         await until_queued(running.bus, 0)
-        await eventually(lambda: any(b'"kind":"ended"' in event for event in events))
-        assert sum(event.count(b'"kind":"started"') for event in events) == 1
+        await eventually(lambda: any(b'"type":"ended"' in event for event in events))
+        assert sum(event.count(b'"type":"started"') for event in events) == 1
 
 
 async def test_a_deadline_reaches_the_node_and_ends_the_run(nats: RunningNats) -> None:

@@ -23,7 +23,7 @@ Told = tuple[str, dict[str, Any]]
 def events(*told: Told) -> list[RunEvent]:
     """A second apart, from second 100 on, as they come over the bus."""
     lines = [
-        to_json({"run": "a.1", "seq": seq, "at": 100.0 + seq, "kind": kind} | data)
+        to_json({"run": "a.1", "seq": seq, "at": 100.0 + seq, "type": kind} | data)
         for seq, (kind, data) in enumerate(told)
     ]
     return parse_events(b"\n".join(lines))
@@ -188,7 +188,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-KINDS = ("round", "position", "debate_round", "vote", "plan", "task", "verdict", "choice", "support", "mine")
+KINDS = (
+    "round",
+    "position",
+    "debate_round",
+    "vote",
+    "plan",
+    "task",
+    "verdict",
+    "choice",
+    "grounding",
+    "mine",
+)
 FIELDS = st.sampled_from(("number", "groups", "tasks", "steps", "must_fix", "round", "debaters", "score"))
 
 
@@ -201,6 +212,6 @@ def test_whatever_a_pattern_tells_can_be_drawn(told: list[Told]) -> None:
     assert text.count("mine: ") == len(kinds)
 
 
-@pytest.mark.parametrize("kind", ["said", "note"])
+@pytest.mark.parametrize("kind", ["text_delta", "warning"])
 def test_the_answer_and_its_notes_are_shown_elsewhere(kind: str) -> None:
     assert len(lines(started(), (kind, {"text": "words"}))) == 1

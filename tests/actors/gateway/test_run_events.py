@@ -92,11 +92,11 @@ async def test_who_comes_late_hears_all_and_who_comes_back_hears_the_rest(
     events = await all_of(http, run)
     assert [seq for seq, _, _ in events] == list(range(len(events)))
     assert all(
-        data["seq"] == seq and data["kind"] == kind and data["run"] == run for seq, kind, data in events
+        data["seq"] == seq and data["type"] == kind and data["run"] == run for seq, kind, data in events
     )
     kinds = [kind for _, kind, _ in events]
     assert (kinds[0], kinds[-1]) == ("started", "ended")
-    assert "".join(data["text"] for _, kind, data in events if kind == "said") == text
+    assert "".join(data["text"] for _, kind, data in events if kind == "text_delta") == text
     assert await all_of(http, run, last=4) == events[5:]
     async with http.get(f"/v1/runs/{run}/events", headers={"last-event-id": str(len(events) - 1)}) as reply:
         assert reply.status == 204  # which tells a browser not to come again
@@ -110,13 +110,13 @@ async def test_a_run_is_watched_while_it_goes_on_and_its_end_ends_the_stream(
         run = answer.headers["x-orchestra-run"]
         async with http.get(f"/v1/runs/{run}/events") as reply:
             events = read(reply)
-            while (event := await anext(events))[1] != "said":
+            while (event := await anext(events))[1] != "text_delta":
                 pass
             assert cluster.running_on("paced") == 1  # in its midst
             rest = [event async for event in events]
         assert rest[-1][1] == "ended"
         assert rest[-1][2]["finish_reason"] == "length"
-        text = "".join(data["text"] for _, kind, data in [event, *rest] if kind == "said")
+        text = "".join(data["text"] for _, kind, data in [event, *rest] if kind == "text_delta")
         assert len(text.split()) == 20
 
 

@@ -101,8 +101,8 @@ class Scripted:
         if step is not None:
             self.told.append(step)
 
-    async def event(self, kind: str, data: dict[str, Any]) -> None:
-        self.happened.append((kind, data))
+    async def event(self, type: str, data: dict[str, Any]) -> None:
+        self.happened.append((type, data))
 
     def _line(self, question: GenerationRequest) -> str:
         lines = self.script.get(question.name, self.script.get(question.agent, "words of wisdom"))

@@ -162,7 +162,7 @@ async def test_research_streams_its_answer_with_the_sources_and_what_they_do_not
     )
     assert context.notes == ["not supported by the sources: “Whales sleep in the bay all winter.”"]
     assert context.steps[-1].text == "The harbour opens at six [1]. Whales sleep in the bay all winter."
-    assert ("support", {"step": "answer", "claims": 2, "unsupported": 1, "wrong": ()}) in ask.happened
+    assert ("grounding", {"step": "answer", "claims": 2, "unsupported": 1, "wrong": ()}) in ask.happened
 
 
 async def test_small_talk_with_the_research_agent_is_answered_without_a_source() -> None:
