@@ -125,7 +125,7 @@ class Backend(ABC):
         """How many generations it takes on at once."""
 
     @property
-    def others(self) -> int:
+    def external_load(self) -> int:
         """Generations that are at work or waiting there for somebody else than this node, as far as known."""
         return 0
 

@@ -53,7 +53,7 @@ class BadRecords(InvalidRequest):
     code = "bad_records"
 
 
-class Message(BaseModel):
+class RecordedMessage(BaseModel):
     """One turn of a recorded conversation; `content` is text, or parts of which the texts count, or null."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -65,7 +65,7 @@ class Message(BaseModel):
     tool_call_id: StrictStr | None = None
 
 
-class Spent(BaseModel):
+class RecordedUsage(BaseModel):
     """The tokens of one recorded answer."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -90,11 +90,11 @@ def _several(said: object) -> object:
 Texts = Annotated[
     tuple[StrictStr, ...], BeforeValidator(_several), Field(min_length=1, max_length=MAX_SAMPLES)
 ]
-Spendings = Annotated[tuple[Spent, ...], BeforeValidator(_several), Field(max_length=MAX_SAMPLES)]
+Usages = Annotated[tuple[RecordedUsage, ...], BeforeValidator(_several), Field(max_length=MAX_SAMPLES)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Record(BaseModel):
+class RecordedQuestion(BaseModel):
     """One question and what each model answered; other fields are ignored.
 
     `gold` is the right answer, `options` are the texts of a choice, `form` is how answers compare (see
@@ -104,12 +104,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: StrictStr | StrictInt = ""
-    messages: tuple[Message, ...] = Field(min_length=1, max_length=1_000)
+    messages: tuple[RecordedMessage, ...] = Field(min_length=1, max_length=1_000)
     gold: StrictStr | StrictInt | StrictFloat | None = None
     options: tuple[StrictStr, ...] = Field(default=(), max_length=26)
     form: Literal["exact", "number", "choice"] | None = None
     answers: dict[Name, Texts] = Field(min_length=1, max_length=MAX_MODELS)
-    usage: dict[str, Spendings] = {}
+    usage: dict[str, Usages] = {}
 
     @property
     def question(self) -> str:
@@ -135,12 +135,12 @@ def text_tokens(text: str) -> int:
     return max(1, -(-len(text) // CHARACTERS))
 
 
-def read_records(file: Path) -> tuple[Record, ...]:
+def read_records(file: Path) -> tuple[RecordedQuestion, ...]:
     """The records of a file of JSON lines, which may be packed by gzip; empty lines do not count.
 
     Raises `BadRecords` naming the file, the line and what is wrong with it.
     """
-    found: dict[str, Record] = {}
+    found: dict[str, RecordedQuestion] = {}
     asked: dict[tuple[str, ...], int] = {}
     for number, line in _lines(file):
         if len(found) >= MAX_RECORDS:
@@ -159,21 +159,21 @@ def read_records(file: Path) -> tuple[Record, ...]:
     return tuple(found.values())
 
 
-def _record(file: Path, number: int, line: bytes) -> Record:
+def _record(file: Path, number: int, line: bytes) -> RecordedQuestion:
     try:
-        record = Record.model_validate_json(line.rstrip(b"\r\n"))
+        record = RecordedQuestion.model_validate_json(line.rstrip(b"\r\n"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadRecords(
-            f"{file}, line {number}: {f'{where}: ' if where else ''}{_said(first['msg'])}"
+            f"{file}, line {number}: {f'{where}: ' if where else ''}{_with_character_position(first['msg'])}"
         ) from error
     if not record.question.strip():
         raise BadRecords(f"{file}, line {number}: messages: the last one of a user says nothing")
     return record if record.id != "" else record.model_copy(update={"id": f"line {number}"})
 
 
-def _said(message: str) -> str:
+def _with_character_position(message: str) -> str:
     """A line of the file is line 1 of what pydantic reads, which would mislead beside the file's number."""
     return re.sub(r" at line \d+ column (\d+)$", r" at character \1", message)
 
@@ -201,7 +201,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise BadRecords(f"cannot read {file}: {what}") from error
 
 
-class Questions:
+class QuestionIndex:
     """Finds the record whose question a conversation asks. White space does not matter.
 
     A conversation of the same turns is the record's. Else, since patterns move questions into other messages,
@@ -210,13 +210,13 @@ class Questions:
     conversation and not by the number of records.
     """
 
-    def __init__(self, records: Collection[Record]) -> None:
+    def __init__(self, records: Collection[RecordedQuestion]) -> None:
         self.records = records
         self._by_turns = {
             _turns([(each.role, each.content) for each in record.messages]): record for record in records
         }
-        self._short: list[tuple[str, Record]] = []
-        self._by_anchor: dict[tuple[str, ...], list[tuple[str, Record]]] = {}
+        self._short: list[tuple[str, RecordedQuestion]] = []
+        self._by_anchor: dict[tuple[str, ...], list[tuple[str, RecordedQuestion]]] = {}
         seen = Counter(
             anchor for record in records for anchor in set(_anchors(record.question.split(), _PLACES))
         )
@@ -230,7 +230,7 @@ class Questions:
             else:
                 self._short.append((plain, record))
 
-    def find(self, messages: Sequence[tuple[str, str]]) -> Record | None:
+    def find(self, messages: Sequence[tuple[str, str]]) -> RecordedQuestion | None:
         """Of (role, text) pairs."""
         record = self._by_turns.get(_turns(messages))
         if record is not None:
@@ -245,7 +245,7 @@ class Questions:
         if not held:
             return None
 
-        def matched(pair: tuple[str, Record]) -> int:
+        def matched(pair: tuple[str, RecordedQuestion]) -> int:
             turns = _turns([(each.role, each.content) for each in pair[1].messages])
             return sum(len(turn) for turn in turns if turn in whole)
 
@@ -267,25 +267,25 @@ def _anchors(words: Sequence[str], most: int) -> list[tuple[str, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextChunk:
     """A chunk of a text, and its tokens."""
 
     text: str
     tokens: int
 
 
-def spans(text: str, tokens: int, size: int) -> list[Span]:
+def chunks(text: str, tokens: int, size: int) -> list[TextChunk]:
     """A text of so many `tokens` in chunks of `size` tokens; none of it is left out."""
     ends = [min(at, tokens) for at in range(0, tokens + size, size)]
     place = [round(len(text) * end / tokens) for end in ends]
     return [
-        Span(text[begin:end], last - first)
+        TextChunk(text[begin:end], last - first)
         for (first, last), (begin, end) in zip(pairwise(ends), pairwise(place), strict=True)
         if last > first
     ]
 
 
-def known(records: Collection[Record], models: Collection[str]) -> tuple[str, ...]:
+def recorded_models(records: Collection[RecordedQuestion], models: Collection[str]) -> tuple[str, ...]:
     """The models that are recorded, or those of `models`. Raises `UnknownModel` for one that is not."""
     there = sorted({name for record in records for name in record.answers})
     for name in models:

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.backends.base import Backend, Finish, Output, Piece
 from actors.backends.recorded import (
-    Questions,
-    Record,
-    Span,
-    known,
+    QuestionIndex,
+    RecordedQuestion,
+    TextChunk,
+    chunks,
     read_records,
-    spans,
+    recorded_models,
     text_tokens,
 )
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
@@ -59,11 +59,11 @@ class ReplayBackend(Backend):
 
     name = "replay"
 
-    def __init__(self, settings: ReplaySettings, questions: Questions | None = None) -> None:
+    def __init__(self, settings: ReplaySettings, questions: QuestionIndex | None = None) -> None:
         """`questions` are those of the file, where they have been read already."""
         self._settings = settings
-        self._questions = questions or Questions(read_records(settings.records))
-        self._models = known(self._questions.records, settings.models)
+        self._questions = questions or QuestionIndex(read_records(settings.records))
+        self._models = recorded_models(self._questions.records, settings.models)
         self._given: Counter[tuple[str, str]] = Counter()
         self.written: Counter[tuple[str, str]] = Counter()
         self.running: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class ReplayBackend(Backend):
         asked = asked or sum(text_tokens(each.content) for each in generation.messages)
         yield Finish(reason=reason, usage=Usage(prompt_tokens=asked, completion_tokens=tokens))
 
-    def _found(self, generation: Generation) -> Record:
+    def _found(self, generation: Generation) -> RecordedQuestion:
         said = [(each.role, each.content) for each in generation.messages]
         record = self._questions.find(said or [("user", generation.prompt)])
         if record is None or generation.model not in record.answers:
@@ -132,7 +132,7 @@ class ReplayBackend(Backend):
             raise NotRecorded(f"no answer of {generation.model!r} to {what} is recorded: {shown}")
         return record
 
-    def _sample(self, record: Record, generation: Generation) -> int:
+    def _sample(self, record: RecordedQuestion, generation: Generation) -> int:
         """The next one, or the one that another node began."""
         answers = record.answers[generation.model]
         if generation.prefix:
@@ -143,7 +143,7 @@ class ReplayBackend(Backend):
         return (self._given[key] - 1) % len(answers)
 
 
-def _cut(record: Record, generation: Generation, sample: int) -> tuple[str, int, FinishReason]:
+def _cut(record: RecordedQuestion, generation: Generation, sample: int) -> tuple[str, int, FinishReason]:
     """The text up to a stop string and the longest answer, its tokens, and why it ends."""
     whole, tokens = record.answers[generation.model][sample], record.tokens(generation.model, sample)
     ends = [at for stop in generation.sampling.stop if stop and (at := whole.find(stop)) >= 0]
@@ -156,13 +156,13 @@ def _cut(record: Record, generation: Generation, sample: int) -> tuple[str, int,
     return text[: round(len(text) * most / tokens)], most, "length"
 
 
-def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[Span]:
+def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[TextChunk]:
     """The chunks of what comes after the generation's prefix; of an empty text none."""
     begun = len(generation.prefix) if text.startswith(generation.prefix) else 0
     left = max(0, tokens - generation.prefix_tokens)
     if begun >= len(text):
         return []
-    return spans(text[begun:], max(1, left), size)
+    return chunks(text[begun:], max(1, left), size)
 
 
 def _check(guide: Guide, text: str) -> None:

@@ -19,14 +19,14 @@ from rich.table import Table
 from actors.cli.main import FAILED, Reporting, common, said
 from actors.cli.show import wide
 from actors.knowledge.errors import KnowledgeError, StoreBroken, StoreFull
-from actors.knowledge.sources import listed
+from actors.knowledge.sources import list_sources
 from actors.knowledge.store import Store, documents, store_file
 from actors.settings import Settings, load
 from orchestration.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from actors.embedding.embedder import Embedder
-    from actors.knowledge.document import Found
+    from actors.knowledge.document import SearchHit
     from actors.knowledge.ingest import Ingest
 
 
@@ -46,12 +46,12 @@ def add(places: tuple[str, ...], encoding: str, data: Path | None, config_file: 
     up to date. Web pages need the setting knowledge.allow_urls. A text that is not UTF-8 is named with the
     encoding that it was read in; where that is wrong, add it again with --encoding.
     """
-    from actors.knowledge.encodings import known_encoding
+    from actors.knowledge.encodings import check_encoding
 
     if encoding:
-        known_encoding(encoding)
+        check_encoding(encoding)
     settings, _ = load(said(data=data), config_file)
-    sources = list(dict.fromkeys(listed(places)))
+    sources = list(dict.fromkeys(list_sources(places)))
     if not sources:
         raise InvalidRequest(f"there is no document in {', '.join(places)}")
     with ExitStack() as stack:
@@ -61,13 +61,13 @@ def add(places: tuple[str, ...], encoding: str, data: Path | None, config_file: 
 
 def _ingest(settings: Settings, stack: ExitStack) -> Ingest:
     from actors.knowledge.ingest import Ingest
-    from actors.knowledge.reader import Reader
+    from actors.knowledge.reader import DocumentReader
     from actors.models.tokenizer import Tokenizer
 
     store = stack.enter_context(_store(settings))
     embedder = _embedder(settings, stack)
     tokenizer = Tokenizer.load(embedder.folder)
-    reader = stack.enter_context(Reader(settings.knowledge))
+    reader = stack.enter_context(DocumentReader(settings.knowledge))
     return Ingest(
         store, reader, embedder, lambda text: len(tokenizer.encode_sentence(text)) - 2, settings.knowledge
     )
@@ -209,7 +209,7 @@ def search(text: str, most: int, as_json: bool, data: Path | None, config_file: 
         click.echo(f"[{number}] {where} ({each.source}, similarity {each.similarity:.2f})\n{each.text}\n")
 
 
-async def _search(settings: Settings, stack: ExitStack, text: str, most: int) -> list[Found]:
+async def _search(settings: Settings, stack: ExitStack, text: str, most: int) -> list[SearchHit]:
     from actors.knowledge.search import Search
 
     (vector,) = await _embedder(settings, stack).vectors([text])

@@ -20,7 +20,7 @@ from actors.cli.status import nodes_of
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected
 from actors.models.catalogue import catalogue
-from actors.models.download import Progress as PullProgress
+from actors.models.download import PullProgress as PullProgress
 from actors.models.pull import ensure, installed
 from orchestration.errors import BusUnavailable
 from orchestration.messages import NodeInfo

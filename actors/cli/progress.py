@@ -24,7 +24,7 @@ from rich.text import Text
 
 from actors.embedding.embedder import Embedder
 from actors.models.catalogue import catalogue
-from actors.models.download import Progress as PullProgress
+from actors.models.download import PullProgress
 from actors.models.errors import CorruptModel
 from actors.models.pull import ensure, ready
 from actors.models.source import is_source

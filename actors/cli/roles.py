@@ -28,7 +28,7 @@ from actors.launch.process import (
 )
 from actors.node.backend_factory import (
     BACKENDS,
-    Serve,
+    ServedName,
     echo_backend,
     onnx_backend,
     openai_backend,
@@ -110,7 +110,7 @@ def node(
     )
     configure_logging(settings.telemetry)
     given = {name: value for name, value in options.items() if value is not None}
-    make = _maker(backend, settings, [Serve.parse(text) for text in serve], given, slots)
+    make = _maker(backend, settings, [ServedName.parse(text) for text in serve], given, slots)
 
     async def enter(
         settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
@@ -218,7 +218,7 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _maker(
-    kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
+    kind: str, settings: Settings, serve: list[ServedName], options: dict[str, Any], slots: int | None
 ) -> Callable[[AsyncExitStack], Awaitable[tuple[Backend, list[Watch]]]]:
     """Makes the backend when the process serves, with what ends it; what is wrong is raised here already."""
     if kind != "triton":
@@ -247,7 +247,7 @@ def _refuse(kind: str, options: Iterable[str]) -> None:
 
 
 def _backend(
-    kind: str, settings: Settings, serve: list[Serve], options: dict[str, Any], slots: int | None
+    kind: str, settings: Settings, serve: list[ServedName], options: dict[str, Any], slots: int | None
 ) -> Backend:
     _refuse(kind, options.keys() - _OPTIONS.get(kind, set()))
     if slots is not None:

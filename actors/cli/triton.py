@@ -11,7 +11,7 @@ from actors.cli.main import Reporting, common, said
 from actors.settings import load
 from actors.triton.config import check_repository
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Part, Wish
+from actors.triton.repository_plan import ModelPart, ModelSpec
 from actors.triton.settings import Runtime
 
 
@@ -55,11 +55,11 @@ def repository(
     """Write a repository to OUT for installed models: configurations, code, and links to the weights."""
     settings, _ = load(said(data=data), config_file)
 
-    def tell(part: Part) -> None:
+    def tell(part: ModelPart) -> None:
         click.echo(f"{part.name}: {part.about}", err=True)
 
-    wish = Wish(partitions=partitions, device=device, runtime=runtime)
-    write_repository(out, settings.models_folder, names, wish, force=force, on_part=tell)
+    spec = ModelSpec(partitions=partitions, device=device, runtime=runtime)
+    write_repository(out, settings.models_folder, names, spec, force=force, on_part=tell)
     click.echo(f"ready: {out.expanduser().absolute()}")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from actors.backends.base import Backend
 from actors.cli.progress import pulled
-from actors.node.backend_factory import Serve, triton_backend
+from actors.node.backend_factory import ServedName, triton_backend
 from actors.settings import Settings
 from actors.triton import TritonServer, TritonServerSettings
 from actors.triton.config import check_repository
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from orchestration.errors import BackendFailed
 
 REPOSITORY = "repository"
@@ -49,7 +49,7 @@ class TritonNode:
     each start, so that it fits this version and these settings.
     """
 
-    def __init__(self, settings: Settings, serve: Sequence[Serve], options: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, serve: Sequence[ServedName], options: Mapping[str, Any]) -> None:
         """`options` are those of the backend. Raises `InvalidRequest`, and what a pull raises."""
         self._options = {"models_folder": settings.models_folder} | settings.triton | dict(options)
         self._serve = list(serve)
@@ -63,7 +63,7 @@ class TritonNode:
         if not self._written:
             check_repository(self._own.repository)
             return
-        self._serve = self._serve or [Serve(name=name, upstream=name) for name in settings.models]
+        self._serve = self._serve or [ServedName(name=name, upstream=name) for name in settings.models]
         triton_backend(self._serve, self._options)  # a wrong setting is told before a pull takes its time
         for each in self._serve:
             pulled(each.upstream, self._models_folder)
@@ -87,5 +87,5 @@ class TritonNode:
 
     def _write(self, own: TritonServerSettings) -> None:
         names = [each.upstream for each in self._serve]
-        wish = Wish(partitions=own.partitions, device=own.device, runtime=own.runtime)
-        write_repository(own.repository, self._models_folder, names, wish, force=True)
+        spec = ModelSpec(partitions=own.partitions, device=own.device, runtime=own.runtime)
+        write_repository(own.repository, self._models_folder, names, spec, force=True)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT = 2048
+CACHED_VECTORS = 2048
 """Vectors remembered, the latest used; one of 384 numbers is 1.5 KB."""
 BATCH = 16
 """Texts of one call, so that whoever waits behind a long list gets a turn."""
-MOST_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000
 """Of a text that are looked at; the model's context, 512 tokens, ends long before."""
 
 IDLE_S = 20.0
@@ -85,7 +85,7 @@ class Embedder:
             rows = await loop.run_in_executor(self._thread, self._compute, part)
             for text, row in zip(part, rows, strict=True):
                 found[text] = self._kept[text] = row
-            while len(self._kept) > KEPT:
+            while len(self._kept) > CACHED_VECTORS:
                 self._kept.popitem(last=False)
         if missing:
             self._unload_when_idle(loop)
@@ -112,7 +112,7 @@ class Embedder:
 
     def _compute(self, texts: Sequence[str]) -> Vector:
         manifest, tokenizer, encoder = self._loaded()
-        inputs = [tokenizer.encode_sentence(text[:MOST_CHARACTERS]) for text in texts]
+        inputs = [tokenizer.encode_sentence(text[:MAX_CHARACTERS]) for text in texts]
         longest = manifest.context_tokens
         return encoder.embed(
             [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in inputs]

@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 
 from actors.backends.base import Backend, Finish, Output
-from actors.engine.job import ChatJob, EmbeddingJob, Sink
+from actors.engine.job import ChatJob, EmbeddingJob, OutputQueue
 from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import SamplingPlan
 from actors.engine.settings import EngineSettings
 from actors.engine.stats import EngineStats
 from actors.engine.token_rules import TokenRules
-from actors.engine.tool_calling import about_tools, as_answer, guided
+from actors.engine.tool_calling import parse_outputs, tool_error, with_call_guide
 from actors.models.errors import ModelError
 from actors.telemetry.memory import release_memory
 from orchestration.errors import (
@@ -181,15 +181,15 @@ class EngineBackend(Backend):
             if isinstance(model, EmbeddingModel):
                 outputs = self._embedded(model, generation)
             else:
-                outputs = self._answered(model, _with_own_references(guided(generation)))
+                outputs = self._answered(model, _with_own_references(with_call_guide(generation)))
             async with aclosing(outputs):
-                async for item in as_answer(outputs, generation):
+                async for item in parse_outputs(outputs, generation):
                     yield item
 
     async def _embedded(self, model: EmbeddingModel, generation: Generation) -> AsyncGenerator[Output, None]:
-        async with self._sink(model) as sink:
-            model.engine.submit(await self._embedding_job(model, generation, sink))
-            async for item in _received(sink):
+        async with self._output_queue(model) as queue:
+            model.engine.submit(await self._embedding_job(model, generation, queue))
+            async for item in _received(queue):
                 yield item
 
     async def _answered(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
@@ -200,7 +200,7 @@ class EngineBackend(Backend):
                 yield item
             return
         # Here: it takes a while to import, and few schemas need it.
-        from actors.engine.conformance import SchemaCheck, conforming, correction
+        from actors.engine.conformance import SchemaCheck, checked_outputs, correction
 
         assert generation.guide is not None
         assert generation.guide.json_schema is not None
@@ -209,8 +209,8 @@ class EngineBackend(Backend):
         try:
             check = SchemaCheck(generation.guide.json_schema)
         except InvalidGuide as error:
-            raise (error if generation.offer is None else about_tools(error)) from error
-        async for item in conforming(written, check, relaxed, again):
+            raise (error if generation.offer is None else tool_error(error)) from error
+        async for item in checked_outputs(written, check, relaxed, again):
             yield item
 
     async def _relaxed(self, model: ChatModel, generation: Generation) -> tuple[str, ...]:
@@ -221,40 +221,42 @@ class EngineBackend(Backend):
         try:
             return (await self._aside(partial(model.guides.compile, guide))).relaxed
         except InvalidGuide as error:
-            raise (error if generation.offer is None else about_tools(error)) from error
+            raise (error if generation.offer is None else tool_error(error)) from error
 
     async def _written(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
         """What the engine writes."""
-        async with self._sink(model) as sink:
-            job = await self._chat_job(model, generation, sink)
+        async with self._output_queue(model) as queue:
+            job = await self._chat_job(model, generation, queue)
             if isinstance(job, Finish):
                 yield job
                 return
             model.engine.submit(job)
-            async for item in _received(sink):
+            async for item in _received(queue):
                 yield item
 
     @asynccontextmanager
-    async def _sink(self, model: ChatModel | EmbeddingModel) -> AsyncIterator[Sink]:
+    async def _output_queue(self, model: ChatModel | EmbeddingModel) -> AsyncIterator[OutputQueue]:
         """Where a generation's items arrive; whoever leaves has the engine drop it."""
-        sink = Sink(loop=asyncio.get_running_loop())
+        queue = OutputQueue(loop=asyncio.get_running_loop())
         try:
-            yield sink
+            yield queue
         finally:
-            sink.cancelled = True
+            queue.cancelled = True
             model.engine.wake()
 
-    async def _chat_job(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+    async def _chat_job(
+        self, model: ChatModel, generation: Generation, queue: OutputQueue
+    ) -> ChatJob | Finish:
         if generation.kind == "embedding":
             raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
         if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
-            return self._prepared(model, generation, sink)
+            return self._prepared(model, generation, queue)
         try:
-            return await self._aside(lambda: self._prepared(model, generation, sink))
+            return await self._aside(lambda: self._prepared(model, generation, queue))
         except InvalidGuide as error:
-            raise (error if generation.offer is None else about_tools(error)) from error
+            raise (error if generation.offer is None else tool_error(error)) from error
 
-    def _prepared(self, model: ChatModel, generation: Generation, sink: Sink) -> ChatJob | Finish:
+    def _prepared(self, model: ChatModel, generation: Generation, queue: OutputQueue) -> ChatJob | Finish:
         """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""
         guide = None if generation.guide is None else model.guides.compile(generation.guide)
         sampling = generation.sampling
@@ -268,7 +270,7 @@ class EngineBackend(Backend):
             usage = Usage(prompt_tokens=len(prompt), completion_tokens=done)
             return Finish(reason="stop" if complete else "length", usage=usage)
         return ChatJob(
-            sink=sink,
+            queue=queue,
             prompt=np.concatenate((prompt, begun)),
             plan=SamplingPlan.of(sampling, self._settings),
             seed=sampling.seed,
@@ -281,14 +283,16 @@ class EngineBackend(Backend):
             prefix_tokens=done,
         )
 
-    async def _embedding_job(self, model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+    async def _embedding_job(
+        self, model: EmbeddingModel, generation: Generation, queue: OutputQueue
+    ) -> EmbeddingJob:
         if generation.kind != "embedding":
             raise InvalidRequest(f"model {generation.model!r} only embeds", param="model")
         if not generation.inputs:
             raise InvalidRequest("input is empty; send at least one text", param="input")
         if _chars(generation) <= _INLINE_CHARS:
-            return _tokenised(model, generation, sink)
-        return await self._aside(lambda: _tokenised(model, generation, sink))
+            return _tokenised(model, generation, queue)
+        return await self._aside(lambda: _tokenised(model, generation, queue))
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
@@ -309,10 +313,10 @@ def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
     release_memory()
 
 
-async def _received(sink: Sink) -> AsyncIterator[Output]:
+async def _received(queue: OutputQueue) -> AsyncIterator[Output]:
     """What the engine hands over, to the `Finish`; raises the error if it hands one over."""
     while True:
-        item = await sink.queue.get()
+        item = await queue.items.get()
         if isinstance(item, OrchestraError):
             raise item
         yield item
@@ -325,7 +329,7 @@ def _chars(generation: Generation) -> int:
     return messages + len(generation.prompt) + sum(map(len, generation.inputs))
 
 
-def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> EmbeddingJob:
+def _tokenised(model: EmbeddingModel, generation: Generation, queue: OutputQueue) -> EmbeddingJob:
     inputs = []
     for text in generation.inputs:
         tokens = model.tokenizer.encode_sentence(text)
@@ -334,4 +338,4 @@ def _tokenised(model: EmbeddingModel, generation: Generation, sink: Sink) -> Emb
             error.param = "input"
             raise error
         inputs.append(tokens)
-    return EmbeddingJob(sink=sink, inputs=inputs)
+    return EmbeddingJob(queue=queue, inputs=inputs)

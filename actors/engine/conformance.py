@@ -27,7 +27,7 @@ PATTERN_TIMEOUT_S = 0.2
 MAX_COMPLAINT = 300
 """Characters of what is wrong, for the model and for errors."""
 
-Again = Callable[[str, str], AsyncGenerator[Output, None] | None]
+Retry = Callable[[str, str], AsyncGenerator[Output, None] | None]
 """Takes an answer and what is wrong with it, and asks the model once more; None where that cannot be done."""
 
 
@@ -78,8 +78,8 @@ class SchemaCheck:
         return text, "" if wrong is None else f"{wrong.json_path}: {wrong.message}"[:MAX_COMPLAINT]
 
 
-async def conforming(
-    outputs: AsyncIterator[Output], check: SchemaCheck, relaxed: tuple[str, ...], again: Again
+async def checked_outputs(
+    outputs: AsyncIterator[Output], check: SchemaCheck, relaxed: tuple[str, ...], again: Retry
 ) -> AsyncIterator[Output]:
     """The answer once it was checked, asked for again once where it is wrong; notes say what was relaxed.
 
@@ -88,8 +88,8 @@ async def conforming(
     notes = tuple(f"not held while it was written, checked afterwards: {what}" for what in relaxed)
     text, written, finish = "", "", None
     tokens: tuple[TokenLogprob, ...] = ()
-    async for each in _gathered(outputs):
-        if isinstance(each, _Whole):
+    async for each in _collect(outputs):
+        if isinstance(each, _CompleteAnswer):
             text, tokens, finish = each.text, each.logprobs, each.finish
             written = text
         else:
@@ -101,8 +101,8 @@ async def conforming(
         if second is not None:
             better, usage = "", finish.usage
             async with aclosing(second) as repeated:
-                async for each in _gathered(repeated):
-                    if isinstance(each, _Whole):
+                async for each in _collect(repeated):
+                    if isinstance(each, _CompleteAnswer):
                         better, finish = each.text, each.finish
                     else:
                         yield each
@@ -137,7 +137,7 @@ def correction(
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _CompleteAnswer:
     """A gathered answer."""
 
     text: str
@@ -145,7 +145,7 @@ class _Whole:
     finish: Finish
 
 
-async def _gathered(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _Whole]:
+async def _collect(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _CompleteAnswer]:
     """Empty pieces as signs of life, and at the end the whole answer."""
     texts: list[str] = []
     logprobs: list[TokenLogprob] = []
@@ -155,7 +155,7 @@ async def _gathered(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _W
             logprobs.extend(output.logprobs or ())
             yield Piece(text="", tokens=output.tokens)
         elif isinstance(output, Finish):
-            yield _Whole("".join(texts), tuple(logprobs), output)
+            yield _CompleteAnswer("".join(texts), tuple(logprobs), output)
         else:
             yield output
 

@@ -78,26 +78,26 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         began = time.monotonic()
         inputs = [tokens for job, first, last in taken for tokens in job.inputs[first:last]]
         vectors = self._encoder.embed(inputs)
-        since = min(job.sink.came_at if first == 0 else began for job, first, _ in taken)
+        since = min(job.queue.came_at if first == 0 else began for job, first, _ in taken)
         self._size.done(sum(map(len, inputs)), since=since, began=began)
         self._steps += 1
         at = 0
         for job, first, last in taken:
             part = vectors[at : at + last - first]
             at += last - first
-            self.outbox.post(job.sink, Embeddings(index=first, vectors=tuple(map(_base64, part))))
+            self.outputs.post(job.queue, Embeddings(index=first, vectors=tuple(map(_base64, part))))
             if last == len(job.inputs):
                 self._queue.popleft()
                 self._done = 0
                 tokens = sum(map(len, job.inputs))
                 self._prompt_tokens += tokens
-                self.outbox.post(job.sink, Finish(reason="stop", usage=Usage(prompt_tokens=tokens)))
+                self.outputs.post(job.queue, Finish(reason="stop", usage=Usage(prompt_tokens=tokens)))
             else:
                 self._done = last
 
     def _next(self) -> list[tuple[EmbeddingJob, int, int]]:
         """The jobs at the head with the range of their inputs that fits one batch."""
-        while self._queue and self._queue[0].sink.cancelled:
+        while self._queue and self._queue[0].queue.cancelled:
             self._queue.popleft()
             self._done = 0
         taken: list[tuple[EmbeddingJob, int, int]] = []

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from actors.engine.adaptive_batching import StepSize
 from actors.engine.job import ChatJob
-from actors.engine.runtime import Cache, Prefixes, Session
+from actors.engine.runtime import KvRows, PrefixStore, Session
 from actors.engine.schedule import allowance, next_to_prefill
-from actors.engine.sequence import Row, choose
+from actors.engine.sequence import TokenSequence, sample
 from actors.engine.settings import EngineSettings
 from actors.engine.slots import SlotMap
 from actors.engine.stats import EngineStats
@@ -38,12 +38,12 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class EngineParts:
     """What an engine works with."""
 
     session: Session
-    kv: Cache
-    prefix: Prefixes
+    kv: KvRows
+    prefix: PrefixStore
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
     kv_tokens: int
@@ -59,13 +59,13 @@ class Engine(Worker[ChatJob]):
     that close.
     """
 
-    def __init__(self, model: str, parts: Parts, settings: EngineSettings) -> None:
+    def __init__(self, model: str, parts: EngineParts, settings: EngineSettings) -> None:
         super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
         self._parts = parts
         self._settings = settings
-        self._slots: SlotMap[Row] = SlotMap(settings.slots, self._move)
+        self._slots: SlotMap[TokenSequence] = SlotMap(settings.slots, self._move)
         self._waiting: deque[ChatJob] = deque()
-        self._prefilling: list[Row] = []
+        self._prefilling: list[TokenSequence] = []
         self._reserved = 0
         self._turn = 0
         usual = settings.prefill_budget
@@ -76,7 +76,7 @@ class Engine(Worker[ChatJob]):
     def stats(self) -> EngineStats:
         """A reading from any thread; numbers of one instant may be a step apart."""
         counters = self._counters
-        kv_tokens = sum(row.position for row in self._slots.items())
+        kv_tokens = sum(sequence.position for sequence in self._slots.items())
         return EngineStats(
             model=self.model,
             running=len(self._slots),
@@ -110,7 +110,7 @@ class Engine(Worker[ChatJob]):
         super().rest()
 
     def abandon(self) -> list[ChatJob]:
-        jobs = [row.job for row in self._slots.items()] + list(self._waiting)
+        jobs = [sequence.job for sequence in self._slots.items()] + list(self._waiting)
         self._slots.clear()
         self._prefilling.clear()
         self._waiting.clear()
@@ -122,134 +122,138 @@ class Engine(Worker[ChatJob]):
         self._drop_cancelled()
         self._admit()
         began = time.monotonic()
-        since = min((row.job.sink.came_at for row in self._prefilling), default=began)
+        since = min((sequence.job.queue.came_at for sequence in self._prefilling), default=began)
         spent = 0
         while self._prefilling:
-            row = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
-            self._reuse(row)
-            usual = allowance(self._settings.prefill_budget, spent, row.unread)
+            sequence = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
+            self._reuse(sequence)
+            usual = allowance(self._settings.prefill_budget, spent, sequence.unread)
             left = max(usual, self._size.tokens) - spent
             if left <= 0:
                 break
             self._turn += 1
-            spent += self._prefill(row, min(left, self._settings.prefill_chunk))
+            spent += self._prefill(sequence, min(left, self._settings.prefill_chunk))
         if self._slots.decoding:
             self._decode()
         if spent:
             self._size.done(spent, since=since, began=began)
 
     def _drop_cancelled(self) -> None:
-        for row in [row for row in self._slots.items() if row.job.sink.cancelled]:
-            self._leave(row)
-        if any(job.sink.cancelled for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if not job.sink.cancelled)
+        for sequence in [sequence for sequence in self._slots.items() if sequence.job.queue.cancelled]:
+            self._leave(sequence)
+        if any(job.queue.cancelled for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if not job.queue.cancelled)
 
     def _admit(self) -> None:
         """Give slots to those who wait, in order of arrival, as long as slots and memory last."""
         while self._waiting and not self._slots.full:
             if self._reserved + self._waiting[0].room > self._parts.kv_tokens and len(self._slots):
                 return
-            row = Row(self._waiting.popleft())
-            self._parts.kv.claim(self._slots.take(row), row.job.room)
-            self._reserved += row.job.room
-            self._prefilling.append(row)
-            self._counters.prompt_tokens += len(row.job.prompt)
+            sequence = TokenSequence(self._waiting.popleft())
+            self._parts.kv.claim(self._slots.take(sequence), sequence.job.room)
+            self._reserved += sequence.job.room
+            self._prefilling.append(sequence)
+            self._counters.prompt_tokens += len(sequence.job.prompt)
         self._fit()
 
-    def _prefill(self, row: Row, most: int) -> int:
+    def _prefill(self, sequence: TokenSequence, most: int) -> int:
         """Read one chunk of a prompt, of at most `most` tokens; returns the tokens computed."""
-        prompt, start = row.job.prompt, row.position
+        prompt, start = sequence.job.prompt, sequence.position
         tokens = prompt[start : start + most]
-        logits = self._parts.session.prefill(self._slots.row_of(row), tokens, start)
+        logits = self._parts.session.prefill(self._slots.row_of(sequence), tokens, start)
         self._counters.steps += 1
-        row.position += len(tokens)
-        self._keep(row)
-        if row.unread == 0:
-            self._prefilling.remove(row)
-            self._parts.prefix.touch(row.chain)
-            self._slots.promote(row)
+        sequence.position += len(tokens)
+        self._keep(sequence)
+        if sequence.unread == 0:
+            self._prefilling.remove(sequence)
+            self._parts.prefix.touch(sequence.chain)
+            self._slots.promote(sequence)
             self._fit()
-            self._continue([row], logits[np.newaxis])
-            self.outbox.flush()  # the first token does not wait for the step of the others
+            self._continue([sequence], logits[np.newaxis])
+            self.outputs.flush()  # the first token does not wait for the step of the others
         return len(tokens)
 
-    def _reuse(self, row: Row) -> None:
+    def _reuse(self, sequence: TokenSequence) -> None:
         """Copy what is known of the prompt from here on, all but its last token at most."""
-        prefix, prompt = self._parts.prefix, row.job.prompt
-        before = row.cached
-        while (at := row.position) == len(row.chain) * prefix.block and at + prefix.block < len(prompt):
+        prefix, prompt = self._parts.prefix, sequence.job.prompt
+        before = sequence.cached
+        while (at := sequence.position) == len(sequence.chain) * prefix.block and at + prefix.block < len(
+            prompt
+        ):
             tokens = prompt[at : at + prefix.block]
-            if not prefix.load(row.chain, tokens, self._slots.row_of(row), at):
+            if not prefix.load(sequence.chain, tokens, self._slots.row_of(sequence), at):
                 break
-            row.position += prefix.block
-            row.cached += prefix.block
-        self._counters.prefix_hits += before == 0 and row.cached > 0
-        self._counters.cached_tokens += row.cached - before
+            sequence.position += prefix.block
+            sequence.cached += prefix.block
+        self._counters.prefix_hits += before == 0 and sequence.cached > 0
+        self._counters.cached_tokens += sequence.cached - before
 
-    def _keep(self, row: Row) -> None:
+    def _keep(self, sequence: TokenSequence) -> None:
         """Keep the whole blocks read since the last that is kept."""
-        prefix, prompt = self._parts.prefix, row.job.prompt
-        for start in range(len(row.chain) * prefix.block, row.position - prefix.block + 1, prefix.block):
+        prefix, prompt = self._parts.prefix, sequence.job.prompt
+        for start in range(
+            len(sequence.chain) * prefix.block, sequence.position - prefix.block + 1, prefix.block
+        ):
             tokens = prompt[start : start + prefix.block]
-            if not prefix.store(row.chain, tokens, self._slots.row_of(row), start):
+            if not prefix.store(sequence.chain, tokens, self._slots.row_of(sequence), start):
                 return
 
     def _decode(self) -> None:
         count = self._slots.decoding
-        rows = [self._slots[at] for at in range(count)]
-        tokens = np.fromiter((row.token for row in rows), np.int64, count)
-        lengths = np.fromiter((row.position for row in rows), np.int32, count)
+        sequences = [self._slots[at] for at in range(count)]
+        tokens = np.fromiter((sequence.token for sequence in sequences), np.int64, count)
+        lengths = np.fromiter((sequence.position for sequence in sequences), np.int32, count)
         logits = self._parts.session.decode(tokens, lengths)
         self._counters.steps += 1
-        for row in rows:
-            row.position += 1
-        self._continue(rows, logits)
+        for sequence in sequences:
+            sequence.position += 1
+        self._continue(sequences, logits)
 
-    def _continue(self, rows: list[Row], logits: NDArray[np.float32]) -> None:
+    def _continue(self, sequences: list[TokenSequence], logits: NDArray[np.float32]) -> None:
         """Choose and hand out the next token of each row; those that end leave."""
-        choices = choose(rows, logits, self._parts.tokenizer.decode_bytes)
-        for row, choice in zip(rows, choices, strict=True):
+        choices = sample(sequences, logits, self._parts.tokenizer.decode_bytes)
+        for sequence, choice in zip(sequences, choices, strict=True):
             try:
                 if isinstance(choice, OrchestraError):
                     raise choice
-                self._advance(row, *choice)
+                self._advance(sequence, *choice)
             except OrchestraError as error:
-                self.outbox.post(row.job.sink, error)
-                self._leave(row)
+                self.outputs.post(sequence.job.queue, error)
+                self._leave(sequence)
 
-    def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
-        rules = row.job.rules
+    def _advance(self, sequence: TokenSequence, token: int, logprob: TokenLogprob | None) -> None:
+        rules = sequence.job.rules
         if token in self._parts.end_tokens or (rules is not None and token in rules.stops):
-            self._complete(row, "stop")
+            self._complete(sequence, "stop")
             return
-        piece, complete = row.take(token, self._parts.tokenizer.decode_bytes(token), logprob)
+        piece, complete = sequence.append(token, self._parts.tokenizer.decode_bytes(token), logprob)
         self._counters.completion_tokens += 1
         if piece is not None:
-            self.outbox.post(row.job.sink, piece)
+            self.outputs.post(sequence.job.queue, piece)
         if complete:
-            self._complete(row, "stop")
-        elif row.produced >= row.job.max_tokens:
-            self._complete(row, "length")
+            self._complete(sequence, "stop")
+        elif sequence.produced >= sequence.job.max_tokens:
+            self._complete(sequence, "length")
 
-    def _complete(self, row: Row, reason: FinishReason) -> None:
-        rest = row.text.flush()
+    def _complete(self, sequence: TokenSequence, reason: FinishReason) -> None:
+        rest = sequence.text.flush()
         if rest is not None:
-            self.outbox.post(row.job.sink, rest)
-        self.outbox.post(row.job.sink, row.finish(reason))
-        self._leave(row)
+            self.outputs.post(sequence.job.queue, rest)
+        self.outputs.post(sequence.job.queue, sequence.finish(reason))
+        self._leave(sequence)
 
-    def _leave(self, row: Row) -> None:
-        self._slots.release(row)
-        self._reserved -= row.job.room
+    def _leave(self, sequence: TokenSequence) -> None:
+        self._slots.release(sequence)
+        self._reserved -= sequence.job.room
         self._fit()
-        if row in self._prefilling:
-            self._prefilling.remove(row)
+        if sequence in self._prefilling:
+            self._prefilling.remove(sequence)
 
     def _move(self, source: int, target: int) -> None:
         """Copy a row of the cache, on behalf of the slot map."""
-        row = self._slots[source]
-        self._parts.kv.move(source, target, row.position)
-        self._parts.kv.claim(target, row.job.room)
+        sequence = self._slots[source]
+        self._parts.kv.move(source, target, sequence.position)
+        self._parts.kv.claim(target, sequence.job.room)
 
     def _fit(self) -> None:
         """Give back the memory of free rows after rows were taken, moved or freed, but for a little."""

@@ -34,7 +34,7 @@ _KEPT = 64
 """Compiled guides that are kept; a role's schema comes again with each of its steps."""
 
 
-class RowGuide:
+class GuideState:
     """Where one generation stands in its guide."""
 
     __slots__ = ("_bits", "_matcher", "relaxed")
@@ -82,7 +82,7 @@ class GuideCompiler:
         self._lock = Lock()
         self._matchers: OrderedDict[str, tuple[LLMatcher, tuple[str, ...]]] = OrderedDict()
 
-    def compile(self, guide: Guide) -> RowGuide:
+    def compile(self, guide: Guide) -> GuideState:
         """A fresh guide; raises InvalidGuide saying what is wrong with it."""
         key = guide.model_dump_json(include=set(_PARTS))
         with self._lock:
@@ -96,18 +96,18 @@ class GuideCompiler:
                 if len(self._matchers) > _KEPT:
                     self._matchers.popitem(last=False)
         matcher, relaxed = made
-        return RowGuide(matcher.deep_copy(), self._vocabulary, relaxed)
+        return GuideState(matcher.deep_copy(), self._vocabulary, relaxed)
 
     def _compiled(self, guide: Guide) -> tuple[LLMatcher, tuple[str, ...]]:
         """The matcher, and what it does not hold."""
         if guide.json_schema is None:
             return self._matcher(_grammar(guide)), ()
         check_references(guide.json_schema)
-        schema, patterns = _held(guide.json_schema)
+        schema, patterns = _supported(guide.json_schema)
         grammar = _grammar(guide.model_copy(update={"json_schema": schema}))
         matcher = self._matcher(grammar)
         warnings = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)[1]
-        relaxed = [_told(warning) for warning in warnings]
+        relaxed = [_unsupported_keywords(warning) for warning in warnings]
         return matcher, (*relaxed, *(f"pattern {pattern[:80]}" for pattern in patterns))
 
     def _matcher(self, grammar: str) -> LLMatcher:
@@ -119,7 +119,7 @@ class GuideCompiler:
 
 def text_or_json(schema: dict[str, Any], field: str) -> Guide:
     """A guide to JSON of `schema`, an object's, or to any text that does not begin with a brace."""
-    json_form = json.dumps(_held(schema)[0] | {"x-guidance": _JSON_STYLE})
+    json_form = json.dumps(_supported(schema)[0] | {"x-guidance": _JSON_STYLE})
     lines = (
         "%llguidance {}",
         "start: json | text",
@@ -130,7 +130,7 @@ def text_or_json(schema: dict[str, Any], field: str) -> Guide:
     return Guide(grammar="\n".join(lines), field=field)
 
 
-def _held(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _supported(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What a grammar can hold of it, and the patterns that it cannot."""
     return without_patterns(without_free_names(schema), _usable)
 
@@ -157,7 +157,7 @@ def _usable(pattern: str) -> bool:
     return not LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern))
 
 
-def _told(warning: str) -> str:
+def _unsupported_keywords(warning: str) -> str:
     """A warning of llguidance in the words of JSON Schema."""
     names = warning.partition("Unimplemented keys: ")[2]
     if names:

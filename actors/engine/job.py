@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.backends.base import Output
-from actors.engine.guidance import RowGuide
+from actors.engine.guidance import GuideState
 from actors.engine.sampling import SamplingPlan
 from actors.engine.token_rules import TokenRules
 from orchestration.errors import OrchestraError
@@ -21,14 +21,14 @@ Item = Output | OrchestraError
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Sink:
+class OutputQueue:
     """Where the items of one generation go: a queue on the event loop that asked.
 
     The queue needs no bound of its own: a generation's tokens are bounded.
     """
 
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+    items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     cancelled: bool = False
     """Set on the loop, read by the engine before its next step."""
     came_at: float = field(default_factory=time.monotonic)
@@ -38,13 +38,13 @@ class Sink:
 class ChatJob:
     """A chat or completion, checked and tokenised."""
 
-    sink: Sink
+    queue: OutputQueue
     prompt: NDArray[np.int64]
     plan: SamplingPlan
     seed: int | None
     stops: tuple[str, ...]
     max_tokens: int
-    guide: RowGuide | None = None
+    guide: GuideState | None = None
     rules: TokenRules | None = None
     prefix: str = ""
     """What another node has written of the answer; its ids are the last `prefix_ids` of the prompt, and it
@@ -62,23 +62,23 @@ class ChatJob:
 class EmbeddingJob:
     """Texts to embed, tokenised: `tokens` of input i are `inputs[i]`."""
 
-    sink: Sink
+    queue: OutputQueue
     inputs: list[list[int]]
 
 
-class Outbox:
+class OutputBatch:
     """Gathers the items of a step and wakes each event loop once for all of them."""
 
     def __init__(self) -> None:
-        self._items: list[tuple[Sink, Item]] = []
+        self._items: list[tuple[OutputQueue, Item]] = []
 
-    def post(self, sink: Sink, item: Item) -> None:
-        self._items.append((sink, item))
+    def post(self, queue: OutputQueue, item: Item) -> None:
+        self._items.append((queue, item))
 
     def flush(self) -> None:
         """Hand everything over; what belongs to a loop that has closed is dropped."""
         items, self._items = self._items, []
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Sink, Item]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[OutputQueue, Item]]] = {}
         for pair in items:
             by_loop.setdefault(pair[0].loop, []).append(pair)
         for loop, pairs in by_loop.items():
@@ -88,6 +88,6 @@ class Outbox:
                 continue
 
 
-def _deliver(pairs: Iterable[tuple[Sink, Item]]) -> None:
-    for sink, item in pairs:
-        sink.queue.put_nowait(item)
+def _deliver(pairs: Iterable[tuple[OutputQueue, Item]]) -> None:
+    for queue, item in pairs:
+        queue.items.put_nowait(item)

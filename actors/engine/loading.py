@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from actors.engine.embedding import EmbeddingEngine
-from actors.engine.engine import Engine, Parts
+from actors.engine.engine import Engine, EngineParts
 from actors.engine.guidance import GuideCompiler
 from actors.engine.kv import KvShape
 from actors.engine.prompt import PromptBuilder
@@ -121,7 +121,7 @@ def _chat(folder: Path, manifest: ModelManifest, settings: EngineSettings, runti
     rows, length = cache_size(manifest, settings, shape, reserves=runtime.reserves)
     tokenizer = Tokenizer.load(folder)
     opened = runtime.open(folder, manifest, settings, rows=rows, length=length)
-    parts = Parts(
+    parts = EngineParts(
         session=opened.session,
         kv=opened.kv,
         prefix=opened.prefix,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine.tool_calling import spoken
+from actors.engine.tool_calling import render
 from actors.models.chat_template import ChatTemplate
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import Tokenizer
@@ -57,7 +57,7 @@ class PromptBuilder:
                 param="model",
             )
         ids: list[int] = []
-        for segment in self._template.render([*map(spoken, generation.messages)], add_generation_prompt=True):
+        for segment in self._template.render([*map(render, generation.messages)], add_generation_prompt=True):
             ids += self._tokenizer.encode(segment.text, specials=segment.trusted)
         bos = self._manifest.bos_token_id
         if self._manifest.add_bos and bos is not None and ids[:1] != [bos]:

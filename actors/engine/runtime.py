@@ -32,7 +32,7 @@ class Session(Protocol):
         """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [vocabulary] of the last."""
 
 
-class Cache(Protocol):
+class KvRows(Protocol):
     """Rows of keys and values, wherever they are: see `actors.engine.kv`."""
 
     @property
@@ -45,7 +45,7 @@ class Cache(Protocol):
     def fit(self, limit: int, free: Sequence[int]) -> None: ...
 
 
-class Prefixes(Protocol):
+class PrefixStore(Protocol):
     """Blocks of prompts that are kept: see `actors.engine.prefix`."""
 
     block: int
@@ -72,12 +72,12 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenModel:
     """A chat model in memory."""
 
     session: Session
-    kv: Cache
-    prefix: Prefixes
+    kv: KvRows
+    prefix: PrefixStore
 
 
 class Runtime(Protocol):
@@ -96,7 +96,7 @@ class Runtime(Protocol):
 
     def open(
         self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
-    ) -> Opened:
+    ) -> OpenModel:
         """Load a chat model with a cache of `rows` rows of `length` tokens. Raises an `OrchestraError`."""
 
     def encoder(self, folder: Path) -> Encoder:

@@ -24,7 +24,7 @@ from orchestration.messages import FinishReason, TokenLogprob, TopLogprob, Usage
 DecodeBytes = Callable[[int], bytes]
 
 
-class Row:
+class TokenSequence:
     """The state of a generation between steps."""
 
     __slots__ = (
@@ -49,10 +49,10 @@ class Row:
         """The token to read next, once the prompt has been read."""
         self.text = TextStream(job.stops, job.prefix)
         self.chain = Chain()
-        asked = len(job.prompt) - job.prefix_ids
-        self._penalties = Penalties(job.plan, job.prompt[:asked]) if job.plan.penalised else None
+        prompt_length = len(job.prompt) - job.prefix_ids
+        self._penalties = Penalties(job.plan, job.prompt[:prompt_length]) if job.plan.penalised else None
         if self._penalties is not None:
-            for written in job.prompt[asked:].tolist():
+            for written in job.prompt[prompt_length:].tolist():
                 self._penalties.add(written)
         seed = None if job.seed is None else job.seed % 2**64
         self._generator = None if job.plan.greedy else np.random.default_rng(seed)
@@ -85,7 +85,7 @@ class Row:
             return None
         return draw(logits, self.job.plan, self._generator)
 
-    def take(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[Piece | None, bool]:
+    def append(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[Piece | None, bool]:
         """Continue with `token`: the piece it lets out, and whether the text is complete ("stop")."""
         self.token = token
         self.produced += 1
@@ -99,42 +99,47 @@ class Row:
         return Finish(reason=reason, usage=self.usage)
 
 
-Choice = tuple[int, TokenLogprob | None]
+SampledToken = tuple[int, TokenLogprob | None]
 
 
-def choose(
-    rows: Sequence[Row], logits: NDArray[np.float32], decode: DecodeBytes
-) -> list[Choice | OrchestraError]:
+def sample(
+    sequences: Sequence[TokenSequence], logits: NDArray[np.float32], decode: DecodeBytes
+) -> list[SampledToken | OrchestraError]:
     """The next token of each row by `logits` [rows, vocabulary], which is changed on the way.
 
     A row whose guide fails gets the error in its place. Log-probabilities are those of the model
     itself, before penalties, guide and temperature.
     """
-    told: dict[int, NDArray[np.float32]] = {}
-    failed: dict[int, OrchestraError] = {}
-    for at, row in enumerate(rows):
-        if row.job.plan.logprobs is not None:
-            told[at] = log_probabilities(logits[at])
+    tables: dict[int, NDArray[np.float32]] = {}
+    errors: dict[int, OrchestraError] = {}
+    for at, sequence in enumerate(sequences):
+        if sequence.job.plan.logprobs is not None:
+            tables[at] = log_probabilities(logits[at])
         try:
-            row.shape(logits[at])
+            sequence.shape(logits[at])
         except OrchestraError as error:
-            failed[at] = error
+            errors[at] = error
     tokens = greedy(logits).tolist()
-    chosen: list[Choice | OrchestraError] = []
-    for at, row in enumerate(rows):
-        if at in failed:
-            chosen.append(failed[at])
+    sampled: list[SampledToken | OrchestraError] = []
+    for at, sequence in enumerate(sequences):
+        if at in errors:
+            sampled.append(errors[at])
             continue
-        drawn = row.draw(logits[at])
+        drawn = sequence.draw(logits[at])
         token = tokens[at] if drawn is None else drawn
-        table = told.get(at)
-        chosen.append(
-            (token, None if table is None else _tell(token, table, row.job.plan.logprobs or 0, decode))
+        table = tables.get(at)
+        sampled.append(
+            (
+                token,
+                None
+                if table is None
+                else _token_logprob(token, table, sequence.job.plan.logprobs or 0, decode),
+            )
         )
-    return chosen
+    return sampled
 
 
-def _tell(token: int, table: NDArray[np.float32], count: int, decode: DecodeBytes) -> TokenLogprob:
+def _token_logprob(token: int, table: NDArray[np.float32], count: int, decode: DecodeBytes) -> TokenLogprob:
     def name(data: bytes) -> str:
         return data.decode("utf-8", "replace")
 

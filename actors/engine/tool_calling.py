@@ -20,16 +20,16 @@ from orchestration.messages import ChatMessage, Generation, Guide, Sampling, Too
 _CLOSED = {"additionalProperties": False}
 
 
-def guided(generation: Generation) -> Generation:
+def with_call_guide(generation: Generation) -> Generation:
     """The generation that writes the call. Raises `InvalidRequest` for an offer that cannot be taken here."""
     offer = generation.offer
     if offer is None:
         return generation
-    if _may(generation):
+    if _is_optional(generation):
         if generation.guide is not None:
             return generation
         changes = {
-            "messages": _told(generation.messages, offer),
+            "messages": _with_functions(generation.messages, offer),
             "guide": text_or_json(_schema(offer.chosen), "tools"),
         }
         return generation.model_copy(update=changes)
@@ -39,7 +39,7 @@ def guided(generation: Generation) -> Generation:
     schema = _schema(offer.chosen)
     return generation.model_copy(
         update={
-            "messages": _told(generation.messages, offer),
+            "messages": _with_functions(generation.messages, offer),
             "guide": Guide(json_schema=schema, field="tools"),
             # the form of the call is its end: nothing in an argument is
             "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
@@ -49,18 +49,18 @@ def guided(generation: Generation) -> Generation:
     )
 
 
-def about_tools(error: InvalidGuide) -> InvalidRequest:
+def tool_error(error: InvalidGuide) -> InvalidRequest:
     """What is wrong with a guide that was made of functions."""
     return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
 
 
-def as_answer(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
+def parse_outputs(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
     """What the guided form of `generation` wrote, as text or as a call."""
-    if generation.offer is None or (_may(generation) and generation.guide is not None):
+    if generation.offer is None or (_is_optional(generation) and generation.guide is not None):
         return outputs
-    if _may(generation):
+    if _is_optional(generation):
         return _as_text_or_call(outputs, generation.sampling, begun=bool(generation.prefix))
-    return as_call(outputs)
+    return parse_call_outputs(outputs)
 
 
 async def _as_text_or_call(
@@ -72,7 +72,7 @@ async def _as_text_or_call(
         if not begun and isinstance(output, Piece) and output.text:
             begun = True
             if output.text.startswith("{"):
-                async for part in as_call(_after(output, outputs), stops):
+                async for part in parse_call_outputs(_after(output, outputs), stops):
                     yield part
                 return
         yield output
@@ -84,7 +84,7 @@ async def _after(first: Output, outputs: AsyncIterator[Output]) -> AsyncIterator
         yield output
 
 
-async def as_call(outputs: AsyncIterator[Output], stops: str = "") -> AsyncIterator[Output]:
+async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") -> AsyncIterator[Output]:
     """What a guided generation wrote, as the call at its end; before it, empty pieces that show that the
     model works. Where the text was cut off, what there is of the arguments is passed on. `stops` names the
     field by which the caller may have ended it."""
@@ -94,14 +94,14 @@ async def as_call(outputs: AsyncIterator[Output], stops: str = "") -> AsyncItera
             text.append(output.text)
             yield Piece(text="", tokens=0)
         elif isinstance(output, Finish):
-            call = call_in("".join(text), whole=output.reason == "stop", stops=stops)
+            call = parse_call("".join(text), whole=output.reason == "stop", stops=stops)
             reason = "tool_calls" if output.reason == "stop" else output.reason
             yield Finish(reason=reason, usage=output.usage, calls=(call,) if call else (), notes=output.notes)
         else:
             yield output
 
 
-def call_in(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
+def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
     """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none,
     and `InvalidRequest` where the field `stops` may have ended it."""
     name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
@@ -121,7 +121,7 @@ def call_in(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
     return ToolCall(id=f"call_{token_hex(12)}", name=name, arguments=arguments)
 
 
-def spoken(message: ChatMessage) -> ChatMessage:
+def render(message: ChatMessage) -> ChatMessage:
     """A message as text, calls and all, for templates that know of none."""
     if not message.tool_calls:
         return message
@@ -152,12 +152,12 @@ def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
     return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"$defs": parameters}
 
 
-def _may(generation: Generation) -> bool:
+def _is_optional(generation: Generation) -> bool:
     """Whether it may call, and need not."""
     return generation.offer is not None and generation.offer.choice == "auto"
 
 
-def _told(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
+def _with_functions(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
     """With the functions in the system message, which is made where there is none."""
     functions = "\n".join(
         json.dumps(tool.model_dump(include={"name", "description", "parameters"}), ensure_ascii=False)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from actors.engine.job import ChatJob, EmbeddingJob, Outbox
+from actors.engine.job import ChatJob, EmbeddingJob, OutputBatch
 from actors.engine.settings import EngineSettings
 from actors.telemetry.memory import release_memory
 from orchestration.errors import BackendFailed, NodeBusy
@@ -32,7 +32,7 @@ class Worker(ABC, Generic[J]):
 
     def __init__(self, model: str, *, places: int, settings: EngineSettings) -> None:
         self.model = model
-        self.outbox = Outbox()
+        self.outputs = OutputBatch()
         self.failures = 0
         """Counter: steps that failed."""
         self._places = places
@@ -124,7 +124,7 @@ class Worker(ABC, Generic[J]):
                     self.failures += 1
                     log.exception("a step of model %s failed", self.model)
                     self._fail(self.abandon(), f"the model failed: {type(error).__name__}: {error}")
-                self.outbox.flush()
+                self.outputs.flush()
         finally:
             self._end()
 
@@ -161,7 +161,7 @@ class Worker(ABC, Generic[J]):
 
     def _fail(self, jobs: list[J], reason: str) -> None:
         for job in jobs:
-            self.outbox.post(job.sink, BackendFailed(f"model {self.model!r}: {reason}"))
+            self.outputs.post(job.queue, BackendFailed(f"model {self.model!r}: {reason}"))
 
     def _end(self) -> None:
         with self._gate:
@@ -175,4 +175,4 @@ class Worker(ABC, Generic[J]):
             if job is not None:
                 jobs.append(job)
         self._fail(jobs, "the engine was closed" if self._closing else "the engine has stopped")
-        self.outbox.flush()
+        self.outputs.flush()

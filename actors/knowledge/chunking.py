@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 
-from actors.knowledge.document import WORD_CHARACTERS, Passage, Reading, spaced
+from actors.knowledge.document import WORD_CHARACTERS, ParsedDocument, Passage, split_long_words
 from orchestration.sentences import sentences
 
-MOST_TOKENS = 240
+MAX_TOKENS = 240
 """Of a passage with its heading: all-MiniLM-L6-v2 was trained on 256, its two marks included."""
 OVERLAP_TOKENS = 40
 """Of whole sentences that a passage repeats from the one before, so that no thought is cut in two."""
-MOST_CHARACTERS = 8
+TOKEN_CHARACTERS = 8
 """Of a token: to a model that does not know a script, all of a word is one."""
 HEADING_CHARACTERS = 120
 
@@ -20,17 +20,17 @@ Count = Callable[[str], int]
 """How many tokens a text has."""
 
 
-def passages(reading: Reading, count: Count) -> list[Passage]:
+def passages(reading: ParsedDocument, count: Count) -> list[Passage]:
     """The passages of a document in order. Every word of it is in at least one, and none has more than
-    `MOST_TOKENS` tokens, its heading included."""
+    `MAX_TOKENS` tokens, its heading included."""
     found: list[Passage] = []
 
     def read(text: str) -> int:
-        return max(count(spaced(text)), ceil(len(text) / MOST_CHARACTERS))
+        return max(count(split_long_words(text)), ceil(len(text) / TOKEN_CHARACTERS))
 
     for section in reading.sections:
         heading = " ".join(section.heading.split())[:HEADING_CHARACTERS]
-        room = MOST_TOKENS - (read(heading) if heading else 0)
+        room = MAX_TOKENS - (read(heading) if heading else 0)
         units = [(unit, read(unit)) for unit in _units(section.text, room, read)]
         found.extend(Passage(heading, text) for text in _packed(units, room))
     return found

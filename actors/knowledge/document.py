@@ -14,7 +14,7 @@ is, such as a sequence, Base64, minified code or a line of CSV."""
 _LONG = re.compile(rf"\S{{{WORD_CHARACTERS}}}(?=\S)")
 
 
-def spaced(text: str) -> str:
+def split_long_words(text: str) -> str:
     """The text with spaces in words of more than `WORD_CHARACTERS` characters."""
     return _LONG.sub(r"\g<0> ", text)
 
@@ -28,7 +28,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedDocument:
     """The text of a document. `title` is '' where it says none, `encoding` where its format has its own."""
 
     title: str
@@ -46,7 +46,7 @@ class Passage:
     @property
     def embedded(self) -> str:
         """What is embedded: a heading tells what the text is about."""
-        return spaced(f"{self.heading}\n{self.text}" if self.heading else self.text)
+        return split_long_words(f"{self.heading}\n{self.text}" if self.heading else self.text)
 
     @cached_property
     def digest(self) -> bytes:
@@ -68,7 +68,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchHit:
     """A passage that a search found. `score` is the fused ranks', which says something within one search
     only; `similarity` is the cosine of the meanings."""
 

@@ -126,14 +126,14 @@ _COMMON: tuple[tuple[str, re.Pattern[bytes], float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedText:
     """A text, and the encoding that it was taken to be in."""
 
     text: str
     encoding: str
 
 
-def known_encoding(name: str) -> str:
+def check_encoding(name: str) -> str:
     """`name` if it is the name of an encoding. Raises `InvalidRequest` otherwise."""
     try:
         b"text".decode(name)
@@ -147,37 +147,37 @@ def known_encoding(name: str) -> str:
     return name
 
 
-def decoded(data: bytes, *, declared: str = "", given: str = "") -> Decoded:
+def decode(data: bytes, *, declared: str = "", given: str = "") -> DecodedText:
     """The text of `data` in the encoding that is `given`; where none is, in the one that it has.
 
     Raises `UnreadableDocument` for what is no text, or none in the encoding that was given.
     """
     if given:
-        return Decoded(_strictly(data, given, "the encoding given is"), given)
+        return DecodedText(_strictly(data, given, "the encoding given is"), given)
     for mark, name in _BOMS:
         if data.startswith(mark):
-            return Decoded(_strictly(data, name, "its byte order mark says"), name)
+            return DecodedText(_strictly(data, name, "its byte order mark says"), name)
     if b"\0" in data:
         return _with_zeros(data)
     controls = len(data) - len(data.translate(None, _CONTROL)) > len(data) / 200
     if controls and (name := _utf_16_without_ascii(data)):
-        return Decoded(data.decode(name), name)
+        return DecodedText(data.decode(name), name)
     try:
-        return Decoded(data.decode(), "utf-8")
+        return DecodedText(data.decode(), "utf-8")
     except UnicodeDecodeError as error:
         near = data[max(0, error.start - _NEAR_BYTES) : error.start + _NEAR_BYTES].decode(errors="replace")
     broken = near.count("\ufffd")
     if broken <= _BROKEN * sum(1 for char in near if not char.isascii() and char != "\ufffd"):
-        return Decoded(data.decode(errors="replace"), "utf-8 with broken characters")
+        return DecodedText(data.decode(errors="replace"), "utf-8 with broken characters")
     if controls:
         raise UnreadableDocument("it is not text (it holds control characters)")
     meant = "" if declared.lower().startswith("utf-") else _DECLARED.get(declared.lower(), declared)
-    for name in filter(None, (meant, _guessed(data))):
+    for name in filter(None, (meant, _guess(data))):
         try:
-            return Decoded(_text(data, name), name)
+            return DecodedText(_text(data, name), name)
         except (UnicodeError, LookupError):
             continue
-    return Decoded(_text(data, WINDOWS), WINDOWS)
+    return DecodedText(_text(data, WINDOWS), WINDOWS)
 
 
 def _strictly(data: bytes, name: str, why: str) -> str:
@@ -201,7 +201,7 @@ def _as_control(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("orchestra_c1", _as_control)
 
 
-def _with_zeros(data: bytes) -> Decoded:
+def _with_zeros(data: bytes) -> DecodedText:
     """UTF-16 or UTF-32 without a mark: zero bytes are in the same places throughout. A few in what is UTF-8
     without them are none of UTF-16."""
     places = [data[at::4].count(0) for at in range(4)]
@@ -219,7 +219,7 @@ def _with_zeros(data: bytes) -> Decoded:
         except UnicodeDecodeError:
             continue
         if not _NO_TEXT.search(text):
-            return Decoded(text, name)
+            return DecodedText(text, name)
     raise UnreadableDocument("it is not text (it holds zero bytes)")
 
 
@@ -251,7 +251,7 @@ def _is_utf_8(data: bytes) -> bool:
     return True
 
 
-def _guessed(data: bytes) -> str:
+def _guess(data: bytes) -> str:
     """The encoding in which the words look most like a language's; '' where none does clearly."""
     words = [*islice(_words(data), _WORDS)]
     count = sum(len(re.findall(rb"[\x80-\xff]", word)) for word in words)

@@ -20,7 +20,7 @@ _ACCEPTED = "text/html, text/plain, text/markdown, application/pdf, application/
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class WebPage:
     """What a server gave. `content_type` is without its parameters."""
 
     data: bytes
@@ -39,7 +39,7 @@ class Fetcher:
     def __init__(self, settings: KnowledgeSettings) -> None:
         self.settings = settings
 
-    async def fetch(self, source: str) -> Page:
+    async def fetch(self, source: str) -> WebPage:
         """Raises `NotAllowed`, `DocumentTooLarge`, and `FetchFailed` saying what the server did."""
         if not self.settings.allow_urls:
             raise NotAllowed("knowledge.allow_urls is false: nothing is fetched from the web")
@@ -65,7 +65,7 @@ class Fetcher:
                 raise NotAllowed(self._not_public(str(error.__cause__ or error))) from error
             raise FetchFailed(f"it cannot be fetched: {error}") from error
 
-    async def _followed(self, session: ClientSession, source: str) -> Page:
+    async def _followed(self, session: ClientSession, source: str) -> WebPage:
         url = self._checked(URL(source))
         for _ in range(REDIRECTS + 1):
             async with session.get(url, allow_redirects=False) as answer:
@@ -77,7 +77,7 @@ class Fetcher:
                     raise FetchFailed(f"the server answered {answer.status} {answer.reason or ''}".rstrip())
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
                     raise FetchFailed("the server packs what was asked for unpacked")
-                return Page(await self._body(answer), PurePosixPath(url.path).name, answer.content_type)
+                return WebPage(await self._body(answer), PurePosixPath(url.path).name, answer.content_type)
         raise FetchFailed(f"it was moved more than {REDIRECTS} times")
 
     async def _body(self, answer: ClientResponse) -> bytes:

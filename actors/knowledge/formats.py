@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Literal
 
-from actors.knowledge.document import Reading, Section
-from actors.knowledge.encodings import decoded
+from actors.knowledge.document import ParsedDocument, Section
+from actors.knowledge.encodings import decode
 from actors.knowledge.errors import UnreadableDocument
 
 Kind = Literal["text", "markdown", "html", "pdf"]
@@ -53,7 +53,7 @@ def kind_of(name: str, data: bytes, content_type: str = "") -> Kind:
     return known or "text"
 
 
-def read(data: bytes, kind: Kind, encoding: str = "") -> Reading:
+def read(data: bytes, kind: Kind, encoding: str = "") -> ParsedDocument:
     """`encoding` is that of the text, where it is not to be found out; a PDF says its own. Raises
     `UnreadableDocument` saying why there is no text."""
     if not data.strip():
@@ -62,7 +62,7 @@ def read(data: bytes, kind: Kind, encoding: str = "") -> Reading:
         reading = _pdf(data)
     else:
         declared = _META.search(data[:4096]) if kind == "html" else None
-        found = decoded(data, declared=declared.group(1).decode() if declared else "", given=encoding)
+        found = decode(data, declared=declared.group(1).decode() if declared else "", given=encoding)
         reading = {"text": _text, "markdown": _markdown, "html": _html}[kind](found.text)
         reading = replace(reading, encoding=found.encoding)
     if not any(section.text.strip() for section in reading.sections):
@@ -71,11 +71,11 @@ def read(data: bytes, kind: Kind, encoding: str = "") -> Reading:
     return reading
 
 
-def _text(text: str) -> Reading:
-    return Reading("", (Section("", text),))
+def _text(text: str) -> ParsedDocument:
+    return ParsedDocument("", (Section("", text),))
 
 
-def _markdown(text: str) -> Reading:
+def _markdown(text: str) -> ParsedDocument:
     """By its headings, which a parser tells from `#` in a program; the rest stays as it is written."""
     from markdown_it import MarkdownIt
 
@@ -91,10 +91,10 @@ def _markdown(text: str) -> Reading:
         Section(heading, "\n".join(lines[begin:end]).strip())
         for (_, begin, heading), end in zip(marks, ends, strict=True)
     ]
-    return Reading(title, tuple(section for section in sections if section.text))
+    return ParsedDocument(title, tuple(section for section in sections if section.text))
 
 
-def _html(markup: str) -> Reading:
+def _html(markup: str) -> ParsedDocument:
     """What a reader of the page sees of its body, by its headings."""
     from selectolax.lexbor import LexborHTMLParser
 
@@ -119,7 +119,7 @@ def _html(markup: str) -> Reading:
         elif node.tag in _CELLS:
             text.append(" ")
     sections.append(Section(heading, _plain(text)))
-    return Reading(title or heading, tuple(section for section in sections if section.text))
+    return ParsedDocument(title or heading, tuple(section for section in sections if section.text))
 
 
 def _inside_heading(node: object) -> bool:
@@ -137,7 +137,7 @@ def _plain(parts: list[str]) -> str:
     return "\n\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
 
 
-def _pdf(data: bytes) -> Reading:
+def _pdf(data: bytes) -> ParsedDocument:
     """Page by page."""
     from io import BytesIO
 
@@ -152,7 +152,7 @@ def _pdf(data: bytes) -> Reading:
         sections = tuple(_pages(document))
     except PyPdfError as error:
         raise UnreadableDocument(f"it is a damaged PDF: {error}") from error
-    return Reading(str(title or ""), sections)
+    return ParsedDocument(str(title or ""), sections)
 
 
 def _pages(document: object) -> Iterator[Section]:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
-from actors.knowledge.document import Reading, Section
+from actors.knowledge.document import ParsedDocument, Section
 from actors.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from actors.knowledge.formats import Kind, read
 from actors.knowledge.settings import KnowledgeSettings
@@ -31,7 +31,7 @@ _CHUNK = 65_536
 _KILL_S = 5.0
 
 
-class Reader:
+class DocumentReader:
     """Use as a context manager, from a thread that lasts: the child ends with the thread that started it."""
 
     def __init__(self, settings: KnowledgeSettings) -> None:
@@ -47,7 +47,7 @@ class Reader:
     ) -> None:
         self._end()
 
-    def read(self, data: bytes, kind: Kind, encoding: str = "") -> Reading:
+    def read(self, data: bytes, kind: Kind, encoding: str = "") -> ParsedDocument:
         """As `formats.read`, and blocks. Raises `UnreadableDocument` for a document without text, or that is
         too much for the child; `DocumentTooLarge` for one with too much text."""
         child = self._started()
@@ -67,7 +67,7 @@ class Reader:
         if "error" in answer:
             raise UnreadableDocument(answer["error"])
         sections = tuple(Section(*section) for section in answer["sections"])
-        reading = Reading(answer["title"], sections, answer["encoding"])
+        reading = ParsedDocument(answer["title"], sections, answer["encoding"])
         if sum(len(section.text.encode()) for section in reading.sections) > self.settings.max_text_mb * MB:
             raise self._too_long()
         return reading

@@ -58,7 +58,7 @@ def connect(file: Path, *, write: bool) -> apsw.Connection:
         raise InvalidRequest(
             f"the knowledge base needs {error.name}: pip install 'orchestra-llm[knowledge]'"
         ) from error
-    with explained(file):
+    with store_errors(file):
         if write:
             file.parent.mkdir(parents=True, exist_ok=True)
         mode = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READWRITE
@@ -100,7 +100,7 @@ def _is_full(folder: Path) -> bool:
 
 
 @contextmanager
-def explained(file: Path) -> Iterator[None]:
+def store_errors(file: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     import apsw
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.knowledge.document import Found
-from actors.knowledge.schema import connect, explained
+from actors.knowledge.document import SearchHit
+from actors.knowledge.schema import connect, store_errors
 
 CANDIDATES = 50
 """Of each ranking that are fused."""
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
-MOST_WORDS = 48
+MAX_WORDS = 48
 """Of a question that are looked for."""
 _WORD = re.compile(r"\w+")
 
@@ -39,20 +39,20 @@ class Search:
     @property
     def model(self) -> str:
         """The embedding model whose vectors are stored."""
-        with explained(self.file):
+        with store_errors(self.file):
             return str(self._db.execute("SELECT model FROM about").fetchall()[0][0])
 
     @property
     def empty(self) -> bool:
-        with explained(self.file):
+        with store_errors(self.file):
             return not self._db.execute("SELECT 1 FROM passages LIMIT 1").fetchall()
 
-    def find(self, text: str, vector: NDArray[np.float32], most: int, least: float = -1.0) -> list[Found]:
+    def find(self, text: str, vector: NDArray[np.float32], most: int, least: float = -1.0) -> list[SearchHit]:
         """The best passages for `text`, whose meaning is `vector`, best first; none less similar to it
         than `least`. Raises `StoreBroken`."""
-        with explained(self.file):
+        with store_errors(self.file):
             by_meaning = self._by_meaning(vector)
-            scores = fused([id for id, _ in by_meaning], self._by_words(text))
+            scores = fuse([id for id, _ in by_meaning], self._by_words(text))
             similar = {id: 1 - distance for id, distance in by_meaning}
             similar |= self._similarities(vector, [id for id in scores if id not in similar])
             fit = [id for id in scores if similar[id] >= least]
@@ -72,7 +72,7 @@ class Search:
         # Short words are in every passage, and each has to be scored; codes and abbreviations are not.
         rare = [word for word in said if len(word) > 3 or word.isupper() or not word.isalpha()]
         words = dict.fromkeys(word.lower() for word in rare or said)
-        asked = " OR ".join(f'"{word}"' for word in list(words)[:MOST_WORDS])
+        asked = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
         if not asked:
             return []
         rows = self._db.execute(
@@ -86,18 +86,18 @@ class Search:
         rows = self._db.execute(f"SELECT id, embedding FROM vectors WHERE id IN ({marks})", ids)
         return {id: float(np.frombuffer(stored, np.float32) @ vector) for id, stored in rows}
 
-    def _passage(self, id: int, score: float, similarity: float) -> Found:
+    def _passage(self, id: int, score: float, similarity: float) -> SearchHit:
         ((source, title, heading, text),) = self._db.execute(
             "SELECT source, title, heading, text FROM passages JOIN documents ON documents.id = document "
             "WHERE passages.id = ?",
             (id,),
         ).fetchall()
-        return Found(
+        return SearchHit(
             source=source, title=title, heading=heading, text=text, score=score, similarity=similarity
         )
 
 
-def fused(*rankings: Iterable[int]) -> dict[int, float]:
+def fuse(*rankings: Iterable[int]) -> dict[int, float]:
     """The score of each passage in any of the rankings, best first: the sum of 1 / (60 + its rank)."""
     scores: dict[int, float] = {}
     for ranking in rankings:

@@ -16,7 +16,7 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawDocument:
     """The bytes of a document, and what they are."""
 
     data: bytes
@@ -24,7 +24,7 @@ class Raw:
     name: str
 
 
-def listed(places: tuple[str, ...]) -> Iterator[str]:
+def list_sources(places: tuple[str, ...]) -> Iterator[str]:
     """The sources that `places` name, each a URL or an absolute path: of a folder, the documents in it and
     below whose suffix is known, without those that are hidden. Links are not followed into folders."""
     for place in places:
@@ -42,13 +42,13 @@ def listed(places: tuple[str, ...]) -> Iterator[str]:
                     yield os.path.join(folder, name)
 
 
-async def raw(source: str, settings: KnowledgeSettings) -> Raw:
+async def read_source(source: str, settings: KnowledgeSettings) -> RawDocument:
     """The document at `source`. Raises a `KnowledgeError` that says why it cannot be had."""
     if is_url(source):
         page = await Fetcher(settings).fetch(source)
-        return Raw(page.data, kind_of(page.name, page.data, page.content_type), page.name)
+        return RawDocument(page.data, kind_of(page.name, page.data, page.content_type), page.name)
     data = _file(Path(source), settings.max_document_mb)
-    return Raw(data, kind_of(source, data), Path(source).name)
+    return RawDocument(data, kind_of(source, data), Path(source).name)
 
 
 def _file(path: Path, max_mb: float) -> bytes:

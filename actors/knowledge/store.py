@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from actors.knowledge.document import Document, Passage
 from actors.knowledge.errors import StoreBroken
-from actors.knowledge.schema import connect, create, explained
+from actors.knowledge.schema import connect, create, store_errors
 
 MB = 1_000_000
 STAGED_S = 7 * 86_400
@@ -37,7 +37,7 @@ class Store:
         self.file = file
         self._db = connect(file, write=True)
         try:
-            with explained(file):
+            with store_errors(file):
                 page = self._db.pragma("page_size")
                 self._db.pragma("max_page_count", max(1, int(max_mb * MB / page)))
                 with self._db:
@@ -64,7 +64,7 @@ class Store:
     def known(self, digests: Sequence[bytes]) -> dict[bytes, Vector]:
         """The vectors that are there already, of stored passages and of unfinished documents."""
         found: dict[bytes, Vector] = {}
-        with explained(self.file):
+        with store_errors(self.file):
             for at in range(0, len(digests), _SOME):
                 some = digests[at : at + _SOME]
                 marks = ",".join("?" * len(some))
@@ -80,7 +80,7 @@ class Store:
     def stage(self, vectors: Mapping[bytes, Vector]) -> None:
         """Keep vectors of a document that is not finished, so that a kill costs none of them."""
         now = time.time()
-        with explained(self.file), self._db:
+        with store_errors(self.file), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO staged VALUES (?, ?, ?)",
                 ((digest, vector.tobytes(), now) for digest, vector in vectors.items()),
@@ -97,7 +97,7 @@ class Store:
         """Store a document, in place of an older one of its source. `data` is the digest of its bytes and how
         many they are; `vectors` has one for every passage's digest. All of it is there afterwards, or nothing
         has changed. Raises `StoreFull`."""
-        with explained(self.file), self._db:
+        with store_errors(self.file), self._db:
             self._forget(source)
             self._db.execute(
                 "INSERT INTO documents (source, title, digest, bytes, added_at) VALUES (?, ?, ?, ?, ?)",
@@ -118,7 +118,7 @@ class Store:
     def remove(self, source: str) -> bool:
         """Whether there was such a document."""
         there = self.find(source) is not None
-        with explained(self.file), self._db:
+        with store_errors(self.file), self._db:
             self._forget(source)
         return there
 
@@ -143,7 +143,7 @@ def documents(file: Path) -> list[Document]:
         return []
     connection = connect(file, write=False)
     try:
-        with explained(file):
+        with store_errors(file):
             return documents_of(connection)
     finally:
         connection.close()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.embedding.embedder import Embedder
-from actors.knowledge.document import Found
+from actors.knowledge.document import SearchHit
 from actors.knowledge.search import Search
 from actors.knowledge.settings import KnowledgeSettings
 from actors.knowledge.store import store_file
@@ -39,7 +39,7 @@ TOOL = Tool(
 )
 
 
-class KnowledgeHand:
+class KnowledgeTool:
     """A box that holds the tool while the data folder has documents. They may be added, changed and removed
     meanwhile. Searching takes a thread, of which there is one."""
 
@@ -66,7 +66,7 @@ class KnowledgeHand:
         return () if empty else (TOOL,)
 
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """`data` is a list of what `Found.as_json` gives."""
+        """`data` is a list of what `SearchHit.as_json` gives."""
         try:
             asked = Query.model_validate(arguments)
         except ValidationError as error:
@@ -90,7 +90,7 @@ class KnowledgeHand:
         search = self._search()
         return search is None or search.empty
 
-    def _find(self, text: str, vector: NDArray[np.float32], most: int) -> list[Found]:
+    def _find(self, text: str, vector: NDArray[np.float32], most: int) -> list[SearchHit]:
         search = self._search()
         if search is None:
             return []

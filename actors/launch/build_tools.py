@@ -21,9 +21,9 @@ def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
     needs an extra that is not installed."""
     tools = ToolRegistry(settings.agents.tools)
     if embedder is not None:
-        from actors.knowledge.tool import KnowledgeHand
+        from actors.knowledge.tool import KnowledgeTool
 
-        tools.register_provider(RESEARCH, KnowledgeHand(settings.folder, embedder, settings.knowledge))
+        tools.register_provider(RESEARCH, KnowledgeTool(settings.folder, embedder, settings.knowledge))
     tools.register(REASONING, CalculatorTool())
     if settings.agents.sandbox.enabled:
         tools.register(CODE, PythonTool(settings.agents.sandbox))

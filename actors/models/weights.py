@@ -84,7 +84,7 @@ def matrix(kind: Ggml, data: Bytes) -> Matrix:
         raise UnsupportedModel(f"tensors of type {kind.name} cannot be read") from error
     if kind in FLOATS or values.shape[-1] % 32:
         return values
-    return requantised(values)
+    return requantise(values)
 
 
 def vector(tensor: GgufTensor) -> Floats:
@@ -96,7 +96,7 @@ def vector(tensor: GgufTensor) -> Floats:
     return quants.dequantize(tensor.data, tensor.type).astype(np.float32, copy=False).reshape(-1)
 
 
-def requantised(values: Floats) -> BlockWeights:
+def requantise(values: Floats) -> BlockWeights:
     """8-bit codes in blocks of 32, for formats with no exact form (top-1 0.97 where exact has 0.98)."""
     blocks = values.reshape(values.shape[0], -1, 32)
     scales = np.abs(blocks).max(axis=-1) / np.float32(127)
@@ -232,7 +232,7 @@ _EXACT: dict[Ggml, Callable[[Bytes], BlockWeights]] = {
 }
 
 
-def form(kind: Ggml) -> str:
+def layout(kind: Ggml) -> str:
     """How a type is kept, as the manifest names it: `q4_1`, `f32`, or `q8 (from iq3_s)`."""
     if kind in FLOATS:
         return "f32"

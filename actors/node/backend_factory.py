@@ -18,14 +18,14 @@ BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
+class ServedName:
     """A model to serve, and what the upstream calls it."""
 
     name: str
     upstream: str
 
     @classmethod
-    def parse(cls, text: str) -> Serve:
+    def parse(cls, text: str) -> ServedName:
         """`NAME` or `NAME=UPSTREAM_NAME`."""
         name, _, upstream = text.partition("=")
         if not name:
@@ -41,7 +41,7 @@ def onnx_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend
     return OnnxBackend(folders, _settings("onnx", OnnxSettings, options))
 
 
-def openai_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+def openai_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """Any server that speaks the OpenAI API."""
     from actors.backends.openai import OpenAIBackend, OpenAISettings
 
@@ -53,7 +53,7 @@ def openai_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backen
     return OpenAIBackend(_settings("openai", OpenAISettings, said))
 
 
-def triton_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+def triton_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its client."""
     try:
         from actors.triton.backend import TritonBackend, TritonSettings
@@ -65,7 +65,7 @@ def triton_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backen
     return TritonBackend(_settings("triton", TritonSettings, said))
 
 
-def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+def echo_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """No model: says the last message again."""
     from actors.backends.echo import EchoBackend, EchoSettings
 
@@ -75,7 +75,7 @@ def echo_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
     return EchoBackend(_settings("echo", EchoSettings, said))
 
 
-def replay_backend(serve: Sequence[Serve], options: Mapping[str, Any]) -> Backend:
+def replay_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """Recorded answers of models, from the file `records` of the options."""
     from actors.backends.replay import ReplayBackend, ReplaySettings
 

@@ -82,7 +82,7 @@ class ModelMetrics:
 
 
 @lru_cache(maxsize=1024)
-def of_model(model: str) -> ModelMetrics:
+def model_metrics(model: str) -> ModelMetrics:
     """Only for models that are served: each keeps its figures for ever."""
     return ModelMetrics(
         TOKENS.labels(model, "prompt"),

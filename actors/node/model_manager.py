@@ -22,11 +22,11 @@ FAILED_S = 10.0
 """What could not be loaded is not tried for so long, unless by name: others would leave for nothing."""
 
 
-class ModelMemory:
+class ModelManager:
     """The models of one node. At most `limit_bytes` of them are in memory at once, 0 is no limit; what
     leaves for another is the one used longest ago of those on which nothing runs.
 
-    `changed` is called whenever `cards` or `told` say something new.
+    `changed` is called whenever `cards` or `memory_use` say something new.
     """
 
     def __init__(self, node: str, backend: Backend, limit_bytes: int, changed: Callable[[], None]) -> None:
@@ -35,17 +35,17 @@ class ModelMemory:
         self.limit_bytes = limit_bytes
         self._changed = changed
         self._cards: dict[str, ModelCard] = {}
-        self._in = Residency(0, {})
+        self._resident = Residency(0, {})
         self._in_arrival_order = ArrivalOrder(0, {})
-        self._at_work: Counter[str] = Counter()
-        self._coming: dict[str, asyncio.Task[None]] = {}
-        self._leaving: set[str] = set()
-        self._one_at_a_time = asyncio.Lock()
+        self._active: Counter[str] = Counter()
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._unloading: set[str] = set()
+        self._load_lock = asyncio.Lock()
         self._released = asyncio.Event()
         self._claims: dict[str, float] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._loads = self._unloads = self._swaps = 0
-        self._ahead: set[str] = set()
+        self._preloaded: set[str] = set()
         """Those loaded ahead and not asked for since."""
         self._starts: Counter[str] = Counter()
         self._latest = 0
@@ -57,18 +57,18 @@ class ModelMemory:
         await self.backend.start(limit)
         self._cards = {card.name: card for card in self.backend.models}
         sizes = {name: card.memory_bytes for name, card in self._cards.items()}
-        self._in = Residency(limit, sizes)
+        self._resident = Residency(limit, sizes)
         self._in_arrival_order = ArrivalOrder(limit, sizes)
         for name in self._cards:
             if name in self.backend.loaded:
-                self._in.use(name)
-        self._tell()
+                self._resident.use(name)
+        self._publish()
 
     async def close(self) -> None:
         """Stop what is being loaded, and the backend."""
-        for task in list(self._coming.values()):
+        for task in list(self._loading.values()):
             task.cancel()
-        await asyncio.gather(*self._coming.values(), return_exceptions=True)
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
         await self.backend.close()
 
     @property
@@ -77,17 +77,17 @@ class ModelMemory:
         return tuple(self._cards.values())
 
     @property
-    def told(self) -> MemoryUse:
+    def memory_use(self) -> MemoryUse:
         """What the registry shows beside them; asked for every few seconds."""
-        RESIDENT.labels(self.node).set(self._in.used_bytes + self.backend.cache_bytes)
+        RESIDENT.labels(self.node).set(self._resident.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
         saved = 0
-        if self._in.contended:
+        if self._resident.contended:
             saved = self._in_arrival_order.swaps - self._swaps
             SAVED.labels(self.node).set(saved)
         return MemoryUse(
-            limit_bytes=self._in.limit_bytes,
+            limit_bytes=self._resident.limit_bytes,
             claims=tuple(self._claims),
             loads=self._loads,
             unloads=self._unloads,
@@ -98,50 +98,50 @@ class ModelMemory:
             hits=self._starts["hit"],
         )
 
-    def take(self, model: str, arrival: int = 0) -> asyncio.Future[None] | None:
+    def acquire(self, model: str, arrival: int = 0) -> asyncio.Future[None] | None:
         """Keep `model` in memory until `release`; what has to be awaited first where it is being loaded.
 
         `arrival` is the number under which the generation came into its queue. Raises `UnknownModel`,
         `NodeBusy` while what is in memory is in use, and `BackendFailed` for a model that failed to load.
         """
-        there = model in self._in and model not in self._coming
-        coming = self._take(model)
-        outcome = "cold" if not there else "warmed" if model in self._ahead else "hit"
-        self._ahead.discard(model)
+        there = model in self._resident and model not in self._loading
+        coming = self._acquire(model)
+        outcome = "cold" if not there else "warmed" if model in self._preloaded else "hit"
+        self._preloaded.discard(model)
         self._starts[outcome] += 1
         starts(self.node, model, outcome).inc()
-        if self._in.contended:
+        if self._resident.contended:
             self._latest = max(arrival, self._latest) if arrival else self._latest + 1
             self._in_arrival_order.arrived(arrival or self._latest, model)
         return coming
 
-    def _take(self, model: str) -> asyncio.Future[None] | None:
+    def _acquire(self, model: str) -> asyncio.Future[None] | None:
         self._check(model)
         until, why = self._failed.get(model, (0.0, ""))
         if time.monotonic() < until:
             raise BackendFailed(f"node {self.node} could not load model {model!r}: {why}")
-        if model in self._leaving:
+        if model in self._unloading:
             raise NodeBusy(f"model {model!r} is being unloaded from node {self.node}", retry_after_s=0.5)
-        if model not in self._in:
-            self._come(model)
+        if model not in self._resident:
+            self._begin_load(model)
         elif len(self._cards) > 1:
-            self._in.use(model)
-        self._at_work[model] += 1
-        coming = self._coming.get(model)
+            self._resident.use(model)
+        self._active[model] += 1
+        coming = self._loading.get(model)
         return None if coming is None else asyncio.shield(coming)
 
     def release(self, model: str) -> None:
-        """One that `take` was called for is over."""
-        self._at_work[model] -= 1
-        if not self._at_work[model]:
-            del self._at_work[model]
+        """One that `acquire` was called for is over."""
+        self._active[model] -= 1
+        if not self._active[model]:
+            del self._active[model]
             self._released.set()
 
     async def load(self, model: str) -> bool:
-        """Bring it in; False if it was there. Raises as `take` does, and what loading raises."""
+        """Bring it in; False if it was there. Raises as `acquire` does, and what loading raises."""
         self._failed.pop(model, None)
-        there = model in self._in and model not in self._coming
-        coming = self._take(model)
+        there = model in self._resident and model not in self._loading
+        coming = self._acquire(model)
         try:
             if coming is not None:
                 await coming
@@ -155,42 +155,42 @@ class ModelMemory:
         Raises as `load` does, `NodeBusy` also where they are in use or do not make enough room.
         """
         self._check(model)
-        if model in self._in or model in self._leaving:
+        if model in self._resident or model in self._unloading:
             return False
         if time.monotonic() < self._failed.get(model, (0.0, ""))[0]:
             raise NodeBusy(f"model {model!r} failed to load on node {self.node} just now")
-        self._come(model, leaving)
-        self._ahead.add(model)
-        await asyncio.shield(self._coming[model])
+        self._begin_load(model, leaving)
+        self._preloaded.add(model)
+        await asyncio.shield(self._loading[model])
         return True
 
     async def unload(self, model: str) -> bool:
         """Free its memory once nothing runs on it, which takes no more generations until then; False if
         it was not there."""
         self._check(model)
-        if model not in self._in:
+        if model not in self._resident:
             return False
-        self._leaving.add(model)
+        self._unloading.add(model)
         try:
-            while self._at_work[model] or model in self._coming:
+            while self._active[model] or model in self._loading:
                 self._released.clear()
                 await self._released.wait()
-            async with self._one_at_a_time:
+            async with self._load_lock:
                 await self._unload(model)
         finally:
-            self._leaving.discard(model)
+            self._unloading.discard(model)
         return True
 
     def _check(self, model: str) -> None:
         if model not in self._cards:
             raise UnknownModel.of(model, list(self._cards))
 
-    def _come(self, model: str, only: Collection[str] | None = None) -> None:
+    def _begin_load(self, model: str, only: Collection[str] | None = None) -> None:
         """Begin to load it. What leaves for it, `only` of these, counts as gone, and it as there, by now."""
-        keep = {*self._at_work, *self._coming, *self._leaving}
+        keep = {*self._active, *self._loading, *self._unloading}
         if only is not None:
-            keep.update(each for each in self._in if each not in only)
-        leaving = self._in.victims(model, keep)
+            keep.update(each for each in self._resident if each not in only)
+        leaving = self._resident.victims(model, keep)
         if leaving is None:
             if only is None:
                 if model not in self._claims:
@@ -205,28 +205,28 @@ class ModelMemory:
             self._swaps += 1
             SWAPS.labels(self.node).inc()
         for each in leaving:
-            self._in.remove(each)
-            self._ahead.discard(each)
-        self._in.use(model)
+            self._resident.remove(each)
+            self._preloaded.discard(each)
+        self._resident.use(model)
         task = asyncio.get_running_loop().create_task(self._swap(leaving, model))
-        self._coming[model] = task
-        task.add_done_callback(self._came)
+        self._loading[model] = task
+        task.add_done_callback(self._load_done)
 
-    def _came(self, task: asyncio.Task[None]) -> None:
+    def _load_done(self, task: asyncio.Task[None]) -> None:
         """Everyone who waits hears of an error; the log does where nobody waits any more."""
-        model = next(name for name, each in self._coming.items() if each is task)
-        del self._coming[model]
+        model = next(name for name, each in self._loading.items() if each is task)
+        del self._loading[model]
         self._released.set()
         if task.cancelled() or task.exception() is not None:
-            self._in.remove(model)
-            self._ahead.discard(model)
-            self._tell()
+            self._resident.remove(model)
+            self._preloaded.discard(model)
+            self._publish()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed[model] = time.monotonic() + FAILED_S, str(error)
             log.error("node %s could not load model %s: %s", self.node, model, error)
 
     async def _swap(self, leaving: list[str], model: str) -> None:
-        async with self._one_at_a_time:
+        async with self._load_lock:
             for each in leaving:
                 await self._unload(each)
             began = time.perf_counter()
@@ -237,7 +237,7 @@ class ModelMemory:
         LOAD_SECONDS.labels(model).observe(seconds)
         log.info("node %s loaded model %s in %.2f s", self.node, model, seconds)
         self._cards[model] = self._cards[model].model_copy(update={"load_s": float(f"{seconds:.3g}")})
-        self._tell()
+        self._publish()
 
     async def _unload(self, model: str) -> None:
         if model in self.backend.loaded:
@@ -245,12 +245,12 @@ class ModelMemory:
             self._unloads += 1
             UNLOADS.labels(self.node, model).inc()
             log.info("node %s unloaded model %s", self.node, model)
-        if model not in self._coming:
-            self._in.remove(model)
-            self._ahead.discard(model)
-        self._tell()
+        if model not in self._loading:
+            self._resident.remove(model)
+            self._preloaded.discard(model)
+        self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Say what is loaded now; what is on its way counts as loaded when it is there."""
         there = self.backend.loaded
         for name, card in self._cards.items():

@@ -16,11 +16,11 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import Presence
-from actors.node.metrics import RUNNING, SLOTS, duration, of_model
-from actors.node.model_manager import ModelMemory
-from actors.node.rates import Rates
+from actors.node.metrics import RUNNING, SLOTS, duration, model_metrics
+from actors.node.model_manager import ModelManager
+from actors.node.rates import RateMeter
 from actors.node.settings import NodeSettings
-from actors.node.stall_detector import Stalls
+from actors.node.stall_detector import StallDetector
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
 from actors.streams.writer import StreamWriter
@@ -71,38 +71,38 @@ class Node(Actor):
         """Set by `orchestra node drain`: the role finishes or hands on what runs, and leaves."""
         self.drained = asyncio.Event()
         """Set when it has left; a process that is only this node ends then."""
-        self._stalls = Stalls(settings.stall_s, settings.first_output_s)
+        self._stalls = StallDetector(settings.stall_s, settings.first_output_s)
         self._started_at = time.time()
         self._joined = False
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
         self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
-        self.memory = ModelMemory(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
+        self.models = ModelManager(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
         self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)
-        self._rates = Rates()
+        self._rates = RateMeter()
 
     def describe(self) -> NodeInfo:
         """The node as the registry shows it."""
         return NodeInfo(
             id=self.id,
             backend=self.backend.name,
-            models=self.memory.cards,
+            models=self.models.cards,
             left_out=self.backend.left_out,
             hardware=self.backend.hardware,
-            memory=self.memory.told,
+            memory=self.models.memory_use,
             labels=self.settings.labels,
-            rates=self._rates.told(),
+            rates=self._rates.snapshot(),
             slots=self.slots,
-            running=len(self._active) + self.backend.others,
+            running=len(self._active) + self.backend.external_load,
             draining=self._leaving,
             started_at=self._started_at,
         )
 
     async def started(self) -> None:
         await self._presence.claim()
-        await self.memory.start()
+        await self.models.start()
         self._subscriptions = [
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
             await self.bus.subscribe(NodeAddress(self.id).stop, self._stop),
@@ -137,21 +137,21 @@ class Node(Actor):
         await self._cancels.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
-        await self.memory.close()
+        await self.models.close()
 
     async def on_load_model(self, message: LoadModel) -> Residence:
         """Bring it into memory, others out of it where need be; they are refused while they are in use."""
         began = time.perf_counter()
         if message.ahead:
-            changed = await self.memory.load_ahead(message.model, message.leaving)
+            changed = await self.models.load_ahead(message.model, message.leaving)
         else:
-            changed = await self.memory.load(message.model)
+            changed = await self.models.load(message.model)
         return await self._residence(message.model, True, changed, began)
 
     async def on_unload_model(self, message: UnloadModel) -> Residence:
         """Free its memory, once what runs on it has ended."""
         began = time.perf_counter()
-        changed = await self.memory.unload(message.model)
+        changed = await self.models.unload(message.model)
         return await self._residence(message.model, False, changed, began)
 
     async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> Residence:
@@ -169,7 +169,7 @@ class Node(Actor):
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
         if len(self._active) >= self.slots:
             raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
-        loading = self.memory.take(message.model, current_envelope.get().arrival)
+        loading = self.models.acquire(message.model, current_envelope.get().arrival)
         task = asyncio.current_task()
         assert task is not None
         again = message.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
@@ -200,7 +200,7 @@ class Node(Actor):
             raise
         finally:
             writer.close()
-            self.memory.release(message.model)
+            self.models.release(message.model)
             self._stalls.forget(message.id)
             del self._active[message.id]
             self._load_changed()
@@ -236,7 +236,7 @@ class Node(Actor):
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
-        began, others = time.perf_counter(), len(self._active) - 1
+        began, concurrent = time.perf_counter(), len(self._active) - 1
         first: float | None = None
         limit = generation.sampling.max_tokens
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
@@ -247,7 +247,7 @@ class Node(Actor):
         async with aclosing(generating) as outputs:
             async for output in outputs:
                 if isinstance(output, Finish):
-                    self._measure(generation, output.usage, began, first, others)
+                    self._measure(generation, output.usage, began, first, concurrent)
                     return replace(output, notes=(*notes, *output.notes)) if notes else output
                 if isinstance(output, KeepAlive):
                     self._stalls.alive(generation.id)
@@ -276,11 +276,11 @@ class Node(Actor):
         return generation.model_copy(update={"offer": None}), (f"tools: {said}; it answered in text",)
 
     def _measure(
-        self, generation: Generation, usage: Usage, began: float, first: float | None, others: int
+        self, generation: Generation, usage: Usage, began: float, first: float | None, concurrent: int
     ) -> None:
-        """`others` were at work when it began. What another node wrote is not this one's work."""
+        """`concurrent` were at work when it began. What another node wrote is not this one's work."""
         own = max(0, usage.completion_tokens - generation.prefix_tokens)
-        metrics = of_model(generation.model)
+        metrics = model_metrics(generation.model)
         metrics.count(usage, own)
         if first is None:
             return
@@ -294,7 +294,7 @@ class Node(Actor):
             tokens=own,
             first_s=first - began,
             rest_s=rest_s,
-            others=(others + len(self._active) - 1) / 2,
+            concurrent=(concurrent + len(self._active) - 1) / 2,
         )
 
     def _ended(

@@ -22,7 +22,7 @@ class _Wait:
     stalled: bool = False
 
 
-class Stalls:
+class StallDetector:
     """Cancels the task of a generation whose backend said nothing for `first_s` seconds, or nothing more for
     `limit_s`.
 

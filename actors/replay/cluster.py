@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.backends.recorded import Questions
+from actors.backends.recorded import QuestionIndex
 from actors.backends.replay import ReplayBackend, ReplaySettings
 from actors.bus.bus import Bus
 from actors.bus.settings import BusSettings
@@ -52,7 +52,7 @@ async def replaying(
     settings: Settings, recorded: RecordedSet, spec: ReplaySpec, data: Path, embedder: Embedder | None
 ) -> AsyncIterator[ReplayCluster]:
     """Of `settings` those of agents, the dispatcher and patterns hold; what would join others does not."""
-    questions = Questions(recorded.records)
+    questions = QuestionIndex(recorded.records)
     backends = {
         model: ReplayBackend(
             ReplaySettings(

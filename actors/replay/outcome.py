@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from actors.backends.recorded import Record
+from actors.backends.recorded import RecordedQuestion
 from actors.evaluation.errors import ResultsStorage
 from actors.evaluation.outcome import REPORT
 from actors.replay.reader import OwnReader, Reader
@@ -137,7 +137,7 @@ def _pattern(
 
 
 def _replayed(
-    record: Record,
+    record: RecordedQuestion,
     result: ReplayResult,
     reader: Reader,
     models: Sequence[str],

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-from actors.backends.recorded import BadRecords, Record
+from actors.backends.recorded import BadRecords, RecordedQuestion
 from actors.evaluation.errors import BadScorer
 from orchestration.evaluation.forms import Form, form_of, right_answer, taken
 from orchestration.patterns.consensus.choices import options_of
@@ -23,11 +23,11 @@ class Reader(ABC):
     fingerprint: str
 
     @abstractmethod
-    def read(self, record: Record, text: str) -> str | None:
+    def read(self, record: RecordedQuestion, text: str) -> str | None:
         """What `text` answers to the question, None where it gives no answer."""
 
     @abstractmethod
-    def gold(self, record: Record) -> str:
+    def gold(self, record: RecordedQuestion) -> str:
         """The right answer, as `read` would say it. Raises `BadRecords`."""
 
 
@@ -40,7 +40,7 @@ class OwnReader(Reader):
         self._form = form
         self.fingerprint = f"own {form or ''}".strip()
 
-    def form(self, record: Record) -> Form:
+    def form(self, record: RecordedQuestion) -> Form:
         """As the record says it, else as the command does, else by the options and the right answer."""
         if record.form is not None:
             return Form(record.form)
@@ -53,10 +53,10 @@ class OwnReader(Reader):
             return Form.NUMBER
         return form_of(record.question, gold)
 
-    def read(self, record: Record, text: str) -> str | None:
+    def read(self, record: RecordedQuestion, text: str) -> str | None:
         return taken(self.form(record), text, question_of(record))
 
-    def gold(self, record: Record) -> str:
+    def gold(self, record: RecordedQuestion) -> str:
         form, gold = self.form(record), str(record.gold)
         if form is Form.CHOICE and gold in record.options:
             gold = string.ascii_uppercase[record.options.index(gold)]
@@ -77,7 +77,7 @@ class ScorerReader(Reader):
         self._file = file
         self.fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
-    def read(self, record: Record, text: str) -> str | None:
+    def read(self, record: RecordedQuestion, text: str) -> str | None:
         try:
             said = self._read(self._set, text)
         except Exception as error:
@@ -89,11 +89,11 @@ class ScorerReader(Reader):
             raise BadScorer(f"{self._file}: read(set, text) gave {type(said).__name__}, not a text or None")
         return said
 
-    def gold(self, record: Record) -> str:
+    def gold(self, record: RecordedQuestion) -> str:
         return str(record.gold)
 
 
-def question_of(record: Record) -> str:
+def question_of(record: RecordedQuestion) -> str:
     """The question with its options, where its text does not list them."""
     text = record.question
     if not record.options or len(options_of(text)) == len(record.options):

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from actors.backends.recorded import Record
+from actors.backends.recorded import RecordedQuestion
 from actors.evaluation.runner import Attempts, concerns_all, models_used, some_at_once
 from actors.evaluation.settings import EvaluationSettings
 from actors.evaluation.store import Results
@@ -61,7 +61,7 @@ class ReplayRunner:
         Raises the error of what would fail for all questions. Other errors are results.
         """
 
-        async def one(waiting: tuple[Record, bool]) -> None:
+        async def one(waiting: tuple[RecordedQuestion, bool]) -> None:
             result = await self._asked(pattern, *waiting)
             self.results.add(result)
             self.told(result)
@@ -75,7 +75,7 @@ class ReplayRunner:
             if gets_word:
                 await asyncio.sleep(self.settle_s)
 
-    async def _asked(self, pattern: str, record: Record, gets_word: bool) -> ReplayResult:
+    async def _asked(self, pattern: str, record: RecordedQuestion, gets_word: bool) -> ReplayResult:
         attempts, key, began = Attempts(self.settings), str(record.id), time.monotonic()
         body = self.spec.body(pattern, record)
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.backends.recorded import BadRecords, Record, known, read_records
+from actors.backends.recorded import BadRecords, RecordedQuestion, read_records, recorded_models
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 MAX_SETS_TOLD = 20
@@ -25,14 +25,14 @@ class RecordedSet:
     name: str
     file: Path
     models: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: tuple[RecordedQuestion, ...]
     left_out: int
 
     @classmethod
     def read(cls, file: Path, models: Sequence[str], limit: int | None) -> RecordedSet:
         """Raises `BadRecords` and `UnknownModel`."""
         found = read_records(file)
-        panel = known(found, models)
+        panel = recorded_models(found, models)
         usable = [each for each in found if each.gold is not None and set(panel) <= each.answers.keys()]
         if not usable:
             golden = sum(each.gold is not None for each in found)
@@ -103,7 +103,7 @@ class ReplaySpec(BaseModel):
     chunk_tokens: int = Field(default=32, ge=1)
     settings: dict[str, dict[str, Any]] = {}
 
-    def body(self, pattern: str, record: Record) -> dict[str, Any]:
+    def body(self, pattern: str, record: RecordedQuestion) -> dict[str, Any]:
         """Of `/v1/chat/completions`. Nothing that is not said is set; a seed other than 0 becomes one of each
         question."""
         orchestra: dict[str, Any] = {}

@@ -25,7 +25,7 @@ class Device:
         return "kind: KIND_CPU" if self.gpu is None else f"kind: KIND_GPU gpus: [ {self.gpu} ]"
 
 
-def devices(text: str, parts: int) -> list[Device]:
+def parse_devices(text: str, parts: int) -> list[Device]:
     """One device for each of `parts`, from `cpu` or `cuda:0,cuda:1`: one for all of them, or one each.
 
     Raises `InvalidRequest`.

@@ -17,21 +17,21 @@ from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.pull import installed
 from actors.triton.config import CONFIG, check_path, parse
 from actors.triton.errors import BadRepository
-from actors.triton.repository_plan import Part, Wish, common_values, parts
+from actors.triton.repository_plan import ModelPart, ModelSpec, common_values, plan_parts
 from orchestration.errors import InvalidRequest, UnknownModel
 
 TEMPLATES = "triton_models"
 WEIGHTS = "weights"
 """The link beside `model.py` to the installed model's folder."""
 
-OnPart = Callable[[Part], None]
+OnPart = Callable[[ModelPart], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class PlannedModel:
     """A model of the repository as it is to be: its text is checked, nothing is on disk."""
 
-    part: Part
+    part: ModelPart
     config: str
     model_py: Path | None
     weights: Path | None
@@ -42,7 +42,7 @@ def write_repository(
     out: Path,
     models_folder: Path,
     names: Iterable[str],
-    wish: Wish,
+    spec: ModelSpec,
     *,
     force: bool = False,
     on_part: OnPart = lambda part: None,
@@ -57,7 +57,7 @@ def write_repository(
     out = out.expanduser().absolute()
     names = list(dict.fromkeys(names))
     _check_place(out, force)
-    plans = {name: _planned(out, installed_model(name, models_folder), wish) for name in names}
+    plans = {name: _planned(out, installed_model(name, models_folder), spec) for name in names}
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".orchestra-", dir=out) as staging:
@@ -97,10 +97,10 @@ def _check_place(out: Path, force: bool) -> None:
         )
 
 
-def _planned(out: Path, folder: Path, wish: Wish) -> list[Written]:
+def _planned(out: Path, folder: Path, spec: ModelSpec) -> list[PlannedModel]:
     manifest = ModelManifest.read(folder)
     found = []
-    for part in parts(manifest, wish):
+    for part in plan_parts(manifest, spec):
         template = data_folder(TEMPLATES) / part.template
         link = out / part.name / "1" / WEIGHTS
         values = common_values(manifest, link) | part.values
@@ -114,7 +114,7 @@ def _planned(out: Path, folder: Path, wish: Wish) -> list[Written]:
             )
         model_py = template / "1" / "model.py"
         found.append(
-            Written(
+            PlannedModel(
                 part=part,
                 config=text,
                 model_py=model_py if model_py.is_file() else None,
@@ -129,7 +129,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _write(staging: Path, out: Path, model: Written) -> None:
+def _write(staging: Path, out: Path, model: PlannedModel) -> None:
     made = staging / model.part.name
     version = made / "1"
     version.mkdir(parents=True)

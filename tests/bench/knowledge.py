@@ -26,7 +26,7 @@ import numpy as np
 
 from actors.embedding.embedder import Embedder
 from actors.knowledge.chunking import passages
-from actors.knowledge.ingest import TOGETHER, Ingest
+from actors.knowledge.ingest import BATCH, Ingest
 from actors.knowledge.schema import connect
 from actors.knowledge.search import Search
 from actors.knowledge.store import Vector, store_file
@@ -137,8 +137,8 @@ async def embedding_alone(texts: list[str]) -> float:
     await fresh.vectors(["warm"])
     sample = texts[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
     began = time.perf_counter()
-    for at in range(0, len(sample), TOGETHER):
-        await fresh.vectors(sample[at : at + TOGETHER])
+    for at in range(0, len(sample), BATCH):
+        await fresh.vectors(sample[at : at + BATCH])
     seconds = time.perf_counter() - began
     fresh.close()
     return len(sample) / seconds

@@ -30,7 +30,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.triton import RunningTriton, start_triton
 
@@ -66,7 +66,7 @@ class Round:
 def served(root: Path, *, batching: bool) -> RunningTriton:
     server = start_triton(root)
     folder = minilm_folder()
-    write_repository(server.repository, folder.parent, [MODEL], Wish(), force=True)
+    write_repository(server.repository, folder.parent, [MODEL], ModelSpec(), force=True)
     if not batching:
         for file in server.repository.glob("*/config.pbtxt"):
             file.write_text(re.sub(r"^dynamic_batching .*\n", "", file.read_text(), flags=re.M))

@@ -21,7 +21,7 @@ from pathlib import Path
 from tritonclient.grpc.aio import InferenceServerClient
 
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from tests.actors.triton.llm import ask, inputs, responses, write_llm
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import RunningTriton, start_triton
@@ -48,7 +48,9 @@ class Round:
 def served(root: Path) -> RunningTriton:
     server = start_triton(root)
     folder = smollm2_folder()
-    write_repository(server.repository, folder.parent, [PARTITIONED], Wish(partitions=STAGES), force=True)
+    write_repository(
+        server.repository, folder.parent, [PARTITIONED], ModelSpec(partitions=STAGES), force=True
+    )
     write_llm(server.repository, WHOLE, folder, runtime="torch")
     for name in (f"{PARTITIONED}-pipeline", PARTITIONED, WHOLE):
         server.load(name)

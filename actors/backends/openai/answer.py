@@ -8,7 +8,7 @@ import time
 from aiohttp import ClientError, ClientResponse
 
 from actors.backends.openai.backoff import retry_after_s
-from actors.backends.openai.failures import Upstream, failure
+from actors.backends.openai.errors import Upstream, response_error
 from actors.backends.openai.settings import OpenAISettings
 from orchestration.errors import BackendFailed, NoOutput
 from orchestration.messages import Generation
@@ -22,7 +22,7 @@ _TAIL_TIMEOUT_S = 5.0
 """Between bytes once the answer is whole, for its usage."""
 
 
-class Answer:
+class UpstreamResponse:
     """Status, then blocks. `close` gives the connection back, or cuts it if the answer was not read out.
 
     The first byte must come before `deadline` (event loop time). Until text flows each further one has
@@ -52,7 +52,8 @@ class Answer:
         return not self._response.headers.get("Content-Type", "").lower().startswith("application/json")
 
     async def check(self, generation: Generation | None) -> None:
-        """Raises what `failure` makes of a status that is no success, `BackendFailed` for a web page."""
+        """Raises what `response_error` makes of a status that is no success, `BackendFailed` for a web
+        page."""
         status, headers = self._response.status, self._response.headers
         if 200 <= status < 300:
             if headers.get("Content-Type", "").lower().startswith(_PAGES):
@@ -64,7 +65,7 @@ class Answer:
             raise self._elsewhere(f"{status} and points to {where}")
         wait_s = retry_after_s(headers, time.time())
         body = await self._beginning()
-        raise failure(self._upstream, status, body, generation=generation, retry_after_s=wait_s)
+        raise response_error(self._upstream, status, body, generation=generation, retry_after_s=wait_s)
 
     def _elsewhere(self, what: str) -> BackendFailed:
         return BackendFailed(

@@ -15,16 +15,24 @@ import psutil
 from yarl import URL
 
 from actors.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output, Piece
-from actors.backends.openai.backoff import HoldOff
-from actors.backends.openai.connection import Connection
-from actors.backends.openai.continuation import Mismatch, Prefill, Seam, Way, detect, request, ways
-from actors.backends.openai.failures import RolesRefused, Upstream
-from actors.backends.openai.models import cards, listed
-from actors.backends.openai.reader import AnswerReader, read_embeddings
+from actors.backends.openai.backoff import Backoff
+from actors.backends.openai.connection import UpstreamClient
+from actors.backends.openai.continuation import (
+    ContinuationFilter,
+    ContinuationMethod,
+    Prefill,
+    TextMismatch,
+    continuation_methods,
+    continuation_request,
+    detect_prefill,
+)
+from actors.backends.openai.errors import UnsupportedRoles, Upstream
+from actors.backends.openai.models import model_cards, parse_models
+from actors.backends.openai.reader import CompletionReader, read_embeddings
 from actors.backends.openai.requests import embedding_body, generation_body
 from actors.backends.openai.settings import OpenAISettings
 from actors.backends.openai.sse import SseParser
-from actors.backends.openai.token_count import TokenRate
+from actors.backends.openai.token_count import TokenRatio
 from orchestration.chat_roles import ChatRoles
 from orchestration.errors import (
     SERVER_LIMITS,
@@ -62,9 +70,9 @@ class OpenAIBackend(Backend):
         self._prefills: dict[str, Prefill] = {}
         self._roles: dict[str, ChatRoles] = {}
         """Of models that refused a conversation, by the upstream's names."""
-        self._rates: dict[str, TokenRate] = {}
-        self._connection: Connection | None = None
-        self._hold_off = HoldOff(settings.max_hold_off_s)
+        self._rates: dict[str, TokenRatio] = {}
+        self._connection: UpstreamClient | None = None
+        self._backoff = Backoff(settings.max_backoff_s)
 
     def __repr__(self) -> str:
         return f"OpenAIBackend(base_url={self._settings.base_url!r}, models={sorted(self._served)})"
@@ -78,13 +86,13 @@ class OpenAIBackend(Backend):
         upstream = Upstream(
             host=settings.host, api_key_env=settings.api_key_env, api_key=_key(settings.api_key_env)
         )
-        connection = Connection(settings, upstream)
+        connection = UpstreamClient(settings, upstream)
         try:
             answer = await connection.get_or_none(self._models_url)
-            entries = None if answer is None else listed(answer, str(self._models_url))
-            self._served = cards(settings, entries, str(self._models_url))
+            entries = None if answer is None else parse_models(answer, str(self._models_url))
+            self._served = model_cards(settings, entries, str(self._models_url))
             self._prefills = {
-                served: detect((entries or {}).get(name, {}), settings)
+                served: detect_prefill((entries or {}).get(name, {}), settings)
                 for served, (name, _) in self._served.items()
             }
         except BaseException:
@@ -121,9 +129,9 @@ class OpenAIBackend(Backend):
                 async for output in outputs:
                     yield output
         except SERVER_LIMITS as error:
-            self._hold_off.begin(generation.model, error)
+            self._backoff.begin(generation.model, error)
             raise
-        self._hold_off.answered()
+        self._backoff.answered()
 
     def _stream(self, generation: Generation) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)
@@ -132,14 +140,14 @@ class OpenAIBackend(Backend):
         return self._read(connection, name, generation)
 
     async def _go_on(
-        self, connection: Connection, name: str, generation: Generation
+        self, connection: UpstreamClient, name: str, generation: Generation
     ) -> AsyncGenerator[Output, None]:
         """Take up what another node began, in the first way that works. Raises `CannotContinue`."""
         prefill = self._prefills.get(generation.model, "no")
-        for way in ways(generation, prefill):
-            asked = request(generation, way)
-            told = way is Way.PREFILL and prefill == "continue_final_message"
-            seam = Seam(generation, way)
+        for way in continuation_methods(generation, prefill):
+            asked = continuation_request(generation, way)
+            told = way is ContinuationMethod.PREFILL and prefill == "continue_final_message"
+            seam = ContinuationFilter(generation, way)
             outputs = self._read(connection, name, asked, told=told)
             shown = False
             try:
@@ -151,18 +159,18 @@ class OpenAIBackend(Backend):
                         shown = shown or isinstance(passed, Piece)
                         yield passed
                 return
-            except Mismatch:
+            except TextMismatch:
                 log.info("%s writes another answer to %s than was begun", self._settings.host, generation.id)
             except InvalidRequest as error:
-                if shown or way is Way.AGAIN or isinstance(error, ContextTooLong):
+                if shown or way is ContinuationMethod.AGAIN or isinstance(error, ContextTooLong):
                     raise
-                if way is Way.PREFILL:
+                if way is ContinuationMethod.PREFILL:
                     self._prefills[generation.model] = "no"
                 log.info("%s does not continue a message: %s", self._settings.host, error.message)
         raise CannotContinue(f"{self._settings.host} cannot go on with the answer that another node began")
 
     async def _read(
-        self, connection: Connection, name: str, generation: Generation, *, told: bool = False
+        self, connection: UpstreamClient, name: str, generation: Generation, *, told: bool = False
     ) -> AsyncGenerator[Output, None]:
         """The answer. A model that refuses the roles of the messages is asked again in a form that it may
         take; which one it takes is remembered. `told` is that of `generation_body`."""
@@ -177,7 +185,7 @@ class OpenAIBackend(Backend):
                     async for output in outputs:
                         shown = shown or output is not KEEP_ALIVE
                         yield output
-            except RolesRefused as error:
+            except UnsupportedRoles as error:
                 less = roles.without(repeats=error.repeats, messages=generation.messages)
                 if shown or less is None:
                     raise
@@ -189,12 +197,12 @@ class OpenAIBackend(Backend):
             return
 
     async def _answered(
-        self, connection: Connection, generation: Generation, body: bytes
+        self, connection: UpstreamClient, generation: Generation, body: bytes
     ) -> AsyncGenerator[Output, None]:
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
-        rate = self._rates.setdefault(generation.model, TokenRate())
-        reader = AnswerReader(connection.upstream, generation, rate)
+        rate = self._rates.setdefault(generation.model, TokenRatio())
+        reader = CompletionReader(connection.upstream, generation, rate)
         parser = SseParser(settings.max_line_bytes)
         answer = await connection.post(url, body, generation)
         try:
@@ -249,14 +257,14 @@ class OpenAIBackend(Backend):
             yield Embeddings(index=index, vectors=vectors)
         yield Finish(reason="stop", usage=usage)
 
-    def _of(self, generation: Generation) -> tuple[Connection, str]:
+    def _of(self, generation: Generation) -> tuple[UpstreamClient, str]:
         """The open connection and the upstream's name of the model; refuses while it must hold off."""
         if self._connection is None:
             raise BackendFailed(f"the backend for {self._settings.base_url} is not started")
         served = self._served.get(generation.model)
         if served is None:
             raise UnknownModel.of(generation.model, list(self._served))
-        self._hold_off.check(generation.model)
+        self._backoff.check(generation.model)
         return self._connection, served[0]
 
 

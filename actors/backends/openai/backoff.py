@@ -44,7 +44,7 @@ def retry_after_s(headers: Mapping[str, str], now_epoch_s: float) -> float | Non
     return _sane(moment - (now_epoch_s if sent is None else sent))
 
 
-def asked_in_words(text: str) -> float | None:
+def wait_in_text(text: str) -> float | None:
     """The wait in a text such as "Please try again in 1m30s"."""
     found = _IN_WORDS.search(text.lower())
     return duration_s(found[1]) if found else None
@@ -99,7 +99,7 @@ class _Hold:
     until: float
 
 
-class HoldOff:
+class Backoff:
     """Refuses generations of a model until the moment that the server named for it.
 
     The refusal is the server's own, with the time left. Where `SEVERAL` models ask for it and none has

@@ -17,8 +17,8 @@ from aiohttp import (
 )
 from yarl import URL
 
-from actors.backends.openai.answer import Answer
-from actors.backends.openai.failures import Upstream
+from actors.backends.openai.answer import UpstreamResponse
+from actors.backends.openai.errors import Upstream
 from actors.backends.openai.settings import OpenAISettings
 from orchestration.errors import BackendFailed, NoOutput, Unavailable
 from orchestration.messages import Generation
@@ -28,7 +28,7 @@ _BLOCKING_BYTES = 1 << 18
 """A larger body is sent in pieces: aiohttp writes bytes at once, and warns of it from 1 MiB on."""
 
 
-class Connection:
+class UpstreamClient:
     """Sends requests to one upstream over at most `slots` connections that are kept open."""
 
     def __init__(self, settings: OpenAISettings, upstream: Upstream) -> None:
@@ -45,7 +45,8 @@ class Connection:
             connector=TCPConnector(limit=settings.slots, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
             headers=headers,
             cookie_jar=DummyCookieJar(),
-            # No total: an answer may take as long as its chunks keep coming. `Answer` times the rest.
+            # No total: an answer may take as long as its chunks keep coming. `UpstreamResponse` times the
+            # rest.
             timeout=ClientTimeout(total=None, connect=settings.connect_timeout_s),
             # Proxies compress what nobody asked them to. What is unpacked is counted by who reads it.
             auto_decompress=True,
@@ -65,7 +66,7 @@ class Connection:
         finally:
             answer.close()
 
-    async def post(self, url: URL, body: bytes, generation: Generation) -> Answer:
+    async def post(self, url: URL, body: bytes, generation: Generation) -> UpstreamResponse:
         """The answer to `body`, its status checked; the caller closes it.
 
         Raises what `failure` makes of a status, `Unavailable` if no connection is to be had in time,
@@ -79,7 +80,7 @@ class Connection:
             raise
         return answer
 
-    async def _send(self, method: str, url: URL, body: bytes | None) -> Answer:
+    async def _send(self, method: str, url: URL, body: bytes | None) -> UpstreamResponse:
         settings = self._settings
         deadline = asyncio.get_running_loop().time() + settings.first_byte_timeout_s
         retried = False
@@ -88,7 +89,7 @@ class Connection:
                 async with asyncio.timeout_at(deadline):
                     data = BytesIO(body) if body and len(body) > _BLOCKING_BYTES else body
                     response = await self._session.request(method, url, data=data, allow_redirects=False)
-                return Answer(response, settings, self.upstream, deadline)
+                return UpstreamResponse(response, settings, self.upstream, deadline)
             except ConnectionTimeoutError as error:
                 limit = settings.connect_timeout_s
                 raise Unavailable(f"{url} gave no connection within connect_timeout_s {limit:g}") from error

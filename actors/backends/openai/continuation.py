@@ -22,7 +22,7 @@ _OWNERS: dict[str, Prefill] = {
 }
 
 
-class Way(StrEnum):
+class ContinuationMethod(StrEnum):
     """`PREFILL` and `TURN` send the same messages but for the fields with which a server is told to continue:
     a server that is not told so may as well begin the answer anew."""
 
@@ -31,50 +31,50 @@ class Way(StrEnum):
     TURN = "turn"
 
 
-class Mismatch(Exception):
+class TextMismatch(Exception):
     """What an upstream wrote again is another text than what was sent already."""
 
 
-def detect(entry: Mapping[str, Any], settings: OpenAISettings) -> Prefill:
+def detect_prefill(entry: Mapping[str, Any], settings: OpenAISettings) -> Prefill:
     """How the server of a model continues a chat: as the settings say, or by the model's `owned_by`."""
     if settings.continues != "auto":
         return settings.continues
     return _OWNERS.get(str(entry.get("owned_by", "")).lower(), "no")
 
 
-def ways(generation: Generation, prefill: Prefill) -> tuple[Way, ...]:
+def continuation_methods(generation: Generation, prefill: Prefill) -> tuple[ContinuationMethod, ...]:
     """What to try, in this order. A guide begins again with every request, so only the same text fits it."""
     if generation.guide is not None or not generation.prefix.strip():
-        return (Way.AGAIN,)
+        return (ContinuationMethod.AGAIN,)
     if generation.kind == "completion":
-        return (Way.PREFILL,)
+        return (ContinuationMethod.PREFILL,)
     if prefill == "no" or (generation.offer is not None and generation.offer.choice != "auto"):
-        return (Way.AGAIN, Way.TURN)
-    return (Way.PREFILL, Way.AGAIN, Way.TURN)
+        return (ContinuationMethod.AGAIN, ContinuationMethod.TURN)
+    return (ContinuationMethod.PREFILL, ContinuationMethod.AGAIN, ContinuationMethod.TURN)
 
 
-def request(generation: Generation, way: Way) -> Generation:
+def continuation_request(generation: Generation, way: ContinuationMethod) -> Generation:
     """The generation to ask for: that with its prefix, or from its beginning."""
-    if way is not Way.AGAIN:
+    if way is not ContinuationMethod.AGAIN:
         # Templates strip the end of a message, and some servers refuse one that ends in a space.
         prefix = generation.prefix if generation.kind == "completion" else generation.prefix.rstrip()
         return generation.model_copy(update={"prefix": prefix})
     return generation.model_copy(update={"prefix": "", "prefix_tokens": 0})
 
 
-class Seam:
+class ContinuationFilter:
     """Drops from what an upstream writes what was sent already.
 
-    After `AGAIN` all of the prefix must come, or it is a `Mismatch`. Otherwise the prefix was sent without
-    the spaces at its end: they may come again, and after a `TURN` the whole prefix may. Text that may be
-    such a repetition is held back until that is known.
+    After `AGAIN` all of the prefix must come, or it is a `TextMismatch`. Otherwise the prefix was sent
+    without the spaces at its end: they may come again, and after a `TURN` the whole prefix may. Text that may
+    be such a repetition is held back until that is known.
     """
 
-    def __init__(self, generation: Generation, way: Way) -> None:
+    def __init__(self, generation: Generation, way: ContinuationMethod) -> None:
         prefix = generation.prefix
-        self._strict = way is Way.AGAIN and bool(prefix.strip())
+        self._strict = way is ContinuationMethod.AGAIN and bool(prefix.strip())
         self._spaces = prefix[len(prefix.rstrip()) :] if generation.kind == "chat" else ""
-        self._expected = [prefix] if way is not Way.PREFILL else []
+        self._expected = [prefix] if way is not ContinuationMethod.PREFILL else []
         if self._spaces and not self._strict:
             self._expected.append(self._spaces)
         self._at = 0
@@ -82,10 +82,10 @@ class Seam:
         self._tokens = 0
 
     def take(self, output: Output) -> Output:
-        """`output` without what was sent already. Raises `Mismatch`."""
+        """`output` without what was sent already. Raises `TextMismatch`."""
         if isinstance(output, Finish):
             if self._strict and any(text[self._at :].strip() for text in self._expected):
-                raise Mismatch
+                raise TextMismatch
             return output
         if not self._expected or not isinstance(output, Piece):
             return output
@@ -104,7 +104,7 @@ class Seam:
             rest = text[len(ended) - self._at :]
             return Piece(text=rest, tokens=round(output.tokens * len(rest) / len(text)))
         if self._strict:
-            raise Mismatch
+            raise TextMismatch
         return self._released(text)
 
     def rest(self) -> Piece | None:

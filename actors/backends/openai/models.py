@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
 
 
-def listed(answer: bytes, url: str) -> dict[str, dict[str, Any]]:
+def parse_models(answer: bytes, url: str) -> dict[str, dict[str, Any]]:
     """The entries of a `/models` answer by id; raises `BackendFailed` if it is no such answer."""
     try:
         return {entry["id"]: entry for entry in json.loads(answer)["data"]}
@@ -22,7 +22,7 @@ def listed(answer: bytes, url: str) -> dict[str, dict[str, Any]]:
         raise BackendFailed(f"{url} did not answer with a list of models") from error
 
 
-def cards(
+def model_cards(
     settings: OpenAISettings, entries: dict[str, dict[str, Any]] | None, url: str
 ) -> dict[str, tuple[str, ModelCard]]:
     """Served name → (upstream name, card). `entries` of None: the upstream has no list.

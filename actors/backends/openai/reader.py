@@ -10,9 +10,9 @@ import struct
 from typing import Any
 
 from actors.backends.base import Finish, Piece
-from actors.backends.openai.calls import MOST_CHARACTERS, Calls
-from actors.backends.openai.failures import Upstream, event_failure
-from actors.backends.openai.token_count import TokenCount, TokenRate
+from actors.backends.openai.errors import Upstream, event_error
+from actors.backends.openai.token_count import TokenCounter, TokenRatio
+from actors.backends.openai.tool_calls import MAX_CHARACTERS, ToolCallAssembler
 from actors.streams.characters import half_at_end, whole_characters
 from orchestration.errors import BackendFailed
 from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
@@ -50,7 +50,7 @@ _DECODE = json.JSONDecoder().raw_decode
 """`json.loads` without its guess at the encoding: 2 of its 5 µs for an event."""
 
 
-class AnswerReader:
+class CompletionReader:
     """Reads the events of one chat or completion.
 
     `take` gives a `Piece` for every event that carries text, and keeps the finish reason and the usage
@@ -73,13 +73,13 @@ class AnswerReader:
         "started",
     )
 
-    def __init__(self, upstream: Upstream, generation: Generation, rate: TokenRate) -> None:
+    def __init__(self, upstream: Upstream, generation: Generation, rate: TokenRatio) -> None:
         self._upstream = upstream
         self._generation = generation
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
-        self._count = TokenCount(rate)
-        self._calls = Calls()
+        self._count = TokenCounter(rate)
+        self._calls = ToolCallAssembler()
         self._refusal: list[str] = []
         self._refused = 0
         self._deltas = False
@@ -114,7 +114,7 @@ class AnswerReader:
             raise self._malformed("an event that is not a JSON object", data)
         failed = event if event.get("object") == "error" else event.get("error")
         if failed and not self.ended:
-            raise event_failure(self._upstream, failed, self._generation)
+            raise event_error(self._upstream, failed, self._generation)
         told = 0
         if event.get("usage"):
             self._usage = read_usage(event["usage"])
@@ -169,7 +169,7 @@ class AnswerReader:
     def _choice(self, choice: dict[str, Any], told: int) -> Piece | None:
         """`told` are the tokens of the answer so far, where the event says them."""
         if choice.get("error"):
-            raise event_failure(self._upstream, choice["error"], self._generation)
+            raise event_error(self._upstream, choice["error"], self._generation)
         if choice.get("finish_reason"):
             said = finish_reason(self._upstream, choice["finish_reason"])
             if self._reason not in ("length", "content_filter"):  # a stop after it makes nothing whole
@@ -227,8 +227,8 @@ class AnswerReader:
     def _refuse(self, text: str) -> None:
         self._refusal.append(text)
         self._refused += len(text)
-        if self._refused > MOST_CHARACTERS:
-            raise ValueError(f"a refusal of more than {MOST_CHARACTERS} characters")
+        if self._refused > MAX_CHARACTERS:
+            raise ValueError(f"a refusal of more than {MAX_CHARACTERS} characters")
 
     def _unfinished(self, what: str) -> BackendFailed:
         if not self._odd:

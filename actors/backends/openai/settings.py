@@ -38,7 +38,7 @@ class OpenAISettings(BaseModel):
     chunk_timeout_s: Seconds | None = None
     """Without any byte once text flows; comments (keep-alives) are bytes too. None leaves it to the node's
     `stall_s`."""
-    max_hold_off_s: Seconds = 300.0
+    max_backoff_s: Seconds = 300.0
     """A Retry-After beyond this holds generations off only so long."""
 
     max_line_bytes: Bytes = 1 << 20

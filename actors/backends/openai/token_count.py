@@ -13,7 +13,7 @@ LEAST, MOST = 0.4, 3.0
 """Tokens told by those likely: what is beyond counts something else."""
 
 
-class TokenRate:
+class TokenRatio:
     """Of one model: its tokens in a whole answer by those that `likely_tokens` expects; 1 until one was
     counted."""
 
@@ -30,12 +30,12 @@ class TokenRate:
             self._known = True
 
 
-class TokenCount:
+class TokenCounter:
     """Of one answer. `total` only grows."""
 
     __slots__ = ("_events", "_likely", "_likely_since", "_rate", "_told", "total")
 
-    def __init__(self, rate: TokenRate) -> None:
+    def __init__(self, rate: TokenRatio) -> None:
         self.total = 0
         self._rate = rate
         self._events = 0

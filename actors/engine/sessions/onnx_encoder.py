@@ -33,7 +33,7 @@ class OnnxEncoder:
 
     def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
         """The vectors [inputs, hidden] of tokenised texts, computed in groups of like length."""
-        groups = alike(list(map(len, inputs)), RUN_TOKENS)
+        groups = group_by_length(list(map(len, inputs)), RUN_TOKENS)
         parts = [self._run([inputs[at] for at in group]) for group in groups]
         vectors: NDArray[np.float32] = np.concatenate(parts)[np.argsort(np.concatenate(groups))]
         if sum(map(len, inputs)) > _SMALL_TOKENS:
@@ -51,7 +51,7 @@ class OnnxEncoder:
         return vectors
 
 
-def alike(lengths: Sequence[int], most: float = math.inf) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int], most: float = math.inf) -> list[list[int]]:
     """Indices of `lengths` in groups to be padded to their longest, which wastes at most a third.
 
     A group has at most `most` tokens with the padding, or is one text.

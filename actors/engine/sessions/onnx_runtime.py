@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.engine.kv import KvCache, KvShape
 from actors.engine.prefix import PrefixCache
-from actors.engine.runtime import Opened
+from actors.engine.runtime import OpenModel
 from actors.engine.sessions.onnx import OnnxSession
 from actors.engine.sessions.onnx_encoder import OnnxEncoder
 from actors.engine.settings import EngineSettings, OnnxSettings
@@ -30,9 +30,9 @@ class OnnxRuntime:
 
     def open(
         self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
-    ) -> Opened:
+    ) -> OpenModel:
         kv = KvCache(self.shape(manifest), rows=rows, length=length)
-        return Opened(
+        return OpenModel(
             session=OnnxSession(folder, manifest, self._settings, kv),
             kv=kv,
             prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),

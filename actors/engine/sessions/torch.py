@@ -68,8 +68,8 @@ class LlamaLayers:
         """Whether the first of its layers is the model's: then `run` takes token ids."""
         self.ends = last is None or last == manifest.layers
         """Whether the last of its layers is the model's: then `run` gives logits."""
-        self.device = usable(device)
-        self.dtype = chosen(dtype, self.device)
+        self.device = parse_device(device)
+        self.dtype = parse_dtype(dtype, self.device)
         weights = LlamaWeights(folder)
         self._epsilon = weights.epsilon
         try:
@@ -190,7 +190,7 @@ def tensor_of(kv: KvCache) -> Tensor:
     return kv.array if isinstance(kv.array, Tensor) else torch.from_numpy(kv.array)
 
 
-def usable(device: str) -> torch.device:
+def parse_device(device: str) -> torch.device:
     """`cpu` or `cuda:N`; raises BackendFailed for one that is not here."""
     count = torch.cuda.device_count()
     try:
@@ -202,7 +202,7 @@ def usable(device: str) -> torch.device:
     return found
 
 
-def chosen(dtype: str, device: torch.device) -> torch.dtype:
+def parse_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The type named `dtype`; `auto` is half precision on a GPU and full precision on a CPU."""
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "float16"

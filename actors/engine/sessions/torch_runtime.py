@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from actors.engine.kv import KvCache, KvShape
 from actors.engine.prefix import PrefixCache
-from actors.engine.runtime import Encoder, Opened
-from actors.engine.sessions.torch import LlamaLayers, chosen, is_lazy, kv_shape, tensor_of, usable
+from actors.engine.runtime import Encoder, OpenModel
+from actors.engine.sessions.torch import LlamaLayers, is_lazy, kv_shape, parse_device, parse_dtype, tensor_of
 from actors.engine.settings import EngineSettings, TorchSettings
 from actors.models.manifest import ModelManifest
 from orchestration.errors import InvalidRequest
@@ -41,8 +41,8 @@ class TorchRuntime:
 
     def __init__(self, settings: TorchSettings) -> None:
         self._settings = settings
-        self._device = usable(settings.device)
-        self._dtype = chosen(settings.dtype, self._device)
+        self._device = parse_device(settings.device)
+        self._dtype = parse_dtype(settings.dtype, self._device)
         torch.set_num_threads(settings.threads)
 
     @property
@@ -58,10 +58,10 @@ class TorchRuntime:
 
     def open(
         self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
-    ) -> Opened:
+    ) -> OpenModel:
         layers = LlamaLayers(folder, manifest, device=self._settings.device, dtype=self._settings.dtype)
         kv = layers.cache(rows=rows, length=length)
-        return Opened(
+        return OpenModel(
             session=TorchSession(layers, kv),
             kv=kv,
             prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),

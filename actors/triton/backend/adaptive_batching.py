@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2
 
-from actors.triton.backend.repository import waits
-from actors.triton.backend.served import ServedModel
-from actors.triton.backend.server import Server
+from actors.triton.backend.client import TritonClient
+from actors.triton.backend.repository import batches_by_size
+from actors.triton.backend.served_model import ServedModel
 from actors.triton.backend.settings import TritonSettings
 from orchestration.batching import AdaptiveBatching, Batching, BatchingSettings
 from orchestration.errors import OrchestraError
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 Set = Callable[[str, float, Sequence[int]], Awaitable[bool]]
 
 MAX_WINDOW_S = 0.02
-LOOKS = 5
+READINGS = 5
 """Readings that a decision looks back on."""
 NS = 1e-9
 
 
 @dataclass(slots=True)
-class _Watched:
+class _ModelBatching:
     """The step of a model that waits for company, what is in force there, and what was counted last."""
 
     step: str
@@ -36,7 +36,7 @@ class _Watched:
     counted: service_pb2.ModelStatistics
 
 
-class Tuning:
+class BatchingController:
     """Of one server. `models` are those loaded now, `set_batching` is the backend's."""
 
     def __init__(
@@ -45,10 +45,10 @@ class Tuning:
         self._settings = settings
         self._models = models
         self._set_batching = set_batching
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _ModelBatching] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, server: Server) -> None:
+    def start(self, server: TritonClient) -> None:
         if self._settings.batching_target_s:
             self._task = asyncio.create_task(self._watch(server), name="triton batching")
 
@@ -59,7 +59,7 @@ class Tuning:
             await asyncio.wait({task})
         self._watched.clear()
 
-    async def _watch(self, server: Server) -> None:
+    async def _watch(self, server: TritonClient) -> None:
         while True:
             await asyncio.sleep(self._settings.watch_s)
             models = {model.card.name: model for model in self._models() if model.embeds}
@@ -70,7 +70,7 @@ class Tuning:
                 except OrchestraError as error:
                     log.info("the batching of model %s stays as it is: %s", name, error)
 
-    async def _look(self, server: Server, name: str, model: ServedModel) -> None:
+    async def _look(self, server: TritonClient, name: str, model: ServedModel) -> None:
         now = asyncio.get_running_loop().time()
         watched = self._watched.get(name)
         if watched is None:
@@ -92,11 +92,11 @@ class Tuning:
             window_ms, size = 1000 * decided.window_s, decided.size
             log.info("model %s now waits %.1f ms for batches of up to %d", name, window_ms, size)
 
-    async def _found(self, server: Server, model: ServedModel, now: float) -> _Watched | None:
+    async def _found(self, server: TritonClient, model: ServedModel, now: float) -> _ModelBatching | None:
         """None where no step of it waits for company."""
         for step in model.steps or (model.upstream,):
             config = await server.config(step)
-            if not waits(config):
+            if not batches_by_size(config):
                 continue
             usual_size, most = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
             # Not below what the repository has: a backlog is only borne by large batches, and while there is
@@ -107,14 +107,14 @@ class Tuning:
                 target_s=self._settings.batching_target_s,
                 sizes=sizes,
                 max_window_s=MAX_WINDOW_S,
-                horizon_s=LOOKS * self._settings.watch_s,
+                horizon_s=READINGS * self._settings.watch_s,
                 hold_s=self._settings.batching_hold_s,
                 calm_s=self._settings.batching_calm_s,
             )
             window_s = config.dynamic_batching.max_queue_delay_microseconds / 1e6
             usual = Batching(window_s=window_s, sizes=sizes[:1])
             policy = AdaptiveBatching(settings, now, usual)
-            return _Watched(step, policy, usual, await server.statistics(step))
+            return _ModelBatching(step, policy, usual, await server.statistics(step))
         return None
 
 

@@ -10,13 +10,19 @@ from collections.abc import AsyncGenerator, Sequence
 import psutil
 
 from actors.backends.base import Backend, Output
-from actors.triton.backend.adaptive_batching import Tuning
-from actors.triton.backend.answers import embedded, streamed
-from actors.triton.backend.health import Pulse
-from actors.triton.backend.load import Load
-from actors.triton.backend.repository import bring, put_away, set_batching
-from actors.triton.backend.served import Misfit, ServedModel, described, installed, offered
-from actors.triton.backend.server import READY, Server
+from actors.triton.backend.adaptive_batching import BatchingController
+from actors.triton.backend.client import READY, TritonClient
+from actors.triton.backend.health import ModelHealth
+from actors.triton.backend.load_monitor import LoadMonitor
+from actors.triton.backend.repository import load_model, set_batching, unload_model
+from actors.triton.backend.responses import stream_text, stream_vectors
+from actors.triton.backend.served_model import (
+    ServedModel,
+    UnservableModel,
+    describe_loaded,
+    describe_unloaded,
+    installed_manifest,
+)
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, InvalidRequest, Unavailable, UnknownModel
 from orchestration.messages import Generation, Hardware, ModelCard
@@ -36,12 +42,12 @@ class TritonBackend(Backend):
 
     def __init__(self, settings: TritonSettings | None = None) -> None:
         self._settings = settings or TritonSettings()
-        self._server: Server | None = None
+        self._server: TritonClient | None = None
         self._version = ""
         self._offered: dict[str, ServedModel] = {}
-        self._loaded: dict[str, Pulse] = {}
-        self._load = Load(self._settings)
-        self._tuning = Tuning(self._settings, self._models_loaded, self.set_batching)
+        self._loaded: dict[str, ModelHealth] = {}
+        self._load = LoadMonitor(self._settings)
+        self._tuning = BatchingController(self._settings, self._models_loaded, self.set_batching)
 
     def __repr__(self) -> str:
         return f"TritonBackend(url={self._settings.url!r}, models={sorted(self._offered)})"
@@ -50,7 +56,7 @@ class TritonBackend(Backend):
         """Raises `Unavailable` naming the address where no server answers, `BackendFailed` for one that is of
         no use and for a model that cannot be loaded, `UnknownModel` for one that is not in its repository."""
         await self.close()
-        self._server = server = Server(self._settings)
+        self._server = server = TritonClient(self._settings)
         try:
             self._version = await server.version()
             index = await server.index()
@@ -70,8 +76,8 @@ class TritonBackend(Backend):
         """The server and its models go on: they are not only this node's."""
         await self._tuning.stop()
         await self._load.stop()
-        for pulse in self._loaded.values():
-            await pulse.stop()
+        for health in self._loaded.values():
+            await health.stop()
         self._loaded.clear()
         self._offered.clear()
         server, self._server = self._server, None
@@ -93,18 +99,18 @@ class TritonBackend(Backend):
         known, server = self._known(model), self._running()
         if model in self._loaded:
             return
-        await bring(server, known.upstream)
+        await load_model(server, known.upstream)
         self._offered[model] = read = await self._describe(server, model, known.upstream)
-        self._loaded[model] = Pulse(server, self._settings, read)
+        self._loaded[model] = ModelHealth(server, self._settings, read)
 
     async def unload(self, model: str) -> None:
         """Returns when what ran on it, for whomever, has ended. Raises `Unavailable` where that takes longer
         than `unload_timeout_s`."""
         known, server = self._known(model), self._running()
-        pulse = self._loaded.pop(model, None)
-        if pulse is not None:
-            await pulse.stop()
-            await put_away(server, known.upstream, self._settings.unload_timeout_s)
+        health = self._loaded.pop(model, None)
+        if health is not None:
+            await health.stop()
+            await unload_model(server, known.upstream, self._settings.unload_timeout_s)
 
     async def set_batching(self, model: str, window_s: float, sizes: Sequence[int]) -> bool:
         """See `repository.set_batching`."""
@@ -114,7 +120,7 @@ class TritonBackend(Backend):
         return await set_batching(self._running(), known, window_s, sizes)
 
     def _models_loaded(self) -> list[ServedModel]:
-        return [pulse.model for pulse in self._loaded.values()]
+        return [health.model for health in self._loaded.values()]
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
@@ -139,27 +145,27 @@ class TritonBackend(Backend):
         return self._settings.slots
 
     @property
-    def others(self) -> int:
+    def external_load(self) -> int:
         """What its models have at work or waiting beyond this node's own."""
-        own = sum(pulse.running for pulse in self._loaded.values())
+        own = sum(health.running for health in self._loaded.values())
         names = {
-            name for pulse in self._loaded.values() for name in (pulse.model.upstream, *pulse.model.steps)
+            name for health in self._loaded.values() for name in (health.model.upstream, *health.model.steps)
         }
         return max(0, self._load.last.of(names) - own)
 
     def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
-        pulse = self._loaded.get(generation.model)
-        if pulse is None:
+        health = self._loaded.get(generation.model)
+        if health is None:
             if generation.model not in self._offered:
                 raise UnknownModel.of(generation.model, list(self._offered))
             raise BackendFailed(f"model {generation.model!r} is not loaded")
         embeds = generation.kind == "embedding"
-        if embeds != pulse.model.embeds:
+        if embeds != health.model.embeds:
             does = "does not embed" if embeds else "only embeds"
             raise InvalidRequest(f"model {generation.model!r} {does}", param="model")
-        return (embedded if embeds else streamed)(pulse, generation, self._settings)
+        return (stream_vectors if embeds else stream_text)(health, generation, self._settings)
 
-    async def _discover(self, server: Server, index: dict[str, str]) -> None:
+    async def _discover(self, server: TritonClient, index: dict[str, str]) -> None:
         """What is offered. One that is neither loaded nor installed here is loaded, to learn what it is."""
         names = self._settings.models or {name: name for name in sorted(index)}
         for name, upstream in names.items():
@@ -169,25 +175,25 @@ class TritonBackend(Backend):
                     f"{', '.join(sorted(index)) or 'none'}",
                     param="model",
                 )
-            manifest = installed(name, self._settings.models_folder)
+            manifest = installed_manifest(name, self._settings.models_folder)
             try:
                 if index[upstream] == READY:
                     self._offered[name] = await self._describe(server, name, upstream)
                 elif manifest is not None:
-                    self._offered[name] = offered(name, upstream, manifest)
+                    self._offered[name] = describe_unloaded(name, upstream, manifest)
                 elif self._settings.models:
-                    await bring(server, upstream)
+                    await load_model(server, upstream)
                     self._offered[name] = await self._describe(server, name, upstream)
                 else:
                     log.info("model %s of %s is not loaded, and not installed here", upstream, server.host)
-            except Misfit as error:
+            except UnservableModel as error:
                 log.info("model %s of %s is not served: %s", upstream, server.host, error)
 
-    async def _describe(self, server: Server, name: str, upstream: str) -> ServedModel:
+    async def _describe(self, server: TritonClient, name: str, upstream: str) -> ServedModel:
         metadata, config = await asyncio.gather(server.metadata(upstream), server.config(upstream))
         try:
-            return described(name, metadata, config, self._settings.models_folder)
-        except Misfit as error:
+            return describe_loaded(name, metadata, config, self._settings.models_folder)
+        except UnservableModel as error:
             if name in self._settings.models or name in self._offered:
                 raise BackendFailed(
                     f"model {upstream!r} of {server.host} cannot be served: {error}"
@@ -199,7 +205,7 @@ class TritonBackend(Backend):
             raise UnknownModel.of(model, list(self._offered))
         return self._offered[model]
 
-    def _running(self) -> Server:
+    def _running(self) -> TritonClient:
         if self._server is None:
             raise Unavailable(f"the backend for {self._settings.url} is not started")
         return self._server

@@ -16,11 +16,11 @@ from contextvars import Context
 from tritonclient.grpc import InferInput, InferResult
 
 from actors.runtime.envelope import current_envelope
-from actors.triton.backend.failures import ModelDead, NotLoaded, ServerGone
-from actors.triton.backend.repository import bring
+from actors.triton.backend.client import ResponseStream, TritonClient
+from actors.triton.backend.errors import ModelDead, NotLoaded, ServerGone
+from actors.triton.backend.repository import load_model
 from actors.triton.backend.requests import probe_inputs
-from actors.triton.backend.served import ServedModel
-from actors.triton.backend.server import Server, Stream
+from actors.triton.backend.served_model import ServedModel
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 
@@ -32,16 +32,16 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.2, 5.0
 """Between attempts to bring it back."""
 
 
-class Pulse:
+class ModelHealth:
     """Of one model, from when it is loaded until `stop`."""
 
-    def __init__(self, server: Server, settings: TritonSettings, model: ServedModel) -> None:
+    def __init__(self, server: TritonClient, settings: TritonSettings, model: ServedModel) -> None:
         self.model = model
         self.running = 0
         self.revivals = 0
         self._server = server
         self._settings = settings
-        self._streams: set[Stream] = set()
+        self._streams: set[ResponseStream] = set()
         self._trouble: OrchestraError | None = None
         self._condemned: ModelDead | None = None
         self._suspected = asyncio.Event()
@@ -57,7 +57,7 @@ class Pulse:
         await asyncio.wait({self._watching})
 
     @contextmanager
-    def asked(self, inputs: list[InferInput]) -> Iterator[Stream]:
+    def asked(self, inputs: list[InferInput]) -> Iterator[ResponseStream]:
         """A request whose responses `next` gives; it is cancelled at the end of the block, if it is not over.
 
         Raises `Unavailable` while the model is brought back.
@@ -76,7 +76,7 @@ class Pulse:
             self._streams.discard(stream)
             stream.cancel()
 
-    async def next(self, stream: Stream, limit_s: float) -> InferResult | None:
+    async def next(self, stream: ResponseStream, limit_s: float) -> InferResult | None:
         """The next response within `limit_s` seconds, None after the last."""
         try:
             async with asyncio.timeout(limit_s):
@@ -176,7 +176,7 @@ class Pulse:
             if isinstance(trouble, ModelDead):
                 await self._server.unload(self.model.upstream)
             if not isinstance(trouble, ServerGone):
-                await bring(self._server, self.model.upstream)
+                await load_model(self._server, self.model.upstream)
         except OrchestraError as error:
             return error
         return await self._look(True)

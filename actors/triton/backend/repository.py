@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from google.protobuf.json_format import MessageToJson
 from tritonclient.grpc import model_config_pb2
 
-from actors.triton.backend.served import ServedModel
-from actors.triton.backend.server import READY, UNLOADING, Server
+from actors.triton.backend.client import READY, UNLOADING, TritonClient
+from actors.triton.backend.served_model import ServedModel
 from orchestration.errors import InvalidRequest, Unavailable
 
 PIPELINE = "{}-pipeline"
@@ -17,7 +17,7 @@ PIPELINE = "{}-pipeline"
 _POLL_S = 0.02
 
 
-async def bring(server: Server, upstream: str) -> None:
+async def load_model(server: TritonClient, upstream: str) -> None:
     """Load a model, and the pipeline that it drives if it has one; one that is ready is left alone, as Triton
     would start its process anew. Raises what is wrong with it."""
     states, pipeline = await server.index(), PIPELINE.format(upstream)
@@ -26,7 +26,7 @@ async def bring(server: Server, upstream: str) -> None:
             await server.load(name)
 
 
-async def put_away(server: Server, upstream: str, timeout_s: float) -> None:
+async def unload_model(server: TritonClient, upstream: str, timeout_s: float) -> None:
     """Unload a model and what only it uses, once what runs on it has ended. Raises `Unavailable` if that is
     not so within `timeout_s` seconds; it is unloaded then all the same, when it has ended."""
     await server.unload(upstream)
@@ -42,7 +42,9 @@ async def put_away(server: Server, upstream: str, timeout_s: float) -> None:
         await server.unload(pipeline)
 
 
-async def set_batching(server: Server, model: ServedModel, window_s: float, sizes: Sequence[int]) -> bool:
+async def set_batching(
+    server: TritonClient, model: ServedModel, window_s: float, sizes: Sequence[int]
+) -> bool:
     """Have the batches of an embedding model wait `window_s` for company and prefer `sizes`; False if that is
     in force already.
 
@@ -53,7 +55,9 @@ async def set_batching(server: Server, model: ServedModel, window_s: float, size
     if not sizes or min(sizes) < 1 or window_s < 0:
         raise InvalidRequest(f"no batches of {tuple(sizes)} within {window_s:g} s", param="sizes")
     steps = [
-        config for name in model.steps or (model.upstream,) if waits(config := await server.config(name))
+        config
+        for name in model.steps or (model.upstream,)
+        if batches_by_size(config := await server.config(name))
     ]
     if not steps:
         raise InvalidRequest(f"model {model.card.name!r} does not batch dynamically", param="model")
@@ -71,6 +75,6 @@ async def set_batching(server: Server, model: ServedModel, window_s: float, size
     return changed
 
 
-def waits(config: model_config_pb2.ModelConfig) -> bool:
+def batches_by_size(config: model_config_pb2.ModelConfig) -> bool:
     """Whether it prefers sizes of batches, and so is there to wait for company."""
     return config.HasField("dynamic_batching") and bool(config.dynamic_batching.preferred_batch_size)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import InferInput
 
-from actors.triton.backend.served import ServedModel
+from actors.triton.backend.served_model import ServedModel
 from orchestration.errors import InvalidGuide, InvalidRequest, Unavailable
 from orchestration.messages import ChatMessage, Generation
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from actors.backends.base import Finish, Piece
 from actors.engine import EngineBackend
-from actors.triton.models.caller import Caller
 from actors.triton.models.chat_metrics import ChatMetrics
-from actors.triton.models.chat_request import Asked, Tensors, asked
+from actors.triton.models.chat_request import ChatRequest, Tensors, parse_request
 from actors.triton.models.loop import LoopThread
+from actors.triton.models.pending_request import PendingRequest
 from orchestration.errors import (
     BackendFailed,
     Cancelled,
@@ -44,7 +44,7 @@ class ChatServer:
         """Load the model, which Triton calls `name`; raises what `EngineBackend.start` raises."""
         self._pb = pb
         self._backend = backend
-        self._live: dict[Caller, asyncio.Task[None] | None] = {}
+        self._live: dict[PendingRequest, asyncio.Task[None] | None] = {}
         self._number = 0
         self._loop = LoopThread("chat", self._abandon)
         try:
@@ -58,10 +58,10 @@ class ChatServer:
     def take(self, requests: list[Any]) -> None:
         """Begin to answer; called by the model's `execute`."""
         for request in requests:
-            caller = Caller(self._pb, request.get_response_sender())
+            caller = PendingRequest(self._pb, request.get_response_sender())
             self._number += 1
             try:
-                wanted = asked(Tensors(self._pb, request), model=self._model, number=self._number)
+                wanted = parse_request(Tensors(self._pb, request), model=self._model, number=self._number)
             except OrchestraError as error:
                 caller.fail(error)
                 continue
@@ -86,10 +86,10 @@ class ChatServer:
             raise InvalidRequest(f"model {card.name!r} embeds; it does not chat", param="model")
         return card.name
 
-    def _begin(self, caller: Caller, wanted: Asked, at: float) -> None:
+    def _begin(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
         self._live[caller] = self._loop.loop.create_task(self._answer(caller, wanted, at))
 
-    async def _answer(self, caller: Caller, wanted: Asked, at: float) -> None:
+    async def _answer(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
         try:
             await self._stream(caller, wanted, at)
         except OrchestraError as error:
@@ -104,7 +104,7 @@ class ChatServer:
         finally:
             self._live.pop(caller, None)
 
-    async def _stream(self, caller: Caller, wanted: Asked, at: float) -> None:
+    async def _stream(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
         held: list[Piece] = []
         begun = False
         async with aclosing(cast(Any, self._backend.generate(wanted.generation))) as outputs:

@@ -13,7 +13,7 @@ from orchestration.messages import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ChatRequest:
     generation: Generation
     stream: bool
     """Whether every piece is a response of its own, not all of them one."""
@@ -53,7 +53,7 @@ class Tensors:
         return value
 
 
-def asked(tensors: Tensors, *, model: str, number: int) -> Asked:
+def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
     """Raises `InvalidRequest`, which names the input."""
     prompt, sampling = tensors.text("text_input"), tensors.json("sampling_parameters", dict)
     messages = tensors.json("messages", list)
@@ -79,4 +79,4 @@ def asked(tensors: Tensors, *, model: str, number: int) -> Asked:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
-    return Asked(generation=generation, stream=stream is None or bool(stream))
+    return ChatRequest(generation=generation, stream=stream is None or bool(stream))

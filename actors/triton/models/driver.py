@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine import EngineBackend, EngineSettings
-from actors.triton.models.engines import parameters, settings_of
+from actors.triton.models.engines import parameters, parse_settings
 from actors.triton.models.partition import StepCall
 from actors.triton.models.pipeline import PipelineRuntime
 from orchestration.errors import BackendFailed
@@ -22,14 +22,14 @@ _PATIENCE = 1_000_000
 model that must be loaded anew then, not the driver's."""
 
 
-def driver_of(pb: Any, args: Mapping[str, str]) -> EngineBackend:
+def build_driver(pb: Any, args: Mapping[str, str]) -> EngineBackend:
     """The engine of the model that Triton starts with `args`, over the ensemble `<name>-pipeline`.
 
     `pb` is `triton_python_backend_utils`. Raises `InvalidRequest` for a parameter that cannot be.
     """
     said = parameters(args)
     options = {"max_failures": str(_PATIENCE)} | {key: said[key] for key in said if key not in _OWN}
-    settings = settings_of(EngineSettings, options)
+    settings = parse_settings(EngineSettings, options)
     pipeline = Pipeline(pb, f"{args['model_name']}-pipeline")
     runtime = PipelineRuntime(pipeline.step, reserves=said["reserves"] == "true")
     return EngineBackend([Path(said["folder"])], settings, runtime)
@@ -49,7 +49,7 @@ class Pipeline:
             "driver": np.array([call.driver], np.int64),
             "row": np.array([call.row], np.int32),
             "lengths": call.lengths,
-            "orders": call.orders,
+            "commands": call.commands,
         }
         request = self._pb.InferenceRequest(
             model_name=self._name,

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from actors.engine.sessions.onnx import load_session
-from actors.engine.sessions.onnx_encoder import alike
+from actors.engine.sessions.onnx_encoder import group_by_length
 from actors.engine.settings import OnnxSettings
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ _KEPT = "pooling.kept"
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenBatch:
     """Texts as tokens: `ids` and `mask` int64 [texts, tokens of the longest], 0 where a text has ended."""
 
     ids: NDArray[np.int64]
@@ -46,7 +46,7 @@ class SentenceTokenizer:
         self._manifest = ModelManifest.read(folder)
         self._tokenizer = Tokenizer.load(folder)
 
-    def tokens(self, texts: Sequence[str]) -> Tokens:
+    def tokens(self, texts: Sequence[str]) -> TokenBatch:
         """Raises ContextTooLong for a text that does not fit the model."""
         rows = [self._tokenizer.encode_sentence(text) for text in texts]
         longest, limit = max(map(len, rows)), self._manifest.context_tokens
@@ -54,7 +54,9 @@ class SentenceTokenizer:
             error = ContextTooLong.of(self._manifest.name, longest, limit)
             error.param = "input"
             raise error
-        tokens = Tokens(np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.int64))
+        tokens = TokenBatch(
+            np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.int64)
+        )
         for at, row in enumerate(rows):
             tokens.ids[at, : len(row)] = row
             tokens.mask[at, : len(row)] = 1
@@ -68,7 +70,7 @@ class SentenceEncoder:
         providers = ("CUDAExecutionProvider", "CPUExecutionProvider") if on_gpu else ("CPUExecutionProvider",)
         self._session: Any = load_session(folder, OnnxSettings(providers=providers), _unpooled(folder))
 
-    def hidden(self, batches: Sequence[Tokens]) -> list[NDArray[np.float32]]:
+    def hidden(self, batches: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
         """The hidden states float32 [texts, tokens, hidden] of each of `batches`, computed together."""
         states: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(batches)
         for group in _calls([batch.ids.shape for batch in batches]):
@@ -83,7 +85,7 @@ class SentenceEncoder:
         return states
 
 
-def pooled(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
     """The third step: the mean of `hidden` over the tokens under `mask`, scaled to length 1 (so the count
     cancels out), float32 [texts, hidden]."""
     summed = np.einsum("bth,bt->bh", hidden, mask.astype(np.float32))
@@ -93,7 +95,7 @@ def pooled(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.f
 
 def _calls(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
     """Indices of batches of like length, cut where a call would pass `_CALL_TOKENS`."""
-    for group in alike([length for _, length in shapes]):
+    for group in group_by_length([length for _, length in shapes]):
         call: list[int] = []
         for at in group:  # ascending by length, so the last one is what all are padded to
             if call and shapes[at][1] * sum(shapes[one][0] for one in [*call, at]) > _CALL_TOKENS:
@@ -103,13 +105,13 @@ def _calls(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
         yield call
 
 
-def _joined(batches: Sequence[Tokens]) -> Tokens:
+def _joined(batches: Sequence[TokenBatch]) -> TokenBatch:
     """One batch of all texts, padded to the longest."""
     if len(batches) == 1:
         return batches[0]
     longest = max(batch.ids.shape[1] for batch in batches)
     widths = [((0, 0), (0, longest - batch.ids.shape[1])) for batch in batches]
-    return Tokens(
+    return TokenBatch(
         np.concatenate([np.pad(batch.ids, width) for batch, width in zip(batches, widths, strict=True)]),
         np.concatenate([np.pad(batch.mask, width) for batch, width in zip(batches, widths, strict=True)]),
     )

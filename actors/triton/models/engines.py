@@ -19,7 +19,7 @@ S = TypeVar("S", bound=EngineSettings)
 _OWN = ("folder", "runtime")
 
 
-def engine_of(args: Mapping[str, str]) -> EngineBackend:
+def build_engine(args: Mapping[str, str]) -> EngineBackend:
     """From what Triton hands to `initialize`: the parameters `folder`, `runtime` (torch or onnxruntime) and
     any setting of the engine, and for torch the device of the instance.
 
@@ -36,12 +36,12 @@ def engine_of(args: Mapping[str, str]) -> EngineBackend:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from actors.engine.sessions.torch_runtime import TorchRuntime
 
-        torch = settings_of(TorchSettings, {"device": device_of(args)} | options)
+        torch = parse_settings(TorchSettings, {"device": device_of(args)} | options)
         return EngineBackend([folder], torch, TorchRuntime(torch))
     if runtime == "onnxruntime":
         from actors.engine.sessions.onnx_runtime import OnnxRuntime
 
-        onnx = settings_of(OnnxSettings, options)
+        onnx = parse_settings(OnnxSettings, options)
         return EngineBackend([folder], onnx, OnnxRuntime(onnx))
     raise InvalidRequest(f"runtime {runtime!r} is none of torch and onnxruntime", param="runtime")
 
@@ -59,7 +59,7 @@ def device_of(args: Mapping[str, str]) -> str:
     return "cpu"
 
 
-def settings_of(kind: type[S], options: Mapping[str, str]) -> S:
+def parse_settings(kind: type[S], options: Mapping[str, str]) -> S:
     """Settings from words. Raises `InvalidRequest` that names the parameter."""
     try:
         return kind.model_validate(dict(options))

@@ -15,14 +15,14 @@ from orchestration.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class LayerRange:
     """The layers `first` to `last - 1` of a model."""
 
     first: int
     last: int
 
 
-def shares(layers: int, partitions: int) -> list[Share]:
+def split_layers(layers: int, partitions: int) -> list[LayerRange]:
     """`layers` cut into `partitions` runs that differ by one layer at most, the longer ones first.
 
     Equal runs are equal memory where the first stage's embedding is as large as the last one's output layer.
@@ -34,7 +34,7 @@ def shares(layers: int, partitions: int) -> list[Share]:
         )
     whole, more = divmod(layers, partitions)
     ends = [whole * at + min(at, more) for at in range(partitions + 1)]
-    return [Share(first, last) for first, last in pairwise(ends)]
+    return [LayerRange(first, last) for first, last in pairwise(ends)]
 
 
 def whole_shape(manifest: ModelManifest) -> KvShape:
@@ -42,8 +42,8 @@ def whole_shape(manifest: ModelManifest) -> KvShape:
     return KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
 
 
-class Order(IntEnum):
-    """What a stage does to its keys and values before a step: the first number of an order, then up to three
+class StageCommand(IntEnum):
+    """What a stage does to its keys and values before a step: the first number of a command, then up to three
     more (0 where unused)."""
 
     MOVE = 1
@@ -60,12 +60,12 @@ class Order(IntEnum):
 class StepCall:
     """What a step of rows `row` to `row + n - 1` tells every stage, beside what the layers compute with.
 
-    `lengths` int32 [n], the tokens that each row holds already; `orders` int32 [k, 4], carried out before; n
-    of 0 only carries out orders. `driver` is the time at which the driver began, in nanoseconds: a stage
+    `lengths` int32 [n], the tokens that each row holds already; `commands` int32 [k, 4], carried out before;
+    n of 0 only carries out commands. `driver` is the time at which the driver began, in nanoseconds: a stage
     obeys the youngest it has heard of, and frees what an older one left.
     """
 
     driver: int
     row: int
     lengths: NDArray[np.int32]
-    orders: NDArray[np.int32]
+    commands: NDArray[np.int32]

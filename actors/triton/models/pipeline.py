@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from actors.engine.kv import KvShape
 from actors.engine.prefix import PrefixCache
-from actors.engine.runtime import Encoder, Opened
+from actors.engine.runtime import Encoder, OpenModel
 from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.triton.models.partition import Order, StepCall, whole_shape
+from actors.triton.models.partition import StageCommand, StepCall, whole_shape
 from orchestration.errors import InvalidRequest
 
 Call = Callable[[StepCall, NDArray[np.int64]], NDArray[np.float32]]
@@ -25,7 +25,7 @@ each row. Raises an OrchestraError when a stage fails."""
 class PipelineCache:
     """The engine's view of the stages' keys and values.
 
-    Orders wait for the next step, so they cost no call of their own; but when no row is taken any more no
+    Commands wait for the next step, so they cost no call of their own; but when no row is taken any more no
     step may follow, and what is to be freed then is told at once. Every stage does the same to its own part.
     """
 
@@ -34,29 +34,29 @@ class PipelineCache:
         self._call = call
         self._rows = rows
         self._driver = time.time_ns()
-        self._orders: list[tuple[int, int, int, int]] = []
+        self._commands: list[tuple[int, int, int, int]] = []
         self._touched: set[int] = set()
         """Rows that may have memory in the stages."""
 
     def step(self, row: int, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
         """The logits [n, vocabulary] after `tokens` [n, t] of the rows from `row` on."""
-        orders = np.array(self._orders, np.int32).reshape(-1, 4)
-        call = StepCall(driver=self._driver, row=row, lengths=lengths, orders=orders)
-        # An order is done with however the call ends: a stage that fails has lost its rows, and says so.
-        self._orders.clear()
+        commands = np.array(self._commands, np.int32).reshape(-1, 4)
+        call = StepCall(driver=self._driver, row=row, lengths=lengths, commands=commands)
+        # A command is done with however the call ends: a stage that fails has lost its rows, and says so.
+        self._commands.clear()
         return self._call(call, tokens)
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        self._orders.append((Order.MOVE, source, target, tokens))
+        self._commands.append((StageCommand.MOVE, source, target, tokens))
 
     def reserve(self, blocks: int, block: int) -> None:
         """Nothing: the stages know from their configuration how many blocks they may have to keep."""
 
     def keep(self, place: int, row: int, start: int) -> None:
-        self._orders.append((Order.KEEP, row, place, start))
+        self._commands.append((StageCommand.KEEP, row, place, start))
 
     def restore(self, place: int, row: int, start: int) -> None:
-        self._orders.append((Order.RESTORE, row, place, start))
+        self._commands.append((StageCommand.RESTORE, row, place, start))
 
     def drop(self, place: int) -> None:
         """Nothing: the stages keep the block until another takes its place."""
@@ -67,9 +67,9 @@ class PipelineCache:
     def fit(self, limit: int, free: Sequence[int]) -> None:
         """Free every row that nobody has: the memory belongs to other models of the stages' devices too."""
         for row in self._touched.intersection(free):
-            self._orders.append((Order.FREE, row, 0, 0))
+            self._commands.append((StageCommand.FREE, row, 0, 0))
             self._touched.discard(row)
-        if len(free) == self._rows and self._orders:
+        if len(free) == self._rows and self._commands:
             self.step(0, np.empty((0, 1), np.int64), np.empty(0, np.int32))
 
 
@@ -101,11 +101,11 @@ class PipelineRuntime:
 
     def open(
         self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
-    ) -> Opened:
+    ) -> OpenModel:
         cache = PipelineCache(self.shape(manifest), self._call, rows=rows)
         kept = settings.prefix_cache_bytes
         prefix = PrefixCache(cache, block=settings.prefix_block, capacity_bytes=kept)
-        return Opened(session=PipelineSession(cache), kv=cache, prefix=prefix)
+        return OpenModel(session=PipelineSession(cache), kv=cache, prefix=prefix)
 
     def encoder(self, folder: Path) -> Encoder:
         raise InvalidRequest("an embedding model is not partitioned", param="model")

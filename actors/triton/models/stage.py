@@ -19,25 +19,25 @@ from actors.engine.loading import cache_size
 from actors.engine.sessions.torch import LlamaLayers, tensor_of
 from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.triton.models.partition import Order, Share, StepCall, whole_shape
+from actors.triton.models.partition import LayerRange, StageCommand, StepCall, whole_shape
 from orchestration.errors import BackendFailed
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class StagePlacement:
     """Which layers a stage has, and where. `reserves` as its driver has it (`PipelineRuntime`)."""
 
     name: str
-    share: Share
+    share: LayerRange
     device: str = "cpu"
     reserves: bool = False
     ttl_s: float = 60.0
     """How long a driver may say nothing while rows are held."""
 
 
-class Stage:
+class PipelineStage:
     """Obeys one driver at a time: see `StepCall`.
 
     A driver that dies says nothing, so after `ttl_s` without a call all its rows and kept blocks count as
@@ -46,7 +46,7 @@ class Stage:
     """
 
     @classmethod
-    def load(cls, folder: Path, place: Placement, settings: EngineSettings) -> Stage:
+    def load(cls, folder: Path, place: StagePlacement, settings: EngineSettings) -> PipelineStage:
         """Load the layers at `place`. Blocks for seconds; raises what `LlamaLayers` raises."""
         manifest = ModelManifest.read(folder)
         share = place.share
@@ -127,15 +127,15 @@ class Stage:
         if call.driver > self._driver:
             self._driver = call.driver
             self._forget()
-        for order, row, other, number in call.orders.tolist():
-            if order == Order.MOVE:
+        for command, row, other, number in call.commands.tolist():
+            if command == StageCommand.MOVE:
                 self._expect(number <= self._held[row], f"row {row}")
                 self._kv.move(row, other, number)
                 self._hold(other, number)
-            elif order == Order.KEEP:
+            elif command == StageCommand.KEEP:
                 self._kv.keep(other, row, number)
                 self._kept.add(other)
-            elif order == Order.RESTORE:
+            elif command == StageCommand.RESTORE:
                 self._expect(other in self._kept and number <= self._held[row], f"block {other}")
                 self._kv.restore(other, row, number)
                 self._hold(row, number + self._kv.block)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine.settings import EngineSettings
-from actors.triton.models.engines import device_of, parameters, settings_of
-from actors.triton.models.partition import Share, StepCall
-from actors.triton.models.stage import Placement, Stage
+from actors.triton.models.engines import device_of, parameters, parse_settings
+from actors.triton.models.partition import LayerRange, StepCall
+from actors.triton.models.stage import PipelineStage, StagePlacement
 from orchestration.errors import OrchestraError
 
 _OWN = ("folder", "first", "last", "reserves", "ttl_s")
@@ -19,21 +19,21 @@ class StageServer:
     """Answers the requests of a Triton model with the tensors of `triton_models/llm_stage`.
 
     `pb` is `triton_python_backend_utils`, which is there in Triton's stub alone; `args` what Triton hands to
-    `initialize`. Raises what `Stage.load` raises.
+    `initialize`. Raises what `PipelineStage.load` raises.
     """
 
     def __init__(self, pb: Any, args: Mapping[str, str]) -> None:
         self._pb = pb
         said = parameters(args)
-        place = Placement(
+        place = StagePlacement(
             name=args["model_name"],
-            share=Share(int(said["first"]), int(said["last"])),
+            share=LayerRange(int(said["first"]), int(said["last"])),
             device=device_of(args),
             reserves=said["reserves"] == "true",
             ttl_s=float(said["ttl_s"]),
         )
         options = {name: value for name, value in said.items() if name not in _OWN}
-        self._stage = Stage.load(Path(said["folder"]), place, settings_of(EngineSettings, options))
+        self._stage = PipelineStage.load(Path(said["folder"]), place, parse_settings(EngineSettings, options))
         self._input = "tokens" if place.share.first == 0 else "hidden"
         self._output = "logits" if self._stage.ends else "hidden"
         self._held = pb.MetricFamily(
@@ -50,7 +50,7 @@ class StageServer:
                 driver=int(self._read(request, "driver")[0]),
                 row=int(self._read(request, "row")[0]),
                 lengths=self._read(request, "lengths"),
-                orders=self._read(request, "orders"),
+                commands=self._read(request, "commands"),
             )
             computed = self._stage.step(call, self._read(request, self._input))
         except OrchestraError as error:

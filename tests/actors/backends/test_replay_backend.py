@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from actors.backends.base import Finish, Output, Piece
-from actors.backends.recorded import BadRecords, Questions, Record, read_records
+from actors.backends.recorded import BadRecords, QuestionIndex, RecordedQuestion, read_records
 from actors.backends.replay import ReplayBackend, ReplaySettings
-from actors.node.backend_factory import Serve, replay_backend
+from actors.node.backend_factory import ServedName, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 
@@ -136,7 +136,7 @@ def test_many_questions_with_the_same_frame_are_told_apart_by_their_own_words() 
          "answers": {"a": str(n)}}
         for n in range(500)
     ]  # fmt: skip
-    questions = Questions([Record.model_validate(row) for row in rows])
+    questions = QuestionIndex([RecordedQuestion.model_validate(row) for row in rows])
     moved = f"Review this.\n\n{frame.format('How much is 77 plus 78?')}\n\nAnswer: 155"
     found = questions.find([("system", "You review."), ("user", moved)])
     assert found is not None
@@ -177,9 +177,9 @@ def test_a_file_may_be_packed_and_a_cut_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_made_from_the_words_of_the_command(tmp_path: Path) -> None:
-    made = replay_backend([Serve.parse("b")], {"records": str(written(tmp_path, *ROWS)), "speed": 100})
+    made = replay_backend([ServedName.parse("b")], {"records": str(written(tmp_path, *ROWS)), "speed": 100})
     assert [card.name for card in made.models] == ["b"]
     with pytest.raises(InvalidRequest, match="needs --records"):
         replay_backend([], {})
     with pytest.raises(UnknownModel, match="no model 'c'"):
-        replay_backend([Serve.parse("c")], {"records": str(written(tmp_path, *ROWS))})
+        replay_backend([ServedName.parse("c")], {"records": str(written(tmp_path, *ROWS))})

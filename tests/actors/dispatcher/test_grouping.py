@@ -147,7 +147,7 @@ async def test_a_model_that_was_unloaded_by_hand_comes_back_when_it_is_asked_for
     a, b = models_of(stage, 2)
     node = await small_node(stage, (a, b), fit=2)
     dispatcher = await dispatcher_of(stage, (a, b))
-    assert await node.memory.unload(a)
+    assert await node.models.unload(a)
     await eventually(lambda: not dispatcher.registry.nodes[node.id].models[0].loaded)
     assert (await stage.ask(of(stage, a, "are you back")))[0] == "are you back"
     assert loaded(node) == [a, b]

@@ -108,9 +108,9 @@ async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(stage:
     wanted = LoadModel(model=c, ahead=True)
     assert (await told(stage, node, wanted))[0] == "429"
     assert node.describe().memory.claims == (), "nobody waits for it"
-    node.memory.take(b)
+    node.models.acquire(b)
     assert (await told(stage, node, wanted.model_copy(update={"leaving": (b,)})))[0] == "429"
-    node.memory.release(b)
+    node.models.release(b)
     code, found = await told(stage, node, wanted.model_copy(update={"leaving": (b,)}))
     assert (code, found and found.changed, loaded(node)) == ("", True, [a, c])
     code, found = await told(stage, node, wanted)

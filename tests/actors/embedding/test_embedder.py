@@ -17,7 +17,7 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
-from actors.embedding.embedder import BATCH, KEPT, Embedder
+from actors.embedding.embedder import BATCH, CACHED_VECTORS, Embedder
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from actors.streams.writer import StreamWriter
@@ -84,7 +84,7 @@ async def test_no_more_vectors_are_kept_than_the_limit(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.embedding.embedder.KEPT", 8)
-    assert KEPT > 8
+    assert CACHED_VECTORS > 8
     await embedder.vectors([f"text {number}" for number in range(40)])
     assert len(embedder._kept) == 8
 

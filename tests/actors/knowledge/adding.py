@@ -8,7 +8,7 @@ from pathlib import Path
 
 from actors.embedding.embedder import Embedder
 from actors.knowledge.ingest import Ingest
-from actors.knowledge.reader import Reader
+from actors.knowledge.reader import DocumentReader
 from actors.knowledge.settings import KnowledgeSettings
 from actors.knowledge.store import Store, store_file
 from actors.models.tokenizer import Tokenizer
@@ -20,5 +20,5 @@ MODEL = "all-minilm-l6-v2"
 async def ingest(data: Path, embedder: Embedder, tokenizer: Tokenizer) -> AsyncIterator[Ingest]:
     """Adds documents to the store in `data`."""
     settings = KnowledgeSettings()
-    with Store(store_file(data), model=MODEL, max_mb=200) as store, Reader(settings) as reader:
+    with Store(store_file(data), model=MODEL, max_mb=200) as store, DocumentReader(settings) as reader:
         yield Ingest(store, reader, embedder, lambda text: len(tokenizer.encode_sentence(text)) - 2, settings)

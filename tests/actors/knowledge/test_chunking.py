@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.knowledge.chunking import MOST_TOKENS, passages
-from actors.knowledge.document import WORD_CHARACTERS, Reading, Section
+from actors.knowledge.chunking import MAX_TOKENS, passages
+from actors.knowledge.document import WORD_CHARACTERS, ParsedDocument, Section
 from actors.models.tokenizer import Tokenizer
 from orchestration.sentences import sentences
 from tests.fixtures.models import minilm_folder
@@ -30,9 +30,9 @@ texts = st.lists(words, max_size=60).map(" ".join)
 def test_every_word_is_in_a_passage_and_no_passage_is_longer_than_the_model_reads(
     sections: list[tuple[str, str]],
 ) -> None:
-    cut = passages(Reading("", tuple(Section(*each) for each in sections)), count)
+    cut = passages(ParsedDocument("", tuple(Section(*each) for each in sections)), count)
     for passage in cut:
-        assert count(passage.embedded) <= MOST_TOKENS
+        assert count(passage.embedded) <= MAX_TOKENS
         assert passage.text.strip()
     kept = "".join("".join(passage.text.split()) for passage in cut)
     for _, text in sections:
@@ -53,17 +53,17 @@ def test_every_word_is_in_a_passage_and_no_passage_is_longer_than_the_model_read
     ids=["a sequence", "base64", "one line of CSV", "minified code", "Chinese", "Thai"],
 )
 def test_a_long_text_without_spaces_is_cut_into_passages_that_the_model_reads_whole(text: str) -> None:
-    cut = passages(Reading("", (Section("", text),)), count)
+    cut = passages(ParsedDocument("", (Section("", text),)), count)
     assert "".join("".join(passage.text.split()) for passage in cut) == "".join(text.split())
     for passage in cut:
-        assert count(passage.embedded) <= MOST_TOKENS
+        assert count(passage.embedded) <= MAX_TOKENS
         assert len(passage.text) < 2_000
         assert max(map(len, passage.embedded.split())) <= WORD_CHARACTERS
 
 
 def test_a_passage_begins_with_the_end_of_the_one_before_in_whole_sentences() -> None:
     text = " ".join(f"Sentence number {number} says something about rivers." for number in range(60))
-    cut = passages(Reading("", (Section("Rivers", text),)), count)
+    cut = passages(ParsedDocument("", (Section("Rivers", text),)), count)
     assert len(cut) > 2
     for one, next_ in pairwise(cut):
         repeated = sentences(next_.text)[0]
@@ -72,7 +72,7 @@ def test_a_passage_begins_with_the_end_of_the_one_before_in_whole_sentences() ->
 
 
 def test_a_short_section_is_one_passage_under_its_heading() -> None:
-    cut = passages(Reading("", (Section("  A \n heading", "One. Two."), Section("", "Three."))), count)
+    cut = passages(ParsedDocument("", (Section("  A \n heading", "One. Two."), Section("", "Three."))), count)
     assert [(passage.heading, passage.text) for passage in cut] == [
         ("A heading", "One. Two."),
         ("", "Three."),
@@ -95,7 +95,7 @@ def test_sentences_end_where_readers_see_their_end() -> None:
 @pytest.mark.parametrize("space", ["\t", "\u3000", "\xa0", "\r"], ids=["tabs", "wide", "no-break", "returns"])
 def test_words_with_other_spaces_between_them_stay_words(space: str) -> None:
     words = [f"name{number}" for number in range(4_000)]
-    cut = passages(Reading("", (Section("", space.join(words)),)), count)
-    assert all(count(passage.embedded) <= MOST_TOKENS for passage in cut)
+    cut = passages(ParsedDocument("", (Section("", space.join(words)),)), count)
+    assert all(count(passage.embedded) <= MAX_TOKENS for passage in cut)
     kept = {word for passage in cut for word in passage.text.split()}
     assert kept == set(words)

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from actors.cli.knowledge import knowledge
 from actors.embedding.embedder import Embedder
 from actors.knowledge.errors import StoreBroken
-from actors.knowledge.ingest import TOGETHER, Added
+from actors.knowledge.ingest import BATCH, IngestResult
 from actors.knowledge.schema import connect
 from actors.knowledge.store import documents, store_file
 from actors.models.tokenizer import Tokenizer
@@ -161,13 +161,13 @@ def test_a_kill_in_the_middle_leaves_the_store_whole_and_costs_a_few_passages(
     data: Path, tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     folder = library(tmp_path / "docs")
-    chapters = 4 * TOGETHER
+    chapters = 4 * BATCH
     book = "".join(f"# Chapter {n}\n\n" + f"In part {n} the ship sails. " * 6 + "\n" for n in range(chapters))
     (folder / "a-book.md").write_text(book)
     file = store_file(data)
     words = ("knowledge", "add", str(folder), "--data", str(data))
     with orchestra(*words, ORCHESTRA_AGENTS__EMBEDDER="all-minilm-l6-v2") as process:
-        asyncio.run(eventually(lambda: staged(file) >= TOGETHER, within_s=60))
+        asyncio.run(eventually(lambda: staged(file) >= BATCH, within_s=60))
         process.send(signal.SIGKILL)
         process.wait()
     kept = staged(file)
@@ -181,7 +181,7 @@ def test_a_kill_in_the_middle_leaves_the_store_whole_and_costs_a_few_passages(
     assert staged(file) == 0
 
 
-async def add_one(data: Path, source: str, tokenizer: Tokenizer) -> Added:
+async def add_one(data: Path, source: str, tokenizer: Tokenizer) -> IngestResult:
     embedder = Embedder(minilm_folder())
     async with ingest(data, embedder, tokenizer) as adding:
         added = await adding.add(source)

@@ -6,7 +6,7 @@ import codecs
 
 import pytest
 
-from actors.knowledge.encodings import decoded, known_encoding
+from actors.knowledge.encodings import check_encoding, decode
 from actors.knowledge.errors import UnreadableDocument
 from orchestration.errors import InvalidRequest
 
@@ -44,7 +44,7 @@ SHORT = [
 @pytest.mark.parametrize("times", [1, 20])
 def test_every_letter_of_a_western_text_is_right_however_short(text: str, times: int) -> None:
     text = f"{text} " * times
-    found = decoded(text.encode("cp1252"))
+    found = decode(text.encode("cp1252"))
     assert (found.text, found.encoding) == (text, "windows-1252")
 
 
@@ -94,24 +94,24 @@ def test_every_letter_of_a_western_text_is_right_however_short(text: str, times:
 )
 def test_a_text_in_another_encoding_is_known_by_its_letters_or_marks(encoding: str, text: str) -> None:
     for times in (1, 50):
-        assert decoded((f"{text} " * times).encode(encoding)).text == f"{text} " * times
-    assert decoded(text.encode(encoding)).text == text
+        assert decode((f"{text} " * times).encode(encoding)).text == f"{text} " * times
+    assert decode(text.encode(encoding)).text == text
 
 
 def test_a_letter_far_behind_is_right_too() -> None:
-    assert decoded(b"plain words here. " * 4000 + b"Fl\xe4che").text.endswith("here. Fläche")
-    assert decoded(b"plain words here. " * 4000 + "Fläche".encode()).encoding == "utf-8"
+    assert decode(b"plain words here. " * 4000 + b"Fl\xe4che").text.endswith("here. Fläche")
+    assert decode(b"plain words here. " * 4000 + "Fläche".encode()).encoding == "utf-8"
 
 
 def test_utf_8_with_a_broken_byte_stays_utf_8() -> None:
-    found = decoded("Größe über alles. ".encode() * 20 + b"\xc3")
+    found = decode("Größe über alles. ".encode() * 20 + b"\xc3")
     assert (found.text[:5], found.text[-1]) == ("Größe", "\ufffd")
     assert found.encoding == "utf-8 with broken characters"
 
 
 def test_the_bytes_that_windows_has_no_character_for_break_nothing() -> None:
     data = b"El a\xf1o pasado\x81 el ni\xf1o, ma\xf1ana, comi\xf3 jam\xf3n"
-    assert decoded(data).text == "El año pasado\x81 el niño, mañana, comió jamón"
+    assert decode(data).text == "El año pasado\x81 el niño, mañana, comió jamón"
 
 
 @pytest.mark.parametrize(
@@ -128,20 +128,20 @@ def test_the_bytes_that_windows_has_no_character_for_break_nothing() -> None:
 )
 def test_what_is_no_text_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(UnreadableDocument, match=said):
-        decoded(data)
+        decode(data)
 
 
 def test_an_encoding_that_is_given_is_taken_or_said_to_be_wrong() -> None:
-    assert decoded("дом".encode("cp1251"), given="cp1251").text == "дом"
-    assert decoded(codecs.BOM_UTF8 + "дом".encode(), given="utf-8").text == "дом"
+    assert decode("дом".encode("cp1251"), given="cp1251").text == "дом"
+    assert decode(codecs.BOM_UTF8 + "дом".encode(), given="utf-8").text == "дом"
     with pytest.raises(UnreadableDocument, match=r"given is utf-8, and that it is not: .* at byte 3"):
-        decoded(b"Caf\xe9", given="utf-8")
-    assert known_encoding("Latin-1") == "Latin-1"
+        decode(b"Caf\xe9", given="utf-8")
+    assert check_encoding("Latin-1") == "Latin-1"
     for name in ("utf-9", "rot13", "hex", "", "a\0b"):
         with pytest.raises(InvalidRequest, match="no encoding"):
-            known_encoding(name)
+            check_encoding(name)
 
 
 def test_ascii_with_control_characters_is_no_utf_16() -> None:
     overstruck = "".join(f"{letter}\b{letter}" for letter in "NAME of a manual page")
-    assert decoded(overstruck.encode()).text == overstruck
+    assert decode(overstruck.encode()).text == overstruck

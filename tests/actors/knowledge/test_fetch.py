@@ -11,7 +11,7 @@ from aiohttp import web
 from actors.knowledge.errors import DocumentTooLarge, FetchFailed, NotAllowed
 from actors.knowledge.fetch import Fetcher
 from actors.knowledge.settings import KnowledgeSettings
-from actors.knowledge.sources import raw
+from actors.knowledge.sources import read_source
 
 OPEN = KnowledgeSettings(allow_urls=True, private_addresses=True, fetch_timeout_s=20)
 PUBLIC = KnowledgeSettings(allow_urls=True)
@@ -59,7 +59,7 @@ async def site() -> AsyncIterator[str]:
 
 async def test_a_page_is_fetched_where_the_settings_allow_it_also_when_it_was_moved(site: str) -> None:
     for path in ("/page", "/moved"):
-        found = await raw(site + path, OPEN)
+        found = await read_source(site + path, OPEN)
         assert found.kind == "html"
         assert b"Hello" in found.data
 

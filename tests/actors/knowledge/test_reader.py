@@ -7,19 +7,19 @@ import zlib
 import pytest
 
 from actors.knowledge.errors import DocumentTooLarge, UnreadableDocument
-from actors.knowledge.reader import Reader
+from actors.knowledge.reader import DocumentReader
 from actors.knowledge.settings import KnowledgeSettings
 from tests.actors.knowledge.documents import assembled, pdf
 
 PLAIN = b"A plain text."
 
 
-def still_reads(reader: Reader) -> bool:
+def still_reads(reader: DocumentReader) -> bool:
     return reader.read(PLAIN, "text").sections[0].text == PLAIN.decode()
 
 
 def test_one_child_reads_many_documents_of_all_kinds() -> None:
-    with Reader(KnowledgeSettings()) as reader:
+    with DocumentReader(KnowledgeSettings()) as reader:
         assert still_reads(reader)
         child = reader._child
         assert reader.read("# Ä\nö".encode(), "markdown").sections[0].heading == "Ä"
@@ -32,7 +32,7 @@ def test_one_child_reads_many_documents_of_all_kinds() -> None:
 
 
 def test_a_document_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
-    with Reader(KnowledgeSettings(read_timeout_s=0.001)) as reader:
+    with DocumentReader(KnowledgeSettings(read_timeout_s=0.001)) as reader:
         with pytest.raises(UnreadableDocument, match=r"read_timeout_s 0\.001"):
             reader.read(PLAIN, "text")
         reader.settings = KnowledgeSettings()
@@ -40,7 +40,7 @@ def test_a_document_that_takes_too_long_is_given_up_and_the_next_is_read() -> No
 
 
 def test_a_child_that_dies_fails_its_document_and_the_next_is_read() -> None:
-    with Reader(KnowledgeSettings()) as reader:
+    with DocumentReader(KnowledgeSettings()) as reader:
         assert still_reads(reader)
         assert reader._child is not None
         reader._child.kill()
@@ -50,7 +50,7 @@ def test_a_child_that_dies_fails_its_document_and_the_next_is_read() -> None:
 
 
 def test_more_text_than_the_limit_is_refused_and_the_next_is_read() -> None:
-    with Reader(KnowledgeSettings(max_text_mb=0.5)) as reader:
+    with DocumentReader(KnowledgeSettings(max_text_mb=0.5)) as reader:
         for size in (600_000, 5_000_000):
             with pytest.raises(DocumentTooLarge, match=r"max_text_mb 0\.5"):
                 reader.read(b"word " * (size // 5), "text")
@@ -68,14 +68,14 @@ def test_a_pdf_that_unpacks_to_more_than_there_is_is_refused_within_the_childs_m
             b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed),
         ]
     )
-    with Reader(KnowledgeSettings(read_memory_mb=256)) as reader:
+    with DocumentReader(KnowledgeSettings(read_memory_mb=256)) as reader:
         with pytest.raises(UnreadableDocument):
             reader.read(bomb, "pdf")
         assert still_reads(reader)
 
 
 def test_what_needs_more_memory_than_the_child_may_take_is_refused_by_the_settings_name() -> None:
-    with Reader(KnowledgeSettings(read_memory_mb=256)) as reader:
+    with DocumentReader(KnowledgeSettings(read_memory_mb=256)) as reader:
         with pytest.raises(UnreadableDocument, match="read_memory_mb 256"):
             reader.read(b"word " * 26_000_000, "text")
         assert still_reads(reader)

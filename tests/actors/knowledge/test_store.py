@@ -10,7 +10,7 @@ import pytest
 from actors.knowledge.document import Passage
 from actors.knowledge.errors import StoreBroken, StoreFull
 from actors.knowledge.schema import DIMENSIONS
-from actors.knowledge.search import RRF_K, Search, fused
+from actors.knowledge.search import RRF_K, Search, fuse
 from actors.knowledge.store import Store, Vector, documents, store_file
 
 RNG = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def test_no_store_holds_no_documents(tmp_path: Path) -> None:
 
 
 def test_what_both_rankings_have_near_their_top_comes_first() -> None:
-    scores = fused([1, 2, 3], [4, 2, 5])
+    scores = fuse([1, 2, 3], [4, 2, 5])
     assert max(scores, key=lambda id: scores[id]) == 2
     assert scores[2] == pytest.approx(2 / (RRF_K + 2))
     assert scores[1] == scores[4] == pytest.approx(1 / (RRF_K + 1))

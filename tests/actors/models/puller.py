@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from actors.models.download import Progress
+from actors.models.download import PullProgress
 from actors.models.pull import ensure
 
 
 def main() -> None:
     """Prints `STAGE`, done and total for every step of progress, then `ready` and the folder."""
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: PullProgress) -> None:
         print(f"{progress.stage}\t{progress.done}\t{progress.total}", flush=True)
 
     print(f"ready\t{ensure(sys.argv[1], Path(sys.argv[2]), tell)}", flush=True)

@@ -10,7 +10,7 @@ import pytest
 from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.folder import sha256
 from actors.models.gguf_import import import_gguf
-from actors.models.source import files_of, name_of, parse
+from actors.models.source import all_parts, model_name, parse
 from tests.actors.models.tiny_gguf import Tiny, write
 
 NAMES = [f"tiny-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
@@ -56,7 +56,7 @@ def test_a_part_in_the_place_of_another_is_named(parts: Path, tmp_path: Path) ->
 
 def test_a_source_of_one_part_means_them_all() -> None:
     source = parse(f"hf:owner/repo/sub/{NAMES[1]}@v1")
-    assert [str(each) for each in files_of(source)] == [f"hf:owner/repo/sub/{name}@v1" for name in NAMES]
-    assert name_of(source.file_name) == "tiny"
+    assert [str(each) for each in all_parts(source)] == [f"hf:owner/repo/sub/{name}@v1" for name in NAMES]
+    assert model_name(source.file_name) == "tiny"
     whole = parse("hf:owner/repo/tiny.gguf")
-    assert (files_of(whole), name_of(whole.file_name)) == ([whole], "tiny")
+    assert (all_parts(whole), model_name(whole.file_name)) == ([whole], "tiny")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from actors.models.catalogue import catalogue
-from actors.models.download import Progress
+from actors.models.download import PullProgress
 from actors.models.errors import CorruptModel, ModelStorage, SourceUnavailable, UnsupportedModel
 from actors.models.folder import verify
 from actors.models.gguf_import import import_gguf
@@ -84,7 +84,7 @@ def test_a_killed_pull_leaves_nothing_that_looks_complete_and_the_next_goes_on(t
 
 
 def test_a_ready_model_is_answered_at_once(smollm2: Path) -> None:
-    told: list[Progress] = []
+    told: list[PullProgress] = []
     start = time.perf_counter()
     assert ensure(NAME, smollm2.parent, told.append) == smollm2
     assert time.perf_counter() - start < 0.1

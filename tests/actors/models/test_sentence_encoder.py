@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actors.models.errors import CorruptModel, UnsupportedModel
-from actors.models.folder import locked
+from actors.models.folder import model_lock
 from actors.models.safetensors_file import read_safetensors
 from actors.models.sentence_encoder import BertConfig, import_sentence_encoder
 from actors.models.tokenizer import Tokenizer
@@ -93,7 +93,7 @@ def test_tensors_that_are_missing_or_too_short_are_named(tmp_path: Path, minilm:
             tmp_path / name for name in ("model.safetensors", "tokenizer.json", "config.json")
         )
         manifest = {"name": "x", "license": "", "source": "", "source_sha256": ""}
-        with locked(tmp_path, "x"), pytest.raises(CorruptModel, match=words):
+        with model_lock(tmp_path, "x"), pytest.raises(CorruptModel, match=words):
             import_sentence_encoder(
                 weights, tokenizer, config, manifest, tmp_path / "x", lambda stage, done: None
             )

@@ -7,7 +7,7 @@ import pytest
 from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 
-from actors.models.weights import BlockWeights, form, matrix
+from actors.models.weights import BlockWeights, layout, matrix
 from tests.actors.models.tiny_gguf import raw_rows
 
 EXACT = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.Q4_K, Type.Q5_K, Type.Q6_K]
@@ -22,7 +22,7 @@ def test_a_block_format_keeps_its_values_to_float_rounding(kind: Type) -> None:
     assert expected.std() > 0.01
     # d * q + m and d * (q - 8) + (m + 8 d) are the same numbers, rounded in another order.
     np.testing.assert_allclose(weights.values(), expected, rtol=0, atol=4e-7 * np.abs(expected).max())
-    assert form(kind) == kind.name.lower()
+    assert layout(kind) == kind.name.lower()
 
 
 @pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q5_0, Type.Q8_0, Type.Q6_K], ids=lambda kind: kind.name)
@@ -40,7 +40,7 @@ def test_floats_are_kept_in_float32(kind: Type) -> None:
     kept = matrix(kind, values.view(np.uint8))
     assert not isinstance(kept, BlockWeights)
     np.testing.assert_array_equal(kept, quants.dequantize(values, kind))
-    assert form(kind) == "f32"
+    assert layout(kind) == "f32"
 
 
 @pytest.mark.parametrize("kind", [Type.Q3_K, Type.IQ4_NL], ids=lambda kind: kind.name)
@@ -51,7 +51,7 @@ def test_a_format_without_an_exact_form_goes_to_eight_bits_and_says_so(kind: Typ
     assert weights.bits == 8
     expected = quants.dequantize(raw, kind)
     assert np.abs(weights.values() - expected).max() <= np.abs(expected).max() / 254 * 1.01
-    assert form(kind) == f"q8 (from {kind.name.lower()})"
+    assert layout(kind) == f"q8 (from {kind.name.lower()})"
 
 
 def test_four_bit_codes_widened_to_eight_have_the_same_values() -> None:

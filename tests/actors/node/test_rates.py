@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.node.rates import Rates
+from actors.node.rates import RateMeter
 from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -19,16 +19,18 @@ async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
         yield stage
 
 
-def measured(rates: Rates, *, others: float = 0, token_s: float = 0.02, uncached: int = 100) -> None:
+def measured(rates: RateMeter, *, others: float = 0, token_s: float = 0.02, uncached: int = 100) -> None:
     first_s = 0.05 + 0.001 * uncached
-    rates.succeeded("m", uncached=uncached, tokens=51, first_s=first_s, rest_s=token_s * 50, others=others)
+    rates.succeeded(
+        "m", uncached=uncached, tokens=51, first_s=first_s, rest_s=token_s * 50, concurrent=others
+    )
 
 
 def test_prefill_and_decode_are_told_apart() -> None:
-    rates = Rates()
+    rates = RateMeter()
     for number in range(40):
         measured(rates, uncached=50 * (number % 10), others=number % 4, token_s=0.02 + 0.005 * (number % 4))
-    found = rates.told()["m"]
+    found = rates.snapshot()["m"]
     assert found.samples == 40
     assert found.first_s == pytest.approx(0.05, rel=0.02)
     assert found.prompt_token_s == pytest.approx(0.001, rel=0.02)
@@ -38,24 +40,24 @@ def test_prefill_and_decode_are_told_apart() -> None:
 
 
 def test_a_sudden_slowness_is_told_before_the_rates_have_moved() -> None:
-    rates = Rates()
+    rates = RateMeter()
     for _ in range(50):
         measured(rates)
     for _ in range(3):
         measured(rates, token_s=0.1)
-    found = rates.told()["m"]
+    found = rates.snapshot()["m"]
     assert found.slowdown > 1.8
     assert found.token_s < 0.03
 
 
 def test_failures_count_and_are_forgotten() -> None:
-    rates = Rates()
+    rates = RateMeter()
     for _ in range(20):
         rates.failed("m")
-    assert rates.told()["m"].error_rate > 0.95
+    assert rates.snapshot()["m"].error_rate > 0.95
     for _ in range(20):
         measured(rates)
-    assert rates.told()["m"].error_rate < 0.05
+    assert rates.snapshot()["m"].error_rate < 0.05
 
 
 async def test_a_node_tells_how_fast_it_was(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from actors.models.manifest import MANIFEST, ModelManifest
 from actors.triton import BadRepository
 from actors.triton.config import check_repository, parse
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish, parts
+from actors.triton.repository_plan import ModelSpec, plan_parts
 from orchestration.errors import InvalidRequest, OrchestraError
 from tests.fixtures.models import minilm_folder, models_folder, smollm2_folder
 
@@ -147,17 +147,17 @@ def test_a_model_that_is_known_but_not_installed_is_told_with_the_way_out(tmp_pa
 def test_a_file_in_the_place_of_a_repository_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(BadRepository, match="is a file"):
-        write_repository(tmp_path / "out", data / "models", [EMBEDDING], Wish())
+        write_repository(tmp_path / "out", data / "models", [EMBEDDING], ModelSpec())
 
 
 def test_a_place_whose_name_triton_cannot_quote_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRepository, match="apostrophe"):
-        write_repository(tmp_path / "ada's", data / "models", [EMBEDDING], Wish())
+        write_repository(tmp_path / "ada's", data / "models", [EMBEDDING], ModelSpec())
 
 
 def test_stages_share_the_layers_and_each_has_the_device_of_its_turn() -> None:
     manifest = ModelManifest.read(smollm2_folder())
-    found = parts(manifest, Wish(partitions=3, device="cuda:0,cuda:1,cpu"))
+    found = plan_parts(manifest, ModelSpec(partitions=3, device="cuda:0,cuda:1,cpu"))
     assert [part.name for part in found] == [
         CHAT,
         f"{CHAT}-pipeline",
@@ -179,5 +179,5 @@ def test_a_damaged_model_is_not_written(tmp_path: Path) -> None:
     shutil.copytree(minilm_folder(), broken, ignore=shutil.ignore_patterns("*.data"))
     assert (broken / MANIFEST).exists()
     with pytest.raises(OrchestraError, match=r"model\.onnx\.data is missing") as caught:
-        write_repository(tmp_path / "out", tmp_path / "models", [EMBEDDING], Wish())
+        write_repository(tmp_path / "out", tmp_path / "models", [EMBEDDING], ModelSpec())
     assert not isinstance(caught.value, InvalidRequest)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
-from actors.triton.models.embedding import SentenceEncoder, Tokens
+from actors.triton.models.embedding import SentenceEncoder, TokenBatch
 
 
 class TritonPythonModel:
@@ -18,7 +18,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         batches = [
-            Tokens(
+            TokenBatch(
                 pb_utils.get_input_tensor_by_name(request, "input_ids").as_numpy(),
                 pb_utils.get_input_tensor_by_name(request, "attention_mask").as_numpy(),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton_python_backend_utils as pb_utils
 
-from actors.triton.models.embedding import pooled
+from actors.triton.models.embedding import pool
 
 
 class TritonPythonModel:
@@ -14,7 +14,7 @@ class TritonPythonModel:
                 [
                     pb_utils.Tensor(
                         "embedding",
-                        pooled(
+                        pool(
                             pb_utils.get_input_tensor_by_name(request, "hidden").as_numpy(),
                             pb_utils.get_input_tensor_by_name(request, "attention_mask").as_numpy(),
                         ),

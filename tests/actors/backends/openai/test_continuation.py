@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from actors.backends.base import KEEP_ALIVE, Finish, Piece
 from actors.backends.openai import OpenAISettings
-from actors.backends.openai.continuation import Mismatch, Seam, Way, detect, request, ways
+from actors.backends.openai.continuation import (
+    ContinuationFilter,
+    ContinuationMethod,
+    TextMismatch,
+    continuation_methods,
+    continuation_request,
+    detect_prefill,
+)
 from orchestration.errors import CannotContinue, InvalidRequest
 from orchestration.messages import ChatMessage, Guide, Sampling, Tool, ToolOffer, Usage
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
@@ -138,18 +145,27 @@ def test_how_a_server_continues_is_known_from_its_list_of_models_or_the_settings
         ("openai", "no"),
         (None, "no"),
     ):
-        assert detect({"owned_by": owner}, auto) == prefill
-    assert detect({}, auto.model_copy(update={"continues": "trailing_message"})) == "trailing_message"
+        assert detect_prefill({"owned_by": owner}, auto) == prefill
+    assert detect_prefill({}, auto.model_copy(update={"continues": "trailing_message"})) == "trailing_message"
 
 
 def test_what_must_be_called_is_asked_for_from_the_beginning_first() -> None:
     must = BEGUN.model_copy(update={"offer": ToolOffer(tools=(Tool(name="f"),), choice="required")})
-    assert ways(must, "trailing_message") == (Way.AGAIN, Way.TURN)
-    assert ways(BEGUN, "trailing_message") == (Way.PREFILL, Way.AGAIN, Way.TURN)
-    assert ways(BEGUN.model_copy(update={"prefix": "\n"}), "trailing_message") == (Way.AGAIN,)
+    assert continuation_methods(must, "trailing_message") == (
+        ContinuationMethod.AGAIN,
+        ContinuationMethod.TURN,
+    )
+    assert continuation_methods(BEGUN, "trailing_message") == (
+        ContinuationMethod.PREFILL,
+        ContinuationMethod.AGAIN,
+        ContinuationMethod.TURN,
+    )
+    assert continuation_methods(BEGUN.model_copy(update={"prefix": "\n"}), "trailing_message") == (
+        ContinuationMethod.AGAIN,
+    )
 
 
-def passed(seam: Seam, pieces: list[str]) -> str:
+def passed(seam: ContinuationFilter, pieces: list[str]) -> str:
     outputs: list[Any] = [seam.take(Piece(text=text)) for text in pieces]
     rest = seam.rest()
     return "".join(each.text for each in [*outputs, rest] if isinstance(each, Piece))
@@ -171,25 +187,33 @@ SHORT = st.text("ab \n", max_size=12)
 def test_the_seam_cannot_be_seen_however_the_text_is_cut(prefix: str, rest: str, sizes: list[int]) -> None:
     begun = CHAT.model_copy(update={"prefix": prefix or "a"})
     again = begun.prefix + rest
-    assert passed(Seam(begun, Way.AGAIN), cut(again, sizes)) == rest
+    assert passed(ContinuationFilter(begun, ContinuationMethod.AGAIN), cut(again, sizes)) == rest
     spaces = begun.prefix[len(begun.prefix.rstrip()) :]
-    assert passed(Seam(begun, Way.PREFILL), cut(spaces + "c" + rest, sizes)) == "c" + rest
-    assert passed(Seam(begun, Way.TURN), cut(begun.prefix + "c" + rest, sizes)) == "c" + rest
+    assert (
+        passed(ContinuationFilter(begun, ContinuationMethod.PREFILL), cut(spaces + "c" + rest, sizes))
+        == "c" + rest
+    )
+    assert (
+        passed(ContinuationFilter(begun, ContinuationMethod.TURN), cut(begun.prefix + "c" + rest, sizes))
+        == "c" + rest
+    )
     if begun.prefix.strip():
-        assert passed(Seam(begun, Way.TURN), cut("c" + rest, sizes)) == "c" + rest
-        with pytest.raises(Mismatch):
-            passed(Seam(begun, Way.AGAIN), cut("c" + rest, sizes))
+        assert (
+            passed(ContinuationFilter(begun, ContinuationMethod.TURN), cut("c" + rest, sizes)) == "c" + rest
+        )
+        with pytest.raises(TextMismatch):
+            passed(ContinuationFilter(begun, ContinuationMethod.AGAIN), cut("c" + rest, sizes))
 
 
 def test_the_seam_lets_through_what_is_no_text() -> None:
-    seam = Seam(BEGUN, Way.PREFILL)
+    seam = ContinuationFilter(BEGUN, ContinuationMethod.PREFILL)
     assert seam.take(KEEP_ALIVE) is KEEP_ALIVE
     end = Finish(reason="stop", usage=Usage())
     assert seam.take(end) is end
 
 
 def test_a_request_from_the_beginning_has_no_prefix_and_others_no_space_at_its_end() -> None:
-    assert request(BEGUN, Way.AGAIN).prefix == ""
-    assert request(BEGUN, Way.TURN).prefix == "One, two,"
+    assert continuation_request(BEGUN, ContinuationMethod.AGAIN).prefix == ""
+    assert continuation_request(BEGUN, ContinuationMethod.TURN).prefix == "One, two,"
     assert json.loads(BEGUN.model_dump_json())["prefix"] == "One, two, "
     assert BEGUN.messages == (ChatMessage(role="user", content="hello"),)

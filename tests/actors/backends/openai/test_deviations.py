@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from actors.backends.base import Finish, Piece
-from actors.backends.openai.failures import Upstream
-from actors.backends.openai.reader import UNLIKELY, AnswerReader
+from actors.backends.openai.errors import Upstream
+from actors.backends.openai.reader import UNLIKELY, CompletionReader
 from actors.backends.openai.sse import SseParser
-from actors.backends.openai.token_count import TokenRate
+from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited
 from orchestration.messages import Chunk, Generation, Tool, ToolOffer
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
@@ -21,7 +21,7 @@ CALLING = CHAT.model_copy(update={"offer": ToolOffer(tools=(Tool(name="f", descr
 
 
 def read(*events: Any, generation: Generation = CHAT, done: bool = True) -> tuple[str, Finish, list[Piece]]:
-    reader = AnswerReader(Upstream(host="host:1"), generation, TokenRate())
+    reader = CompletionReader(Upstream(host="host:1"), generation, TokenRatio())
     pieces = []
     for said in events:
         piece = reader.take(said if isinstance(said, bytes) else json.dumps(said).encode())

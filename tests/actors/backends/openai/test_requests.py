@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from actors.backends.openai import OpenAISettings
-from actors.backends.openai.backoff import HoldOff, retry_after_s
-from actors.backends.openai.failures import RolesRefused, Upstream, event_failure, failure
+from actors.backends.openai.backoff import Backoff, retry_after_s
+from actors.backends.openai.errors import UnsupportedRoles, Upstream, event_error, response_error
 from actors.backends.openai.requests import embedding_body, generation_body
 from orchestration.errors import (
     BackendFailed,
@@ -204,7 +204,7 @@ def test_a_status_becomes_the_error_that_says_the_same(
     status: int, error: dict[str, Any], kind: type[OrchestraError], text: str
 ) -> None:
     answer = json.dumps({"error": error}).encode()
-    made = failure(UPSTREAM, status, answer, generation=CHAT, retry_after_s=None)
+    made = response_error(UPSTREAM, status, answer, generation=CHAT, retry_after_s=None)
     assert type(made) is kind
     with pytest.raises(kind, match=text):
         raise made
@@ -214,16 +214,19 @@ def test_a_status_becomes_the_error_that_says_the_same(
 
 def test_an_answer_that_is_no_json_is_quoted_shortly() -> None:
     assert (
-        failure(UPSTREAM, 502, b"<html>\n Bad   Gateway\xff").message
+        response_error(UPSTREAM, 502, b"<html>\n Bad   Gateway\xff").message
         == "host:1 answered 502: <html> Bad Gateway�"
     )
-    assert failure(UPSTREAM, 500, b'{"detail": "of FastAPI"}').message == "host:1 answered 500: of FastAPI"
-    assert failure(UPSTREAM, 500, b"[" * 100_000).status == 502
+    assert (
+        response_error(UPSTREAM, 500, b'{"detail": "of FastAPI"}').message
+        == "host:1 answered 500: of FastAPI"
+    )
+    assert response_error(UPSTREAM, 500, b"[" * 100_000).status == 502
 
 
 def test_a_refused_schema_is_an_invalid_guide() -> None:
     guided = CHAT.model_copy(update={"guide": Guide(json_schema={})})
-    made = failure(UPSTREAM, 400, b'{"error": {"message": "JSON schema error"}}', generation=guided)
+    made = response_error(UPSTREAM, 400, b'{"error": {"message": "JSON schema error"}}', generation=guided)
     assert type(made) is InvalidGuide
 
 
@@ -249,8 +252,10 @@ ALTERNATE = (
 @pytest.mark.parametrize("text", [*NO_SYSTEM, *ALTERNATE])
 def test_a_refusal_of_roles_is_known_in_the_words_of_servers_and_templates(status: int, text: str) -> None:
     for said in (text, "x" * 400 + text):
-        made = failure(UPSTREAM, status, json.dumps({"error": {"message": said}}).encode(), generation=CHAT)
-        assert isinstance(made, RolesRefused)
+        made = response_error(
+            UPSTREAM, status, json.dumps({"error": {"message": said}}).encode(), generation=CHAT
+        )
+        assert isinstance(made, UnsupportedRoles)
         assert made.repeats == (text in ALTERNATE)
 
 
@@ -265,12 +270,14 @@ def test_a_refusal_of_roles_is_known_in_the_words_of_servers_and_templates(statu
     ],
 )
 def test_other_refusals_are_none_of_roles(status: int, text: str) -> None:
-    made = failure(UPSTREAM, status, json.dumps({"error": {"message": text}}).encode(), generation=CHAT)
-    assert not isinstance(made, RolesRefused)
+    made = response_error(
+        UPSTREAM, status, json.dumps({"error": {"message": text}}).encode(), generation=CHAT
+    )
+    assert not isinstance(made, UnsupportedRoles)
 
 
 def test_an_error_in_a_stream_counts_by_its_code() -> None:
-    assert type(event_failure(UPSTREAM, {"code": 400, "message": "x"})) is InvalidRequest
+    assert type(event_error(UPSTREAM, {"code": 400, "message": "x"})) is InvalidRequest
     for error in (
         {"code": 429},
         {"code": "429"},
@@ -278,10 +285,10 @@ def test_an_error_in_a_stream_counts_by_its_code() -> None:
         {"code": None, "type": "rate_limit_error"},
         {"code": 429, "status": "RESOURCE_EXHAUSTED"},
     ):
-        assert type(event_failure(UPSTREAM, error | {"message": "x"})) is RateLimited
-    assert type(event_failure(UPSTREAM, {"type": "overloaded_error"})) is ServerBusy
-    assert event_failure(UPSTREAM, {"code": 429, "retry_after": 3}).retry_after_s == 3
-    assert type(event_failure(UPSTREAM, "boom")) is BackendFailed
+        assert type(event_error(UPSTREAM, error | {"message": "x"})) is RateLimited
+    assert type(event_error(UPSTREAM, {"type": "overloaded_error"})) is ServerBusy
+    assert event_error(UPSTREAM, {"code": 429, "retry_after": 3}).retry_after_s == 3
+    assert type(event_error(UPSTREAM, "boom")) is BackendFailed
 
 
 def test_the_key_is_in_no_repr() -> None:
@@ -314,40 +321,40 @@ def test_the_wait_that_an_upstream_asks_for_is_read_in_all_its_shapes() -> None:
 
 def test_a_wait_named_in_words_counts_too() -> None:
     said = b'{"error": {"message": "Limit reached. Please try again in 1m2.5s. Visit us."}}'
-    assert failure(UPSTREAM, 429, said).retry_after_s == 62.5
+    assert response_error(UPSTREAM, 429, said).retry_after_s == 62.5
 
 
 def test_holding_off_from_a_model_ends_at_its_moment_and_leaves_its_neighbours_alone() -> None:
     now = 100.0
-    hold_off = HoldOff(60, clock=lambda: now)
-    hold_off.begin("m", RateLimited("slow down", retry_after_s=10))
-    hold_off.begin("m", ServerBusy("busy", retry_after_s=5))  # a shorter wish changes nothing
-    hold_off.check("other")
+    backoff = Backoff(60, clock=lambda: now)
+    backoff.begin("m", RateLimited("slow down", retry_after_s=10))
+    backoff.begin("m", ServerBusy("busy", retry_after_s=5))  # a shorter wish changes nothing
+    backoff.check("other")
     now = 104.0
     with pytest.raises(RateLimited, match="slow down") as caught:
-        hold_off.check("m")
+        backoff.check("m")
     assert caught.value.retry_after_s == 6
     now = 110.0
-    hold_off.check("m")
-    hold_off.begin("m", ServerBusy("busy", retry_after_s=1e6))
+    backoff.check("m")
+    backoff.begin("m", ServerBusy("busy", retry_after_s=1e6))
     with pytest.raises(ServerBusy) as refused:
-        hold_off.check("m")
+        backoff.check("m")
     assert refused.value.retry_after_s == 1e6
     now = 170.0  # yet not longer than it may be held
-    hold_off.check("m")
+    backoff.check("m")
 
 
 def test_a_server_that_refuses_several_models_and_answers_none_is_held_off_as_a_whole() -> None:
     now = 100.0
-    hold_off = HoldOff(60, clock=lambda: now)
+    backoff = Backoff(60, clock=lambda: now)
     for name in "abc":
-        hold_off.check("d")
-        hold_off.begin(name, RateLimited(f"no {name}", retry_after_s=20))
+        backoff.check("d")
+        backoff.begin(name, RateLimited(f"no {name}", retry_after_s=20))
     with pytest.raises(RateLimited):
-        hold_off.check("d")
+        backoff.check("d")
     now = 101.0
-    hold_off.answered()
-    hold_off.check("d")
+    backoff.answered()
+    backoff.check("d")
 
 
 BEGUN = {"prefix": "Once upon", "prefix_tokens": 2}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.backends.base import Finish, Piece
-from actors.backends.openai.token_count import TokenCount, TokenRate
+from actors.backends.openai.token_count import TokenCounter, TokenRatio
 from orchestration.messages import ChatMessage, Generation
 from orchestration.token_length import likely_tokens
 from tests.fixtures.scripted import CHAT, DONE, backend_before, stream
@@ -84,8 +84,8 @@ async def test_the_count_at_the_end_counts_and_teaches_what_the_models_tokens_ar
 
 
 def test_a_count_that_is_of_something_else_teaches_nothing() -> None:
-    rate = TokenRate()
-    count = TokenCount(rate)
+    rate = TokenRatio()
+    count = TokenCounter(rate)
     count.add("The answer is 42.")
     count.learn(9_000)  # it thought, and showed none of that
     assert rate.value == 1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine.onnx_backend import OnnxBackend
-from actors.engine.sessions.onnx_encoder import alike
+from actors.engine.sessions.onnx_encoder import group_by_length
 from orchestration.errors import ContextTooLong, InvalidRequest
 from tests.actors.engine.onnx.asking import embed
 
@@ -65,7 +65,7 @@ async def test_no_text_is_refused(backend: OnnxBackend) -> None:
 def test_groups_hold_every_index_once_waste_little_and_stay_in_their_bound(
     lengths: list[int], most: int
 ) -> None:
-    groups = alike(lengths, most)
+    groups = group_by_length(lengths, most)
     assert sorted(at for group in groups for at in group) == list(range(len(lengths)))
     for group in groups:
         assert max(lengths[at] for at in group) <= 1.5 * min(lengths[at] for at in group)

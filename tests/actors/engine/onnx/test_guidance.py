@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from actors.backends.base import Finish, Output, Piece
-from actors.engine.conformance import SchemaCheck, conforming
+from actors.engine.conformance import SchemaCheck, checked_outputs
 from actors.engine.onnx_backend import OnnxBackend
 from orchestration.errors import InvalidGuide
 from orchestration.messages import Guide, Usage
@@ -254,7 +254,7 @@ async def test_an_answer_that_is_wrong_is_asked_for_once_more() -> None:
         return written('{"a": 2}')
 
     check = SchemaCheck({"properties": {"a": {"not": {"const": 1}}}})
-    outputs = [item async for item in conforming(written('{"a": 1}'), check, ("not",), again)]
+    outputs = [item async for item in checked_outputs(written('{"a": 1}'), check, ("not",), again)]
     assert "".join(item.text for item in outputs if isinstance(item, Piece)) == '{"a": 2}'
     assert len(asked) == 1
     finish = outputs[-1]

@@ -16,7 +16,7 @@ from actors.engine.sessions.onnx_encoder import OnnxEncoder
 from actors.engine.settings import OnnxSettings
 from actors.models.errors import CorruptModel
 from actors.models.manifest import MANIFEST, ModelManifest
-from actors.node.model_manager import ModelMemory
+from actors.node.model_manager import ModelManager
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
@@ -58,7 +58,7 @@ async def test_what_is_unloaded_gives_its_memory_back_and_answers_the_same_when_
     two: OnnxBackend,
 ) -> None:
     size = ModelManifest.read(two._folders[0]).sizes["model.onnx.data"]
-    memory = ModelMemory("n", two, 2 * size - 1, lambda: None)
+    memory = ModelManager("n", two, 2 * size - 1, lambda: None)
     await memory.start()
     assert {card.name: card.loaded for card in memory.cards} == {MODEL: True, OTHER: False}
     before = await ask(two, chat("What is the capital of France?", max_tokens=12))
@@ -73,12 +73,12 @@ async def test_what_is_unloaded_gives_its_memory_back_and_answers_the_same_when_
     assert two.loaded == {OTHER}
     other = chat("What is the capital of France?", max_tokens=12).model_copy(update={"model": OTHER})
     assert (await ask(two, other)).text == before.text
-    assert (memory.told.loads, memory.told.unloads, memory.told.swaps) == (2, 2, 1)
+    assert (memory.memory_use.loads, memory.memory_use.unloads, memory.memory_use.swaps) == (2, 2, 1)
 
 
 async def test_a_damaged_file_is_named_when_it_is_loaded_and_the_node_goes_on(two: OnnxBackend) -> None:
     card_bytes = sum(ModelManifest.read(two._folders[0]).sizes.values())
-    memory = ModelMemory("n", two, card_bytes, lambda: None)
+    memory = ModelManager("n", two, card_bytes, lambda: None)
     await memory.start()
     tokenizer = two._folders[1] / "tokenizer.json"
     sound = tokenizer.read_bytes()
@@ -89,7 +89,7 @@ async def test_a_damaged_file_is_named_when_it_is_loaded_and_the_node_goes_on(tw
     assert not any(card.loaded for card in memory.cards)
     assert await memory.load(MODEL)
     with pytest.raises(BackendFailed, match=r"could not load model 'smollm2-again': .*tokenizer\.json"):
-        memory.take(OTHER)
+        memory.acquire(OTHER)
     assert two.loaded == {MODEL}, "it did not leave for one that cannot be loaded"
     assert (await ask(two, chat("Hello", max_tokens=4))).finish.reason == "length"
     with pytest.raises(UnknownModel, match=OTHER):

@@ -17,7 +17,7 @@ from actors.files.data_files import data_folder
 from actors.triton.backend import TritonBackend
 from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling
 from tests.actors.triton.backend.embeddings import vectors
@@ -38,8 +38,8 @@ QUESTIONS = (
 def written(triton_server: RunningTriton) -> Iterator[RunningTriton]:
     """A server with both models in its repository, the chat model by onnxruntime."""
     smollm2_folder(), minilm_folder()
-    wish = Wish(runtime="onnxruntime")
-    write_repository(triton_server.repository, models_folder(), [CHAT, EMBEDDER], wish, force=True)
+    spec = ModelSpec(runtime="onnxruntime")
+    write_repository(triton_server.repository, models_folder(), [CHAT, EMBEDDER], spec, force=True)
     yield triton_server
     for name in (CHAT, EMBEDDER):
         triton_server.unload(name)
@@ -155,8 +155,8 @@ async def test_others_requests_count_as_load(triton: TritonBackend, written: Run
         asked = [
             asyncio.create_task(answered(other, question("Tell a story.", max_tokens=400))) for _ in range(3)
         ]
-        await eventually(lambda: triton.others >= 3, within_s=30)
+        await eventually(lambda: triton.external_load >= 3, within_s=30)
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    await eventually(lambda: triton.others == 0, within_s=30)
+    await eventually(lambda: triton.external_load == 0, within_s=30)

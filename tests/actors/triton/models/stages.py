@@ -13,24 +13,26 @@ from numpy.typing import NDArray
 from actors.engine import EngineBackend
 from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
-from actors.triton.models.partition import StepCall, shares
+from actors.triton.models.partition import StepCall, split_layers
 from actors.triton.models.pipeline import PipelineRuntime
-from actors.triton.models.stage import Placement, Stage
+from actors.triton.models.stage import PipelineStage, StagePlacement
 
 
 @dataclass(slots=True)
 class Stages:
     """The stages of one model, and the calls they got. `call` is what a driver's runtime takes."""
 
-    stages: Sequence[Stage]
+    stages: Sequence[PipelineStage]
     calls: list[StepCall] = field(default_factory=list)
 
     @classmethod
     def load(cls, folder: Path, partitions: int, settings: EngineSettings, *, ttl_s: float = 600.0) -> Stages:
-        cut = shares(ModelManifest.read(folder).layers, partitions)
+        cut = split_layers(ModelManifest.read(folder).layers, partitions)
         return cls(
             [
-                Stage.load(folder, Placement(name=f"stage-{at}", share=share, ttl_s=ttl_s), settings)
+                PipelineStage.load(
+                    folder, StagePlacement(name=f"stage-{at}", share=share, ttl_s=ttl_s), settings
+                )
                 for at, share in enumerate(cut)
             ]
         )

@@ -16,7 +16,7 @@ from actors.engine.sessions.onnx_encoder import OnnxEncoder
 from actors.engine.settings import OnnxSettings
 from actors.models.tokenizer import Tokenizer
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from tests.actors.engine.onnx.asking import EMBEDDER
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.triton import RunningTriton
@@ -44,7 +44,7 @@ def expected() -> NDArray[np.float32]:
 def served(triton_server: RunningTriton) -> RunningTriton:
     """The ensemble, loaded; one load for the tests of this file."""
     folder = minilm_folder()
-    write_repository(triton_server.repository, folder.parent, [EMBEDDER], Wish(), force=True)
+    write_repository(triton_server.repository, folder.parent, [EMBEDDER], ModelSpec(), force=True)
     triton_server.load(EMBEDDER)
     return triton_server
 

@@ -11,7 +11,7 @@ import pytest
 from actors.engine import EngineBackend
 from actors.engine.sessions.torch_runtime import TorchRuntime
 from actors.engine.settings import EngineSettings, TorchSettings
-from actors.triton.models.partition import Share, StepCall, shares
+from actors.triton.models.partition import LayerRange, StepCall, split_layers
 from orchestration.errors import BackendFailed, InvalidRequest
 from tests.actors.engine.onnx.asking import ask, chat, generating
 from tests.actors.triton.models.stages import Stages
@@ -22,15 +22,20 @@ SETTINGS = EngineSettings(slots=4, prefix_cache_bytes=16 << 20)
 
 
 def test_layers_are_shared_out_evenly() -> None:
-    assert shares(30, 1) == [Share(0, 30)]
-    assert shares(30, 4) == [Share(0, 8), Share(8, 16), Share(16, 23), Share(23, 30)]
-    assert shares(3, 3) == [Share(0, 1), Share(1, 2), Share(2, 3)]
+    assert split_layers(30, 1) == [LayerRange(0, 30)]
+    assert split_layers(30, 4) == [
+        LayerRange(0, 8),
+        LayerRange(8, 16),
+        LayerRange(16, 23),
+        LayerRange(23, 30),
+    ]
+    assert split_layers(3, 3) == [LayerRange(0, 1), LayerRange(1, 2), LayerRange(2, 3)]
 
 
 @pytest.mark.parametrize("partitions", [0, 31])
 def test_a_model_is_not_cut_into_more_parts_than_it_has_layers(partitions: int) -> None:
     with pytest.raises(InvalidRequest, match=f"30 layers cannot be cut into {partitions} partitions"):
-        shares(30, partitions)
+        split_layers(30, partitions)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ async def test_a_silent_driver_loses_its_rows_and_is_told_so_when_it_comes_back(
 
     def step(held: int) -> StepCall:
         nothing = np.empty((0, 4), np.int32)
-        return StepCall(driver=1, row=0, lengths=np.array([held], np.int32), orders=nothing)
+        return StepCall(driver=1, row=0, lengths=np.array([held], np.int32), commands=nothing)
 
     try:
         stages.call(step(0), np.array([[1, 2, 3]]))

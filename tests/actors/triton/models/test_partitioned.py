@@ -16,7 +16,7 @@ from actors.engine import EngineBackend
 from actors.engine.sessions.torch_runtime import TorchRuntime
 from actors.engine.settings import TorchSettings
 from actors.triton.repository import write_repository
-from actors.triton.repository_plan import Wish
+from actors.triton.repository_plan import ModelSpec
 from tests.actors.engine.onnx.asking import MODEL, chat
 from tests.actors.engine.onnx.asking import ask as ask_engine
 from tests.actors.triton.llm import ask, inputs, responses
@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
     server = start_triton(tmp_path_factory.mktemp("partitioned"))
     try:
         folder = smollm2_folder()
-        write_repository(server.repository, folder.parent, [MODEL], Wish(partitions=2), force=True)
+        write_repository(server.repository, folder.parent, [MODEL], ModelSpec(partitions=2), force=True)
         server.load(f"{MODEL}-pipeline")
         server.load(MODEL)
         yield server

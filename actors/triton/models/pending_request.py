@@ -16,7 +16,7 @@ from orchestration.messages import TokenLogprob
 _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
 
-class Caller:
+class PendingRequest:
     """One request's response sender. Whatever happens it gets exactly one last response, from any thread."""
 
     def __init__(self, pb: Any, sender: Any) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from actors.backends.base import Finish, Piece
 from actors.backends.openai import OpenAISettings
-from actors.backends.openai.failures import Upstream
-from actors.backends.openai.reader import AnswerReader
+from actors.backends.openai.errors import Upstream
+from actors.backends.openai.reader import CompletionReader
 from actors.backends.openai.requests import generation_body
-from actors.backends.openai.token_count import TokenRate
+from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed
 from orchestration.messages import ChatMessage, Generation, Tool, ToolCall, ToolOffer
 
@@ -29,7 +29,7 @@ def body_of(**changes: Any) -> dict[str, Any]:
 
 
 def read(*choices: dict[str, Any], generation: Generation = CHAT) -> tuple[list[Piece], Finish]:
-    reader = AnswerReader(UPSTREAM, generation, TokenRate())
+    reader = CompletionReader(UPSTREAM, generation, TokenRatio())
     events = (reader.take(json.dumps({"choices": [choice]}).encode()) for choice in choices)
     return [event for event in events if event is not None], reader.finish(done=True)
 

@@ -27,7 +27,7 @@ GPU = "nv_gpu_memory_total_bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ServerLoad:
     """Requests that wait in Triton's queues or are at work in models' loops, by model; and the GPUs' ids."""
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Reading:
         return sum(count for name, count in self.requests.items() if name in models)
 
 
-def read(text: str) -> Reading:
+def parse_metrics(text: str) -> ServerLoad:
     """Raises ValueError for what is no text of Prometheus."""
     requests: dict[str, int] = {}
     gpus: list[str] = []
@@ -48,14 +48,14 @@ def read(text: str) -> Reading:
                 requests[name] = requests.get(name, 0) + int(sample.value)
             elif sample.name == GPU:
                 gpus.append(sample.labels.get("gpu_uuid", "GPU"))
-    return Reading(requests=requests, gpus=tuple(gpus))
+    return ServerLoad(requests=requests, gpus=tuple(gpus))
 
 
-class Load:
+class LoadMonitor:
     """The last reading, renewed every `watch_s` seconds; empty where the metrics cannot be had."""
 
     def __init__(self, settings: TritonSettings) -> None:
-        self.last = Reading()
+        self.last = ServerLoad()
         self._settings = settings
         self._silent = False
         self._reading: asyncio.Task[None] | None = None
@@ -89,10 +89,10 @@ class Load:
         try:
             async with session.get(self._settings.metrics) as answer:
                 answer.raise_for_status()
-                self.last = read(await answer.text())
+                self.last = parse_metrics(await answer.text())
             self._silent = False
         except (ClientError, TimeoutError, ValueError) as error:
-            self.last = Reading(gpus=self.last.gpus)
+            self.last = ServerLoad(gpus=self.last.gpus)
             if not self._silent:
                 self._silent = True
                 log.warning("no load is read from %s: %s", self._settings.metrics, error or "it is silent")

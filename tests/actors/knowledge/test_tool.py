@@ -12,7 +12,7 @@ from actors.embedding.embedder import Embedder
 from actors.knowledge.errors import UnreadableDocument
 from actors.knowledge.settings import KnowledgeSettings
 from actors.knowledge.store import documents, store_file
-from actors.knowledge.tool import KnowledgeHand
+from actors.knowledge.tool import KnowledgeTool
 from actors.models.tokenizer import Tokenizer
 from tests.actors.knowledge.adding import ingest
 from tests.actors.knowledge.documents import TEXTS, library
@@ -20,7 +20,7 @@ from tests.actors.knowledge.documents import TEXTS, library
 SETTINGS = KnowledgeSettings()
 
 
-async def found(hand: KnowledgeHand, query: str, most: int = 1) -> Sequence[dict[str, object]]:
+async def found(hand: KnowledgeTool, query: str, most: int = 1) -> Sequence[dict[str, object]]:
     result = await hand.use("knowledge", {"query": query, "most": most})
     assert not result.error
     return list(result.data)
@@ -33,7 +33,7 @@ async def test_a_question_finds_its_passage_by_meaning_and_a_code_by_its_word(
     async with ingest(tmp_path, embedder, tokenizer) as adding:
         for name in TEXTS:
             await adding.add(str(folder / name))
-    hand = KnowledgeHand(tmp_path, embedder, SETTINGS)
+    hand = KnowledgeTool(tmp_path, embedder, SETTINGS)
     for query, name, word in (
         ("How many days do I have to return a bike?", "refunds.md", "30 days"),
         ("When do vegetables get watered?", "garden.html", "before nine"),
@@ -50,7 +50,7 @@ async def test_the_tool_is_there_while_there_are_documents_and_follows_their_cha
     tmp_path: Path, embedder: Embedder, tokenizer: Tokenizer
 ) -> None:
     file = tmp_path / "hours.txt"
-    hand = KnowledgeHand(tmp_path, embedder, SETTINGS)
+    hand = KnowledgeTool(tmp_path, embedder, SETTINGS)
     assert await hand.tools() == ()
     file.write_text("The library opens at nine.")
     async with ingest(tmp_path, embedder, tokenizer) as adding:
@@ -71,7 +71,7 @@ async def test_a_store_that_was_made_anew_is_read_anew_and_a_broken_one_offers_n
 ) -> None:
     file = tmp_path / "hours.txt"
     file.write_text("The library opens at nine.")
-    hand = KnowledgeHand(tmp_path, embedder, SETTINGS)
+    hand = KnowledgeTool(tmp_path, embedder, SETTINGS)
     for _ in range(2):
         async with ingest(tmp_path, embedder, tokenizer) as adding:
             assert (await adding.add(str(file))).status == "added"
@@ -93,7 +93,7 @@ async def test_a_store_that_was_made_anew_is_read_anew_and_a_broken_one_offers_n
 async def test_wrong_arguments_are_told_by_their_name(
     tmp_path: Path, embedder: Embedder, arguments: dict[str, object]
 ) -> None:
-    hand = KnowledgeHand(tmp_path, embedder, SETTINGS)
+    hand = KnowledgeTool(tmp_path, embedder, SETTINGS)
     result = await hand.use("knowledge", arguments)
     assert result.error.startswith(("query: ", "most: ", "all: "))
     await hand.close()

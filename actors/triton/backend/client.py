@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from actors.runtime.envelope import current_envelope
 from actors.telemetry.telemetry import traceparent
-from actors.triton.backend.failures import ServerGone, of_error, of_text
+from actors.triton.backend.errors import ServerGone, from_exception, from_text
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, DeadlineExceeded, Unavailable
 
@@ -33,7 +33,7 @@ _CHANNEL = [
 ]
 
 
-class Server:
+class TritonClient:
     """Belongs to the event loop it was made in. Every method raises `OrchestraError`s only."""
 
     def __init__(self, settings: TritonSettings) -> None:
@@ -84,7 +84,7 @@ class Server:
         """Unload it and what only it uses. Returns at once: what runs on it is finished first."""
         await self._quick(model, self._client.unload_model, model, unload_dependents=True)
 
-    def stream(self, model: str, inputs: Sequence[InferInput], timeout_s: float | None) -> Stream:
+    def stream(self, model: str, inputs: Sequence[InferInput], timeout_s: float | None) -> ResponseStream:
         """One request and its responses, which the server gives up after `timeout_s` with `DeadlineExceeded`.
 
         A gRPC stream of its own, because metadata and a cancel are per stream; a model that gives just one
@@ -95,7 +95,7 @@ class Server:
             yield {"model_name": model, "inputs": list(inputs)}
 
         call = self._client.stream_infer(once(), stream_timeout=timeout_s, headers=_trace())
-        return Stream(self.host, model, call)
+        return ResponseStream(self.host, model, call)
 
     async def _quick(self, model: str, method: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
         limit = self._settings.connect_timeout_s
@@ -106,7 +106,7 @@ class Server:
         try:
             return await call
         except (InferenceServerException, grpc.RpcError) as error:
-            failure = of_error(self.host, model, error)
+            failure = from_exception(self.host, model, error)
             if limit_s is not None and isinstance(failure, DeadlineExceeded):
                 failure = ServerGone(f"{self.host} did not answer within {limit_s:g} s")
             raise failure from error
@@ -118,7 +118,7 @@ class Server:
             raise Unavailable(f"the connection to {self.host} was closed") from None
 
 
-class Stream:
+class ResponseStream:
     """The responses to one request."""
 
     __slots__ = ("_call", "_ended", "_host", "_model")
@@ -139,10 +139,10 @@ class Stream:
             return None
         except grpc.RpcError as error:
             self._ended = True
-            raise of_error(self._host, self._model, error) from error
+            raise from_exception(self._host, self._model, error) from error
         if error is not None:
             self._ended = True  # an error is a request's last response
-            raise of_text(self._host, self._model, error.message() or "")
+            raise from_text(self._host, self._model, error.message() or "")
         return result
 
     def cancel(self) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 from actors.streams.characters import whole_characters
 from orchestration.messages import ToolCall
 
-MOST = 128
-MOST_CHARACTERS = 262_144
+MAX_CALLS = 128
+MAX_CHARACTERS = 262_144
 """Of all their arguments together."""
-MOST_LOOKS = 2 * MOST
+MAX_PARSES = 2 * MAX_CALLS
 """Times that arguments are parsed to see whether they are whole, in one answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class _CallDelta:
     """One delta as it was meant; `index` is None where it tells nothing. `whole` arguments replace others."""
 
     index: int | None
@@ -32,7 +32,7 @@ class _Part:
     whole: bool
 
     @classmethod
-    def of(cls, delta: Any, place: int | None) -> _Part:
+    def of(cls, delta: Any, place: int | None) -> _CallDelta:
         """`place` is the delta's among those that came together: where nothing else tells calls apart, it
         does. Raises `ValueError`, `TypeError` or `AttributeError` for what is no part of a call."""
         function = delta.get("function") or {}
@@ -51,7 +51,7 @@ class _Part:
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _PartialCall:
     index: int
     id: str = ""
     name: str = ""
@@ -64,7 +64,7 @@ class _Call:
             self.arguments = ["".join(self.arguments)]
         return self.arguments[0] if self.arguments else ""
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _CallDelta) -> None:
         self.id = self.id or part.id
         self.name = self.name or part.name
         if part.whole:
@@ -72,15 +72,15 @@ class _Call:
         self.arguments.append(part.arguments)
 
 
-class Calls:
+class ToolCallAssembler:
     """A part belongs to the call of its id, else of its index, else to the last one. A new id begins a new
     call, and so do another function's name and arguments that follow whole ones, whatever the index says."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_id: dict[str, _Call] = {}
-        self._by_index: dict[int, _Call] = {}
-        self._last: _Call | None = None
+        self._calls: list[_PartialCall] = []
+        self._by_id: dict[str, _PartialCall] = {}
+        self._by_index: dict[int, _PartialCall] = {}
+        self._last: _PartialCall | None = None
         self._size = 0
         self._looks = 0
 
@@ -91,9 +91,9 @@ class Calls:
         """Raises `ValueError`, `TypeError` or `AttributeError` for what is no list of parts or too much."""
         if not isinstance(deltas, list):
             raise TypeError("tool_calls that are no list")
-        here: list[_Call] = []
+        here: list[_PartialCall] = []
         for place, delta in enumerate(deltas):
-            part = _Part.of(delta, place if len(deltas) > 1 else None)
+            part = _CallDelta.of(delta, place if len(deltas) > 1 else None)
             call = self._find(part)
             if call is not None and part.id and part.id == call.id and part.arguments == call.text != "":
                 continue  # some say the whole call once more at the end
@@ -101,8 +101,8 @@ class Calls:
                 call = self._begin(part)
             here.append(call)
             self._size += len(part.arguments)
-            if self._size > MOST_CHARACTERS:
-                raise ValueError(f"tool calls of more than {MOST_CHARACTERS} characters")
+            if self._size > MAX_CHARACTERS:
+                raise ValueError(f"tool calls of more than {MAX_CHARACTERS} characters")
             call.add(part)
             self._last = call
             if call.id:
@@ -129,7 +129,7 @@ class Calls:
             )
         return tuple(made)
 
-    def _find(self, part: _Part) -> _Call | None:
+    def _find(self, part: _CallDelta) -> _PartialCall | None:
         """The call that the part seems to go on with."""
         at_index = None if part.index is None else self._by_index.get(part.index)
         call = self._by_id.get(part.id)
@@ -137,7 +137,7 @@ class Calls:
             return call
         return self._last if part.index is None else at_index
 
-    def _begins_another(self, call: _Call, part: _Part) -> bool:
+    def _begins_another(self, call: _PartialCall, part: _CallDelta) -> bool:
         if part.id and call.id and part.id != call.id:
             # some servers make an id for every part
             goes_on = call.name and not part.name and part.arguments
@@ -146,9 +146,9 @@ class Calls:
             return False
         return part.name != call.name or (part.arguments.lstrip().startswith("{") and self._is_whole(call))
 
-    def _is_whole(self, call: _Call) -> bool:
+    def _is_whole(self, call: _PartialCall) -> bool:
         """Whether the call has all its arguments."""
-        if not call.text.rstrip().endswith("}") or self._looks == MOST_LOOKS:
+        if not call.text.rstrip().endswith("}") or self._looks == MAX_PARSES:
             return False
         self._looks += 1
         try:
@@ -157,13 +157,13 @@ class Calls:
             return False
         return True
 
-    def _begin(self, part: _Part) -> _Call:
-        if len(self._calls) == MOST:
-            raise ValueError(f"more than {MOST} tool calls")
+    def _begin(self, part: _CallDelta) -> _PartialCall:
+        if len(self._calls) == MAX_CALLS:
+            raise ValueError(f"more than {MAX_CALLS} tool calls")
         index = part.index
         if index is None:
             index = max((call.index for call in self._calls), default=-1) + 1
-        call = self._by_index[index] = _Call(index)
+        call = self._by_index[index] = _PartialCall(index)
         self._calls.append(call)
         return call
 
@@ -176,6 +176,6 @@ def _index_of(index: Any) -> int | None:
         index = int(index)
     if index is None or index == "":
         return None
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < MOST:
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < MAX_CALLS:
         raise ValueError(f"a tool call of number {index!r}")
     return index

@@ -35,7 +35,7 @@ EMBEDDING_INPUTS = {"text": "BYTES"}
 EMBEDDING_OUTPUTS = {"embedding": "FP32", "token_count": "INT32"}
 
 
-class Misfit(Exception):
+class UnservableModel(Exception):
     """A model that is neither a chat nor an embedding model, with the reason."""
 
 
@@ -60,11 +60,11 @@ class ServedModel:
         return self.card.kind == "embedding"
 
 
-def described(name: str, metadata: Any, config: Any, models_folder: Path | None) -> ServedModel:
-    """The loaded model `metadata.name`, served as `name`. Raises `Misfit`."""
+def describe_loaded(name: str, metadata: Any, config: Any, models_folder: Path | None) -> ServedModel:
+    """The loaded model `metadata.name`, served as `name`. Raises `UnservableModel`."""
     inputs = {tensor.name: tensor.datatype for tensor in metadata.inputs}
     outputs = {tensor.name: tensor.datatype for tensor in metadata.outputs}
-    manifest = installed(name, models_folder, config.parameters["folder"].string_value)
+    manifest = installed_manifest(name, models_folder, config.parameters["folder"].string_value)
     upstream, steps = metadata.name, tuple(step.model_name for step in config.ensemble_scheduling.step)
     if {"text", "embedding"} <= inputs.keys() | outputs.keys():
         _check(inputs, EMBEDDING_INPUTS, "input")
@@ -74,7 +74,7 @@ def described(name: str, metadata: Any, config: Any, models_folder: Path | None)
         return ServedModel(upstream=upstream, card=card, batch=batch, steps=steps)
     if "text_input" not in inputs or "text_output" not in outputs:
         said = f"it takes {_list(inputs)} and gives {_list(outputs)}"
-        raise Misfit(
+        raise UnservableModel(
             f"{said}; a chat model has text_input and text_output, an embedding model text and embedding"
         )
     _check(inputs, CHAT_INPUTS, "input")
@@ -90,7 +90,7 @@ def described(name: str, metadata: Any, config: Any, models_folder: Path | None)
     )
 
 
-def installed(name: str, models_folder: Path | None, folder: str = "") -> ModelManifest | None:
+def installed_manifest(name: str, models_folder: Path | None, folder: str = "") -> ModelManifest | None:
     """The manifest in `folder`, which a model's configuration names, or of the model `name` that is installed
     here; None where neither can be read, as on another machine."""
     places = [Path(folder)] if folder else []
@@ -104,7 +104,7 @@ def installed(name: str, models_folder: Path | None, folder: str = "") -> ModelM
     return None
 
 
-def offered(name: str, upstream: str, manifest: ModelManifest) -> ServedModel:
+def describe_unloaded(name: str, upstream: str, manifest: ModelManifest) -> ServedModel:
     """One that is not loaded, by what is known of the installed model: its tensors are read once it is."""
     return ServedModel(
         upstream=upstream,
@@ -138,7 +138,7 @@ def _card(name: str, kind: Any, manifest: ModelManifest | None) -> ModelCard:
 def _check(said: Mapping[str, str], wanted: Mapping[str, str], what: str) -> None:
     for name, datatype in wanted.items():
         if said.get(name, datatype) != datatype:
-            raise Misfit(f"its {what} {name} is {said[name]}, {datatype} is wanted")
+            raise UnservableModel(f"its {what} {name} is {said[name]}, {datatype} is wanted")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -49,16 +49,16 @@ class ModelDead(BackendFailed):
     """What computes the model died or hangs; the server goes on calling the model ready."""
 
 
-def of_error(host: str, model: str, error: InferenceServerException | grpc.RpcError) -> OrchestraError:
+def from_exception(host: str, model: str, error: InferenceServerException | grpc.RpcError) -> OrchestraError:
     """The error for what a call raised: tritonclient's exception, or gRPC's own, which streams raise."""
     if isinstance(error, InferenceServerException):
         code, text = str(error.status() or "").removeprefix("StatusCode."), error.message() or ""
     else:
         code, text = error.code().name, error.details() or ""
-    return of_text(host, model, text, code)
+    return from_text(host, model, text, code)
 
 
-def of_text(host: str, model: str, text: str, code: str = "") -> OrchestraError:
+def from_text(host: str, model: str, text: str, code: str = "") -> OrchestraError:
     """The error for `text`, which came with gRPC's `code` or, in a stream, without one."""
     said, lower = shorten(text), text.lower()
     if all(sign in text for sign in _STUB_DEAD):  # even where a model of ours tells of one that it calls

@@ -11,7 +11,7 @@ import pytest
 
 from actors.backends.base import Finish, Output, Piece
 from actors.engine.onnx_backend import OnnxBackend
-from actors.engine.tool_calling import as_answer, call_in, spoken
+from actors.engine.tool_calling import parse_call, parse_outputs, render
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer, Usage
 from tests.actors.engine.onnx.asking import ask, chat
@@ -96,7 +96,7 @@ async def test_a_call_that_is_cut_off_says_so_and_passes_on_what_there_is(backen
     answer = await ask(backend, generation.model_copy(update={"sampling": sampling}))
     assert answer.finish.reason == "length"
     assert [call.name for call in answer.finish.calls] == ["get_weather"]
-    assert call_in('{"name": "get_wea', whole=False) is None
+    assert parse_call('{"name": "get_wea', whole=False) is None
 
 
 @pytest.mark.parametrize("stops", [{"stop": ("aris", '"')}, {"stop_token_ids": (18,)}])
@@ -118,7 +118,7 @@ async def test_an_end_that_cuts_a_call_which_need_not_be_made_names_its_field() 
     generation = offering(WEATHER)
     sampling = generation.sampling.model_copy(update={"stop": ("ments",)})
     with pytest.raises(InvalidRequest) as caught:
-        async for _ in as_answer(written(), generation.model_copy(update={"sampling": sampling})):
+        async for _ in parse_outputs(written(), generation.model_copy(update={"sampling": sampling})):
             pass
     assert caught.value.param == "stop"
 
@@ -189,7 +189,7 @@ async def test_the_first_character_tells_a_call_from_a_text(
         yield Finish(reason="stop", usage=Usage())
 
     generation = offering(WEATHER).model_copy(update={"prefix": begun})
-    answer = [output async for output in as_answer(outputs(), generation)]
+    answer = [output async for output in parse_outputs(outputs(), generation)]
     finish = answer[-1]
     assert isinstance(finish, Finish)
     assert "".join(piece.text for piece in answer if isinstance(piece, Piece)) == text
@@ -210,9 +210,9 @@ async def test_the_model_reads_its_calls_and_what_came_of_them(backend: OnnxBack
 
     without = said.model_copy(update={"tool_calls": ()})
     assert await read(said, result) > await read(without, result) > await read(without)
-    assert spoken(said).content == '{"name": "get_capital", "arguments": {"country": "Atlantis"}}'
+    assert render(said).content == '{"name": "get_capital", "arguments": {"country": "Atlantis"}}'
 
 
 def test_a_whole_call_that_cannot_be_read_is_the_backends_fault() -> None:
     with pytest.raises(BackendFailed):
-        call_in('{"name": "f"}', whole=True)
+        parse_call('{"name": "f"}', whole=True)

@@ -137,7 +137,7 @@ async def test_unloading_waits_for_what_runs_and_takes_nothing_new(stage: Stage)
     running = asyncio.ensure_future(run(stage, node, of(stage, a, tokens=60)))
     await eventually(lambda: node.describe().running == 1)
     unloading = asyncio.ensure_future(tell(stage, node, UnloadModel(model=a)))
-    await eventually(lambda: node.memory._leaving)
+    await eventually(lambda: node.models._unloading)
     refused = await run(stage, node, of(stage, a))
     assert "is being unloaded" in json.loads(refused.data)["message"]
     assert not unloading.done()

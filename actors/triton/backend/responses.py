@@ -12,7 +12,7 @@ from tritonclient.grpc import InferResult
 from tritonclient.utils import np_to_triton_dtype
 
 from actors.backends.base import Embeddings, Finish, Output, Piece
-from actors.triton.backend.health import Pulse
+from actors.triton.backend.health import ModelHealth
 from actors.triton.backend.requests import chat_inputs, embedding_inputs
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, InvalidRequest
@@ -21,14 +21,14 @@ from orchestration.messages import FinishReason, Generation, TokenLogprob, Usage
 _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
 
-async def streamed(
-    pulse: Pulse, generation: Generation, settings: TritonSettings
+async def stream_text(
+    health: ModelHealth, generation: Generation, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
     """The pieces of a chat or a completion. Closing it cancels the request at the server."""
-    reader = AnswerReader(generation, own=pulse.model.own)
+    reader = ResponseReader(generation, own=health.model.own)
     limit = settings.first_token_timeout_s
-    with pulse.asked(chat_inputs(pulse.model, generation)) as stream:
-        while (result := await pulse.next(stream, limit)) is not None:
+    with health.asked(chat_inputs(health.model, generation)) as stream:
+        while (result := await health.next(stream, limit)) is not None:
             piece = reader.take(result)
             if piece is not None:
                 limit = settings.token_timeout_s
@@ -36,18 +36,18 @@ async def streamed(
     yield reader.finish()
 
 
-async def embedded(
-    pulse: Pulse, generation: Generation, settings: TritonSettings
+async def stream_vectors(
+    health: ModelHealth, generation: Generation, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
     """The vectors of all inputs, in batches of what the model takes."""
     if not generation.inputs:
         raise InvalidRequest("input is empty; send at least one text", param="input")
     tokens = 0
-    for index in range(0, len(generation.inputs), pulse.model.batch):
-        texts = generation.inputs[index : index + pulse.model.batch]
-        with pulse.asked(embedding_inputs(texts)) as stream:
-            result = await pulse.next(stream, settings.first_token_timeout_s)
-            while result is not None and await pulse.next(stream, settings.token_timeout_s) is not None:
+    for index in range(0, len(generation.inputs), health.model.batch):
+        texts = generation.inputs[index : index + health.model.batch]
+        with health.asked(embedding_inputs(texts)) as stream:
+            result = await health.next(stream, settings.first_token_timeout_s)
+            while result is not None and await health.next(stream, settings.token_timeout_s) is not None:
                 pass  # to the end: it is not to be cancelled
         if result is None:
             raise BackendFailed(f"model {generation.model!r} ended without an answer")
@@ -63,7 +63,7 @@ async def embedded(
     yield Finish(reason="stop", usage=Usage(prompt_tokens=tokens))
 
 
-class AnswerReader:
+class ResponseReader:
     """Reads the responses of one chat or completion."""
 
     __slots__ = ("_generation", "_own", "_reason", "_tokens", "_usage")

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from actors.backends.openai.backoff import asked_in_words
+from actors.backends.openai.backoff import wait_in_text
 from actors.streams.characters import whole_characters
 from orchestration.errors import (
     BackendFailed,
@@ -66,7 +66,7 @@ _REFUSES = re.compile(
 _ALTERNATE = re.compile(r"\broles?\b.{0,80}\balternat|alternat.{0,80}\broles?\b", re.IGNORECASE | re.DOTALL)
 
 
-class RolesRefused(InvalidRequest):
+class UnsupportedRoles(InvalidRequest):
     """The model takes no system message or, with `repeats`, no two turns of one role in a row."""
 
     repeats: bool = False
@@ -91,7 +91,7 @@ class Upstream:
         return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
-def failure(
+def response_error(
     upstream: Upstream,
     status: int,
     answer: bytes,
@@ -111,7 +111,7 @@ def failure(
         )
         return BackendFailed(f"{said} (key from {where})" if upstream.api_key_env else f"{said} ({where})")
     if status == 429:
-        return RateLimited(said, retry_after_s=retry_after_s or asked_in_words(text))
+        return RateLimited(said, retry_after_s=retry_after_s or wait_in_text(text))
     if status == OVERLOADED or (status == 503 and retry_after_s is not None):
         return ServerBusy(said, retry_after_s=retry_after_s)
     if status == 503:
@@ -129,13 +129,13 @@ def failure(
     return BackendFailed(said)
 
 
-def event_failure(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
+def event_error(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
     """The error for an error object inside a stream. Its `code`, `status` or `type` says what HTTP status it
     stands for, as that number or as a word of OpenAI, Anthropic or Google."""
     said = [_field(error, name) for name in ("code", "status", "status_code", "type")]
     status = next((status for each in said if (status := _status(each))), 502)
     answer = json.dumps({"error": error}).encode()
-    return failure(
+    return response_error(
         upstream, status, answer, generation=generation, retry_after_s=_seconds(_field(error, "retry_after"))
     )
 
@@ -151,12 +151,12 @@ def _seconds(said: Any) -> float | None:
     return float(said) if isinstance(said, int | float) and 0 <= said < 1e9 else None
 
 
-def _roles_refused(said: str, text: str) -> RolesRefused | None:
+def _roles_refused(said: str, text: str) -> UnsupportedRoles | None:
     """The error where the text is about the roles of messages, in the words of servers and of templates."""
     repeats = _ALTERNATE.search(text) is not None or "optional system message" in text.lower()
     if not repeats and not (_SYSTEM.search(text) and _REFUSES.search(text)):
         return None
-    error = RolesRefused(said, param="messages")
+    error = UnsupportedRoles(said, param="messages")
     error.repeats = repeats
     return error
 
