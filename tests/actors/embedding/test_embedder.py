@@ -83,7 +83,7 @@ async def test_texts_come_back_in_order_however_many_repeated_and_long_they_are(
 async def test_no_more_vectors_are_kept_than_the_limit(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.embedding.embedder.KEPT", 8)
+    monkeypatch.setattr("actors.embedding.embedder.CACHED_VECTORS", 8)
     assert CACHED_VECTORS > 8
     await embedder.vectors([f"text {number}" for number in range(40)])
     assert len(embedder._kept) == 8
