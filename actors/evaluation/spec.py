@@ -98,5 +98,5 @@ def _usual(pattern: str, question: Question) -> dict[str, Any]:
     those at work at once each hold of the budget as much as they might need."""
     said: dict[str, Any] = {"kind": kind_of_vote(question.form)} if pattern in VOTES else {}
     if pattern == BASELINE:
-        said |= {"samples": MAX_VOTERS, "confidence": 1.0, "at_once": 1}
+        said |= {"samples": MAX_VOTERS, "confidence": 1.0, "max_parallel": 1}
     return said

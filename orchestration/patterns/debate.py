@@ -36,7 +36,7 @@ class DebateSettings(PatternSettings):
         default=(), max_length=MAX_DEBATERS
     )
     """In turns. Empty: the caller's model, else those that live which are expected to do best together."""
-    shown: SharedView = "answers"
+    visible: SharedView = "answers"
     """What each sees of the others."""
     judge: str = Field(default=COORDINATOR, min_length=1, max_length=64)
     """The agent that writes the synthesis of free texts."""
@@ -67,7 +67,7 @@ async def debate(
         models=settings.models,
         temperature=settings.temperature,
     )
-    floor = DebateRounds(context, debaters, settings.shown)
+    floor = DebateRounds(context, debaters, settings.visible)
     judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds, settings.models)
     await context.event("round", number=1, debaters=[str(debater) for debater in debaters])
     await floor.open()

@@ -36,9 +36,9 @@ class EnsembleSettings(PatternSettings):
     cascade: bool = True
     """Whether different models are asked one after another, the most trusted first, only while the outcome is
     open; else all at once, which is sooner where they differ and costs more."""
-    likely: float = Field(default=0.9, gt=0.5, le=1)
+    stream_at: float = Field(default=0.9, gt=0.5, le=1)
     """The probability from which the leading answer is told before the vote has ended."""
-    alike: float = Field(default=MIN_SIMILARITY, gt=0, le=1)
+    min_similarity: float = Field(default=MIN_SIMILARITY, gt=0, le=1)
     """The cosine from which two free texts say the same."""
     synthesis: bool = False
     """Where voices dissent, the coordinator writes the answer from what most say and from the dissent."""
@@ -59,10 +59,10 @@ async def ensemble(
     rules = VoteRules(
         kind=settings.kind,
         confidence=settings.confidence,
-        likely=settings.likely,
+        stream_at=settings.stream_at,
         early=settings.early,
         cascade=settings.cascade,
-        alike=settings.alike,
+        min_similarity=settings.min_similarity,
         synthesis=settings.synthesis,
     )
     async with aclosing(Voting(context, voters, rules, "ensemble").perform()) as items:

@@ -19,7 +19,7 @@ class SelfConsistencySettings(PatternSettings):
     """How often it thinks, and when that is enough."""
 
     samples: int = Field(default=5, ge=2, le=MAX_VOTERS)
-    at_once: int = Field(default=4, ge=1, le=MAX_VOTERS)
+    max_parallel: int = Field(default=4, ge=1, le=MAX_VOTERS)
     """Samples at work at the same time: the fewer, the fewer are begun in vain."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     kind: AnswerKind = AnswerKind.AUTO
@@ -47,7 +47,7 @@ async def self_consistency(
         early=settings.early,
         kind=settings.kind,
         confidence=settings.confidence,
-        at_once=settings.at_once,
+        max_parallel=settings.max_parallel,
         think=settings.think,
     )
     async with aclosing(Voting(context, voters, rules, "self-consistency").perform()) as items:

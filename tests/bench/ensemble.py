@@ -104,7 +104,7 @@ async def against_slowest(url: str) -> None:
     nodes = [EchoBackend(VOICE) for _ in range(3)]
     async with cluster(url, nodes[0], others=nodes[1:]) as running:
         done = [
-            await perform(running, "ensemble", WORDS, seed, early=False, likely=1, kind="exact")
+            await perform(running, "ensemble", WORDS, seed, early=False, stream_at=1, kind="exact")
             for seed in range(RUNS)
         ]
         alone = [await perform(running, "single", WORDS, seed) for seed in range(5)]

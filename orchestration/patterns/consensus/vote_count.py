@@ -38,11 +38,11 @@ class AnswerGroup:
 @dataclass(frozen=True, slots=True)
 class VoteCount:
     """Parties with the leader first: more merit, then more weight, of free texts what is most like all
-    others, then the voice that is named first. `spoiled` voices answered, but not the question."""
+    others, then the voice that is named first. `invalid` voices answered, but not the question."""
 
     kind: AnswerKind
     groups: tuple[AnswerGroup, ...]
-    spoiled: tuple[int, ...] = ()
+    invalid: tuple[int, ...] = ()
 
     @property
     def leader(self) -> AnswerGroup | None:
@@ -70,7 +70,7 @@ def weights_added(votes: Sequence[Vote]) -> float:
 def count_votes(
     kind: AnswerKind,
     votes: Sequence[Vote],
-    spoiled: Sequence[int],
+    invalid: Sequence[int],
     alike: Matrix,
     threshold: float,
     together: Callable[[Sequence[Vote]], float] = weights_added,
@@ -95,7 +95,7 @@ def count_votes(
         group = AnswerGroup(voters, weight, votes[best].voter, pass_rate, votes[best].key)
         ranked.append((-(pass_rate or 0.0), -weight, -central, min(voters), group))
     ranked.sort(key=lambda each: each[:4])
-    return VoteCount(kind, tuple(group for *_, group in ranked), tuple(spoiled))
+    return VoteCount(kind, tuple(group for *_, group in ranked), tuple(invalid))
 
 
 def _most_trusted(members: Sequence[int], votes: Sequence[Vote]) -> int:

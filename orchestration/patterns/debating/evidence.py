@@ -108,7 +108,7 @@ class Evidence:
         for group in self.first.groups:
             said = [self.answers[voter].text for voter in group.voters]
             if not still.isdisjoint(group.voters) or any(
-                [await self._pool.alike(count.kind, text, answer) for text in said]
+                [await self._pool.agree(count.kind, text, answer) for text in said]
             ):
                 ours.append(group)
         if (
@@ -143,7 +143,7 @@ class Evidence:
         taken = await self._group_of(after.kind, said[debater], count, texts)
         against = self._weight(left.voters) if left is not None else 0.0
         weight = self._weight(taken.voters) if taken is not None else 0.0
-        own = await self._pool.alike(after.kind, said[debater], self.answers[debater].text)
+        own = await self._pool.agree(after.kind, said[debater], self.answers[debater].text)
         (self.moved.discard if own else self.moved.add)(debater)
         counts = 1.0
         if not own and taken is not None and taken is not left:
@@ -189,7 +189,7 @@ class Evidence:
         self.flipped, self.refused = differs and not stays, differs and stays
         last = next((flip for flip in reversed(self.flips) if flip.debater is None), None)
         said = last is not None and (last.counts > 0) != stays
-        if not differs or (said and last is not None and await self._pool.alike(kind, last.after, text)):
+        if not differs or (said and last is not None and await self._pool.agree(kind, last.after, text)):
             return
         flip = Flip(
             round=number,
@@ -213,7 +213,7 @@ class Evidence:
     ) -> AnswerGroup | None:
         """The one that holds what `text` says."""
         for group in count.groups:
-            if await self._pool.alike(kind, text, texts[group.representative]):
+            if await self._pool.agree(kind, text, texts[group.representative]):
                 return group
         return None
 

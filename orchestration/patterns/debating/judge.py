@@ -139,7 +139,7 @@ class Judge:
         of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
         if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
-        if floor.agreement <= HALF or await floor.pool.alike(floor.count.kind, text, floor.outcome.text):
+        if floor.agreement <= HALF or await floor.pool.agree(floor.count.kind, text, floor.outcome.text):
             return ""
         return "the synthesis does not say what most of the debaters hold: see the report"
 

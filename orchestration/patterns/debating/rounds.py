@@ -46,7 +46,7 @@ REMARK_TOKENS = 40
 class DebateRounds:
     """Of one run. `debaters` are those still in; `positions` hold the last of each that had one."""
 
-    def __init__(self, context: RunContext, debaters: Sequence[Debater], shown: SharedView) -> None:
+    def __init__(self, context: RunContext, debaters: Sequence[Debater], visible: SharedView) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
         self.context = context
         self.debaters = list(debaters)
@@ -64,7 +64,7 @@ class DebateRounds:
         self.pool = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.pool)
         self.caller = CallerText(context.run.messages)
-        self._shown = shown
+        self._visible = visible
 
     @property
     def agreement(self) -> float:
@@ -108,7 +108,7 @@ class DebateRounds:
         await self._count()
         voters = sorted((each.voter for each in self.debaters), key=lambda each: (-each.weight, each.number))
         if not one_model([voter.model for voter in voters]):
-            self.count = PanelDecision(self.context.trust, self.pool, 1.0, voters).leads(self.count)
+            self.count = PanelDecision(self.context.trust, self.pool, 1.0, voters).with_leader(self.count)
         said = {number: position.answer for number, position in self.positions.items()}
         self.evidence.opened(self.count, said)
 
@@ -131,7 +131,7 @@ class DebateRounds:
         for debater in self.debaters:
             position, old = self.positions[debater.number], before[debater.number].answer.text
             if position.answer.text != old:
-                same = await self.pool.alike(self.count.kind, old, position.answer.text)
+                same = await self.pool.agree(self.count.kind, old, position.answer.text)
                 position = replace(position, changed=not same)
             if not (position.changed or position.unchanged):
                 position = replace(position, reason="")
@@ -213,7 +213,7 @@ class DebateRounds:
     def _others(self, debater: Debater) -> list[tuple[str, str]]:
         """Who says what, as `debater` sees it, of about twice `passed_tokens`, however many they are."""
         tokens = self.context.limits.passed_tokens
-        if self._shown == "summary":
+        if self._visible == "summary":
             return [(f"Position {at}", text) for at, text in enumerate(self.summary(2 * tokens), 1)]
         others = [other for other in self.debaters if other.number != debater.number]
         each = min(tokens, 2 * tokens // len(others))
@@ -222,7 +222,7 @@ class DebateRounds:
         for other in others:
             position = self.positions[other.number]
             text = clip(position.answer.text, each)
-            if self._shown == "answers and critique" and position.critique is not None:
+            if self._visible == "answers and critique" and position.critique is not None:
                 text += f"\n(Its criticism: {clip(position.critique.weaknesses, remark)})"
             shown.append((other.name.capitalize(), text))
         return shown
@@ -280,8 +280,8 @@ class DebateRounds:
             self.pool.answers.pop(debater.number, None)
         self.count = await self.pool.count()
         if self.count.leader is None:
-            self.count = await self.pool.of_spoiled()
-        await self.pool.tell(self.count)
+            self.count = await self.pool.count_texts()
+        await self.pool.warn_of_word_comparison(self.count)
 
 
 def _kept(position: Position, why: str) -> Position:

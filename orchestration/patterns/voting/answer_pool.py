@@ -34,25 +34,25 @@ _VALUES = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE)
 class AnswerPool:
     """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
 
-    def __init__(self, context: RunContext, kind: AnswerKind, alike: float) -> None:
+    def __init__(self, context: RunContext, kind: AnswerKind, min_similarity: float) -> None:
         self.answers: dict[int, StepResult] = {}
         """By the number of the voter."""
         self.question = context.run.messages[last_question_index(context.run.messages)].content
         self._context = context
         self._caller = CallerText(context.run.messages)
         self._kind = kind
-        self._alike = alike
+        self._min_similarity = min_similarity
         self._voters: dict[int, Voter] = {}
         self._vectors: dict[str, list[float]] = {}
-        self._embeds = True
-        self._blind = ""
+        self._can_embed = True
+        self._embedding_error = ""
         """Why texts are compared by their words, until it is told."""
         self._sound: set[int] = set()
         """Those whose answers make sense."""
         self._tests = ProgramTests(context, self.question)
         self._extracted: dict[int, str] = {}
         """Keys of answers that a model had to read."""
-        self.unread: list[Voter] = []
+        self.unclear: list[Voter] = []
         """Those who answered, as of the latest tally, what no rule could read, or none surely."""
 
     def add(self, voter: Voter, answer: StepResult) -> None:
@@ -75,7 +75,7 @@ class AnswerPool:
         counted = self._sound
         if kind in (AnswerKind.TEXT, AnswerKind.EXACT) and guide is None:
             counted = self._without_refusals()
-        self.unread = []
+        self.unclear = []
         keyed = kind is not AnswerKind.TEXT
         numbers = sorted(counted if kind not in _VALUES else self.answers)
         votes = [self._ballot(kind, number) for number in numbers]
@@ -94,27 +94,27 @@ class AnswerPool:
         }
         return answers if 2 * len(answers) > len(self._sound) else self._sound
 
-    async def tell(self, count: VoteCount) -> None:
+    async def warn_of_word_comparison(self, count: VoteCount) -> None:
         """Note, once, that texts were compared by their words, where that made the tally."""
-        if count.kind is AnswerKind.TEXT and self._blind:
-            await self._context.warn(f"the answers were compared by their words: {self._blind}")
-            self._blind = ""
+        if count.kind is AnswerKind.TEXT and self._embedding_error:
+            await self._context.warn(f"the answers were compared by their words: {self._embedding_error}")
+            self._embedding_error = ""
 
     async def extract(self, kind: AnswerKind) -> bool:
         """Have a small model read what no rule could, within the budget. Whether it could read any."""
-        texts = {voter.number: self.answers[voter.number].text for voter in self.unread}
+        texts = {voter.number: self.answers[voter.number].text for voter in self.unclear}
         found = await extracted(self._context, kind, self.question, texts)
         self._extracted |= found
         return bool(found)
 
-    async def of_spoiled(self) -> VoteCount:
+    async def count_texts(self) -> VoteCount:
         """Where no answer is one to this question: what they say is compared all the same."""
         numbers = [number for number, answer in self._sorted() if answer.text.strip()] or [*self.answers]
         return await self._count(
             AnswerKind.TEXT, [self._ballot(AnswerKind.TEXT, number) for number in numbers]
         )
 
-    async def alike(self, kind: AnswerKind, one: str, other: str) -> bool:
+    async def agree(self, kind: AnswerKind, one: str, other: str) -> bool:
         """Whether two answers to the question say the same; programs that were tried, whether they do."""
         if kind is AnswerKind.CODE:
             one_trial, other_trial = self._tests.known(one), self._tests.known(other)
@@ -125,16 +125,16 @@ class AnswerPool:
             keys = [key_of(kind, text, self.question, guide) for text in (one, other)]
             return keys[0] == keys[1]
         vectors = await self._embedded([one, other])
-        threshold = self._alike if vectors is not None else MIN_OVERLAP
+        threshold = self._min_similarity if vectors is not None else MIN_OVERLAP
         return bool(similarity_matrix([one, other], vectors)[0, 1] >= threshold)
 
     def weight_of(self, numbers: Sequence[int]) -> float:
         """What the votes of these voters for one answer weigh together."""
         if one_model([voter.model for voter in self._voters.values()]):
             return sum(self._voters[number].weight for number in numbers)
-        return self._context.trust.together(self.models(numbers))
+        return self._context.trust.together(self.models_of(numbers))
 
-    def models(self, numbers: Sequence[int]) -> list[str]:
+    def models_of(self, numbers: Sequence[int]) -> list[str]:
         """Those that gave the answers of these voters."""
         return [self._voters[number].model or self.answers[number].model for number in numbers]
 
@@ -150,7 +150,7 @@ class AnswerPool:
             if is_sound or (is_sure and kind in _VALUES):
                 key = reading.key
             if is_sound and not is_sure and (reading.key is not None or not is_refusal(answer.text)):
-                self.unread.append(voter)
+                self.unclear.append(voter)
         return Vote(voter=number, text=answer.text, weight=voter.weight, key=key)
 
     def _is_no_answer(self, kind: AnswerKind, answer: StepResult) -> bool:
@@ -166,11 +166,11 @@ class AnswerPool:
     async def _count(self, kind: AnswerKind, votes: Sequence[Vote]) -> VoteCount:
         texts = [vote.text for vote in votes]
         vectors = await self._embedded(texts) if kind is AnswerKind.TEXT and len(texts) > 1 else None
-        threshold = self._alike if vectors is not None else MIN_OVERLAP
+        threshold = self._min_similarity if vectors is not None else MIN_OVERLAP
         valid = {vote.voter for vote in votes}
-        spoiled = [number for number, _ in self._sorted() if number not in valid]
+        invalid = [number for number, _ in self._sorted() if number not in valid]
         return count_votes(
-            kind, votes, spoiled, similarity_matrix(texts, vectors), threshold, self._weight_of_votes
+            kind, votes, invalid, similarity_matrix(texts, vectors), threshold, self._weight_of_votes
         )
 
     def _weight_of_votes(self, votes: Sequence[Vote]) -> float:
@@ -179,10 +179,10 @@ class AnswerPool:
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
         """None where nothing embeds."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if new and self._embeds:
+        if new and self._can_embed:
             try:
                 self._vectors.update(zip(new, await self._context.embed(new), strict=True))
             except OrchestraError as error:
-                self._embeds = False
-                self._blind = error.message
-        return [self._vectors[text] for text in texts] if self._embeds else None
+                self._can_embed = False
+                self._embedding_error = error.message
+        return [self._vectors[text] for text in texts] if self._can_embed else None

@@ -20,24 +20,24 @@ ROUNDING = 1e-9
 
 
 class Decision(Protocol):
-    """Of one vote. `test` names what is computed, for the report; `followed` are the voters that are asked
+    """Of one vote. `test` names what is computed, for the report; `follow_ups` are the voters that are asked
     only since others did not agree."""
 
     test: str
     confidence: float
-    followed: set[int]
+    follow_ups: set[int]
 
-    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
-        """Whether the leader still leads when `out` have voted."""
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
+        """Whether the leader still leads when `pending` have voted."""
 
-    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Whether nobody else need be heard."""
 
-    def leads(self, count: VoteCount) -> VoteCount:
+    def with_leader(self, count: VoteCount) -> VoteCount:
         """The tally with the group first that is to be the answer."""
 
-    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
-        """How many of `silent`, in their order, are to begin now."""
+    def number_to_start(self, count: VoteCount, running: Sequence[Voter], waiting: Sequence[Voter]) -> int:
+        """How many of `waiting`, in their order, are to begin now."""
 
 
 class SampleDecision:
@@ -47,26 +47,26 @@ class SampleDecision:
 
     def __init__(self, confidence: float) -> None:
         self.confidence = confidence
-        self.followed: set[int] = set()
+        self.follow_ups: set[int] = set()
 
-    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
         if not count.groups:
             return Outlook(0.0, proven=True)
         pass_rate = count.groups[0].pass_rate
-        if pass_rate is not None and out:  # who passes all examples cannot be beaten, who passes some can be
+        if pass_rate is not None and pending:  # only a program that passes all examples cannot be beaten
             return Outlook(float(pass_rate == 1), proven=True)
         leader, *others = (group.weight for group in count.groups)
-        weights = [voter.weight for voter in out]
+        weights = [voter.weight for voter in pending]
         return Outlook(lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True)
 
-    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
-        return self.outlook(count, out).probability >= self.confidence
+    def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
+        return self.outlook(count, pending).probability >= self.confidence
 
-    def leads(self, count: VoteCount) -> VoteCount:
+    def with_leader(self, count: VoteCount) -> VoteCount:
         return count
 
-    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
-        return len(silent)
+    def number_to_start(self, count: VoteCount, running: Sequence[Voter], waiting: Sequence[Voter]) -> int:
+        return len(waiting)
 
 
 class PanelDecision:
@@ -79,7 +79,7 @@ class PanelDecision:
     def __init__(self, trust: Trust, pool: AnswerPool, confidence: float, voters: Sequence[Voter]) -> None:
         """`voters` in the order in which they are to be asked."""
         self.confidence = confidence
-        self.followed: set[int] = set()
+        self.follow_ups: set[int] = set()
         self.late: set[int] = set()
         self._trust = trust
         self._pool = pool
@@ -88,40 +88,40 @@ class PanelDecision:
         self.preferred = first if prefers else None
         """Whose answer is better than the vote's."""
 
-    def outlook(self, count: VoteCount, out: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
         leader = count.leader
-        if leader is not None and leader.pass_rate is not None and out:
+        if leader is not None and leader.pass_rate is not None and pending:
             return Outlook(float(leader.pass_rate == 1), proven=True)
         if leader is not None and self._prefers(leader.voters):
             return Outlook(1.0, proven=True)
-        if self._waits_for(self.preferred, out):
+        if self._waits_for(self.preferred, pending):
             return Outlook(0.0, proven=True)
-        groups = [self._pool.models(group.voters) for group in count.groups]
-        return outlook(self._trust, groups, [voter.model or "" for voter in out])
+        groups = [self._pool.models_of(group.voters) for group in count.groups]
+        return outlook(self._trust, groups, [voter.model or "" for voter in pending])
 
-    def is_over(self, count: VoteCount, out: Sequence[Voter]) -> bool:
+    def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Never before the most trusted voter has spoken, unless it is late."""
-        return self._decides(self.outlook(count, out)) and not self._waits_for_best(count, out)
+        return self._decides(self.outlook(count, pending)) and not self._waits_for_best(count, pending)
 
-    def leads(self, count: VoteCount) -> VoteCount:
+    def with_leader(self, count: VoteCount) -> VoteCount:
         return count if self.preferred is None else count.led_by(self.preferred.number)
 
-    def wanted(self, count: VoteCount, at_work: Sequence[Voter], silent: Sequence[Voter]) -> int:
-        if self._waits_for(self.preferred, [*at_work, *silent]):
-            return int(self.preferred in silent)
+    def number_to_start(self, count: VoteCount, running: Sequence[Voter], waiting: Sequence[Voter]) -> int:
+        if self._waits_for(self.preferred, [*running, *waiting]):
+            return int(self.preferred in waiting)
         if count.leader is not None and self._prefers(count.leader.voters):
             return 0
-        groups = [self._pool.models(group.voters) for group in count.groups] or [[]]
-        busy = [voter.model or "" for voter in at_work if voter.number not in self.late]
-        slow = [voter.model or "" for voter in at_work if voter.number in self.late]
-        models = [voter.model or "" for voter in silent]
+        groups = [self._pool.models_of(group.voters) for group in count.groups] or [[]]
+        busy = [voter.model or "" for voter in running if voter.number not in self.late]
+        slow = [voter.model or "" for voter in running if voter.number in self.late]
+        models = [voter.model or "" for voter in waiting]
 
         def decides(more: int) -> bool:
             """Whether the vote is decided where so many more agree with the leader. The more, the surer."""
             agreed = [[*groups[0], *busy, *models[:more]], *groups[1:]]
             return bool(agreed[0]) and self._decides(outlook(self._trust, agreed, [*slow, *models[more:]]))
 
-        return bisect_left(range(len(silent)), True, key=decides)
+        return bisect_left(range(len(waiting)), True, key=decides)
 
     def _decides(self, seen: Outlook) -> bool:
         return seen.proven and seen.probability >= self.confidence - ROUNDING
@@ -129,11 +129,11 @@ class PanelDecision:
     def _prefers(self, voters: Sequence[int]) -> bool:
         return self.preferred is not None and self.preferred.number in voters
 
-    def _waits_for(self, voter: Voter | None, out: Sequence[Voter]) -> bool:
-        return voter in out and voter is not None and voter.number not in self.late
+    def _waits_for(self, voter: Voter | None, pending: Sequence[Voter]) -> bool:
+        return voter in pending and voter is not None and voter.number not in self.late
 
-    def _waits_for_best(self, count: VoteCount, out: Sequence[Voter]) -> bool:
+    def _waits_for_best(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Whether a voter is out that is trusted more than all who were heard, and not late."""
         heard = [voter for group in count.groups for voter in group.voters]
-        most = max((self._trust.weight(model) for model in self._pool.models(heard)), default=0.0)
-        return any(voter.weight > most + ROUNDING and self._waits_for(voter, out) for voter in out)
+        most = max((self._trust.weight(model) for model in self._pool.models_of(heard)), default=0.0)
+        return any(voter.weight > most + ROUNDING and self._waits_for(voter, pending) for voter in pending)

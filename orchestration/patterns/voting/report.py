@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.lengths import Written
 
-SAID_TOKENS = 100
+REPORTED_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
 QUOTED_TOKENS = 20
 """Of each answer that a note quotes."""
@@ -44,17 +45,17 @@ class VoteReporter:
     voters: Sequence[Voter]
     decision: Decision
     failures: dict[int, OrchestraError] = field(default_factory=dict)
-    written: dict[int, int] = field(default_factory=dict)
+    tokens_written: Counter[int] = field(default_factory=Counter)
     """Tokens that each voter has written so far."""
     probability: float = 0.0
     """That the leader's lead lasts, as of the latest count."""
 
-    def failed(self, voter: Voter, error: OrchestraError) -> None:
+    def add_failure(self, voter: Voter, error: OrchestraError) -> None:
         self.failures[voter.number] = error
 
-    async def counted(self, count: VoteCount, pool: AnswerPool, out: Sequence[Voter]) -> None:
+    async def add_count(self, count: VoteCount, pool: AnswerPool, pending: Sequence[Voter]) -> None:
         """Some have voted."""
-        self.probability = self.decision.outlook(count, out).probability
+        self.probability = self.decision.outlook(count, pending).probability
         await self.context.event(
             "vote",
             answer_kind=count.kind,
@@ -65,20 +66,22 @@ class VoteReporter:
             lead_probability=round(self.probability, 3),
         )
         if count.leader is not None:
-            lasting = f"; that stays the answer with probability {self.probability:.2f}" if out else ""
+            lasting = f"; that stays the answer with probability {self.probability:.2f}" if pending else ""
             await self.context.progress(
                 f"vote: {len(count.leader.voters)} of {len(pool.answers)} voices agree, "
-                f"{len(out)} still to come{lasting}"
+                f"{len(pending)} still to come{lasting}"
             )
 
-    async def close(self, count: VoteCount, pool: AnswerPool, asked: SamplePool, *, spoiled: bool) -> None:
-        """The vote is over. `spoiled` says that no answer was one to this question."""
-        await pool.tell(count)
-        await self._note(count, pool, spoiled=spoiled)
+    async def close(
+        self, count: VoteCount, pool: AnswerPool, samples: SamplePool, *, all_invalid: bool
+    ) -> None:
+        """The vote is over. `all_invalid` says that no answer was one to this question."""
+        await pool.warn_of_word_comparison(count)
+        await self._note(count, pool, all_invalid=all_invalid)
         self._learn_lengths(pool)
-        self.context.report[self.title] = self._report(count, pool, asked)
+        self.context.report[self.title] = self._report(count, pool, samples)
 
-    async def _note(self, count: VoteCount, pool: AnswerPool, *, spoiled: bool) -> None:
+    async def _note(self, count: VoteCount, pool: AnswerPool, *, all_invalid: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
             if not isinstance(error, BudgetExceeded):  # the stage says so itself
@@ -89,9 +92,9 @@ class VoteReporter:
         if not any(answer.text.strip() for answer in pool.answers.values()):
             await self.context.warn("no voice said anything: the answer is empty")
             return
-        if spoiled:
+        if all_invalid:
             await self.context.warn("no voice's answer could be counted; what most of them say was taken")
-        for number in () if spoiled else count.spoiled:
+        for number in () if all_invalid else count.invalid:
             why = lacks
             if count.kind in (AnswerKind.TEXT, AnswerKind.EXACT) and is_refusal(pool.answers[number].text):
                 why = "refuses"
@@ -120,19 +123,21 @@ class VoteReporter:
                 why = f", with {count.agreement:.0%} of the weight"
             await self.context.warn(f"{len(first.voters)} of {counted} voices agree{why}; others: {others}")
 
-    def _report(self, count: VoteCount, pool: AnswerPool, asked: SamplePool) -> dict[str, Any]:
+    def _report(self, count: VoteCount, pool: AnswerPool, samples: SamplePool) -> dict[str, Any]:
         leader = count.groups[0]
-        quiet = [*asked.stopped, *asked.silent]
+        unused = [*samples.stopped, *samples.waiting]
         group_of = {voter: at for at, group in enumerate(count.groups) for voter in group.voters}
         examples = {"examples_passed": round(leader.pass_rate, 3)} if leader.pass_rate is not None else {}
         return examples | {
             "kind": count.kind,
             "answer": pool.answers[leader.representative].text.strip(),
             "agreement": round(count.agreement, 3),
-            "voices": [self._of(voter, pool, group_of, stopped=voter in quiet) for voter in self.voters],
+            "voices": [
+                self._voter_json(voter, pool, group_of, stopped=voter in unused) for voter in self.voters
+            ],
             "dissent": [
                 {
-                    "answer": clip(pool.answers[group.representative].text, SAID_TOKENS),
+                    "answer": clip(pool.answers[group.representative].text, REPORTED_TOKENS),
                     "voices": list(group.voters),
                     "weight": round(group.weight, 3),
                     "value": _value(count.kind, group),
@@ -140,20 +145,20 @@ class VoteReporter:
                 for group in count.groups[1:]
             ],
             "copies": self._copies(pool),
-            "stopped_early": bool(quiet),
+            "stopped_early": bool(unused),
             "test": {
                 "name": self.decision.test,
                 "confidence": self.decision.confidence,
                 "probability": round(self.probability, 3),
             },
-            "calls_cut": len(quiet),
-            "tokens_saved": self._saved(pool, quiet),
+            "calls_cut": len(unused),
+            "tokens_saved": self._saved(pool, unused),
         }
 
-    def _of(
+    def _voter_json(
         self, voter: Voter, pool: AnswerPool, group_of: dict[int, int], *, stopped: bool
     ) -> dict[str, Any]:
-        """`group` tells apart what was answered: 0 agrees, None could not be counted. `followed` says that
+        """`group` tells apart what was answered: 0 agrees, None could not be counted. `follow_ups` says that
         the voter was asked only since others had not agreed."""
         number = voter.number
         said: dict[str, Any] = {
@@ -163,23 +168,23 @@ class VoteReporter:
             "answer": "",
             "agrees": False,
             "group": group_of.get(number),
-            "followed": number in self.decision.followed,
+            "followed": number in self.decision.follow_ups,
             "weight": round(voter.weight, 3),
         }
         answer = pool.answers.get(number)
         if answer is not None:
-            said |= {"model": answer.model, "node": answer.node, "answer": clip(answer.text, SAID_TOKENS)}
+            said |= {"model": answer.model, "node": answer.node, "answer": clip(answer.text, REPORTED_TOKENS)}
             said["agrees"] = group_of.get(number) == 0
             said["tokens"] = answer.usage.completion_tokens
         elif number in self.failures:
             said["error"] = self.failures[number].code
         elif stopped:
-            said |= {"stopped": True, "tokens": self.written.get(number, 0)}
+            said |= {"stopped": True, "tokens": self.tokens_written[number]}
         return said
 
     def _copies(self, pool: AnswerPool) -> list[list[int]]:
         """Voices that answered under different names of one model."""
-        models = dict(zip(pool.answers, pool.models([*pool.answers]), strict=True))
+        models = dict(zip(pool.answers, pool.models_of([*pool.answers]), strict=True))
         same = [set(names) for names in self.context.trust.distinct([*models.values()]) if len(names) > 1]
         return [sorted(number for number, model in models.items() if model in names) for names in same]
 
@@ -195,13 +200,13 @@ class VoteReporter:
     def _learn_lengths(self, pool: AnswerPool) -> None:
         self.context.lengths.learn(self.context.question_kind, self._ended(pool))
 
-    def _saved(self, pool: AnswerPool, quiet: Sequence[Voter]) -> int:
+    def _saved(self, pool: AnswerPool, unused: Sequence[Voter]) -> int:
         """Tokens that the voters which were stopped, or never begun, would still have written: what their
         models write at this kind of question, as the others' answers let one expect of this one."""
         ended = self._ended(pool)
         total = 0.0
-        for voter in quiet:
-            so_far = self.written.get(voter.number, 0)
+        for voter in unused:
+            so_far = self.tokens_written[voter.number]
             left = self.context.lengths.left(self.context.question_kind, voter.model or "", ended, so_far)
             limit = voter.sampling.max_tokens
             total += left if limit is None else max(0.0, min(left, limit - so_far))

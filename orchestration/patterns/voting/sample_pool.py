@@ -11,8 +11,8 @@ from orchestration.errors import BudgetExceeded, OrchestraError
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.voting.voters import Voter
 
-Heard = tuple[Voter, StepResult | OrchestraError]
-Speak = Callable[[Voter], Coroutine[Any, Any, StepResult]]
+VoterResult = tuple[Voter, StepResult | OrchestraError]
+AskVoter = Callable[[Voter], Coroutine[Any, Any, StepResult]]
 
 
 class SamplePool:
@@ -23,18 +23,18 @@ class SamplePool:
     """
 
     def __init__(
-        self, voters: Sequence[Voter], speak: Speak, *, at_once: int, affords: Callable[[int], bool]
+        self, voters: Sequence[Voter], ask: AskVoter, *, max_parallel: int, affords: Callable[[int], bool]
     ) -> None:
         """`voters` begin in their order. `affords` says whether the budget lets so many work at once."""
-        self.silent = list(voters)
+        self.waiting = list(voters)
         """Those that have not begun."""
         self.stopped: list[Voter] = []
         """Those that were stopped; filled on leaving."""
-        self._speak = speak
-        self._at_once = at_once
+        self._ask_voter = ask
+        self._max_parallel = max_parallel
         self._affords = affords
         self._tasks: dict[asyncio.Task[StepResult], Voter] = {}
-        self._began: dict[int, float] = {}
+        self._started: dict[int, float] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,36 +48,36 @@ class SamplePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
-    def at_work(self) -> list[Voter]:
+    def running(self) -> list[Voter]:
         return list(self._tasks.values())
 
     @property
-    def out(self) -> list[Voter]:
+    def pending(self) -> list[Voter]:
         """Those not heard yet."""
-        return [*self.at_work, *self.silent]
+        return [*self.running, *self.waiting]
 
     def seconds(self, voter: Voter) -> float:
         """How long it has been at work."""
-        return asyncio.get_running_loop().time() - self._began[voter.number]
+        return asyncio.get_running_loop().time() - self._started[voter.number]
 
-    def begin(self, voters: int) -> None:
+    def start(self, voters: int) -> None:
         """Let so many more begin, as far as may be at once and the budget reaches."""
         loop = asyncio.get_running_loop()
-        while voters > 0 and self.silent and len(self._tasks) < self._at_once:
+        while voters > 0 and self.waiting and len(self._tasks) < self._max_parallel:
             if self._tasks and not self._affords(len(self._tasks) + 1):
                 return
-            voter = self.silent.pop(0)
-            self._began[voter.number] = loop.time()
-            self._tasks[loop.create_task(self._speak(voter))] = voter
+            voter = self.waiting.pop(0)
+            self._started[voter.number] = loop.time()
+            self._tasks[loop.create_task(self._ask_voter(voter))] = voter
             voters -= 1
 
-    async def heard(self, timeout_s: float | None = None) -> list[Heard]:
+    async def next_results(self, timeout_s: float | None = None) -> list[VoterResult]:
         """Wait for the next to end; empty when none is at work, or none ended in time. Once the budget is
         spent, no other begins."""
         if not self._tasks:
             return []
         done, _ = await asyncio.wait(self._tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        ended: list[Heard] = []
+        ended: list[VoterResult] = []
         for task in done:
             voter = self._tasks.pop(task)
             try:
@@ -85,5 +85,5 @@ class SamplePool:
             except OrchestraError as error:
                 ended.append((voter, error))
         if any(isinstance(said, BudgetExceeded) for _, said in ended):
-            self.silent = []
+            self.waiting = []
         return sorted(ended, key=lambda each: each[0].number)

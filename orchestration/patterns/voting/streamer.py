@@ -32,10 +32,12 @@ class VoteStreamer:
         self._streamed = ""
         self._representative: int | None = None
         """Whose answer was streamed."""
-        self._written: StepResult | None = None
+        self._synthesised: StepResult | None = None
         """The synthesis."""
 
-    async def first(self, count: VoteCount, answers: Mapping[int, StepResult]) -> AsyncGenerator[Part, None]:
+    async def stream_leader(
+        self, count: VoteCount, answers: Mapping[int, StepResult]
+    ) -> AsyncGenerator[Part, None]:
         """Stream what leads now, unless something was streamed before."""
         if self._streamed or count.leader is None:
             return
@@ -43,7 +45,7 @@ class VoteStreamer:
             async for part in parts:
                 yield part
 
-    def settled(self, count: VoteCount) -> VoteCount:
+    def keep_streamed(self, count: VoteCount) -> VoteCount:
         """The tally where what was streamed stands for its party, and leads whatever that is tied with:
         nothing is corrected without need."""
         tied = [group for group in count.groups if group.weight == count.groups[0].weight]
@@ -53,7 +55,7 @@ class VoteStreamer:
         others = (group for group in count.groups if group is not mine)
         return replace(count, groups=(replace(mine, representative=self._representative), *others))
 
-    async def last(
+    async def stream_outcome(
         self, count: VoteCount, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[Part | StepResult, None]:
         """Stream the outcome where it is not what was streamed; then the whole as the `StepResult`."""
@@ -63,7 +65,7 @@ class VoteStreamer:
             async with aclosing(self._stream(count, leader, answers)) as parts:
                 async for part in parts:
                     yield part
-        answer = self._written or answers[leader.representative]
+        answer = self._synthesised or answers[leader.representative]
         yield replace(answer, text=answer.text.strip())
 
     async def _stream(
@@ -77,7 +79,7 @@ class VoteStreamer:
                 return
             except OrchestraError as error:
                 await self._context.warn(f"no synthesis: {error.message}")
-        self._representative, self._written = leader.representative, None
+        self._representative, self._synthesised = leader.representative, None
         answer = answers[leader.representative]
         text = answer.text.strip()
         if text.startswith(self._streamed):
@@ -126,7 +128,7 @@ class VoteStreamer:
         async with aclosing(checked_stream(self._context, parts, repair)) as items:
             async for item in items:
                 if isinstance(item, StepResult):
-                    self._written, self._representative = item, leader.representative
+                    self._synthesised, self._representative = item, leader.representative
                 else:
                     self._streamed += item.text
                     yield item

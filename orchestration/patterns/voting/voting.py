@@ -14,7 +14,7 @@ from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision, PanelDecision, SampleDecision
 from orchestration.patterns.voting.report import VoteReporter
-from orchestration.patterns.voting.sample_pool import Heard, SamplePool
+from orchestration.patterns.voting.sample_pool import SamplePool, VoterResult
 from orchestration.patterns.voting.streamer import VoteStreamer
 from orchestration.patterns.voting.voters import Voter, instructed, one_model
 
@@ -30,17 +30,17 @@ _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteRules:
     """Of a vote. It ends early where the leader stays ahead with a probability of `confidence`; its answer is
-    streamed from a probability of `likely` on, and at the latest when one voter alone is still out, so that
-    the slowest is never waited for with nothing said. With `cascade` voters are asked only while it is
+    streamed from a probability of `stream_at` on, and at the latest when one voter alone is still out, so
+    that the slowest is never waited for with nothing said. With `cascade` voters are asked only while it is
     open."""
 
     kind: AnswerKind = AnswerKind.AUTO
     confidence: float = 0.95
-    likely: float = 0.9
+    stream_at: float = 0.9
     early: bool = True
     cascade: bool = True
-    alike: float = 0.8
-    at_once: int = 16
+    min_similarity: float = 0.8
+    max_parallel: int = 16
     think: bool = False
     synthesis: bool = False
 
@@ -52,7 +52,7 @@ class Voting:
         """Raises `InvalidRequest` when nothing is asked."""
         self.context = context
         self.rules = rules
-        self.pool = AnswerPool(context, rules.kind, rules.alike)
+        self.pool = AnswerPool(context, rules.kind, rules.min_similarity)
         samples = one_model([voter.model for voter in voters])
         order = sorted(voters, key=lambda voter: (-voter.weight, voter.number))
         panel = PanelDecision(context.trust, self.pool, rules.confidence, order)
@@ -64,20 +64,22 @@ class Voting:
         if context.run.guide is None:
             asked = rules.kind if rules.kind is not AnswerKind.AUTO else asked_kind(self.pool.question)
             self.messages = instructed(self.messages, asked, think=rules.think, small=context.is_small())
-        self.asked = SamplePool(order, self._speak, at_once=rules.at_once, affords=self._affords)
+        self.samples = SamplePool(
+            order, self._ask_voter, max_parallel=rules.max_parallel, affords=self._affords
+        )
         self._first_error: OrchestraError | None = None
         self._lost: dict[int, float] = {}
         """Voters that are not waited for any more, with the seconds that they took."""
         self._late: set[int] = set()
         """Voters that take longer than they ever do."""
-        self._holds = context.run.guide is not None or any(
+        self._waits_for_end = context.run.guide is not None or any(
             _JSON.search(message.content) for message in context.run.messages if message.role != "assistant"
         )
         """Whether the caller reads the text by a program, so that none may be streamed that is corrected."""
         models = [voter.model or "" for voter in voters]
         self._audited = rules.early and not samples and context.trust.audits(models)
         """Whether all are heard, whatever is known."""
-        self._at_once = samples or self._audited or not (rules.early and rules.cascade)
+        self._starts_all = samples or self._audited or not (rules.early and rules.cascade)
         """Whether all are asked at once."""
 
     async def perform(self) -> AsyncGenerator[Part | StepResult, None]:
@@ -85,42 +87,42 @@ class Voting:
         answers."""
         self.context.budget.keeps = self.rules.synthesis
         count = VoteCount(AnswerKind.TEXT, ())
-        async with self.asked:
+        async with self.samples:
             while True:
                 self._mark_late()
                 if self.pool.answers and self._ends_early(count):
                     break
-                self._begin(count)
-                if not self.asked.at_work:
+                self._start(count)
+                if not self.samples.running:
                     break
-                heard = await self.asked.heard(self._patience_s())
-                if not heard:
+                ended = await self.samples.next_results(self._patience_s())
+                if not ended:
                     continue
-                count = await self._count(heard)
-                if self._is_likely(count) and not self._ends_early(count):
-                    async with aclosing(self.streamer.first(count, self.pool.answers)) as parts:
+                count = await self._count(ended)
+                if self._may_stream(count) and not self._ends_early(count):
+                    async with aclosing(self.streamer.stream_leader(count, self.pool.answers)) as parts:
                         async for part in parts:
                             yield part
-        for voter in self.asked.stopped:
+        for voter in self.samples.stopped:
             if voter.number in self._lost:
                 took = self._lost[voter.number]
                 await self.context.warn(f"went on without {voter}: no answer after {took:.0f} s")
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
-        count = await self._with_unread(count)
-        spoiled = count.leader is None
-        if spoiled:
-            count = await self.pool.of_spoiled()
-        count = self.streamer.settled(count)
-        await self.report.close(count, self.pool, self.asked, spoiled=spoiled)
-        async with aclosing(self.streamer.last(count, self.pool.answers)) as items:
+        count = await self._with_unclear(count)
+        all_invalid = count.leader is None
+        if all_invalid:
+            count = await self.pool.count_texts()
+        count = self.streamer.keep_streamed(count)
+        await self.report.close(count, self.pool, self.samples, all_invalid=all_invalid)
+        async with aclosing(self.streamer.stream_outcome(count, self.pool.answers)) as items:
             async for item in items:
                 yield item
 
-    async def _speak(self, voter: Voter) -> StepResult:
+    async def _ask_voter(self, voter: Voter) -> StepResult:
         def heard(part: Part) -> None:
-            self.report.written[voter.number] = self.report.written.get(voter.number, 0) + part.tokens
+            self.report.tokens_written[voter.number] += part.tokens
 
         return await self.context.ask(
             COORDINATOR,
@@ -138,18 +140,20 @@ class Voting:
         most = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
         return self.context.budget.affords(voters, self.messages, COORDINATOR, most)
 
-    def _begin(self, count: VoteCount) -> None:
+    def _start(self, count: VoteCount) -> None:
         """Let those begin who are wanted, and anybody rather than nobody."""
-        silent = self.asked.silent
-        if not silent:
+        waiting = self.samples.waiting
+        if not waiting:
             return
-        wanted = len(silent) if self._at_once else self.decision.wanted(count, self.asked.at_work, silent)
-        follows = bool(self.pool.answers) and not self._at_once
-        before = list(silent)
-        self.asked.begin(wanted if wanted or self.asked.at_work else 1)
+        number = len(waiting)
+        if not self._starts_all:
+            number = self.decision.number_to_start(count, self.samples.running, waiting)
+        follows = bool(self.pool.answers) and not self._starts_all
+        before = list(waiting)
+        self.samples.start(number if number or self.samples.running else 1)
         if follows:
-            began = before[: len(before) - len(self.asked.silent)]
-            self.decision.followed |= {voter.number for voter in began}
+            started = before[: len(before) - len(self.samples.waiting)]
+            self.decision.follow_ups |= {voter.number for voter in started}
 
     def _mark_late(self) -> None:
         """Note who takes longer than it ever does, so that others are asked in its place."""
@@ -176,10 +180,10 @@ class Voting:
             return []
         kind, lengths = self.context.question_kind, self.context.lengths
         found = []
-        for voter in self.asked.at_work:
+        for voter in self.samples.running:
             slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
             times = slowest, max(LOST_LEAST_S, LOST_FACTOR * slowest)
-            found.append((voter, self.asked.seconds(voter), times))
+            found.append((voter, self.samples.seconds(voter), times))
         return found
 
     def _slow_here_s(self) -> float:
@@ -187,43 +191,43 @@ class Voting:
         seconds = [answer.seconds for answer in self.pool.answers.values()]
         return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
-    async def _count(self, heard: Sequence[Heard]) -> VoteCount:
-        for voter, said in heard:
+    async def _count(self, ended: Sequence[VoterResult]) -> VoteCount:
+        for voter, said in ended:
             if isinstance(said, StepResult):
                 self.pool.add(voter, said)
             else:
                 self._first_error = self._first_error or said
-                self.report.failed(voter, said)
-        count = self.decision.leads(await self.pool.count())
-        await self.report.counted(count, self.pool, self.asked.out)
+                self.report.add_failure(voter, said)
+        count = self.decision.with_leader(await self.pool.count())
+        await self.report.add_count(count, self.pool, self.samples.pending)
         return count
 
-    async def _with_unread(self, count: VoteCount) -> VoteCount:
+    async def _with_unclear(self, count: VoteCount) -> VoteCount:
         """With the answers that only a model can read, where they could turn the vote."""
-        weights = sum(voter.weight for voter in self.pool.unread)
+        weights = sum(voter.weight for voter in self.pool.unclear)
         leader, *others = [group.weight for group in count.groups] or [0.0]
-        if not self.pool.unread or leader - max(others, default=0.0) > weights:
+        if not self.pool.unclear or leader - max(others, default=0.0) > weights:
             return count
         if not await self.pool.extract(count.kind):
             return count
-        return self.decision.leads(await self.pool.count())
+        return self.decision.with_leader(await self.pool.count())
 
     def _ends_early(self, count: VoteCount) -> bool:
-        out = self.asked.out
-        if out and all(voter.number in self._lost for voter in out):
+        pending = self.samples.pending
+        if pending and all(voter.number in self._lost for voter in pending):
             return True
-        if not self.rules.early or (self._audited and not self._are_late(out)):
+        if not self.rules.early or (self._audited and not self._are_late(pending)):
             return False
-        return self.decision.is_over(count, out)
+        return self.decision.is_over(count, pending)
 
-    def _are_late(self, out: Sequence[Voter]) -> bool:
-        return self._panel is not None and all(voter.number in self._panel.late for voter in out)
+    def _are_late(self, pending: Sequence[Voter]) -> bool:
+        return self._panel is not None and all(voter.number in self._panel.late for voter in pending)
 
-    def _is_likely(self, count: VoteCount) -> bool:
+    def _may_stream(self, count: VoteCount) -> bool:
         """A text that a program reads cannot be corrected, so it waits for the end."""
-        out = self.asked.out
-        if self._holds or not out:
+        pending = self.samples.pending
+        if self._waits_for_end or not pending:
             return False
-        if len(out) == 1 and out == self.asked.at_work:
+        if len(pending) == 1 and pending == self.samples.running:
             return True
-        return self.decision.outlook(count, out).probability >= self.rules.likely
+        return self.decision.outlook(count, pending).probability >= self.rules.stream_at

@@ -71,7 +71,7 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
 ) -> None:
     async with two_nodes(nats, model_folder) as running:
         question = "What is the capital of France? Answer in one sentence."
-        settings = {"samples": 4, "early": False, "temperature": 0.3, "likely": 1}
+        settings = {"samples": 4, "early": False, "temperature": 0.3, "stream_at": 1}
         text, ended = await perform(running, question, settings=settings)
     assert "Paris" in text
     report = ended.report["ensemble"]

@@ -176,17 +176,17 @@ async def test_a_number_or_an_option_is_never_written_anew(
 
 
 @pytest.mark.parametrize(
-    ("shown", "seen", "unseen"),
+    ("visible", "seen", "unseen"),
     [
         ("answers", "Debater 1:\n8\n\nDebater 3:\n8", "criticism"),
         ("answers and critique", "Debater 1:\n8\n(Its criticism: gives no reason)", "of 3"),
         ("summary", "Position 1:\n8 (held by 2 of 3 debaters)\n\nPosition 2:\n7 (held by 1 ", "Debater 1"),
     ],
 )
-async def test_what_each_sees_of_the_others_can_be_set(shown: str, seen: str, unseen: str) -> None:
+async def test_what_each_sees_of_the_others_can_be_set(visible: str, seen: str, unseen: str) -> None:
     script = answers(("7", "8", "9"), ("8", "7", "8"), ("8", "8", "8")) | critiques(rounds=3)
     ask = Scripted(script)
-    await perform(debate, asked(shown=shown, rounds=3), ask)
+    await perform(debate, asked(visible=visible, rounds=3), ask)
     content = ask.question("round 3 / debater 2: critique").messages[-1].content
     assert seen in content
     assert unseen not in content
@@ -366,8 +366,8 @@ async def test_the_callers_form_and_instructions_reach_every_answer_but_no_criti
     ]
 
 
-@pytest.mark.parametrize("shown", ["answers", "answers and critique", "summary"])
-async def test_every_step_of_six_long_winded_debaters_stays_bounded(shown: str) -> None:
+@pytest.mark.parametrize("visible", ["answers", "answers and critique", "summary"])
+async def test_every_step_of_six_long_winded_debaters_stays_bounded(visible: str) -> None:
     words = " ".join(f"w{number}" for number in range(2_000))
     long: dict[str, str | OrchestraError] = {
         f"round {number} / debater {debater}": f"{'abcdefgh'[debater + number - 2]}{words}"
@@ -376,7 +376,7 @@ async def test_every_step_of_six_long_winded_debaters_stays_bounded(shown: str) 
     }
     remark = json.dumps(dict.fromkeys(("strengths", "weaknesses", "mine"), "x " * 59))
     ask = Scripted(long | critiques(6, 3, remark))
-    run = asked("word " * 4_000, debaters=6, rounds=3, shown=shown)
+    run = asked("word " * 4_000, debaters=6, rounds=3, visible=visible)
     await perform(debate, run, ask)
     assert len(ask.asked) == 6 + 2 * 12 + 1
     for question in ask.asked:
@@ -436,7 +436,7 @@ async def test_a_debate_that_is_taken_up_asks_nobody_twice(recorded: int) -> Non
         ({"debaters": 7}, "debaters"),
         ({"debaters": 1}, "debaters"),
         ({"rounds": 6}, "rounds"),
-        ({"shown": "everything"}, "shown"),
+        ({"visible": "everything"}, "visible"),
         ({"roles": ["x"] * 7}, "roles"),
         ({"judge": "nobody"}, "judge"),
         ({"agree_at": 0.5}, "agree_at"),

@@ -185,7 +185,7 @@ async def test_what_was_told_stays_where_it_is_tied() -> None:
 async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> None:
     turns = tuple(f"voice {number}" for number in range(1, 6))
     ask = Paced({"coordinator": "7", "voice 3": "9"}, turns=turns)
-    context = set_up(voted(samples=5, confidence=1, likely=0.75), ask)
+    context = set_up(voted(samples=5, confidence=1, stream_at=0.75), ask)
     parts: list[str] = []
     async with aclosing(ensemble(context.run, context)) as items:
         async for item in items:
@@ -465,7 +465,7 @@ async def test_settings_out_of_bounds_are_refused_by_name(settings: dict[str, An
 async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() -> None:
     script = {"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."}
     ask = Scripted(script)
-    run = voted(synthesis=True, early=False, likely=1, kind="text", text=OPEN)
+    run = voted(synthesis=True, early=False, stream_at=1, kind="text", text=OPEN)
     parts, answer = await play(ensemble, context := set_up(run, ask))
     assert "".join(parts) == answer.text == "Seven it is."
     assert len(parts) == 3  # as they come
@@ -477,7 +477,7 @@ async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() 
 
 async def test_a_number_is_never_written_anew_by_a_synthesis() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."})
-    parts, answer = await play(ensemble, set_up(voted(synthesis=True, early=False, likely=1), ask))
+    parts, answer = await play(ensemble, set_up(voted(synthesis=True, early=False, stream_at=1), ask))
     assert parts == [answer.text] == ["7"]
 
 
@@ -519,7 +519,7 @@ async def test_a_question_that_says_itself_how_to_answer_is_left_as_it_is() -> N
 
 async def test_self_consistency_begins_no_sample_that_is_not_needed() -> None:
     ask = Paced({"coordinator": "7"}, turns=tuple(f"voice {number}" for number in range(1, 9)))
-    run = make_run(SUM, settings={"samples": 8, "at_once": 1})
+    run = make_run(SUM, settings={"samples": 8, "max_parallel": 1})
     _, _, context = await perform(self_consistency, run, ask)
     report = context.report["self-consistency"]
     assert len(ask.asked) == 3
@@ -556,35 +556,37 @@ async def test_no_sample_is_lost_because_others_hold_the_budget_for_a_while() ->
 async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -> None:
     leaning = "Either 7 or 8. I lean to the first."
     script = {"voice 1": "7", "voice 2": "8", "voice 3": leaning, "reading 3": '{"answer": "7"}'}
-    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), ask := Scripted(script)))
+    _, answer = await play(
+        ensemble, context := set_up(voted(early=False, stream_at=1), ask := Scripted(script))
+    )
     assert answer.text == "7"
     report = context.report["ensemble"]
     assert [voter["group"] for voter in report["voices"]] == [0, 1, 0]
     asked = ask.question("reading 3")
     assert (asked.sampling.temperature, leaning in asked.messages[-1].content) == (0, True)
     clear = Scripted(script | {"voice 2": "7", "voice 4": "7"})
-    _, _ = await play(ensemble, set_up(voted(early=False, likely=1, samples=4), clear))
+    _, _ = await play(ensemble, set_up(voted(early=False, stream_at=1, samples=4), clear))
     assert "reading 3" not in [question.name for question in clear.asked], "it could not turn the vote"
 
 
 async def test_an_answer_that_no_model_can_read_either_has_no_vote_and_it_is_said() -> None:
     script: dict[str, str | BackendFailed] = {"voice 1": "7", "voice 2": "8", "voice 3": "Either 7 or 8."}
     script["reading 3"] = BackendFailed("off")
-    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, stream_at=1), Scripted(script)))
     assert answer.text == "7"
     assert "not counted: the answer of voice 3 names no number" in context.notes
 
 
 async def test_marks_of_the_end_that_an_upstream_leaves_are_no_part_of_an_answer() -> None:
     script = {"voice 1": "7" + "</s>" * 40, "voice 2": "8", "voice 3": "7<|im_end|>\n<|im_end|>"}
-    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, stream_at=1), Scripted(script)))
     assert answer.text == "7"
     assert context.report["ensemble"]["agreement"] == 0.667
 
 
 async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain() -> None:
     script = {"voice 1": "The answer is 7.\n" * 60, "voice 2": "8", "voice 3": "The answer is 7."}
-    _, answer = await play(ensemble, context := set_up(voted(early=False, likely=1), Scripted(script)))
+    _, answer = await play(ensemble, context := set_up(voted(early=False, stream_at=1), Scripted(script)))
     assert context.report["ensemble"]["agreement"] == 0.667
     assert "7" in answer.text
 

@@ -126,7 +126,7 @@ async def test_while_records_say_nothing_all_are_heard_and_so_is_a_run_that_audi
 async def test_a_vote_never_ends_before_its_most_trusted_voter_has_spoken() -> None:
     turns = ("voice 2", "voice 3", "voice 4", "voice 1")
     ask = Paced(saying("8", "7", "7", "7"), turns=turns)
-    context = panel(ask, known(), cascade=False, likely=1)
+    context = panel(ask, known(), cascade=False, stream_at=1)
     _, answer, report = await held(context)
     assert answer.text == "7"
     assert report["voices"][0]["answer"] == "8"
@@ -188,7 +188,7 @@ async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch
     trust = known({"best": 0.98, "good": 0.6, "fair": 0.6})
     monkeypatch.setattr("orchestration.patterns.voting.voting.SLOW_ALONE_S", 0.02)
     ask = Paced(saying("8", "7", "7"), mute={"voice 1": 1})
-    context = panel(ask, trust, models=("best", "good", "fair"), likely=1)
+    context = panel(ask, trust, models=("best", "good", "fair"), stream_at=1)
     async with asyncio.timeout(5):
         async with aclosing(ensemble(context.run, context)) as items:
             first = await anext(items)
@@ -249,7 +249,7 @@ async def test_where_it_gives_no_answer_the_others_vote(said: str | OrchestraErr
 async def test_a_model_that_is_not_known_yet_is_not_preferred_to_its_company() -> None:
     trust = known(dict.fromkeys(MODELS[1:], 0.7), company=ALONE, prior=lambda name: 0.9)
     ask = Scripted(saying("8", "7", "7", "7"))
-    _, answer, _ = await held(panel(ask, trust, likely=1))
+    _, answer, _ = await held(panel(ask, trust, stream_at=1))
     assert answer.text.endswith("7")
 
 
@@ -340,7 +340,7 @@ async def test_a_caller_that_leaves_stops_all_voters() -> None:
 async def test_who_asks_for_json_hears_nothing_before_the_end(asks: str) -> None:
     script = saying('{"answer": 8}', '{"answer": 7}', '{"answer": 7}', '{"answer": 7}')
     ask = Paced(script, turns=[f"voice {n}" for n in range(1, 5)])
-    context = panel(ask, known(), text=f"{SUM} {asks}", likely=0.51, early=False)
+    context = panel(ask, known(), text=f"{SUM} {asks}", stream_at=0.51, early=False)
     parts, answer, _ = await held(context)
     assert parts == [answer.text] == ['{"answer": 7}']
 
@@ -351,7 +351,7 @@ async def test_a_stream_is_corrected_once_however_often_the_lead_changes() -> No
     ask = Paced(script, turns=turns)
     names = [f"model {n}" for n in range(10)]
     trust = Trust(prior=lambda name: 0.7)
-    parts, answer, _ = await held(panel(ask, trust, models=names, likely=0.51, early=False))
+    parts, answer, _ = await held(panel(ask, trust, models=names, stream_at=0.51, early=False))
     assert len(parts) == 2
     assert parts[0] != "3"
     assert parts[1].startswith("\n\nCorrection: ")
@@ -424,7 +424,7 @@ async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() 
             said = 7 if draws.random() < SHARES[name] else 9 if common else int(draws.integers(10, 20))
             words = [f"w{n}" for n in range(int(usual[name] * of_question * draws.lognormal(0, 0.3)))]
             texts.append(" ".join([*words, f"The answer is {said}."]))
-        context = panel(Scripted(saying(*texts)), trust, likely=1, kind="number")
+        context = panel(Scripted(saying(*texts)), trust, stream_at=1, kind="number")
         context.lengths = lengths
         _, answer, report = await held(context)
         silent = [v["voice"] for v in report["voices"] if v.get("stopped")]
@@ -694,7 +694,7 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
         audit=audit,
     )
     ask = Scripted(saying(*texts) | {"synthesis": "All in all, they say so."})
-    rules = {"early": early, "cascade": cascade, "synthesis": synthesis, "likely": 0.51}
+    rules = {"early": early, "cascade": cascade, "synthesis": synthesis, "stream_at": 0.51}
     context = panel(ask, trust, models=names, text=question, **rules)
 
     async def vote() -> None:
