@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from actors.agents.settings import AgentsSettings
 from actors.config.client import ClientSettings, with_running_data
-from actors.config.layers import explained, merged_layers
+from actors.config.layers import merged_layers, settings_error
 from actors.dispatcher.settings import DispatcherSettings
 from actors.evaluation.settings import EvaluationSettings
 from actors.gateway.settings import GatewaySettings
@@ -64,7 +64,7 @@ def load(
     try:
         return Settings(**merged), origins
     except ValidationError as error:
-        raise explained(error, Settings, origins) from error
+        raise settings_error(error, Settings, origins) from error
 
 
 def leaves(settings: Settings) -> dict[str, Any]:

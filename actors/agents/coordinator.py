@@ -16,7 +16,7 @@ from actors.agents.step_records import StepRecords
 from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
 from actors.embedding.embedder import Embedder
-from actors.learning.tuner import RunTuning, Tuner
+from actors.learning.tuner import RunAdvisor, Tuner
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import wrap_unexpected_errors
@@ -195,7 +195,7 @@ class Coordinator(Actor):
             return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
         return set()
 
-    def _tuning(self, context: RunContext, pulled: PulledRun) -> RunTuning | None:
+    def _tuning(self, context: RunContext, pulled: PulledRun) -> RunAdvisor | None:
         """What earlier runs teach this one."""
         if self.tuner is None:
             return None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from actors.learning.settings import AutoSettings
+from actors.learning.settings import LearningSettings
 from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.sandbox.settings import SandboxSettings
 from actors.tools.settings import ToolSettings
@@ -46,7 +46,7 @@ class AgentsSettings(BaseModel):
     """MCP servers by name, whose tools the agents here use."""
     sandbox: SandboxSettings = SandboxSettings()
     """Where the code agent runs programs."""
-    auto: AutoSettings = AutoSettings()
+    auto: LearningSettings = LearningSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}
     """Settings of patterns by their names, where a request says nothing else."""

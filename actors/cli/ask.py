@@ -16,7 +16,7 @@ import click
 from actors.bus.bus import Bus
 from actors.cli.display import PlainDisplay, display_for
 from actors.cli.lines import LineReader
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.config.client import ClientSettings, load_client
@@ -28,7 +28,7 @@ from orchestration.virtual_models import PATTERN_PREFIX
 
 
 @dataclass(slots=True)
-class Answer:
+class PrintedAnswer:
     """What came of one question."""
 
     text: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Answer:
         self.text.append(text[replaces:])
 
 
-def asking(command: Any) -> Any:
+def ask_options(command: Any) -> Any:
     """The options of `ask` and `chat`."""
     for option in (
         click.option(
@@ -63,7 +63,7 @@ def asking(command: Any) -> Any:
 @click.command()
 @click.argument("question")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: answer, run, steps, notes, report.")
-@asking
+@ask_options
 def ask(question: str, as_json: bool, **options: Any) -> None:
     """Ask the cluster. The answer streams to stdout, progress to stderr. QUESTION `-` reads stdin."""
     text = sys.stdin.read() if question == "-" else question
@@ -76,7 +76,7 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@asking
+@ask_options
 def chat(**options: Any) -> None:
     """Talk to the cluster, turn by turn. Ctrl-C stops an answer; an empty line or Ctrl-D ends it."""
     settings, body, timeout = _prepared(options)
@@ -106,7 +106,9 @@ def _plugins_explained(options: dict[str, Any]) -> Iterator[None]:
 
 
 def _prepared(options: dict[str, Any]) -> tuple[ClientSettings, dict[str, Any], float]:
-    settings = load_client(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
+    settings = load_client(
+        given_settings(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
+    )
     pattern, said_of_run = options["pattern"], orchestra_of(options)
     body: dict[str, Any] = {"model": PATTERN_PREFIX + pattern, "stream_options": {"include_usage": True}}
     if pattern == "single" and set(said_of_run) == {"model"}:
@@ -128,7 +130,7 @@ async def _ask(
     async with connected(settings, nats_url_of(settings), "orchestra-ask") as bus:
         envelope = Envelope.within(timeout)
         if as_json:
-            answer = Answer()
+            answer = PrintedAnswer()
             async for _ in _texts(bus, body, envelope, answer):
                 pass
         else:
@@ -138,7 +140,7 @@ async def _ask(
     return 0
 
 
-def _report(answer: Answer, model: str) -> dict[str, Any]:
+def _report(answer: PrintedAnswer, model: str) -> dict[str, Any]:
     return {
         "answer": "".join(answer.text),
         "run": answer.run,
@@ -172,7 +174,7 @@ async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, 
                 messages.append({"role": "assistant", "content": "".join(answer.text)})
 
 
-async def _unless_stopped(answering: Coroutine[Any, Any, Answer]) -> Answer | None:
+async def _unless_stopped(answering: Coroutine[Any, Any, PrintedAnswer]) -> PrintedAnswer | None:
     """The answer; None where Ctrl-C stopped it."""
     task = asyncio.ensure_future(answering)
     loop, usual = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
@@ -188,9 +190,9 @@ async def _unless_stopped(answering: Coroutine[Any, Any, Answer]) -> Answer | No
 
 async def _shown(
     bus: Bus, body: dict[str, Any], envelope: Envelope, *, plain: bool, closing_lines: bool = True
-) -> Answer:
+) -> PrintedAnswer:
     """Stream one answer: its text to stdout, what happens to stderr."""
-    answer = Answer()
+    answer = PrintedAnswer()
     async with display_for(bus, body["model"], plain=plain, closing_lines=closing_lines) as display:
         async with aclosing(_texts(bus, body, envelope, answer, display)) as texts:
             async for text in texts:
@@ -200,7 +202,11 @@ async def _shown(
 
 
 async def _texts(
-    bus: Bus, body: dict[str, Any], envelope: Envelope, answer: Answer, display: PlainDisplay | None = None
+    bus: Bus,
+    body: dict[str, Any],
+    envelope: Envelope,
+    answer: PrintedAnswer,
+    display: PlainDisplay | None = None,
 ) -> AsyncGenerator[str, None]:
     """The texts of an answer as they come. Fills `answer`, and has `display` show the rest."""
     async with aclosing(ask_cluster(bus, body, envelope)) as chunks:

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import common, said
-from actors.cli.show import wide
+from actors.cli.main import common, given_settings
+from actors.cli.show import widen
 from actors.settings import DEFAULT, leaves, load
 
 
@@ -20,7 +20,7 @@ from actors.settings import DEFAULT, leaves, load
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: name to value and source.")
 def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """Show every setting in force and where its value comes from. Secrets are masked."""
-    settings, origins = load(said(data=data), config_file)
+    settings, origins = load(given_settings(data=data), config_file)
     values = _backend_defaults() | leaves(settings)
     rows = {name: (values[name], origins.get(name, DEFAULT)) for name in sorted(values) if values[name] != {}}
     if as_json:
@@ -30,7 +30,7 @@ def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     table = Table("setting", "value", "from", box=None, pad_edge=False)
     for name, (value, source) in rows.items():
         table.add_row(name, str(value), source, style="" if source == DEFAULT else "bold")
-    wide(Console()).print(table)
+    widen(Console()).print(table)
 
 
 def _backend_defaults() -> dict[str, Any]:

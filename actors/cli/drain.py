@@ -9,7 +9,7 @@ import click
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
 from actors.cluster.registry import Registry
 from actors.config.client import ClientSettings, load_client
@@ -26,7 +26,7 @@ def drain(config_file: Path | None, data: Path | None, nats_url: str | None, nod
 
     Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
     """
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_drain(settings, node_id)))
 
 

@@ -14,15 +14,15 @@ from rich.console import Console
 
 from actors.bus.bus import Bus
 from actors.cli.evaluate_replay import patterns_named, refuse_without_replay, replay, replay_options, stopped
-from actors.cli.main import FAILED, common, nats_option, said
-from actors.cli.progress import CountBar, agents_embedder, pulled
+from actors.cli.main import FAILED, common, given_settings, nats_option
+from actors.cli.progress import CountBar, agents_embedder, pull_model
 from actors.cli.reach import nats_url_of
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.evaluation.dataset import Dataset, read_jsonl
-from actors.evaluation.outcome import Outcome
-from actors.evaluation.runner import Runner
+from actors.evaluation.outcome import EvaluationResult
+from actors.evaluation.runner import EvaluationRunner
 from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parsed_settings
-from actors.evaluation.store import opened
+from actors.evaluation.store import open_results
 from actors.evaluation.table import table
 from actors.evaluation.tasks import make_task
 from actors.launch.process import connected, run
@@ -36,7 +36,7 @@ DEFAULT_BUDGET, DEFAULT_CONCURRENCY = 1000, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class EvaluationPlan:
     """What one command does. `models` are folders of what a cluster of its own serves; None is another's."""
 
     settings: Settings
@@ -144,14 +144,14 @@ def evaluate(**options: Any) -> None:
         raise SystemExit(stopped(plan.folder)) from None
 
 
-def _plan(options: dict[str, Any]) -> Plan:
+def _plan(options: dict[str, Any]) -> EvaluationPlan:
     up = options["up"]
     if up and options["nats_url"]:
         raise InvalidRequest("--up starts a cluster of its own and --nats uses another: choose one")
     patterns = patterns_named(options["patterns"] or ",".join(PATTERNS))
     dataset = _dataset(options)
     settings, _ = load(
-        said(
+        given_settings(
             data=options["data"],
             nats__url=options["nats_url"],
             gateway__http=ANY_PORT if up else None,
@@ -170,8 +170,8 @@ def _plan(options: dict[str, Any]) -> Plan:
     )
     models = None
     if up:
-        models = tuple(pulled(name, settings.models_folder) for name in settings.models)
-    return Plan(
+        models = tuple(pull_model(name, settings.models_folder) for name in settings.models)
+    return EvaluationPlan(
         settings=settings,
         dataset=dataset,
         spec=spec,
@@ -202,13 +202,13 @@ def _dataset(options: dict[str, Any]) -> Dataset:
     return make_task(name, size=options["limit"], seed=options["seed"], options=said)
 
 
-async def _evaluate(plan: Plan) -> int:
+async def _evaluate(plan: EvaluationPlan) -> int:
     total = len(plan.dataset.questions) * len(plan.patterns)
-    with opened(plan.folder, plan.spec, Result, resume=plan.resume) as results:
+    with open_results(plan.folder, plan.spec, Result, resume=plan.resume) as results:
         done = sum(result.error is None for result in results.of(plan.patterns))
         async with _cluster(plan) as bus:
             with CountBar("answers", total, done) as bar:
-                runner = Runner(
+                runner = EvaluationRunner(
                     bus=bus,
                     spec=plan.spec,
                     results=results,
@@ -217,18 +217,18 @@ async def _evaluate(plan: Plan) -> int:
                     told=lambda result: bar.advance(),
                 )
                 await runner.run(plan.dataset, plan.patterns, plan.concurrency)
-        outcome = Outcome.of(plan.spec, results.of(plan.patterns), plan.settings.evaluation.prices)
+        outcome = EvaluationResult.of(plan.spec, results.of(plan.patterns), plan.settings.evaluation.prices)
     if plan.as_json:
         click.echo(json.dumps(outcome.report(), ensure_ascii=False, indent=2))
     else:
-        wide(Console()).print(table(plan.spec, outcome.standings))
+        widen(Console()).print(table(plan.spec, outcome.standings))
     for line in outcome.write(plan.folder):
         click.echo(line, err=True)
     return FAILED if all(sum(each.failures.values()) == each.questions for each in outcome.standings) else 0
 
 
 @asynccontextmanager
-async def _cluster(plan: Plan) -> AsyncIterator[Bus]:
+async def _cluster(plan: EvaluationPlan) -> AsyncIterator[Bus]:
     """A connection to the cluster that is there, or to one of its own."""
     if plan.models is None:
         async with connected(plan.settings, nats_url_of(plan.settings), "orchestra-eval") as bus:

@@ -10,16 +10,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from actors.cli.main import FAILED, said
+from actors.cli.main import FAILED, given_settings
 from actors.cli.progress import CountBar, agents_embedder
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.embedding.embedder import Embedder
 from actors.evaluation.spec import parsed_settings
-from actors.evaluation.store import Results, opened
+from actors.evaluation.store import ResultsFile, open_results
 from actors.launch.process import run
-from actors.replay.cluster import data_folder, replaying
+from actors.replay.cluster import data_folder, start_replay_cluster
 from actors.replay.outcome import ReplayOutcome
-from actors.replay.reader import OwnReader, Reader, ScorerReader
+from actors.replay.reader import AnswerScorer, FileScorer, ProductScorer
 from actors.replay.runner import ReplayResult, ReplayRunner
 from actors.replay.spec import (
     MAX_SETS_TOLD,
@@ -32,14 +32,14 @@ from actors.replay.spec import (
 from actors.replay.table import lines, table
 from actors.settings import Settings, load
 from orchestration.errors import InvalidRequest
-from orchestration.evaluation.forms import Form
+from orchestration.evaluation.forms import AnswerForm
 from orchestration.patterns.definition import NAME
 
 STOPPED = 130
 """The exit code after Ctrl-C."""
 DEFAULT_CONCURRENCY = 6
 DEFAULT_SPEED, DEFAULT_CHUNK = 300.0, 32
-_FORMS = (Form.EXACT, Form.NUMBER, Form.CHOICE)
+_FORMS = (AnswerForm.EXACT, AnswerForm.NUMBER, AnswerForm.CHOICE)
 _ONLY_WITH = ("models", "feedback", "learn", "scorer", "form", "speed", "chunk_tokens")
 _NEVER_WITH = {"task_options": "--task", "up": "--up", "nats_url": "--nats"}
 
@@ -99,7 +99,7 @@ class ReplayPlan:
     settings: Settings
     embedder: Embedder | None
     recorded: RecordedSet
-    reader: Reader
+    reader: AnswerScorer
     spec: ReplaySpec
     patterns: tuple[str, ...]
     folder: Path
@@ -148,7 +148,7 @@ def replay(options: dict[str, Any]) -> int:
 def _shown(plan: ReplayPlan, outcome: ReplayOutcome) -> int:
     """The exit code of one set."""
     if not plan.as_json:
-        wide(Console()).print(table(outcome))
+        widen(Console()).print(table(outcome))
         for line in lines(outcome):
             click.echo(line)
     for line in outcome.write(plan.folder):
@@ -186,7 +186,7 @@ def _plan(options: dict[str, Any], file: Path, *, several: bool) -> ReplayPlan:
     reader = _reader(options, recorded)
     for record in recorded.records:
         reader.gold(record)  # raises now what it would raise in the middle
-    settings, _ = load(said(data=options["data"]), options["config_file"], find_running=False)
+    settings, _ = load(given_settings(data=options["data"]), options["config_file"], find_running=False)
     return ReplayPlan(
         settings=settings,
         embedder=agents_embedder(settings),
@@ -208,18 +208,18 @@ def _folder(out: Path | None, name: str, *, several: bool) -> Path:
     return out / name if several else out
 
 
-def _reader(options: dict[str, Any], recorded: RecordedSet) -> Reader:
+def _reader(options: dict[str, Any], recorded: RecordedSet) -> AnswerScorer:
     if options["scorer"] is None:
-        return OwnReader(Form(options["form"]) if options["form"] else None)
+        return ProductScorer(AnswerForm(options["form"]) if options["form"] else None)
     if options["form"]:
         raise InvalidRequest("--form says how Orchestra reads answers and --scorer reads them: choose one")
-    return ScorerReader(options["scorer"], recorded.name)
+    return FileScorer(options["scorer"], recorded.name)
 
 
 def _spec(
     options: dict[str, Any],
     recorded: RecordedSet,
-    reader: Reader,
+    reader: AnswerScorer,
     patterns: tuple[str, ...],
     models: tuple[str, ...],
 ) -> ReplaySpec:
@@ -249,7 +249,7 @@ def _spec(
 
 async def _replay(plan: ReplayPlan) -> ReplayOutcome:
     total = len(plan.recorded.records) * len(plan.patterns)
-    with opened(plan.folder, plan.spec, ReplayResult, resume=plan.resume) as results:
+    with open_results(plan.folder, plan.spec, ReplayResult, resume=plan.resume) as results:
         done = sum(result.error is None for result in results.of(plan.patterns))
         with CountBar("answers", total, done) as bar:
             for pattern in plan.patterns:
@@ -258,13 +258,15 @@ async def _replay(plan: ReplayPlan) -> ReplayOutcome:
     return ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, said)
 
 
-async def _asked(plan: ReplayPlan, pattern: str, results: Results[ReplayResult], bar: CountBar) -> None:
+async def _asked(plan: ReplayPlan, pattern: str, results: ResultsFile[ReplayResult], bar: CountBar) -> None:
     """Each pattern has a cluster of its own, so that none learns from what another did."""
     if all(results.is_answered(pattern, str(each.id)) for each in plan.recorded.records):
         return
     kept = plan.folder / f"cluster-{pattern}" if plan.spec.learn else None
     with data_folder(kept, lambda: bool(results.of((pattern,)))) as data:
-        async with replaying(plan.settings, plan.recorded, plan.spec, data, plan.embedder) as cluster:
+        async with start_replay_cluster(
+            plan.settings, plan.recorded, plan.spec, data, plan.embedder
+        ) as cluster:
             runner = ReplayRunner(
                 cluster=cluster,
                 recorded=plan.recorded,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
@@ -34,7 +34,7 @@ def feedback(
     `orchestra ask --json` and the header X-Orchestra-Run name the run. Of several words on a run the last
     counts. A number below 0 comes after `--`.
     """
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_give(settings, {"run": run_id, "score": _score(score), "comment": comment})))
 
 

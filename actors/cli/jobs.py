@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.bus.bus import Bus
-from actors.cli.main import FAILED, Reporting, common, nats_option, said
+from actors.cli.main import FAILED, ErrorReportingGroup, common, given_settings, nats_option
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.config.client import load_client
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.wait_for_job import wait_for_job
@@ -33,7 +33,9 @@ def _reaching(command: Any) -> Any:
 
 
 def _run(options: dict[str, Any], work: Work) -> None:
-    settings = load_client(said(data=options["data"], nats__url=options["nats_url"]), options["config_file"])
+    settings = load_client(
+        given_settings(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
+    )
 
     async def reach() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-jobs") as bus:
@@ -46,7 +48,7 @@ def _show(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def jobs() -> None:
     """Hand in work whose answer is fetched later, and survives the kill of any process."""
 
@@ -172,7 +174,7 @@ def list_(limit: int, before: int, as_json: bool, **options: Any) -> None:
     _run(options, work)
 
 
-@jobs.group(cls=Reporting)
+@jobs.group(cls=ErrorReportingGroup)
 def dead() -> None:
     """Look after the dead letters: work that was given up, with the reason."""
 
@@ -242,7 +244,7 @@ def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], more: int) -> None:
-    console = wide(Console())
+    console = widen(Console())
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)

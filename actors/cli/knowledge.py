@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
-from actors.cli.main import FAILED, Reporting, common, said
-from actors.cli.show import wide
+from actors.cli.main import FAILED, ErrorReportingGroup, common, given_settings
+from actors.cli.show import widen
 from actors.knowledge.errors import KnowledgeError, StoreBroken, StoreFull
 from actors.knowledge.sources import list_sources
 from actors.knowledge.store import Store, documents, store_file
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from actors.knowledge.ingest import Ingest
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def knowledge() -> None:
     """Add, list, remove and search the documents that the research agent answers from."""
 
@@ -50,7 +50,7 @@ def add(places: tuple[str, ...], encoding: str, data: Path | None, config_file: 
 
     if encoding:
         check_encoding(encoding)
-    settings, _ = load(said(data=data), config_file)
+    settings, _ = load(given_settings(data=data), config_file)
     sources = list(dict.fromkeys(list_sources(places)))
     if not sources:
         raise InvalidRequest(f"there is no document in {', '.join(places)}")
@@ -84,10 +84,10 @@ def _model(settings: Settings) -> str:
 
 
 def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
-    from actors.cli.progress import pulled
+    from actors.cli.progress import pull_model
     from actors.embedding.embedder import Embedder
 
-    embedder = Embedder(pulled(_model(settings), settings.models_folder))
+    embedder = Embedder(pull_model(_model(settings), settings.models_folder))
     stack.callback(embedder.close)
     return embedder
 
@@ -143,7 +143,7 @@ def _moved(bars: Progress, task: TaskID, done: int, total: int) -> None:
 @common
 def list_(as_json: bool, data: Path | None, config_file: Path | None) -> None:
     """Show the documents that are stored."""
-    settings, _ = load(said(data=data), config_file)
+    settings, _ = load(given_settings(data=data), config_file)
     stored = documents(store_file(settings.folder))
     if as_json:
         click.echo(
@@ -165,7 +165,7 @@ def list_(as_json: bool, data: Path | None, config_file: Path | None) -> None:
     for document in stored:
         added = datetime.fromtimestamp(document.added_at, UTC).strftime("%Y-%m-%d %H:%M")
         table.add_row(document.source, document.title, str(document.passages), added)
-    wide(Console()).print(table)
+    widen(Console()).print(table)
 
 
 @knowledge.command()
@@ -173,7 +173,7 @@ def list_(as_json: bool, data: Path | None, config_file: Path | None) -> None:
 @common
 def remove(places: tuple[str, ...], data: Path | None, config_file: Path | None) -> None:
     """Remove documents; of a folder, all that were added from it, there or not."""
-    settings, _ = load(said(data=data), config_file)
+    settings, _ = load(given_settings(data=data), config_file)
     stored = [document.source for document in documents(store_file(settings.folder))]
     wanted: list[str] = []
     for place in places:
@@ -196,7 +196,7 @@ def remove(places: tuple[str, ...], data: Path | None, config_file: Path | None)
 @common
 def search(text: str, most: int, as_json: bool, data: Path | None, config_file: Path | None) -> None:
     """Show the passages that TEXT finds, by meaning and by words."""
-    settings, _ = load(said(data=data), config_file)
+    settings, _ = load(given_settings(data=data), config_file)
     if not documents(store_file(settings.folder)):
         raise InvalidRequest("the knowledge base is empty; see `orchestra knowledge add`")
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from orchestration.query_analysis.features import Kind
-from orchestration.trust.counts import Counts, Share
+from orchestration.trust.counts import Counts, ShareEstimate
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Source
 from orchestration.trust.records import Cost, KindRecord
@@ -17,7 +17,7 @@ from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, P
 SOURCES: tuple[Source, ...] = ("user", "test", "judge", "vote")
 
 
-class Learnt:
+class LearnedKind:
     """`trust` is what follows from `record`."""
 
     def __init__(self, kind: Kind, record: KindRecord, trust: Trust) -> None:
@@ -159,7 +159,7 @@ def _parted(name: str) -> tuple[str, str]:
     return (f"{profile}/{pattern}" if pattern else profile), model
 
 
-def _bounds(share: Share) -> dict[str, float]:
+def _bounds(share: ShareEstimate) -> dict[str, float]:
     return {"mean": share.mean, "low": share.low, "high": share.high}
 
 

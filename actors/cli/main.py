@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 USAGE, UNREACHABLE, REFUSED, FAILED = 2, 3, 4, 5
 
 
-class Place(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command is, and its line in the list of commands, so that the list needs no import."""
 
     module: str
@@ -27,32 +27,36 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "up": Place("actors.cli.up", "up", "Start everything on this machine."),
-    "node": Place(
+    "up": CommandEntry("actors.cli.up", "up", "Start everything on this machine."),
+    "node": CommandEntry(
         "actors.cli.roles", "node", "Serve models to a cluster from this machine, or drain a node."
     ),
-    "agents": Place("actors.cli.roles", "agents", "Run the coordinator and the specialists."),
-    "dispatcher": Place("actors.cli.roles", "dispatcher", "Place waiting generations on nodes."),
-    "gateway": Place("actors.cli.roles", "gateway", "Serve the OpenAI API and the NATS service `orchestra`."),
-    "ask": Place("actors.cli.ask", "ask", "Ask the cluster."),
-    "chat": Place("actors.cli.ask", "chat", "Talk to the cluster, turn by turn."),
-    "status": Place("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
-    "jobs": Place("actors.cli.jobs", "jobs", "Submit work and fetch its answer later."),
-    "models": Place("actors.cli.models", "models", "Pull, import, list, load and unload models."),
-    "patterns": Place("actors.cli.patterns", "patterns", "List the patterns, or try one of your own."),
-    "eval": Place("actors.cli.evaluate", "evaluate", "Measure patterns on questions with known answers."),
-    "feedback": Place("actors.cli.feedback", "feedback", "Rate the answer of a run."),
-    "tuning": Place("actors.cli.tuning", "tuning", "Show or forget what `auto` has learnt."),
-    "knowledge": Place("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
-    "triton": Place("actors.cli.triton", "triton", "Write and check Triton model repositories."),
-    "config": Place("actors.cli.config", "config", "Show every setting in force and its source."),
-    "reference": Place(
+    "agents": CommandEntry("actors.cli.roles", "agents", "Run the coordinator and the specialists."),
+    "dispatcher": CommandEntry("actors.cli.roles", "dispatcher", "Place waiting generations on nodes."),
+    "gateway": CommandEntry(
+        "actors.cli.roles", "gateway", "Serve the OpenAI API and the NATS service `orchestra`."
+    ),
+    "ask": CommandEntry("actors.cli.ask", "ask", "Ask the cluster."),
+    "chat": CommandEntry("actors.cli.ask", "chat", "Talk to the cluster, turn by turn."),
+    "status": CommandEntry("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
+    "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit work and fetch its answer later."),
+    "models": CommandEntry("actors.cli.models", "models", "Pull, import, list, load and unload models."),
+    "patterns": CommandEntry("actors.cli.patterns", "patterns", "List the patterns, or try one of your own."),
+    "eval": CommandEntry(
+        "actors.cli.evaluate", "evaluate", "Measure patterns on questions with known answers."
+    ),
+    "feedback": CommandEntry("actors.cli.feedback", "feedback", "Rate the answer of a run."),
+    "tuning": CommandEntry("actors.cli.tuning", "tuning", "Show or forget what `auto` has learnt."),
+    "knowledge": CommandEntry("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
+    "triton": CommandEntry("actors.cli.triton", "triton", "Write and check Triton model repositories."),
+    "config": CommandEntry("actors.cli.config", "config", "Show every setting in force and its source."),
+    "reference": CommandEntry(
         "actors.cli.reference.command", "reference", "Print every setting, metric, error and subject."
     ),
 }
 
 
-class Failed(click.ClickException):
+class CommandFailed(click.ClickException):
     """An `OrchestraError` as the command line tells it: one line, and the exit code of its kind."""
 
     def __init__(self, error: OrchestraError) -> None:
@@ -67,7 +71,7 @@ class Failed(click.ClickException):
         click.echo(f"orchestra: {self.message}", file=file, err=True)
 
 
-class Reporting(click.Group):
+class ErrorReportingGroup(click.Group):
     """A group whose commands may raise `OrchestraError`."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -78,10 +82,10 @@ class Reporting(click.Group):
 
             if not isinstance(error, OrchestraError):
                 raise
-            raise Failed(error) from error
+            raise CommandFailed(error) from error
 
 
-class Lazy(Reporting):
+class LazyGroup(ErrorReportingGroup):
     """Imports a command's module when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -107,7 +111,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
         context.exit()
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -175,7 +179,7 @@ def nats_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def said(**values: Any) -> Mapping[str, Any]:
+def given_settings(**values: Any) -> Mapping[str, Any]:
     """What the command line says, nested like the settings: `gateway__http=…`; None says nothing."""
     nested: dict[str, Any] = {}
     for name, value in values.items():

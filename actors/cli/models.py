@@ -10,12 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import Reporting, common, nats_option, said
+from actors.cli.main import ErrorReportingGroup, common, given_settings, nats_option
 from actors.cli.model_rows import model_rows
 from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.cli.status import nodes_of
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected
@@ -27,10 +27,10 @@ from orchestration.messages import NodeInfo
 
 
 def _folder(data: Path | None, config_file: Path | None) -> Path:
-    return load_client(said(data=data), config_file).models_folder
+    return load_client(given_settings(data=data), config_file).models_folder
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def models() -> None:
     """Pull, import and list models; load and unload them on nodes."""
 
@@ -83,7 +83,7 @@ def import_(file: Path, name: str, data: Path | None, config_file: Path | None) 
 @common
 def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_json: bool) -> None:
     """Show the models: what nodes serve and hold in memory now, what is installed, what can be pulled."""
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
     nodes = _nodes(settings, required=bool(nats_url))
     rows = model_rows(installed(settings.models_folder), catalogue(), nodes)
     if as_json:
@@ -93,7 +93,7 @@ def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_
     table = Table(*heads, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.cells())
-    wide(Console()).print(table)
+    widen(Console()).print(table)
 
 
 def _nodes(settings: ClientSettings, *, required: bool) -> list[NodeInfo] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from actors.cli.main import Reporting, common, said
+from actors.cli.main import ErrorReportingGroup, common, given_settings
 from actors.cli.pattern_options import settings_of, settings_option
 from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
 from actors.patterns.rehearsal import rehearse
@@ -21,7 +21,7 @@ from orchestration.patterns.pattern_json import catalogue_json
 QUESTION = "Why is the sky blue?"
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def patterns() -> None:
     """Show the patterns that answer, or try one of your own without a model."""
 
@@ -85,7 +85,7 @@ def check(
 
 
 def _catalogue(config_file: Path | None, data: Path | None) -> Catalogue:
-    return load_catalogue(load(said(data=data), config_file)[0].patterns)
+    return load_catalogue(load(given_settings(data=data), config_file)[0].patterns)
 
 
 def settings_shown(pattern: Pattern) -> list[str]:

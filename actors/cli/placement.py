@@ -14,7 +14,7 @@ from rich.table import Table
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import ExplainAddress
-from actors.cli.show import wide
+from actors.cli.show import widen
 from orchestration.messages import NodeInfo
 from orchestration.placement import Chooser, Explanation, Needs, explain
 
@@ -44,7 +44,7 @@ def show(found: Sequence[Explanation], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
         return
-    console = wide(Console())
+    console = widen(Console())
     for each in found:
         who = f"dispatcher {each.dispatcher}" if each.dispatcher else "no dispatcher answers; by the registry"
         console.print(f"{each.model}: {each.needs} ({who})", highlight=False)

@@ -33,7 +33,7 @@ from actors.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def pulled(source: str, models_folder: Path) -> Path:
+def pull_model(source: str, models_folder: Path) -> Path:
     """The folder of the model, pulled and imported first where it is not there yet; a line says so. One that
     was imported and is damaged since is given as it is."""
     entry = catalogue().get(source)

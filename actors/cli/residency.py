@@ -10,7 +10,7 @@ import click
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
 from actors.cli.status import nodes_of
 from actors.config.client import ClientSettings, load_client
@@ -71,7 +71,7 @@ def _everywhere(
     data: Path | None,
     nats_url: str | None,
 ) -> None:
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_ask_all(settings, name, node_id, wanted, timeout_s)))
 
 

@@ -15,13 +15,13 @@ from actors.bus.bus import Bus
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
 from actors.launch.process import (
     configure_logging,
     connected,
-    ends,
     ignore_hangup,
+    raise_when_set,
     run,
     stop_on_signals,
     until,
@@ -98,7 +98,7 @@ def node(
         raise click.UsageError("Missing option '--backend'.")
     slots, memory_mb = options.pop("slots"), options.pop("memory_mb")
     settings, _ = load(
-        said(
+        given_settings(
             data=data,
             nats__url=nats_url,
             node__id=node_id,
@@ -120,7 +120,7 @@ def node(
         made, watches = await make(stack)
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
         names = ", ".join(card.name for card in made.models)
-        taken = ends(running.lost_identity, f"another node has taken the id {running.id}")
+        taken = raise_when_set(running.lost_identity, f"another node has taken the id {running.id}")
         return f"node {running.id} serves {names}", [taken, running.drained.wait, *watches]
 
     _serve(settings, enter)
@@ -135,7 +135,7 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
-            settings, _ = load(said(data=data, nats__url=nats_url, **more), config_file)
+            settings, _ = load(given_settings(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
             _serve(settings, enter)
 
@@ -258,10 +258,10 @@ def _backend(
         return echo_backend(serve, settings.echo | options)
     if kind == "replay":
         return replay_backend(serve, settings.replay | options)
-    from actors.cli.progress import pulled
+    from actors.cli.progress import pull_model
 
     names = [each.upstream for each in serve] or list(settings.models)
-    folders = [pulled(name, settings.models_folder) for name in names]
+    folders = [pull_model(name, settings.models_folder) for name in names]
     return onnx_backend(folders, settings.onnx | options)
 
 
@@ -285,6 +285,8 @@ async def _run(settings: Settings, enter: Enter) -> int:
         ready, watches = await enter(settings, stack, bus, system)
         click.echo(f"Orchestra {ready} · {url}")
         await until(
-            stop, ends(system.actor_failed, "an actor crashed again and again; see the log above"), *watches
+            stop,
+            raise_when_set(system.actor_failed, "an actor crashed again and again; see the log above"),
+            *watches,
         )
     return 0

@@ -10,7 +10,7 @@ from actors.bus.provision import call_api
 
 
 @dataclass(slots=True)
-class Server:
+class ServerRow:
     """One server that keeps streams. `behind` counts those of which it lacks the newest messages."""
 
     name: str
@@ -25,10 +25,10 @@ class Server:
 
 
 @dataclass(slots=True)
-class Servers:
+class ServerRows:
     """`replicas` is the fewest of any stream: with 3, any one of the servers may die."""
 
-    servers: list[Server]
+    servers: list[ServerRow]
     replicas: int
     urls: list[str]
     """Every server that clients know of, plain peers included."""
@@ -43,9 +43,9 @@ class Servers:
         return [*map(str, self.servers), f"replicas: {self.replicas} ({safe})"]
 
 
-async def servers_of(bus: Bus) -> Servers:
+async def servers_of(bus: Bus) -> ServerRows:
     """Raises `BusUnavailable`, or `DeadlineExceeded` for a cluster without a majority."""
-    found: dict[str, Server] = {}
+    found: dict[str, ServerRow] = {}
     fewest, offset, total = 0, 0, 1
     while offset < total:
         page = await call_api(bus, "STREAM.LIST", {"offset": offset})
@@ -58,14 +58,14 @@ async def servers_of(bus: Bus) -> Servers:
             count = info["config"]["num_replicas"]
             fewest = min(fewest or count, count)
     known = {url.netloc.rpartition("@")[2] for url in bus.client.servers}
-    return Servers(sorted(found.values(), key=lambda each: each.name), fewest, sorted(known))
+    return ServerRows(sorted(found.values(), key=lambda each: each.name), fewest, sorted(known))
 
 
-def _note(found: dict[str, Server], stream: str, cluster: dict[str, Any]) -> None:
+def _note(found: dict[str, ServerRow], stream: str, cluster: dict[str, Any]) -> None:
     if leader := cluster.get("leader"):
-        found.setdefault(leader, Server(leader)).leads.append(stream)
+        found.setdefault(leader, ServerRow(leader)).leads.append(stream)
     for replica in cluster.get("replicas") or []:
-        server = found.setdefault(replica["name"], Server(replica["name"]))
+        server = found.setdefault(replica["name"], ServerRow(replica["name"]))
         server.follows.append(stream)
         server.behind += not replica.get("current", False)
         server.offline |= replica.get("offline", False)

@@ -15,11 +15,11 @@ from rich.table import Table
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket
 from actors.cli.forecast import forecast_line, forecast_of
-from actors.cli.main import common, nats_option, said
+from actors.cli.main import common, given_settings, nats_option
 from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.servers import servers_of
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.cluster.registry import BUCKET
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
@@ -47,7 +47,7 @@ def status(
     labels: tuple[str, ...],
 ) -> None:
     """Show who is alive: nodes with their models and load, agents, gateways, nats-servers, and the queues."""
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
     if model is None:
         raise SystemExit(run(_status(settings, as_json)))
     needs = Needs(model=model, labels=frozenset(_label(text) for text in labels))
@@ -84,7 +84,7 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         }
         click.echo(json.dumps(found, indent=2))
         return 0
-    console = wide(Console())
+    console = widen(Console())
     table = Table(
         "node", "backend", "models", "busy", "cores", "memory", "provider", "age", box=None, pad_edge=False
     )

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from actors.cli.main import Reporting, common, said
+from actors.cli.main import ErrorReportingGroup, common, given_settings
 from actors.settings import load
 from actors.triton.config import check_repository
 from actors.triton.repository import write_repository
@@ -15,7 +15,7 @@ from actors.triton.repository_plan import ModelPart, ModelSpec
 from actors.triton.settings import Runtime
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def triton() -> None:
     """Write and check model repositories for NVIDIA's Triton."""
 
@@ -53,7 +53,7 @@ def repository(
     config_file: Path | None,
 ) -> None:
     """Write a repository to OUT for installed models: configurations, code, and links to the weights."""
-    settings, _ = load(said(data=data), config_file)
+    settings, _ = load(given_settings(data=data), config_file)
 
     def tell(part: ModelPart) -> None:
         click.echo(f"{part.name}: {part.about}", err=True)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from actors.backends.base import Backend
-from actors.cli.progress import pulled
+from actors.cli.progress import pull_model
 from actors.node.backend_factory import ServedName, triton_backend
 from actors.settings import Settings
 from actors.triton import TritonServer, TritonServerSettings
@@ -66,7 +66,7 @@ class TritonNode:
         self._serve = self._serve or [ServedName(name=name, upstream=name) for name in settings.models]
         triton_backend(self._serve, self._options)  # a wrong setting is told before a pull takes its time
         for each in self._serve:
-            pulled(each.upstream, self._models_folder)
+            pull_model(each.upstream, self._models_folder)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Backend, TritonServer | None]]:

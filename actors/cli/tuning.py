@@ -11,20 +11,20 @@ import click
 from pydantic import ValidationError
 from rich.console import Console
 
-from actors.cli.learnt import Learnt, tables
-from actors.cli.main import Reporting, common, nats_option, said
+from actors.cli.learnt import LearnedKind, tables
+from actors.cli.main import ErrorReportingGroup, common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
-from actors.cli.show import wide
+from actors.cli.show import widen
 from actors.config.client import SECTIONS, load_client
-from actors.config.layers import explained, merged_layers
+from actors.config.layers import merged_layers, settings_error
 from actors.launch.process import connected, run
-from actors.learning.record_store import Shelf
-from actors.learning.settings import AutoSettings
+from actors.learning.record_store import RecordStore
+from actors.learning.settings import LearningSettings
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.priors import Quality
 
 
-@click.group(cls=Reporting)
+@click.group(cls=ErrorReportingGroup)
 def tuning() -> None:
     """See what `auto` has learnt of ways to answer, and of models, or have it forgotten."""
 
@@ -41,9 +41,11 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
     fade as new ones come.
     """
 
-    async def work(shelf: Shelf) -> None:
+    async def work(shelf: RecordStore) -> None:
         learnt = [
-            Learnt(kind, shelf.record(kind), shelf.trust(kind)) for kind in KINDS if kind in shelf.records
+            LearnedKind(kind, shelf.record(kind), shelf.trust(kind))
+            for kind in KINDS
+            if kind in shelf.records
         ]
         if as_json:
             click.echo(json.dumps({each.kind: each.as_json() for each in learnt}, indent=2))
@@ -71,7 +73,7 @@ def forget(
     if not kinds and not everything:
         raise click.UsageError("name kinds of question, or --all")
 
-    async def work(shelf: Shelf) -> None:
+    async def work(shelf: RecordStore) -> None:
         for kind in KINDS if everything else kinds:
             await shelf.forget(kind)
         click.echo(f"forgotten: {', '.join(KINDS if everything else kinds)}")
@@ -83,13 +85,13 @@ def _reach(
     data: Path | None,
     config_file: Path | None,
     nats_url: str | None,
-    work: Callable[[Shelf], Coroutine[Any, Any, None]],
+    work: Callable[[RecordStore], Coroutine[Any, Any, None]],
 ) -> None:
-    settings = load_client(said(data=data, nats__url=nats_url), config_file)
+    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
 
     async def reached() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
-            shelf = Shelf(bus, _qualities(config_file))
+            shelf = RecordStore(bus, _qualities(config_file))
             await shelf.start()
             await work(shelf)
             await shelf.stop()
@@ -104,16 +106,16 @@ def _qualities(file: Path | None) -> Quality:
     agents = merged.get("agents", {})
     auto = agents.get("auto", {}) if isinstance(agents, Mapping) else {}
     try:
-        return AutoSettings.model_validate(auto).quality
+        return LearningSettings.model_validate(auto).quality
     except ValidationError as error:
-        raise explained(error, AutoSettings, origins, "agents.auto") from error
+        raise settings_error(error, LearningSettings, origins, "agents.auto") from error
 
 
-def _print(learnt: Sequence[Learnt]) -> None:
+def _print(learnt: Sequence[LearnedKind]) -> None:
     found = tables()
     for each in learnt:
         each.add_to(found)
-    console = wide(Console())
+    console = widen(Console())
     for table in found.values():
         if table.row_count:
             console.print(table)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from actors.cli.main import common, said
-from actors.cli.progress import agents_embedder, pulled
-from actors.config.data_folders import noted
+from actors.cli.main import common, given_settings
+from actors.cli.progress import agents_embedder, pull_model
+from actors.config.data_folders import register_data_folder
 from actors.gateway.http import HttpServer
 from actors.launch.process import configure_logging, ignore_hangup, run, stop_on_signals, until
 from actors.launch.up import refuse_to_start, run_up
@@ -51,7 +51,9 @@ def up(
     if join and nats_url:
         raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
     settings, _ = load(
-        said(data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models),
+        given_settings(
+            data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models
+        ),
         config_file,
         find_running=False,
     )
@@ -60,7 +62,7 @@ def up(
     refuse_to_start(settings)
     http_server = HttpServer(settings.gateway)  # takes its port before anything is fetched
     names = () if no_model else settings.models
-    folders = [pulled(name, settings.models_folder) for name in names]
+    folders = [pull_model(name, settings.models_folder) for name in names]
     provider = start_tracing(settings.telemetry)
     try:
         raise SystemExit(run(_up(settings, folders, http_server)))
@@ -73,7 +75,7 @@ async def _up(settings: Settings, folders: list[Path], http_server: HttpServer) 
     stop = stop_on_signals()
     async with run_up(settings, folders, agents_embedder(settings), http_server) as running:
         serving = ", ".join(running.models) or "no model here"
-        with noted(settings.folder):
+        with register_data_folder(settings.folder):
             click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")
             await until(stop, *running.watches)
     return 0

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actors.bus.settings import BusSettings
-from actors.config.data_folders import in_use
-from actors.config.layers import explained, merged_layers
+from actors.config.data_folders import data_folders_in_use
+from actors.config.layers import merged_layers, settings_error
 
 DEFAULT_DATA = Path("~/.local/share/orchestra")
 RUNNING = "the running `orchestra up`"
@@ -65,7 +65,7 @@ def load_client(said: Mapping[str, Any] | None = None, file: Path | None = None)
     try:
         return ClientSettings(**known)
     except ValidationError as error:
-        raise explained(error, ClientSettings, origins) from error
+        raise settings_error(error, ClientSettings, origins) from error
 
 
 def with_running_data(merged: dict[str, Any], origins: dict[str, str]) -> None:
@@ -73,6 +73,6 @@ def with_running_data(merged: dict[str, Any], origins: dict[str, str]) -> None:
     nats = merged.get("nats")
     if merged.get("data") or (isinstance(nats, Mapping) and nats.get("url")):
         return
-    found = in_use(DEFAULT_DATA.expanduser().absolute())
+    found = data_folders_in_use(DEFAULT_DATA.expanduser().absolute())
     if found is not None:
         merged["data"], origins["data"] = found, RUNNING

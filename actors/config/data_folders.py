@@ -23,7 +23,7 @@ MAX_NOTES = 256
 
 
 @contextmanager
-def noted(folder: Path) -> Iterator[None]:
+def register_data_folder(folder: Path) -> Iterator[None]:
     """Let other commands of this user find `folder` until the block ends."""
     note = _notes() / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     try:
@@ -38,7 +38,7 @@ def noted(folder: Path) -> Iterator[None]:
             note.unlink(missing_ok=True)
 
 
-def in_use(default: Path) -> Path | None:
+def data_folders_in_use(default: Path) -> Path | None:
     """The folder of this user's one running `orchestra up`: `default` where that runs, None where none does.
 
     Raises `InvalidRequest` naming the folders when several run and none of them is `default`.

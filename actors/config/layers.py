@@ -63,7 +63,7 @@ def merged_layers(
     return merged, origins
 
 
-def explained(
+def settings_error(
     error: ValidationError, kind: Any, origins: Mapping[str, str] | None = None, prefix: str = ""
 ) -> InvalidRequest:
     """The first complaint of pydantic about settings of type `kind`, in the words of settings.

@@ -11,14 +11,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from actors.evaluation.errors import BadDataset
-from orchestration.evaluation.forms import Form, asked, form_of, is_right, right_answer, taken
+from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, form_of, is_right, right_answer
 
 MAX_BYTES = 64_000_000
 MAX_QUESTIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredAnswer:
     """What was taken as the answer, None for none, and what it is worth from 0 to 1."""
 
     answer: str | None
@@ -26,14 +26,14 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class DatasetQuestion:
     """`text` is asked as it is; `judge` reads the whole text of an answer."""
 
     id: str
     text: str
     right: str
-    form: Form
-    judge: Callable[[str], Judged]
+    form: AnswerForm
+    judge: Callable[[str], ScoredAnswer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Dataset:
     """`name` is for people."""
 
     name: str
-    questions: Sequence[Question]
+    questions: Sequence[DatasetQuestion]
 
     @property
     def fingerprint(self) -> str:
@@ -53,14 +53,14 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-class Line(BaseModel):
+class DatasetLine(BaseModel):
     """One question of a file; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     question: StrictStr = Field(min_length=1)
     answer: StrictStr | StrictInt | StrictFloat
-    kind: Form | None = None
+    kind: AnswerForm | None = None
     id: StrictStr | StrictInt | None = None
 
 
@@ -69,7 +69,7 @@ def read_jsonl(file: Path, limit: int | None = None) -> Dataset:
 
     Raises `BadDataset` naming the file, the line and what is wrong with it.
     """
-    found: dict[str, Question] = {}
+    found: dict[str, DatasetQuestion] = {}
     for number, text in _lines(file):
         if limit is not None and len(found) >= limit:
             break
@@ -97,9 +97,9 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
             yield number, text
 
 
-def _question(file: Path, number: int, text: bytes) -> Question:
+def _question(file: Path, number: int, text: bytes) -> DatasetQuestion:
     try:
-        line = Line.model_validate_json(text)
+        line = DatasetLine.model_validate_json(text)
         form = line.kind or form_of(line.question, line.answer)
         right = right_answer(form, str(line.answer), line.question)
     except ValidationError as error:
@@ -109,7 +109,7 @@ def _question(file: Path, number: int, text: bytes) -> Question:
         raise BadDataset(f"{file}, line {number}: {where}{first['msg']}") from error
     except ValueError as error:
         raise BadDataset(f"{file}, line {number}: answer: {error}") from error
-    return Question(
+    return DatasetQuestion(
         id=str(line.id) if line.id is not None else f"line {number}",
         text=asked(line.question, form),
         right=right,
@@ -118,6 +118,6 @@ def _question(file: Path, number: int, text: bytes) -> Question:
     )
 
 
-def _judge(form: Form, question: str, right: str, text: str) -> Judged:
-    answer = taken(form, text, question)
-    return Judged(answer, float(is_right(form, answer, right)))
+def _judge(form: AnswerForm, question: str, right: str, text: str) -> ScoredAnswer:
+    answer = extract_answer(form, text, question)
+    return ScoredAnswer(answer, float(is_right(form, answer, right)))

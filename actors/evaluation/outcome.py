@@ -11,7 +11,7 @@ from typing import Any, Self
 from actors.evaluation.errors import ExtraMissing, ResultsStorage
 from actors.evaluation.plot import plot
 from actors.evaluation.spec import BASELINE, Spec
-from orchestration.evaluation.leaderboard import Price, Standing, standings
+from orchestration.evaluation.leaderboard import PatternStanding, Price, leaderboard
 from orchestration.evaluation.result import Result
 from orchestration.evaluation.statistics import LEVEL
 
@@ -19,15 +19,15 @@ REPORT, PLOT = "report.json", "plot.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvaluationResult:
     """`standings`, the best first."""
 
     spec: Spec
-    standings: Sequence[Standing]
+    standings: Sequence[PatternStanding]
 
     @classmethod
     def of(cls, spec: Spec, results: Collection[Result], prices: Mapping[str, Price]) -> Self:
-        return cls(spec, standings(results, baseline=BASELINE, prices=prices, seed=spec.seed))
+        return cls(spec, leaderboard(results, baseline=BASELINE, prices=prices, seed=spec.seed))
 
     def report(self) -> dict[str, Any]:
         """As JSON. Shares and differences are from 0 to 1, `cost` is that of 1,000 questions."""
@@ -55,7 +55,7 @@ class Outcome:
             said.append(f"{failed} questions failed and count as wrong; --resume asks them again")
         return said
 
-    def _row(self, standing: Standing) -> dict[str, Any]:
+    def _row(self, standing: PatternStanding) -> dict[str, Any]:
         said = asdict(standing)
         said["budget_share"] = standing.tokens.mean / self.spec.budget
         if standing.against is not None:

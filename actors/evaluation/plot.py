@@ -7,11 +7,11 @@ from pathlib import Path
 
 from actors.evaluation.errors import ExtraMissing
 from actors.evaluation.spec import BASELINE, Spec
-from orchestration.evaluation.leaderboard import Standing
+from orchestration.evaluation.leaderboard import PatternStanding
 from orchestration.evaluation.statistics import LEVEL
 
 
-def plot(spec: Spec, standings: Sequence[Standing], file: Path) -> None:
+def plot(spec: Spec, standings: Sequence[PatternStanding], file: Path) -> None:
     """Write a PNG. Raises `ExtraMissing`."""
     try:
         from matplotlib.figure import Figure

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from actors.bus.bus import Bus
-from actors.evaluation.dataset import Dataset, Question
+from actors.evaluation.dataset import Dataset, DatasetQuestion
 from actors.evaluation.settings import EvaluationSettings
 from actors.evaluation.spec import Spec
-from actors.evaluation.store import Results
+from actors.evaluation.store import ResultsFile
 from actors.runtime.envelope import Envelope
 from actors.runtime.service_client import chat
 from orchestration.errors import (
@@ -35,7 +35,7 @@ _OURS = ("model", "orchestra", "seed", "temperature", "max_tokens")
 
 
 @dataclass(slots=True)
-class Heard:
+class StreamedAnswer:
     """One answer as it came."""
 
     began: float
@@ -77,7 +77,7 @@ def models_used(own: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, U
     return {model: Usage.model_validate(used) for model, used in by_model.items()}
 
 
-class Attempts:
+class QuestionAttempts:
     """Of one question: one that a limit or a lack of nodes refuses is asked again. `number` is that of the
     latest."""
 
@@ -99,12 +99,12 @@ class Attempts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+class EvaluationRunner:
     """`timeout_s` is for one attempt at one question. `told` hears each result."""
 
     bus: Bus
     spec: Spec
-    results: Results[Result]
+    results: ResultsFile[Result]
     settings: EvaluationSettings
     timeout_s: float
     told: Callable[[Result], None]
@@ -117,31 +117,31 @@ class Runner:
         cluster does not take, a cluster that is gone. Other errors are results.
         """
 
-        async def one(waiting: tuple[str, Question]) -> None:
+        async def one(waiting: tuple[str, DatasetQuestion]) -> None:
             result = await self._asked(*waiting)
             self.results.add(result)
             self.told(result)
 
-        await some_at_once(concurrency, self._waiting(dataset, patterns), one)
+        await run_concurrently(concurrency, self._waiting(dataset, patterns), one)
 
-    def _waiting(self, dataset: Dataset, patterns: Sequence[str]) -> Iterator[tuple[str, Question]]:
+    def _waiting(self, dataset: Dataset, patterns: Sequence[str]) -> Iterator[tuple[str, DatasetQuestion]]:
         for question in dataset.questions:
             for pattern in patterns:
                 if not self.results.is_answered(pattern, question.id):
                     yield pattern, question
 
-    async def _asked(self, pattern: str, question: Question) -> Result:
-        attempts = Attempts(self.settings)
+    async def _asked(self, pattern: str, question: DatasetQuestion) -> Result:
+        attempts = QuestionAttempts(self.settings)
         try:
             heard = await attempts.made(lambda: self._attempt(pattern, question))
         except OrchestraError as error:
-            if concerns_all(error):
+            if affects_every_question(error):
                 raise
             return Result(pattern=pattern, question=question.id, attempts=attempts.number, error=error.body())
         return self._judged(pattern, question, heard, attempts.number)
 
-    async def _attempt(self, pattern: str, question: Question) -> tuple[Heard, float]:
-        heard = Heard(time.monotonic())
+    async def _attempt(self, pattern: str, question: DatasetQuestion) -> tuple[StreamedAnswer, float]:
+        heard = StreamedAnswer(time.monotonic())
         envelope = Envelope.within(self.timeout_s)
         async with aclosing(chat(self.bus, self.spec.body(pattern, question), envelope)) as chunks:
             async for chunk in chunks:
@@ -149,7 +149,7 @@ class Runner:
         return heard, time.monotonic() - heard.began
 
     def _judged(
-        self, pattern: str, question: Question, answered: tuple[Heard, float], attempts: int
+        self, pattern: str, question: DatasetQuestion, answered: tuple[StreamedAnswer, float], attempts: int
     ) -> Result:
         heard, seconds = answered
         text = "".join(heard.text)
@@ -171,7 +171,7 @@ class Runner:
         )
 
 
-async def some_at_once(
+async def run_concurrently(
     concurrency: int, items: Iterator[Item], work: Callable[[Item], Awaitable[None]]
 ) -> None:
     """Do the work for each item. Raises the first `OrchestraError` of one, and begins no other."""
@@ -188,7 +188,7 @@ async def some_at_once(
         raise _first(group) from None
 
 
-def concerns_all(error: OrchestraError) -> bool:
+def affects_every_question(error: OrchestraError) -> bool:
     """Whether every question would get the error: for what all of them have in common."""
     if isinstance(error, InvalidRequest):
         return (error.param or "").split(".")[0] in _OURS

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.evaluation.dataset import Dataset, Question
+from actors.evaluation.dataset import Dataset, DatasetQuestion
 from orchestration.errors import InvalidRequest
 from orchestration.evaluation.forms import kind_of_vote
 from orchestration.patterns.voting import MAX_VOTERS
@@ -46,7 +46,7 @@ class Spec(BaseModel):
             **said,
         )
 
-    def body(self, pattern: str, question: Question) -> dict[str, Any]:
+    def body(self, pattern: str, question: DatasetQuestion) -> dict[str, Any]:
         """Of `/v1/chat/completions`. The seed is the question's own and the same for every pattern; nothing
         that was answered before is given again."""
         said: dict[str, Any] = {
@@ -92,7 +92,7 @@ def json_or_text(text: str) -> Any:
         return text
 
 
-def _usual(pattern: str, question: Question) -> dict[str, Any]:
+def _usual(pattern: str, question: DatasetQuestion) -> dict[str, Any]:
     """What a vote is told: how the answers compare, which a user of it would say too. The baseline goes on to
     the end of its budget, or until nothing can change its outcome any more; one sample after another, since
     those at work at once each hold of the budget as much as they might need."""

@@ -18,13 +18,13 @@ RESULTS = "results.jsonl"
 R = TypeVar("R", bound=Result)
 
 
-class Head(BaseModel):
+class ResultsHeader(BaseModel):
     """The first line."""
 
     spec: dict[str, Any]
 
 
-class Results(Generic[R]):
+class ResultsFile(Generic[R]):
     """Use `opened`. A question that is answered again, since it failed before, counts as it was last."""
 
     def __init__(self, file: BinaryIO, known: list[R]) -> None:
@@ -48,7 +48,7 @@ class Results(Generic[R]):
 
 
 @contextmanager
-def opened(folder: Path, spec: BaseModel, kind: type[R], *, resume: bool) -> Iterator[Results[R]]:
+def open_results(folder: Path, spec: BaseModel, kind: type[R], *, resume: bool) -> Iterator[ResultsFile[R]]:
     """The results of a kind in `folder`, which is made where it is not there. A last line that was cut off by
     a kill is dropped.
 
@@ -59,7 +59,7 @@ def opened(folder: Path, spec: BaseModel, kind: type[R], *, resume: bool) -> Ite
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
-            yield Results(file, _begun(path, file, spec, kind, resume=resume))
+            yield ResultsFile(file, _begun(path, file, spec, kind, resume=resume))
     except OSError as error:
         raise ResultsStorage(f"cannot write {error.filename or path}: {error.strerror}") from error
 
@@ -75,7 +75,7 @@ def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume
     os.truncate(file.fileno(), whole)
     lines = data[:whole].splitlines()
     if not lines:
-        file.write(Head(spec=spec.model_dump(mode="json")).model_dump_json().encode() + b"\n")
+        file.write(ResultsHeader(spec=spec.model_dump(mode="json")).model_dump_json().encode() + b"\n")
         return []
     if not resume:
         raise OtherResults(
@@ -85,7 +85,7 @@ def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume
     for number, line in enumerate(lines, 1):
         try:
             if number == 1:
-                _check(path, Head.model_validate_json(line).spec, spec)
+                _check(path, ResultsHeader.model_validate_json(line).spec, spec)
             else:
                 known.append(kind.model_validate_json(line))
         except ValidationError as error:

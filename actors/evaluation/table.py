@@ -8,14 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.evaluation.spec import BASELINE, Spec
-from orchestration.evaluation.leaderboard import Standing
-from orchestration.evaluation.statistics import LEVEL, Interval, Verdict
+from orchestration.evaluation.leaderboard import PatternStanding
+from orchestration.evaluation.statistics import LEVEL, ComparisonVerdict, Interval
 
-_WORDS = {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.OPEN: "no difference shown"}
-_STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.OPEN: ""}
+_WORDS = {
+    ComparisonVerdict.BETTER: "better",
+    ComparisonVerdict.WORSE: "worse",
+    ComparisonVerdict.OPEN: "no difference shown",
+}
+_STYLES = {ComparisonVerdict.BETTER: "green", ComparisonVerdict.WORSE: "red", ComparisonVerdict.OPEN: ""}
 
 
-def table(spec: Spec, standings: Sequence[Standing]) -> Table:
+def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
     """One row for each pattern, in the order given."""
     made = Table(title=_title(spec), title_justify="left")
     made.add_column("pattern")
@@ -62,7 +66,7 @@ def _percent(interval: Interval) -> str:
     return f"{interval.mean:4.0%} \\[{interval.low:.0%} to {interval.high:.0%}]"
 
 
-def _against(each: Standing) -> str:
+def _against(each: PatternStanding) -> str:
     if each.against is None:
         return "–"
     points = each.against.interval
@@ -70,12 +74,12 @@ def _against(each: Standing) -> str:
     return f"{points.mean * 100:+.0f} \\[{points.low * 100:+.0f} to {points.high * 100:+.0f}], {wins}"
 
 
-def _shown(each: Standing) -> Text:
+def _shown(each: PatternStanding) -> Text:
     if each.against is None:
         return Text("baseline" if each.pattern == BASELINE else "–")
     verdict = each.against.verdict
     return Text(_WORDS[verdict], style=_STYLES[verdict])
 
 
-def _failed(each: Standing) -> str:
+def _failed(each: PatternStanding) -> str:
     return ", ".join(f"{count} {code}" for code, count in sorted(each.failures.items())) or "–"

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, Judged, Question
+from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, DatasetQuestion, ScoredAnswer
 from actors.evaluation.errors import BadDataset, ExtraMissing
-from orchestration.evaluation.forms import Form, asked, named, one_of, taken
+from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, find_option, stated_answer
 from orchestration.patterns.consensus.numbers import whole_number
 
 SIZE = 50
@@ -66,11 +66,11 @@ def make_task(
         known = ", ".join(sorted(set(inspect.signature(DATASETS[name][1]).parameters) - {"size", "seed"}))
         raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
     rights = [str(entry["answer"]) for entry in entries]
-    form = Form.NUMBER if all(whole_number(right) is not None for right in rights) else Form.EXACT
+    form = AnswerForm.NUMBER if all(whole_number(right) is not None for right in rights) else AnswerForm.EXACT
     few = set(rights) if len(set(rights)) <= MOST_OPTIONS and all(map(str.isalpha, rights)) else set()
-    long = form is Form.EXACT and any(_SENTENCES.search(right) for right in rights)
+    long = form is AnswerForm.EXACT and any(_SENTENCES.search(right) for right in rights)
     questions = [
-        Question(
+        DatasetQuestion(
             id=str(number),
             text=entry["question"] if long else asked(entry["question"], form),
             right=right,
@@ -83,15 +83,19 @@ def make_task(
 
 
 def _judge(
-    made: Any, entry: dict[str, Any], form: Form, long: bool, few: Collection[str], text: str
-) -> Judged:
+    made: Any, entry: dict[str, Any], form: AnswerForm, long: bool, few: Collection[str], text: str
+) -> ScoredAnswer:
     """`few` are the words that all answers of the task are among, such as Yes and No; '"No." it does not' is
     one of them."""
-    answer = taken(form, text, entry["question"]) if form is Form.NUMBER else named(text, long=long)
+    answer = (
+        extract_answer(form, text, entry["question"])
+        if form is AnswerForm.NUMBER
+        else stated_answer(text, long=long)
+    )
     if answer and few:
-        answer = one_of(few, answer) or answer
+        answer = find_option(few, answer) or answer
     try:
         score = float(made.score_answer(answer, entry)) if answer else 0.0
     except _BAFFLED:
         score = 0.0
-    return Judged(answer or None, min(1.0, max(0.0, score)))
+    return ScoredAnswer(answer or None, min(1.0, max(0.0, score)))

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import Exchange
-from actors.learning.feedback import Counted, Feedback, FeedbackDesk
+from actors.learning.feedback import Feedback, FeedbackCounter, FeedbackResult
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
@@ -29,10 +29,10 @@ class FeedbackFront:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.desk = FeedbackDesk(gateway.bus)
+        self.desk = FeedbackCounter(gateway.bus)
 
-    async def give(self, feedback: Feedback, caller: str) -> Counted:
-        """Count what `caller` says; '' may speak of every run. Raises what `FeedbackDesk.give` raises."""
+    async def give(self, feedback: Feedback, caller: str) -> FeedbackResult:
+        """Count what `caller` says; '' may speak of every run. Raises what `FeedbackCounter.give` raises."""
         callers = self.gateway.callers
         if not caller or not callers.named:
             return await self.desk.give(feedback, by=caller)
@@ -58,7 +58,7 @@ class FeedbackService(Actor):
     def __init__(self, front: FeedbackFront) -> None:
         self.front = front
 
-    async def on_give(self, message: Feedback) -> Counted:
+    async def on_give(self, message: Feedback) -> FeedbackResult:
         said = current_envelope.get().caller
         return await self.front.give(message, self.front.gateway.callers.of_nats(said) if said else "")
 

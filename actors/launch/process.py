@@ -99,7 +99,7 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def spare_collector() -> None:
+def freeze_garbage_collector() -> None:
     """Call it once everything is loaded: that stays, and need not be looked through for garbage again."""
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
@@ -107,7 +107,7 @@ def spare_collector() -> None:
 
 async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[object]]) -> None:
     """Wait for `stop`. A watch that returns or raises ends the wait with its error."""
-    spare_collector()
+    freeze_garbage_collector()
 
     async def watch(call: Callable[[], Awaitable[object]]) -> None:
         await call()
@@ -124,7 +124,7 @@ async def until(stop: asyncio.Event, *watches: Callable[[], Awaitable[object]]) 
         await asyncio.gather(stopping, *watching, return_exceptions=True)
 
 
-def ends(event: asyncio.Event, reason: str) -> Callable[[], Awaitable[None]]:
+def raise_when_set(event: asyncio.Event, reason: str) -> Callable[[], Awaitable[None]]:
     """A watch that raises `RoleEnded(reason)` once `event` is set."""
 
     async def wait() -> None:

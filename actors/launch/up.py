@@ -20,7 +20,7 @@ from actors.cluster.formation import has_enough_replicas, join_cluster
 from actors.dispatcher.process import run_dispatcher
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
-from actors.launch.process import connected, ends
+from actors.launch.process import connected, raise_when_set
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
 from actors.nats_server.lock import require_unused
 from actors.node.backend_factory import onnx_backend
@@ -78,7 +78,9 @@ async def run_up(
             watches.append(server.watch)
             url = server.url
         system = ActorSystem()
-        watches.append(ends(system.actor_failed, "an actor crashed again and again; see the log above"))
+        watches.append(
+            raise_when_set(system.actor_failed, "an actor crashed again and again; see the log above")
+        )
         bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
         if server is not None:
             await stack.enter_async_context(report_full_disk(bus, server.disk_problem))
@@ -90,12 +92,12 @@ async def run_up(
         if folders:
             backend = onnx_backend(folders, settings.onnx)
             node = await stack.enter_async_context(run_node(bus, backend, settings.node, system))
-            watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
+            watches.append(raise_when_set(node.lost_identity, f"another node has taken the id {node.id}"))
             models = tuple(card.name for card in backend.models)
         for name, further in backends.items():
             said = settings.node.model_copy(update={"id": name})
             node = await stack.enter_async_context(run_node(bus, further, said, system))
-            watches.append(ends(node.lost_identity, f"another node has taken the id {node.id}"))
+            watches.append(raise_when_set(node.lost_identity, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in further.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from actors.bus.bus import Bus
 from actors.bus.key_value import Entry
 from actors.learning.metrics import DEBATE_FLIPS_JUDGED, FEEDBACK
-from actors.learning.record_store import Shelf
-from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.record_store import RecordStore
+from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 
@@ -19,7 +19,7 @@ WORDS = {"good": 1.0, "bad": -1.0}
 MAX_COMMENT = 2_000
 
 
-class NoSuchRun(OrchestraError):
+class UnknownRun(OrchestraError):
     """Nothing is known of the run: it does not exist, is another's, or ended more than a day ago."""
 
     status = 404
@@ -57,7 +57,7 @@ class Feedback(Wire):
         return run.removeprefix("chatcmpl-")
 
 
-class Counted(Wire):
+class FeedbackResult(Wire):
     """What became of it. `replaced` is the score that the same run had before."""
 
     run: str
@@ -68,23 +68,23 @@ class Counted(Wire):
     object: Literal["feedback"] = "feedback"
 
 
-class FeedbackDesk:
+class FeedbackCounter:
     """Any number of them may work at once."""
 
     def __init__(self, bus: Bus) -> None:
-        self._runs = performed_runs(bus)
-        self._shelf = Shelf(bus)
+        self._runs = run_feedback_bucket(bus)
+        self._shelf = RecordStore(bus)
 
     async def give(
         self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True, *, by: str = ""
-    ) -> Counted:
+    ) -> FeedbackResult:
         """Count it; where the run had feedback before, the last counts, once. `allowed` says whether who
         gives it may see runs of a caller. It is a word of the caller `by`; '' speaks for the run's own.
 
-        Raises `NoSuchRun`, `NotEnded`, `BusUnavailable`.
+        Raises `UnknownRun`, `NotEnded`, `BusUnavailable`.
         """
         score = feedback.score
-        before: Performed | None = None
+        before: RunFeedback | None = None
 
         def edit(entry: Entry) -> bytes:
             nonlocal before
@@ -94,7 +94,7 @@ class FeedbackDesk:
         written = await self._runs.update(feedback.run, edit)
         assert before is not None
         assert written.value is not None
-        after = Performed.model_validate_json(written.value)
+        after = RunFeedback.model_validate_json(written.value)
         word = _word(score)
         FEEDBACK.labels(after.kind, after.pattern, word).inc()
         if after.flip is not None:
@@ -102,17 +102,17 @@ class FeedbackDesk:
         seen = after.observation(by or before.caller, before.score)
         if seen is not None and before.score != score:
             await self._shelf.add(after.kind, [seen])
-        return Counted(
+        return FeedbackResult(
             run=after.run, score=score, kind=after.kind, pattern=after.pattern, replaced=before.score
         )
 
 
-def _ended_run(run: str, value: bytes | None, allowed: Callable[[str], bool]) -> Performed:
-    """The record `value` of a run. Raises `NoSuchRun` or `NotEnded`."""
+def _ended_run(run: str, value: bytes | None, allowed: Callable[[str], bool]) -> RunFeedback:
+    """The record `value` of a run. Raises `UnknownRun` or `NotEnded`."""
     if value is None:
         raise _unknown(run)
     try:
-        known = Performed.model_validate_json(value)
+        known = RunFeedback.model_validate_json(value)
     except ValidationError as error:
         raise _unknown(run) from error
     if not allowed(known.caller):
@@ -126,7 +126,7 @@ def _word(score: float) -> str:
     return "good" if score > 0 else "bad" if score < 0 else "neither"
 
 
-def _unknown(run: str) -> NoSuchRun:
-    return NoSuchRun(
+def _unknown(run: str) -> UnknownRun:
+    return UnknownRun(
         f"no run {run!r} is known: feedback is taken for a day, on runs of the patterns", param="run"
     )

@@ -12,7 +12,7 @@ from actors.bus.key_value import Bucket, Entry
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation
-from orchestration.trust.priors import Quality, prior
+from orchestration.trust.priors import Quality, default_accuracy
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
 
@@ -23,7 +23,7 @@ AT_ONCE = 8
 """Lessons between which others get their turn."""
 
 
-class Shelf:
+class RecordStore:
     """`records` follows the bucket once `start` was called. `quality` is what settings say of models."""
 
     def __init__(self, bus: Bus, quality: Quality | None = None) -> None:
@@ -49,7 +49,7 @@ class Shelf:
         """How far models are trusted at a kind of question, by `record` or what is known of it here, and by
         what is known of other kinds."""
         record = self.record(kind) if record is None else record
-        thought = partial(prior, kind=kind, quality=self._quality)
+        thought = partial(default_accuracy, kind=kind, quality=self._quality)
         elsewhere = self._elsewhere_of(kind)
         return Trust(
             record.models,

@@ -16,7 +16,7 @@ from orchestration.trust.run_observations import Flip
 BUCKET = "performed"
 
 
-class Performed(Wire):
+class RunFeedback(Wire):
     """`arm` is '' where `auto` did not choose, `model` where it chose none to answer alone; `teaches` says
     that all models were asked. `answers` are those of the run's vote, or of the model that wrote it; there
     is none before its end. `verdicts` are those of judges, by their model. `flip` says what became of a
@@ -56,7 +56,7 @@ class Performed(Wire):
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
-def performed_runs(bus: Bus) -> Bucket:
+def run_feedback_bucket(bus: Bus) -> Bucket:
     """By the runs' ids."""
     return Bucket(bus, BUCKET)
 

@@ -13,7 +13,7 @@ MOST_QUALITIES = 1_000
 """Models that `quality` may name."""
 
 
-class AutoSettings(BaseModel):
+class LearningSettings(BaseModel):
     """`[agents.auto]`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

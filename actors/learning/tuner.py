@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from actors.bus.bus import Bus
 from actors.bus.key_value import Conflict
 from actors.learning.metrics import CHOICES, DEBATE_FLIPS, LESSONS_LOST
-from actors.learning.record_store import Shelf
-from actors.learning.run_feedback import Performed, performed_runs
-from actors.learning.settings import AutoSettings
-from orchestration.bandit.bandit import Chosen, best, choose, share_of
+from actors.learning.record_store import RecordStore
+from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
+from actors.learning.settings import LearningSettings
+from orchestration.bandit.bandit import ArmChoice, best, choose, run_fraction
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import RunContext, StepResult
@@ -27,7 +27,7 @@ from orchestration.query_analysis.profiles import Arm
 from orchestration.trust.checks import check_of_form, checks_in
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.trust.records import KindRecord
-from orchestration.trust.run_observations import answers_in, flip_in, teaches, verdicts_in, verified_in
+from orchestration.trust.run_observations import answers_in, flip_in, is_observation, verdicts_in, verified_in
 from orchestration.trust.trust import Trust
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ MOST_WAITING = 2_000
 class Tuner:
     """One for the agents of a process. Nothing here fails a run: what cannot be kept is not learnt."""
 
-    def __init__(self, bus: Bus, settings: AutoSettings) -> None:
+    def __init__(self, bus: Bus, settings: LearningSettings) -> None:
         self.settings = settings
-        self.shelf = Shelf(bus, settings.quality)
-        self.runs = performed_runs(bus)
+        self.shelf = RecordStore(bus, settings.quality)
+        self.runs = run_feedback_bucket(bus)
         self._waiting: dict[Kind, deque[Observation]] = {kind: deque(maxlen=MOST_WAITING) for kind in KINDS}
         self._flushing: asyncio.Task[None] | None = None
 
@@ -62,8 +62,8 @@ class Tuner:
             await self.flush()
         await self.shelf.stop()
 
-    def of(self, run: Run, caller: str) -> RunTuning:
-        return RunTuning(self, run, caller)
+    def of(self, run: Run, caller: str) -> RunAdvisor:
+        return RunAdvisor(self, run, caller)
 
     def learn(self, kind: Kind, seen: Observation) -> None:
         """Add it at the next flush."""
@@ -92,14 +92,14 @@ class Tuner:
             await self.flush()
 
 
-class RunTuning:
+class RunAdvisor:
     """Of one run: the `Advisor` of its context."""
 
     def __init__(self, tuner: Tuner, run: Run, caller: str) -> None:
         self.tuner = tuner
         self.run = run
         self.caller = caller
-        self._chosen: Chosen | None = None
+        self._chosen: ArmChoice | None = None
         self._kind: Kind | None = None
 
     @property
@@ -118,10 +118,10 @@ class RunTuning:
         settings, kind = self.tuner.settings, kind or self.kind or "factual"
         if not settings.learn:
             return self.tuner.shelf.trust(kind, KindRecord())
-        audit = share_of(self.run.id) < settings.explore
+        audit = run_fraction(self.run.id) < settings.explore
         return replace(self.tuner.shelf.trust(kind), learns=True, audit=audit)
 
-    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
+    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> ArmChoice:
         """What was chosen for this run is written down before anything is done, so that who takes the run up
         does the same, whatever was learnt in between."""
         settings = self.tuner.settings
@@ -141,7 +141,7 @@ class RunTuning:
         CHOICES.labels(analysis.kind, self._chosen.arm.way).inc()
         return self._chosen
 
-    async def _first(self, chosen: Chosen, arms: Sequence[Arm]) -> Chosen:
+    async def _first(self, chosen: ArmChoice, arms: Sequence[Arm]) -> ArmChoice:
         """The choice that was written down first."""
         performed = self._performed(chosen.arm.pattern, chosen)
         try:
@@ -152,10 +152,10 @@ class RunTuning:
             log.info("the choice for run %s is not kept: %s", self.run.id, error)
         return chosen
 
-    async def _known(self, arms: Sequence[Arm]) -> Chosen | None:
+    async def _known(self, arms: Sequence[Arm]) -> ArmChoice | None:
         try:
             entry = await self.tuner.runs.get(self.run.id, sure=True)
-            known = Performed.model_validate_json(entry.value or b"") if entry is not None else None
+            known = RunFeedback.model_validate_json(entry.value or b"") if entry is not None else None
         except (OrchestraError, ValidationError) as error:
             log.info("the choice for run %s cannot be read: %s", self.run.id, error)
             return None
@@ -165,10 +165,10 @@ class RunTuning:
         if arm is None and known.model:  # it may no longer be among the most trusted
             ways = (arm for arm in arms if replace(arm, model=known.model).name == known.arm)
             arm = next((replace(arm, model=known.model) for arm in ways), None)
-        return Chosen(arm, known.why, known.teaches) if arm is not None else None
+        return ArmChoice(arm, known.why, known.teaches) if arm is not None else None
 
     def failed(self, error: OrchestraError) -> None:
-        if self._chosen is not None and self.kind is not None and teaches(error):
+        if self._chosen is not None and self.kind is not None and is_observation(error):
             arm = self._chosen.arm
             answers = (VoterAnswer(model=arm.model, group=0),) if arm.model else ()
             seen = Observation(source="test", quality=0.0, weight=FAILURE, answers=answers, arm=arm.name)
@@ -212,8 +212,8 @@ class RunTuning:
         for check in [*checks, *([form] if form is not None else [])]:
             self.tuner.learn(check.kind, check.lesson)
 
-    def _performed(self, pattern: str, chosen: Chosen | None) -> Performed:
-        return Performed(
+    def _performed(self, pattern: str, chosen: ArmChoice | None) -> RunFeedback:
+        return RunFeedback(
             run=self.run.id,
             caller=self.caller,
             kind=self.kind or "factual",

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from actors.backends.base import Backend
-from actors.config.layers import explained
+from actors.config.layers import settings_error
 from actors.triton.errors import ExtraMissing
 from orchestration.errors import InvalidRequest
 
@@ -91,4 +91,4 @@ def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:
-        raise explained(error, kind, prefix=section) from error
+        raise settings_error(error, kind, prefix=section) from error

@@ -48,7 +48,7 @@ class ReplayCluster:
 
 
 @asynccontextmanager
-async def replaying(
+async def start_replay_cluster(
     settings: Settings, recorded: RecordedSet, spec: ReplaySpec, data: Path, embedder: Embedder | None
 ) -> AsyncIterator[ReplayCluster]:
     """Of `settings` those of agents, the dispatcher and patterns hold; what would join others does not."""

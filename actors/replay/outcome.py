@@ -12,23 +12,23 @@ from typing import Any
 from actors.backends.recorded import RecordedQuestion
 from actors.evaluation.errors import ResultsStorage
 from actors.evaluation.outcome import REPORT
-from actors.replay.reader import OwnReader, Reader
+from actors.replay.reader import AnswerScorer, ProductScorer
 from actors.replay.runner import ReplayResult
 from actors.replay.spec import RecordedSet, ReplaySpec
 from orchestration.evaluation.panel import (
     MAX_EXAMPLES,
-    Part,
-    Readings,
-    Replayed,
-    VoteReport,
-    part,
+    HalfShares,
+    ReadingFigures,
+    ReplayedQuestion,
+    VoteReportRow,
+    half_shares,
     same_answer,
 )
 from orchestration.evaluation.statistics import LEVEL
 
 
 @dataclass(slots=True)
-class OwnReading:
+class ReadingComparison:
     """The product's reading of the recorded answers against a scorer's: `read_of` are those that the scorer
     reads, `read` those of them that are read at all, `otherwise` those that are read as another answer,
     `examples` the first of those."""
@@ -45,7 +45,7 @@ class PatternOutcome:
     feedback ends if there was any. `chosen` counts what `auto` took in the last part."""
 
     pattern: str
-    parts: Sequence[Part]
+    parts: Sequence[HalfShares]
     kinds: Mapping[str, int]
     chosen: Mapping[str, int]
     failures: Mapping[str, int]
@@ -59,14 +59,14 @@ class ReplayOutcome:
     spec: ReplaySpec
     reader: str
     patterns: Sequence[PatternOutcome]
-    reading: OwnReading | None
+    reading: ReadingComparison | None
 
     @classmethod
     def of(
         cls,
         spec: ReplaySpec,
         recorded: RecordedSet,
-        reader: Reader,
+        reader: AnswerScorer,
         results: Mapping[str, Sequence[ReplayResult]],
     ) -> ReplayOutcome:
         """Of the results of each pattern, of which there is at least one."""
@@ -81,7 +81,9 @@ class ReplayOutcome:
             spec=spec,
             reader=reader.name,
             patterns=[_pattern(name, spec, recorded, reader, said, truth) for name, said in results.items()],
-            reading=None if isinstance(reader, OwnReader) else own_reading(recorded, reader, recorded.models),
+            reading=None
+            if isinstance(reader, ProductScorer)
+            else compare_readings(recorded, reader, recorded.models),
         )
 
     def report(self) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _pattern(
     name: str,
     spec: ReplaySpec,
     recorded: RecordedSet,
-    reader: Reader,
+    reader: AnswerScorer,
     results: Sequence[ReplayResult],
     truth: Mapping[str, Mapping[str, Sequence[str | None]]],
 ) -> PatternOutcome:
@@ -122,10 +124,10 @@ def _pattern(
         for record in there
     ]
     middle = spec.feedback or len(asked) // 2
-    parts = [part("all", asked, seed=spec.seed)]
+    parts = [half_shares("all", asked, seed=spec.seed)]
     if asked[:middle] and asked[middle:]:
-        parts.append(part("first", asked[:middle], seed=spec.seed))
-        parts.append(part("second", asked[middle:], asked[:middle], seed=spec.seed))
+        parts.append(half_shares("first", asked[:middle], seed=spec.seed))
+        parts.append(half_shares("second", asked[middle:], asked[:middle], seed=spec.seed))
     return PatternOutcome(
         pattern=name,
         parts=parts,
@@ -139,13 +141,13 @@ def _pattern(
 def _replayed(
     record: RecordedQuestion,
     result: ReplayResult,
-    reader: Reader,
+    reader: AnswerScorer,
     models: Sequence[str],
     truth: Mapping[str, Sequence[str | None]],
-) -> Replayed:
+) -> ReplayedQuestion:
     """Of a panel of one model its samples are the members of the vote, as many as spoke."""
     gold = reader.gold(record)
-    vote = None if result.error else VoteReport.found(result.report)
+    vote = None if result.error else VoteReportRow.found(result.report)
     said = {model: truth[model][0] for model in models}
     whole = {model: record.tokens(model, 0) for model in models}
     if len(models) == 1:
@@ -153,7 +155,7 @@ def _replayed(
         spoke = max(1, len(vote.voices) if vote else 1)
         said = {f"{model} #{at:04}": each for at, each in enumerate(truth[model][:spoke], 1)}
         whole = {model: sum(record.tokens(model, at) for at in range(len(said)))}
-    return Replayed(
+    return ReplayedQuestion(
         question=str(record.id),
         gold=gold,
         answer=None if result.error else result.answer,
@@ -178,9 +180,11 @@ def _chosen(result: ReplayResult) -> str:
     return f"{pattern} × {result.model}" if pattern == "single" and result.model else pattern
 
 
-def own_reading(recorded: RecordedSet, scorer: Reader, models: Collection[str] = ()) -> OwnReading:
+def compare_readings(
+    recorded: RecordedSet, scorer: AnswerScorer, models: Collection[str] = ()
+) -> ReadingComparison:
     """Of the answers of some models; without any, of all that are recorded."""
-    own, found = OwnReader(), OwnReading()
+    own, found = ProductScorer(), ReadingComparison()
     for record in recorded.records:
         said = [
             text for model, texts in record.answers.items() if not models or model in models for text in texts
@@ -211,7 +215,7 @@ def _row(outcome: PatternOutcome) -> dict[str, Any]:
     }
 
 
-def _part(each: Part) -> dict[str, Any]:
+def _part(each: HalfShares) -> dict[str, Any]:
     said = {known.name: getattr(each, known.name) for known in fields(each)}
     for name in ("pattern", "majority", "oracle", "weighted"):
         said[name] = None if said[name] is None else asdict(said[name])
@@ -226,7 +230,7 @@ def _part(each: Part) -> dict[str, Any]:
     }
 
 
-def _readings(heard: Readings) -> dict[str, Any]:
+def _readings(heard: ReadingFigures) -> dict[str, Any]:
     return {
         "counted": heard.counted,
         "not_counted": heard.not_counted,

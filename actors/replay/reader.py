@@ -11,12 +11,12 @@ from pathlib import Path
 
 from actors.backends.recorded import BadRecords, RecordedQuestion
 from actors.evaluation.errors import BadScorer
-from orchestration.evaluation.forms import Form, form_of, right_answer, taken
+from orchestration.evaluation.forms import AnswerForm, extract_answer, form_of, right_answer
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.numbers import whole_number
 
 
-class Reader(ABC):
+class AnswerScorer(ABC):
     """`name` says which one it is, for people; `fingerprint` changes with what it does."""
 
     name: str
@@ -31,34 +31,34 @@ class Reader(ABC):
         """The right answer, as `read` would say it. Raises `BadRecords`."""
 
 
-class OwnReader(Reader):
+class ProductScorer(AnswerScorer):
     """Reads as the product does. `form` is how answers compare where a record does not say."""
 
     name = "own reading"
 
-    def __init__(self, form: Form | None = None) -> None:
+    def __init__(self, form: AnswerForm | None = None) -> None:
         self._form = form
         self.fingerprint = f"own {form or ''}".strip()
 
-    def form(self, record: RecordedQuestion) -> Form:
+    def form(self, record: RecordedQuestion) -> AnswerForm:
         """As the record says it, else as the command does, else by the options and the right answer."""
         if record.form is not None:
-            return Form(record.form)
+            return AnswerForm(record.form)
         if self._form is not None:
             return self._form
         if record.options:
-            return Form.CHOICE
+            return AnswerForm.CHOICE
         gold = str(record.gold)
         if not isinstance(record.gold, str) or whole_number(gold) is not None:
-            return Form.NUMBER
+            return AnswerForm.NUMBER
         return form_of(record.question, gold)
 
     def read(self, record: RecordedQuestion, text: str) -> str | None:
-        return taken(self.form(record), text, question_of(record))
+        return extract_answer(self.form(record), text, question_of(record))
 
     def gold(self, record: RecordedQuestion) -> str:
         form, gold = self.form(record), str(record.gold)
-        if form is Form.CHOICE and gold in record.options:
+        if form is AnswerForm.CHOICE and gold in record.options:
             gold = string.ascii_uppercase[record.options.index(gold)]
         try:
             return right_answer(form, gold, question_of(record))
@@ -66,7 +66,7 @@ class OwnReader(Reader):
             raise BadRecords(f"record {record.id!r}: gold: {error}; say its form with --form") from error
 
 
-class ScorerReader(Reader):
+class FileScorer(AnswerScorer):
     """Reads with `read(set, text)` of a file of Python, which returns a text or None. The file is run here,
     with all that this process may do."""
 

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import Field
 
 from actors.backends.recorded import RecordedQuestion
-from actors.evaluation.runner import Attempts, concerns_all, models_used, some_at_once
+from actors.evaluation.runner import QuestionAttempts, affects_every_question, models_used, run_concurrently
 from actors.evaluation.settings import EvaluationSettings
-from actors.evaluation.store import Results
+from actors.evaluation.store import ResultsFile
 from actors.replay.cluster import ReplayCluster
-from actors.replay.reader import Reader
+from actors.replay.reader import AnswerScorer
 from actors.replay.spec import RecordedSet, ReplaySpec
 from actors.runtime.envelope import Envelope
 from actors.runtime.service_client import chat_whole, feedback_call
@@ -48,8 +48,8 @@ class ReplayRunner:
     cluster: ReplayCluster
     recorded: RecordedSet
     spec: ReplaySpec
-    reader: Reader
-    results: Results[ReplayResult]
+    reader: AnswerScorer
+    results: ResultsFile[ReplayResult]
     settings: EvaluationSettings
     timeout_s: float
     settle_s: float
@@ -71,19 +71,19 @@ class ReplayRunner:
             left = [each for each in part if not self.results.is_answered(pattern, str(each.id))]
             if not left:
                 continue
-            await some_at_once(concurrency, iter([(each, gets_word) for each in left]), one)
+            await run_concurrently(concurrency, iter([(each, gets_word) for each in left]), one)
             if gets_word:
                 await asyncio.sleep(self.settle_s)
 
     async def _asked(self, pattern: str, record: RecordedQuestion, gets_word: bool) -> ReplayResult:
-        attempts, key, began = Attempts(self.settings), str(record.id), time.monotonic()
+        attempts, key, began = QuestionAttempts(self.settings), str(record.id), time.monotonic()
         body = self.spec.body(pattern, record)
         try:
             said = await attempts.made(
                 lambda: chat_whole(self.cluster.bus, body, Envelope.within(self.timeout_s))
             )
         except OrchestraError as error:
-            if concerns_all(error):
+            if affects_every_question(error):
                 raise
             return ReplayResult(pattern=pattern, question=key, attempts=attempts.number, error=error.body())
         seconds = round(time.monotonic() - began, 3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 
 from actors.replay.outcome import PatternOutcome, ReplayOutcome
-from orchestration.evaluation.panel import Part
+from orchestration.evaluation.panel import HalfShares
 from orchestration.evaluation.statistics import LEVEL, Difference, Interval
 
 MAX_CHOICES = 6
@@ -55,7 +55,7 @@ def _title(outcome: ReplayOutcome) -> str:
     )
 
 
-def _references(parts: Sequence[Part]) -> Iterator[tuple[str, list[str]]]:
+def _references(parts: Sequence[HalfShares]) -> Iterator[tuple[str, list[str]]]:
     yield "plain majority", [_percent(each.majority) for each in parts]
     if any(each.weighted is not None for each in parts):
         weighted = [each.weighted for each in parts]
@@ -70,7 +70,7 @@ def _references(parts: Sequence[Part]) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def _figures(each: Part) -> Iterator[str]:
+def _figures(each: HalfShares) -> Iterator[str]:
     found, stops, heard = each.tokens, each.stops, each.readings
     yield (
         f"tokens written {found.wrote}, {_share(found.wrote, found.whole)} of the {found.whole} in the whole "

@@ -39,7 +39,7 @@ the runs costs is at most about half a point then."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ArmChoice:
     """`why` is for people; `teaches` says that all models are asked, and heard whole, to learn how good each
     is."""
 
@@ -56,37 +56,37 @@ def choose(
     explore: float = 0.05,
     cost_weight: float = 0.15,
     trust: Trust | None = None,
-) -> Chosen:
+) -> ArmChoice:
     """One of `arms`, of which there is at least one. With a chance of `explore` one that teaches, or another
     that may be as good. `trust` is what is known of models."""
     draws = np.random.default_rng(int.from_bytes(sha256(run_id.encode()).digest()[:8]))
     explored, any_arm = draws.random() < explore, int(draws.integers(len(arms)))
     beliefs = Beliefs(arms, record, trust or Trust())
-    costs = [cost_weight * cost(record, arm) * (AMONG_MODELS if _is_known(arm) else 1.0) for arm in arms]
+    costs = [cost_weight * arm_cost(record, arm) * (AMONG_MODELS if _is_known(arm) else 1.0) for arm in arms]
     if any(arm.model for arm in arms):
-        if share_of(run_id) < explore:
+        if run_fraction(run_id) < explore:
             return _explored(beliefs, costs, draws)
     elif explored:
-        return Chosen(arms[any_arm], "tried whatever its record, as a few runs are")
+        return ArmChoice(arms[any_arm], "tried whatever its record, as a few runs are")
     worth = [share - less for share, less in zip(beliefs.drawn(draws), costs, strict=True)]
     at, panel = int(np.argmax(worth)), _panel(arms)
     if panel is None or panel == at:
-        return Chosen(arms[at], reason(arms[at], beliefs.means[at], beliefs))
+        return ArmChoice(arms[at], reason(arms[at], beliefs.means[at], beliefs))
     taught = beliefs.learning(draws) - TEACHING * _dearer(record, arms[panel], arms[at])
     if worth[panel] + taught > worth[at]:
         unclear = f"which of {sum(bool(arm.model) for arm in arms)} models is the best is not clear yet"
-        return Chosen(arms[panel], f"{unclear}: their answers together show it", teaches=True)
-    return Chosen(arms[at], reason(arms[at], beliefs.means[at], beliefs))
+        return ArmChoice(arms[panel], f"{unclear}: their answers together show it", teaches=True)
+    return ArmChoice(arms[at], reason(arms[at], beliefs.means[at], beliefs))
 
 
-def share_of(run_id: str) -> float:
+def run_fraction(run_id: str) -> float:
     """A number from 0 to 1 that is a run's own, as if drawn."""
     return int.from_bytes(sha256(f"audit {run_id}".encode()).digest()[:8]) / 2**64
 
 
-def best(arms: Sequence[Arm]) -> Chosen:
+def best(arms: Sequence[Arm]) -> ArmChoice:
     """The arm that is thought best beforehand."""
-    return Chosen(max(arms, key=lambda arm: arm.prior), "the usual way; learning is off")
+    return ArmChoice(max(arms, key=lambda arm: arm.prior), "the usual way; learning is off")
 
 
 def expected(arm: Arm, tally: Counts) -> float:
@@ -94,7 +94,7 @@ def expected(arm: Arm, tally: Counts) -> float:
     return (PRIOR_WEIGHT * arm.prior + tally.right) / (PRIOR_WEIGHT + tally.total)
 
 
-def cost(record: KindRecord, arm: Arm) -> float:
+def arm_cost(record: KindRecord, arm: Arm) -> float:
     """From 0 to 1: half for tokens, half for seconds. What was never run costs the tokens expected of it."""
     known = record.costs.get(arm.name, Cost(tokens=arm.tokens))
     return (min(1, known.tokens / COSTLY_TOKENS) + min(1, known.seconds / COSTLY_SECONDS)) / 2
@@ -106,18 +106,18 @@ def _dearer(record: KindRecord, panel: Arm, alone: Arm) -> float:
     return max(0.0, 1 - tokens[1] / tokens[0]) if all(tokens) else 0.0
 
 
-def _explored(beliefs: Beliefs, costs: Sequence[float], draws: np.random.Generator) -> Chosen:
+def _explored(beliefs: Beliefs, costs: Sequence[float], draws: np.random.Generator) -> ArmChoice:
     """Several models at once, which costs tokens and hardly any answer; else another arm, the less often the
     worse it is."""
     arms, panel = beliefs.arms, _panel(beliefs.arms)
     if panel is not None:
-        return Chosen(
+        return ArmChoice(
             arms[panel], "all models are asked to see how each does, as on a few runs", teaches=True
         )
     worth = [mean - less for mean, less in zip(beliefs.means, costs, strict=True)]
     odds = np.exp((np.asarray(worth) - max(worth)) / PLAUSIBLE)
     arm = arms[int(draws.choice(len(arms), p=odds / odds.sum()))]
-    return Chosen(arm, "tried to see how it does, as on a few runs")
+    return ArmChoice(arm, "tried to see how it does, as on a few runs")
 
 
 def _is_known(arm: Arm) -> bool:

@@ -11,7 +11,7 @@ from orchestration.trust.trust import Trust
 def reason(arm: Arm, expected: float, beliefs: Beliefs) -> str:
     """`expected` is the share of good answers."""
     if arm.model:
-        return of_model(arm.model, beliefs.trust)
+        return model_reason(arm.model, beliefs.trust)
     tally = beliefs.record.arm(arm.name)
     judged = f", {tally.total:.0f} judgements" if tally.total else ""
     if arm.members and arm.pattern == ENSEMBLE:
@@ -24,7 +24,7 @@ def reason(arm: Arm, expected: float, beliefs: Beliefs) -> str:
     return f"{expected:.0%} good answers expected{judged}"
 
 
-def of_model(model: str, trust: Trust) -> str:
+def model_reason(model: str, trust: Trust) -> str:
     """What is known of one that answers alone."""
     share = trust.accuracy(model).mean
     questions = f"{trust.kind} questions" if trust.kind else "such questions"

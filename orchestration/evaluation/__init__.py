@@ -1,20 +1,26 @@
 """Measuring patterns against each other: forms of answers, results, and what they show."""
 
-from orchestration.evaluation.forms import Form
-from orchestration.evaluation.leaderboard import Price, Spread, Standing, standings
+from orchestration.evaluation.forms import AnswerForm
+from orchestration.evaluation.leaderboard import FigureSpread, PatternStanding, Price, leaderboard
 from orchestration.evaluation.result import Result
-from orchestration.evaluation.statistics import Difference, Interval, Verdict, difference, mean_interval
+from orchestration.evaluation.statistics import (
+    ComparisonVerdict,
+    Difference,
+    Interval,
+    difference,
+    mean_interval,
+)
 
 __all__ = [
+    "AnswerForm",
+    "ComparisonVerdict",
     "Difference",
-    "Form",
+    "FigureSpread",
     "Interval",
+    "PatternStanding",
     "Price",
     "Result",
-    "Spread",
-    "Standing",
-    "Verdict",
     "difference",
+    "leaderboard",
     "mean_interval",
-    "standings",
 ]

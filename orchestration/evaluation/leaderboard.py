@@ -22,7 +22,7 @@ class Price(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class FigureSpread:
     """Of a figure over the questions that were answered."""
 
     mean: float = 0.0
@@ -32,7 +32,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class PatternStanding:
     """Of one pattern. A question that failed counts as wrong, and has no tokens and seconds.
 
     `against` compares it with the baseline on the questions that both were asked; None for the baseline, and
@@ -46,9 +46,9 @@ class Standing:
     accuracy: Interval
     score: float
     against: Difference | None
-    tokens: Spread
+    tokens: FigureSpread
     calls: float
-    seconds: Spread
+    seconds: FigureSpread
     first_token_s: float | None
     cost: float | None
     failures: Mapping[str, int]
@@ -58,9 +58,9 @@ class Standing:
     """Questions that were asked more than once, since they were refused at first."""
 
 
-def standings(
+def leaderboard(
     results: Collection[Result], *, baseline: str, prices: Mapping[str, Price], seed: int = 0
-) -> list[Standing]:
+) -> list[PatternStanding]:
     """The best first; of equals, the one that used fewer tokens."""
     by_pattern: dict[str, dict[str, Result]] = {}
     for result in results:
@@ -79,7 +79,7 @@ def _standing(
     measure: Mapping[str, Result],
     prices: Mapping[str, Price],
     seed: int,
-) -> Standing:
+) -> PatternStanding:
     answered = [result for result in asked.values() if result.error is None]
     failures: dict[str, int] = {}
     for result in asked.values():
@@ -87,7 +87,7 @@ def _standing(
             failures[result.error.code] = failures.get(result.error.code, 0) + 1
     right = [float(result.right) for result in asked.values()]
     firsts = [result.first_token_s for result in answered if result.first_token_s is not None]
-    return Standing(
+    return PatternStanding(
         pattern=pattern,
         questions=len(asked),
         right=round(sum(right)),
@@ -114,11 +114,13 @@ def _against(asked: Mapping[str, Result], measure: Mapping[str, Result], seed: i
     return difference(ours, theirs, seed=seed)
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def _spread(values: Sequence[float]) -> FigureSpread:
     if not values:
-        return Spread()
+        return FigureSpread()
     median, p95 = np.quantile(values, (0.5, 0.95))
-    return Spread(mean=float(np.mean(values)), median=float(median), p95=float(p95), most=float(max(values)))
+    return FigureSpread(
+        mean=float(np.mean(values)), median=float(median), p95=float(p95), most=float(max(values))
+    )
 
 
 def _cost(answered: Sequence[Result], prices: Mapping[str, Price]) -> float | None:

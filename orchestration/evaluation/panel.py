@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestration.evaluation.statistics import Difference, Interval, difference, mean_interval
 
 
-class Voice(BaseModel):
+class VoterRow(BaseModel):
     """One voice, as the report of a vote has it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,7 +36,7 @@ class Voice(BaseModel):
         return self.tokens is not None and not self.stopped and self.error is None
 
 
-class Dissent(BaseModel):
+class DissentRow(BaseModel):
     """A party other than the one that was followed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -44,20 +44,20 @@ class Dissent(BaseModel):
     voices: tuple[int, ...] = ()
 
 
-class VoteReport(BaseModel):
+class VoteReportRow(BaseModel):
     """What is used of the report of a vote."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str = ""
-    voices: tuple[Voice, ...] = ()
-    dissent: tuple[Dissent, ...] = ()
+    voices: tuple[VoterRow, ...] = ()
+    dissent: tuple[DissentRow, ...] = ()
     stopped_early: bool = False
     calls_cut: int = 0
     tokens_saved: int = 0
 
     @classmethod
-    def found(cls, report: Mapping[str, Any]) -> VoteReport | None:
+    def found(cls, report: Mapping[str, Any]) -> VoteReportRow | None:
         """That of the vote of a run, whichever pattern held it; None where none did."""
         for said in report.values():
             if isinstance(said, Mapping) and "tokens_saved" in said and "voices" in said:
@@ -74,7 +74,7 @@ class VoteReport(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayedQuestion:
     """One question that a pattern was asked.
 
     `answer` is what its text says, None where it failed or says nothing that can be read. `readings` are what
@@ -91,7 +91,7 @@ class Replayed:
     whole: Mapping[str, int]
     wrote: Mapping[str, int]
     told: int = 0
-    vote: VoteReport | None = None
+    vote: VoteReportRow | None = None
     chosen: str = ""
     """The pattern that `auto` took, and the model of a single one."""
     failed: str = ""
@@ -124,7 +124,7 @@ def majority(readings: Mapping[str, str | None], weights: Mapping[str, float] | 
     return max(votes, key=lambda said: round(votes[said], 9)) if votes else None
 
 
-def log_odds(asked: Sequence[Replayed]) -> dict[str, float]:
+def log_odds(asked: Sequence[ReplayedQuestion]) -> dict[str, float]:
     """Weights from how often each member was right, as Laplace counts; none below 0."""
     weights = {}
     for member in asked[0].shares if asked else ():
@@ -134,7 +134,7 @@ def log_odds(asked: Sequence[Replayed]) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class Tokens:
+class TokenFigures:
     """Of all questions: `whole` would be written if every member answered to its end, `wrote` were given out
     by the members, `told` are those of the answers' usage; `saved` is what the members of each vote did not
     write of their answers, `saved_told` what the reports say of it."""
@@ -157,7 +157,7 @@ class Tokens:
 
 
 @dataclass(slots=True)
-class Stops:
+class EarlyStopFigures:
     """Votes that ended before all had spoken: how often they were right, and how often the whole vote of the
     recorded answers by the same weights would have been. `turned` are those where the two differ."""
 
@@ -169,7 +169,7 @@ class Stops:
 
 
 @dataclass(slots=True)
-class Readings:
+class ReadingFigures:
     """Of voices that spoke to their end: whether the vote counted them, against whether they can be read.
 
     `pairs` counts pairs of voices of a question by (equal in truth, equal in the vote)."""
@@ -205,8 +205,8 @@ def _share(some: int, others: int) -> float | None:
     return some / (some + others) if some + others else None
 
 
-def tokens(asked: Sequence[Replayed]) -> Tokens:
-    found = Tokens()
+def token_figures(asked: Sequence[ReplayedQuestion]) -> TokenFigures:
+    found = TokenFigures()
     for each in asked:
         if each.failed:
             continue
@@ -219,8 +219,8 @@ def tokens(asked: Sequence[Replayed]) -> Tokens:
     return found
 
 
-def stops(asked: Sequence[Replayed]) -> Stops:
-    found, latest = Stops(), dict[str, float]()
+def early_stop_figures(asked: Sequence[ReplayedQuestion]) -> EarlyStopFigures:
+    found, latest = EarlyStopFigures(), dict[str, float]()
     for each in asked:
         if each.vote is None:
             continue
@@ -241,8 +241,8 @@ def stops(asked: Sequence[Replayed]) -> Stops:
     return found
 
 
-def readings(asked: Sequence[Replayed]) -> Readings:
-    found = Readings()
+def reading_figures(asked: Sequence[ReplayedQuestion]) -> ReadingFigures:
+    found = ReadingFigures()
     for each in asked:
         if each.vote is None or len(each.readings) < 2:
             continue
@@ -268,7 +268,7 @@ def readings(asked: Sequence[Replayed]) -> Readings:
 
 
 def _pairs(
-    each: Replayed, heard: Mapping[int, str], parties: Mapping[int, int]
+    each: ReplayedQuestion, heard: Mapping[int, str], parties: Mapping[int, int]
 ) -> Iterator[tuple[int, int, bool]]:
     """Two voices that were counted and can be read, and whether they say the same."""
     known = [v for v in sorted(heard) if v in parties and each.readings[heard[v]] is not None]
@@ -277,12 +277,14 @@ def _pairs(
             yield one, other, each.readings[heard[one]] == each.readings[heard[other]]
 
 
-def _example(found: Readings, what: str, each: Replayed, said: Mapping[str, str | None]) -> None:
+def _example(
+    found: ReadingFigures, what: str, each: ReplayedQuestion, said: Mapping[str, str | None]
+) -> None:
     if len(found.examples) < MAX_EXAMPLES:
         found.examples.append({"what": what, "question": each.question, "answers": dict(said)})
 
 
-def _members(each: Replayed) -> set[str]:
+def _members(each: ReplayedQuestion) -> set[str]:
     """Who was to vote: whom the report names, or all where more calls were cut than it names."""
     assert each.vote is not None
     named = {voice.model for voice in each.vote.voices if voice.model in each.whole}
@@ -291,7 +293,7 @@ def _members(each: Replayed) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class HalfShares:
     """Shares of right answers to some of the questions. `weighted` is a vote by `log_odds` of the questions
     before these, None where there are none. `best` is the member with the most right answers here."""
 
@@ -308,12 +310,14 @@ class Part:
     against_majority: Difference
     lost: Sequence[str]
     """Questions that the majority gets right and the pattern does not, the first `MAX_EXAMPLES`."""
-    tokens: Tokens
-    stops: Stops
-    readings: Readings
+    tokens: TokenFigures
+    stops: EarlyStopFigures
+    readings: ReadingFigures
 
 
-def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), *, seed: int = 0) -> Part:
+def half_shares(
+    name: str, asked: Sequence[ReplayedQuestion], before: Sequence[ReplayedQuestion] = (), *, seed: int = 0
+) -> HalfShares:
     """Raises `ValueError` without questions."""
     ours = [float(each.right) for each in asked]
     plain = [float(majority(each.readings) == each.gold) for each in asked]
@@ -321,7 +325,7 @@ def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), 
     best = max(shares, key=lambda member: sum(shares[member]))
     weights = log_odds(before)
     weighted = [float(majority(each.readings, weights) == each.gold) for each in asked] if weights else []
-    return Part(
+    return HalfShares(
         name=name,
         questions=len(asked),
         failed=sum(bool(each.failed) for each in asked),
@@ -336,7 +340,7 @@ def part(name: str, asked: Sequence[Replayed], before: Sequence[Replayed] = (), 
         lost=[each.question for each, was in zip(asked, plain, strict=True) if was and not each.right][
             :MAX_EXAMPLES
         ],
-        tokens=tokens(asked),
-        stops=stops(asked),
-        readings=readings(asked),
+        tokens=token_figures(asked),
+        stops=early_stop_figures(asked),
+        readings=reading_figures(asked),
     )

@@ -27,7 +27,7 @@ class Interval:
     high: float
 
 
-class Verdict(StrEnum):
+class ComparisonVerdict(StrEnum):
     """What a comparison shows."""
 
     BETTER = "better"
@@ -47,14 +47,14 @@ class Difference:
     p_value: float
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ComparisonVerdict:
         """Shown is what both the interval and the sign test say: the interval alone is too narrow where few
         questions tell the two apart."""
         if self.p_value > 1 - LEVEL:
-            return Verdict.OPEN
+            return ComparisonVerdict.OPEN
         if self.interval.low > 0:
-            return Verdict.BETTER
-        return Verdict.WORSE if self.interval.high < 0 else Verdict.OPEN
+            return ComparisonVerdict.BETTER
+        return ComparisonVerdict.WORSE if self.interval.high < 0 else ComparisonVerdict.OPEN
 
 
 def mean_interval(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydantic import ConfigDict, Field
 
-from orchestration.bandit.bandit import Chosen, best
+from orchestration.bandit.bandit import ArmChoice, best
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns.base import Part, StepResult
@@ -178,7 +178,7 @@ def _asked(messages: Sequence[ChatMessage]) -> str:
     return messages[last_question_index(messages)].content
 
 
-async def _from_documents(run: Run, context: RunContext, analysis: Analysis, first: Arm) -> Chosen | None:
+async def _from_documents(run: Run, context: RunContext, analysis: Analysis, first: Arm) -> ArmChoice | None:
     """The research pattern, where the documents have a passage that clearly fits the question."""
     if analysis.kind in ("conversation", "creative") or RESEARCH not in context.agents:
         return None
@@ -186,7 +186,7 @@ async def _from_documents(run: Run, context: RunContext, analysis: Analysis, fir
     if hit < MIN_PASSAGE_SIMILARITY:
         return None
     arm = Arm(profile=first.profile, pattern=RESEARCH, prior=hit)
-    return Chosen(arm, f"the documents have a passage that fits, at {hit:.2f}")
+    return ArmChoice(arm, f"the documents have a passage that fits, at {hit:.2f}")
 
 
 def _looks(analysis: Analysis) -> str:

@@ -25,7 +25,7 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class CallerRating:
     """`weight` is what the word counts, from 0 to 1; `keep` the share of all earlier ones that still counts;
     `callers` are the words of each caller that count, with this one."""
 
@@ -34,7 +34,7 @@ class Word:
     callers: dict[str, float]
 
 
-def word_of(caller: str, callers: Mapping[str, float], *, again: bool) -> Word:
+def rating_of(caller: str, callers: Mapping[str, float], *, again: bool) -> CallerRating:
     """`again` says that the word replaces an earlier one on the same run: it ages nothing, and counts as a
     word all the same, so that nobody gets round the limit by taking words back."""
     own = callers.get(caller, 0.0)
@@ -47,7 +47,7 @@ def word_of(caller: str, callers: Mapping[str, float], *, again: bool) -> Word:
     keep = 1.0 if again else KEEP**age
     after = {name: keep * words for name, words in callers.items() if name != caller}
     after[caller] = keep * own + weight
-    return Word(weight, keep, latest(after, MOST_CALLERS))
+    return CallerRating(weight, keep, latest(after, MOST_CALLERS))
 
 
 def latest(values: Mapping[str, _Value], most: int) -> dict[str, _Value]:

@@ -15,7 +15,7 @@ LEVEL_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ShareEstimate:
     """The mean of a Beta distribution, and the interval that holds 95 % of it, about."""
 
     mean: float
@@ -48,10 +48,10 @@ class Counts(BaseModel):
     def times(self, weight: float) -> Counts:
         return Counts(right=weight * self.right, wrong=weight * self.wrong)
 
-    def share(self, prior: float, strength: float) -> Share:
+    def share(self, prior: float, strength: float) -> ShareEstimate:
         """The share of right ones, where it was thought to be `prior` as surely as after `strength`
         observations."""
         right, total = prior * strength + self.right, strength + self.total
         mean = right / total
         half = LEVEL_Z * sqrt(mean * (1 - mean) / (total + 1))
-        return Share(mean, max(0.0, mean - half), min(1.0, mean + half))
+        return ShareEstimate(mean, max(0.0, mean - half), min(1.0, mean + half))

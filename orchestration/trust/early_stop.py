@@ -23,7 +23,7 @@ GRID = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class LeadForecast:
     """The probability that the leader of a vote leads when all have voted. It is `proven` where the records
     of all that it depends on say so, or where no vote that is out can change it."""
 
@@ -31,28 +31,28 @@ class Outlook:
     proven: bool
 
 
-def outlook(trust: Trust, groups: Sequence[Sequence[str]], out: Sequence[str]) -> Outlook:
+def forecast_lead(trust: Trust, groups: Sequence[Sequence[str]], out: Sequence[str]) -> LeadForecast:
     """Of a vote in which the models of `groups` agree, the leading group first, and those of `out` are to
     vote yet. A tie counts as a loss."""
     if not groups:
-        return Outlook(0.0, proven=True)
+        return LeadForecast(0.0, proven=True)
     if not out:
-        return Outlook(1.0, proven=True)
+        return LeadForecast(1.0, proven=True)
     scores = [trust.together(group) for group in groups]
     lead = scores[0] - max(scores[1:], default=0.0)
     weights = [trust.weight(model) for model in out]
     if lead > sum(weights) + 1e-9:
-        return Outlook(1.0, proven=True)
+        return LeadForecast(1.0, proven=True)
     proven = all(trust.is_proven(model) for model in (*groups[0], *out))
     if lead < 0:
-        return Outlook(0.0, proven)
+        return LeadForecast(0.0, proven)
     right = trust.posterior(dict(enumerate(groups)))
     leader, rival = right[0], max((right[at] for at in range(1, len(groups))), default=0.0)
     neither = max(0.0, 1 - leader - rival)
     if len(groups) == 1:  # what the others may agree on has not been said yet
         rival, neither = neither, 0.0
     ahead = _ahead(lead, weights, [trust.accuracy(model).mean for model in out])
-    return Outlook(min(1.0, float(ahead @ np.array([leader, rival, neither]))), proven)
+    return LeadForecast(min(1.0, float(ahead @ np.array([leader, rival, neither]))), proven)
 
 
 def _ahead(lead: float, weights: Sequence[float], accuracies: Sequence[float]) -> NDArray[np.float64]:

@@ -164,7 +164,7 @@ _CONTEXT = re.compile(r"\d{1,4}k|\d{1,2}m|\d{4,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ModelName:
     """What a name says."""
 
     family: str
@@ -215,20 +215,20 @@ def tier_of(marks: frozenset[str]) -> float:
     return sum(TIERS.get(mark, 0.0) for mark in marks)
 
 
-def parsed(model: str) -> Name:
+def parsed(model: str) -> ModelName:
     """Raises nothing: any text is a name."""
     return _parsed(model[:MOST_CHARACTERS])
 
 
 @lru_cache(maxsize=MOST_NAMES)
-def _parsed(model: str) -> Name:
+def _parsed(model: str) -> ModelName:
     text, tuned = _without_place(model)
     tokens, size, active = _sized(_tokens(text))
     at = _line_at(tokens, size)
     if at is None:
         plain = "-".join(token for token in tokens if token not in _COPIES - _TELLING)
         family = plain if plain and plain not in _PLAIN else model.strip().lower()
-        return Name(family, size=size, active=active, marks=frozenset(tuned))
+        return ModelName(family, size=size, active=active, marks=frozenset(tuned))
     before, line, after = tokens[:at], tokens[at], tokens[at + 1 :]
     family = _PLAIN[line]
     version, rest = _version(line, after)
@@ -243,7 +243,7 @@ def _parsed(model: str) -> Name:
     marks = marks - numbers - _COPIES - {line, family}
     if line == "deepseek-r" and size:
         marks -= {"distill", "qwen", "llama"}  # hubs name the distilled ones by size alone
-    return Name(family, line, version, size, active, frozenset(marks | tuned))
+    return ModelName(family, line, version, size, active, frozenset(marks | tuned))
 
 
 def _without_place(model: str) -> tuple[str, set[str]]:

@@ -36,7 +36,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AnswerLength:
     """One answer, whole."""
 
     tokens: int
@@ -63,7 +63,7 @@ class _Usual:
     seconds: float = 0.0
     seconds_variance: float = SPREAD**2
 
-    def learn(self, written: Written, question: _Effect, others: _Effect) -> None:
+    def learn(self, written: AnswerLength, question: _Effect, others: _Effect) -> None:
         """From an answer to a question of that effect, and of that by the other answers alone."""
         self.answers += 1
         share, slow = 1 / min(self.answers, LATEST), 1 / min(self.answers + FIRST, LATEST)
@@ -95,7 +95,7 @@ class AnswerLengths:
         self._questions: dict[str, tuple[int, float]] = {}
         """By kind: how many were seen, and the variance among them."""
 
-    def learn(self, kind: str, ended: Mapping[str, Sequence[Written]]) -> None:
+    def learn(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> None:
         """What each model wrote to its end, of one question."""
         question = self._question(kind, ended)
         effects = {
@@ -114,7 +114,7 @@ class AnswerLengths:
         while len(self._usual) > MOST_MODELS:
             self._usual.pop(next(iter(self._usual)))
 
-    def left(self, kind: str, model: str, ended: Mapping[str, Sequence[Written]], so_far: int) -> float:
+    def left(self, kind: str, model: str, ended: Mapping[str, Sequence[AnswerLength]], so_far: int) -> float:
         """Tokens that a model which has written `so_far` would still write, where others wrote `ended` to the
         same question. Of one that is not known, what these let one expect."""
         usual = self._usual.get((kind, model))
@@ -138,7 +138,7 @@ class AnswerLengths:
             return None
         return usual.expected(_Effect(0.0, self._questions.get(kind, (0, QUESTIONS))[1]))
 
-    def _question(self, kind: str, ended: Mapping[str, Sequence[Written]]) -> _Effect:
+    def _question(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> _Effect:
         """What the question adds, by the answers of models that are known."""
         precision, total = 1 / self._questions.get(kind, (0, QUESTIONS))[1], 0.0
         for model, answers in ended.items():

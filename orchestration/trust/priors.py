@@ -26,7 +26,7 @@ from orchestration.trust.families import (
     MOST_CHARACTERS,
     MOST_NAMES,
     TIERS,
-    Name,
+    ModelName,
     parsed,
     tier_of,
 )
@@ -100,7 +100,7 @@ class _Siblings:
         return _between(self.shares[upper - 1], self.shares[upper], part)
 
 
-def prior(model: str, kind: Kind, quality: Quality | None = None, parameters: int = 0) -> float:
+def default_accuracy(model: str, kind: Kind, quality: Quality | None = None, parameters: int = 0) -> float:
     """The share of right answers, from 0.05 to 0.97, expected of `model` at a kind of question.
 
     `quality` is what the settings say, which goes before all else; `parameters` counts those of the model's
@@ -148,7 +148,7 @@ def _expected(model: str, kind: Kind, parameters: int) -> float:
     return _share(_common(math.sqrt(size * name.active) if name.active else size), kind)
 
 
-def _placed(name: Name, size: float, relatives: list[_Siblings]) -> Logits:
+def _placed(name: ModelName, size: float, relatives: list[_Siblings]) -> Logits:
     """What the nearest known relatives reached, moved by what the names differ in."""
     known = TIERS.keys() | _SPECIAL.keys() | {mark for one in relatives for mark in one.marks}
     marks = name.marks & known

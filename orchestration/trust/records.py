@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from orchestration.trust.caller_counts import Word, latest, word_of
+from orchestration.trust.caller_counts import CallerRating, latest, rating_of
 from orchestration.trust.counts import KEEP, Counts
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Observation, Source
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, agreements, summed
+from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, agreements, sum_counts
 
 COST_RUNS = 50
 """Runs over which the cost of an arm is averaged."""
@@ -80,7 +80,7 @@ class KindRecord(BaseModel):
 
     def counts(self) -> dict[str, Counts]:
         """Of each model, whoever said so."""
-        return {name: summed(sources) for name, sources in self.models.items()}
+        return {name: sum_counts(sources) for name, sources in self.models.items()}
 
     def after(self, seen: Observation, trust: Trust) -> KindRecord:
         """With what a run taught. `trust` is what was known before it, of which this record is a part."""
@@ -101,17 +101,17 @@ class KindRecord(BaseModel):
         """The share of a judge's words that users agreed with."""
         return self.judges.get(judge, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean
 
-    def _heard(self, seen: Observation) -> Word:
+    def _heard(self, seen: Observation) -> CallerRating:
         """What the observation counts, and what it leaves of earlier ones."""
         if seen.source == "user":
-            word = word_of(seen.caller, self.callers, again=seen.instead_of is not None)
+            word = rating_of(seen.caller, self.callers, again=seen.instead_of is not None)
             return replace(word, weight=seen.weight * word.weight)
         weight = seen.weight
         if seen.source == "judge":
             weight *= max(0.0, 2 * self.reliability(seen.judge) - 1)
-        return Word(weight, KEEP ** min(1.0, weight), self.callers)
+        return CallerRating(weight, KEEP ** min(1.0, weight), self.callers)
 
-    def _arms_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
+    def _arms_after(self, seen: Observation, heard: CallerRating) -> dict[str, Counts]:
         if seen.arm is None or seen.quality is None or seen.arm.count("/") > 1 or _judges_its_own(seen):
             return self.arms  # of a model that answers alone `models` says how good it is
         weight = heard.weight * ARM_WEIGHTS[seen.source]
@@ -130,7 +130,9 @@ class KindRecord(BaseModel):
         costs[seen.arm] = costs.pop(seen.arm, Cost()).plus(seen.tokens, seen.seconds)
         return latest(costs, MOST_ARMS)
 
-    def _models_after(self, seen: Observation, trust: Trust, heard: Word) -> dict[str, dict[Source, Counts]]:
+    def _models_after(
+        self, seen: Observation, trust: Trust, heard: CallerRating
+    ) -> dict[str, dict[Source, Counts]]:
         credits = trust.credits(seen.answers, seen.quality)
         before = trust.credits(seen.answers, seen.instead_of) if seen.instead_of is not None else {}
         models = dict(self.models)
@@ -146,7 +148,7 @@ class KindRecord(BaseModel):
             models[name] = sources | {seen.source: counts}
         return latest(models, MOST_MODELS)
 
-    def _company_after(self, seen: Observation, trust: Trust, heard: Word) -> Counts:
+    def _company_after(self, seen: Observation, trust: Trust, heard: CallerRating) -> Counts:
         if seen.source not in ("user", "test") or seen.quality is None:
             return self.company
         vote, best = trust.company_credits(seen.answers, seen.quality)
@@ -165,7 +167,7 @@ class KindRecord(BaseModel):
             pairs[pair] = pairs.pop(pair, Counts()).plus(agreed, 1 - agreed, KEEP)
         return latest(pairs, MOST_PAIRS)
 
-    def _judges_after(self, seen: Observation, heard: Word) -> dict[str, Counts]:
+    def _judges_after(self, seen: Observation, heard: CallerRating) -> dict[str, Counts]:
         """A user says of a judge as well whether it judged right."""
         if seen.source != "user" or seen.quality is None or not seen.verdicts:
             return self.judges

@@ -76,7 +76,7 @@ def verified_in(report: Mapping[str, Any]) -> float | None:
     return tested[-1] if tested else None
 
 
-def teaches(error: OrchestraError) -> bool:
+def is_observation(error: OrchestraError) -> bool:
     """Whether an error says something of the way to answer, and not of machines or of the caller."""
     return isinstance(error, BackendFailed | InvalidGuide | ContextTooLong)
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import combinations
 from math import exp, log, sqrt
 
-from orchestration.trust.counts import Counts, Share
+from orchestration.trust.counts import Counts, ShareEstimate
 from orchestration.trust.families import base_name, family_of
 from orchestration.trust.observation import Source, VoterAnswer
 
@@ -56,7 +56,7 @@ PROVEN = 10.0
 """Observations from which a record says what a voter will do."""
 
 
-def unknown(model: str) -> float:
+def default_trust(model: str) -> float:
     """What is thought of a model of which nothing is known."""
     return 0.6
 
@@ -64,7 +64,7 @@ def unknown(model: str) -> float:
 @dataclass(frozen=True)
 class Trust:
     """`models` are counts of each by who said so, `elsewhere` those of other kinds of question; `company`
-    counts votes against their most trusted voter, `pairs` how often two models agreed: see `pair_of`, and
+    counts votes against their most trusted voter, `pairs` how often two models agreed: see `pair_key`, and
     `judges` how often a judge said what users said. `prior` says what is thought of a model beforehand.
 
     `agreement` is what a vote counts beside the log-odds of its voter. `learns` says whether what a vote
@@ -74,7 +74,7 @@ class Trust:
     models: Mapping[str, Mapping[Source, Counts]] = field(default_factory=dict)
     elsewhere: Mapping[str, Counts] = field(default_factory=dict)
     company: Counts = field(default_factory=Counts)
-    prior: Callable[[str], float] = unknown
+    prior: Callable[[str], float] = default_trust
     agreement: float = AGREEMENT
     learns: bool = False
     audit: bool = False
@@ -87,24 +87,24 @@ class Trust:
         """Whether users disagreed with its words as a judge more often than not."""
         return self.judges.get(model, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean < 0.5
 
-    def accuracy(self, model: str) -> Share:
+    def accuracy(self, model: str) -> ShareEstimate:
         """How often it is right, with the interval in which that lies."""
         if model not in self._known:
             self._known[model] = self._share(model)
         return self._known[model]
 
     @cached_property
-    def _known(self) -> dict[str, Share]:
+    def _known(self) -> dict[str, ShareEstimate]:
         """What was computed before: a vote asks for it many times."""
         return {}
 
-    def _share(self, model: str) -> Share:
+    def _share(self, model: str) -> ShareEstimate:
         return self.belief(model).share(0.0, 0.0)
 
     def belief(self, model: str) -> Counts:
         """All that is known of it, as observations: the parameters of the Beta distribution of how often it
         is right."""
-        seen = summed(self.models.get(model, {}))
+        seen = sum_counts(self.models.get(model, {}))
         return self._thought(model).plus(seen.right, seen.wrong)
 
     def _thought(self, model: str) -> Counts:
@@ -164,7 +164,7 @@ class Trust:
         """Whether two names stand for one model, by what they say or by how they answer."""
         if base_name(one) == base_name(other):
             return True
-        pair = pair_of(one, other)
+        pair = pair_key(one, other)
         if pair not in self._copies:
             agreed = self.pairs.get(pair, Counts()).share(PAIR_PRIOR, PAIR_STRENGTH)
             self._copies[pair] = agreed.low >= COPIES_AGREE
@@ -237,7 +237,7 @@ class Trust:
         return {group: quality if group == 0 else share * chance for group, chance in right.items()}
 
 
-def pair_of(one: str, other: str) -> str:
+def pair_key(one: str, other: str) -> str:
     """The name of two models together, in whatever order."""
     return "\n".join(sorted((one, other)))
 
@@ -248,10 +248,10 @@ def agreements(answers: Sequence[VoterAnswer]) -> dict[str, float]:
     said = {answer.model: answer.group for answer in answers if answer.group is not None}
     if len(set(said.values())) < 2:
         return {}
-    return {pair_of(one, other): float(said[one] == said[other]) for one, other in combinations(said, 2)}
+    return {pair_key(one, other): float(said[one] == said[other]) for one, other in combinations(said, 2)}
 
 
-def summed(sources: Mapping[Source, Counts]) -> Counts:
+def sum_counts(sources: Mapping[Source, Counts]) -> Counts:
     """The counts of one model, those of each source by what its word is worth."""
     right = wrong = 0.0
     for source, counts in sources.items():

@@ -22,7 +22,7 @@ import uvloop
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.write_buffer import WriteBuffer
-from actors.launch.process import spare_collector
+from actors.launch.process import freeze_garbage_collector
 from actors.runtime.envelope import Envelope
 from orchestration.messages import Ended, Step
 from orchestration.patterns import StepRecord
@@ -128,7 +128,7 @@ async def measure(url: str) -> tuple[dict[str, Figures], float, float]:
     }
     found = {name: Figures() for name in ways}
     async with cluster(url, Planned(PLAN)) as running:
-        spare_collector()
+        freeze_garbage_collector()
         for pattern in ("single", "maestro"):
             await a_round(running, pattern, Figures())
         for _ in range(ROUNDS):

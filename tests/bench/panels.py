@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from actors.replay.outcome import own_reading
-from actors.replay.reader import ScorerReader
+from actors.replay.outcome import compare_readings
+from actors.replay.reader import FileScorer
 from actors.replay.spec import SUFFIXES, RecordedSet, set_files
 
 PANELS = Path(__file__).with_suffix(".toml")
@@ -182,7 +182,7 @@ def reading(name: str, records: Path) -> Iterator[Bar]:
         return
     (file,) = set_files(records, name)
     recorded = RecordedSet.read(file, (), None)
-    found = own_reading(recorded, ScorerReader(records / SCORER, name))
+    found = compare_readings(recorded, FileScorer(records / SCORER, name))
     share = found.read / max(1, found.read_of)
     what = "set: read of what the scorer reads (at least 99.0%)"
     yield Bar(panel=name, what=what, figure=f"{share:.2%}", is_met=share >= 0.99)

@@ -25,7 +25,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.dispatcher import DispatcherSettings
 from actors.dispatcher.process import run_dispatcher
-from actors.launch.process import spare_collector
+from actors.launch.process import freeze_garbage_collector
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
@@ -107,7 +107,7 @@ async def many(asker: Asker, at_once: int, total: int, words: str) -> Figures:
 async def measure(url: str, profile: Path | None, words: str) -> list[Figures]:
     """Figures for each width, after a warm-up."""
     async with path(url) as asker:
-        spare_collector()
+        freeze_garbage_collector()
         await many(asker, 16, 200, words)
         figures = [await many(asker, width, 500 if width == 1 else 4000, words) for width in WIDTHS]
         if profile is not None:

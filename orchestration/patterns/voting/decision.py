@@ -13,7 +13,7 @@ from typing import Protocol
 from orchestration.patterns.consensus import TEST_NAME, VoteCount, lead_probability
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.voters import Voter
-from orchestration.trust.early_stop import Outlook, outlook
+from orchestration.trust.early_stop import LeadForecast, forecast_lead
 from orchestration.trust.trust import Trust
 
 ROUNDING = 1e-9
@@ -27,7 +27,7 @@ class Decision(Protocol):
     confidence: float
     follow_ups: set[int]
 
-    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> LeadForecast:
         """Whether the leader still leads when `pending` have voted."""
 
     def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
@@ -49,15 +49,17 @@ class SampleDecision:
         self.confidence = confidence
         self.follow_ups: set[int] = set()
 
-    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> LeadForecast:
         if not count.groups:
-            return Outlook(0.0, proven=True)
+            return LeadForecast(0.0, proven=True)
         pass_rate = count.groups[0].pass_rate
         if pass_rate is not None and pending:  # only a program that passes all examples cannot be beaten
-            return Outlook(float(pass_rate == 1), proven=True)
+            return LeadForecast(float(pass_rate == 1), proven=True)
         leader, *others = (group.weight for group in count.groups)
         weights = [voter.weight for voter in pending]
-        return Outlook(lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True)
+        return LeadForecast(
+            lead_probability(leader, max(others, default=0.0), sum(others), weights), proven=True
+        )
 
     def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         return self.outlook(count, pending).probability >= self.confidence
@@ -88,16 +90,16 @@ class PanelDecision:
         self.preferred = first if prefers else None
         """Whose answer is better than the vote's."""
 
-    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> Outlook:
+    def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> LeadForecast:
         leader = count.leader
         if leader is not None and leader.pass_rate is not None and pending:
-            return Outlook(float(leader.pass_rate == 1), proven=True)
+            return LeadForecast(float(leader.pass_rate == 1), proven=True)
         if leader is not None and self._prefers(leader.voters):
-            return Outlook(1.0, proven=True)
+            return LeadForecast(1.0, proven=True)
         if self._waits_for(self.preferred, pending):
-            return Outlook(0.0, proven=True)
+            return LeadForecast(0.0, proven=True)
         groups = [self._pool.models_of(group.voters) for group in count.groups]
-        return outlook(self._trust, groups, [voter.model or "" for voter in pending])
+        return forecast_lead(self._trust, groups, [voter.model or "" for voter in pending])
 
     def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Never before the most trusted voter has spoken, unless it is late."""
@@ -119,11 +121,13 @@ class PanelDecision:
         def decides(more: int) -> bool:
             """Whether the vote is decided where so many more agree with the leader. The more, the surer."""
             agreed = [[*groups[0], *busy, *models[:more]], *groups[1:]]
-            return bool(agreed[0]) and self._decides(outlook(self._trust, agreed, [*slow, *models[more:]]))
+            return bool(agreed[0]) and self._decides(
+                forecast_lead(self._trust, agreed, [*slow, *models[more:]])
+            )
 
         return bisect_left(range(len(waiting)), True, key=decides)
 
-    def _decides(self, seen: Outlook) -> bool:
+    def _decides(self, seen: LeadForecast) -> bool:
         return seen.proven and seen.probability >= self.confidence - ROUNDING
 
     def _prefers(self, voters: Sequence[int]) -> bool:

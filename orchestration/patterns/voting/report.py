@@ -18,7 +18,7 @@ from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import Decision
 from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
-from orchestration.trust.lengths import Written
+from orchestration.trust.lengths import AnswerLength
 
 REPORTED_TOKENS = 100
 """Of each answer in the report; the steps have them whole."""
@@ -188,12 +188,12 @@ class VoteReporter:
         same = [set(names) for names in self.context.trust.distinct([*models.values()]) if len(names) > 1]
         return [sorted(number for number, model in models.items() if model in names) for names in same]
 
-    def _ended(self, pool: AnswerPool) -> dict[str, list[Written]]:
+    def _ended(self, pool: AnswerPool) -> dict[str, list[AnswerLength]]:
         """What each model wrote to its end. One that says nothing tells no length and no time."""
-        ended: dict[str, list[Written]] = {}
+        ended: dict[str, list[AnswerLength]] = {}
         for answer in pool.answers.values():
             if answer.text.strip():
-                written = Written(answer.usage.completion_tokens, answer.seconds)
+                written = AnswerLength(answer.usage.completion_tokens, answer.seconds)
                 ended.setdefault(answer.model, []).append(written)
         return ended
 

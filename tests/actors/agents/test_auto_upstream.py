@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from actors.agents.settings import AgentsSettings
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.cli.main import root
-from actors.learning.feedback import Feedback, FeedbackDesk
-from actors.learning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackCounter
+from actors.learning.settings import LearningSettings
 from tests.actors.agents.clusters import cluster
 from tests.actors.agents.test_runs import make_run, perform
 from tests.fixtures.nats import RunningNats
@@ -31,7 +31,7 @@ from tests.fixtures.upstream import (
 
 OFF_BY = {"alder": 1, "birch": 0, "cedar": 2, "zelkova": 3}
 """What each model adds to the sum; the last by name is not the best."""
-SETTINGS = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(explore=0, flush_s=0.05))
+SETTINGS = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(explore=0, flush_s=0.05))
 
 
 async def adder(request: Request) -> AsyncIterator[bytes]:
@@ -51,7 +51,7 @@ async def test_the_right_one_of_several_models_is_found_by_users_words_and_then_
         said = {"base_url": upstream.base_url, "models": {name: name for name in OFF_BY}}
         backend = OpenAIBackend(OpenAISettings.model_validate(said))
         async with cluster(nats.url, backend, SETTINGS) as running:
-            desk = FeedbackDesk(running.bus)
+            desk = FeedbackCounter(running.bus)
             reports = []
             for number in range(40):
                 first, second = 20 + number, 31 + 2 * number

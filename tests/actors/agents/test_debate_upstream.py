@@ -9,8 +9,8 @@ import pytest
 
 from actors.agents.settings import AgentsSettings
 from actors.backends.openai import OpenAIBackend, OpenAISettings
-from actors.learning.feedback import Feedback, FeedbackDesk
-from actors.learning.run_feedback import Performed, performed_runs
+from actors.learning.feedback import Feedback, FeedbackCounter
+from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from orchestration.patterns.prompt_texts import ANSWERS_HEAD
 from tests.actors.agents.clusters import cluster
 from tests.actors.agents.test_runs import make_run, perform
@@ -56,10 +56,10 @@ async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_t
         async with cluster(nats.url, backend, AgentsSettings(drain_timeout_s=5)) as running:
             run = make_run(running.asker, "debate", QUESTION)
             text, ended, _ = await perform(running.asker, run)
-            entry = await performed_runs(running.bus).get(run.id)
+            entry = await run_feedback_bucket(running.bus).get(run.id)
             assert entry is not None
-            known = Performed.model_validate_json(entry.value or b"")
-            await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=1))
+            known = RunFeedback.model_validate_json(entry.value or b"")
+            await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
             shelf = running.team.tuner.shelf
             await eventually(lambda: "user" in shelf.record(known.kind).models.get("cedar", {}))
             models = shelf.record(known.kind).models

@@ -15,7 +15,7 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.embedding.embedder import Embedder
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
-from actors.learning.settings import AutoSettings
+from actors.learning.settings import LearningSettings
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
 from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
@@ -31,7 +31,7 @@ SLOW = "slow"
 SETTINGS = AgentsSettings(
     limits=StepLimits(final_tokens=48),
     drain_timeout_s=5,
-    auto=AutoSettings(learn=False, quality={MODEL: 0.6, SLOW: 0.6}),
+    auto=LearningSettings(learn=False, quality={MODEL: 0.6, SLOW: 0.6}),
 )
 
 

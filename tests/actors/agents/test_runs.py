@@ -167,7 +167,8 @@ async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: Runnin
         await research.host.drain(1)
         _, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
         failed = [step for step in ended.steps if step.error is not None]
-        assert [(step.agent, step.error.code) for step in failed if step.error] == [("research", "stopped")]
+        failures = [(step.agent, step.error.code) for step in failed if step.error]
+        assert failures == [("research", "shutting_down")]
         assert any("goes on without 1 of 2 specialists" in said.text for said in progress)
         assert ended.finish_reason == "stop"
 

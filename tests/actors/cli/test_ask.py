@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from actors.cli.ask import Answer, _report
+from actors.cli.ask import PrintedAnswer, _report
 
 
 def test_the_report_holds_the_corrected_text_alone_and_the_usage_by_model() -> None:
-    answer = Answer(run="a.1", usage={"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
+    answer = PrintedAnswer(run="a.1", usage={"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
     for text, replaces in (("It is", 0), (" 7.", 0), ("\n\nCorrection: It is", 14), (" 8.", 0)):
         answer.add(text, replaces)
     discarded = {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1}
@@ -16,4 +16,6 @@ def test_the_report_holds_the_corrected_text_alone_and_the_usage_by_model() -> N
     assert report["usage"]["total_tokens"] == 12
     assert report["usage"]["by_model"] == {"m": answer.usage}
     assert report["usage"]["discarded"] == discarded
-    assert _report(Answer(usage={"total_tokens": 5}), "m")["usage"] == {"total_tokens": 5}  # without a run
+    assert _report(PrintedAnswer(usage={"total_tokens": 5}), "m")["usage"] == {
+        "total_tokens": 5
+    }  # without a run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from actors.cli.main import root, said
+from actors.cli.main import given_settings, root
 from actors.config.layers import CONFIG_VARIABLE
 from actors.settings import leaves, load
 from orchestration.errors import InvalidRequest
@@ -28,7 +28,7 @@ def test_the_command_line_beats_the_environment_and_that_beats_the_file(
     file.write_text('[gateway]\nhttp = "127.0.0.1:1"\nmax_in_flight = 7\nkeep_alive_s = 3\n')
     monkeypatch.setenv("ORCHESTRA_GATEWAY__HTTP", "127.0.0.1:2")
     monkeypatch.setenv("ORCHESTRA_GATEWAY__MAX_IN_FLIGHT", "8")
-    settings, origins = load(said(gateway__http="127.0.0.1:3"))
+    settings, origins = load(given_settings(gateway__http="127.0.0.1:3"))
     assert settings.gateway.http == "127.0.0.1:3"
     assert settings.gateway.max_in_flight == 8
     assert settings.gateway.keep_alive_s == 3
@@ -104,7 +104,9 @@ def test_a_settings_file_that_is_named_must_be_there() -> None:
 
 
 def test_secrets_are_masked() -> None:
-    settings, _ = load(said(nats__url="nats://user:hunter2@127.0.0.1:4222", openai={"api_key": "sk-1"}))
+    settings, _ = load(
+        given_settings(nats__url="nats://user:hunter2@127.0.0.1:4222", openai={"api_key": "sk-1"})
+    )
     shown = leaves(settings)
     assert shown["nats.url"] == "nats://********@127.0.0.1:4222"
     assert shown["openai.api_key"] == "********"

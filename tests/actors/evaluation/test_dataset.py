@@ -11,7 +11,7 @@ import pytest
 from actors.evaluation.dataset import read_jsonl
 from actors.evaluation.errors import BadDataset, ExtraMissing
 from actors.evaluation.tasks import make_task
-from orchestration.evaluation.forms import Form
+from orchestration.evaluation.forms import AnswerForm
 
 GOOD = {"question": "What is 2 + 3?", "answer": 5}
 
@@ -29,8 +29,8 @@ def test_a_file_is_read_up_to_the_limit_and_each_question_judges_its_answers(tmp
     found = read_jsonl(file, 2)
     assert found.name == "questions"
     assert [(each.id, each.form) for each in found.questions] == [
-        ("line 1", Form.NUMBER),
-        ("x", Form.CONTAINS),
+        ("line 1", AnswerForm.NUMBER),
+        ("x", AnswerForm.CONTAINS),
     ]
     assert found.questions[0].judge("It is 5.").score == 1
     assert found.questions[0].judge("It is 6.").answer == "6"
@@ -85,11 +85,11 @@ def test_a_task_is_the_same_for_the_same_seed_and_scores_with_its_own_scorer() -
         != make_task("chain_sum", size=3, seed=8, options={"max_terms": 2, "max_digits": 1}).fingerprint
     )
     question = found.questions[0]
-    assert question.form is Form.NUMBER
+    assert question.form is AnswerForm.NUMBER
     assert question.judge(f"Well: the answer is {question.right}.").score == 1
     assert question.judge("I do not know").score == 0
     words = make_task("spell_backward", size=1, seed=1).questions[0]
-    assert words.form is Form.EXACT
+    assert words.form is AnswerForm.EXACT
     assert words.judge(f"The answer is {words.right}").score == 1
 
 

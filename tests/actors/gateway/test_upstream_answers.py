@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.evaluation.runner import Heard
+from actors.evaluation.runner import StreamedAnswer
 from orchestration.patterns.prompt_texts import NOTES_HEAD, TEA_TASKS
 from tests.actors.jobs.client import JobsClient, chat
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
@@ -183,7 +183,7 @@ def test_an_answer_that_is_not_streamed_holds_the_corrected_text_alone(before: B
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
     assert re.fullmatch(r"Let[ \w.]*\n\nCorrection: It is 42\.", "".join(said))
-    heard = Heard(0.0)
+    heard = StreamedAnswer(0.0)
     for piece in chunks:
         heard.take(piece)
     assert "".join(heard.text) == "It is 42."
@@ -235,7 +235,7 @@ def test_all_that_was_written_is_in_the_usage_by_model_and_what_was_thrown_away_
     lines = httpx.post(
         url, json=body | {"stream": True, "stream_options": {"include_usage": True}}, timeout=30
     ).text.splitlines()
-    heard = Heard(0.0)
+    heard = StreamedAnswer(0.0)
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     for piece in chunks:
         heard.take(piece)

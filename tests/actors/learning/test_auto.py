@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.bandit.bandit import Chosen, choose
+from orchestration.bandit.bandit import ArmChoice, choose
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import BUILT_IN, RunContext
@@ -29,9 +29,9 @@ class Advice:
         self.offered: list[str] = []
         self.failures: list[OrchestraError] = []
 
-    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> Chosen:
+    async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> ArmChoice:
         self.offered = [arm.name for arm in arms]
-        return Chosen(next(arm for arm in arms if arm.pattern == self.pattern), "as told")
+        return ArmChoice(next(arm for arm in arms if arm.pattern == self.pattern), "as told")
 
     def failed(self, error: OrchestraError) -> None:
         self.failures.append(error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
-from actors.learning.feedback import Feedback, FeedbackDesk
-from actors.learning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackCounter
+from actors.learning.settings import LearningSettings
 from orchestration.messages import Sampling
 from orchestration.patterns import StepLimits
 from orchestration.trust.observation import Observation
@@ -17,7 +17,7 @@ from tests.fixtures.nats import RunningNats
 
 SETTINGS = AgentsSettings(
     limits=StepLimits(final_tokens=40),
-    auto=AutoSettings(explore=0, flush_s=0.05),
+    auto=LearningSettings(explore=0, flush_s=0.05),
     patterns={"ensemble": {"samples": 4, "early": False}},
     drain_timeout_s=5,
 )
@@ -37,7 +37,7 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"], said["difficulty"]) == ("factual", "single", "easy")
         assert progress[0].text.startswith("auto chose single")
-        counted = await FeedbackDesk(running.bus).give(Feedback(run=plain.id, score=1))
+        counted = await FeedbackCounter(running.bus).give(Feedback(run=plain.id, score=1))
         assert (counted.kind, counted.pattern) == ("factual", "single")
 
         shelf = running.team.tuner.shelf

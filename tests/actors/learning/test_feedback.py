@@ -15,7 +15,7 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.cli.main import FAILED, USAGE, root
 from actors.gateway.admission_settings import CallerSettings
 from actors.gateway.settings import GatewaySettings
-from actors.learning.record_store import Shelf
+from actors.learning.record_store import RecordStore
 from actors.runtime.service_client import feedback_call
 from orchestration.errors import UnknownModel
 from orchestration.query_analysis.features import KINDS
@@ -69,7 +69,7 @@ async def total(cluster: Cluster) -> float:
     """Judgements on the record, over all kinds."""
 
     async def read() -> float:
-        shelf = Shelf(cluster.bus)
+        shelf = RecordStore(cluster.bus)
         await shelf.start()
         await shelf.stop()
         tallies = [tally for kind in KINDS for tally in shelf.record(kind).arms.values()]

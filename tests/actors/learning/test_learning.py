@@ -16,10 +16,10 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket
 from actors.cli.main import root
-from actors.learning.feedback import Feedback, FeedbackDesk, NoSuchRun, NotEnded
-from actors.learning.record_store import Shelf
-from actors.learning.run_feedback import Performed, performed_runs
-from actors.learning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackCounter, NotEnded, UnknownRun
+from actors.learning.record_store import RecordStore
+from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
+from actors.learning.settings import LearningSettings
 from actors.learning.tuner import Tuner
 from orchestration.errors import BackendFailed
 from orchestration.query_analysis.analysis import analyse
@@ -38,7 +38,7 @@ PATTERNS = ("single", "ensemble", "maestro")
 @asynccontextmanager
 async def tuner(url: str, **settings: object) -> AsyncIterator[Tuner]:
     async with connection(url, "tuner") as bus:
-        made = Tuner(bus, AutoSettings.model_validate({"flush_s": 0.05} | settings))
+        made = Tuner(bus, LearningSettings.model_validate({"flush_s": 0.05} | settings))
         await made.start()
         yield made
         await made.stop()
@@ -47,7 +47,7 @@ async def tuner(url: str, **settings: object) -> AsyncIterator[Tuner]:
 async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
     nats: RunningNats, spans: InMemorySpanExporter
 ) -> None:
-    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(flush_s=0.05))
+    settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(flush_s=0.05))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
         run = make_run(running.asker, "auto", "Write a poem about the moon")
         _, ended, _ = await perform(running.asker, run)
@@ -67,12 +67,12 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
 async def test_records_of_several_coordinators_are_merged_without_losing_a_count(
     nats: RunningNats, bus: Bus
 ) -> None:
-    shelves = [Shelf(bus) for _ in range(4)]
+    shelves = [RecordStore(bus) for _ in range(4)]
     answers = (VoterAnswer(model="m", group=0),)
     lesson = Observation(source="test", quality=1, answers=answers, arm="a/single", tokens=10)
     await asyncio.gather(*(shelf.add("factual", [lesson]) for shelf in shelves for _ in range(10)))
     async with connection(nats.url, "reader") as other:
-        reader = Shelf(other)
+        reader = RecordStore(other)
         await reader.start()
         record = reader.record("factual")
         await reader.stop()
@@ -126,21 +126,21 @@ async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -
 
 
 async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
-    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(learn=False))
+    settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(learn=False))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
         run = make_run(running.asker, "auto", "What is the capital of France?")
         _, ended, _ = await perform(running.asker, run)
         assert ended.report["auto"]["reason"] == "the usual way; learning is off"
-        assert await performed_runs(running.bus).get(run.id) is None
-        with pytest.raises(NoSuchRun):
-            await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=1))
+        assert await run_feedback_bucket(running.bus).get(run.id) is None
+        with pytest.raises(UnknownRun):
+            await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
 
 
 async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -> None:
     question = analyse(HARD)
     ways = arms(question, PATTERNS)
     async with connection(nats.url, "gone") as bus:
-        cut = Tuner(bus, AutoSettings())
+        cut = Tuner(bus, LearningSettings())
     run = scripted_run(HARD, id="cut.1", pattern="auto")
     assert (await cut.of(run, "").choose(run, question, ways)).arm in ways
     cut.learn("reasoning", Observation(source="user", quality=1, arm="a"))
@@ -149,9 +149,9 @@ async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -
 
 
 async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
-    desk, shelf = FeedbackDesk(bus), Shelf(bus)
+    desk, shelf = FeedbackCounter(bus), RecordStore(bus)
     await shelf.start()
-    known = Performed(
+    known = RunFeedback(
         run="said.1",
         caller="alice",
         kind="code",
@@ -159,10 +159,10 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
         arm="strict/single",
         answers=(VoterAnswer(model="m", group=0),),
     )
-    await performed_runs(bus).put("said.1", known.encoded())
+    await run_feedback_bucket(bus).put("said.1", known.encoded())
     with pytest.raises(NotEnded):
         await desk.give(Feedback(run="said.1", score=1))
-    await performed_runs(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
+    await run_feedback_bucket(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
 
     async def heard(good: float, bad: float) -> None:
         def so() -> bool:
@@ -180,7 +180,7 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
     await heard(3, 0)
     assert shelf.record("code").models["m"]["user"].right == pytest.approx(1, abs=0.05)
     for run, allowed in (("said.1", "bob"), ("never.1", "alice")):
-        with pytest.raises(NoSuchRun, match=run):
+        with pytest.raises(UnknownRun, match=run):
             await desk.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
     await shelf.stop()
 
@@ -205,7 +205,7 @@ async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> N
 
 async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
     await Bucket(bus, "tuning").put("conversation", b'{"arms": 3}')
-    shelf = Shelf(bus)
+    shelf = RecordStore(bus)
     await shelf.add("conversation", [Observation(source="user", quality=1, arm="warm/single")])
     await shelf.start()
     assert shelf.record("conversation").arm("warm/single").right == 3
@@ -213,7 +213,7 @@ async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
 
 
 async def test_what_is_known_of_other_kinds_follows_every_change_of_their_records(bus: Bus) -> None:
-    shelf = Shelf(bus)
+    shelf = RecordStore(bus)
     await shelf.start()
     plain = shelf.trust("code").weight("m")
     lesson = Observation(source="test", quality=1, answers=(VoterAnswer(model="m", group=0),))
@@ -228,18 +228,22 @@ async def test_what_is_known_of_other_kinds_follows_every_change_of_their_record
 
 
 async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come(bus: Bus) -> None:
-    desks, shelf, runs = (FeedbackDesk(bus), FeedbackDesk(bus)), Shelf(bus), performed_runs(bus)
+    desks, shelf, runs = (
+        (FeedbackCounter(bus), FeedbackCounter(bus)),
+        RecordStore(bus),
+        run_feedback_bucket(bus),
+    )
     await shelf.forget("creative")
     await shelf.start()
 
     async def performed(name: str, caller: str) -> None:
         answers = (VoterAnswer(model="m", group=0),)
-        known = Performed(
+        known = RunFeedback(
             run=name, caller=caller, kind="creative", pattern="single", state="ended", answers=answers
         )
         await runs.put(name, known.encoded())
 
-    async def flood(desk: FeedbackDesk, first: int) -> None:
+    async def flood(desk: FeedbackCounter, first: int) -> None:
         for number in range(first, first + 100):
             await performed(f"mallory.{number}", "mallory")
             await desk.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
@@ -264,7 +268,7 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
 
 
 async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -> None:
-    shelf = Shelf(bus)
+    shelf = RecordStore(bus)
     votes = [
         tuple(VoterAnswer(model=name, group=at) for name, at in (("blue", 0), ("green", 0), ("red", 1)))
     ] * 15

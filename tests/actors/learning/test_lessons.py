@@ -12,9 +12,9 @@ from actors.agents.settings import AgentsSettings
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus
 from actors.cli.main import root
-from actors.learning.feedback import Feedback, FeedbackDesk
-from actors.learning.run_feedback import Performed, performed_runs
-from actors.learning.settings import AutoSettings
+from actors.learning.feedback import Feedback, FeedbackCounter
+from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
+from actors.learning.settings import LearningSettings
 from orchestration.messages import Usage
 from orchestration.patterns import StepResult
 from orchestration.query_analysis.features import KINDS, Kind
@@ -37,18 +37,18 @@ def figure(name: str, **labels: str) -> float:
 
 async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judged(nats: RunningNats) -> None:
     """The echo's critic gives 1 of 10 to all, and is right where its user says so too."""
-    settings = AgentsSettings(drain_timeout_s=5, auto=AutoSettings(flush_s=0.05))
+    settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(flush_s=0.05))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
         run = make_run(running.asker, "maestro", "What is the capital of France?")
         _, ended, _ = await perform(running.asker, run)
         verdict = ended.report["maestro"]["verdicts"][-1]
         assert (verdict["model"], verdict["own_family"]) == ("echo", True)
-        entry = await performed_runs(running.bus).get(run.id)
+        entry = await run_feedback_bucket(running.bus).get(run.id)
         assert entry is not None
-        known = Performed.model_validate_json(entry.value or b"")
+        known = RunFeedback.model_validate_json(entry.value or b"")
         assert known.verdicts == {"echo": pytest.approx((verdict["score"] - 1) / 9)}
         shelf = running.team.tuner.shelf
-        await FeedbackDesk(running.bus).give(Feedback(run=run.id, score=-1))
+        await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=-1))
         await eventually(lambda: "echo" in shelf.record(known.kind).judges)
         record = shelf.record(known.kind)
         assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
@@ -94,7 +94,7 @@ async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
         judged = figure("orchestra_debate_flips_judged", **labels, word=word)
         await of.ended(context, ANSWER, 1.0)
         assert figure("orchestra_debate_flips", **labels) == before + 1
-    await FeedbackDesk(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
+    await FeedbackCounter(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
     assert figure("orchestra_debate_flips_judged", **labels, word=word) == judged + 1
 
 
@@ -126,7 +126,7 @@ async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
         of = tuning.of(run, "alice")
         await of.ended(context, ANSWER, 1.0)
         kind = of.kind or "factual"
-        await FeedbackDesk(bus).give(Feedback(run=run.id, score=1))
+        await FeedbackCounter(bus).give(Feedback(run=run.id, score=1))
         await eventually(lambda: "user" in tuning.shelf.record(kind).models.get("third", {}))
         models = tuning.shelf.record(kind).models
     right = {name: models[name]["user"].right for name in priors}

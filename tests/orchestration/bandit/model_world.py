@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestration.bandit.bandit import choose, share_of
+from orchestration.bandit.bandit import choose, run_fraction
 from orchestration.query_analysis.analysis import Analysis
 from orchestration.query_analysis.profiles import Arm, Candidates, arms
 from orchestration.trust.observation import Observation, VoterAnswer
@@ -65,7 +65,7 @@ class World:
     def _run(self) -> None:
         number = len(self.runs)
         run = f"{self.seed}.{number}"
-        trust = self.trust(audit=share_of(run) < EXPLORE)
+        trust = self.trust(audit=run_fraction(run) < EXPLORE)
         ranked = sorted(self.shares, key=lambda name: (-trust.accuracy(name).mean, name))
         panel = choose_panel(trust, ranked, 8, lambda name: TOKENS)
         lengths = dict.fromkeys(ranked, TOKENS)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.bandit.bandit import best, choose, cost, expected
+from orchestration.bandit.bandit import arm_cost, best, choose, expected
 from orchestration.query_analysis.analysis import analyse
 from orchestration.query_analysis.profiles import Arm, arms
 from orchestration.trust.counts import Counts
@@ -89,7 +89,7 @@ def test_of_two_that_are_as_good_the_cheaper_one_is_taken() -> None:
         arms={arm.name: Counts(right=300, wrong=100) for arm in (maestro, single)},
         costs={maestro.name: Cost(runs=50, tokens=4000, seconds=60), single.name: Cost(runs=50, tokens=200)},
     )
-    assert cost(record, maestro) == 1
+    assert arm_cost(record, maestro) == 1
     assert shares(record, explore=0)["maestro"] < 5
     assert shares(record, explore=0, cost_weight=0)["maestro"] > 25
 

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from orchestration.bandit.bandit import best, choose, cost
+from orchestration.bandit.bandit import arm_cost, best, choose
 from orchestration.query_analysis.analysis import analyse
 from orchestration.query_analysis.profiles import Candidates, arms
 from orchestration.trust.counts import Counts
@@ -139,7 +139,7 @@ def test_of_models_that_are_as_good_the_one_that_writes_less_answers() -> None:
     chosen = [choose(ways, record, f"r.{n}", explore=0, trust=trusted(record)).arm.model for n in range(200)]
     assert chosen.count("beech") > 150
     never_run = next(arm for arm in ways if arm.model == "beech")
-    assert cost(record, never_run) == pytest.approx(300 / 4000 / 2)
+    assert arm_cost(record, never_run) == pytest.approx(300 / 4000 / 2)
 
 
 def test_a_word_on_a_model_that_answered_alone_is_counted_once_as_the_models() -> None:

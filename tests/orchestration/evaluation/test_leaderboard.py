@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from actors.evaluation.outcome import PLOT, REPORT, Outcome
+from actors.evaluation.outcome import PLOT, REPORT, EvaluationResult
 from actors.evaluation.spec import Spec
 from actors.evaluation.table import table
 from orchestration.errors import BudgetExceeded
-from orchestration.evaluation import Price, Result, Verdict
+from orchestration.evaluation import ComparisonVerdict, Price, Result
 from orchestration.messages import Usage
 
 QUESTIONS = 20
@@ -42,7 +42,7 @@ def results(pattern: str, right: int, *, failed: int = 0, tokens: int = 50) -> l
 
 
 @pytest.fixture
-def outcome() -> Outcome:
+def outcome() -> EvaluationResult:
     prices = {"m": Price(input=1, output=2)}
     asked = [
         *results("self-consistency", 10, tokens=90),
@@ -50,10 +50,10 @@ def outcome() -> Outcome:
         *results("ensemble", 19),
         *results("single", 10),
     ]
-    return Outcome.of(SPEC, asked, prices)
+    return EvaluationResult.of(SPEC, asked, prices)
 
 
-def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: Outcome) -> None:
+def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: EvaluationResult) -> None:
     ensemble, single, baseline, debate = outcome.standings
     assert [each.pattern for each in outcome.standings] == [
         "ensemble",
@@ -64,13 +64,13 @@ def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: Out
     assert baseline.against is None
     assert ensemble.against is not None
     assert (ensemble.against.wins, ensemble.against.losses) == (9, 0)
-    assert ensemble.against.verdict is Verdict.BETTER
+    assert ensemble.against.verdict is ComparisonVerdict.BETTER
     assert debate.against is not None
-    assert debate.against.verdict is Verdict.WORSE
+    assert debate.against.verdict is ComparisonVerdict.WORSE
     assert debate.accuracy.mean == pytest.approx(0.1)
     assert debate.failures == {"budget_exceeded": 5}
     assert single.against is not None
-    assert single.against.verdict is Verdict.OPEN
+    assert single.against.verdict is ComparisonVerdict.OPEN
     assert single.tokens.mean == single.tokens.most == 50
     assert single.seconds.median == pytest.approx(0.95)
     assert single.seconds.p95 == pytest.approx(1.805)
@@ -78,12 +78,12 @@ def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: Out
 
 
 def test_without_a_price_there_is_no_cost_and_without_the_baseline_no_comparison() -> None:
-    outcome = Outcome.of(SPEC, results("single", 3), {"other": Price(input=1)})
+    outcome = EvaluationResult.of(SPEC, results("single", 3), {"other": Price(input=1)})
     assert outcome.standings[0].cost is None
     assert outcome.standings[0].against is None
 
 
-def test_the_table_says_what_loses_as_plainly_as_what_gains(outcome: Outcome) -> None:
+def test_the_table_says_what_loses_as_plainly_as_what_gains(outcome: EvaluationResult) -> None:
     printed = StringIO()
     Console(width=250, file=printed).print(table(SPEC, outcome.standings))
     lines = printed.getvalue().splitlines()
@@ -99,7 +99,7 @@ def test_the_table_says_what_loses_as_plainly_as_what_gains(outcome: Outcome) ->
     assert "90%" in rows["self-consistency"]
 
 
-def test_a_report_and_a_picture_are_written(outcome: Outcome, tmp_path: Path) -> None:
+def test_a_report_and_a_picture_are_written(outcome: EvaluationResult, tmp_path: Path) -> None:
     said = outcome.write(tmp_path)
     assert said[-1] == "5 questions failed and count as wrong; --resume asks them again"
     report = json.loads((tmp_path / REPORT).read_text())
@@ -113,7 +113,7 @@ def test_a_report_and_a_picture_are_written(outcome: Outcome, tmp_path: Path) ->
 
 
 def test_without_matplotlib_the_report_is_written_and_the_plot_is_told(
-    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcome: EvaluationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     said = outcome.write(tmp_path)

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from orchestration.evaluation.panel import (
-    Replayed,
-    VoteReport,
+    ReplayedQuestion,
+    VoteReportRow,
+    early_stop_figures,
+    half_shares,
     log_odds,
     majority,
-    part,
-    readings,
+    reading_figures,
     same_answer,
-    stops,
-    tokens,
+    token_figures,
 )
 
 
@@ -23,15 +23,17 @@ def voice(number: int, model: str, **said: Any) -> dict[str, Any]:
     return {"voice": number, "model": model, "weight": 1.0, "tokens": 10} | said
 
 
-def report(*voices: dict[str, Any], dissent: tuple[tuple[int, ...], ...] = (), **said: Any) -> VoteReport:
+def report(*voices: dict[str, Any], dissent: tuple[tuple[int, ...], ...] = (), **said: Any) -> VoteReportRow:
     whole = {"kind": "number", "voices": voices, "dissent": [{"voices": each} for each in dissent]}
-    found = VoteReport.found({"budget": {}, "ensemble": whole | {"tokens_saved": 0} | said})
+    found = VoteReportRow.found({"budget": {}, "ensemble": whole | {"tokens_saved": 0} | said})
     assert found is not None
     return found
 
 
-def asked(answer: str | None, gold: str, vote: VoteReport | None = None, **said: str | None) -> Replayed:
-    return Replayed(
+def asked(
+    answer: str | None, gold: str, vote: VoteReportRow | None = None, **said: str | None
+) -> ReplayedQuestion:
+    return ReplayedQuestion(
         question="q",
         gold=gold,
         answer=answer,
@@ -71,13 +73,13 @@ def test_a_scorer_may_round_what_it_reads(read: str, scored: str, same: bool) ->
 def test_a_part_holds_the_pattern_beside_its_best_member_the_majority_and_the_oracle() -> None:
     before = [asked("1", "1", a="1", b="2", c="2")] * 9
     now = [asked("1", "1", a="1", b="2", c="2"), asked("2", "1", a="1", b="2", c="3")]
-    found = part("second", now, before)
+    found = half_shares("second", now, before)
     assert found.pattern.mean == 0.5
     assert (found.best, found.members["a"].mean, found.members["b"].mean) == ("a", 1.0, 0.0)
     assert (found.majority.mean, found.oracle.mean) == (0.5, 1.0)
     assert (found.against_best.wins, found.against_best.losses) == (0, 1)
     assert found.against_majority.interval.mean == 0
-    assert part("all", [asked("2", "1", a="1", b="1")]).lost == ["q"]
+    assert half_shares("all", [asked("2", "1", a="1", b="1")]).lost == ["q"]
     assert log_odds(before)["a"] == pytest.approx(2.303, abs=0.001)
     assert found.weighted is not None
     assert found.weighted.mean == 1.0
@@ -93,9 +95,11 @@ def test_a_vote_that_ended_early_is_held_against_the_whole_vote_by_its_own_weigh
         calls_cut=1,
         tokens_saved=9,
     )
-    found = stops([asked("1", "2", early, a="1", b="1", c="2"), asked("2", "2", None, a="2", b="2", c="2")])
+    found = early_stop_figures(
+        [asked("1", "2", early, a="1", b="1", c="2"), asked("2", "2", None, a="2", b="2", c="2")]
+    )
     assert (found.votes, found.ended, found.right, found.whole_right, found.turned) == (1, 1, 0, 1, 1)
-    spent = tokens([asked("1", "2", early, a="1", b="1", c="2")])
+    spent = token_figures([asked("1", "2", early, a="1", b="1", c="2")])
     assert (spent.whole, spent.wrote, spent.told) == (30, 24, 20)
     assert spent.not_written == pytest.approx(0.2)
     assert (spent.saved, spent.saved_told, spent.saved_error) == (6, 9, 0.5)
@@ -103,7 +107,7 @@ def test_a_vote_that_ended_early_is_held_against_the_whole_vote_by_its_own_weigh
 
 def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
     vote = report(voice(1, "a", agrees=True), voice(2, "a", stopped=True), stopped_early=True, calls_cut=1)
-    each = Replayed(
+    each = ReplayedQuestion(
         question="q",
         gold="1",
         answer="1",
@@ -113,7 +117,7 @@ def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
         wrote={"a": 15},
         vote=vote,
     )
-    found = part("all", [each])
+    found = half_shares("all", [each])
     assert (found.stops.right, found.stops.whole_right) == (1, 1)
     assert (found.best, found.majority.mean, found.tokens.saved) == ("a", 1.0, 5)
     assert not found.readings.pairs
@@ -129,7 +133,7 @@ def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
         voice(5, "e", stopped=True),
         dissent=((2,),),
     )
-    found = readings([asked("1", "1", vote, a="1", b="1", c="1", d="2", e="1")])
+    found = reading_figures([asked("1", "1", vote, a="1", b="1", c="1", d="2", e="1")])
     assert (found.counted, found.not_counted, found.lost) == (3, 1, 0.25)
     assert found.equal_apart == 1.0
     assert found.different_together == 0.5
@@ -141,8 +145,8 @@ def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
 
 
 def test_a_run_without_a_vote_has_no_figures_of_one() -> None:
-    assert VoteReport.found({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
+    assert VoteReportRow.found({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
     nothing = [asked("1", "1", None, a="1", b="2")]
-    assert stops(nothing).votes == 0
-    assert readings(nothing).equal_apart is None
-    assert tokens(nothing).saved_error is None
+    assert early_stop_figures(nothing).votes == 0
+    assert reading_figures(nothing).equal_apart is None
+    assert token_figures(nothing).saved_error is None

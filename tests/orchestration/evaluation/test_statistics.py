@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.evaluation.statistics import LEVEL, Verdict, difference, mean_interval, sign_test
+from orchestration.evaluation.statistics import LEVEL, ComparisonVerdict, difference, mean_interval, sign_test
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 MARKS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
@@ -85,16 +85,16 @@ def test_a_comparison_by_question_sees_what_one_of_means_would_not() -> None:
     ours[np.flatnonzero(theirs == 0)[:8]] = 1.0
     found = difference(ours.tolist(), theirs.tolist())
     assert (found.wins, found.losses) == (8, 0)
-    assert found.verdict is Verdict.BETTER
+    assert found.verdict is ComparisonVerdict.BETTER
     unpaired = mean_interval(ours.tolist()), mean_interval(theirs.tolist())
     assert unpaired[0].low < unpaired[1].high
-    assert difference(theirs.tolist(), ours.tolist()).verdict is Verdict.WORSE
+    assert difference(theirs.tolist(), ours.tolist()).verdict is ComparisonVerdict.WORSE
 
 
 def test_five_of_five_are_too_few_to_show_anything() -> None:
     found = difference([1.0] * 5 + [0.0] * 5, [0.0] * 10)
     assert found.interval.low > 0
-    assert found.verdict is Verdict.OPEN
+    assert found.verdict is ComparisonVerdict.OPEN
 
 
 @settings(max_examples=30, deadline=None)

@@ -21,11 +21,11 @@ from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.counts import Counts
-from orchestration.trust.lengths import AnswerLengths, Written
+from orchestration.trust.lengths import AnswerLength, AnswerLengths
 from orchestration.trust.observation import Observation
 from orchestration.trust.records import KindRecord
 from orchestration.trust.run_observations import answers_in
-from orchestration.trust.trust import Trust, pair_of
+from orchestration.trust.trust import Trust, pair_key
 from tests.orchestration.patterns.scripted import Scripted
 from tests.orchestration.patterns.test_ensemble import SUM, Paced, play, set_up, voted
 
@@ -276,7 +276,7 @@ async def test_many_copies_of_one_model_do_not_outvote_two_others() -> None:
 
 
 async def test_names_that_answer_alike_are_copies_whatever_they_are_called() -> None:
-    pairs = {pair_of("blue", "green"): Counts(right=20), pair_of("blue", "red"): Counts(right=12, wrong=8)}
+    pairs = {pair_key("blue", "green"): Counts(right=20), pair_key("blue", "red"): Counts(right=12, wrong=8)}
     ask = Scripted(saying("8", "8", "7", "7"))
     context = panel(ask, Trust(pairs=pairs), models=("blue", "green", "red", "white"), early=False)
     _, answer, report = await held(context)
@@ -414,7 +414,7 @@ async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() 
     for _ in range(60):
         of_question = draws.lognormal(0, 0.3)
         whole = {m: int(1 + n * of_question * draws.lognormal(0, 0.3)) for m, n in usual.items()}
-        lengths.learn("factual", {name: [Written(count, 0.001)] for name, count in whole.items()})
+        lengths.learn("factual", {name: [AnswerLength(count, 0.001)] for name, count in whole.items()})
     flips = ended = told = truth = 0
     for _ in range(300):
         of_question = draws.lognormal(0, 0.3)
@@ -689,7 +689,7 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
             for name, share in zip(names, shares, strict=False)
         },
         company=Counts(wrong=wrong),
-        pairs={pair_of("blue", "green"): Counts(right=20)},
+        pairs={pair_key("blue", "green"): Counts(right=20)},
         learns=audit,
         audit=audit,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.trust.families import parsed
-from orchestration.trust.priors import LEAST, MOST, UNKNOWN, Quality, prior
+from orchestration.trust.priors import LEAST, MOST, UNKNOWN, Quality, default_accuracy
 
 KIND = st.sampled_from(KINDS)
 SIZES = st.floats(0.05, 1_500).map(lambda size: float(f"{size:.2g}"))
@@ -41,7 +41,7 @@ SIZED = st.sampled_from(GENERATIONS.split())
     ],
 )
 def test_models_are_in_the_order_that_is_known_of_them(weakest_first: str) -> None:
-    shares = [prior(model, "reasoning") for model in weakest_first.split()]
+    shares = [default_accuracy(model, "reasoning") for model in weakest_first.split()]
     assert shares == sorted(set(shares))
 
 
@@ -64,33 +64,43 @@ def test_models_are_in_the_order_that_is_known_of_them(weakest_first: str) -> No
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_generation_is_at_least_its_newest_known_one(unknown: str, known: str, kind: Kind) -> None:
-    assert prior(unknown, kind) >= prior(known, kind)
+    assert default_accuracy(unknown, kind) >= default_accuracy(known, kind)
 
 
 @pytest.mark.parametrize("family", ["gpt-6", "gemini-4", "claude-7", "grok-6", "llama-7"])
 def test_the_words_of_a_maker_order_unknown_siblings(family: str) -> None:
-    shares = [prior(f"{family}-{word}", "factual") for word in ("nano", "mini", "medium", "pro", "ultra")]
+    shares = [
+        default_accuracy(f"{family}-{word}", "factual") for word in ("nano", "mini", "medium", "pro", "ultra")
+    ]
     assert shares == sorted(shares)
     assert shares[0] < shares[-1]
 
 
 def test_a_deployments_own_word_leaves_the_model_what_it_is() -> None:
-    assert prior("gpt-4o-prod", "code") == prior("gpt-4o", "code")
-    assert prior("ft:gpt-4o-mini-2024-07-18:org::id", "code") == prior("gpt-4o-mini", "code")
+    assert default_accuracy("gpt-4o-prod", "code") == default_accuracy("gpt-4o", "code")
+    assert default_accuracy("ft:gpt-4o-mini-2024-07-18:org::id", "code") == default_accuracy(
+        "gpt-4o-mini", "code"
+    )
 
 
 def test_a_likeness_of_a_great_name_gets_what_its_size_says() -> None:
-    assert prior("my-gpt-4-killer-1b", "reasoning") == prior("foo-1b", "reasoning")
-    assert prior("claude-7b", "reasoning") == prior("foo-7b", "reasoning")
-    assert prior("opus-codec", "reasoning") == UNKNOWN
-    assert prior("mistral-large-0.1b", "reasoning") < prior("mistral-7b", "reasoning")
+    assert default_accuracy("my-gpt-4-killer-1b", "reasoning") == default_accuracy("foo-1b", "reasoning")
+    assert default_accuracy("claude-7b", "reasoning") == default_accuracy("foo-7b", "reasoning")
+    assert default_accuracy("opus-codec", "reasoning") == UNKNOWN
+    assert default_accuracy("mistral-large-0.1b", "reasoning") < default_accuracy("mistral-7b", "reasoning")
 
 
 def test_the_card_tells_the_size_that_a_name_does_not() -> None:
-    assert prior("foo", "reasoning", parameters=70_000_000_000) == prior("foo-70b", "reasoning")
-    assert prior("llama3.1", "code", parameters=70_000_000_000) == prior("llama3.1:70b", "code")
-    assert prior("foo-7b", "reasoning", parameters=70_000_000_000) == prior("foo-7b", "reasoning")
-    assert prior("foo", "reasoning", parameters=0) == UNKNOWN
+    assert default_accuracy("foo", "reasoning", parameters=70_000_000_000) == default_accuracy(
+        "foo-70b", "reasoning"
+    )
+    assert default_accuracy("llama3.1", "code", parameters=70_000_000_000) == default_accuracy(
+        "llama3.1:70b", "code"
+    )
+    assert default_accuracy("foo-7b", "reasoning", parameters=70_000_000_000) == default_accuracy(
+        "foo-7b", "reasoning"
+    )
+    assert default_accuracy("foo", "reasoning", parameters=0) == UNKNOWN
 
 
 @given(SIZED, SIZES, SIZES, KIND)
@@ -98,7 +108,10 @@ def test_a_bigger_one_of_a_generation_is_never_expected_to_be_worse(
     generation: str, one: float, other: float, kind: Kind
 ) -> None:
     small, big = sorted((one, other))
-    assert prior(f"{generation}-{small}b", kind) <= prior(f"{generation}-{big}b", kind) + 1e-9
+    assert (
+        default_accuracy(f"{generation}-{small}b", kind)
+        <= default_accuracy(f"{generation}-{big}b", kind) + 1e-9
+    )
 
 
 @given(st.text(max_size=60), KIND, st.integers(-10, 10**16))
@@ -107,7 +120,7 @@ def test_a_bigger_one_of_a_generation_is_never_expected_to_be_worse(
 @example("llama-0b", "reasoning", 0)
 @example("foo-999999999999b", "factual", 0)
 def test_every_prior_lies_in_its_bounds(model: str, kind: Kind, parameters: int) -> None:
-    assert LEAST <= prior(model, kind, parameters=parameters) <= MOST
+    assert LEAST <= default_accuracy(model, kind, parameters=parameters) <= MOST
 
 
 def test_the_published_table_names_every_model_once_and_grows_with_size() -> None:
@@ -134,22 +147,26 @@ def test_settings_go_before_what_is_published() -> None:
         "foo-?b": 0.9,
         "zero": 0.001,
     }
-    assert prior("gpt-4o", "code", quality) == 0.7
-    assert prior("gpt-4o@node-1", "code", quality) == 0.7
-    assert prior("gpt-4o-mini", "code", quality) == 0.8
-    assert prior("gpt-5", "code", quality) == 0.6
-    assert prior("gpt-5", "reasoning", quality) == prior("gpt-5", "reasoning")
-    assert prior("foo-7b", "creative", quality) == 0.9
-    assert prior("foo-70b", "creative", quality) == prior("foo-70b", "creative")
-    assert prior("zero", "creative", quality) == LEAST
+    assert default_accuracy("gpt-4o", "code", quality) == 0.7
+    assert default_accuracy("gpt-4o@node-1", "code", quality) == 0.7
+    assert default_accuracy("gpt-4o-mini", "code", quality) == 0.8
+    assert default_accuracy("gpt-5", "code", quality) == 0.6
+    assert default_accuracy("gpt-5", "reasoning", quality) == default_accuracy("gpt-5", "reasoning")
+    assert default_accuracy("foo-7b", "creative", quality) == 0.9
+    assert default_accuracy("foo-70b", "creative", quality) == default_accuracy("foo-70b", "creative")
+    assert default_accuracy("zero", "creative", quality) == LEAST
 
 
 def test_the_order_in_which_settings_are_written_says_nothing() -> None:
     patterns: Quality = {"*": 0.5, "llama*": 0.6, "llama3*": 0.7}
     backwards: Quality = dict(reversed(list(patterns.items())))
-    assert prior("llama3.1:8b", "code", patterns) == prior("llama3.1:8b", "code", backwards) == 0.7
+    assert (
+        default_accuracy("llama3.1:8b", "code", patterns)
+        == default_accuracy("llama3.1:8b", "code", backwards)
+        == 0.7
+    )
 
 
 def test_a_bracket_in_a_pattern_is_a_bracket() -> None:
-    assert prior("foo[a]", "code", {"foo[a]*": 0.8}) == 0.8
-    assert math.isclose(prior("fooa", "code", {"foo[a]": 0.8}), UNKNOWN)
+    assert default_accuracy("foo[a]", "code", {"foo[a]*": 0.8}) == 0.8
+    assert math.isclose(default_accuracy("fooa", "code", {"foo[a]": 0.8}), UNKNOWN)

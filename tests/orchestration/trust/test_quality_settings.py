@@ -8,7 +8,7 @@ import pytest
 
 from actors.settings import load
 from orchestration.errors import InvalidRequest
-from orchestration.trust.priors import prior
+from orchestration.trust.priors import default_accuracy
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def test_the_quality_of_models_is_read_by_name_and_by_kind(file: Path) -> None:
     file.write_text('[agents.auto.quality]\n"gpt-4.1*" = 0.9\nfoo = {code = 0.8, reasoning = 0.3}\n')
     quality = load()[0].agents.auto.quality
     assert quality == {"gpt-4.1*": 0.9, "foo": {"code": 0.8, "reasoning": 0.3}}
-    assert prior("gpt-4.1-nano", "code", quality) == 0.9
-    assert prior("foo", "reasoning", quality) == 0.3
+    assert default_accuracy("gpt-4.1-nano", "code", quality) == 0.9
+    assert default_accuracy("foo", "reasoning", quality) == 0.3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.trust.caller_counts import LEAST_WORDS, MOST_CALLERS, MOST_WORDS, word_of
+from orchestration.trust.caller_counts import LEAST_WORDS, MOST_CALLERS, MOST_WORDS, rating_of
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.records import MOST_ARMS, MOST_JUDGES, MOST_MODELS, MOST_PAIRS, KindRecord
@@ -312,11 +312,11 @@ def test_whoever_speaks_in_whatever_order_no_word_counts_for_more_than_one(
 ) -> None:
     callers: dict[str, float] = {}
     for caller, again in said:
-        word_ = word_of(caller, callers, again=again)
+        word_ = rating_of(caller, callers, again=again)
         assert 0 < word_.weight <= 1
         assert 0 < word_.keep <= 1
         for other, words in callers.items():
             assert word_.callers[other] <= words + (word_.weight if other == caller else 0) + 1e-9
         callers = word_.callers
-        fresh = word_of("never heard", callers, again=False)
+        fresh = rating_of("never heard", callers, again=False)
         assert fresh.weight == 1, "a caller who was not heard yet is heard in full"

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.trust.counts import Counts
-from orchestration.trust.early_stop import SAME_ERROR, outlook
-from orchestration.trust.lengths import AnswerLengths, Written
+from orchestration.trust.early_stop import SAME_ERROR, forecast_lead
+from orchestration.trust.lengths import AnswerLength, AnswerLengths
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.records import KindRecord
-from orchestration.trust.trust import LEAST, MOST, Trust, pair_of
+from orchestration.trust.trust import LEAST, MOST, Trust, pair_key
 
 MODELS = (
     "gpt-4o",
@@ -62,7 +62,7 @@ def test_weights_and_probabilities_keep_their_bounds(trust: Trust, places: list[
     assert all(0 <= each <= 1 for each in right.values())
     assert sum(right.values()) <= 1 + 1e-9
     groups.sort(key=trust.together, reverse=True)
-    seen = outlook(trust, groups, out)
+    seen = forecast_lead(trust, groups, out)
     assert 0 <= seen.probability <= 1
     answers = [VoterAnswer(model=m, group=at) for at, group in enumerate(groups) for m in group]
     for quality in (None, 0.0, 0.5, 1.0):
@@ -110,8 +110,8 @@ def test_the_more_voters_agree_with_the_leader_the_surer_is_its_lead(trust: Trus
     groups.sort(key=trust.together, reverse=True)
     if not groups or not out:
         return
-    chance = outlook(trust, groups, out).probability
-    joined = outlook(trust, [[*groups[0], out[0]], *groups[1:]], out[1:]).probability
+    chance = forecast_lead(trust, groups, out).probability
+    joined = forecast_lead(trust, [[*groups[0], out[0]], *groups[1:]], out[1:]).probability
     assert joined >= chance - 0.03  # leads are told apart to GRID
 
 
@@ -119,7 +119,7 @@ def test_a_larger_lead_is_a_surer_one() -> None:
     chances = []
     for right in range(0, 200, 10):
         trust = Trust({"a": {"user": Counts(right=right, wrong=20)}, "b": {}, "c": {}, "d": {}})
-        chances.append(outlook(trust, [["a"]], ["b", "c", "d"]).probability)
+        chances.append(forecast_lead(trust, [["a"]], ["b", "c", "d"]).probability)
     assert chances == sorted(chances)
     assert chances[-1] > chances[0]
 
@@ -133,7 +133,7 @@ def test_a_lead_that_is_certain_is_turned_by_no_votes_that_are_out(trust: Trust,
         return
     others = sum(map(trust.weight, out))
     lead = trust.together(groups[0]) - max(map(trust.together, groups[1:]), default=0.0)
-    seen = outlook(trust, groups, out)
+    seen = forecast_lead(trust, groups, out)
     if lead > others + 1e-6:
         assert (seen.probability, seen.proven) == (1.0, True)
     if seen.probability == 1.0 and seen.proven and out:
@@ -145,8 +145,8 @@ def test_a_lead_that_is_certain_is_turned_by_no_votes_that_are_out(trust: Trust,
 
 
 def test_nobody_leads_an_empty_vote_and_a_whole_one_is_over() -> None:
-    assert outlook(Trust(), [], ["a"]).probability == 0
-    assert outlook(Trust(), [["a"], ["b"]], []).probability == 1
+    assert forecast_lead(Trust(), [], ["a"]).probability == 0
+    assert forecast_lead(Trust(), [["a"], ["b"]], []).probability == 1
 
 
 def test_copies_of_one_model_count_for_little_more_than_one() -> None:
@@ -166,7 +166,7 @@ def test_copies_teach_nothing_of_each_other_and_are_asked_once() -> None:
 
 
 def test_names_that_answer_alike_are_asked_once_but_where_a_run_audits() -> None:
-    trust = Trust(pairs={pair_of("blue", "green"): Counts(right=20)})
+    trust = Trust(pairs={pair_key("blue", "green"): Counts(right=20)})
     names = ["blue", "green", "red"]
     assert choose_panel(trust, names, 16, lambda _: None) == ["blue", "red"]
     assert choose_panel(replace(trust, audit=True), names, 16, lambda _: None) == names
@@ -295,7 +295,7 @@ def test_votes_that_records_end_are_turned_no_more_often_than_said(
     for answers in asked:
         for heard in range(1, len(order)):
             groups = ranked(trust, answers, order[:heard])
-            seen = outlook(trust, groups, order[heard:])
+            seen = forecast_lead(trust, groups, order[heard:])
             if seen.proven and seen.probability >= confidence:
                 ended += 1
                 unheard += len(order) - heard
@@ -314,14 +314,14 @@ def ranked(trust: Trust, answers: Mapping[str, int], voters: Sequence[str]) -> l
     return sorted(groups.values(), key=lambda group: -trust.together(group))
 
 
-written = st.builds(Written, st.integers(0, 10**9), st.floats(0, 1e9))
+written = st.builds(AnswerLength, st.integers(0, 10**9), st.floats(0, 1e9))
 ended = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(written, max_size=3), max_size=3)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ended, max_size=8), ended, st.integers(0, 10**9))
 def test_expected_lengths_are_never_negative_or_infinite(
-    before: list[dict[str, list[Written]]], now: dict[str, list[Written]], so_far: int
+    before: list[dict[str, list[AnswerLength]]], now: dict[str, list[AnswerLength]], so_far: int
 ) -> None:
     lengths = AnswerLengths()
     for each in before:
@@ -343,7 +343,7 @@ def test_what_the_stopped_would_have_written_is_told_within_a_tenth(stopped_at: 
     for question in range(600):
         of_question = float(draws.lognormal(0, 0.4))
         tokens = {name: int(mean * of_question * draws.lognormal(0, 0.35)) for name, mean in means.items()}
-        whole = {name: [Written(count, count / 50)] for name, count in tokens.items()}
+        whole = {name: [AnswerLength(count, count / 50)] for name, count in tokens.items()}
         heard = {name: whole[name] for name in ("terse", "usual")}
         if question >= 100 and tokens["wordy"] > stopped_at:
             told += lengths.left("factual", "wordy", heard, stopped_at)
