@@ -385,8 +385,7 @@ class MemoryUse(Wire):
     """A node's memory for models. `limit_bytes` of 0 is no limit.
 
     `claims` are models whose generations were refused just now because what is in memory was in use. A swap
-    is a load for which another model had to leave; `saved` are those that running each generation in the
-    order of its arrival would have needed beyond them.
+    is a load that another model had to be unloaded for.
 
     Generations found their model in memory (`hits`), had to wait for it (`cold`), or would have had to, were
     it not loaded ahead (`warmed`).
@@ -397,7 +396,6 @@ class MemoryUse(Wire):
     loads: int = 0
     unloads: int = 0
     swaps: int = 0
-    saved: int = 0
     cold: int = 0
     warmed: int = 0
     hits: int = 0

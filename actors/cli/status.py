@@ -123,7 +123,7 @@ def _memory(node: NodeInfo) -> str:
     held = sum(card.memory_bytes for card in node.models if card.loaded)
     return (
         f"{node.id}: {held / 1e6:.0f} of {use.limit_bytes / 1e6:.0f} MB for models, {use.loads} loads, "
-        f"{use.unloads} unloads, {use.swaps} swaps, {use.saved} swaps saved by grouping; "
+        f"{use.unloads} unloads, {use.swaps} swaps; "
         f"{use.cold} cold starts, {use.warmed} warmed, {use.hits} hits"
     )
 

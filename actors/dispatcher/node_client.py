@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -88,8 +87,6 @@ class NodeCalls:
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
         placed(job.queue.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
-        if not all(card.loaded for card in node.models):  # it counts the swaps that another order spared
-            envelope = replace(envelope, arrival=job.delivery.sequence)
         answers = self.in_flight.answer(node.id, job.id)
         try:
             message = await self.bus.request(

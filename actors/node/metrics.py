@@ -43,13 +43,6 @@ RESIDENT = Gauge(
     ["node"],
 )
 SWAPS = Counter("orchestra_node_swaps", "Loads for which another model had to leave", ["node"])
-SAVED = Gauge(
-    "orchestra_node_swaps_saved",
-    "Swaps that running each generation in the order of its arrival would have needed beyond those made",
-    ["node"],
-)
-
-
 _STARTS = Counter(
     "orchestra_node_starts",
     "Generations by whether their model was in memory (hit), had to be loaded (cold) or was ahead (warmed)",

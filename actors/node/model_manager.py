@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from actors.backends.base import Backend
-from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SAVED, SWAPS, UNLOADS, starts
+from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SWAPS, UNLOADS, starts
 from orchestration.errors import BackendFailed, NodeBusy, UnknownModel
 from orchestration.messages import MemoryUse, ModelCard
-from orchestration.model_memory import ArrivalOrder, Residency
+from orchestration.model_memory import Residency
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ class ModelManager:
         self._changed = changed
         self._cards: dict[str, ModelCard] = {}
         self._resident = Residency(0, {})
-        self._in_arrival_order = ArrivalOrder(0, {})
         self._active: Counter[str] = Counter()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._unloading: set[str] = set()
@@ -48,8 +47,6 @@ class ModelManager:
         self._preloaded: set[str] = set()
         """Those loaded ahead and not asked for since."""
         self._starts: Counter[str] = Counter()
-        self._latest = 0
-        """The highest number under which a generation arrived; one without a number comes last."""
 
     async def start(self) -> None:
         """Start the backend. Raises what that raises."""
@@ -58,7 +55,6 @@ class ModelManager:
         self._cards = {card.name: card for card in self.backend.models}
         sizes = {name: card.memory_bytes for name, card in self._cards.items()}
         self._resident = Residency(limit, sizes)
-        self._in_arrival_order = ArrivalOrder(limit, sizes)
         for name in self._cards:
             if name in self.backend.loaded:
                 self._resident.use(name)
@@ -82,27 +78,22 @@ class ModelManager:
         RESIDENT.labels(self.node).set(self._resident.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
-        saved = 0
-        if self._resident.contended:
-            saved = self._in_arrival_order.swaps - self._swaps
-            SAVED.labels(self.node).set(saved)
         return MemoryUse(
             limit_bytes=self._resident.limit_bytes,
             claims=tuple(self._claims),
             loads=self._loads,
             unloads=self._unloads,
             swaps=self._swaps,
-            saved=saved,
             cold=self._starts["cold"],
             warmed=self._starts["warmed"],
             hits=self._starts["hit"],
         )
 
-    def acquire(self, model: str, arrival: int = 0) -> asyncio.Future[None] | None:
-        """Keep `model` in memory until `release`; what has to be awaited first where it is being loaded.
+    def acquire(self, model: str) -> asyncio.Future[None] | None:
+        """Keep `model` in memory until `release`. Returns a future to await first while it is being loaded.
 
-        `arrival` is the number under which the generation came into its queue. Raises `UnknownModel`,
-        `NodeBusy` while what is in memory is in use, and `BackendFailed` for a model that failed to load.
+        Raises `UnknownModel`, `NodeBusy` if the models in memory are all in use, and `BackendFailed` for a
+        model that failed to load.
         """
         there = model in self._resident and model not in self._loading
         coming = self._acquire(model)
@@ -110,9 +101,6 @@ class ModelManager:
         self._preloaded.discard(model)
         self._starts[outcome] += 1
         starts(self.node, model, outcome).inc()
-        if self._resident.contended:
-            self._latest = max(arrival, self._latest) if arrival else self._latest + 1
-            self._in_arrival_order.arrived(arrival or self._latest, model)
         return coming
 
     def _acquire(self, model: str) -> asyncio.Future[None] | None:

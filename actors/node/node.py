@@ -169,7 +169,7 @@ class Node(Actor):
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
         if len(self._active) >= self.slots:
             raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
-        loading = self.models.acquire(message.model, current_envelope.get().arrival)
+        loading = self.models.acquire(message.model)
         task = asyncio.current_task()
         assert task is not None
         again = message.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")

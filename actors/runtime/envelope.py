@@ -14,7 +14,6 @@ DEADLINE = "Orchestra-Deadline"
 CALLER = "Orchestra-Caller"
 TRACE = "traceparent"
 ATTEMPT = "Orchestra-Attempt"
-ARRIVAL = "Orchestra-Arrival"
 PATTERN = "Orchestra-Pattern"
 
 _FAR = 1e11
@@ -24,14 +23,13 @@ _FAR = 1e11
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
-    limits and logs; `attempt` counts how often a queue gave the work out; `arrival` is the number under which
-    the queue took it in, 0 for unknown; `pattern` that of the run it is a step of."""
+    limits and logs; `attempt` counts how often a queue delivered the message; `pattern` is the pattern of the
+    run that this is a step of, if any."""
 
     deadline: float = 0.0
     trace: str = ""
     caller: str = ""
     attempt: int = 1
-    arrival: int = 0
     pattern: str = ""
 
     @classmethod
@@ -50,13 +48,12 @@ class Envelope:
             deadline = 0.0
         if not 0 < deadline < _FAR:  # NaN too
             deadline = 0.0
-        attempt, arrival = headers.get(ATTEMPT, "1"), headers.get(ARRIVAL, "0")
+        attempt = headers.get(ATTEMPT, "1")
         return cls(
             deadline=deadline,
             trace=headers.get(TRACE, ""),
             caller=headers.get(CALLER, ""),
             attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
-            arrival=int(arrival) if arrival.isdecimal() and len(arrival) < 19 else 0,
             pattern=headers.get(PATTERN, ""),
         )
 
@@ -71,8 +68,6 @@ class Envelope:
             said[CALLER] = self.caller
         if self.attempt != 1:
             said[ATTEMPT] = str(self.attempt)
-        if self.arrival:
-            said[ARRIVAL] = str(self.arrival)
         if self.pattern:
             said[PATTERN] = self.pattern
         return said

@@ -3,12 +3,10 @@
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
-from orchestration.model_memory.arrival_order import ArrivalOrder
 from orchestration.model_memory.grouping import Grouping, Turns, Waiter
 from orchestration.model_memory.residency import Residency
 
 __all__ = [
-    "ArrivalOrder",
     "Grouping",
     "Residency",
     "Turns",

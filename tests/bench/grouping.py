@@ -3,8 +3,7 @@
 `python -m tests.bench grouping` runs an echo node and a dispatcher, each a process; loading a model takes
 0.2 s, a generation 0.1 s, and four run at once. First all requests wait from the beginning, interleaved; then
 four callers for each model ask one after another. Both policies are the dispatcher's own:
-`dispatcher.group_hold_s` of 0 is the order of arrival. What was saved is counted against running the same
-requests in the order in which they came; callers that wait for their answers come in another order then.
+`dispatcher.group_hold_s` of 0 is the order of arrival.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ async def measure(url: str, folder: str, count: int, load: Load, hold_s: float) 
         policy = f"turns of {hold_s:.0f} s" if hold_s else "order of arrival"
         print(
             f"{count} models, {load.__name__.replace('_', ' '):18}{policy:18}{use().swaps:4} swaps"
-            f"{use().saved:5} saved  all {len(took)} after {seconds:5.1f} s  p50 {cuts[49]:5.2f} s"
+            f"  all {len(took)} after {seconds:5.1f} s  p50 {cuts[49]:5.2f} s"
             f"  p99 {cuts[98]:5.2f} s",
             flush=True,
         )

@@ -44,7 +44,7 @@ async def without_end(stage: Stage, model: str, callers: int, tokens: int) -> As
             stop.set()
 
 
-async def test_an_interleaved_load_is_answered_with_few_swaps_and_tells_how_many_it_saved(
+async def test_an_interleaved_load_is_answered_with_few_swaps(
     stage: Stage,
 ) -> None:
     models = models_of(stage, 3)
@@ -59,9 +59,7 @@ async def test_an_interleaved_load_is_answered_with_few_swaps_and_tells_how_many
     await stage.settled(dispatcher)
     use = node.describe().memory
     assert use.swaps == use.loads == use.unloads <= 9
-    assert use.saved >= 59 - 9
-    for name, value in (("swaps_total", use.swaps), ("swaps_saved", use.saved)):
-        assert REGISTRY.get_sample_value(f"orchestra_node_{name}", {"node": node.id}) == value
+    assert REGISTRY.get_sample_value("orchestra_node_swaps_total", {"node": node.id}) == use.swaps
     loads = [
         REGISTRY.get_sample_value("orchestra_node_loads_total", {"node": node.id, "model": model}) or 0
         for model in models

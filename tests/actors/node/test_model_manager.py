@@ -15,7 +15,6 @@ from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.node.node import Node
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
-from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
@@ -34,13 +33,12 @@ async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def run(stage: Stage, node: Node, generation: Generation, *, arrival: int = 0) -> Message:
+async def run(stage: Stage, node: Node, generation: Generation) -> Message:
     """Speak to a node as a dispatcher does."""
-    headers = Envelope(arrival=arrival).headers() or None
     listening = await stage.bus.subscribe(StreamAddress(generation.id).subject, lambda _: None)
     body = generation.model_dump_json().encode()
     try:
-        return await stage.bus.request(NodeAddress(node.id).generate, body, headers=headers, timeout=30)
+        return await stage.bus.request(NodeAddress(node.id).generate, body, timeout=30)
     finally:
         await listening.unsubscribe()
 
@@ -162,14 +160,3 @@ async def test_a_backend_that_has_its_models_elsewhere_refuses_to_load_and_unloa
         await backend.unload("m")
     with pytest.raises(InvalidRequest, match="'m' is always there"):
         await backend.load("m")
-
-
-async def test_swaps_saved_are_counted_against_the_order_of_arrival(stage: Stage) -> None:
-    a, b = models_of(stage, 2)
-    node = await small_node(stage, (a, b))
-    arrivals = {a: (1, 3, 5, 7), b: (2, 4, 6, 8)}
-    for model, numbers in arrivals.items():
-        for number in numbers:
-            await run(stage, node, of(stage, model), arrival=number)
-    use = node.describe().memory
-    assert (use.swaps, use.saved) == (1, 6)

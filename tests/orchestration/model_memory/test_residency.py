@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import InvalidRequest
-from orchestration.model_memory import ArrivalOrder, Residency
+from orchestration.model_memory import Residency
 
 SIZES = {"a": 4, "b": 4, "c": 2, "d": 1, "unknown": 0}
 
@@ -63,33 +63,3 @@ def test_who_leaves_makes_enough_room_and_no_more_than_enough(
             assert not leaving or left_over < sizes[leaving[-1]]
         memory.use(model)
         assert memory.used_bytes <= limit
-
-
-def test_swaps_are_counted_as_if_all_had_run_in_order_whatever_the_order_they_are_told_in() -> None:
-    order = ArrivalOrder(4, {"a": 4, "b": 4})
-    for number in (0, 2, 4, 6):
-        order.arrived(number, "a")
-    assert order.swaps == 0
-    for number in (1, 3, 5, 7):
-        order.arrived(number, "b")
-    assert order.swaps == 7
-
-
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.randoms(use_true_random=False))
-def test_telling_them_in_another_order_changes_nothing(models: list[str], random: object) -> None:
-    numbered = list(enumerate(models))
-    in_order, shuffled = (ArrivalOrder(5, {"a": 2, "b": 3, "c": 4}) for _ in range(2))
-    for number, model in numbered:
-        in_order.arrived(number, model)
-    random.shuffle(numbered)  # type: ignore[attr-defined]
-    for number, model in numbered:
-        shuffled.arrived(number, model)
-    assert in_order.swaps == shuffled.swaps < len(models)
-
-
-def test_what_it_remembers_is_bounded_and_the_count_goes_on() -> None:
-    order = ArrivalOrder(4, {"a": 4, "b": 4})
-    for number in range(5_000):
-        order.arrived(number, "ab"[number % 2])
-    assert order.swaps == 4_999
-    assert len(order._open) <= 512
