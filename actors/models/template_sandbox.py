@@ -1,8 +1,10 @@
-"""Where chat templates run: Jinja's immutable sandbox, plus a budget of steps and of text.
+"""Runs chat templates in Jinja's immutable sandbox, with a budget of steps and of text.
 
-Jinja's own sandbox keeps a template from the interpreter, but not from looping for ever or from doubling
-a string until memory ends. Here every loop round and call is a step, and all text that a template makes
-is paid for from one budget.
+A template comes with a model file, so it is untrusted code inside the node. Jinja's sandbox protects the
+interpreter, but neither time nor memory. A deadline in a thread is not enough: `'x' * 10 ** 9` and
+`'%999999999d' % 1` run in C and cannot be interrupted (they blocked the process for more than 10 s), padding
+by `format` takes 1 GB, and doubling a string reaches 400 MB within a deadline of 1 s. So each loop iteration
+and each call is a step, and all text that a template produces is charged to one budget.
 """
 
 from __future__ import annotations
