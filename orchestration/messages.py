@@ -175,10 +175,7 @@ class Budget(Wire):
 
 
 class Run(Wire):
-    """One orchestrated request: a pattern and the conversation it is about.
-
-    With `generation` it is a job of a real model: that one model call as it was asked for, and no pattern.
-    """
+    """One orchestrated request: a pattern and the conversation it is about."""
 
     id: str
     pattern: str
@@ -195,7 +192,6 @@ class Run(Wire):
     settings: dict[str, Any] = {}
     """Of the pattern, which knows and checks them."""
     budget: Budget = Budget()
-    generation: Generation | None = None
 
 
 class Usage(Wire):

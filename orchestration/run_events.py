@@ -28,10 +28,12 @@ class RunEvent(Wire):
 
 
 class RunStarted(RunEvent):
-    """A coordinator begins to perform the run. `attempt` counts those who did."""
+    """A coordinator begins to perform the run; `attempt` counts from 1. For a job of a model `pattern` is ''
+    and `model` is the model's name."""
 
     type: Literal["started"] = "started"
     pattern: str
+    model: str = ""
     attempt: int = 1
 
 

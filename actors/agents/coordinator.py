@@ -47,13 +47,13 @@ from orchestration.trust.lengths import AnswerLengths
 
 @dataclass(slots=True, eq=False)
 class PulledRun:
-    """A run taken off the queue. `steps` grows while it is performed, and `envelope` gets the trace of
-    its span, so that both are known whatever happens.
+    """Work taken off the queue of runs: a run, or the generation of a job. `steps` grows while it is
+    performed, and `envelope` gets the trace of its span, so that both are known whatever happens.
 
     `outlet` has what an earlier coordinator has said of the answer, which goes on from there, and `known` the
     steps that it finished. `recall` records those of this one."""
 
-    run: Run
+    work: Generation | Run
     envelope: Envelope
     writer: StreamWriter
     run_events: RunEventPublisher
@@ -62,6 +62,11 @@ class PulledRun:
     resume_filter: ResumeFilter = field(default_factory=ResumeFilter)
     known: dict[str, StepRecord] = field(default_factory=dict)
     step_cache: StepCache = field(default_factory=StepCache)
+
+    @property
+    def pattern(self) -> str:
+        """The name of the run's pattern; '' for a generation."""
+        return self.work.pattern if isinstance(self.work, Run) else ""
 
 
 class Coordinator(Actor):
@@ -96,24 +101,24 @@ class Coordinator(Actor):
 
     async def on_run(self, pulled: PulledRun) -> Ended:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
-        run = pulled.run
+        work = pulled.work
         with span(
             f"invoke_agent {COORDINATOR}",
             gen_ai__operation__name="invoke_agent",
             gen_ai__provider__name="orchestra",
             gen_ai__agent__name=COORDINATOR,
-            orchestra__pattern=run.pattern,
-            orchestra__run=run.id,
+            orchestra__pattern=pulled.pattern,
+            orchestra__run=work.id,
         ) as running:
             trace = traceparent(pulled.envelope.trace) or new_trace()
-            pulled.envelope = replace(pulled.envelope.with_trace(trace), pattern=run.pattern)
-            pulled.run_events.add("started", {"pattern": run.pattern, "attempt": pulled.run_events.attempt})
-            if run.generation is not None:
-                return await self._generate(run.generation, pulled)
-            context = self._context(pulled)
-            tuning = self._tuning(context, pulled)
+            pulled.envelope = replace(pulled.envelope.with_trace(trace), pattern=pulled.pattern)
+            pulled.run_events.add("started", _started(pulled))
+            if isinstance(work, Generation):
+                return await self._generate(work, pulled)
+            context = self._context(work, pulled)
+            tuning = self._tuning(work, context, pulled)
             began = time.perf_counter()
-            answer = await self._perform(run, context, pulled)
+            answer = await self._perform(work, context, pulled)
             if context.resume_filter.anew:
                 await context.warn("begun anew: it does not go on from what its first coordinator had said")
             await context.settle()
@@ -136,12 +141,12 @@ class Coordinator(Actor):
             report=context.report,
         )
         # A plug-in may have put anything into the report.
-        with wrap_unexpected_errors(f"the report of run {run.id}", "pattern"):
+        with wrap_unexpected_errors(f"the report of run {work.id}", "pattern"):
             return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
 
     async def _generate(self, generation: Generation, pulled: PulledRun) -> Ended:
-        """Have one model call made as it is, under the priority of the run."""
-        call = generation.model_copy(update={"id": self.asker.new_id(), "priority": pulled.run.priority})
+        """Send a job's generation to the nodes as it is, and write what they answer to the job's stream."""
+        call = generation.model_copy(update={"id": self.asker.new_id()})
         async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
             async for event in events:
                 if isinstance(event, Chunk):
@@ -149,9 +154,9 @@ class Coordinator(Actor):
                     await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
                 elif isinstance(event, Ended):
                     return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
-        raise InternalError(f"the generation of {pulled.run.id} ended without saying so")
+        raise InternalError(f"the generation of {generation.id} ended without saying so")
 
-    def _context(self, pulled: PulledRun) -> RunContext:
+    def _context(self, run: Run, pulled: PulledRun) -> RunContext:
         """Where the run is performed, with all that is known of it already."""
         colleagues = AgentClient(
             bus=self.bus,
@@ -166,7 +171,7 @@ class Coordinator(Actor):
             embedder=self.embedder,
         )
         context = RunContext(
-            pulled.run,
+            run,
             colleagues,
             agents=self.agents,
             clock=time.perf_counter,
@@ -174,7 +179,7 @@ class Coordinator(Actor):
             models=[card for card in self.registry.cards.values() if card.kind == "chat"],
             defaults=self.settings.patterns,
         )
-        context.taking_part = set() if pulled.run.model else self._models()
+        context.taking_part = set() if run.model else self._models()
         alive = {card.name for card in context.models}
         context.agents_with_models = {
             name for name, role in self.roles.items() if not alive.isdisjoint(role.models)
@@ -195,11 +200,11 @@ class Coordinator(Actor):
             return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
         return set()
 
-    def _tuning(self, context: RunContext, pulled: PulledRun) -> RunAdvisor | None:
+    def _tuning(self, run: Run, context: RunContext, pulled: PulledRun) -> RunAdvisor | None:
         """What earlier runs teach this one."""
         if self.tuner is None:
             return None
-        tuning = self.tuner.of(pulled.run, pulled.envelope.caller)
+        tuning = self.tuner.of(run, pulled.envelope.caller)
         context.advisor = tuning
         context.trust = tuning.trust()
         context.trust_of = tuning.trust
@@ -244,6 +249,12 @@ def _sound(item: Any) -> Part:
     if item.text.isascii() and not item.reasoning:
         return item
     return replace(item, text=whole_characters(item.text), reasoning=whole_characters(item.reasoning))
+
+
+def _started(pulled: PulledRun) -> dict[str, Any]:
+    """The fields of the event `started`."""
+    fields = {"pattern": pulled.pattern, "attempt": pulled.run_events.attempt}
+    return fields | {"model": pulled.work.model} if isinstance(pulled.work, Generation) else fields
 
 
 def _choice(context: RunContext) -> dict[str, str]:

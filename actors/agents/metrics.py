@@ -6,6 +6,8 @@ from collections.abc import Container
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from orchestration.messages import Generation, Run
+
 RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])
 RUN_SECONDS = Histogram(
     "orchestra_run_seconds",
@@ -23,6 +25,9 @@ STEPS_RECORDED = Counter(
 STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])
 
 
-def pattern_label(name: str, known: Container[str]) -> str:
-    """A pattern's name; what callers make up counts as one, so that they cannot grow the metrics."""
-    return name if name in known else "unknown"
+def pattern_label(work: Generation | Run, known: Container[str]) -> str:
+    """The pattern's name, `none` for a generation. Names that callers make up are all `unknown`, so that they
+    cannot grow the metrics."""
+    if isinstance(work, Generation):
+        return "none"
+    return work.pattern if work.pattern in known else "unknown"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.agents.coordinator import PulledRun
-from actors.agents.metrics import RUN_SECONDS, RUNS, pattern_label
+from actors.agents.metrics import RUN_SECONDS, RUNS
 from actors.agents.recorder import Recorder
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
+from actors.jobs.attempts import JobAttempts
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import Invocation
@@ -22,11 +24,8 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import Ended, Priority, Run, SoFar
+from orchestration.messages import Ended, Generation, Priority, Run, SoFar
 from orchestration.patterns import ResumeFilter
-
-if TYPE_CHECKING:
-    from actors.agents.run_consumer import RunConsumer
 
 
 class RunCompletion:
@@ -34,22 +33,26 @@ class RunCompletion:
 
     def __init__(
         self,
-        consumer: RunConsumer,
         delivery: Delivery,
-        run: Run,
+        work: Generation | Run,
         envelope: Envelope,
         so_far: SoFar | None = None,
+        *,
+        label: str,
+        on_finish: Callable[[RunCompletion], None],
     ) -> None:
-        """`so_far` is given where another coordinator has had the run: what was read of its stream."""
-        self.consumer = consumer
+        """`so_far` is what was read of the stream, where another coordinator has had the run. `label` is the
+        pattern's name in metrics. `on_finish` is called once, when the run is settled, however it ended."""
         self.delivery = delivery
+        self.label = label
+        self.on_finish = on_finish
         self.priority: Priority | None = None
-        self.work: Invocation | None = None
+        self.invocation: Invocation | None = None
         self.began = time.perf_counter()
-        writer = self.make_writer(StreamAddress(run.id), so_far)
-        run_events = RunEventPublisher(delivery.bus, run.id, delivery.attempt, envelope.caller)
-        records = StepRecords(delivery.bus, run.id)
-        self.pulled = PulledRun(run, envelope, writer, run_events, records)
+        writer = self.make_writer(StreamAddress(work.id), so_far)
+        run_events = RunEventPublisher(delivery.bus, work.id, delivery.attempt, envelope.caller)
+        records = StepRecords(delivery.bus, work.id)
+        self.pulled = PulledRun(work, envelope, writer, run_events, records)
         if so_far is not None:
             self.pulled.resume_filter = ResumeFilter(so_far.text, so_far.tokens)
 
@@ -61,8 +64,8 @@ class RunCompletion:
 
     def cancel(self) -> None:
         """The caller no longer wants the answer."""
-        if self.work is not None:
-            self.work.cancel()
+        if self.invocation is not None:
+            self.invocation.cancel()
 
     def _gone(self) -> None:
         """Nobody listens, or another coordinator has taken over."""
@@ -85,7 +88,7 @@ class RunCompletion:
         """End the stream with the error. A job that this process could not finish goes back."""
         self._count(error.code)
         try:
-            if isinstance(error, ShuttingDown) and self.pulled.run.priority is not Priority.INTERACTIVE:
+            if isinstance(error, ShuttingDown) and self.pulled.work.priority is not Priority.INTERACTIVE:
                 await self.pulled.step_cache.next()
                 await self.delivery.nak()
                 return
@@ -101,7 +104,7 @@ class RunCompletion:
 
     async def _superseded(self) -> bool:
         """Whether another coordinator is at it, which settles it."""
-        return await is_superseded(self.delivery.bus, self.pulled.run.id, self.delivery.attempt)
+        return await is_superseded(self.delivery.bus, self.pulled.work.id, self.delivery.attempt)
 
     def _ended(self, error: OrchestraError) -> Ended:
         ended = Ended(
@@ -116,9 +119,8 @@ class RunCompletion:
         return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
 
     def _count(self, outcome: str) -> None:
-        pattern = pattern_label(self.pulled.run.pattern, self.consumer.catalogue)
-        RUNS.labels(pattern, outcome).inc()
-        RUN_SECONDS.labels(pattern).observe(time.perf_counter() - self.began)
+        RUNS.labels(self.label, outcome).inc()
+        RUN_SECONDS.labels(self.label).observe(time.perf_counter() - self.began)
 
     def _publish_end(self, ended: Ended) -> None:
         """Tell who watches the run that it is over."""
@@ -128,17 +130,27 @@ class RunCompletion:
     def _finish(self) -> None:
         self.pulled.run_events.flush()
         self.pulled.writer.close()
-        self.consumer.finished(self)
+        self.on_finish(self)
 
 
 class JobCompletion(RunCompletion):
     """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
 
-    def __init__(self, consumer: RunConsumer, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        work: Generation | Run,
+        envelope: Envelope,
+        attempts: JobAttempts,
+        *,
+        label: str,
+        on_finish: Callable[[RunCompletion], None],
+    ) -> None:
+        self.attempts = attempts
         self.recorder: Recorder
         self.record: JobRecord | None = None
         self.cancelled = False
-        super().__init__(consumer, delivery, run, envelope)
+        super().__init__(delivery, work, envelope, label=label, on_finish=on_finish)
 
     def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
         self.recorder = Recorder(self.delivery.bus, address, self._gone)
@@ -147,23 +159,22 @@ class JobCompletion(RunCompletion):
     def _gone(self) -> None:
         """Nobody watches. It is finished all the same."""
 
-    async def begin(self) -> None:
-        """Perform the job, unless the books say that there is nothing to do."""
+    async def begin(self) -> bool:
+        """Count an attempt in the job's record. False when there is nothing to do."""
         try:
-            self.record = await self.consumer.job_attempts.begin(self.pulled.run.id, self.delivery)
+            self.record = await self.attempts.begin(self.pulled.work.id, self.delivery)
         finally:  # after an error it comes again when its ack_wait is over
             if self.record is None:
                 self._finish()
-        if self.record is None:
-            return
-        try:
-            if self.record.attempts > 1 or self.delivery.attempt > 1:
-                self.pulled.known = await self.pulled.records.known()
-            if self.cancelled:
-                raise Cancelled("the job was cancelled")
-            self.work = self.consumer.ref.deliver(self.pulled, self, self.pulled.envelope)
-        except OrchestraError as error:
-            await self.failed(error)
+        return self.record is not None
+
+    async def prepare(self) -> None:
+        """Read the steps that earlier attempts have finished. Raises `Cancelled` for a cancelled job."""
+        assert self.record is not None
+        if self.record.attempts > 1 or self.delivery.attempt > 1:
+            self.pulled.known = await self.pulled.records.known()
+        if self.cancelled:
+            raise Cancelled("the job was cancelled")
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -173,9 +184,7 @@ class JobCompletion(RunCompletion):
         assert self.record is not None
         self._count("ok")
         try:
-            await self.consumer.job_attempts.succeeded(
-                self.record, self.delivery, self.recorder.partial, ended
-            )
+            await self.attempts.succeeded(self.record, self.delivery, self.recorder.partial, ended)
             self._publish_end(ended)
             await self.recorder.end(ended)
             await self.pulled.records.remove()
@@ -188,7 +197,7 @@ class JobCompletion(RunCompletion):
         try:
             await self.pulled.step_cache.next()  # it may be tried again
             ended = self._ended(error)
-            if await self.consumer.job_attempts.failed(self.record, self.delivery, error, ended):
+            if await self.attempts.failed(self.record, self.delivery, error, ended):
                 self._publish_end(ended)
                 await self.recorder.end(ended)
                 await self.pulled.records.remove()

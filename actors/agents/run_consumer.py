@@ -22,7 +22,7 @@ from actors.bus.jetstream import Delivery, Puller
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
-from actors.jobs.records import is_job
+from actors.jobs.records import QUEUED, QueuedJob
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
@@ -31,7 +31,7 @@ from actors.runtime.system import ActorRef
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import how_far
 from orchestration.errors import Cancelled, InternalError, OrchestraError
-from orchestration.messages import Ended, Priority, Run, SoFar
+from orchestration.messages import Ended, Generation, Priority, Run, SoFar
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -98,23 +98,30 @@ class RunConsumer:
     def _pulled(self, priority: Priority, delivery: Delivery) -> None:
         run_id = delivery.message.header(ID_HEADER)
         try:
-            run = Run.model_validate_json(delivery.message.data)
+            queued = QUEUED.validate_json(delivery.message.data)
         except ValidationError as error:
             self._later(priority, self._refuse(delivery, run_id, invalid_request(error)))
             return
-        present = self.open.get(run.id)
+        work = queued.work if isinstance(queued, QueuedJob) else queued
+        present = self.open.get(work.id)
         if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
             present.delivery = delivery
             return
         envelope = Envelope.from_headers(delivery.message.headers)
-        if is_job(run.id):
-            self._pulled_job(priority, delivery, run, envelope)
-        elif run.id in self._cancels:
-            self._drop(delivery, run)
+        if isinstance(queued, QueuedJob):
+            self._pulled_job(priority, delivery, work, envelope)
+        elif queued.id in self._cancels:
+            self._drop(delivery, queued)
         elif delivery.attempt > 1:
-            self._later(priority, self._take_up(priority, delivery, run, envelope))
+            self._later(priority, self._take_up(priority, delivery, queued, envelope))
         else:
-            self._begin(priority, RunCompletion(self, delivery, run, envelope))
+            self._begin(priority, self._completion(delivery, queued, envelope))
+
+    def _completion(
+        self, delivery: Delivery, run: Run, envelope: Envelope, so_far: SoFar | None = None
+    ) -> RunCompletion:
+        label = pattern_label(run, self.catalogue)
+        return RunCompletion(delivery, run, envelope, so_far, label=label, on_finish=self._finished)
 
     async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """Go on with a run that was given out before, unless its coordinator lives and writes on.
@@ -135,7 +142,7 @@ class RunConsumer:
             so_far = SoFar()
         if so_far.superseded:
             return
-        completion = RunCompletion(self, delivery, run, envelope, so_far)
+        completion = self._completion(delivery, run, envelope, so_far)
         completion.pulled.records.used = True  # by the one before, perhaps
         if not so_far.open:
             await completion.failed(Cancelled("the caller left"))
@@ -145,47 +152,66 @@ class RunConsumer:
             completion.pulled.known = await completion.pulled.records.known()
             self._begin(priority, completion)
 
-    def _pulled_job(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
-        """A job has all the time of its attempt, and no caller whose deadline counts."""
+    def _pulled_job(
+        self, priority: Priority, delivery: Delivery, work: Generation | Run, envelope: Envelope
+    ) -> None:
+        """A job's deadline is that of its attempt, whatever its submitter's was."""
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
-        completion = JobCompletion(self, delivery, run, timed)
+        label = pattern_label(work, self.catalogue)
+        completion = JobCompletion(
+            delivery, work, timed, self.job_attempts, label=label, on_finish=self._finished
+        )
         self._count(priority, completion)
-        self._later(priority, completion.begin())
+        self._later(priority, self._begin_job(completion))
+
+    async def _begin_job(self, completion: JobCompletion) -> None:
+        """Perform a job, unless its record says that there is nothing to do."""
+        if not await completion.begin():
+            return
+        try:
+            await completion.prepare()
+            self._deliver(completion)
+        except OrchestraError as error:
+            await completion.failed(error)
 
     def _drop(self, delivery: Delivery, run: Run) -> None:
         """Acknowledge a run that was cancelled before it began, at once: others may wait behind hundreds."""
         self._cancels.forget(run.id)
-        RUNS.labels(pattern_label(run.pattern, self.catalogue), Cancelled.code).inc()
+        RUNS.labels(pattern_label(run, self.catalogue), Cancelled.code).inc()
         try:
             delivery.settle(b"+ACK")
         except OrchestraError as error:
             log.debug("cancelled run %s comes again: %s", run.id, error)
 
     def _begin(self, priority: Priority, completion: RunCompletion) -> None:
-        if completion.pulled.run.id in self._cancels:
+        if completion.pulled.work.id in self._cancels:
             self._later(priority, completion.failed(Cancelled("the caller left")))
             return
         try:
-            completion.work = self.ref.deliver(completion.pulled, completion, completion.pulled.envelope)
+            self._deliver(completion)
         except OrchestraError as error:
-            log.warning("run %s goes back to the queue: %s", completion.pulled.run.id, error)
+            log.warning("run %s goes back to the queue: %s", completion.pulled.work.id, error)
             completion.pulled.writer.close()
             self._later(priority, completion.delivery.nak(1))
             return
         self._count(priority, completion)
 
+    def _deliver(self, completion: RunCompletion) -> None:
+        pulled = completion.pulled
+        completion.invocation = self.ref.deliver(pulled, completion, pulled.envelope)
+
     def _count(self, priority: Priority, completion: RunCompletion) -> None:
         completion.priority = priority
-        self.open[completion.pulled.run.id] = completion
+        self.open[completion.pulled.work.id] = completion
         self.chronicle.begin(completion.pulled.run_events)
         self._at_work[priority] += 1
         RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
 
-    def finished(self, completion: RunCompletion) -> None:
+    def _finished(self, completion: RunCompletion) -> None:
         """Called by a completion when its run has ended, however it ended."""
         self.chronicle.end(completion.pulled.run_events)
-        if self.open.get(completion.pulled.run.id) is completion:
-            del self.open[completion.pulled.run.id]
+        if self.open.get(completion.pulled.work.id) is completion:
+            del self.open[completion.pulled.work.id]
         if completion.priority is not None:
             self._at_work[completion.priority] -= 1
             RUNS_AT_WORK.labels(completion.priority).set(self._at_work[completion.priority])
@@ -238,6 +264,6 @@ class RunConsumer:
                 try:
                     await completion.delivery.in_progress()
                 except OrchestraError as error:
-                    log.debug("cannot keep run %s: %s", completion.pulled.run.id, error)
+                    log.debug("cannot keep run %s: %s", completion.pulled.work.id, error)
             for priority in Priority:
                 self._want(priority)

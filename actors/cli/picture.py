@@ -79,7 +79,7 @@ class _Picture:
 
     def _start(self, event: RunStarted) -> None:
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-        self._title, self._began = f"{event.pattern} · run {event.run}{again}", event.at
+        self._title, self._began = f"{event.pattern or event.model} · run {event.run}{again}", event.at
         self.tree.label = self._headed(f"{max(0.0, self._now - event.at):.1f} s")
 
     def _close(self, event: RunEnded) -> None:

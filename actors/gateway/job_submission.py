@@ -18,29 +18,28 @@ from actors.jobs.settings import JobsSettings
 from actors.net.public_addresses import check_url
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest, Unavailable
-from orchestration.messages import Generation, Priority, Run
+from orchestration.messages import Priority
 
 MAX_KEY = 255
 
 
 class JobBody(ChatBody):
-    """`POST /v1/jobs`: the body of a chat, whose priority is standard unless it says batch."""
+    """`POST /v1/jobs`: the body of a chat, with the priority `standard` (the default) or `batch`."""
 
     webhook: str | None = Field(default=None, max_length=2_048)
 
     @property
-    def job_priority(self) -> Priority:
+    def priority(self) -> Priority:
         """Raises `InvalidRequest` for interactive, which no job is: nobody holds its stream."""
-        said = self.orchestra is not None and "priority" in self.orchestra.model_fields_set
-        if not said:
+        if self.orchestra is None or "priority" not in self.orchestra.model_fields_set:
             return Priority.STANDARD
-        if self.priority is Priority.INTERACTIVE:
+        if self.orchestra.priority is Priority.INTERACTIVE:
             raise InvalidRequest("a job's priority is standard or batch", param="orchestra.priority")
-        return self.priority
+        return self.orchestra.priority
 
 
 class JobsApi:
-    """Every job is a run. A real model's is the same model call that a chat with this body would be."""
+    """Jobs are chat bodies: `asked_chat` converts both, and a job's work waits in a queue."""
 
     def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
         self.gateway = gateway
@@ -67,16 +66,15 @@ class JobsApi:
         fresh = False
 
         async def charge() -> None:
-            work = submission.run.generation or submission.run
-            charged.append(await self.gateway.answers.meter(work, envelope))
-            await self.quota.hold(submission.run.id, charged[0])  # before it can end
+            charged.append(await self.gateway.answers.meter(submission.work, envelope))
+            await self.quota.hold(submission.work.id, charged[0])  # before it can end
 
         try:
             job, fresh = await self.service.submit(submission, envelope, charge)
         finally:
             if not fresh:
                 for meter in charged:
-                    self.quota.drop(submission.run.id, meter)
+                    self.quota.drop(submission.work.id, meter)
         return job, fresh
 
     def _submission(self, raw: bytes, key: str, caller: str) -> JobSubmission:
@@ -89,19 +87,17 @@ class JobsApi:
         if body.stream:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)
-        priority = body.job_priority
         asked = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission)
         if asked.others:
             raise InvalidRequest("n: a job has one answer; submit several jobs", param="n")
-        run = _as_run(asked.work, priority)
-        said = run.model_copy(update={"id": ""}).model_dump_json(exclude_defaults=True)
+        said = asked.work.model_dump_json(exclude={"id"}, exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
         owner, max_unfinished = (
             self.viewer(caller) or "",
             self.gateway.settings.limits_of(caller).unfinished_jobs,
         )
         return JobSubmission(
-            run=run,
+            work=asked.work,
             model=body.model,
             fingerprint=fingerprint,
             webhook=webhook,
@@ -120,13 +116,3 @@ class JobsApi:
                 "webhooks need jobs.webhook.secret to be set: every call is signed", param="webhook"
             )
         return str(check_url(url, private=hooks.private_addresses))
-
-
-def _as_run(work: Generation | Run, priority: Priority) -> Run:
-    """A real model's call travels in a run as it is, but for its id, which whoever makes it gives it."""
-    if isinstance(work, Run):
-        return work.model_copy(update={"priority": priority})
-    call = work.model_copy(update={"id": "", "priority": priority})
-    return Run(
-        id=work.id, pattern="single", messages=(), model=work.model, priority=priority, generation=call
-    )

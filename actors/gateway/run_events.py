@@ -12,7 +12,8 @@ from actors.gateway.disconnect_monitor import Watch
 from actors.gateway.http_context import Exchange
 from actors.gateway.job_submission import JobsApi
 from actors.gateway.metrics import WATCHES
-from actors.jobs.records import JobStatus, is_job
+from actors.jobs.errors import NoSuchJob
+from actors.jobs.records import JobStatus
 from actors.runtime.envelope import CALLER
 from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunEventReader
 from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
@@ -82,11 +83,11 @@ class RunEvents:
             raise NoSuchRun.of(run_id)
 
     async def _waits(self, run_id: str, viewer: str | None = None) -> bool:
-        """Whether a coordinator is to have the run yet: it is a job that has not ended. Raises
-        `NoSuchJob`."""
-        if not is_job(run_id):
+        """Whether a coordinator is to have the run yet: it is a job that has not ended."""
+        try:
+            job = await self.api.service.get(run_id, viewer)
+        except NoSuchJob:
             return False
-        job = await self.api.service.get(run_id, viewer)
         return not JobStatus(job["status"]).final
 
     async def _stream(self, exchange: Exchange, watch: RunEventReader, run_id: str) -> None:

@@ -19,7 +19,7 @@ def job_summary(record: JobRecord) -> dict[str, Any]:
         "object": "job",
         "status": record.status.value,
         "model": record.model,
-        "pattern": record.pattern,
+        "pattern": record.pattern or None,
         "priority": record.priority.value,
         "created": int(record.submitted_at),
         "changed": int(record.changed_at),

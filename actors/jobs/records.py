@@ -6,15 +6,46 @@ import hashlib
 import re
 from enum import StrEnum
 from secrets import token_hex
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag, TypeAdapter
 
 from orchestration.errors import ErrorBody
-from orchestration.messages import Ended, Priority, TokenLogprob, Wire
+from orchestration.messages import Ended, Generation, Priority, Run, TokenLogprob, Wire
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
 MESSAGE_ID = "Nats-Msg-Id"
 """JetStream stores a message with an id that it has seen within two minutes no second time."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
+
+
+def _type_of_work(value: Any) -> str:
+    is_run = "pattern" in value if isinstance(value, dict) else isinstance(value, Run)
+    return "run" if is_run else "generation"
+
+
+def _type_of_message(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "job" if kind == "job" else "run"
+
+
+class QueuedJob(Wire):
+    """A job in the queue of runs: the work of a chat body that no caller waits for.
+
+    The work's id is the job's id. A `Generation` is sent to the nodes as it is, a `Run` is performed.
+    """
+
+    type: Literal["job"]
+    work: Annotated[
+        Annotated[Generation, Tag("generation")] | Annotated[Run, Tag("run")], Discriminator(_type_of_work)
+    ]
+
+
+QUEUED: TypeAdapter[Run | QueuedJob] = TypeAdapter(
+    Annotated[Annotated[Run, Tag("run")] | Annotated[QueuedJob, Tag("job")], Discriminator(_type_of_message)]
+)
+"""Decodes a message of the queue of runs: a run whose caller waits, or a job."""
 
 
 class JobStatus(StrEnum):
@@ -33,7 +64,7 @@ class JobStatus(StrEnum):
 
 
 class JobRecord(Wire):
-    """A job as the bucket `jobs` has it. Times are Unix seconds.
+    """A job as the bucket `jobs` has it. Times are Unix seconds. `pattern` is '' for a job of a model.
 
     `owner` is the namespace of who submitted it, '' where no caller has a key. `queued` is set once its
     message is stored in the queue; `retry_number` counts retries of a dead job, and names which of its
@@ -85,9 +116,9 @@ def new_job_id(key: str = "") -> str:
     return PREFIX + token
 
 
-def is_job(run_id: str) -> bool:
-    """Whether a run is a job's."""
-    return run_id.startswith(PREFIX) and _ID.fullmatch(run_id) is not None
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the form of a job's id, so that it can be a key of the bucket."""
+    return _ID.fullmatch(text) is not None
 
 
 def result_key(job_id: str, retry_number: int) -> str:

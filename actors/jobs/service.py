@@ -24,15 +24,18 @@ from actors.jobs.records import (
     JobRecord,
     JobResult,
     JobStatus,
-    is_job,
+    QueuedJob,
+    is_job_id,
 )
 from actors.jobs.store import JobStore
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
-from orchestration.messages import Ended, Run
+from orchestration.messages import Ended, Generation, Run
 
+NO_PATTERN = "generation"
+"""The subject token of jobs of a model, where those of a pattern have its name."""
 Charge = Callable[[], Awaitable[object]]
 
 
@@ -47,7 +50,7 @@ class JobSubmission:
     number; `keyed` says that its id belongs to an idempotency key; `notes` are for the submitter, with the
     answer."""
 
-    run: Run
+    work: Generation | Run
     model: str
     fingerprint: str
     webhook: str = ""
@@ -80,7 +83,7 @@ class JobService:
         `QueueFull`, `BusUnavailable`.
         """
         if submission.keyed:
-            earlier = await self._earlier(submission, await self.store.record(submission.run.id))
+            earlier = await self._earlier(submission, await self.store.record(submission.work.id))
             if earlier is not None:
                 return earlier, False
         await charge()
@@ -123,12 +126,13 @@ class JobService:
             yield
 
     async def _enqueue(self, record: JobRecord, submission: JobSubmission, envelope: Envelope) -> None:
-        run, counted = submission.run, "" if submission.max_unfinished is None else envelope.caller
-        headers = {ID_HEADER: run.id, MESSAGE_ID: record.message_id, RETRY_HEADER: "0"}
+        work, counted = submission.work, "" if submission.max_unfinished is None else envelope.caller
+        headers = {ID_HEADER: work.id, MESSAGE_ID: record.message_id, RETRY_HEADER: "0"}
         headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
-        body = run.model_dump_json(exclude_defaults=True).encode()
+        body = QueuedJob(type="job", work=work).model_dump_json(exclude_defaults=True).encode()
+        queue = RunQueue(work.priority, record.pattern or NO_PATTERN, counted)
         try:
-            await enqueue(self.bus, RunQueue(run.priority, run.pattern, counted).subject, body, headers)
+            await enqueue(self.bus, queue.subject, body, headers)
         except OrchestraError:
             # A message that was stored all the same finds no record, and is dropped.
             await self.store.withdraw(record)
@@ -173,7 +177,7 @@ class JobService:
         return {"object": "list", "data": [view.job_summary(record) for record in records], "next": more}
 
     async def _record(self, job_id: str, viewer: str | None) -> JobRecord:
-        record = await self.store.record(job_id) if is_job(job_id) else None
+        record = await self.store.record(job_id) if is_job_id(job_id) else None
         if record is None or (viewer is not None and record.owner != viewer):
             raise NoSuchJob.of(job_id)
         return record
@@ -187,13 +191,13 @@ def _queued(record: JobRecord) -> JobRecord | None:
 
 
 def _record(submission: JobSubmission, envelope: Envelope) -> JobRecord:
-    now = time.time()
+    now, work = time.time(), submission.work
     return JobRecord(
-        id=submission.run.id,
+        id=work.id,
         owner=submission.owner,
         model=submission.model,
-        pattern=submission.run.pattern,
-        priority=submission.run.priority,
+        pattern=work.pattern if isinstance(work, Run) else "",
+        priority=work.priority,
         webhook=submission.webhook,
         fingerprint=submission.fingerprint,
         notes=submission.notes,

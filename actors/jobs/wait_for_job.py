@@ -11,8 +11,7 @@ from pydantic_core import from_json
 
 from actors.bus.bus import Bus, Message
 from actors.bus.subjects import StreamAddress
-from actors.jobs.errors import NoSuchJob
-from actors.jobs.records import JobStatus, event_subject, is_job
+from actors.jobs.records import JobStatus, event_subject
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import DeadlineExceeded, Unavailable
 from orchestration.messages import EVENT, Progress
@@ -27,8 +26,7 @@ async def wait_for_job(bus: Bus, job_id: str, told: Callable[[str], None]) -> di
     NATS or all gateways may go away meanwhile and come back. Raises `NoSuchJob`, and what the first look
     at the job raises.
     """
-    if not is_job(job_id):
-        raise NoSuchJob.of(job_id)
+    job = await jobs_call(bus, "get", {"id": job_id})  # which checks the id
     news = asyncio.Event()
 
     def changed(message: Message) -> None:

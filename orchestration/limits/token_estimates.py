@@ -40,39 +40,32 @@ class TokenEstimates:
         `most` is what one request can take: what is only estimated takes no more than that, so that a small
         limit refuses nothing that would have fitted.
         """
-        call = _call(work)
-        text = text_tokens(call)
-        answer = answer_tokens(call, min(assumed_answer, max(1, most - text)))
+        text = text_tokens(work)
+        answer = answer_tokens(work, min(assumed_answer, max(1, most - text)))
         known, extra = text + answer, 0
-        if isinstance(call, Run):
-            extra = max(TEMPLATE_TOKENS, round(self._means.get(call.pattern, 0.0)) - known)
-            if call.budget.tokens is not None:
-                known, extra = min(known, call.budget.tokens), max(0, min(extra, call.budget.tokens - known))
-        elif call.kind == "chat":
-            extra = round(self._means.get(call.model, TEMPLATE_TOKENS))
+        if isinstance(work, Run):
+            extra = max(TEMPLATE_TOKENS, round(self._means.get(work.pattern, 0.0)) - known)
+            if work.budget.tokens is not None:
+                known, extra = min(known, work.budget.tokens), max(0, min(extra, work.budget.tokens - known))
+        elif work.kind == "chat":
+            extra = round(self._means.get(work.model, TEMPLATE_TOKENS))
         total = known if known > most else max(1, min(known + extra, most))
-        return Estimate(max(1, text + (0 if isinstance(call, Run) else extra)), total)
+        return Estimate(max(1, text + (0 if isinstance(work, Run) else extra)), total)
 
     def learn(self, work: Generation | Run, usage: Usage) -> None:
         """Take what a request has taken."""
-        call = _call(work)
-        if not usage.prompt_tokens or (usage.estimated and not isinstance(call, Run)):
+        if not usage.prompt_tokens or (usage.estimated and not isinstance(work, Run)):
             return  # of a run, only what its stopped steps used is an estimate
-        if isinstance(call, Run):
-            self._take(call.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
-        elif call.kind == "chat":
-            self._take(call.model, usage.prompt_tokens - text_tokens(call), TEMPLATE_TOKENS)
+        if isinstance(work, Run):
+            self._take(work.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
+        elif work.kind == "chat":
+            self._take(work.model, usage.prompt_tokens - text_tokens(work), TEMPLATE_TOKENS)
 
     def _take(self, name: str, value: float, unknown: float) -> None:
         before = self._means.pop(name, unknown or value)
         self._means[name] = before + WEIGHT * (value - before)
         if len(self._means) > MAX_NAMES:
             self._means.popitem(last=False)
-
-
-def _call(work: Generation | Run) -> Generation | Run:
-    """The one model call that a job of a real model carries, or the work itself."""
-    return work.generation if isinstance(work, Run) and work.generation is not None else work
 
 
 def text_tokens(work: Generation | Run) -> int:

@@ -46,7 +46,7 @@ class JobHarness:
             priority=Priority.STANDARD,
         )
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        submission = JobSubmission(run=run, model="echo", fingerprint=fingerprint, webhook=webhook)
+        submission = JobSubmission(work=run, model="echo", fingerprint=fingerprint, webhook=webhook)
         job, _ = await self.service.submit(submission, Envelope(trace=TRACED))
         return job
 

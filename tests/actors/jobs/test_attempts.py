@@ -118,7 +118,7 @@ async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
         assert (shown["kind"], shown["id"], shown["attempts"]) == ("runs", job["id"], 3)
         assert "3 attempts" in shown["reason"]
         assert shown["trace_id"] == job["trace_id"]
-        assert shown["body"]["messages"][0]["content"] == "kills its workers"
+        assert shown["body"]["work"]["messages"][0]["content"] == "kills its workers"
 
         assert await harness.dead_letters.retry(letters[0].number) == job["id"]
         assert (await harness.dead_letters.list(limit=10))[0] == []

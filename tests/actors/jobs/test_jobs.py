@@ -19,7 +19,7 @@ def test_a_job_is_accepted_at_once_and_its_answer_fetched_by_its_id(client: Jobs
     assert accepted.status == 202
     assert accepted.headers["location"] == f"/v1/jobs/{accepted.body['id']}"
     assert accepted.headers["x-orchestra-run"] == accepted.body["id"]
-    assert (accepted.body["priority"], accepted.body["pattern"]) == ("standard", "single")
+    assert (accepted.body["priority"], accepted.body["pattern"]) == ("standard", None)
     job = client.ended(accepted.body["id"])
     assert (job["status"], job["attempts"], job["error"]) == ("succeeded", 1, None)
     answer = job["result"]

@@ -38,15 +38,6 @@ def test_a_run_is_expected_to_take_what_runs_of_its_pattern_took_and_no_more_tha
     assert estimates.of(bounded, 1024, PLENTY).total == 500
 
 
-def test_a_job_of_a_real_model_teaches_its_model_and_no_pattern() -> None:
-    estimates, call = TokenEstimates(), chat()
-    job = Run(id="job.1", pattern="single", messages=(), model="m", generation=call)
-    for _ in range(40):
-        estimates.learn(job, Usage(prompt_tokens=131, completion_tokens=30))
-    assert estimates.of(job, 1024, PLENTY) == estimates.of(call, 1024, PLENTY)
-    assert 155 <= estimates.of(call, 1024, PLENTY).total <= 165
-
-
 def test_a_guess_refuses_nothing_that_a_small_limit_would_hold() -> None:
     assert TokenEstimates().of(chat(), 1024, 40).total == 40
     assert TokenEstimates().of(chat(), 1024, 20).total > 20, "30 tokens of answer do not fit into 20"
