@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
-from orchestration.limits import Limit
+from orchestration.limits import QuotaLimit
 
 CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,64}$")]
 
@@ -36,9 +36,9 @@ class CallerLimits(BaseModel):
             **{name: getattr(otherwise if getattr(self, name) is None else self, name) for name in names}
         )
 
-    def limit(self) -> Limit:
+    def limit(self) -> QuotaLimit:
         """What a gateway holds to."""
-        return Limit(
+        return QuotaLimit(
             requests_in_flight=self.requests_in_flight,
             queue_depth=self.queue_depth,
             tokens_per_minute=self.tokens_per_minute,
@@ -91,9 +91,9 @@ class CacheSettings(BaseModel):
     """A longer answer is not kept. At most the bucket's `max_value_kib`."""
     shared: bool = True
     """Also keep answers in the bucket `answers`, for other gateways and across restarts."""
-    flight_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_shared_stream_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Of one generation that several follow: what is held for those who join late or read slowly."""
-    flights_bytes: int = Field(default=64 * 2**20, ge=1024)
+    max_shared_streams_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Of all of them; past it they take no more followers."""
 
 

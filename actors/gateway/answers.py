@@ -8,19 +8,19 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from actors.gateway.authentication import Callers
-from actors.gateway.choices import merged
+from actors.gateway.authentication import Authenticator
+from actors.gateway.choices import merge_choices
 from actors.gateway.metrics import CACHE
-from actors.gateway.request_coalescer import Flights, Shared
-from actors.gateway.requests import Asked
-from actors.gateway.response_cache import Kept
+from actors.gateway.request_coalescer import RequestCoalescer, SharedStream
+from actors.gateway.requests import AdmittedRequest
+from actors.gateway.response_cache import ResponseCache
 from actors.gateway.settings import GatewaySettings
-from actors.gateway.shared_limits import Shares
-from actors.gateway.token_reservation import Meter
+from actors.gateway.shared_limits import SharedLimits
+from actors.gateway.token_reservation import TokenReservation
 from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
 from actors.streams.client import Asker
-from orchestration.limits import Limits, TokenEstimates
+from orchestration.limits import RateLimiter, TokenEstimates
 from orchestration.messages import Event, Generation, Run
 from orchestration.response_cache import fingerprint, is_deterministic
 
@@ -31,125 +31,136 @@ class Answers:
     """Ask for `events`; they set `cache` of the request's shape before the first one."""
 
     def __init__(
-        self, asker: Asker, limits: Limits, shares: Shares, callers: Callers, settings: GatewaySettings
+        self,
+        asker: Asker,
+        limits: RateLimiter,
+        shared_limits: SharedLimits,
+        authenticator: Authenticator,
+        settings: GatewaySettings,
     ) -> None:
         self.asker = asker
         self.limits = limits
-        self.shares = shares
-        self.callers = callers
+        self.shared_limits = shared_limits
+        self.authenticator = authenticator
         self.settings = settings
         self.estimates = TokenEstimates()
         cache = settings.cache
-        self.kept = Kept(asker.bus, cache)
-        self.flights = Flights(flight_bytes=cache.flight_bytes, flights_bytes=cache.flights_bytes)
+        self.cache = ResponseCache(asker.bus, cache)
+        self.coalescer = RequestCoalescer(
+            max_stream_bytes=cache.max_shared_stream_bytes, max_total_bytes=cache.max_shared_streams_bytes
+        )
 
-    def events(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event | ChoiceEvent, None]:
+    def events(
+        self, request: AdmittedRequest, envelope: Envelope
+    ) -> AsyncGenerator[Event | ChoiceEvent, None]:
         """The events of the answer, or of all; closing the iterator cancels what nobody else waits for.
 
         Raises `OverLimit` and `TooManyTokens` for tokens, and what `Asker.stream` raises. A kept or shared
         answer costs no tokens.
         """
-        if asked.others:
-            works = (asked.work, *asked.others)
-            return merged([self._one(replace(asked, work=work, others=()), envelope) for work in works])
-        return self._one(asked, envelope)
+        if request.others:
+            works = (request.work, *request.others)
+            return merge_choices(
+                [self._one(replace(request, work=work, others=()), envelope) for work in works]
+            )
+        return self._one(request, envelope)
 
-    def _one(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
-        key = self._key(asked, envelope.caller)
+    def _one(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[Event, None]:
+        key = self._key(request, envelope.caller)
         if key is not None:
-            return self._kept_or_shared(key, asked, envelope)
+            return self._kept_or_shared(key, request, envelope)
         if self.limits.most_tokens(envelope.caller, time.monotonic()) is None:
-            return self.asker.stream(asked.work, envelope)
-        return self._metered(asked, envelope)
+            return self.asker.stream(request.work, envelope)
+        return self._metered(request, envelope)
 
     async def stop(self) -> None:
         """End what is shared."""
-        await self.flights.stop()
+        await self.coalescer.stop()
 
-    def _key(self, asked: Asked, caller: str) -> str | None:
+    def _key(self, request: AdmittedRequest, caller: str) -> str | None:
         """What the answer is kept under, or None for one that is not."""
-        said = asked.cache
+        said = request.cache
         forced = False
         if said is not None:
             if said.no_store or said.ttl == 0:
                 return None
             forced = said.force
-        if not self.settings.cache.enabled or not (forced or is_deterministic(asked.work)):
+        if not self.settings.cache.enabled or not (forced or is_deterministic(request.work)):
             return None
-        return fingerprint(asked.work, self.callers.namespace(caller))
+        return fingerprint(request.work, self.authenticator.namespace(caller))
 
-    async def meter(self, work: Generation | Run, envelope: Envelope) -> Meter:
+    async def meter(self, work: Generation | Run, envelope: Envelope) -> TokenReservation:
         """Tokens reserved for `work`. Raises `OverLimit` and `TooManyTokens`."""
-        return await self.shares.within(partial(self._reserve, work, envelope.caller))
+        return await self.shared_limits.acquire(partial(self._reserve, work, envelope.caller))
 
-    def _reserve(self, work: Generation | Run, caller: str) -> Meter:
+    def _reserve(self, work: Generation | Run, caller: str) -> TokenReservation:
         assumed = self.settings.limits.assumed_tokens
-        return Meter(self.limits, self.estimates, caller, work, assumed)
+        return TokenReservation(self.limits, self.estimates, caller, work, assumed)
 
-    async def _metered(self, asked: Asked, envelope: Envelope) -> AsyncGenerator[Event, None]:
+    async def _metered(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[Event, None]:
         """Settles at the end, whatever it is."""
-        meter = await self.meter(asked.work, envelope)
+        meter = await self.meter(request.work, envelope)
         try:
-            async with aclosing(self.asker.stream(asked.work, envelope)) as events:
+            async with aclosing(self.asker.stream(request.work, envelope)) as events:
                 async for event in events:
-                    meter.saw(event)
+                    meter.observe(event)
                     yield event
         finally:
             meter.settle()
 
     async def _kept_or_shared(
-        self, key: str, asked: Asked, envelope: Envelope
+        self, key: str, request: AdmittedRequest, envelope: Envelope
     ) -> AsyncGenerator[Event, None]:
-        max_age_s = None if asked.cache is None else asked.cache.ttl
-        kept = self.kept.here(key, max_age_s)
-        if kept is not None:
-            asked.shape.cache = "hit"
+        max_age_s = None if request.cache is None else request.cache.ttl
+        cached = self.cache.here(key, max_age_s)
+        if cached is not None:
+            request.encoder.cache = "hit"
             _HIT.inc()
-            for event in kept:
+            for event in cached:
                 yield event
             return
         remaining_s = envelope.remaining(self.settings.request_timeout_s)
         # Who waits for an answer should not wait in the queue of someone who does not.
-        at_work = f"{key}.{asked.work.priority}"
+        at_work = f"{key}.{request.work.priority}"
 
-        def found_or_begun() -> tuple[Shared, str]:
-            shared = self.flights.find(at_work)
+        def found_or_begun() -> tuple[SharedStream, str]:
+            shared = self.coalescer.find(at_work)
             if shared is not None:
                 return shared, "shared"
-            return self._begin(key, at_work, asked, envelope), "miss"
+            return self._begin(key, at_work, request, envelope), "miss"
 
-        shared, came = await self.shares.within(found_or_begun)
+        shared, came = await self.shared_limits.acquire(found_or_begun)
         first = True
-        async with aclosing(self.flights.follow(shared, remaining_s)) as events:
+        async with aclosing(self.coalescer.follow(shared, remaining_s)) as events:
             async for event in events:
                 if first:
                     first = False
-                    came = "hit" if shared.kept else came
-                    asked.shape.cache = came
+                    came = "hit" if shared.cached else came
+                    request.encoder.cache = came
                     {"hit": _HIT, "shared": _SHARED, "miss": _MISS}[came].inc()
                 yield event
 
-    def _begin(self, key: str, at_work: str, asked: Asked, envelope: Envelope) -> Shared:
+    def _begin(self, key: str, at_work: str, request: AdmittedRequest, envelope: Envelope) -> SharedStream:
         """Have the answer made. Its own deadline is the longest there is: followers keep theirs."""
-        said, settings = asked.cache, self.settings
+        said, settings = request.cache, self.settings
         max_age_s = None if said is None else said.ttl
         ttl_s = settings.cache.ttl_s if max_age_s is None else min(max_age_s, settings.cache.max_ttl_s)
-        meter = self._reserve(asked.work, envelope.caller)
+        meter = self._reserve(request.work, envelope.caller)
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
-        async def source(shared: Shared) -> AsyncGenerator[Event, None]:
-            kept = await self.kept.elsewhere(key, max_age_s)
-            if kept is not None:
-                shared.kept = True
-                for event in kept:
+        async def source(shared: SharedStream) -> AsyncGenerator[Event, None]:
+            cached = await self.cache.elsewhere(key, max_age_s)
+            if cached is not None:
+                shared.cached = True
+                for event in cached:
                     yield event
                 return
-            async with aclosing(self.asker.stream(asked.work, longest)) as events:
+            async with aclosing(self.asker.stream(request.work, longest)) as events:
                 async for event in events:
-                    meter.saw(event)
+                    meter.observe(event)
                     yield event
-            everything = shared.flight.everything()
+            everything = shared.buffer.items()
             if everything is not None:
-                self.kept.keep(key, everything, ttl_s)
+                self.cache.keep(key, everything, ttl_s)
 
-        return self.flights.begin(at_work, source, meter.settle)
+        return self.coalescer.begin(at_work, source, meter.settle)

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from secrets import token_bytes
 
 from actors.gateway.admission_settings import CallerSettings
-from actors.gateway.errors import UnknownCaller
+from actors.gateway.errors import InvalidApiKey
 from orchestration.errors import InvalidRequest
 
 ANONYMOUS = "anonymous"
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class Callers:
+class Authenticator:
     """Without settings everybody who comes over HTTP is `anonymous`, whatever key they show.
 
     Keys are held and looked up as HMACs under a key that is drawn at the start: how long a look-up takes
@@ -33,15 +33,15 @@ class Callers:
         return f"Callers({', '.join(self._settings)})"
 
     def of_http(self, authorization: str) -> str:
-        """The name behind the header `Authorization`, decoded as Latin-1. Raises `UnknownCaller`."""
+        """The name behind the header `Authorization`, decoded as Latin-1. Raises `InvalidApiKey`."""
         if not self._settings:
             return ANONYMOUS
         scheme, _, key = authorization.strip().partition(" ")
         raw = key.strip().encode("latin-1", "replace")  # the bytes as they were sent
         name = self._names.get(self._digest(raw)) if scheme.lower() == "bearer" else None
         if name is None:
-            said = "is unknown" if authorization else "is needed, as Authorization: Bearer KEY"
-            raise UnknownCaller(f"the key {said}")
+            missing = "missing API key: send Authorization: Bearer KEY"
+            raise InvalidApiKey("invalid API key" if authorization else missing)
         return name
 
     def of_nats(self, said: str) -> str:

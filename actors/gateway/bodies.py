@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
-from actors.gateway.chat_messages import Turns
+from actors.gateway.chat_messages import ConversationBody
 from actors.gateway.choices import MAX_CHOICES
 from actors.gateway.guided_decoding import GuideFields
 from actors.gateway.tool_bodies import Choice, Tools
@@ -31,9 +31,9 @@ MAX_STOPS = 4
 MAX_INPUTS = 2048
 MAX_EXTRA_BYTES = 131_072
 """Of the fields that Orchestra does not use, together, as JSON."""
-NOTHING_SAID = Sampling()
-NOTHING_ALIASED: Mapping[str, Any] = {}
-_SAID = (
+DEFAULT_SAMPLING = Sampling()
+NO_ALIASES: Mapping[str, Any] = {}
+_SAMPLING_FIELDS = (
     "temperature",
     "top_p",
     "top_k",
@@ -85,12 +85,12 @@ def _limit_of(tokens: Any) -> Any:
     return None if tokens == -1 else tokens
 
 
-def _most_of(top_k: Any) -> Any:
+def _all_tokens_of(top_k: Any) -> Any:
     """vLLM's and llama.cpp's -1 is all tokens, as 0 is."""
     return 0 if top_k == -1 else top_k
 
 
-def _if_asked(logprobs: Any) -> Any:
+def _none_if_false(logprobs: Any) -> Any:
     return None if logprobs is False else logprobs
 
 
@@ -139,11 +139,13 @@ def _limits_of(budget: Any) -> Any:
     """A limit that is misspelt would be none."""
     unknown = sorted(set(budget) - set(Budget.model_fields)) if isinstance(budget, dict) else []
     if unknown:
-        raise ValueError(f"a budget has {', '.join(Budget.model_fields)}, and not {unknown[0][:40]!r}")
+        raise ValueError(
+            f"unknown budget field {unknown[0][:40]!r}; allowed: {', '.join(Budget.model_fields)}"
+        )
     return budget
 
 
-def _only_at_the_end(wanted: bool | None) -> bool | None:
+def _refuse_continuous(wanted: bool | None) -> bool | None:
     if wanted:
         raise ValueError("not supported: usage comes once, in the last chunk (include_usage)")
     return wanted
@@ -151,7 +153,7 @@ def _only_at_the_end(wanted: bool | None) -> bool | None:
 
 class StreamOptions(Body):
     include_usage: bool | None = None
-    continuous_usage_stats: Annotated[bool | None, AfterValidator(_only_at_the_end)] = None
+    continuous_usage_stats: Annotated[bool | None, AfterValidator(_refuse_continuous)] = None
 
 
 def _streamed(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
@@ -164,13 +166,13 @@ LabelText = Annotated[str, Field(min_length=1, max_length=256)]
 Labels = Annotated[dict[LabelText, LabelText], Field(max_length=16)]
 
 
-class OwnBody(Body):
+class StrictBody(Body):
     """What no other server knows: a field that is misspelt is one that would be ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Extension(OwnBody):
+class OrchestraOptions(StrictBody):
     """Orchestra's own field, `orchestra`, of a chat request."""
 
     model: str | None = Field(default=None, min_length=1)
@@ -184,7 +186,7 @@ class Extension(OwnBody):
     """For a pattern: what all its steps together may use."""
 
 
-class CacheAsked(OwnBody):
+class CacheOptions(StrictBody):
     """Orchestra's own field `cache`: what the caller says of kept answers."""
 
     ttl: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -210,15 +212,15 @@ class SamplingBody(WorkBody, GuideFields):
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     temperature: float | None = None
     top_p: float | None = None
-    top_k: Annotated[int | None, BeforeValidator(_most_of)] = None
+    top_k: Annotated[int | None, BeforeValidator(_all_tokens_of)] = None
     seed: int | None = None
     max_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops_of)] = ()
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
-    cache: CacheAsked | None = None
-    orchestra: Extension | None = None
+    cache: CacheOptions | None = None
+    orchestra: OrchestraOptions | None = None
 
     @property
     def names(self) -> dict[str, str]:
@@ -239,7 +241,7 @@ class SamplingBody(WorkBody, GuideFields):
 
     def said(self) -> dict[str, Any]:
         """The sampling parameters that the caller gave a value to."""
-        values = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
+        values = {name: value for name in _SAMPLING_FIELDS if (value := getattr(self, name)) is not None}
         if self.max_tokens is not None:
             values["max_tokens"] = self.max_tokens
         if self.stop:
@@ -250,7 +252,7 @@ class SamplingBody(WorkBody, GuideFields):
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Turns = Field(min_length=1)
+    messages: ConversationBody = Field(min_length=1)
     max_completion_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, AfterValidator(_with_logprobs)] = None
@@ -262,7 +264,7 @@ class ChatBody(SamplingBody):
     def names(self) -> dict[str, str]:
         return {} if self.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
 
-    def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
+    def sampling(self, aliased: Mapping[str, Any] = NO_ALIASES) -> Sampling:
         """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
         range."""
         values = {**aliased, **self.said()}
@@ -271,27 +273,27 @@ class ChatBody(SamplingBody):
         if self.logprobs:
             values["logprobs"] = True
             values["top_logprobs"] = self.top_logprobs or 0
-        return Sampling.model_validate(values) if values else NOTHING_SAID
+        return Sampling.model_validate(values) if values else DEFAULT_SAMPLING
 
 
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
     prompt: Annotated[tuple[str | tuple[TokenId, ...], ...], BeforeValidator(_prompts_of)]
-    logprobs: Annotated[int | None, BeforeValidator(_if_asked)] = None
+    logprobs: Annotated[int | None, BeforeValidator(_none_if_false)] = None
 
     @property
     def names(self) -> dict[str, str]:
         return {"top_logprobs": "logprobs"}
 
-    def sampling(self, aliased: Mapping[str, Any] = NOTHING_ALIASED) -> Sampling:
+    def sampling(self, aliased: Mapping[str, Any] = NO_ALIASES) -> Sampling:
         """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
         range."""
         values = {**aliased, **self.said()}
         if self.logprobs is not None:
             values["logprobs"] = True
             values["top_logprobs"] = self.logprobs
-        return Sampling.model_validate(values) if values else NOTHING_SAID
+        return Sampling.model_validate(values) if values else DEFAULT_SAMPLING
 
 
 class EmbeddingBody(WorkBody):
@@ -300,6 +302,6 @@ class EmbeddingBody(WorkBody):
     model: str = Field(min_length=1)
     input: Annotated[tuple[str, ...], BeforeValidator(_inputs_of)]
     encoding_format: Literal["float", "base64"] | None = None
-    cache: CacheAsked | None = None
+    cache: CacheOptions | None = None
     dimensions: int | None = Field(default=None, ge=1)
     """Of each vector. A local model's are as long as they are; an upstream may be able to shorten its own."""

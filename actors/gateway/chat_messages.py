@@ -54,7 +54,7 @@ _CONTINUED = ("prefix", "partial")
 """What other servers have in a message for `continue_final_message`."""
 
 
-class Turn(ChatMessage):
+class MessageBody(ChatMessage):
     """One message of a conversation; it is what travels on, so a chat is validated once."""
 
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
@@ -63,7 +63,7 @@ class Turn(ChatMessage):
     reasoning: Annotated[str, BeforeValidator(_reasoning_of)] = ""
 
 
-def _modern(messages: Any) -> Any:
+def _modernize(messages: Any) -> Any:
     """In today's form of OpenAI's API: a refusal becomes the text of its message, a `function_call` becomes
     a tool call, and a message of role `function` answers it."""
     if not isinstance(messages, list):
@@ -140,9 +140,9 @@ def _of_function(
     return [*made, {"role": "tool", "tool_call_id": found[1], "content": content}]
 
 
-def _answering(messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
+def _answering(messages: tuple[MessageBody, ...]) -> tuple[MessageBody, ...]:
     check_answers(messages)
     return messages
 
 
-Turns = Annotated[tuple[Turn, ...], BeforeValidator(_modern), AfterValidator(_answering)]
+ConversationBody = Annotated[tuple[MessageBody, ...], BeforeValidator(_modernize), AfterValidator(_answering)]

@@ -8,33 +8,33 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from actors.openai_api.encoder import ChoiceEvent, Event, Shape, TextShape, WorkEvent, usage_of
+from actors.openai_api.encoder import ChoiceEvent, Event, ResponseEncoder, TextEncoder, WorkEvent, usage_json
 from orchestration.messages import Ended, Usage
 
 MAX_CHOICES = 64
 """Answers to one request: `n` times the number of prompts."""
 
 
-class ChoicesShape(Shape):
+class ChoicesEncoder(ResponseEncoder):
     """The shapes of several answers as one. Each prompt has `repeats` answers; its tokens count once."""
 
-    def __init__(self, shapes: Sequence[TextShape], *, repeats: int, include_usage: bool) -> None:
-        self.shapes = shapes
+    def __init__(self, encoders: Sequence[TextEncoder], *, repeats: int, include_usage: bool) -> None:
+        self.encoders = encoders
         self._repeats = repeats
         self._include_usage = include_usage
         self._usages: dict[int, Usage] = {}
-        for index, shape in enumerate(shapes):
-            shape.index = index
-            shape.include_usage = False
+        for index, encoder in enumerate(encoders):
+            encoder.index = index
+            encoder.include_usage = False
 
-    def piece(self, event: Event) -> tuple[bytes, ...]:
+    def encode_event(self, event: Event) -> tuple[bytes, ...]:
         assert isinstance(event, ChoiceEvent)
-        shape = self._told(event.index)
-        pieces = shape.piece(event.event)
+        encoder = self._told(event.index)
+        pieces = encoder.encode_event(event.event)
         if isinstance(event.event, Ended):
             self._usages[event.index] = event.event.usage
-            if self._include_usage and len(self._usages) == len(self.shapes):
-                pieces = (*pieces, shape.usage_piece(self._usage()))
+            if self._include_usage and len(self._usages) == len(self.encoders):
+                pieces = (*pieces, encoder.encode_usage(self._usage()))
         return pieces
 
     def add(self, event: Event) -> None:
@@ -43,18 +43,18 @@ class ChoicesShape(Shape):
         if isinstance(event.event, Ended):
             self._usages[event.index] = event.event.usage
 
-    def whole(self) -> bytes:
-        bodies: list[dict[str, Any]] = [from_json(shape.whole()) for shape in self.shapes]
+    def encode_full(self) -> bytes:
+        bodies: list[dict[str, Any]] = [from_json(encoder.encode_full()) for encoder in self.encoders]
         first = bodies[0]
         first["choices"] = [choice for body in bodies for choice in body["choices"]]
-        first["usage"] = usage_of(self._usage())
+        first["usage"] = usage_json(self._usage())
         return to_json(first)
 
-    def _told(self, index: int) -> TextShape:
+    def _told(self, index: int) -> TextEncoder:
         """The answer's shape, with what the gateway told the whole."""
-        shape = self.shapes[index]
-        shape.trace_id, shape.notes = self.trace_id, self.notes
-        return shape
+        encoder = self.encoders[index]
+        encoder.trace_id, encoder.notes = self.trace_id, self.notes
+        return encoder
 
     def _usage(self) -> Usage:
         total = Usage()
@@ -64,7 +64,9 @@ class ChoicesShape(Shape):
         return total
 
 
-async def merged(answers: Sequence[AsyncGenerator[WorkEvent, None]]) -> AsyncGenerator[ChoiceEvent, None]:
+async def merge_choices(
+    answers: Sequence[AsyncGenerator[WorkEvent, None]],
+) -> AsyncGenerator[ChoiceEvent, None]:
     """The events of all answers as they come. The first error ends them all; so does closing the iterator."""
     waiting = {asyncio.ensure_future(anext(events)): index for index, events in enumerate(answers)}
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-MOST_HELD_BYTES = 64 * 1024
+MAX_HELD_BYTES = 64 * 1024
 
 
-class Corked(asyncio.Transport):
+class CoalescingTransport(asyncio.Transport):
     """What is written within one turn goes out as one write.
 
     An answer is at least two writes (head and body), the end of a stream three, and each is a system call
@@ -22,31 +22,31 @@ class Corked(asyncio.Transport):
         self._loop = loop
         self._held: list[bytes] = []
         self._size = 0
-        self._handed = 0
+        self._written = 0
         self._paused = False
-        self._choked = False
+        self._reading_held = False
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the socket has not taken."""
         return self._size + self.transport.get_write_buffer_size()
 
     @property
-    def taken(self) -> int:
+    def sent_bytes(self) -> int:
         """Bytes that the socket took since the beginning."""
-        return self._handed - self.transport.get_write_buffer_size()
+        return self._written - self.transport.get_write_buffer_size()
 
     @property
     def paused(self) -> bool:
         """Whether nothing is read now."""
-        return self._paused or self._choked
+        return self._paused or self._reading_held
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(bytes(data))
         self._size += len(data)
-        if self._size >= MOST_HELD_BYTES:
+        if self._size >= MAX_HELD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -54,7 +54,7 @@ class Corked(asyncio.Transport):
         if not self._held:
             return
         held, self._held = self._held, []
-        self._handed += self._size
+        self._written += self._size
         self._size = 0
         if not self.transport.is_closing():
             self.transport.write(held[0] if len(held) == 1 else b"".join(held))
@@ -79,19 +79,19 @@ class Corked(asyncio.Transport):
 
     def pause_reading(self) -> None:
         self._paused = True
-        self._read_or_not()
+        self._update_reading()
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._read_or_not()
+        self._update_reading()
 
-    def choke(self, choked: bool) -> None:
+    def hold_reading(self, held: bool) -> None:
         """Read nothing, or as the protocol wants: for who stands before it."""
-        if choked is not self._choked:
-            self._choked = choked
-            self._read_or_not()
+        if held is not self._reading_held:
+            self._reading_held = held
+            self._update_reading()
 
-    def _read_or_not(self) -> None:
+    def _update_reading(self) -> None:
         if self.transport.is_closing():
             return
         if self.paused:

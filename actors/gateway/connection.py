@@ -18,9 +18,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from actors.gateway.coalescing_transport import Corked
-from actors.gateway.connections import Connections, address_of
-from actors.gateway.errors import HeadTooLarge, RequestLineTooLong, SlowHead
+from actors.gateway.coalescing_transport import CoalescingTransport
+from actors.gateway.connections import ConnectionTable, address_of
+from actors.gateway.errors import HeaderTimeout, HeadTooLarge, RequestLineTooLong
 from actors.gateway.http_context import new_request_id
 from actors.gateway.metrics import REFUSED
 from actors.openai_api.encoder import error_json
@@ -45,17 +45,17 @@ IDLE, HEAD, BODY, ANSWER, ENDING = range(5)
 class Config(uvicorn.Config):
     """`connections` is the table that the server's connections are held in."""
 
-    def __init__(self, app: Any, connections: Connections, **options: Any) -> None:
-        super().__init__(app, http=Connection, **options)
+    def __init__(self, app: Any, connections: ConnectionTable, **options: Any) -> None:
+        super().__init__(app, http=HttpConnection, **options)
         self.connections = connections
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """At a limit the client hears 408, 414, 431 or 503, after the answers that it is owed, and the connection
     ends."""
 
     config: Config
-    corked: Corked
+    transport: CoalescingTransport
     parser: _Parser
 
     def __init__(
@@ -92,18 +92,18 @@ class Connection(HttpToolsProtocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.corked = Corked(transport, self.loop)
-        super().connection_made(self.corked)
+        self.transport = CoalescingTransport(transport, self.loop)
+        super().connection_made(self.transport)
         high = self.settings.stream_buffer_bytes
         transport.set_write_buffer_limits(high, max(0, high - ONE_REFILL_BYTES))
         self.address = address_of(self.client[0]) if self.client else ""
         refusal = self.table.enter(self)
         if refusal is None:
             self._rest()
-        elif self.table.may_be_told(self):
+        elif self.table.will_explain(self):
             self.refuse(refusal)
         else:
-            self.corked.abort()
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.table.leave(self)
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self._last:
-            self.corked.close()
+            self.transport.close()
         super().on_response_complete()
         self._owed -= 1
         if self._held:
@@ -171,30 +171,32 @@ class Connection(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """Close the connection if the client does not read, or is late with what it sends."""
-        taken = self.corked.taken
-        if taken != self._taken or not self.corked.unsent:
-            self._taken, self._taken_at = taken, now
+        sent_bytes = self.transport.sent_bytes
+        if sent_bytes != self._taken or not self.transport.unsent_bytes:
+            self._taken, self._taken_at = sent_bytes, now
         elif now - self._taken_at > CUT_AFTER * self.settings.send_timeout_s:
             REFUSED.labels("send_timeout_s").inc()
-            self.corked.abort()
+            self.transport.abort()
             return
         if now < self._due or (self._refusal is not None and self._owed):
             return
-        if self.corked.paused:  # it is not the client who is late
+        if self.transport.paused:  # it is not the client who is late
             self._due = now + self.settings.head_timeout_s
         elif self._phase == HEAD:
             limit = self.settings.head_timeout_s
             REFUSED.labels("head_timeout_s").inc()
-            self.refuse(SlowHead(f"the head of the request did not arrive within head_timeout_s {limit:g}"))
+            self.refuse(
+                HeaderTimeout(f"the head of the request did not arrive within head_timeout_s {limit:g}")
+            )
         elif self._phase == BODY:
             REFUSED.labels("body_timeout_s").inc()
-            self.corked.abort()
+            self.transport.abort()
         else:
             self.close()
 
     def close(self) -> None:
         """Close it once what was written is sent."""
-        self.corked.close()
+        self.transport.close()
 
     def wait_for_nobody(self) -> None:
         """Take the rest of the answer though the client has not read what was written, and hang up then."""
@@ -206,19 +208,19 @@ class Connection(HttpToolsProtocol):
         """Read no more, and end the connection with `error` once all answers that are owed are given."""
         self._refusal = error
         self._held = b""
-        if self._owed or self._phase == ENDING or self.corked.is_closing():
+        if self._owed or self._phase == ENDING or self.transport.is_closing():
             return
         self._phase, self._due = ENDING, self.loop.time() + LINGER_S
         body = error_json(error)
         retry = "retry-after: 1\r\n" if error.retry_after_s is not None else ""
-        self.corked.write(
+        self.transport.write(
             f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}"
             f"x-request-id: {new_request_id().decode()}\r\n"
             "cache-control: no-store\r\nconnection: close\r\n\r\n".encode()
             + body
         )
-        self.corked.write_eof()
+        self.transport.write_eof()
 
     # Inside
 
@@ -236,7 +238,7 @@ class Connection(HttpToolsProtocol):
             self._parse(view[start : start + SLICE_BYTES])
             if self._refusal is not None:
                 break
-        self.corked.choke(bool(self._held))
+        self.transport.hold_reading(bool(self._held))
 
     def _parse(self, data: bytes | memoryview[int]) -> None:
         if self._phase not in (HEAD, BODY):
@@ -280,7 +282,7 @@ class _Parser(httptools.HttpRequestParser):
     """Reads a request that would like another protocol, such as HTTP/2 as Java's client asks for at first, as
     one of HTTP/1.1: httptools alone takes its body for that other protocol."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: HttpConnection) -> None:
         super().__init__(connection)
         # uvicorn needs it to answer the first of several requests in one packet.
         self.set_dangerous_leniencies(lenient_data_after_close=True)

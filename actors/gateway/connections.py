@@ -14,10 +14,10 @@ SWEEP_S = 0.25
 """Time between two looks at every connection. One look takes about half a microsecond; a timer for each
 request would take several."""
 MAX_REFUSED = 64
-"""Connections over a limit that are told so at any moment; the others are cut without a word."""
+"""ConnectionTable over a limit that are told so at any moment; the others are cut without a word."""
 
 
-class Swept(Protocol):
+class TrackedConnection(Protocol):
     """What the table needs of a connection."""
 
     address: str
@@ -30,15 +30,15 @@ class Swept(Protocol):
         """Close it between two requests."""
 
 
-class Connections:
+class ConnectionTable:
     """A table of connections, checked every `SWEEP_S` between `start` and `stop`."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.idle: dict[Swept, None] = {}
-        """Connections between two requests, the longest idle first."""
-        self._open: set[Swept] = set()
-        self._refused: set[Swept] = set()
+        self.idle: dict[TrackedConnection, None] = {}
+        """ConnectionTable between two requests, the longest idle first."""
+        self._open: set[TrackedConnection] = set()
+        self._refused: set[TrackedConnection] = set()
         self._by_address: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -54,7 +54,7 @@ class Connections:
         if self._timer is not None:
             self._timer.cancel()
 
-    def enter(self, connection: Swept) -> TooManyConnections | None:
+    def enter(self, connection: TrackedConnection) -> TooManyConnections | None:
         """Take a connection in, or say why not: it is to be told, or cut at once where `told` is full.
 
         Where `max_connections` are open, the one that is idle for longest makes room.
@@ -74,7 +74,7 @@ class Connections:
         CONNECTIONS.set(len(self._open))
         return None
 
-    def leave(self, connection: Swept) -> None:
+    def leave(self, connection: TrackedConnection) -> None:
         """Forget a connection."""
         self.idle.pop(connection, None)
         self._refused.discard(connection)
@@ -88,11 +88,11 @@ class Connections:
         else:
             del self._by_address[connection.address]
 
-    def may_be_told(self, connection: Swept) -> bool:
+    def will_explain(self, connection: TrackedConnection) -> bool:
         """Whether a connection that was refused hears why."""
         return connection in self._refused
 
-    def _refuse(self, connection: Swept, limit: str, count: int) -> TooManyConnections:
+    def _refuse(self, connection: TrackedConnection, limit: str, count: int) -> TooManyConnections:
         REFUSED.labels(limit).inc()
         if len(self._refused) < MAX_REFUSED:
             self._refused.add(connection)

@@ -6,8 +6,8 @@ import asyncio
 import time
 from types import TracebackType
 
-from actors.gateway.errors import ClientLeft, SlowReader
-from actors.gateway.http_context import Exchange
+from actors.gateway.errors import ClientDisconnected, SlowReader
+from actors.gateway.http_context import HttpContext
 from actors.gateway.settings import GatewaySettings
 from orchestration.errors import DeadlineExceeded, OrchestraError
 
@@ -15,8 +15,8 @@ GRACE_S = 5.0
 """Beyond the deadline, for work that says itself that it is over."""
 
 
-class Watch:
-    """A block that raises `ClientLeft` when the client hangs up.
+class DisconnectMonitor:
+    """A block that raises `ClientDisconnected` when the client hangs up.
 
     For a stream it also sends a comment whenever nothing was sent for `keep_alive_s`, and raises `SlowReader`
     when the client does not take what was sent for `send_timeout_s`, and `DeadlineExceeded` when it has not
@@ -24,9 +24,9 @@ class Watch:
     """
 
     def __init__(
-        self, exchange: Exchange, settings: GatewaySettings, *, stream: bool, limit_s: float
+        self, context: HttpContext, settings: GatewaySettings, *, stream: bool, limit_s: float
     ) -> None:
-        self.exchange = exchange
+        self.context = context
         self.settings = settings
         self.stream = stream
         self.limit_s = limit_s
@@ -34,7 +34,7 @@ class Watch:
         self._block: asyncio.Task[object] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Watch:
+    async def __aenter__(self) -> DisconnectMonitor:
         self._block = asyncio.current_task()
         self._watching = asyncio.get_running_loop().create_task(self._watch())
         return self
@@ -55,43 +55,43 @@ class Watch:
         if self.stream:
             self._error = await self._stream_ends()
         else:
-            while (await self.exchange.receive())["type"] != "http.disconnect":
+            while (await self.context.receive())["type"] != "http.disconnect":
                 pass
-            self._error = ClientLeft("the client left before its answer was complete")
+            self._error = ClientDisconnected("the client left before its answer was complete")
         if self._block is not None:
             self._block.cancel()
 
     async def _stream_ends(self) -> OrchestraError:
         """Why the block is to end."""
-        exchange, settings = self.exchange, self.settings
-        exchange.sent_at = now = time.monotonic()
+        context, settings = self.context, self.settings
+        context.sent_at = now = time.monotonic()
         end = now + self.limit_s
         while True:
-            if exchange.sending:
-                look_at = min(exchange.sent_at + settings.send_timeout_s, end)
+            if context.sending:
+                look_at = min(context.sent_at + settings.send_timeout_s, end)
                 if now >= look_at:
                     return self._unread(now >= end)
-            elif now >= exchange.sent_at + settings.keep_alive_s:
+            elif now >= context.sent_at + settings.keep_alive_s:
                 try:
                     async with asyncio.timeout(settings.send_timeout_s):
-                        await exchange.comment(b"keep-alive")
+                        await context.comment(b"keep-alive")
                 except TimeoutError:
                     return self._unread(now >= end)
                 look_at = now
             elif now >= end + GRACE_S:
                 return self._unread(True)
             else:
-                comment_at = exchange.sent_at + settings.keep_alive_s
+                comment_at = context.sent_at + settings.keep_alive_s
                 look_at = min(comment_at, now + settings.send_timeout_s, end + GRACE_S * (now >= end))
             if await self._left(look_at - now):
-                return ClientLeft("the client left before its answer was complete")
+                return ClientDisconnected("the client left before its answer was complete")
             now = time.monotonic()
 
     async def _left(self, within_s: float) -> bool:
         """Whether the client hung up before that."""
         try:
             async with asyncio.timeout(within_s):
-                message = await self.exchange.receive()
+                message = await self.context.receive()
             return bool(message["type"] == "http.disconnect")
         except TimeoutError:
             return False

@@ -1,22 +1,22 @@
-"""What only the gateway's faces raise.
+"""Errors that only the gateway raises.
 
-OrchestraError             status  code
+OrchestraError                status  code
 ├── InvalidRequest
-│   ├── UnknownCaller         401  invalid_api_key
-│   ├── NoSuchPath            404  not_found
-│   ├── WrongMethod           405  method_not_allowed
-│   ├── SlowBody              408  slow_body
-│   ├── SlowHead              408  slow_head
-│   ├── SlowReader            408  slow_reader
-│   ├── RequestLineTooLong    414  request_line_too_long
-│   ├── UnknownEncoding       415  unknown_encoding
-│   └── HeadTooLarge          431  head_too_large
+│   ├── InvalidApiKey         401     invalid_api_key
+│   ├── NotFound              404     not_found
+│   ├── MethodNotAllowed      405     method_not_allowed
+│   ├── RequestTimeout        408     request_timeout
+│   ├── HeaderTimeout         408     header_timeout
+│   ├── SlowReader            408     slow_reader
+│   ├── RequestLineTooLong    414     request_line_too_long
+│   ├── UnsupportedEncoding   415     unsupported_encoding
+│   └── HeadTooLarge          431     head_too_large
 ├── Cancelled
-│   └── ClientLeft            499  cancelled           nobody is there to be told
+│   └── ClientDisconnected    499     cancelled           never sent: the connection is closed
 └── Unavailable
-    ├── TooManyConnections    503  too_many_connections
-    ├── NoRoomForBody         503  no_room_for_body
-    └── HttpPortBusy          503  http_port_busy      waiting will not help
+    ├── TooManyConnections    503     too_many_connections
+    ├── BodyMemoryExhausted   503     body_memory_exhausted
+    └── HttpPortBusy          503     http_port_busy      not retryable
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from __future__ import annotations
 from orchestration.errors import Cancelled, InvalidRequest, Unavailable
 
 
-class UnknownCaller(InvalidRequest):
-    """Callers are named in the settings, and the request shows the key of none of them."""
+class InvalidApiKey(InvalidRequest):
+    """The settings name callers, and the request has the key of none of them."""
 
     status = 401
     code = "invalid_api_key"
 
 
-class NoSuchPath(InvalidRequest):
+class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
 
 
-class WrongMethod(InvalidRequest):
+class MethodNotAllowed(InvalidRequest):
     """`allowed` are the methods of the path, for the `Allow` header."""
 
     status = 405
@@ -47,25 +47,25 @@ class WrongMethod(InvalidRequest):
         self.allowed = allowed
 
 
-class SlowBody(InvalidRequest):
+class RequestTimeout(InvalidRequest):
     """The client did not finish its body in time."""
 
     status = 408
-    code = "slow_body"
+    code = "request_timeout"
 
 
-class UnknownEncoding(InvalidRequest):
+class UnsupportedEncoding(InvalidRequest):
     """The body is compressed."""
 
     status = 415
-    code = "unknown_encoding"
+    code = "unsupported_encoding"
 
 
-class SlowHead(InvalidRequest):
+class HeaderTimeout(InvalidRequest):
     """The client did not finish the head of its request in time."""
 
     status = 408
-    code = "slow_head"
+    code = "header_timeout"
 
 
 class SlowReader(InvalidRequest):
@@ -88,23 +88,23 @@ class HeadTooLarge(InvalidRequest):
 
 
 class TooManyConnections(Unavailable):
-    """Of one client, or in all."""
+    """Too many open connections, from one address or in total."""
 
     code = "too_many_connections"
 
 
-class NoRoomForBody(Unavailable):
-    """The bodies of requests at work are too long together."""
+class BodyMemoryExhausted(Unavailable):
+    """The bodies of the requests in flight exceed `max_bodies_bytes` together."""
 
-    code = "no_room_for_body"
+    code = "body_memory_exhausted"
 
 
-class ClientLeft(Cancelled):
+class ClientDisconnected(Cancelled):
     """The connection was closed before the answer was complete."""
 
 
 class HttpPortBusy(Unavailable):
-    """The address cannot be listened on: the text says why and the way out."""
+    """The HTTP address cannot be bound; the message has the cause and the remedy."""
 
     code = "http_port_busy"
     retryable = False

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from actors.gateway.gateway import Gateway
-from actors.gateway.http_context import Exchange
+from actors.gateway.http_context import HttpContext
 from actors.learning.feedback import Feedback, FeedbackCounter, FeedbackResult
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
@@ -21,10 +21,10 @@ from actors.runtime.system import ActorRef
 
 PATH = "/v1/feedback"
 SUBJECT = "orchestra.feedback"
-MOST_BYTES = 16_384
+MAX_FEEDBACK_BYTES = 16_384
 
 
-class FeedbackFront:
+class FeedbackApi:
     """What both faces share."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -33,20 +33,20 @@ class FeedbackFront:
 
     async def give(self, feedback: Feedback, caller: str) -> FeedbackResult:
         """Count what `caller` says; '' may speak of every run. Raises what `FeedbackCounter.give` raises."""
-        callers = self.gateway.callers
-        if not caller or not callers.named:
+        authenticator = self.gateway.authenticator
+        if not caller or not authenticator.named:
             return await self.desk.give(feedback, by=caller)
-        mine = callers.namespace(caller)
-        return await self.desk.give(feedback, lambda other: callers.namespace(other) == mine, by=caller)
+        mine = authenticator.namespace(caller)
+        return await self.desk.give(feedback, lambda other: authenticator.namespace(other) == mine, by=caller)
 
-    async def post(self, exchange: Exchange) -> None:
-        raw = await exchange.body(MOST_BYTES, self.gateway.settings.body_timeout_s)
+    async def post(self, context: HttpContext) -> None:
+        raw = await context.body(MAX_FEEDBACK_BYTES, self.gateway.settings.body_timeout_s)
         try:
             feedback = Feedback.model_validate_json(raw)
         except ValidationError as error:
             raise invalid_request(error) from error
-        counted = await self.give(feedback, exchange.caller)
-        await exchange.answer(200, to_json(counted, exclude_none=True))
+        counted = await self.give(feedback, context.caller)
+        await context.answer(200, to_json(counted, exclude_none=True))
 
 
 class FeedbackService(Actor):
@@ -55,12 +55,12 @@ class FeedbackService(Actor):
     concurrency = 64
     mailbox_size = 1_024
 
-    def __init__(self, front: FeedbackFront) -> None:
+    def __init__(self, front: FeedbackApi) -> None:
         self.front = front
 
     async def on_give(self, message: Feedback) -> FeedbackResult:
         said = current_envelope.get().caller
-        return await self.front.give(message, self.front.gateway.callers.of_nats(said) if said else "")
+        return await self.front.give(message, self.front.gateway.authenticator.of_nats(said) if said else "")
 
 
 def feedback_endpoint(ref: ActorRef) -> Endpoint:

@@ -1,9 +1,9 @@
 """What becomes of the fields that a body has beside Orchestra's own: the lists of OpenAI, vLLM and llama.cpp.
 
-A field that changes the answer is never ignored in silence. A model behind an upstream gets every field as it
-came. A local model gets none: it refuses by name those that would change its answer (`SHAPING`), unless their
-value changes nothing, and those that no answer here can hold are refused for every model (`REFUSED`). Those
-that change nothing (`HARMLESS`) and those that nobody knows are left out; the answer names the latter in its
+A field that changes the answer is never ignored silently. A model behind an upstream gets every field
+unchanged. A local model gets none: a field that would change its answer (`MODEL_FIELDS`) is refused by name,
+unless its value is neutral; a field that no response can express (`REFUSED`) is refused for every model.
+Harmless fields (`HARMLESS`) and unknown fields are dropped, and the response lists the unknown ones in its
 notes.
 
 A field that local models learn becomes one of the body (`actors.gateway.bodies`) and leaves these lists.
@@ -43,7 +43,7 @@ HARMLESS = frozenset(f"{_OPENAI} {_VLLM} {_LLAMA}".split())
 """Fields that change no answer: who asks, where and how it is computed, and how others work that are refused
 themselves."""
 
-SHAPING: dict[str, tuple[Any, ...]] = {
+MODEL_FIELDS: dict[str, tuple[Any, ...]] = {
     # OpenAI
     "reasoning_effort": ("none", "default"),
     "verbosity": ("medium",),
@@ -123,7 +123,7 @@ SHAPING: dict[str, tuple[Any, ...]] = {
 }
 """Fields that an upstream may know and a local model does not, with the values that change nothing."""
 
-ELSEWHERE: dict[str, tuple[Any, ...]] = {
+OTHER_ROUTE_FIELDS: dict[str, tuple[Any, ...]] = {
     "messages": ([],),
     "prompt": ("",),
     "max_completion_tokens": (),
@@ -145,7 +145,7 @@ REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
 }
 """Fields that no answer of Orchestra can hold, whoever makes it: why, and the values that change nothing."""
 
-SAMPLED: dict[str, tuple[Any, ...]] = {
+SAMPLING_FIELDS: dict[str, tuple[Any, ...]] = {
     "ignore_eos": (False,),
     "logit_bias": ({}, []),
     "min_p": (0,),
@@ -192,7 +192,7 @@ class Fields:
 NO_FIELDS = Fields()
 
 
-def sorted_out(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, own: Iterable[str]) -> Fields:
+def sort_fields(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, own: Iterable[str]) -> Fields:
     """`own` are the names of the body's own fields. Raises `InvalidRequest` naming a field that would have to
     be ignored."""
     for name in extra.keys() & REFUSED.keys():
@@ -201,23 +201,25 @@ def sorted_out(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, ow
             raise InvalidRequest(f"{name}: {why}", param=name)
     carried = {name: value for name, value in extra.items() if name not in REFUSED}
     if upstreams is not Upstreams.NONE:
-        telling = any(_tells(name, value) for name, value in carried.items())
+        telling = any(_needs_upstream(name, value) for name, value in carried.items())
         return Fields(extra=carried, labels=UPSTREAM if telling else {})
-    said = {ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _said(name, carried)}
-    said |= {name: carried[name] for name in _meant(carried, SAMPLED)}
-    options = frozenset(_meant(_booleans(carried), OPTIONS))
-    for name in _meant(carried, SHAPING):
+    said = {
+        ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _has_limit(name, carried)
+    }
+    said |= {name: carried[name] for name in _non_neutral(carried, SAMPLING_FIELDS)}
+    options = frozenset(_non_neutral(_booleans(carried), OPTIONS))
+    for name in _non_neutral(carried, MODEL_FIELDS):
         raise InvalidRequest(
             f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
         )
-    for name in _meant(carried, ELSEWHERE):
+    for name in _non_neutral(carried, OTHER_ROUTE_FIELDS):
         raise InvalidRequest(f"{name}: no field of this path, but of another one under /v1", param=name)
     unknown = [name for name, value in carried.items() if value is not None and not _is_known(name)]
     for name in unknown:
         meant = get_close_matches(name, own, 1, LIKENESS)
         if meant:
             raise InvalidRequest(f"{name[:60]}: no such field; {meant[0]!r} is one", param=name[:60])
-    return Fields(sampling=said, options=options, notes=(_ignored(unknown),) if unknown else ())
+    return Fields(sampling=said, options=options, notes=(_ignored_note(unknown),) if unknown else ())
 
 
 def _booleans(carried: Mapping[str, Any]) -> dict[str, bool]:
@@ -232,29 +234,34 @@ def _booleans(carried: Mapping[str, Any]) -> dict[str, bool]:
     return said
 
 
-def _meant(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:
+def _non_neutral(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:
     """The fields of a list whose values are not neutral."""
     return [name for name, value in carried.items() if name in known and not _is_one_of(value, known[name])]
 
 
-def _tells(name: str, value: Any) -> bool:
+def _needs_upstream(name: str, value: Any) -> bool:
     """Whether a node without an upstream would ignore what it says."""
-    return name not in HARMLESS and not _is_one_of(value, (SHAPING | SAMPLED | OPTIONS).get(name, ()))
+    return name not in HARMLESS and not _is_one_of(
+        value, (MODEL_FIELDS | SAMPLING_FIELDS | OPTIONS).get(name, ())
+    )
 
 
-def _said(name: str, carried: Mapping[str, Any]) -> bool:
+def _has_limit(name: str, carried: Mapping[str, Any]) -> bool:
     return carried[name] is not None and (name, carried[name]) != _UNLIMITED
 
 
 def _is_known(name: str) -> bool:
-    return any(name in known for known in (HARMLESS, SHAPING, SAMPLED, OPTIONS, ALIASES, ELSEWHERE))
+    return any(
+        name in known
+        for known in (HARMLESS, MODEL_FIELDS, SAMPLING_FIELDS, OPTIONS, ALIASES, OTHER_ROUTE_FIELDS)
+    )
 
 
 def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
     return value is None or value in neutral
 
 
-def _ignored(names: list[str]) -> str:
+def _ignored_note(names: list[str]) -> str:
     shown = ", ".join(name[:60] for name in names[:MAX_NAMED])
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return f"ignored, as nobody here knows them: {shown}{more}"

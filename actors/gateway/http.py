@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from actors.gateway.connection import Config
-from actors.gateway.connections import Connections
+from actors.gateway.connections import ConnectionTable
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.routes import Routes
 from actors.gateway.settings import GatewaySettings, split_address
@@ -90,7 +90,7 @@ class HttpServer:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.socket = bind(settings.http, settings.stream_buffer_bytes)
-        self.connections = Connections(settings)
+        self.connections = ConnectionTable(settings)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from secrets import token_hex
 from typing import Any
 
-from actors.gateway.body_room import BodyRoom
+from actors.gateway.body_memory import BodyMemory
 from actors.gateway.errors import (
-    ClientLeft,
-    NoRoomForBody,
-    SlowBody,
-    UnknownCaller,
-    UnknownEncoding,
-    WrongMethod,
+    BodyMemoryExhausted,
+    ClientDisconnected,
+    InvalidApiKey,
+    MethodNotAllowed,
+    RequestTimeout,
+    UnsupportedEncoding,
 )
 from actors.openai_api.encoder import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
@@ -45,15 +45,17 @@ def new_request_id() -> bytes:
     return b"req_%b" % token_hex(16).encode()
 
 
-class Exchange:
+class HttpContext:
     """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
     with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
     `trace` is the W3C traceparent that its work goes under, or ''. `request_id` is the caller's own where it
     sent one of up to 128 plain characters; it names nothing here. What is read of its body is counted in
-    `room` until `close`.
+    `body_memory` until `close`.
     """
 
     __slots__ = (
+        "body_bytes",
+        "body_memory",
         "caller",
         "extra",
         "headers",
@@ -61,23 +63,21 @@ class Exchange:
         "path",
         "receive",
         "request_id",
-        "room",
         "scope",
         "send",
         "sending",
         "sent_at",
         "status",
         "streaming",
-        "taken",
         "trace",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, room: BodyRoom) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, body_memory: BodyMemory) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.room = room
-        self.taken = 0
+        self.body_memory = body_memory
+        self.body_bytes = 0
         """Bytes of the body that were read."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -98,9 +98,9 @@ class Exchange:
         return self.headers.get(name, b"").decode("latin-1")
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
-        """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `SlowBody`
-        after `timeout_s` seconds, `UnknownEncoding` for one that is compressed, `NoRoomForBody`,
-        `ClientLeft`.
+        """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `RequestTimeout`
+        after `timeout_s` seconds, `UnsupportedEncoding` for one that is compressed, `BodyMemoryExhausted`,
+        `ClientDisconnected`.
 
         One bare timer: `asyncio.timeout` costs three times as much, on every request.
         """
@@ -115,13 +115,13 @@ class Exchange:
             body = await self._read(limit)
         except asyncio.CancelledError:
             if late and task.uncancel() == 0:
-                raise SlowBody(f"the request's body did not arrive within {timeout_s:g} s") from None
+                raise RequestTimeout(f"the request's body did not arrive within {timeout_s:g} s") from None
             raise
         finally:
             timer.cancel()
         encoding = self.header(b"content-encoding").strip()
         if encoding.lower() not in ("", "identity"):
-            raise UnknownEncoding(
+            raise UnsupportedEncoding(
                 f"Content-Encoding {encoding[:40]!r} is not supported: send the body as it is, uncompressed",
                 param="Content-Encoding",
             )
@@ -133,14 +133,14 @@ class Exchange:
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientLeft("the client left before its request was complete")
+                raise ClientDisconnected("the client left before its request was complete")
             part: bytes = message.get("body", b"")
             more = message.get("more_body", False)
             size += len(part)
             if size > limit:
                 raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
-            self.room.grow(self.taken, size)
-            self.taken = size
+            self.body_memory.grow(self.body_bytes, size)
+            self.body_bytes = size
             if not more and not parts:
                 return part
             parts.append(part)
@@ -148,8 +148,8 @@ class Exchange:
 
     def close(self) -> None:
         """The request is over."""
-        self.room.free(self.taken)
-        self.taken = 0
+        self.body_memory.free(self.body_bytes)
+        self.body_bytes = 0
 
     async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
         """The complete answer."""
@@ -173,11 +173,11 @@ class Exchange:
         headers: list[Header] = []
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-        if isinstance(error, UnknownCaller):
+        if isinstance(error, InvalidApiKey):
             headers.append((b"www-authenticate", b"Bearer"))
-        if isinstance(error, WrongMethod):
+        if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", error.allowed.encode()))
-        if isinstance(error, PayloadTooLarge | SlowBody | NoRoomForBody):
+        if isinstance(error, PayloadTooLarge | RequestTimeout | BodyMemoryExhausted):
             await self._answer_and_linger(error, headers)
         else:
             await self.answer(error.status, error_json(error), *headers)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pydantic_core import from_json
 
 from actors.bus.bus import Bus, Message, Subscription
-from actors.gateway.token_reservation import Meter
+from actors.gateway.token_reservation import TokenReservation
 from actors.jobs.records import JobStatus, event_subject
 from actors.jobs.store import JobStore
 from orchestration.errors import OrchestraError
@@ -26,11 +26,11 @@ class JobQuota:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.store = JobStore(bus)
-        self._meters: OrderedDict[str, Meter] = OrderedDict()
+        self._meters: OrderedDict[str, TokenReservation] = OrderedDict()
         """By the subject of the job's events."""
         self._events: Subscription | None = None
 
-    async def hold(self, job_id: str, meter: Meter) -> None:
+    async def hold(self, job_id: str, meter: TokenReservation) -> None:
         """Settle `meter` once that job has ended. The first one begins to listen."""
         if not meter.limited:
             return
@@ -40,7 +40,7 @@ class JobQuota:
         if len(self._meters) > REMEMBERED:
             self._meters.popitem(last=False)
 
-    def drop(self, job_id: str, meter: Meter) -> None:
+    def drop(self, job_id: str, meter: TokenReservation) -> None:
         """The job costs nothing: it was refused, or an earlier one has its key."""
         if self._meters.get(event_subject(job_id)) is meter:
             del self._meters[event_subject(job_id)]
@@ -63,5 +63,5 @@ class JobQuota:
             log.warning("what %s took is not known: %s", job["id"], error)
             return
         if result is not None:
-            meter.saw(result.ended)
+            meter.observe(result.ended)
         meter.settle()

@@ -1,4 +1,4 @@
-"""What both faces of jobs share: from the body of a submission to the order at the desk."""
+"""What both faces of jobs share: from the body of a submission to the submission at the desk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.job_quota import JobQuota
-from actors.gateway.requests import asked_chat, parse
-from actors.gateway.token_reservation import Meter
+from actors.gateway.requests import admit_chat, parse
+from actors.gateway.token_reservation import TokenReservation
 from actors.jobs.records import new_job_id
 from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
@@ -49,8 +49,8 @@ class JobsApi:
 
     def viewer(self, caller: str) -> str | None:
         """The namespace whose jobs `caller` sees; None, who sees all, where no caller has a key."""
-        callers = self.gateway.callers
-        return callers.namespace(caller) if callers.named else None
+        authenticator = self.gateway.authenticator
+        return authenticator.namespace(caller) if authenticator.named else None
 
     async def submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
         """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
@@ -62,7 +62,7 @@ class JobsApi:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         self.gateway.storage.check()
         submission = self._submission(raw, key, envelope.caller)
-        charged: list[Meter] = []
+        charged: list[TokenReservation] = []
         fresh = False
 
         async def charge() -> None:
@@ -83,27 +83,23 @@ class JobsApi:
             raise InvalidRequest(
                 f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
             )
-        body = parse(JobBody, raw, self.gateway.admission)
+        body = parse(JobBody, raw, self.gateway.resolver)
         if body.stream:
             raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)
-        asked = asked_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.admission)
-        if asked.others:
+        request = admit_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.resolver)
+        if request.others:
             raise InvalidRequest("n: a job has one answer; submit several jobs", param="n")
-        said = asked.work.model_dump_json(exclude={"id"}, exclude_defaults=True)
+        said = request.work.model_dump_json(exclude={"id"}, exclude_defaults=True)
         fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
-        owner, max_unfinished = (
-            self.viewer(caller) or "",
-            self.gateway.settings.limits_of(caller).unfinished_jobs,
-        )
         return JobSubmission(
-            work=asked.work,
+            work=request.work,
             model=body.model,
             fingerprint=fingerprint,
             webhook=webhook,
-            owner=owner,
-            max_unfinished=max_unfinished,
-            notes=asked.shape.notes,
+            owner=self.viewer(caller) or "",
+            max_unfinished=self.gateway.settings.limits_of(caller).unfinished_jobs,
+            notes=request.encoder.notes,
             keyed=bool(key),
         )
 

@@ -7,12 +7,12 @@ from urllib.parse import parse_qs
 
 from pydantic_core import to_json
 
-from actors.gateway.http_context import Exchange
+from actors.gateway.http_context import HttpContext
 from actors.gateway.job_submission import JobsApi
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[HttpContext], Awaitable[None]]
 PATH = "/v1/jobs"
 DEFAULT_LIMIT = 20
 REPLAYED = (b"idempotent-replayed", b"true")
@@ -34,40 +34,40 @@ class JobsRoutes:
             return PATH + "/{id}", self._one
         return None
 
-    async def submit(self, exchange: Exchange) -> None:
+    async def submit(self, context: HttpContext) -> None:
         """202 for a new job, 200 for one that its Idempotency-Key names."""
         settings = self.api.gateway.settings
-        raw = await exchange.body(settings.max_body_bytes, settings.body_timeout_s)
-        envelope = Envelope(trace=exchange.trace, caller=exchange.caller)
-        key = exchange.header(b"idempotency-key")
+        raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
+        envelope = Envelope(trace=context.trace, caller=context.caller)
+        key = context.header(b"idempotency-key")
         job, fresh = await self.api.submit(raw, key, envelope)
         where = (b"location", f"{PATH}/{job['id']}".encode())
         run = (b"x-orchestra-run", job["id"].encode())
         if fresh:
-            await exchange.answer(202, to_json(job), where, run)
+            await context.answer(202, to_json(job), where, run)
         else:
-            await exchange.answer(200, to_json(job), where, run, REPLAYED)
+            await context.answer(200, to_json(job), where, run, REPLAYED)
 
-    async def get(self, exchange: Exchange) -> None:
-        job = await self.api.service.get(_id_of(exchange), self.api.viewer(exchange.caller))
-        await exchange.answer(200, to_json(job))
+    async def get(self, context: HttpContext) -> None:
+        job = await self.api.service.get(_id_of(context), self.api.viewer(context.caller))
+        await context.answer(200, to_json(job))
 
-    async def cancel(self, exchange: Exchange) -> None:
-        job = await self.api.service.cancel(_id_of(exchange), self.api.viewer(exchange.caller))
-        await exchange.answer(200, to_json(job))
+    async def cancel(self, context: HttpContext) -> None:
+        job = await self.api.service.cancel(_id_of(context), self.api.viewer(context.caller))
+        await context.answer(200, to_json(job))
 
-    async def list(self, exchange: Exchange) -> None:
+    async def list(self, context: HttpContext) -> None:
         """`?limit=` jobs, the latest changed first; `?before=` is `next` of the page before."""
-        query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+        query = parse_qs(context.scope.get("query_string", b"").decode("latin-1"))
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
         before = _number(query, "before", 0, 0)
-        viewer = self.api.viewer(exchange.caller)
+        viewer = self.api.viewer(context.caller)
         page = await self.api.service.list(limit=limit, before=before, viewer=viewer)
-        await exchange.answer(200, to_json(page))
+        await context.answer(200, to_json(page))
 
 
-def _id_of(exchange: Exchange) -> str:
-    return exchange.path.removeprefix(PATH + "/")
+def _id_of(context: HttpContext) -> str:
+    return context.path.removeprefix(PATH + "/")
 
 
 def _number(query: dict[str, list[str]], name: str, default: int, least: int) -> int:

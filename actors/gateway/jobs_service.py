@@ -61,7 +61,7 @@ class JobsService(Actor):
 
     async def on_submit(self, message: SubmitJob) -> bytes:
         came = current_envelope.get()
-        caller = self.api.gateway.callers.of_nats(came.caller)
+        caller = self.api.gateway.authenticator.of_nats(came.caller)
         envelope = Envelope(trace=traceparent(came.trace), caller=caller)
         with self.api.gateway.storage.explain_errors():
             job, _ = await self.api.submit(message.raw, message.key, envelope)
@@ -80,7 +80,7 @@ class JobsService(Actor):
 
     def _viewer(self) -> str | None:
         said = current_envelope.get().caller
-        return self.api.viewer(self.api.gateway.callers.of_nats(said)) if said else None
+        return self.api.viewer(self.api.gateway.authenticator.of_nats(said)) if said else None
 
 
 def jobs_endpoints(ref: ActorRef, max_body_bytes: int) -> list[Endpoint]:

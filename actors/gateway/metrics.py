@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["face", "route", "status"])
+REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["protocol", "route", "status"])
 CONNECTIONS = Gauge("orchestra_gateway_connections", "HTTP connections open now")
-IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over all faces")
+IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over HTTP and NATS")
 ANSWER_SECONDS = Histogram(
     "orchestra_gateway_answer_seconds",
     "From admission to the end of an answer",
@@ -21,7 +21,7 @@ FIRST_EVENT_SECONDS = Histogram(
 )
 
 REFUSED = Counter("orchestra_gateway_refused", "Requests over a limit of the gateway's own", ["limit"])
-WATCHES = Gauge("orchestra_gateway_watches", "Streams of what happens in a run, open now")
+RUN_EVENT_STREAMS = Gauge("orchestra_gateway_run_event_streams", "Open streams of run events")
 WAITING = Gauge("orchestra_gateway_waiting", "Requests at work whose answer has not begun")
 CACHE = Counter(
     "orchestra_gateway_cache",
@@ -32,14 +32,16 @@ CACHE = Counter(
 CACHE_ENTRIES = Gauge("orchestra_gateway_cache_entries", "Answers kept in this process")
 CACHE_BYTES = Gauge("orchestra_gateway_cache_bytes", "Bytes of the answers kept in this process")
 CACHE_EVICTED = Counter("orchestra_gateway_cache_evicted", "Kept answers that had to make room for others")
-FLIGHTS = Gauge("orchestra_gateway_flights", "Generations at work that others may follow")
+COALESCED = Gauge(
+    "orchestra_gateway_coalesced_requests", "Generations in progress that further equal requests can join"
+)
 
 
 @lru_cache(maxsize=1024)
-def _requests(face: str, route: str, status: int) -> Counter:
-    return REQUESTS.labels(face, route, str(status))
+def _requests(protocol: str, route: str, status: int) -> Counter:
+    return REQUESTS.labels(protocol, route, str(status))
 
 
-def count_request(face: str, route: str, status: int) -> None:
+def count_request(protocol: str, route: str, status: int) -> None:
     """Count one answer. `route` is one of a fixed set, never what a caller made up."""
-    _requests(face, route, status).inc()
+    _requests(protocol, route, status).inc()

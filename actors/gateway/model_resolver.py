@@ -15,10 +15,10 @@ from orchestration.patterns import BUILT_IN, Catalogue, Pattern
 from orchestration.virtual_models import pattern_name
 
 WAY_OUT = "start one with `orchestra node`, or everything with `orchestra up`"
-Kind = Literal["chat", "embedding"]
+ModelKind = Literal["chat", "embedding"]
 
 
-class Admission:
+class ModelResolver:
     """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
 
     def __init__(self, registry: Registry, wait_for_node_s: float, catalogue: Catalogue = BUILT_IN) -> None:
@@ -46,7 +46,7 @@ class Admission:
         if not self.registry.served_within(self.wait_for_node_s):
             raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
 
-    def need_model(self, model: str, kind: Kind, *, param: str = "model") -> None:
+    def need_model(self, model: str, kind: ModelKind, *, param: str = "model") -> None:
         """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind.
 
         A model whose nodes have left lately is in order: what is asked of it waits for one to come back.

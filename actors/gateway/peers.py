@@ -20,10 +20,10 @@ HERE = "gateways.here"
 BEAT_S = 1.0
 GONE_S = 5.0
 HELLO_S = 2.0
-MAX_NEIGHBOURS = 1_000
+MAX_PEERS = 1_000
 
 
-class Neighbours:
+class PeerGroup:
     """`on_change` is called when `others` has changed, and waited for before a newcomer is answered."""
 
     def __init__(self, bus: Bus, on_change: Callable[[], Awaitable[None]]) -> None:
@@ -81,7 +81,7 @@ class Neighbours:
 
     async def _note(self, name: str) -> None:
         fresh = name not in self._heard
-        if name == self.name or (fresh and len(self._heard) >= MAX_NEIGHBOURS):
+        if name == self.name or (fresh and len(self._heard) >= MAX_PEERS):
             return
         self._heard[name] = time.monotonic()
         if fresh:

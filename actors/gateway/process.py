@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from actors.bus.bus import Bus
 from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
-from actors.gateway.connections import Connections
-from actors.gateway.feedback import FeedbackFront, FeedbackService, feedback_endpoint
+from actors.gateway.connections import ConnectionTable
+from actors.gateway.feedback import FeedbackApi, FeedbackService, feedback_endpoint
 from actors.gateway.gateway import Gateway
 from actors.gateway.http import GRACE_S, HttpServer
 from actors.gateway.job_submission import JobsApi
@@ -36,7 +36,7 @@ class RunningGateway:
 
     gateway: Gateway
     url: str
-    connections: Connections
+    connections: ConnectionTable
 
 
 @asynccontextmanager
@@ -69,14 +69,14 @@ async def run_gateway(
         await gateway.start()
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
         stack.push_async_callback(chat.host.drain, 0)
-        await service.add(chat_endpoint(chat, gateway.admission, settings.max_body_bytes))
+        await service.add(chat_endpoint(chat, gateway.resolver, settings.max_body_bytes))
         jobs_api = JobsApi(gateway, jobs or JobsSettings())
         stack.push_async_callback(jobs_api.quota.stop)
         jobs_ref = await system.spawn(JobsService, lambda: JobsService(jobs_api), name="gateway jobs")
         stack.push_async_callback(jobs_ref.host.drain, GRACE_S)
         for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
             await service.add(endpoint)
-        words = FeedbackFront(gateway)
+        words = FeedbackApi(gateway)
         words_ref = await system.spawn(
             FeedbackService, lambda: FeedbackService(words), name="gateway feedback"
         )

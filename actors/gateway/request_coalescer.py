@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from actors.gateway.metrics import FLIGHTS
+from actors.gateway.metrics import COALESCED
 from orchestration.errors import DeadlineExceeded, InternalError, OrchestraError, ShuttingDown, from_body
 from orchestration.messages import Chunk, Ended, Event, Vectors
-from orchestration.response_cache import Flight, Follower
+from orchestration.response_cache import BroadcastBuffer, Follower
 
 log = logging.getLogger(__name__)
 
@@ -24,50 +24,52 @@ Source = AsyncGenerator[Event, None]
 
 
 @dataclass(slots=True, eq=False)
-class Shared:
-    """One generation at work. `kept` says that it turned out to be in the shared bucket."""
+class SharedStream:
+    """One generation at work. `cached` says that it turned out to be in the shared bucket."""
 
     key: str
-    flight: Flight[Event]
-    kept: bool = False
+    buffer: BroadcastBuffer[Event]
+    cached: bool = False
     task: asyncio.Task[None] | None = None
 
 
-class Flights:
+class RequestCoalescer:
     """At most one generation for each key, read by a task of its own as long as somebody follows."""
 
-    def __init__(self, *, flight_bytes: int, flights_bytes: int) -> None:
-        self.flight_bytes = flight_bytes
-        self.flights_bytes = flights_bytes
+    def __init__(self, *, max_stream_bytes: int, max_total_bytes: int) -> None:
+        self.max_stream_bytes = max_stream_bytes
+        self.max_total_bytes = max_total_bytes
         self.size = 0
         """Bytes that all of them hold."""
-        self._open: dict[str, Shared] = {}
+        self._open: dict[str, SharedStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def find(self, key: str) -> Shared | None:
+    def find(self, key: str) -> SharedStream | None:
         """The one at work that can still be joined."""
         shared = self._open.get(key)
-        return shared if shared is not None and shared.flight.open else None
+        return shared if shared is not None and shared.buffer.open else None
 
-    def begin(self, key: str, source: Callable[[Shared], Source], finished: Callable[[], None]) -> Shared:
+    def begin(
+        self, key: str, source: Callable[[SharedStream], Source], finished: Callable[[], None]
+    ) -> SharedStream:
         """A new one, which says what `source` yields. Follow it at once.
 
         `finished` is called in any case; a source that was cancelled before it began never runs.
         """
-        shared = Shared(key, Flight(self.flight_bytes))
+        shared = SharedStream(key, BroadcastBuffer(self.max_stream_bytes))
         task = asyncio.get_running_loop().create_task(self._read(shared, source(shared)))
         shared.task = task
         self._open[key] = shared
         self._tasks.add(task)
-        FLIGHTS.set(len(self._tasks))
+        COALESCED.set(len(self._tasks))
         task.add_done_callback(lambda task: self._done(shared, task))
         task.add_done_callback(lambda task: finished())
         return shared
 
-    async def follow(self, shared: Shared, remaining_s: float) -> AsyncGenerator[Event, None]:
+    async def follow(self, shared: SharedStream, remaining_s: float) -> AsyncGenerator[Event, None]:
         """Everything it said and says. Who leaves last cancels it, so close this iterator.
 
         Raises what the generation ended with, `DeadlineExceeded` after `remaining_s` seconds, `TooSlow`.
@@ -79,7 +81,7 @@ class Flights:
             late.append(True)
             news.set()
 
-        follower = shared.flight.join(news.set)
+        follower = shared.buffer.join(news.set)
         timer = asyncio.get_running_loop().call_later(remaining_s, time_up)
         try:
             while True:
@@ -91,8 +93,8 @@ class Flights:
                 if late:
                     raise DeadlineExceeded(f"no complete answer within {remaining_s:.1f} s")
                 await news.wait()
-            if shared.flight.error is not None:
-                raise from_body(shared.flight.error.body())
+            if shared.buffer.error is not None:
+                raise from_body(shared.buffer.error.body())
         finally:
             timer.cancel()
             self._leave(shared, follower)
@@ -105,55 +107,55 @@ class Flights:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _leave(self, shared: Shared, follower: Follower[Event]) -> None:
-        flight = shared.flight
-        before = flight.size
-        if flight.leave(follower):
-            flight.close()
+    def _leave(self, shared: SharedStream, follower: Follower[Event]) -> None:
+        buffer = shared.buffer
+        before = buffer.size
+        if buffer.leave(follower):
+            buffer.close()
             self._forget(shared)
-            if shared.task is not None and not flight.ended:
+            if shared.task is not None and not buffer.ended:
                 shared.task.cancel()
-        self.size += flight.size - before
+        self.size += buffer.size - before
 
-    def _forget(self, shared: Shared) -> None:
+    def _forget(self, shared: SharedStream) -> None:
         if self._open.get(shared.key) is shared:
             del self._open[shared.key]
 
-    async def _read(self, shared: Shared, source: Source) -> None:
-        flight, unread = shared.flight, 0
+    async def _read(self, shared: SharedStream, source: Source) -> None:
+        buffer, unread = shared.buffer, 0
         try:
             async with aclosing(source) as events:
                 async for event in events:
                     size = event_bytes(event)
-                    self._put(flight, event, size)
+                    self._put(buffer, event, size)
                     unread += size
-                    if unread > self.flight_bytes // 4:
+                    if unread > self.max_stream_bytes // 4:
                         unread = 0
                         await asyncio.sleep(0)  # followers read now, or what they need may be let go of
-            flight.end()
+            buffer.end()
         except OrchestraError as error:
-            flight.end(error)
+            buffer.end(error)
 
-    def _put(self, flight: Flight[Event], event: Event, size: int) -> None:
-        before = flight.size
-        flight.put(event, size)
-        self.size += flight.size - before
-        if self.size > self.flights_bytes and flight.open:
-            before = flight.size
-            flight.close()
-            self.size += flight.size - before
+    def _put(self, buffer: BroadcastBuffer[Event], event: Event, size: int) -> None:
+        before = buffer.size
+        buffer.put(event, size)
+        self.size += buffer.size - before
+        if self.size > self.max_total_bytes and buffer.open:
+            before = buffer.size
+            buffer.close()
+            self.size += buffer.size - before
 
-    def _done(self, shared: Shared, task: asyncio.Task[None]) -> None:
+    def _done(self, shared: SharedStream, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        FLIGHTS.set(len(self._tasks))
+        COALESCED.set(len(self._tasks))
         self._forget(shared)
-        if shared.flight.ended:
+        if shared.buffer.ended:
             return
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a shared generation failed", exc_info=error)
-            shared.flight.end(InternalError("the gateway failed on this request; its log says why"))
+            shared.buffer.end(InternalError("the gateway failed on this request; its log says why"))
         else:
-            shared.flight.end(ShuttingDown("the gateway was told to stop before the answer was complete"))
+            shared.buffer.end(ShuttingDown("the gateway was told to stop before the answer was complete"))
 
 
 def event_bytes(event: Event) -> int:

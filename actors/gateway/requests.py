@@ -11,15 +11,22 @@ from typing import Any, TypedDict, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from actors.gateway.bodies import CacheAsked, ChatBody, CompletionBody, EmbeddingBody, Extension, WorkBody
-from actors.gateway.choices import MAX_CHOICES, ChoicesShape
-from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLED, Fields, Upstreams, sorted_out
-from actors.gateway.model_resolver import Admission, Kind
+from actors.gateway.bodies import (
+    CacheOptions,
+    ChatBody,
+    CompletionBody,
+    EmbeddingBody,
+    OrchestraOptions,
+    WorkBody,
+)
+from actors.gateway.choices import MAX_CHOICES, ChoicesEncoder
+from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLING_FIELDS, Fields, Upstreams, sort_fields
+from actors.gateway.model_resolver import ModelKind, ModelResolver
 from actors.gateway.tool_bodies import offer_of
-from actors.openai_api.chat import ChatShape
-from actors.openai_api.completion import CompletionShape
-from actors.openai_api.embedding import EmbeddingShape
-from actors.openai_api.encoder import Shape, TextShape
+from actors.openai_api.chat import ChatEncoder
+from actors.openai_api.completion import CompletionEncoder
+from actors.openai_api.embedding import EmbeddingEncoder
+from actors.openai_api.encoder import ResponseEncoder, TextEncoder
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import invalid_request
 from orchestration.errors import InvalidRequest, NoNode
@@ -29,18 +36,18 @@ B = TypeVar("B", bound=WorkBody)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AdmittedRequest:
     """One admitted request: what is to be done, how the answer looks, and whether a kept one will do."""
 
     work: Generation | Run
-    shape: Shape
+    encoder: ResponseEncoder
     stream: bool
-    cache: CacheAsked | None = None
+    cache: CacheOptions | None = None
     others: tuple[Generation, ...] = ()
     """The work of further answers to the same request."""
 
 
-class _Said(TypedDict):
+class _CommonParams(TypedDict):
     """What a body asks for of any work that makes text."""
 
     sampling: Sampling
@@ -50,60 +57,60 @@ class _Said(TypedDict):
     extra: dict[str, Any]
 
 
-def parse_chat(raw: bytes, admission: Admission) -> ChatBody:
+def parse_chat(raw: bytes, resolver: ModelResolver) -> ChatBody:
     """Raises what `parse` does."""
-    return parse(ChatBody, raw, admission)
+    return parse(ChatBody, raw, resolver)
 
 
-def parse(kind: type[B], raw: bytes, admission: Admission) -> B:
+def parse(kind: type[B], raw: bytes, resolver: ModelResolver) -> B:
     """A body of that kind. Raises `InvalidRequest` naming the field at fault, and `UnknownModel` before it
     complains of anything else."""
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        _look_up(raw, "embedding" if kind is EmbeddingBody else "chat", admission)
+        _look_up(raw, "embedding" if kind is EmbeddingBody else "chat", resolver)
         raise invalid_request(error) from error
 
 
-def _look_up(raw: bytes, kind: Kind, admission: Admission) -> None:
+def _look_up(raw: bytes, kind: ModelKind, resolver: ModelResolver) -> None:
     """Raises `UnknownModel`, or `InvalidRequest` for one of another kind, if the body names such a model."""
     try:
         body = from_json(raw)
     except ValueError:
         return
     model = body.get("model") if isinstance(body, dict) else None
-    if not isinstance(model, str) or not model or admission.pattern(model) is not None:
+    if not isinstance(model, str) or not model or resolver.pattern(model) is not None:
         return
     with suppress(NoNode):
-        admission.need_model(model, kind)
+        resolver.need_model(model, kind)
 
 
-def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
+def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    pattern = admission.pattern(body.model)
+    pattern = resolver.pattern(body.model)
     work: Generation | Run
     if pattern is None:
-        admission.need_model(body.model, "chat")
+        resolver.need_model(body.model, "chat")
         _refuse_of_patterns(body)
-        fields = _fields(body, body.model, admission)
+        fields = _fields(body, body.model, resolver)
         offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
-        messages, prefill = _begun(body, fields)
+        messages, prefill = _messages_and_prefill(body, fields)
         work = Generation(
             id=work_id,
             model=body.model,
             messages=messages,
             prefill=prefill,
             offer=offer,
-            **_said(body, fields),
+            **_common_params(body, fields),
         )
-        return _asked([work], ChatShape, body, fields)
-    admission.need_node()
-    extension = body.orchestra or Extension()
+        return _admit([work], ChatEncoder, body, fields)
+    resolver.need_node()
+    extension = body.orchestra or OrchestraOptions()
     if extension.model is not None:
-        admission.need_model(extension.model, "chat", param="orchestra.model")
+        resolver.need_model(extension.model, "chat", param="orchestra.model")
     with wrap_unexpected_errors(f"the settings of {work_id}", "pattern"):  # a plug-in checks its own
         pattern.set(extension.settings)
-    fields = _fields(body, extension.model, admission)
+    fields = _fields(body, extension.model, resolver)
     offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
     if offer is not None and offer.choice != "auto":
         raise InvalidRequest(f"tools: {body.model} calls no tools of yours; name a model", param="tools")
@@ -120,16 +127,16 @@ def asked_chat(body: ChatBody, work_id: str, admission: Admission) -> Asked:
         model=extension.model,
         settings=extension.settings,
         budget=extension.budget,
-        **_said(body, fields),
+        **_common_params(body, fields),
     )
-    return _asked([work], ChatShape, body, fields)
+    return _admit([work], ChatEncoder, body, fields)
 
 
 def _refuse_of_patterns(body: ChatBody) -> None:
     """Raise `InvalidRequest` for what only a pattern follows."""
-    extension = body.orchestra or Extension()
+    extension = body.orchestra or OrchestraOptions()
     for name in ("settings", "budget"):
-        if getattr(extension, name) != getattr(Extension(), name):
+        if getattr(extension, name) != getattr(OrchestraOptions(), name):
             field = f"orchestra.{name}"
             raise InvalidRequest(f"{field}: {body.model!r} is a model; only a pattern has it", param=field)
     if extension.model not in (None, body.model):
@@ -139,7 +146,7 @@ def _refuse_of_patterns(body: ChatBody) -> None:
         )
 
 
-def _begun(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str]:
+def _messages_and_prefill(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str]:
     """The messages, and what the answer begins with where the caller has the last message continued."""
     if "continue_final_message" in fields.options:
         last = body.messages[-1]
@@ -165,51 +172,51 @@ def _begun(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str
     return body.messages, ""
 
 
-def asked_completion(raw: bytes, work_id: str, admission: Admission) -> Asked:
+def admit_completion(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    body = parse(CompletionBody, raw, admission)
-    if admission.pattern(body.model) is not None:
+    body = parse(CompletionBody, raw, resolver)
+    if resolver.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats: use /v1/chat/completions", param="model")
-    admission.need_model(body.model, "chat")
-    fields = _fields(body, body.model, admission)
-    said = _said(body, fields)
+    resolver.need_model(body.model, "chat")
+    fields = _fields(body, body.model, resolver)
+    said = _common_params(body, fields)
     works = [_completion(work_id, prompt, body.model, said) for prompt in body.prompt]
-    asked = _asked(works, CompletionShape, body, fields)
+    request = _admit(works, CompletionEncoder, body, fields)
     if "echo" in fields.options:
-        _echo(asked.shape, body, said["sampling"])
-    return asked
+        _echo(request.encoder, body, said["sampling"])
+    return request
 
 
-def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, said: _Said) -> Generation:
+def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, said: _CommonParams) -> Generation:
     if isinstance(prompt, str):
         return Generation(id=work_id, kind="completion", model=model, prompt=prompt, **said)
     return Generation(id=work_id, kind="completion", model=model, prompt_ids=prompt, **said)
 
 
-def _echo(shape: Shape, body: CompletionBody, sampling: Sampling) -> None:
+def _echo(encoder: ResponseEncoder, body: CompletionBody, sampling: Sampling) -> None:
     """Have each answer begin with its prompt."""
     if sampling.logprobs:
         raise InvalidRequest(
             "echo: the log probabilities of a prompt are not supported; leave logprobs or echo out",
             param="echo",
         )
-    shapes = shape.shapes if isinstance(shape, ChoicesShape) else [shape]
+    encoders = encoder.encoders if isinstance(encoder, ChoicesEncoder) else [encoder]
     repeats = body.n or 1
-    for index, each in enumerate(shapes):
+    for index, each in enumerate(encoders):
         prompt = body.prompt[index // repeats]
         if not isinstance(prompt, str):
             raise InvalidRequest("echo: needs prompts that are texts, not token ids", param="echo")
-        assert isinstance(each, CompletionShape)
+        assert isinstance(each, CompletionEncoder)
         each.echo = prompt
 
 
-def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
+def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
     """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
-    body = parse(EmbeddingBody, raw, admission)
-    if admission.pattern(body.model) is not None:
+    body = parse(EmbeddingBody, raw, resolver)
+    if resolver.pattern(body.model) is not None:
         raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
-    admission.need_model(body.model, "embedding")
-    fields = _fields(body, body.model, admission)
+    resolver.need_model(body.model, "embedding")
+    fields = _fields(body, body.model, resolver)
     _refuse_special(fields, body.model)
     dimensions = {} if body.dimensions is None else {"dimensions": body.dimensions}
     work = Generation(
@@ -220,21 +227,21 @@ def asked_embedding(raw: bytes, work_id: str, admission: Admission) -> Asked:
         labels=fields.labels,
         extra=fields.extra | dimensions,
     )
-    shape = EmbeddingShape(
+    encoder = EmbeddingEncoder(
         body.model, len(body.input), base64=body.encoding_format == "base64", dimensions=body.dimensions
     )
-    shape.notes = fields.notes
-    return Asked(work=work, shape=shape, stream=False, cache=body.cache)
+    encoder.notes = fields.notes
+    return AdmittedRequest(work=work, encoder=encoder, stream=False, cache=body.cache)
 
 
 def _refuse_special(fields: Fields, model: str) -> None:
     """Raise `InvalidRequest` for a field that only a model's own text follows."""
-    for name in (*fields.options, *(name for name in fields.sampling if name in SAMPLED)):
+    for name in (*fields.options, *(name for name in fields.sampling if name in SAMPLING_FIELDS)):
         raise InvalidRequest(f"{name}: not supported by {model!r}", param=name)
 
 
 def _fields(
-    body: ChatBody | CompletionBody | EmbeddingBody, model: str | None, admission: Admission
+    body: ChatBody | CompletionBody | EmbeddingBody, model: str | None, resolver: ModelResolver
 ) -> Fields:
     """What becomes of the fields that are not the body's own, where `model` answers, or with None any.
 
@@ -247,27 +254,27 @@ def _fields(
         return NO_FIELDS
     if isinstance(body, CompletionBody) and extra.get("best_of") == (body.n or 1):
         extra = {name: value for name, value in extra.items() if name != "best_of"}  # of which all are given
-    upstreams = admission.upstreams(model)
+    upstreams = resolver.upstreams(model)
     if outputs is not None and foreign:
         if upstreams is Upstreams.NONE:
             name = f"structured_outputs.{foreign[0][:60]}"
             raise InvalidRequest(f"{name}: {body.model!r} cannot follow it", param=name)
         extra = extra | {"structured_outputs": outputs.model_dump(by_alias=True, exclude_unset=True)}
-    return sorted_out(extra, upstreams, model=body.model, own=type(body).model_fields)
+    return sort_fields(extra, upstreams, model=body.model, own=type(body).model_fields)
 
 
-def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
+def _common_params(body: ChatBody | CompletionBody, fields: Fields) -> _CommonParams:
     try:
         sampling = body.sampling(fields.sampling)
     except ValidationError as error:
-        raise _named(invalid_request(error), body) from error
+        raise _with_caller_name(invalid_request(error), body) from error
     for name, value in fields.labels.items():
         if body.labels.get(name, value) != value:
             raise InvalidRequest(
                 f"orchestra.labels: {name}={value} is needed for {', '.join(fields.extra)[:200]}",
                 param="orchestra.labels",
             )
-    return _Said(
+    return _CommonParams(
         sampling=sampling,
         guide=body.guide(),
         priority=body.priority,
@@ -276,7 +283,7 @@ def _said(body: ChatBody | CompletionBody, fields: Fields) -> _Said:
     )
 
 
-def _named(error: InvalidRequest, body: ChatBody | CompletionBody) -> InvalidRequest:
+def _with_caller_name(error: InvalidRequest, body: ChatBody | CompletionBody) -> InvalidRequest:
     """The error with the field's name as the caller has it."""
     names = {ours: theirs for theirs, ours in ALIASES.items() if theirs in body.extra} | body.names
     ours = error.param or ""
@@ -285,12 +292,12 @@ def _named(error: InvalidRequest, body: ChatBody | CompletionBody) -> InvalidReq
     return InvalidRequest(names[ours] + error.message.removeprefix(ours), param=names[ours])
 
 
-def _asked(
+def _admit(
     prompts: Sequence[Generation | Run],
-    shape: type[ChatShape | CompletionShape],
+    encoder: type[ChatEncoder | CompletionEncoder],
     body: ChatBody | CompletionBody,
     fields: Fields,
-) -> Asked:
+) -> AdmittedRequest:
     """With the shape of a text's answer; for several answers, those of all prompts one after another."""
     repeats = body.n or 1
     count = len(prompts) * repeats
@@ -301,8 +308,8 @@ def _asked(
         )
     first, created = prompts[0], int(time.time())
 
-    def shaped() -> TextShape:
-        return shape(
+    def shaped() -> TextEncoder:
+        return encoder(
             first.id,
             body.model,
             created,
@@ -311,14 +318,16 @@ def _asked(
         )
 
     if count == 1:
-        whole: Shape = shaped()
+        whole: ResponseEncoder = shaped()
     else:
-        whole = ChoicesShape(
+        whole = ChoicesEncoder(
             [shaped() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
         )
     whole.notes = fields.notes
     others = [_choice(prompts[index // repeats], index, index % repeats) for index in range(1, count)]
-    return Asked(work=first, shape=whole, stream=bool(body.stream), cache=body.cache, others=tuple(others))
+    return AdmittedRequest(
+        work=first, encoder=whole, stream=bool(body.stream), cache=body.cache, others=tuple(others)
+    )
 
 
 def _choice(work: Generation | Run, index: int, repeat: int) -> Generation:

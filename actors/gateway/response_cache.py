@@ -15,18 +15,18 @@ from actors.gateway.admission_settings import CacheSettings
 from actors.gateway.metrics import CACHE_BYTES, CACHE_ENTRIES, CACHE_EVICTED
 from orchestration.errors import OrchestraError
 from orchestration.messages import Chunk, Ended, Event, TokenLogprob, Vectors, Wire
-from orchestration.response_cache import Cache
+from orchestration.response_cache import LruCache
 
 log = logging.getLogger(__name__)
 
-BUCKET = "answers"
+BUCKET = "response_cache"
 PATIENCE_S = 0.25
 """For the shared bucket; who waits longer than that would rather have the model answer."""
 
 _EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
 
 
-class Record(Wire):
+class CachedResponse(Wire):
     """One entry of the bucket. Times are Unix seconds."""
 
     stored_at: float
@@ -34,14 +34,14 @@ class Record(Wire):
     events: tuple[Event, ...]
 
 
-class Kept:
+class ResponseCache:
     """Look `here`, then `elsewhere`; `keep` writes to both. Nothing here fails: at worst nothing is found."""
 
     def __init__(self, bus: Bus, settings: CacheSettings) -> None:
         self.bus = bus
         self.settings = settings
         self.bucket = Bucket(bus, BUCKET)
-        self.cache = Cache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
+        self.cache = LruCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
 
     def here(self, key: str, max_age_s: float | None) -> tuple[Event, ...] | None:
         """The events of an answer that this process holds."""
@@ -55,7 +55,7 @@ class Kept:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 entry = await self.bucket.get(key)
-            record = None if entry is None else Record.model_validate_json(entry.value or b"")
+            record = None if entry is None else CachedResponse.model_validate_json(entry.value or b"")
         except (OrchestraError, TimeoutError, ValidationError) as error:
             log.debug("no look into the bucket %s: %s", BUCKET, error)
             return None
@@ -70,7 +70,7 @@ class Kept:
 
     def keep(self, key: str, events: Sequence[Event], ttl_s: float) -> None:
         """Keep a complete answer, if it is one worth keeping."""
-        whole = whole_answer(events)
+        whole = cacheable_events(events)
         if whole is None:
             return
         value = _EVENTS.dump_json(whole)
@@ -79,7 +79,7 @@ class Kept:
         self._put(key, value, 0.0, ttl_s)
         if self.settings.shared:
             now = time.time()
-            record = Record(stored_at=now, expires_at=now + ttl_s, events=whole)
+            record = CachedResponse(stored_at=now, expires_at=now + ttl_s, events=whole)
             try:  # not waited for: who asked has the answer already
                 self.bus.post(self.bucket.subject(key), record.model_dump_json().encode())
             except OrchestraError as error:
@@ -93,7 +93,7 @@ class Kept:
         CACHE_BYTES.set(self.cache.size)
 
 
-def whole_answer(events: Sequence[Event]) -> tuple[Event, ...] | None:
+def cacheable_events(events: Sequence[Event]) -> tuple[Event, ...] | None:
     """The answer as few events, or None for one that should not be given again.
 
     Chunks are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,

@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 from actors.bus.bus import Message, Subscription
 from actors.bus.subjects import RunAddress
-from actors.gateway.disconnect_monitor import Watch
-from actors.gateway.http_context import Exchange
+from actors.gateway.disconnect_monitor import DisconnectMonitor
+from actors.gateway.http_context import HttpContext
 from actors.gateway.job_submission import JobsApi
-from actors.gateway.metrics import WATCHES
+from actors.gateway.metrics import RUN_EVENT_STREAMS
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobStatus
 from actors.runtime.envelope import CALLER
@@ -20,7 +20,7 @@ from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Una
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[HttpContext], Awaitable[None]]
 PREFIX, SUFFIX = "/v1/runs/", "/events"
 LIMIT_S = 3_600.0
 """The longest that one stream is open: a client goes on from the last event's id."""
@@ -51,26 +51,26 @@ class RunEvents:
             return f"{PREFIX}{{id}}{SUFFIX}", {"GET": self.events}
         return None
 
-    async def events(self, exchange: Exchange) -> None:
+    async def events(self, context: HttpContext) -> None:
         """From the beginning, or after the header `Last-Event-ID`; 204 where no more will come.
 
         Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
         """
-        run_id = exchange.path.removeprefix(PREFIX).removesuffix(SUFFIX)
-        after = _after(exchange)
-        most = self.gateway.settings.max_watches
+        run_id = context.path.removeprefix(PREFIX).removesuffix(SUFFIX)
+        after = _after(context)
+        most = self.gateway.settings.max_run_event_streams
         if len(self._open) >= most:
-            raise Overloaded(f"max_watches {most} streams of runs are open", retry_after_s=1)
+            raise Overloaded(f"max_run_event_streams {most} streams of runs are open", retry_after_s=1)
         watch = RunEventReader(self.gateway.bus, run_id, after)
         self._open.add(watch)
-        WATCHES.set(len(self._open))
+        RUN_EVENT_STREAMS.set(len(self._open))
         try:
             async with watch:
-                await self._check(watch, run_id, exchange.caller)
-                await self._stream(exchange, watch, run_id)
+                await self._check(watch, run_id, context.caller)
+                await self._stream(context, watch, run_id)
         finally:
             self._open.discard(watch)
-            WATCHES.set(len(self._open))
+            RUN_EVENT_STREAMS.set(len(self._open))
 
     async def _check(self, watch: RunEventReader, run_id: str, caller: str) -> None:
         """Raises `NoSuchRun`."""
@@ -78,7 +78,7 @@ class RunEvents:
         if watch.owner is None:
             known = await self._waits(run_id, viewer)
         else:
-            known = viewer is None or self.gateway.callers.namespace(watch.owner) == viewer
+            known = viewer is None or self.gateway.authenticator.namespace(watch.owner) == viewer
         if not known:
             raise NoSuchRun.of(run_id)
 
@@ -90,16 +90,16 @@ class RunEvents:
             return False
         return not JobStatus(job["status"]).final
 
-    async def _stream(self, exchange: Exchange, watch: RunEventReader, run_id: str) -> None:
-        async with Watch(exchange, self.gateway.settings, stream=True, limit_s=LIMIT_S):
+    async def _stream(self, context: HttpContext, watch: RunEventReader, run_id: str) -> None:
+        async with DisconnectMonitor(context, self.gateway.settings, stream=True, limit_s=LIMIT_S):
             async with aclosing(watch.events(lambda: self._waits(run_id))) as events:
                 async for told in events:
                     type_ = told.type if told.type.isprintable() else "event"
-                    await exchange.event(told.data, f"id: {told.seq}\nevent: {type_}\n".encode())
-        if exchange.status:
-            await exchange.end_stream()
+                    await context.event(told.data, f"id: {told.seq}\nevent: {type_}\n".encode())
+        if context.status:
+            await context.end_stream()
         else:
-            await exchange.answer(204, b"")
+            await context.answer(204, b"")
 
     def _asked(self, message: Message) -> None:
         """Another asks for the events of a run: it waits in the queue, perhaps."""
@@ -112,8 +112,8 @@ class RunEvents:
             log.debug("could not say on %s that the run waits: %s", message.subject, error)
 
 
-def _after(exchange: Exchange) -> int:
-    said = exchange.header(b"last-event-id")
+def _after(context: HttpContext) -> int:
+    said = context.header(b"last-event-id")
     if not said:
         return -1
     if not (said.isascii() and said.isdecimal() and len(said) < 16):

@@ -27,8 +27,8 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
-from actors.gateway.model_resolver import Admission
-from actors.gateway.requests import Asked, asked_chat, parse_chat
+from actors.gateway.model_resolver import ModelResolver
+from actors.gateway.requests import AdmittedRequest, admit_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, current_envelope
@@ -47,7 +47,7 @@ ROUTE = "orchestra.chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskWhole:
+class CompleteChat:
     """A chat to be answered with one message. `key` is the caller's own name for it, or ''."""
 
     body: ChatBody
@@ -55,7 +55,7 @@ class AskWhole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskStream:
+class StreamChat:
     """A chat to be answered with its chunks."""
 
     body: ChatBody
@@ -79,53 +79,54 @@ class ChatService(Actor):
         if self._cancels is not None:
             await self._cancels.unsubscribe()
 
-    async def on_ask_whole(self, message: AskWhole) -> bytes:
+    async def on_complete(self, message: CompleteChat) -> bytes:
         """The completion."""
-        asked, envelope = self._admit(message.body)
-        with self._work(asked, message.key):
-            return await self.gateway.whole(asked, envelope)
+        request, envelope = self._admit(message.body)
+        with self._work(request, message.key):
+            return await self.gateway.whole(request, envelope)
 
-    async def on_ask_stream(self, message: AskStream) -> AsyncIterator[bytes]:
+    async def on_stream(self, message: StreamChat) -> AsyncIterator[bytes]:
         """The chunks."""
-        asked, envelope = self._admit(message.body)
-        with self._work(asked, message.key):
-            if isinstance(asked.work, Run):
-                for piece in asked.shape.opening():
-                    yield piece
-            async with aclosing(self.gateway.pieces(asked, envelope)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        request, envelope = self._admit(message.body)
+        with self._work(request, message.key):
+            if isinstance(request.work, Run):
+                for encode_event in request.encoder.encode_opening():
+                    yield encode_event
+            async with aclosing(self.gateway.pieces(request, envelope)) as pieces:
+                async for encode_event in pieces:
+                    yield encode_event
 
-    def _admit(self, body: ChatBody) -> tuple[Asked, Envelope]:
+    def _admit(self, body: ChatBody) -> tuple[AdmittedRequest, Envelope]:
         gateway = self.gateway
         try:
-            caller = gateway.callers.of_nats(current_envelope.get().caller)
+            caller = gateway.authenticator.of_nats(current_envelope.get().caller)
             gateway.storage.check()
             work_id = gateway.asker.new_id()
-            # The settings of a plug-in's pattern are checked here.
-            with wrap_unexpected_errors(f"request {work_id}", "nats"):
-                asked = asked_chat(body, work_id, gateway.admission)
+            with wrap_unexpected_errors(
+                f"request {work_id}", "nats"
+            ):  # settings of a plug-in's pattern are checked here
+                request = admit_chat(body, work_id, gateway.resolver)
         except OrchestraError as error:
             count_request("nats", ROUTE, error.status)
             raise
         came = current_envelope.get()
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, came.remaining(longest))
-        return asked, Envelope.within(seconds, trace=traceparent(came.trace), caller=caller)
+        return request, Envelope.within(seconds, trace=traceparent(came.trace), caller=caller)
 
     @contextmanager
-    def _work(self, asked: Asked, key: str) -> Iterator[None]:
+    def _work(self, request: AdmittedRequest, key: str) -> Iterator[None]:
         """While it runs it can be cancelled by name."""
         task = asyncio.current_task()
         assert task is not None
-        names = [asked.work.id, key] if key else [asked.work.id]
+        names = [request.work.id, key] if key else [request.work.id]
         for name in names:
             self._tasks[name] = task
         status = 499
         try:
             with (
                 self.gateway.storage.explain_errors(),
-                wrap_unexpected_errors(f"request {asked.work.id}", "nats"),
+                wrap_unexpected_errors(f"request {request.work.id}", "nats"),
             ):
                 yield
             status = 200
@@ -158,14 +159,14 @@ def service_info(bus: Bus) -> ServiceInfo:
     )
 
 
-def chat_endpoint(ref: ActorRef, admission: Admission, max_body_bytes: int) -> Endpoint:
+def chat_endpoint(ref: ActorRef, resolver: ModelResolver, max_body_bytes: int) -> Endpoint:
     """`orchestra.chat`, shared by all gateways."""
 
-    def decode(message: Message) -> AskWhole | AskStream:
+    def decode(message: Message) -> CompleteChat | StreamChat:
         if len(message.data) > max_body_bytes:
             raise PayloadTooLarge.of(len(message.data), max_body_bytes)
-        body = parse_chat(message.data, admission)
-        kind = AskStream if body.stream else AskWhole
+        body = parse_chat(message.data, resolver)
+        kind = StreamChat if body.stream else CompleteChat
         return kind(body=body, key=message.header(CANCEL_KEY))
 
     return Endpoint(

@@ -44,7 +44,7 @@ class GatewaySettings(BaseModel):
     stream_buffer_bytes: int = Field(default=256 * 1024, ge=16 * 1024)
     """Bytes of an answer that may wait in this process for a client that reads slowly; the operating system
     holds about as many again."""
-    max_watches: int = Field(default=256, ge=1)
+    max_run_event_streams: int = Field(default=256, ge=1)
     """Streams of what happens in a run, open at once; one more is refused with 429."""
     request_timeout_s: float = Field(default=600, gt=0)
     """The longest a request may take. `X-Request-Timeout` (seconds) asks for less."""

@@ -1,8 +1,8 @@
-"""Limits that all gateways of a cluster share, without asking anybody while the own share does.
+"""Limits that all gateways of a cluster share, without a network call while the local quota lasts.
 
-A gateway alone has all of every limit, and nothing here happens. With others there, each account has a
-`Book` in the bucket `limits`: a request that does not fit into what this gateway has of it waits for one
-change of the book, and after that the share is there for the next ones. What is not used goes back.
+A single gateway has the whole of every limit. With several, each account has a `QuotaLedger` in the bucket
+`limits`. A request beyond the local quota waits for one update of the ledger, which usually grants quota
+for the next requests too. Unused quota goes back to the ledger.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.key_value import HOLDER, SEQUENCE, Bucket
 from actors.bus.subjects import decode_token
 from actors.gateway.metrics import REFUSED
-from actors.gateway.peers import Neighbours
-from actors.gateway.quota_lease import Share
-from orchestration.limits import Account, Book, Limits, OverLimit
+from actors.gateway.peers import PeerGroup
+from actors.gateway.quota_lease import QuotaLease
+from orchestration.limits import LimitExceeded, QuotaAccount, QuotaLedger, RateLimiter
 
 T = TypeVar("T")
 
@@ -27,16 +27,16 @@ TICK_S = 0.25
 MAX_TRIES = 8
 
 
-class Shares:
-    """Ask `within` for what a limit may refuse."""
+class SharedLimits:
+    """Ask `acquire` for what a limit may refuse."""
 
-    def __init__(self, bus: Bus, limits: Limits) -> None:
+    def __init__(self, bus: Bus, limits: RateLimiter) -> None:
         self.bus = bus
         self.limits = limits
         self.bucket = Bucket(bus, BUCKET)
-        self.neighbours = Neighbours(bus, self._neighbours_changed)
+        self.peers = PeerGroup(bus, self._peers_changed)
         self._sharing = False
-        self._shares: dict[str, Share] = {}
+        self._leases: dict[str, QuotaLease] = {}
         """Of accounts that were drawn on lately, by name."""
         self._subscription: Subscription | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -47,7 +47,7 @@ class Shares:
             return
         self.limits.on_account = self._account_made
         self._subscription = await self.bus.subscribe(f"watch.{BUCKET}.*", self._written)
-        await self.neighbours.start()
+        await self.peers.start()
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def stop(self) -> None:
@@ -57,71 +57,72 @@ class Shares:
         self._ticking.cancel()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
-        for share in list(self._shares.values()):
-            await share.tidy(everything=True)
-        await self.neighbours.stop()
+        for lease in list(self._leases.values()):
+            await lease.release_unused(everything=True)
+        await self.peers.stop()
 
-    async def within(self, take: Callable[[], T]) -> T:
-        """What `take` returns; where it raises `OverLimit`, again after drawing on what others leave.
+    async def acquire(self, take: Callable[[], T]) -> T:
+        """Return what `take` returns. When it raises `LimitExceeded`, draw quota that other gateways do not
+        use and try again.
 
-        Raises `OverLimit` when the limit is reached in the whole cluster, and whatever else `take` raises.
+        Raises `LimitExceeded` when the limit is reached in the whole cluster, and what else `take` raises.
         """
         for _ in range(MAX_TRIES):
             try:
                 return take()
-            except OverLimit as error:
-                share = self._share_of(error.account)
-                if share is None or not await share.more(error.tokens):
+            except LimitExceeded as error:
+                lease = self._lease_of(error.account)
+                if lease is None or not await lease.draw(error.tokens):
                     REFUSED.labels(error.limit).inc()
                     raise
         return take()
 
-    def _share_of(self, account: Account | None) -> Share | None:
+    def _lease_of(self, account: QuotaAccount | None) -> QuotaLease | None:
         """None for what no other gateway has a part of."""
         if account is None or not self._sharing or not account.limit.shared:
             return None
-        share = self._shares.get(account.name)
-        if share is None or share.account is not account:
-            share = self._shares[account.name] = Share(account, self.bucket, self.neighbours)
-        return share
+        lease = self._leases.get(account.name)
+        if lease is None or lease.account is not account:
+            lease = self._leases[account.name] = QuotaLease(account, self.bucket, self.peers)
+        return lease
 
-    def _account_made(self, account: Account) -> None:
+    def _account_made(self, account: QuotaAccount) -> None:
         """A new account has nothing of what is shared until it draws."""
         if self._sharing:
             account.detach(time.monotonic())
 
-    async def _neighbours_changed(self) -> None:
-        others = bool(self.neighbours.others)
+    async def _peers_changed(self) -> None:
+        others = bool(self.peers.others)
         if others and not self._sharing:
             self._sharing = True
             now = time.monotonic()
             had = [(account, account.detach(now)) for account in self.limits.accounts]
             for account, tokens in had:
                 full = tokens >= (account.limit.tokens_per_minute or 0)
-                share = None if full and not account.in_flight else self._share_of(account)
-                if share is not None:
-                    await share.bring(tokens)
+                lease = None if full and not account.in_flight else self._lease_of(account)
+                if lease is not None:
+                    await lease.contribute(tokens)
         elif self._sharing and not others:
             for account in self.limits.accounts:
-                share = self._share_of(account)
-                if share is not None:
-                    share.close()
+                lease = self._lease_of(account)
+                if lease is not None:
+                    lease.close()
             self._sharing = False
-            self._shares.clear()
+            self._leases.clear()
 
     async def _written(self, message: Message) -> None:
         """A book was written by somebody."""
-        share = self._shares.get(decode_token(message.subject.rsplit(".", 1)[-1]))
-        if share is not None:
+        lease = self._leases.get(decode_token(message.subject.rsplit(".", 1)[-1]))
+        if lease is not None:
             revision = int(message.header(SEQUENCE, "0"))
-            by_me = message.header(HOLDER) == self.neighbours.name
-            await share.written(Book.read(message.data), revision, by_me=by_me)
+            by_me = message.header(HOLDER) == self.peers.name
+            await lease.on_written(QuotaLedger.read(message.data), revision, by_me=by_me)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             if not self.bus.connected:
                 continue
-            for name, share in list(self._shares.items()):
-                if await share.tidy() and self._shares.get(name) is share:
-                    del self._shares[name]
+            for name, lease in list(self._leases.items()):
+                if await lease.release_unused() and self._leases.get(name) is lease:
+                    del self._leases[name]

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from actors.gateway.gateway import Gateway
-from actors.gateway.http_context import Exchange
+from actors.gateway.http_context import HttpContext
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard
 from orchestration.patterns.pattern_json import catalogue_json
@@ -36,51 +36,51 @@ The same chats over NATS: request orchestra.chat with the body of /v1/chat/compl
 """
 
 
-class Pages:
+class StatusRoutes:
     """Handlers for exchanges; nothing here waits for the bus."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._patterns = to_json(catalogue_json(gateway.admission.catalogue))
+        self._patterns = to_json(catalogue_json(gateway.resolver.catalogue))
 
-    async def models(self, exchange: Exchange) -> None:
-        cards = self.gateway.admission.cards
+    async def models(self, context: HttpContext) -> None:
+        cards = self.gateway.resolver.cards
         entries = [self._real(card) for _, card in sorted(cards.items())]
         if cards:
-            entries += [self._virtual(name) for name in self.gateway.admission.catalogue.virtual_models]
-        await exchange.answer(200, to_json({"object": "list", "data": entries}))
+            entries += [self._virtual(name) for name in self.gateway.resolver.catalogue.virtual_models]
+        await context.answer(200, to_json({"object": "list", "data": entries}))
 
-    async def model(self, exchange: Exchange) -> None:
+    async def model(self, context: HttpContext) -> None:
         """`/v1/models/<id>`; the id may hold slashes."""
-        name = exchange.path.removeprefix("/v1/models/")
-        admission = self.gateway.admission
-        card = admission.cards.get(name)
+        name = context.path.removeprefix("/v1/models/")
+        resolver = self.gateway.resolver
+        card = resolver.cards.get(name)
         if card is not None:
-            await exchange.answer(200, to_json(self._real(card)))
-        elif name in admission.catalogue.virtual_models:
-            await exchange.answer(200, to_json(self._virtual(name)))
+            await context.answer(200, to_json(self._real(card)))
+        elif name in resolver.catalogue.virtual_models:
+            await context.answer(200, to_json(self._virtual(name)))
         else:
-            raise UnknownModel.of(name, admission.known())
+            raise UnknownModel.of(name, resolver.known())
 
-    async def patterns(self, exchange: Exchange) -> None:
-        await exchange.answer(200, self._patterns)
+    async def patterns(self, context: HttpContext) -> None:
+        await context.answer(200, self._patterns)
 
-    async def healthz(self, exchange: Exchange) -> None:
-        await exchange.answer(200, b'{"status":"ok"}')
+    async def healthz(self, context: HttpContext) -> None:
+        await context.answer(200, b'{"status":"ok"}')
 
-    async def readyz(self, exchange: Exchange) -> None:
+    async def readyz(self, context: HttpContext) -> None:
         missing = self.gateway.missing()
         if not missing:
-            await exchange.answer(200, b'{"status":"ready"}')
+            await context.answer(200, b'{"status":"ready"}')
             return
         body = to_json({"status": "not ready", "missing": missing})
-        await exchange.answer(503, body, (b"retry-after", b"1"))
+        await context.answer(503, body, (b"retry-after", b"1"))
 
-    async def metrics(self, exchange: Exchange) -> None:
-        await exchange.answer(200, generate_latest(), kind=METRICS)
+    async def metrics(self, context: HttpContext) -> None:
+        await context.answer(200, generate_latest(), kind=METRICS)
 
-    async def index(self, exchange: Exchange) -> None:
-        await exchange.answer(200, INDEX, kind=TEXT)
+    async def index(self, context: HttpContext) -> None:
+        await context.answer(200, INDEX, kind=TEXT)
 
     def _real(self, card: ModelCard) -> dict[str, Any]:
         nodes = self.gateway.registry.serving(card.name)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 
-from orchestration.limits import Limits, Reservation, TokenEstimates
+from orchestration.limits import RateLimiter, Reservation, TokenEstimates
 from orchestration.messages import Chunk, Ended, Event, Generation, Progress, Run
 
 
-class Meter:
+class TokenReservation:
     """Reserves at once. Raises `OverLimit` or `TooManyTokens`."""
 
     __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_steps", "_work")
 
     def __init__(
         self,
-        limits: Limits,
+        limits: RateLimiter,
         estimates: TokenEstimates,
         caller: str,
         work: Generation | Run,
@@ -38,10 +38,10 @@ class Meter:
 
     @property
     def limited(self) -> bool:
-        """Whether anybody counts; if not, `saw` and `settle` need not be called."""
+        """Whether anybody counts; if not, `observe` and `settle` need not be called."""
         return self._reservation is not None
 
-    def saw(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Note one event of the answer."""
         if isinstance(event, Chunk):
             self._seen += event.tokens

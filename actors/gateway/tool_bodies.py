@@ -12,8 +12,8 @@ from pydantic_core import to_json
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage, Tool, ToolCall, ToolOffer
 
-MOST_TOOLS = 128
-MOST_BYTES = 131_072
+MAX_TOOLS = 128
+MAX_TOOLS_BYTES = 131_072
 """Of all tools of a request as JSON."""
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -66,8 +66,8 @@ def _calls_of(calls: Any, info: ValidationInfo) -> Any:
         return ()
     if info.data.get("role") != "assistant":
         raise ValueError("only a message of the assistant has tool_calls")
-    if not isinstance(calls, list) or len(calls) > MOST_TOOLS:
-        raise ValueError(f"tool_calls is a list of up to {MOST_TOOLS}")
+    if not isinstance(calls, list) or len(calls) > MAX_TOOLS:
+        raise ValueError(f"tool_calls is a list of up to {MAX_TOOLS}")
     made = []
     for number, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
@@ -80,7 +80,7 @@ def _calls_of(calls: Any, info: ValidationInfo) -> Any:
     return made
 
 
-Tools = Annotated[tuple[ToolBody, ...], Field(max_length=MOST_TOOLS)]
+Tools = Annotated[tuple[ToolBody, ...], Field(max_length=MAX_TOOLS)]
 Choice = Annotated[str | dict[str, str] | None, BeforeValidator(_choice_of)]
 Calls = Annotated[tuple[ToolCall, ...], BeforeValidator(_calls_of)]
 
@@ -93,8 +93,8 @@ def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | Non
     if not tools:
         return None
     size = len(to_json(tools))
-    if size > MOST_BYTES:
-        raise InvalidRequest(f"tools: {size} bytes exceed {MOST_BYTES}", param="tools")
+    if size > MAX_TOOLS_BYTES:
+        raise InvalidRequest(f"tools: {size} bytes exceed {MAX_TOOLS_BYTES}", param="tools")
     names = [tool.function.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("tools: two functions have the same name", param="tools")

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from actors.jobs.records import JobRecord, JobResult, JobStatus
-from actors.openai_api.chat import ChatShape
+from actors.openai_api.chat import ChatEncoder
 from orchestration.errors import ErrorBody
 from orchestration.messages import Chunk
 
@@ -37,17 +37,17 @@ def job_json(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
     shown["status"] = result.status.value
     shown["error"] = _error(result.ended.error)
     if result.status is JobStatus.SUCCEEDED:
-        shape = ChatShape(
+        encoder = ChatEncoder(
             record.id,
             record.model,
             int(result.finished_at),
             include_usage=False,
             logprobs=result.logprobs is not None,
         )
-        shape.notes = record.notes
-        shape.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
-        shape.add(result.ended)
-        shown["result"] = from_json(shape.whole())
+        encoder.notes = record.notes
+        encoder.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
+        encoder.add(result.ended)
+        shown["result"] = from_json(encoder.encode_full())
     return shown
 
 

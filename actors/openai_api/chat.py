@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from actors.openai_api.encoder import Event, TextShape, finish_reason, usage_of
+from actors.openai_api.encoder import Event, TextEncoder, finish_reason, usage_json
 from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall, Usage
 
 
-class ChatShape(TextShape):
+class ChatEncoder(TextEncoder):
     """The prefix of a chunk is built once, so a token costs one small JSON string.
 
     The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
@@ -40,10 +40,10 @@ class ChatShape(TextShape):
     def _open(self) -> bytes:
         return b'%b,"choices":[{"index":%d,"delta":{' % (self._head, self.index)
 
-    def opening(self) -> tuple[bytes, ...]:
+    def encode_opening(self) -> tuple[bytes, ...]:
         return (self._about({"run": self.work_id}),)
 
-    def piece(self, event: Event) -> tuple[bytes, ...]:
+    def encode_event(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
             role, self._role = self._role, b""
             text = b'"content":%b' % to_json(event.text)
@@ -83,7 +83,7 @@ class ChatShape(TextShape):
             delta["refusal"] = ended.refusal
         if ended.calls:
             delta["tool_calls"] = [
-                {"index": index} | shaped_call(call) for index, call in enumerate(ended.calls)
+                {"index": index} | tool_call_json(call) for index, call in enumerate(ended.calls)
             ]
         last = b'%b%b,"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
             self._open[:-1],
@@ -93,12 +93,12 @@ class ChatShape(TextShape):
         )
         if not self.include_usage:
             return (last,)
-        return last, self.usage_piece(ended.usage)
+        return last, self.encode_usage(ended.usage)
 
-    def usage_piece(self, usage: Usage) -> bytes:
-        return b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_of(usage)))
+    def encode_usage(self, usage: Usage) -> bytes:
+        return b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_json(usage)))
 
-    def whole(self) -> bytes:
+    def encode_full(self) -> bytes:
         ended = self.end()
         text, reasoning = "".join(self.texts), "".join(self.reasoning)
         says_it_otherwise = bool(ended.calls or ended.refusal or reasoning)
@@ -110,7 +110,7 @@ class ChatShape(TextShape):
         if reasoning:
             message |= {"reasoning_content": reasoning, "reasoning": reasoning}
         if ended.calls:
-            message["tool_calls"] = [shaped_call(call) for call in ended.calls]
+            message["tool_calls"] = [tool_call_json(call) for call in ended.calls]
         choice = {
             "index": self.index,
             "message": message,
@@ -124,7 +124,7 @@ class ChatShape(TextShape):
                 "created": self.created,
                 "model": self.model,
                 "choices": [choice],
-                "usage": usage_of(ended.usage),
+                "usage": usage_json(ended.usage),
                 "orchestra": self.orchestra(ended),
             }
         )
@@ -135,7 +135,7 @@ def chat_logprobs(tokens: tuple[TokenLogprob, ...] | list[TokenLogprob]) -> dict
     return {"content": tokens, "refusal": None}
 
 
-def shaped_call(call: ToolCall) -> dict[str, Any]:
+def tool_call_json(call: ToolCall) -> dict[str, Any]:
     """OpenAI's shape of a tool call."""
     return {
         "id": call.id,

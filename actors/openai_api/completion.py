@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from actors.openai_api.encoder import Event, TextShape, finish_reason, usage_of
+from actors.openai_api.encoder import Event, TextEncoder, finish_reason, usage_json
 from orchestration.messages import Chunk, Ended, TokenLogprob, Usage
 
 
-class CompletionShape(TextShape):
+class CompletionEncoder(TextEncoder):
     """Offsets of log probabilities count characters of the answer, from its start. The token that was
     sampled is among the likeliest even where it is none of them, as in OpenAI's API."""
 
@@ -22,7 +22,7 @@ class CompletionShape(TextShape):
         self.echo = ""
         """The prompt, where the answer begins with it."""
 
-    def piece(self, event: Event) -> tuple[bytes, ...]:
+    def encode_event(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, Chunk):
             logprobs = self._logprobs(event.logprobs) if event.logprobs else None
             echo, self.echo = self.echo, ""
@@ -35,16 +35,16 @@ class CompletionShape(TextShape):
         )
         if not self.include_usage:
             return (last,)
-        return last, self.usage_piece(event.usage)
+        return last, self.encode_usage(event.usage)
 
-    def usage_piece(self, usage: Usage) -> bytes:
-        return self._object([], {"usage": usage_of(usage)})
+    def encode_usage(self, usage: Usage) -> bytes:
+        return self._object([], {"usage": usage_json(usage)})
 
-    def whole(self) -> bytes:
+    def encode_full(self) -> bytes:
         ended = self.end()
         logprobs = self._logprobs(self.token_logprobs) if self.logprobs else None
         choice = self._choice(self.echo + "".join(self.texts), logprobs, finish_reason(ended))
-        return self._object([choice], {"usage": usage_of(ended.usage), "orchestra": self.orchestra(ended)})
+        return self._object([choice], {"usage": usage_json(ended.usage), "orchestra": self.orchestra(ended)})
 
     def _choice(self, text: str, logprobs: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": reason}

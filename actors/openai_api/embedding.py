@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_json
 
-from actors.openai_api.encoder import Event, Shape, usage_of
+from actors.openai_api.encoder import Event, ResponseEncoder, usage_json
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import Ended, Usage, Vectors
 
 
-class EmbeddingShape(Shape):
+class EmbeddingEncoder(ResponseEncoder):
     """Vectors arrive as base64 of little-endian float32, which is also what base64 callers get.
 
     Each is encoded when it arrives: two thousand at once at the end would hold up the event loop for a
@@ -28,7 +28,7 @@ class EmbeddingShape(Shape):
         self.encoded: list[bytes | None] = [None] * inputs
         self.usage = Usage()
 
-    def piece(self, event: Event) -> tuple[bytes, ...]:
+    def encode_event(self, event: Event) -> tuple[bytes, ...]:
         raise TypeError("embeddings are not streamed")
 
     def add(self, event: Event) -> None:
@@ -48,7 +48,7 @@ class EmbeddingShape(Shape):
         shown = vector if self.base64 else np.frombuffer(b64.b64decode(vector), "<f4").tolist()
         return to_json({"object": "embedding", "index": index, "embedding": shown})
 
-    def whole(self) -> bytes:
+    def encode_full(self) -> bytes:
         entries = []
         for index, entry in enumerate(self.encoded):
             if entry is None:
@@ -61,6 +61,6 @@ class EmbeddingShape(Shape):
         return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (
             b",".join(entries),
             to_json(self.model),
-            to_json(usage_of(self.usage, text=False)),
+            to_json(usage_json(self.usage, text=False)),
             orchestra,
         )

@@ -1,7 +1,7 @@
 """How an answer looks on the outside, whichever face it leaves by.
 
-A shape is made per request. Either `piece` is called for every event of the stream and what it returns
-goes out at once, or `add` for every event and `whole` at the end.
+A shape is made per request. Either `encode_event` is called for every event of the stream and what it returns
+goes out at once, or `add` for every event and `encode_full` at the end.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ChoiceEvent:
 Event = WorkEvent | ChoiceEvent
 
 
-class Shape(ABC):
-    """`piece` and `whole` give JSON; framing (SSE, NATS messages) is the face's."""
+class ResponseEncoder(ABC):
+    """`encode_event` and `encode_full` give JSON; framing (SSE, NATS messages) is the face's."""
 
     trace_id: str = ""
     """Of the request, where it is traced, for answers whose work does not name its own."""
@@ -40,24 +40,24 @@ class Shape(ABC):
     notes: tuple[str, ...] = ()
     """What the gateway has to tell of the request, beside what the work tells of its answer."""
 
-    def opening(self) -> tuple[bytes, ...]:
+    def encode_opening(self) -> tuple[bytes, ...]:
         """What to send before the first event, to who cannot learn from headers what the work is called."""
         return ()
 
     @abstractmethod
-    def piece(self, event: Event) -> tuple[bytes, ...]:
+    def encode_event(self, event: Event) -> tuple[bytes, ...]:
         """What to send for one event of a stream, often one object, sometimes none."""
 
     @abstractmethod
     def add(self, event: Event) -> None:
-        """Keep one event for `whole`."""
+        """Keep one event for `encode_full`."""
 
     @abstractmethod
-    def whole(self) -> bytes:
+    def encode_full(self) -> bytes:
         """The complete answer, once `add` has seen an `Ended`."""
 
 
-class TextShape(Shape):
+class TextEncoder(ResponseEncoder):
     """What answers made of text share: the gathered text, its log probabilities, and the end."""
 
     index: int = 0
@@ -88,7 +88,7 @@ class TextShape(Shape):
             self.ended = event
 
     @abstractmethod
-    def usage_piece(self, usage: Usage) -> bytes:
+    def encode_usage(self, usage: Usage) -> bytes:
         """The last object of a stream whose caller asked for its usage."""
 
     def end(self) -> Ended:
@@ -107,8 +107,8 @@ class TextShape(Shape):
         if ended.accounts is not None:
             models = ended.accounts.by_model.items()
             said["usage"] = {
-                "by_model": {model: usage_of(usage) for model, usage in models},
-                "discarded": usage_of(ended.accounts.discarded),
+                "by_model": {model: usage_json(usage) for model, usage in models},
+                "discarded": usage_json(ended.accounts.discarded),
             }
         if ended.trace_id or self.trace_id:
             said["trace_id"] = ended.trace_id or self.trace_id
@@ -128,7 +128,7 @@ def finish_reason(ended: Ended) -> str:
     return ended.finish_reason
 
 
-def usage_of(usage: Usage, *, text: bool = True) -> dict[str, Any]:
+def usage_json(usage: Usage, *, text: bool = True) -> dict[str, Any]:
     """OpenAI's `usage`; with `estimated: true` where the model's side reported no tokens."""
     shaped: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,

@@ -3,20 +3,20 @@
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
-from orchestration.limits.account import Account, Limit, OverLimit, TooManyTokens
-from orchestration.limits.limits import Limits, Place, Reservation
-from orchestration.limits.quota_ledger import Book
+from orchestration.limits.account import LimitExceeded, QuotaAccount, QuotaLimit, TooManyTokens
+from orchestration.limits.quota_ledger import QuotaLedger
+from orchestration.limits.rate_limiter import Permit, RateLimiter, Reservation
 from orchestration.limits.token_bucket import TokenBucket
 from orchestration.limits.token_estimates import Estimate, TokenEstimates
 
 __all__ = [
-    "Account",
-    "Book",
     "Estimate",
-    "Limit",
-    "Limits",
-    "OverLimit",
-    "Place",
+    "LimitExceeded",
+    "Permit",
+    "QuotaAccount",
+    "QuotaLedger",
+    "QuotaLimit",
+    "RateLimiter",
     "Reservation",
     "TokenBucket",
     "TokenEstimates",

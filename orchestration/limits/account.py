@@ -14,7 +14,7 @@ RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class QuotaLimit:
     """None is no limit. `queue_depth` counts requests at work whose answer has not begun."""
 
     requests_in_flight: int | None = None
@@ -33,7 +33,7 @@ class TooManyTokens(InvalidRequest):
     code = "too_many_tokens"
 
 
-class OverLimit(Overloaded):
+class LimitExceeded(Overloaded):
     """`limit` is the name of the setting that was reached. Where gateways share it, `account` is the one it
     was reached in, and `tokens` those that were asked for, 0 for a place."""
 
@@ -43,7 +43,7 @@ class OverLimit(Overloaded):
         *,
         limit: str,
         retry_after_s: float,
-        account: Account | None = None,
+        account: QuotaAccount | None = None,
         tokens: int = 0,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
@@ -52,79 +52,93 @@ class OverLimit(Overloaded):
         self.tokens = tokens
 
 
-class Account:
-    """`name` tells it from others, `whose` completes the message of a refusal.
+class QuotaAccount:
+    """`name` tells it from others, `owner` completes the message of a refusal.
 
-    While other gateways are there too, `share` is how many of the requests in flight this one may have, and
+    While other gateways are there too, `quota` is how many of the requests in flight this one may have, and
     the bucket holds what this one has drawn of the tokens; None is all of them, for one gateway alone.
     """
 
-    __slots__ = ("bucket", "in_flight", "limit", "name", "names", "share", "used", "waiting", "whose")
+    __slots__ = (
+        "bucket",
+        "in_flight",
+        "limit",
+        "name",
+        "names",
+        "owner",
+        "quota",
+        "recently_used",
+        "waiting",
+    )
 
-    def __init__(self, limit: Limit, name: str, whose: str, names: Mapping[str, str], now: float) -> None:
+    def __init__(
+        self, limit: QuotaLimit, name: str, owner: str, names: Mapping[str, str], now: float
+    ) -> None:
         self.limit = limit
         self.name = name
-        self.whose = whose
+        self.owner = owner
         self.names = names
         self.in_flight = 0
         self.waiting = 0
-        self.share: int | None = None
-        self.used = False
+        self.quota: int | None = None
+        self.recently_used = False
         """Whether anybody came since it was set to False."""
         per_minute = limit.tokens_per_minute
         self.bucket = None if per_minute is None else TokenBucket(per_minute, now)
 
-    def holds(self, tokens: int, now: float) -> bool:
+    def has_room(self, tokens: int, now: float) -> bool:
         """Whether there is room here for one request more (0 tokens), or for that many tokens."""
         if tokens:
             return self.bucket is None or self.bucket.wait_s(tokens, now) == 0
-        most = self.most_in_flight
+        most = self.max_in_flight
         return most is None or self.in_flight < most
 
     @property
-    def most_in_flight(self) -> int | None:
-        return self.limit.requests_in_flight if self.share is None else self.share
+    def max_in_flight(self) -> int | None:
+        return self.limit.requests_in_flight if self.quota is None else self.quota
 
     def detach(self, now: float) -> float:
         """From now on this has what is drawn for it, and at first what it uses. Returns the tokens it had."""
         if self.limit.requests_in_flight is not None:
-            self.share = self.in_flight
-        return 0.0 if self.bucket is None else self.bucket.empty(now)
+            self.quota = self.in_flight
+        return 0.0 if self.bucket is None else self.bucket.drain(now)
 
-    def check_place(self) -> None:
-        """Raises `OverLimit`."""
-        most = self.most_in_flight
+    def check_permit(self) -> None:
+        """Raises `LimitExceeded`."""
+        most = self.max_in_flight
         if most is not None and self.in_flight >= most:
+            limit = self.limit.requests_in_flight
             name = self.names.get("requests_in_flight", "requests_in_flight")
-            raise OverLimit(
-                f"{self.limit.requests_in_flight} requests{self.whose} are at work, which is {name}",
+            raise LimitExceeded(
+                f"limit reached: {limit} of {limit} requests in flight{self.owner} ({name})",
                 limit=name,
                 retry_after_s=RETRY_S,
                 account=self,
             )
         most = self.limit.queue_depth
         if most is not None and self.waiting >= most:
-            raise OverLimit(
-                f"{most} requests{self.whose} wait for their answer to begin, which is queue_depth",
+            raise LimitExceeded(
+                f"limit reached: {most} of {most} requests{self.owner} wait for a first event (queue_depth)",
                 limit="queue_depth",
                 retry_after_s=RETRY_S,
             )
 
     def check_tokens(self, tokens: int, now: float) -> None:
-        """Raises `OverLimit` and `TooManyTokens`."""
+        """Raises `LimitExceeded` and `TooManyTokens`."""
         if self.bucket is None:
             return
         wait_s = self.bucket.wait_s(tokens, now)
         if math.isinf(wait_s):
             raise TooManyTokens(
-                f"the request may take {tokens} tokens, and tokens_per_minute{self.whose} is "
-                f"{self.bucket.per_minute}: ask for fewer with max_tokens",
+                f"the request may use {tokens} tokens, more than the limit{self.owner} of "
+                f"{self.bucket.per_minute} (tokens_per_minute): lower max_tokens",
                 param="max_tokens",
             )
         if wait_s > 0:
-            raise OverLimit(
-                f"the request may take {tokens} tokens; tokens_per_minute{self.whose} is "
-                f"{self.bucket.per_minute}, and {max(0, math.floor(self.bucket.known(now)))} are left now",
+            left = max(0, math.floor(self.bucket.with_unclaimed(now)))
+            raise LimitExceeded(
+                f"limit reached: {left} of {self.bucket.per_minute} tokens per minute{self.owner} are left, "
+                f"and the request may use {tokens} (tokens_per_minute)",
                 limit="tokens_per_minute",
                 retry_after_s=wait_s,
                 account=self,

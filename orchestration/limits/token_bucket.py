@@ -10,41 +10,41 @@ class TokenBucket:
     two moments is at most `per_minute` plus what flowed in between them (the leaky bucket of ITU-T I.371).
     Whoever does settle for more leaves a debt, which those who come next wait out.
 
-    One of several buckets that are filled out of a common one does not fill by itself (`flows` is False);
-    `elsewhere` is what was left in the common one when it was last seen.
+    One of several buckets that are filled out of a common one does not fill by itself (`refills` is False);
+    `unclaimed` is what was left in the common one when it was last seen.
     """
 
-    __slots__ = ("_level", "_then", "elsewhere", "flows", "per_minute")
+    __slots__ = ("_level", "_then", "per_minute", "refills", "unclaimed")
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.per_minute = per_minute
         self._level = float(per_minute)
         self._then = now
-        self.flows = True
-        self.elsewhere = 0.0
+        self.refills = True
+        self.unclaimed = 0.0
 
     def level(self, now: float) -> float:
         """Tokens there now; negative while a debt is paid off."""
         if now > self._then:
-            if self.flows:
+            if self.refills:
                 flowed = (now - self._then) * self.per_minute / 60
                 self._level = min(float(self.per_minute), self._level + flowed)
             self._then = now
         return self._level
 
-    def known(self, now: float) -> float:
+    def with_unclaimed(self, now: float) -> float:
         """Tokens there now, and those that were seen elsewhere."""
-        return self.level(now) + self.elsewhere
+        return self.level(now) + self.unclaimed
 
-    def empty(self, now: float) -> float:
+    def drain(self, now: float) -> float:
         """Take all that is there, also a debt, and have it filled by hand from now on. Returns it."""
-        level, self._level, self.flows = self.level(now), 0.0, False
+        level, self._level, self.refills = self.level(now), 0.0, False
         return level
 
-    def fill(self, tokens: float, now: float) -> None:
+    def refill(self, tokens: float, now: float) -> None:
         """Put `tokens` to what is there, and have it fill by itself from now on."""
         self.give_back(tokens, now)
-        self.flows, self.elsewhere = True, 0.0
+        self.refills, self.unclaimed = True, 0.0
 
     def wait_s(self, tokens: int, now: float) -> float:
         """Seconds until `tokens` can be taken, 0 for now, infinity for more than it can ever hold."""
@@ -53,7 +53,7 @@ class TokenBucket:
         short = tokens - self.level(now)
         if short <= 0:
             return 0.0
-        return max(1e-3, short - self.elsewhere) * 60 / self.per_minute
+        return max(1e-3, short - self.unclaimed) * 60 / self.per_minute
 
     def take(self, tokens: float, now: float) -> None:
         """Take what `wait_s` said was there."""

@@ -15,7 +15,7 @@ def catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
             "id": name,
             "object": "pattern",
             "model": PATTERN_PREFIX + name,
-            "says": pattern.says,
+            "description": pattern.says,
             "origin": catalogue.origin(name),
             "settings": pattern.settings.model_json_schema(),
         }

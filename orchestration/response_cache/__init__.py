@@ -3,15 +3,15 @@
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
-from orchestration.response_cache.cache import Cache
+from orchestration.response_cache.broadcast_buffer import BroadcastBuffer, Follower, SlowConsumer
 from orchestration.response_cache.fingerprint import fingerprint, is_deterministic
-from orchestration.response_cache.single_flight import Flight, Follower, TooSlow
+from orchestration.response_cache.lru_cache import LruCache
 
 __all__ = [
-    "Cache",
-    "Flight",
+    "BroadcastBuffer",
     "Follower",
-    "TooSlow",
+    "LruCache",
+    "SlowConsumer",
     "fingerprint",
     "is_deterministic",
 ]

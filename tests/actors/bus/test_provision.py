@@ -47,7 +47,7 @@ async def test_applying_twice_makes_everything_once_and_then_finds_nothing_to_do
     assert await apply(bus, declaration) == []
     names = set((await api(bus, "STREAM.NAMES"))["streams"])
     queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD"}
-    buckets = {"nodes", "jobs", "results", "settings", "limits", "answers", "leases", "forecast", "steps"}
+    buckets = {"nodes", "jobs", "results", "limits", "response_cache", "leases", "forecast", "steps"}
     buckets |= {"tuning", "performed"}
     assert names == queues | {f"KV_{name}" for name in buckets}
 
@@ -170,7 +170,7 @@ async def test_a_full_subject_refuses_and_other_subjects_do_not_mind(bus: Bus) -
 
 async def test_a_bucket_keeps_what_is_put_into_it(bus: Bus) -> None:
     await apply(bus, load())
-    bucket = Bucket(bus, "settings")
+    bucket = Bucket(bus, "limits")
     revision = await bucket.put("cluster/limit", b"5", last=0)
     entry = await bucket.get("cluster/limit")
     assert entry is not None

@@ -295,7 +295,7 @@ def test_patterns_and_their_settings_are_told_over_http(served: Served) -> None:
     told = served.get("/v1/patterns")
     assert [each["id"] for each in told["data"]] == sorted([*BUILT_IN, "drafts", "failing", "sketches"])
     (mine,) = (each for each in told["data"] if each["id"] == "drafts")
-    assert mine["says"] == "Writes several drafts at once, and makes one answer of them"
+    assert mine["description"] == "Writes several drafts at once, and makes one answer of them"
     assert mine["origin"].endswith("mine/drafts.py")
     assert mine["settings"]["properties"]["drafts"] == {
         "default": 3,

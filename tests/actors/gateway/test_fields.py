@@ -16,13 +16,13 @@ from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody
 from actors.gateway.fields import (
     ALIASES,
     HARMLESS,
+    MODEL_FIELDS,
     OPTIONS,
     REFUSED,
-    SAMPLED,
-    SHAPING,
+    SAMPLING_FIELDS,
     UPSTREAM,
     Upstreams,
-    sorted_out,
+    sort_fields,
 )
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Sampling
@@ -68,7 +68,14 @@ OPENAI: dict[type[Any], set[str]] = {
     CompletionBody: {*completions.CompletionCreateParamsBase.__annotations__},
     EmbeddingBody: {*embeddings.EmbeddingCreateParams.__annotations__},
 }
-LISTS = (HARMLESS, SHAPING.keys(), SAMPLED.keys(), OPTIONS.keys(), REFUSED.keys(), ALIASES.keys())
+LISTS = (
+    HARMLESS,
+    MODEL_FIELDS.keys(),
+    SAMPLING_FIELDS.keys(),
+    OPTIONS.keys(),
+    REFUSED.keys(),
+    ALIASES.keys(),
+)
 OWN = ChatBody.model_fields
 CHAT: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -99,26 +106,26 @@ def _fates(name: str, body: type[Any]) -> list[Any]:
     return [names for names in (*LISTS, body.model_fields) if name in names]
 
 
-@pytest.mark.parametrize("name", [*SHAPING, *REFUSED])
+@pytest.mark.parametrize("name", [*MODEL_FIELDS, *REFUSED])
 def test_what_would_change_an_answer_is_refused_by_name_and_a_neutral_value_is_not(name: str) -> None:
     with pytest.raises(InvalidRequest, match=name) as caught:
-        sorted_out({name: "other than usual"}, Upstreams.NONE, model="m", own=OWN)
+        sort_fields({name: "other than usual"}, Upstreams.NONE, model="m", own=OWN)
     assert caught.value.param == name
-    neutral = SHAPING[name] if name in SHAPING else REFUSED[name][1]
+    neutral = MODEL_FIELDS[name] if name in MODEL_FIELDS else REFUSED[name][1]
     for value in (None, *neutral):
-        assert sorted_out({name: value}, Upstreams.NONE, model="m", own=OWN).notes == ()
+        assert sort_fields({name: value}, Upstreams.NONE, model="m", own=OWN).notes == ()
 
 
 @pytest.mark.parametrize("upstreams", [Upstreams.SOME, Upstreams.ALL])
 def test_what_would_change_an_answer_goes_only_where_there_is_an_upstream(upstreams: Upstreams) -> None:
     said: dict[str, Any] = {"min_p": 0.1, "user": "me", "made_up": 1}
-    fields = sorted_out(said, upstreams, model="m", own=OWN)
+    fields = sort_fields(said, upstreams, model="m", own=OWN)
     assert (fields.extra, fields.labels, fields.notes) == (said, UPSTREAM, ())
     idle = {"min_p": 0, "user": "me"}
-    fields = sorted_out(idle, upstreams, model="m", own=OWN)
+    fields = sort_fields(idle, upstreams, model="m", own=OWN)
     assert (fields.extra, fields.labels) == ({"min_p": 0, "user": "me"}, {})
     with pytest.raises(InvalidRequest, match="prompt_logprobs"):
-        sorted_out({"prompt_logprobs": 1}, upstreams, model="m", own=OWN)
+        sort_fields({"prompt_logprobs": 1}, upstreams, model="m", own=OWN)
 
 
 def post(cluster: Cluster, path: str, **body: Any) -> httpx.Response:
@@ -147,10 +154,10 @@ def test_a_pattern_before_local_models_refuses_it_too(cluster: Cluster) -> None:
 
 def test_what_a_local_model_follows_becomes_its_sampling_or_an_option() -> None:
     said: dict[str, Any] = {"min_p": 0.1, "logit_bias": {"5": -100}, "echo": True, "ignore_eos": False}
-    fields = sorted_out(said, Upstreams.NONE, model="m", own=OWN)
+    fields = sort_fields(said, Upstreams.NONE, model="m", own=OWN)
     assert fields.sampling == {"min_p": 0.1, "logit_bias": {"5": -100}}
     assert fields.options == {"echo"}
-    assert not SAMPLED.keys() - Sampling.model_fields.keys()
+    assert not SAMPLING_FIELDS.keys() - Sampling.model_fields.keys()
 
 
 @pytest.mark.parametrize(

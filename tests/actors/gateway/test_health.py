@@ -51,7 +51,9 @@ async def test_metrics_count_requests_by_route_and_never_by_what_a_caller_made_u
         async with session.get(cluster.url + "/metrics") as answer:
             assert answer.content_type == "text/plain"
             text = await answer.text()
-    assert 'orchestra_gateway_requests_total{face="http",route="/v1/chat/completions",status="200"}' in text
+    assert (
+        'orchestra_gateway_requests_total{protocol="http",route="/v1/chat/completions",status="200"}' in text
+    )
     assert 'route="/v1/models/{model}",status="200"' in text
     assert 'route="other",status="404"' in text
     assert "orchestra_gateway_first_event_seconds_bucket" in text

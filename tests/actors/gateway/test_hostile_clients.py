@@ -201,7 +201,7 @@ async def test_bodies_that_do_not_end_hold_a_bounded_memory_together_and_give_it
 
     async def one_is_refused() -> bool:
         said = await asyncio.gather(*(target.answers(head % 3_000_000, part) for _ in range(60)))
-        refused = [each for each in said if b"no_room_for_body" in each]
+        refused = [each for each in said if b"body_memory_exhausted" in each]
         assert all(each.startswith(b"HTTP/1.1 503") and b"max_bodies_bytes" in each for each in refused)
         return bool(refused)
 

@@ -19,7 +19,7 @@ from tests.fixtures.cluster import Cluster, running_cluster
 ALICE, BOB = "alice", "bob"
 SETTINGS = GatewaySettings(
     http="127.0.0.1:0",
-    max_watches=3,
+    max_run_event_streams=3,
     callers={name: CallerSettings(key=f"key-of-{name}") for name in (ALICE, BOB)},
 )
 
@@ -200,7 +200,7 @@ async def test_watches_are_bounded_and_end_when_their_clients_leave(
         watching = [await http.get(path) for _ in range(3)]
         async with http.get(path) as reply:
             assert reply.status == 429
-            assert "max_watches 3" in (await reply.json())["error"]["message"]
+            assert "max_run_event_streams 3" in (await reply.json())["error"]["message"]
         for reply in watching:
             reply.close()
         async with asyncio.timeout(10):

@@ -99,7 +99,7 @@ async def test_a_chat_over_nats_is_the_root_of_its_trace(cluster: Cluster, recei
     said = await asyncio.to_thread(ask_over_nats, cluster.nats.url, "request", body)
     trace = json.loads(said["messages"][0]["text"])["orchestra"]["trace_id"]
     root = await receiver.one_root(trace, "ChatService ", "invoke_agent coordinator", "Node ")
-    assert (root.name, root.parent) == ("ChatService AskWhole", "")
+    assert (root.name, root.parent) == ("ChatService CompleteChat", "")
 
 
 async def test_a_job_and_its_work_are_one_trace(cluster: Cluster, receiver: Receiver) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.openai_api.chat import ChatShape
-from actors.openai_api.completion import CompletionShape
+from actors.openai_api.chat import ChatEncoder
+from actors.openai_api.completion import CompletionEncoder
 from orchestration.messages import Chunk, Ended, Event, Progress, TokenLogprob, ToolCall, TopLogprob
 
 PROGRESS = Progress(seq=0, text="analysing")
@@ -19,10 +19,10 @@ EMPTY: dict[str, Any] = {"role": "assistant", "content": ""}
 
 
 def deltas(events: list[Event], *, opened: bool) -> list[dict[str, Any]]:
-    shape = ChatShape("a.1", "m", 0, include_usage=False, logprobs=False)
-    pieces = [*shape.opening()] if opened else []
-    pieces += [piece for event in events for piece in shape.piece(event)]
-    return [json.loads(piece)["choices"][0]["delta"] for piece in pieces]
+    encoder = ChatEncoder("a.1", "m", 0, include_usage=False, logprobs=False)
+    pieces = [*encoder.encode_opening()] if opened else []
+    pieces += [chunk for event in events for chunk in encoder.encode_event(event)]
+    return [json.loads(chunk)["choices"][0]["delta"] for chunk in pieces]
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_the_first_chunk_has_the_role_and_no_other_has(
     assert not any("role" in delta for delta in found[1:])
 
 
-@pytest.mark.parametrize("kind", [ChatShape, CompletionShape])
+@pytest.mark.parametrize("kind", [ChatEncoder, CompletionEncoder])
 def test_a_whole_answer_holds_what_replaced_the_rest_and_a_stream_says_so(
-    kind: type[ChatShape | CompletionShape],
+    kind: type[ChatEncoder | CompletionEncoder],
 ) -> None:
     token = TokenLogprob(token="7", logprob=-0.5)
     events: list[Event] = [
@@ -54,23 +54,28 @@ def test_a_whole_answer_holds_what_replaced_the_rest_and_a_stream_says_so(
         Chunk(seq=2, text=", I think", logprobs=(token,)),
         ENDED,
     ]
-    streamed, whole = (kind("a.1", "m", 0, include_usage=False, logprobs=True) for _ in range(2))
-    pieces = [json.loads(piece) for event in events for piece in streamed.piece(event)]
+    streamed, full = (kind("a.1", "m", 0, include_usage=False, logprobs=True) for _ in range(2))
+    pieces = [json.loads(chunk) for event in events for chunk in streamed.encode_event(event)]
     for event in events:
-        whole.add(event)
-    choice = json.loads(whole.whole())["choices"][0]
+        full.add(event)
+    choice = json.loads(full.encode_full())["choices"][0]
     assert choice.get("text", choice.get("message", {}).get("content")) == "8, I think"
     assert len(choice["logprobs"].get("content") or choice["logprobs"]["tokens"]) == 1
-    assert [piece.get("orchestra", {}).get("replaces") for piece in pieces] == [None, 14, None, None]
+    assert [chunk.get("orchestra", {}).get("replaces") for chunk in pieces] == [
+        None,
+        14,
+        None,
+        None,
+    ]
     assert "Correction: 8" in json.dumps(pieces[1])
 
 
 def test_the_sampled_token_is_among_the_top_of_a_completion_even_if_it_is_none_of_them() -> None:
-    shape = CompletionShape("a.1", "m", 0, include_usage=False, logprobs=True)
+    encoder = CompletionEncoder("a.1", "m", 0, include_usage=False, logprobs=True)
     likely = TopLogprob(token=" the", logprob=-0.1)
     drawn = TokenLogprob(token=" a", logprob=-3.0, top_logprobs=(likely,))
     bare = TokenLogprob(token=" b", logprob=-2.0)
-    shape.add(Chunk(seq=0, text=" a b", logprobs=(drawn, bare)))
-    shape.add(ENDED)
-    logprobs = json.loads(shape.whole())["choices"][0]["logprobs"]
+    encoder.add(Chunk(seq=0, text=" a b", logprobs=(drawn, bare)))
+    encoder.add(ENDED)
+    logprobs = json.loads(encoder.encode_full())["choices"][0]["logprobs"]
     assert logprobs["top_logprobs"] == [{" the": -0.1, " a": -3.0}, {" b": -2.0}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.limits import Limit, Limits, OverLimit, TokenEstimates
+from orchestration.limits import LimitExceeded, QuotaLimit, RateLimiter, TokenEstimates
 from orchestration.limits.token_estimates import MAX_NAMES, TEMPLATE_TOKENS
 from orchestration.messages import Budget, ChatMessage, Generation, Run, Sampling, Usage
 
@@ -67,12 +67,12 @@ def test_a_burst_of_callers_stays_within_the_budget_once_and_before_the_template
         estimates = TokenEstimates()
         for _ in range(known):
             estimates.learn(chat(), Usage(prompt_tokens=really - 30, completion_tokens=30))
-        limits = Limits(Limit(), Limit(tokens_per_minute=per_minute), {}, now=0.0)
+        limits = RateLimiter(QuotaLimit(), QuotaLimit(tokens_per_minute=per_minute), {}, now=0.0)
         admitted = 0
         for _ in range(40):
             try:
                 limits.reserve("alice", estimates.of(chat(), 1024, per_minute).total, 0.0)
-            except OverLimit:
+            except LimitExceeded:
                 continue
             admitted += 1
         assert 0.75 * per_minute <= admitted * really <= per_minute

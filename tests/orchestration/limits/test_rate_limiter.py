@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.limits import Limit, Limits, OverLimit, Place, Reservation, TokenBucket, TooManyTokens
-from orchestration.limits.limits import REMEMBERED
+from orchestration.limits import (
+    LimitExceeded,
+    Permit,
+    QuotaLimit,
+    RateLimiter,
+    Reservation,
+    TokenBucket,
+    TooManyTokens,
+)
+from orchestration.limits.rate_limiter import REMEMBERED
 
 CALLERS = st.sampled_from(["alice", "bob", "carol"])
-NO_LIMIT = Limit()
+NO_LIMIT = QuotaLimit()
 STEPS = st.lists(
     st.tuples(CALLERS, st.integers(0, 400), st.floats(0, 1), st.sampled_from([0.0, 0.3, 10.0, 90.0])),
     max_size=60,
@@ -23,7 +31,9 @@ STEPS = st.lists(
 def test_tokens_are_never_overdrawn_by_a_caller_nor_by_all_together(
     steps: list[tuple[str, int, float, float]], per_caller: int, in_all: int
 ) -> None:
-    limits = Limits(Limit(tokens_per_minute=in_all), Limit(tokens_per_minute=per_caller), {}, now=0.0)
+    limits = RateLimiter(
+        QuotaLimit(tokens_per_minute=in_all), QuotaLimit(tokens_per_minute=per_caller), {}, now=0.0
+    )
     now = 0.0
     spent: dict[str, float] = {}
     began: dict[str, float] = {}
@@ -34,7 +44,7 @@ def test_tokens_are_never_overdrawn_by_a_caller_nor_by_all_together(
         try:
             open_.append((caller, tokens, limits.reserve(caller, tokens, now)))
             spent[caller] = spent.get(caller, 0) + tokens
-        except OverLimit:
+        except LimitExceeded:
             assert min(limits.tokens_left(caller, now), limits.tokens_left("nobody", now)) < tokens
         except TooManyTokens:
             assert tokens > min(per_caller, in_all)
@@ -51,7 +61,7 @@ def test_tokens_are_never_overdrawn_by_a_caller_nor_by_all_together(
 
 
 @given(
-    st.lists(st.tuples(CALLERS, st.sampled_from(["enter", "begin", "leave"])), max_size=80),
+    st.lists(st.tuples(CALLERS, st.sampled_from(["acquire", "begin", "release"])), max_size=80),
     st.integers(1, 4),
     st.integers(1, 3),
     st.integers(1, 6),
@@ -59,29 +69,32 @@ def test_tokens_are_never_overdrawn_by_a_caller_nor_by_all_together(
 def test_no_more_are_at_work_or_wait_than_the_limits_say_and_none_is_refused_without_need(
     steps: list[tuple[str, str]], each: int, queue: int, in_all: int
 ) -> None:
-    limits = Limits(
-        Limit(requests_in_flight=in_all), Limit(requests_in_flight=each, queue_depth=queue), {}, now=0
+    limits = RateLimiter(
+        QuotaLimit(requests_in_flight=in_all),
+        QuotaLimit(requests_in_flight=each, queue_depth=queue),
+        {},
+        now=0,
     )
-    at_work: dict[str, list[tuple[Place, list[bool]]]] = {"alice": [], "bob": [], "carol": []}
+    at_work: dict[str, list[tuple[Permit, list[bool]]]] = {"alice": [], "bob": [], "carol": []}
     for caller, what in steps:
         mine = at_work[caller]
-        if what == "enter":
+        if what == "acquire":
             waiting = sum(not began[0] for _, began in mine)
             total = sum(map(len, at_work.values()))
             full = len(mine) >= each or waiting >= queue or total >= in_all
             if full:
-                with pytest.raises(OverLimit):
-                    limits.enter(caller, 0)
+                with pytest.raises(LimitExceeded):
+                    limits.acquire(caller, 0)
             else:
-                mine.append((limits.enter(caller, 0), [False]))
+                mine.append((limits.acquire(caller, 0), [False]))
         elif mine and what == "begin":
-            place, began = mine[0]
-            place.began()
+            permit, began = mine[0]
+            permit.mark_started()
             began[0] = True
         elif mine:
-            place, _ = mine.pop(0)
-            place.leave()
-            place.leave()
+            permit, _ = mine.pop(0)
+            permit.release()
+            permit.release()
         assert limits.in_flight == sum(map(len, at_work.values()))
         assert limits.waiting == sum(not began[0] for mine in at_work.values() for _, began in mine)
 
@@ -100,9 +113,9 @@ def test_a_refused_caller_is_served_when_it_comes_back_as_told(
 
 
 def test_a_longer_answer_than_was_reserved_is_owed_by_the_next() -> None:
-    limits = Limits(NO_LIMIT, Limit(tokens_per_minute=60), {}, now=0.0)
+    limits = RateLimiter(NO_LIMIT, QuotaLimit(tokens_per_minute=60), {}, now=0.0)
     limits.reserve("a", 50, 0.0).settle(120, 0.0)
-    with pytest.raises(OverLimit, match=r"tokens_per_minute of caller 'a' is 60, and 0 are left") as caught:
+    with pytest.raises(LimitExceeded, match=r"0 of 60 tokens per minute of caller 'a' are left") as caught:
         limits.reserve("a", 1, 0.0)
     assert caught.value.retry_after_s == pytest.approx(61)
     assert (caught.value.status, caught.value.limit) == (429, "tokens_per_minute")
@@ -111,37 +124,39 @@ def test_a_longer_answer_than_was_reserved_is_owed_by_the_next() -> None:
 
 
 def test_a_request_that_no_wait_would_admit_is_told_so() -> None:
-    limits = Limits(NO_LIMIT, Limit(tokens_per_minute=60), {}, now=0.0)
-    with pytest.raises(TooManyTokens, match=r"61 tokens.* is 60.*max_tokens") as caught:
+    limits = RateLimiter(NO_LIMIT, QuotaLimit(tokens_per_minute=60), {}, now=0.0)
+    with pytest.raises(TooManyTokens, match=r"61 tokens.* of 60 .*max_tokens") as caught:
         limits.reserve("a", 61, 0.0)
     assert (caught.value.status, caught.value.param) == (400, "max_tokens")
 
 
 def test_a_refusal_takes_nothing_from_anybody() -> None:
-    limits = Limits(Limit(tokens_per_minute=100), Limit(tokens_per_minute=60), {}, now=0.0)
+    limits = RateLimiter(QuotaLimit(tokens_per_minute=100), QuotaLimit(tokens_per_minute=60), {}, now=0.0)
     limits.reserve("a", 60, 0.0)
-    with pytest.raises(OverLimit, match="tokens_per_minute is 100, and 40 are left"):
+    with pytest.raises(LimitExceeded, match="40 of 100 tokens per minute are left"):
         limits.reserve("b", 50, 0.0)
     limits.reserve("b", 40, 0.0)
 
 
 def test_limits_of_its_own_hold_for_a_named_caller_instead_of_those_for_each() -> None:
-    limits = Limits(NO_LIMIT, Limit(requests_in_flight=1), {"big": Limit(requests_in_flight=2)}, now=0)
-    limits.enter("big", 0)
-    limits.enter("big", 0)
-    limits.enter("small", 0)
+    limits = RateLimiter(
+        NO_LIMIT, QuotaLimit(requests_in_flight=1), {"big": QuotaLimit(requests_in_flight=2)}, now=0
+    )
+    limits.acquire("big", 0)
+    limits.acquire("big", 0)
+    limits.acquire("small", 0)
     for caller in ("big", "small"):
-        with pytest.raises(OverLimit, match=f"of caller '{caller}'"):
-            limits.enter(caller, 0)
+        with pytest.raises(LimitExceeded, match=f"of caller '{caller}'"):
+            limits.acquire(caller, 0)
     assert limits.most_tokens("big", 0) is None
     assert limits.tokens_left("big", 0) == math.inf
 
 
 def test_names_that_callers_make_up_do_not_pile_up_and_those_at_work_stay() -> None:
-    limits = Limits(NO_LIMIT, Limit(requests_in_flight=1), {}, now=0)
-    limits.enter("first", 0)
+    limits = RateLimiter(NO_LIMIT, QuotaLimit(requests_in_flight=1), {}, now=0)
+    limits.acquire("first", 0)
     for number in range(REMEMBERED + 50):
-        limits.enter(f"made up {number}", 0).leave()
+        limits.acquire(f"made up {number}", 0).release()
     assert limits.callers <= REMEMBERED
-    with pytest.raises(OverLimit):
-        limits.enter("first", 0)
+    with pytest.raises(LimitExceeded):
+        limits.acquire("first", 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed
-from orchestration.response_cache import Flight, Follower, TooSlow
+from orchestration.response_cache import BroadcastBuffer, Follower, SlowConsumer
 
 STEPS = st.lists(
     st.one_of(
@@ -23,7 +23,7 @@ STEPS = st.lists(
 def test_every_follower_reads_everything_in_order_or_is_told_that_it_cannot(
     steps: list[tuple[str, int]], max_bytes: int
 ) -> None:
-    flight: Flight[int] = Flight(max_bytes)
+    flight: BroadcastBuffer[int] = BroadcastBuffer(max_bytes)
     said: list[int] = []
     followers: list[tuple[Follower[int], list[int], list[bool]]] = []
     for what, number in steps:
@@ -43,7 +43,7 @@ def test_every_follower_reads_everything_in_order_or_is_told_that_it_cannot(
                 assert woken or not new or heard == []
                 heard += new
                 woken.clear()
-            except TooSlow:
+            except SlowConsumer:
                 assert not flight.open
         elif what == "leave" and chosen is not None:
             followers.remove(chosen)
@@ -52,12 +52,12 @@ def test_every_follower_reads_everything_in_order_or_is_told_that_it_cannot(
             assert heard == said[: len(heard)]
         assert flight.size <= max_bytes
         if flight.open:
-            assert flight.everything() == said
+            assert flight.items() == said
     flight.end()
     for follower, heard, _ in followers:
         try:
             heard += follower.take()
-        except TooSlow:
+        except SlowConsumer:
             continue
         assert heard == said
         assert follower.done
@@ -67,7 +67,7 @@ def test_every_follower_reads_everything_in_order_or_is_told_that_it_cannot(
 def test_a_follower_that_never_reads_neither_holds_up_nor_robs_one_that_does(
     sizes: list[int], max_bytes: int
 ) -> None:
-    flight: Flight[int] = Flight(max_bytes)
+    flight: BroadcastBuffer[int] = BroadcastBuffer(max_bytes)
     flight.join(lambda: None)
     quick, heard = flight.join(lambda: None), []
     for number, size in enumerate(sizes):
@@ -78,7 +78,7 @@ def test_a_follower_that_never_reads_neither_holds_up_nor_robs_one_that_does(
 
 
 def test_a_late_follower_hears_the_beginning_and_then_follows() -> None:
-    flight: Flight[str] = Flight(1000)
+    flight: BroadcastBuffer[str] = BroadcastBuffer(1000)
     early = flight.join(lambda: None)
     flight.put("a", 1)
     flight.put("b", 1)
@@ -92,14 +92,14 @@ def test_a_late_follower_hears_the_beginning_and_then_follows() -> None:
 
 
 def test_a_flight_that_was_closed_holds_only_what_has_yet_to_be_read() -> None:
-    flight: Flight[str] = Flight(1000)
+    flight: BroadcastBuffer[str] = BroadcastBuffer(1000)
     follower = flight.join(lambda: None)
     flight.put("a", 10)
     flight.put("b", 10)
     assert follower.take() == ["a", "b"]
     flight.close()
     assert flight.size == 0
-    assert flight.everything() is None
+    assert flight.items() is None
     flight.put("c", 10)
     assert follower.take() == ["c"]
     with pytest.raises(ValueError, match="no more followers"):

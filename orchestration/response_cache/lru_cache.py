@@ -20,7 +20,7 @@ class _Entry:
         return len(self.value) + OVERHEAD_BYTES
 
 
-class Cache:
+class LruCache:
     """Keeps the entries used last. An expired one is dropped when it is asked for, or when its turn comes."""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:

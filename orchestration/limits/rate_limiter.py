@@ -10,16 +10,16 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from orchestration.limits.account import Account, Limit
+from orchestration.limits.account import QuotaAccount, QuotaLimit
 from orchestration.limits.token_bucket import TokenBucket
 
 REMEMBERED = 10_000
 """Callers without a request at work whose tokens are remembered."""
 ALL = "all"
-NOTHING = Limit()
+NOTHING = QuotaLimit()
 
 
-class Limits:
+class RateLimiter:
     """`each` holds for every caller that has no limits of its own in `named`; `total` for all together;
     `here` for this gateway alone, however many there are.
 
@@ -28,21 +28,21 @@ class Limits:
 
     def __init__(
         self,
-        total: Limit,
-        each: Limit,
-        named: Mapping[str, Limit],
+        total: QuotaLimit,
+        each: QuotaLimit,
+        named: Mapping[str, QuotaLimit],
         *,
         now: float,
-        here: Limit = NOTHING,
+        here: QuotaLimit = NOTHING,
         here_names: Mapping[str, str] | None = None,
     ) -> None:
         self.each = each
         self.named = named
-        self.on_account: Callable[[Account], None] | None = None
+        self.on_account: Callable[[QuotaAccount], None] | None = None
         """Hears of each account that is opened, before it is used."""
-        self.total = Account(total, ALL, "", {}, now)
-        self._here = Account(here, "", "", here_names or {}, now)
-        self._accounts: OrderedDict[str, Account] = OrderedDict()
+        self.total = QuotaAccount(total, ALL, "", {}, now)
+        self._here = QuotaAccount(here, "", "", here_names or {}, now)
+        self._accounts: OrderedDict[str, QuotaAccount] = OrderedDict()
 
     @property
     def in_flight(self) -> int:
@@ -60,7 +60,7 @@ class Limits:
         return len(self._accounts)
 
     @property
-    def accounts(self) -> list[Account]:
+    def accounts(self) -> list[QuotaAccount]:
         """Those that gateways share."""
         return [each for each in (self.total, *self._accounts.values()) if each.limit.shared]
 
@@ -75,16 +75,16 @@ class Limits:
         buckets = [account.bucket for account in (self.total, self._account(caller, now))]
         return min((bucket.level(now) for bucket in buckets if bucket is not None), default=math.inf)
 
-    def enter(self, caller: str, now: float) -> Place:
+    def acquire(self, caller: str, now: float) -> Permit:
         """One request more at work. Raises `OverLimit`, and then nothing was taken."""
         accounts = (self._here, self.total, self._account(caller, now))
         for account in accounts:
-            account.check_place()
+            account.check_permit()
         for account in accounts:
             account.in_flight += 1
             account.waiting += 1
-            account.used = True
-        return Place(accounts)
+            account.recently_used = True
+        return Permit(accounts)
 
     def most_tokens(self, caller: str, now: float) -> int | None:
         """What one request of `caller` can take at most; None without a limit."""
@@ -101,14 +101,14 @@ class Limits:
         for bucket in buckets:
             bucket.take(tokens, now)
         for account in accounts:
-            account.used = True
+            account.recently_used = True
         return Reservation(buckets, tokens)
 
-    def _account(self, caller: str, now: float) -> Account:
+    def _account(self, caller: str, now: float) -> QuotaAccount:
         account = self._accounts.get(caller)
         if account is None:
             limit = self.named.get(caller, self.each)
-            account = self._accounts[caller] = Account(
+            account = self._accounts[caller] = QuotaAccount(
                 limit, f"caller {caller}", f" of caller {caller!r}", {}, now
             )
             if self.on_account is not None and limit.shared:
@@ -128,32 +128,32 @@ class Limits:
                 return
 
 
-class Place:
+class Permit:
     """One request at work; leave it exactly once, or more often."""
 
     __slots__ = ("_accounts", "_began", "_left")
 
-    def __init__(self, accounts: tuple[Account, ...]) -> None:
+    def __init__(self, accounts: tuple[QuotaAccount, ...]) -> None:
         self._accounts = accounts
         self._began = False
         self._left = False
 
     @property
-    def waits(self) -> bool:
+    def waiting_for_first(self) -> bool:
         """Whether its answer has not begun."""
         return not self._began
 
-    def began(self) -> None:
+    def mark_started(self) -> None:
         """Its answer has begun: it waits no more."""
         if not self._began:
             self._began = True
             for account in self._accounts:
                 account.waiting -= 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """It is no more at work."""
         if not self._left:
-            self.began()
+            self.mark_started()
             self._left = True
             for account in self._accounts:
                 account.in_flight -= 1

@@ -11,7 +11,7 @@ import pytest
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings
-from actors.gateway.response_cache import Kept, Record, whole_answer
+from actors.gateway.response_cache import CachedResponse, ResponseCache, cacheable_events
 from orchestration.errors import BackendFailed
 from orchestration.messages import Chunk, Ended, Event, Progress, Step, TokenLogprob, Usage, Vectors
 from tests.fixtures.eventually import eventually
@@ -30,13 +30,13 @@ async def bucket(bus: Bus) -> AsyncIterator[Bucket]:
     await api(bus, f"STREAM.DELETE.KV_{bucket.name}")
 
 
-def kept_in(bucket: Bucket, **settings: float) -> Kept:
-    kept = Kept(bucket.bus, CacheSettings.model_validate(settings))
+def kept_in(bucket: Bucket, **settings: float) -> ResponseCache:
+    kept = ResponseCache(bucket.bus, CacheSettings.model_validate(settings))
     kept.bucket = bucket
     return kept
 
 
-async def found(kept: Kept, key: str) -> tuple[Event, ...]:
+async def found(kept: ResponseCache, key: str) -> tuple[Event, ...]:
     """Wait until it is in the bucket."""
     events: tuple[Event, ...] = await eventually(lambda: kept.elsewhere(key, None))
     return events
@@ -50,19 +50,19 @@ def test_chunks_are_joined_and_news_of_the_progress_left_out() -> None:
         Chunk(seq=2, text="b", tokens=2),
         ENDED,
     ]
-    assert whole_answer(events) == (
+    assert cacheable_events(events) == (
         Chunk(seq=0, text="ab", tokens=3, logprobs=(logprob,)),
         ENDED.model_copy(update={"seq": 1, "trace_id": ""}),
     )
     corrected = Chunk(seq=3, text=", no: c", tokens=4, replaces=6)
-    (kept, _) = whole_answer([*events[:-1], corrected, ENDED]) or ()
+    (kept, _) = cacheable_events([*events[:-1], corrected, ENDED]) or ()
     assert kept == Chunk(seq=0, text="c", tokens=7)
     vectors: list[Event] = [Vectors(seq=0, index=0, vectors=("x",)), Vectors(seq=1, index=1, vectors=("y",))]
-    assert whole_answer([*vectors, ENDED]) == (
+    assert cacheable_events([*vectors, ENDED]) == (
         *vectors,
         ENDED.model_copy(update={"seq": 2, "trace_id": ""}),
     )
-    assert whole_answer([ENDED]) == (ENDED.model_copy(update={"seq": 0, "trace_id": ""}),)
+    assert cacheable_events([ENDED]) == (ENDED.model_copy(update={"seq": 0, "trace_id": ""}),)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_chunks_are_joined_and_news_of_the_progress_left_out() -> None:
     ],
 )
 def test_an_answer_that_did_not_end_well_is_not_one_to_keep(end: dict[str, object]) -> None:
-    assert whole_answer([Chunk(seq=0, text="a"), ENDED.model_copy(update=end)]) is None
-    assert whole_answer([Chunk(seq=0, text="a")]) is None
+    assert cacheable_events([Chunk(seq=0, text="a"), ENDED.model_copy(update=end)]) is None
+    assert cacheable_events([Chunk(seq=0, text="a")]) is None
 
 
 async def test_what_one_process_keeps_another_finds_and_then_holds_itself(bucket: Bucket) -> None:
     one, other = kept_in(bucket), kept_in(bucket)
     one.keep("k", ANSWER, ttl_s=60)
     assert other.here("k", None) is None
-    expected = whole_answer(ANSWER)
+    expected = cacheable_events(ANSWER)
     assert await found(other, "k") == expected
     assert one.here("k", None) == other.here("k", None) == expected
 
@@ -91,8 +91,8 @@ async def test_what_one_process_keeps_another_finds_and_then_holds_itself(bucket
 async def test_an_entry_keeps_its_age_wherever_it_is_found(bucket: Bucket) -> None:
     now = time.time()
     for key, record in {
-        "old": Record(stored_at=now - 50, expires_at=now + 50, events=ANSWER),
-        "expired": Record(stored_at=now - 50, expires_at=now - 1, events=ANSWER),
+        "old": CachedResponse(stored_at=now - 50, expires_at=now + 50, events=ANSWER),
+        "expired": CachedResponse(stored_at=now - 50, expires_at=now - 1, events=ANSWER),
     }.items():
         await bucket.put(key, record.model_dump_json().encode())
     kept = kept_in(bucket)

@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.gateway.request_coalescer import Flights, Shared, Source
+from actors.gateway.request_coalescer import RequestCoalescer, SharedStream, Source
 from orchestration.errors import BackendFailed, DeadlineExceeded, InternalError, ShuttingDown
 from orchestration.messages import Chunk, Ended, Event
-from orchestration.response_cache import TooSlow
+from orchestration.response_cache import SlowConsumer
 from tests.fixtures.eventually import eventually
 
 KEY = "k"
@@ -19,8 +19,8 @@ EVENT_BYTES = 1100
 
 
 @pytest.fixture
-async def flights() -> AsyncIterator[Flights]:
-    flights = Flights(flight_bytes=20 * EVENT_BYTES, flights_bytes=100 * EVENT_BYTES)
+async def flights() -> AsyncIterator[RequestCoalescer]:
+    flights = RequestCoalescer(max_stream_bytes=20 * EVENT_BYTES, max_total_bytes=100 * EVENT_BYTES)
     yield flights
     await flights.stop()
     assert len(flights) == 0
@@ -34,7 +34,7 @@ class Script:
         self.closed = False
         self.finished = 0
 
-    def begin(self, flights: Flights, key: str = KEY) -> Shared:
+    def begin(self, flights: RequestCoalescer, key: str = KEY) -> SharedStream:
         return flights.begin(key, lambda shared: self.source(), self.finish)
 
     def finish(self) -> None:
@@ -64,7 +64,9 @@ async def hear(events: AsyncGenerator[Event, None], heard: list[int]) -> None:
                 heard.append(int(event.text.split()[0]))  # noqa: PERF401 - others look while it grows
 
 
-async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(flights: Flights) -> None:
+async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(
+    flights: RequestCoalescer,
+) -> None:
     script = Script()
     shared = script.begin(flights)
     slow = flights.follow(shared, 60)
@@ -79,14 +81,14 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(fli
     await quick
     assert heard == list(range(200))
     assert flights.size <= 20 * EVENT_BYTES
-    with pytest.raises(TooSlow, match="too slow"):
+    with pytest.raises(SlowConsumer, match="too slow"):
         await anext(slow)
     await slow.aclose()
     await eventually(lambda: flights.size == 0)
     assert script.finished == 1
 
 
-async def test_who_comes_late_hears_the_beginning_and_then_follows(flights: Flights) -> None:
+async def test_who_comes_late_hears_the_beginning_and_then_follows(flights: RequestCoalescer) -> None:
     script = Script()
     shared = script.begin(flights)
     early, late = list[int](), list[int]()
@@ -104,7 +106,7 @@ async def test_who_comes_late_hears_the_beginning_and_then_follows(flights: Flig
     assert flights.find(KEY) is None
 
 
-async def test_one_that_grew_too_long_takes_no_more_followers_and_goes_on(flights: Flights) -> None:
+async def test_one_that_grew_too_long_takes_no_more_followers_and_goes_on(flights: RequestCoalescer) -> None:
     script, heard = Script(), list[int]()
     follower = asyncio.create_task(hear(flights.follow(script.begin(flights), 60), heard))
     for number in range(30):
@@ -116,7 +118,7 @@ async def test_one_that_grew_too_long_takes_no_more_followers_and_goes_on(flight
     assert heard == list(range(30))
 
 
-async def test_all_of_them_together_are_bounded(flights: Flights) -> None:
+async def test_all_of_them_together_are_bounded(flights: RequestCoalescer) -> None:
     scripts = [Script() for _ in range(12)]
     heard: list[list[int]] = [[] for _ in scripts]
     followers = []
@@ -135,12 +137,12 @@ async def test_all_of_them_together_are_bounded(flights: Flights) -> None:
     await eventually(lambda: flights.size == 0)
 
 
-async def test_everybody_hears_the_error_after_what_was_said(flights: Flights) -> None:
+async def test_everybody_hears_the_error_after_what_was_said(flights: RequestCoalescer) -> None:
     script = Script()
     shared = script.begin(flights)
     heard: list[list[int]] = [[], []]
     followers = [asyncio.create_task(hear(flights.follow(shared, 60), each)) for each in heard]
-    await eventually(lambda: len(shared.flight.followers) == 2)
+    await eventually(lambda: len(shared.buffer.followers) == 2)
     script.say.put_nowait(1)
     script.say.put_nowait(BackendFailed("it broke"))
     results = await asyncio.gather(*followers, return_exceptions=True)
@@ -151,7 +153,7 @@ async def test_everybody_hears_the_error_after_what_was_said(flights: Flights) -
 
 
 async def test_a_defect_of_the_source_ends_it_for_everybody(
-    flights: Flights, caplog: pytest.LogCaptureFixture
+    flights: RequestCoalescer, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = Script()
     follower = asyncio.create_task(hear(flights.follow(script.begin(flights), 60), []))
@@ -161,11 +163,11 @@ async def test_a_defect_of_the_source_ends_it_for_everybody(
     assert "a shared generation failed" in caplog.text
 
 
-async def test_the_last_to_leave_cancels_it_and_the_next_begins_anew(flights: Flights) -> None:
+async def test_the_last_to_leave_cancels_it_and_the_next_begins_anew(flights: RequestCoalescer) -> None:
     script = Script()
     shared = script.begin(flights)
     first, second = (asyncio.create_task(hear(flights.follow(shared, 60), [])) for _ in range(2))
-    await eventually(lambda: len(shared.flight.followers) == 2)
+    await eventually(lambda: len(shared.buffer.followers) == 2)
     first.cancel()
     await asyncio.wait([first])
     assert flights.find(KEY) is shared
@@ -176,7 +178,7 @@ async def test_the_last_to_leave_cancels_it_and_the_next_begins_anew(flights: Fl
     assert script.finished == 1
 
 
-async def test_one_that_is_left_before_it_began_is_finished_all_the_same(flights: Flights) -> None:
+async def test_one_that_is_left_before_it_began_is_finished_all_the_same(flights: RequestCoalescer) -> None:
     script = Script()
     events = flights.follow(script.begin(flights), 0)
     with pytest.raises(DeadlineExceeded):
@@ -184,7 +186,7 @@ async def test_one_that_is_left_before_it_began_is_finished_all_the_same(flights
     await eventually(lambda: script.finished == 1)
 
 
-async def test_a_deadline_is_its_followers_own(flights: Flights) -> None:
+async def test_a_deadline_is_its_followers_own(flights: RequestCoalescer) -> None:
     script, heard = Script(), list[int]()
     shared = script.begin(flights)
     patient = asyncio.create_task(hear(flights.follow(shared, 60), heard))
@@ -197,11 +199,11 @@ async def test_a_deadline_is_its_followers_own(flights: Flights) -> None:
     assert heard == [1, 2]
 
 
-async def test_when_the_gateway_stops_followers_are_told(flights: Flights) -> None:
+async def test_when_the_gateway_stops_followers_are_told(flights: RequestCoalescer) -> None:
     script = Script()
     shared = script.begin(flights)
     follower = asyncio.create_task(hear(flights.follow(shared, 60), []))
-    await eventually(lambda: shared.flight.followers)
+    await eventually(lambda: shared.buffer.followers)
     await flights.stop()
     with pytest.raises(ShuttingDown):
         await follower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.gateway.errors import NoRoomForBody
+from actors.gateway.errors import BodyMemoryExhausted
 from actors.gateway.metrics import REFUSED
 from actors.telemetry.memory import release_memory
 
@@ -15,7 +15,7 @@ TRIM_BYTES = 32 * 2**20
 TRIM_AFTER_S = 0.5
 
 
-class BodyRoom:
+class BodyMemory:
     """Counts what is held of bodies beyond `FREE_BYTES` each, from its arrival until its request is
     answered."""
 
@@ -26,11 +26,11 @@ class BodyRoom:
         """Held at once since memory was given back."""
 
     def grow(self, before: int, size: int) -> None:
-        """A body grew from `before` bytes to `size`. Raises `NoRoomForBody`."""
+        """A body grew from `before` bytes to `size`. Raises `BodyMemoryExhausted`."""
         more = max(0, size - FREE_BYTES) - max(0, before - FREE_BYTES)
         if more and self.held_bytes + more > self.limit_bytes:
             REFUSED.labels("max_bodies_bytes").inc()
-            raise NoRoomForBody(
+            raise BodyMemoryExhausted(
                 f"requests at work have bodies of {self.held_bytes} bytes, and this one exceeds "
                 f"max_bodies_bytes {self.limit_bytes}: ask again later, or send a shorter body",
                 retry_after_s=1,

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
-from actors.gateway.authentication import ANONYMOUS, Callers
-from actors.gateway.errors import UnknownCaller
+from actors.gateway.authentication import ANONYMOUS, Authenticator
+from actors.gateway.errors import InvalidApiKey
 from actors.gateway.settings import GatewaySettings
 from actors.runtime.envelope import CALLER
 from actors.settings import leaves, load
@@ -136,7 +136,10 @@ async def test_a_caller_at_its_limit_is_refused_at_once_and_others_are_not(
             error = (await answer.json())["error"]
         assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
         assert error["type"] == "rate_limit_error"
-        assert error["message"] == "1 requests of caller 'bob' are at work, which is requests_in_flight"
+        assert (
+            error["message"]
+            == "limit reached: 1 of 1 requests in flight of caller 'bob' (requests_in_flight)"
+        )
         assert await status(http, chat(), bearer("alice")) == 200
         stream.close()
     await eventually(lambda: cluster.running.gateway.in_flight == 0)
@@ -179,7 +182,7 @@ async def test_tokens_are_reserved_before_and_settled_after_so_that_many_at_once
     async with http.post(CHAT, json=chat(max_tokens=95), headers=bearer("saver")) as answer:
         error = (await answer.json())["error"]
     assert answer.status == 429
-    assert "tokens_per_minute of caller 'saver' is 100" in error["message"]
+    assert "of 100 tokens per minute of caller 'saver'" in error["message"]
     assert 0 < int(answer.headers["Retry-After"]) <= 60
     assert limits.tokens_left("saver", 0) < 100 - 40
 
@@ -240,12 +243,12 @@ async def test_over_nats_the_header_names_the_caller(cluster: Cluster) -> None:
 
 
 def test_a_key_is_compared_as_the_bytes_that_were_sent() -> None:
-    callers = Callers({"a": CallerSettings(key="schlüssel-ключ")})
+    callers = Authenticator({"a": CallerSettings(key="schlüssel-ключ")})
     assert callers.of_http("Bearer " + "schlüssel-ключ".encode().decode("latin-1")) == "a"
 
 
 def test_without_keys_in_the_settings_everybody_is_anonymous() -> None:
-    callers = Callers({})
+    callers = Authenticator({})
     assert callers.of_http("") == callers.of_http("Bearer anything") == ANONYMOUS
     assert callers.of_nats("") == ANONYMOUS
     assert callers.of_nats("me@home") == "me@home"
@@ -262,7 +265,7 @@ def test_keys_are_shown_nowhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     shown = leaves(settings)
     assert shown["gateway.callers.alice.key"] == shown["gateway.callers.bob.key"] == "********"
     assert shown["gateway.callers.alice.requests_in_flight"] == 2
-    callers = Callers(settings.gateway.callers)
+    callers = Authenticator(settings.gateway.callers)
     assert callers.of_http("Bearer key-of-bob") == "bob"
     for text in (repr(settings), repr(callers), json.dumps(shown, default=str), str(vars(callers))):
         assert "key-of" not in text
@@ -276,7 +279,7 @@ def test_two_callers_with_one_key_and_names_that_are_none_are_refused() -> None:
         GatewaySettings.model_validate({"callers": {"a": one, "b": one}})
     with pytest.raises(ValidationError, match="pattern"):
         GatewaySettings.model_validate({"callers": {"a b": one}})
-    with pytest.raises(UnknownCaller):
-        Callers({"a": CallerSettings(key="key-of-somebody")}).of_http("Bearer ")
+    with pytest.raises(InvalidApiKey):
+        Authenticator({"a": CallerSettings(key="key-of-somebody")}).of_http("Bearer ")
     with pytest.raises(InvalidRequest, match="Orchestra-Caller"):
-        Callers({}).of_nats("a" * 65)
+        Authenticator({}).of_nats("a" * 65)

@@ -12,13 +12,13 @@ from orchestration.errors import OrchestraError, Unavailable
 T = TypeVar("T")
 
 
-class TooSlow(Unavailable):
+class SlowConsumer(Unavailable):
     """A follower fell so far behind that what it had not read is gone."""
 
-    code = "too_slow"
+    code = "slow_consumer"
 
 
-class Flight(Generic[T]):
+class BroadcastBuffer(Generic[T]):
     """Holds what was said so far, up to `max_bytes`; more lets go of the oldest.
 
     While it holds everything from the start (`open`), others may join and the whole answer may be kept.
@@ -39,11 +39,11 @@ class Flight(Generic[T]):
         """How many were let go of."""
 
     @property
-    def said(self) -> int:
+    def count(self) -> int:
         """How many were put so far."""
         return self._base + len(self._held)
 
-    def everything(self) -> list[T] | None:
+    def items(self) -> list[T] | None:
         """All that was said, or None when the beginning is gone."""
         return None if self._base else [item for item, _ in self._held]
 
@@ -91,16 +91,16 @@ class Flight(Generic[T]):
     def _trim(self) -> None:
         if self.open:
             return
-        needed = min((follower.read for follower in self.followers), default=self.said)
+        needed = min((follower.read for follower in self.followers), default=self.count)
         while self._held and (self._base < needed or self.size > self.max_bytes):
             self.size -= self._held.popleft()[1]
             self._base += 1
 
     def since(self, read: int) -> list[T]:
-        """What was said after the first `read`. Raises `TooSlow` when some of it is gone."""
+        """What was said after the first `read`. Raises `SlowConsumer` when some of it is gone."""
         if read < self._base:
-            raise TooSlow(f"more than {self.max_bytes} bytes wait to be read: the reader is too slow")
-        new = [item for item, _ in islice(reversed(self._held), self.said - read)]
+            raise SlowConsumer(f"more than {self.max_bytes} bytes wait to be read: the reader is too slow")
+        new = [item for item, _ in islice(reversed(self._held), self.count - read)]
         new.reverse()
         return new
 
@@ -110,13 +110,13 @@ class Follower(Generic[T]):
 
     __slots__ = ("flight", "read", "wake")
 
-    def __init__(self, flight: Flight[T], wake: Callable[[], None]) -> None:
+    def __init__(self, flight: BroadcastBuffer[T], wake: Callable[[], None]) -> None:
         self.flight = flight
         self.wake = wake
         self.read = 0
 
     def take(self) -> list[T]:
-        """What is new since the last call, in order. Raises `TooSlow`."""
+        """What is new since the last call, in order. Raises `SlowConsumer`."""
         new = self.flight.since(self.read)
         self.read += len(new)
         return new
@@ -124,4 +124,4 @@ class Follower(Generic[T]):
     @property
     def done(self) -> bool:
         """Whether it has taken all that will ever come."""
-        return self.flight.ended and self.read == self.flight.said
+        return self.flight.ended and self.read == self.flight.count
