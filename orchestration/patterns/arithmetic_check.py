@@ -26,6 +26,9 @@ _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _COMPUTES = re.compile(r"[+*×·÷/^√xX%]|sqrt|\\|\bof\b|[\d)%]\s*[-−–]")
 _OFF = re.compile(rf"[-+−–]\s*(?:{_NUMBER})\s*%")
 """Of what are these percent? People differ."""
+_SHARE = re.compile(r"\s*(?:\d+(?:\.\d+)?\s*%|\(?\s*(?P<top>\d+)\s*/\s*(?P<bottom>\d+)\s*\)?)\s*")
+"""A percentage or a fraction alone. A text that goes on `40% = 88` or `(1/3) = 22` means that share of
+something: half of the corrections of large models' texts were of such places."""
 _REMAINDER = re.compile(
     r"\s*,?\s*(?:and |with )?(?:an? |the )?(?:remainder|rem\b|r\b|modulo|mod\b)|\s*\((?:mod|rem)",
     re.IGNORECASE,
@@ -203,12 +206,20 @@ def _read(chain: str) -> tuple[str, list[str], list[Fraction]] | None:
         head = ""
     if len(parts) < 2 or not _begins(parts[0]) or not _COMPUTES.search(parts[0]):
         return None
-    if _OFF.search(chain):
+    if _OFF.search(chain) or _is_share(parts[0], parts[1]):
         return None
     try:
         return head, parts, [_evaluated(part) for part in parts]
     except NotArithmetic:
         return None
+
+
+def _is_share(part: str, result: str) -> bool:
+    """Whether a part is a percentage alone, or a proper fraction alone whose result is no share."""
+    share = _SHARE.fullmatch(part)
+    if share is None or share["top"] is None:
+        return share is not None
+    return int(share["top"]) < int(share["bottom"]) and "%" not in result and "." not in result
 
 
 def _begins(part: str) -> bool:
