@@ -57,7 +57,7 @@ async def servers_of(bus: Bus) -> ServerRows:
             _note(found, info["config"]["name"], info.get("cluster") or {})
             count = info["config"]["num_replicas"]
             fewest = min(fewest or count, count)
-    known = {url.netloc.rpartition("@")[2] for url in bus.client.servers}
+    known = set(bus.nats.servers)
     return ServerRows(sorted(found.values(), key=lambda each: each.name), fewest, sorted(known))
 
 

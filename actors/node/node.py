@@ -320,7 +320,7 @@ class Node(Actor):
 
     def _ping(self, message: Message) -> None:
         try:
-            self.bus.post(message.reply, self.bus.connection.encode())
+            self.bus.post(message.reply, self.bus.connection_id.encode())
         except OrchestraError as error:
             log.debug("could not answer a ping: %s", error)
 

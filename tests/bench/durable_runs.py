@@ -21,7 +21,7 @@ import uvloop
 
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
-from actors.bus.write_buffer import WriteBuffer
+from actors.bus.nats_client import NatsConnection
 from actors.launch.process import freeze_garbage_collector
 from actors.runtime.envelope import Envelope
 from orchestration.messages import Ended, Step
@@ -86,7 +86,7 @@ async def one(running: Cluster, pattern: str) -> tuple[float, int]:
 
 
 async def a_round(running: Cluster, pattern: str, figures: Figures) -> None:
-    sent, send = 0, WriteBuffer.send
+    sent, send = 0, NatsConnection.send
 
     def counted(*message: Any) -> None:
         nonlocal sent
@@ -94,7 +94,7 @@ async def a_round(running: Cluster, pattern: str, figures: Figures) -> None:
         send(*message)
 
     cpu = time.process_time()
-    with patch.object(WriteBuffer, "send", counted):
+    with patch.object(NatsConnection, "send", counted):
         done = [await one(running, pattern) for _ in range(RUNS)]
     figures.cpu.append((time.process_time() - cpu) / RUNS)
     figures.sent.append(sent / RUNS)

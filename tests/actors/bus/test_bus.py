@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from actors.telemetry.telemetry import BUS_RECONNECTS
 from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders, PayloadTooLarge
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.proxy import proxy_to
 
 
 def metric(name: str) -> float:
@@ -238,7 +236,7 @@ async def test_a_dead_server_fails_requests_at_once_and_a_new_one_on_its_port_is
     own_nats.kill()
     with pytest.raises(BusUnavailable, match="lost before the answer"):
         await asyncio.wait_for(asking, 2)
-    with pytest.raises(BusUnavailable, match="away"):
+    with pytest.raises(BusUnavailable, match="not connected"):
         await bus.publish("bus.echo")
     with pytest.raises(BusUnavailable):
         await bus.flush()
@@ -261,35 +259,6 @@ async def test_subscriptions_are_there_again_before_anything_is_sent(own_nats: R
         await asyncio.to_thread(own_nats.restart)
         await eventually(lambda: bus.connected)
         assert (await bus.request("bus.echo", b"x", timeout=5)).data == b"x"
-    await bus.close()
-
-
-async def test_a_server_that_no_longer_reads_is_left(
-    nats_server: RunningNats, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    async with proxy_to(nats_server.port) as proxy:
-        bus = await connect(proxy.url, ping_interval_s=0.1)
-        proxy.frozen = True
-        flooding = asyncio.ensure_future(flood(bus))
-        with pytest.raises(BusUnavailable):
-            await asyncio.wait_for(flooding, 10)
-        await eventually(lambda: not bus.connected, within_s=5)
-        proxy.frozen = False
-        await eventually(lambda: bus.connected, within_s=5)
-        await echo(bus, "bus.echo")
-        assert (await bus.request("bus.echo", b"x")).data == b"x"
-        await bus.close()
-
-
-async def test_a_complaint_of_the_server_does_not_close_the_bus_for_good(nats_server: RunningNats) -> None:
-    bus = await connect(nats_server.url)
-    reconnects = metric("orchestra_bus_reconnects_total")
-    bus.client._pending.append(b"NONSENSE\r\n")
-    bus.client.write_buffer.write_now()
-    await eventually(lambda: metric("orchestra_bus_reconnects_total") == reconnects + 1)
-    await echo(bus, "bus.echo")
-    assert (await bus.request("bus.echo", b"x")).data == b"x"
     await bus.close()
 
 

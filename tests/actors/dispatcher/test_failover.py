@@ -171,9 +171,9 @@ async def test_what_a_node_was_at_when_it_lost_its_connection_goes_on(
     dispatcher = await stage.dispatcher()
     asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=40)))
     await eventually(lambda: any(dispatcher.node_health.connections.values()))
-    before = bus.connection
-    bus.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
-    await eventually(lambda: bus.connected and bus.connection != before)
+    before = bus.connection_id
+    bus.nats.abort()
+    await eventually(lambda: bus.connected and bus.connection_id != before)
     text, ended = await asked
     assert text == " ".join([WORDS] * 5)
     assert ended.usage.completion_tokens == 40
