@@ -23,8 +23,9 @@ check: $(VENV)/dev.stamp ## lint, format, types, imports, links of the docs
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.docs.links
 
-docs: $(VENV)/dev.stamp ## write docs/reference from the code
+docs: $(VENV)/dev.stamp ## write docs/reference and the examples of the docs from the code
 	@$(BIN)/orchestra reference --write docs/reference
+	@$(BIN)/python -m tests.docs.examples
 
 bench: $(VENV)/dev.stamp ## side-by-side figures; takes a while (ARGS="path actors" for some of them)
 	@$(BIN)/python -m tests.bench $(ARGS)
