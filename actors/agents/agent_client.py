@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -13,69 +12,42 @@ from typing import Any
 import numpy as np
 from opentelemetry.trace import SpanKind
 
-from actors.agents.messages import AgentAsked, AskAgent
 from actors.agents.metrics import STEPS
+from actors.agents.role_generation import role_generation
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.bus import Bus
-from actors.bus.subjects import AgentAddress
 from actors.cluster.registry import Registry
 from actors.embedding.embedder import Embedder
 from actors.runtime.envelope import Envelope
-from actors.runtime.service import ERROR
 from actors.streams.client import Asker
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import span, traceparent
 from actors.tools.client import RemoteHands
-from orchestration.errors import (
-    DeadlineExceeded,
-    ErrorBody,
-    InternalError,
-    NodeLost,
-    NoNode,
-    NoResponders,
-    ShuttingDown,
-    from_body,
-)
+from orchestration.errors import InvalidRequest, NoNode
 from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Tool, ToolResult, Vectors
 from orchestration.patterns import GenerationRequest, Outcome, Part, ToolUse
-
-log = logging.getLogger(__name__)
+from orchestration.roles import Role
 
 AGAIN_S = 0.5
-"""Between two times that a step is offered while no node is there."""
-TRIES = 8
-"""Times that a step is sent to an agent of a name, before there is none that answers."""
+"""Pause between two looks for a node, while none serves a model for the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentClient:
-    """The agents of `cluster`, for one run. Progress goes to the run's stream."""
+    """Does the steps of one run. Progress goes to the run's stream."""
 
     bus: Bus
     asker: Asker
     registry: Registry
-    cluster: str
+    roles: Mapping[str, Role]
     writer: StreamWriter
     run_events: RunEventPublisher
     envelope: Envelope
-    accept_timeout_s: float
     hands: RemoteHands
     embedder: Embedder | None = None
 
     async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
-        """The agent puts the step on a queue; its events come here straight from the node."""
-        ask = AskAgent(
-            id=self.asker.new_id(),
-            messages=question.messages,
-            sampling=question.sampling,
-            guide=question.guide,
-            model=question.model,
-            priority=question.priority,
-            labels=question.labels,
-            extra=question.extra,
-            prefix=question.prefix,
-            prefix_tokens=question.prefix_tokens,
-        )
+        """Put the role's model call on its queue. Its events come straight from the node."""
         with span(
             f"invoke_agent {question.agent}",
             parent=self.envelope.trace,
@@ -89,13 +61,8 @@ class AgentClient:
                 question.seconds
             )
 
-            model = ""
-
-            async def send(accepted: str) -> None:
-                nonlocal model
-                model = await self._offer(question.agent, ask, envelope)
-
-            async with aclosing(self.asker.follow(ask.id, envelope, send)) as events:
+            generation = await self._generation(question, envelope)
+            async with aclosing(self.asker.stream(generation, envelope)) as events:
                 async for event in events:
                     if isinstance(event, Chunk):
                         yield Part(
@@ -103,7 +70,7 @@ class AgentClient:
                             tokens=event.tokens,
                             logprobs=event.logprobs,
                             reasoning=event.reasoning,
-                            model=model,
+                            model=generation.model,
                         )
                     elif isinstance(event, Ended):
                         running.set_attribute("gen_ai.request.model", event.model)
@@ -165,54 +132,24 @@ class AgentClient:
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.run_events.add(type, data)
 
-    async def _offer(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
-        """The model that is asked. Who waits for the answer waits for a node too, until the deadline; a job
-        is offered again later."""
+    async def _generation(self, request: GenerationRequest, envelope: Envelope) -> Generation:
+        """The model call of a step. An interactive one waits for a node until its deadline; a job's fails at
+        once and is tried again later.
+
+        Raises `InvalidRequest` for an agent that does not exist, and what `choose_model` raises.
+        """
+        role = self.roles.get(request.agent)
+        if role is None:
+            known = ", ".join(self.roles)
+            raise InvalidRequest(f"no agent {request.agent!r}; the agents are {known}", param="agent")
         told = False
         while True:
             try:
-                return await self._send(agent, ask, envelope)
+                return role_generation(role, request, self.registry, self.asker.new_id())
             except NoNode as error:
-                if ask.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
+                if request.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
                     raise
                 if not told:
                     told = True
                     await self.writer.progress(f"waiting: {error.message}")
             await asyncio.sleep(AGAIN_S)
-
-    async def _send(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
-        """Have a replica of `agent` queue the step. Where it is leaving or silent, others are tried: NATS
-        chooses among them by lot, and finds out within 12 s that one is frozen. The queue takes a step once,
-        whoever brings it. Returns its model.
-
-        Raises `NoResponders` when no such agent is there, `NodeLost` when none answers, and the agent's
-        error when it cannot serve the step.
-        """
-        for _ in range(TRIES - 1):
-            try:
-                return await self._send_once(agent, ask, envelope)
-            except (ShuttingDown, NodeLost) as error:
-                log.info("step %s is sent again: %s", ask.id, error)
-        return await self._send_once(agent, ask, envelope)
-
-    async def _send_once(self, agent: str, ask: AskAgent, envelope: Envelope) -> str:
-        limit = min(self.accept_timeout_s, envelope.remaining(self.accept_timeout_s))
-        try:
-            reply = await self.bus.request(
-                AgentAddress(self.cluster, agent).ask,
-                ask.model_dump_json(exclude_defaults=True).encode(),
-                timeout=limit,
-                headers=envelope.headers(),
-            )
-        except NoResponders as error:
-            raise NoResponders(f"no agent {agent!r} is running in cluster {self.cluster!r}") from error
-        except DeadlineExceeded as error:
-            envelope.remaining(0)  # where the run's own deadline passed, that is the error
-            raise NodeLost(f"agent {agent!r} did not answer in {limit:.1f} s") from error
-        try:
-            if not reply.header(ERROR):
-                return AgentAsked.model_validate_json(reply.data).model
-            body = ErrorBody.model_validate_json(reply.data)
-        except ValueError as error:
-            raise InternalError(f"agent {agent!r} gave an answer that cannot be read") from error
-        raise from_body(body)

@@ -7,7 +7,6 @@ import asyncio
 from actors import __version__
 from actors.agents.agent import AgentIdentity
 from actors.agents.coordinator import Coordinator, CoordinatorAgent
-from actors.agents.messages import AskAgent
 from actors.agents.protocol import (
     SERVICE,
     decode_prompt,
@@ -24,7 +23,7 @@ from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.embedding.embedder import Embedder
 from actors.jobs.settings import JobsSettings
 from actors.learning.tuner import Tuner
-from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
+from actors.runtime.service import Endpoint, Service, ServiceInfo
 from actors.runtime.system import ActorRef, ActorSystem
 from actors.streams.client import Asker
 from actors.tools.registry import ToolRegistry
@@ -116,16 +115,6 @@ class AgentHost:
 
         ref: ActorRef = await self.system.spawn(kind, make, name=f"agent {role.name}")
         self.specialists.append(ref)
-        await self.steps.add(
-            Endpoint(
-                name=f"ask-{role.name}",
-                subject=address.ask,
-                ref=ref,
-                decode=decode_model(AskAgent),
-                queue=SERVICE,
-                streams=False,
-            )
-        )
         await service.start()
         self.prompts.append(service)
         await service.add(

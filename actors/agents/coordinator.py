@@ -162,11 +162,10 @@ class Coordinator(Actor):
             bus=self.bus,
             asker=self.asker,
             registry=self.registry,
-            cluster=self.settings.cluster,
+            roles=self.roles,
             writer=pulled.writer,
             run_events=pulled.run_events,
             envelope=pulled.envelope,
-            accept_timeout_s=self.settings.accept_timeout_s,
             hands=self.tools,
             embedder=self.embedder,
         )
@@ -264,10 +263,7 @@ def _choice(context: RunContext) -> dict[str, str]:
 
 
 class CoordinatorAgent(Specialist):
-    """The coordinator as others see it: a prompt becomes a run of `auto`, which any coordinator may take.
-
-    Its own steps, such as plans, it does as a specialist does.
-    """
+    """The coordinator as others see it: a prompt becomes a run of `auto`, which any coordinator may take."""
 
     def work(self, prompt: Prompt) -> Run:
         said = (ChatMessage(role="user", content=prompt.text),)

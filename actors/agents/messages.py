@@ -3,35 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from orchestration.messages import ChatMessage, Guide, Priority, Sampling, Wire
-
-
-class AskAgent(Wire):
-    """Do one step. `id` is an asker's: the events of the step go to `stream.<id>`.
-
-    `sampling` goes over the agent's profile, `model` over its preference. The answer goes on from `prefix`.
-    """
-
-    id: str
-    messages: tuple[ChatMessage, ...]
-    sampling: Sampling = Sampling()
-    guide: Guide | None = None
-    model: str | None = None
-    priority: Priority = Priority.INTERACTIVE
-    labels: dict[str, str] = Field(default_factory=dict)
-    extra: dict[str, Any] = Field(default_factory=dict)
-    prefix: str = ""
-    prefix_tokens: int = Field(default=0, ge=0)
-
-
-class AgentAsked(Wire):
-    """The step waits for a node that serves `model`."""
-
-    model: str
+from orchestration.messages import Wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,10 @@ async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterat
         bus=running.bus,
         asker=running.team.asker,
         registry=running.team.registry,
-        cluster="local",
+        roles={},
         writer=StreamWriter(running.bus, address, lambda: None),
         run_events=RunEventPublisher(running.bus, address.id),
         envelope=Envelope.within(20),
-        accept_timeout_s=2,
         hands=RemoteHands(bus=running.bus, cluster="local", timeout_s=5),
         embedder=embedder,
     )
