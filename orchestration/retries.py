@@ -1,4 +1,4 @@
-"""What becomes of a job after an attempt failed: settled, tried again after a pause, or given up. Pure."""
+"""Decides what to do with a job after a failed attempt: fail it, try again after a pause, or give it up."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ class RetryDecision(StrEnum):
     """What to do with a job whose attempt failed."""
 
     FAIL = "fail"
-    """The error is the answer: another attempt would end the same way."""
+    """Complete the job with the error: another attempt would end the same way."""
     RETRY = "retry"
-    """The attempt counts, and there is another."""
+    """Try again; the attempt counts."""
     WAIT = "wait"
-    """Nobody could have done it just now: the attempt does not count."""
+    """Try again; the attempt does not count, because no node could serve the job."""
     DEAD_LETTER = "dead_letter"
-    """Given up, for a person to look at."""
+    """Give the job up; a person may retry it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """At most `max_attempts` that count, `first_pause_s` seconds before the second, twice as long before each
-    next one up to `max_pause_s`. While nothing can serve a job it is offered every `outage_pause_s` seconds,
-    `max_age_s` seconds after it was submitted for the last time."""
+    """When a job is tried again, and after which pause.
+
+    The pause doubles with each attempt that counts, from `first_pause_s` up to `max_pause_s`. While no node
+    can serve the job, it is tried every `outage_pause_s`, until it is `max_age_s` seconds old.
+    """
 
     max_attempts: int = 5
     first_pause_s: float = 1.0
@@ -42,15 +44,15 @@ class RetryPolicy:
     max_age_s: float = 86_400.0
 
     def pause_s(self, attempts: int) -> float:
-        """Seconds before the attempt after `attempts` (1 or more) of them."""
+        """The pause after `attempts` (1 or more) failed attempts, in seconds."""
         return float(min(self.max_pause_s, self.first_pause_s * 2 ** min(attempts - 1, 32)))
 
     def decide(self, error: OrchestraError, *, attempts: int, age_s: float) -> tuple[RetryDecision, float]:
-        """Of a job that is `age_s` seconds old and failed with `error` in its attempt number `attempts`;
-        and the seconds to pause before the next.
+        """Return the decision and the pause in seconds, after attempt number `attempts` failed with `error`.
 
-        A node's death counts, since the job may be what kills it. An unknown model does not: it was there
-        when the job was submitted, so its nodes are away.
+        `age_s` is the time since the job was submitted. A node's death counts as an attempt, since the job
+        may be its cause. An unknown model does not count: it existed when the job was submitted, so its nodes
+        are away.
         """
         if isinstance(error, NodeLost | BackendFailed | DeadlineExceeded):
             if attempts >= self.max_attempts:

@@ -184,7 +184,7 @@ class JobCompletion(RunCompletion):
         assert self.record is not None
         self._count("ok")
         try:
-            await self.attempts.succeeded(self.record, self.delivery, self.recorder.partial, ended)
+            await self.attempts.succeed(self.record, self.delivery, self.recorder.partial, ended)
             self._publish_end(ended)
             await self.recorder.end(ended)
             await self.pulled.records.remove()
@@ -197,7 +197,7 @@ class JobCompletion(RunCompletion):
         try:
             await self.pulled.step_cache.next()  # it may be tried again
             ended = self._ended(error)
-            if await self.attempts.failed(self.record, self.delivery, error, ended):
+            if await self.attempts.fail(self.record, self.delivery, error, ended):
                 self._publish_end(ended)
                 await self.recorder.end(ended)
                 await self.pulled.records.remove()

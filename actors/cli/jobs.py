@@ -190,7 +190,7 @@ def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
     async def work(bus: Bus) -> int:
         letters, more = await DeadLetterStore(bus).list(limit=limit, before=before)
         if as_json:
-            _show({"data": [letter.shown(body=False) for letter in letters], "next": more})
+            _show({"data": [letter.to_json(body=False) for letter in letters], "next": more})
             return 0
         rows = [
             (str(letter.number), letter.kind, letter.id, str(letter.attempts), letter.reason)
@@ -209,7 +209,7 @@ def dead_show(number: int, **options: Any) -> None:
     """Print one dead letter as JSON: reason, last error, trace, and the work itself."""
 
     async def work(bus: Bus) -> int:
-        _show((await DeadLetterStore(bus).show(number)).shown(body=True))
+        _show((await DeadLetterStore(bus).show(number)).to_json(body=True))
         return 0
 
     _run(options, work)

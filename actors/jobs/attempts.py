@@ -1,4 +1,4 @@
-"""The coordinator's side of jobs: which attempt to begin, and what comes of it."""
+"""Attempts of jobs, as coordinators make them: which may begin, and what follows from how they end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from orchestration.errors import Cancelled, InternalError, OrchestraError, Paylo
 from orchestration.messages import Ended, TokenLogprob
 from orchestration.retries import RetryDecision
 
-STALE_TRIES = 5
-"""Times, a second apart, that a job's record is looked for before the job is taken for withdrawn."""
+MAX_RECORD_READS = 5
+"""How often a missing record is looked for, a second apart, before the job counts as withdrawn."""
 
 
 @dataclass(slots=True)
 class PartialAnswer:
-    """The answer of an attempt, as it grows."""
+    """The answer of an attempt, as far as it was written."""
 
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -32,7 +32,7 @@ class PartialAnswer:
     def add(
         self, text: str, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str, replaces: int
     ) -> None:
-        """Arguments as those of `StreamWriter.piece`."""
+        """Add a piece; the arguments are those of `StreamWriter.piece`."""
         if replaces:
             self.texts, self.logprobs = [], []
         self.texts.append(text[replaces:])
@@ -42,7 +42,7 @@ class PartialAnswer:
 
 
 class JobAttempts:
-    """Any number of them, in any number of processes, keep the same books."""
+    """Begins and ends attempts. Any number of processes share one store."""
 
     def __init__(self, bus: Bus, settings: JobsSettings) -> None:
         self.bus = bus
@@ -50,10 +50,10 @@ class JobAttempts:
         self.store = JobStore(bus)
 
     async def begin(self, job_id: str, delivery: Delivery) -> JobRecord | None:
-        """The record of a job whose attempt may begin now; None when there is nothing to do, and the
-        message is off the queue.
+        """Count an attempt, and return the job's record. Returns None when there is nothing to do, and the
+        message is settled.
 
-        Raises `BusUnavailable`, `QueueFull`: the message then comes again.
+        Raises `BusUnavailable` and `QueueFull`: the message is then delivered again.
         """
         retry_number = _retry_number(delivery)
         result = await self.store.result(job_id, retry_number)
@@ -61,54 +61,50 @@ class JobAttempts:
             await publish_completion(self.bus, self.store, result)
             await delivery.ack()
             return None
-        begins = False
+        may_begin = False
 
         def begun(record: JobRecord) -> JobRecord | None:
-            nonlocal begins
-            here = record.retry_number == retry_number and not record.status.final
-            begins = here and record.attempts < self.settings.max_attempts
-            if not begins:
+            nonlocal may_begin
+            is_open = record.retry_number == retry_number and not record.status.final
+            may_begin = is_open and record.attempts < self.settings.max_attempts
+            if not may_begin:
                 return None
             changes = {"status": JobStatus.RUNNING, "queued": True, "attempts": record.attempts + 1}
             return record.model_copy(update=changes)
 
-        record = await self.store.change(job_id, begun)
-        if begins and record is not None:
+        record = await self.store.update(job_id, begun)
+        if may_begin and record is not None:
             publish_status(self.bus, record)
             return record
         if record is not None and record.retry_number == retry_number and not record.status.final:
-            await self._give_up(
-                record, delivery, f"{record.attempts} attempts, and none came to an end", None
-            )
-        if (record is None or record.retry_number < retry_number) and delivery.attempt < STALE_TRIES:
-            # A server that has just become the leader may not have all that was acknowledged yet.
+            await self._give_up(record, delivery, f"none of {record.attempts} attempts came to an end", None)
+        if (record is None or record.retry_number < retry_number) and delivery.attempt < MAX_RECORD_READS:
+            # A server that has just become the leader may not have every acknowledged write yet.
             await delivery.nak(1)
             return None
-        await delivery.ack()  # given up, withdrawn, expired, or of an earlier round
+        await delivery.ack()  # given up, withdrawn, expired, or of an earlier retry
         return None
 
-    async def succeeded(
+    async def succeed(
         self, record: JobRecord, delivery: Delivery, partial: PartialAnswer, ended: Ended
     ) -> None:
-        """Record the answer and take the message off the queue. Raises what `begin` does."""
+        """Store the answer, and acknowledge the message. Raises what `begin` raises."""
         result = _result(record, JobStatus.SUCCEEDED, ended, partial)
         try:
             await record_result(self.bus, self.store, result)
         except PayloadTooLarge as error:
-            # It would be as large the next time.
+            # The next attempt would give an answer as large.
             await record_result(
-                self.bus, self.store, _result(record, JobStatus.FAILED, _failed(ended, error))
+                self.bus, self.store, _result(record, JobStatus.FAILED, _with_error(ended, error))
             )
         await delivery.ack()
 
-    async def failed(
-        self, record: JobRecord, delivery: Delivery, error: OrchestraError, ended: Ended
-    ) -> bool:
-        """Settle the job, give it up, or give it back for another attempt. True when that was its end.
+    async def fail(self, record: JobRecord, delivery: Delivery, error: OrchestraError, ended: Ended) -> bool:
+        """Complete the job with the error, move it to the dead letters, or have it tried again.
 
-        Raises what `begin` does.
+        Returns whether the job has ended. Raises what `begin` raises.
         """
-        if isinstance(error, ShuttingDown):  # this process leaves: another may begin at once
+        if isinstance(error, ShuttingDown):  # another process may begin at once
             decision, pause_s = RetryDecision.WAIT, 0.0
         else:
             age = time.time() - record.submitted_at
@@ -120,23 +116,23 @@ class JobAttempts:
         elif decision is RetryDecision.DEAD_LETTER:
             await self._give_up(record, delivery, f"attempt {record.attempts} failed: {error.message}", ended)
         else:
-            await self._give_back(record, error, counts=decision is RetryDecision.RETRY)
+            await self._requeue(record, error, counts=decision is RetryDecision.RETRY)
             await delivery.nak(pause_s)
             return False
         await delivery.ack()
         return True
 
-    async def _give_back(self, record: JobRecord, error: OrchestraError, *, counts: bool) -> None:
-        def waits(present: JobRecord) -> JobRecord | None:
+    async def _requeue(self, record: JobRecord, error: OrchestraError, *, counts: bool) -> None:
+        def queued(present: JobRecord) -> JobRecord | None:
             if present.retry_number != record.retry_number or present.status is not JobStatus.RUNNING:
                 return None
-            if present.attempts != record.attempts:  # another has begun meanwhile
+            if present.attempts != record.attempts:  # another attempt has begun meanwhile
                 return None
             attempts = present.attempts if counts else present.attempts - 1
             changes = {"status": JobStatus.QUEUED, "attempts": attempts, "last_error": error.body()}
             return present.model_copy(update=changes)
 
-        changed = await self.store.change(record.id, waits)
+        changed = await self.store.update(record.id, queued)
         if changed is not None:
             publish_status(self.bus, changed)
 
@@ -144,17 +140,17 @@ class JobAttempts:
         error = record.last_error if ended is None else ended.error
         await dead_letter(self.bus, delivery.message, reason=reason, attempts=record.attempts, error=error)
         if ended is None:
-            said = error or InternalError(reason).body()
-            ended = Ended(seq=0, finish_reason="error", error=said, trace_id=record.trace_id)
+            body = error or InternalError(reason).body()
+            ended = Ended(seq=0, finish_reason="error", error=body, trace_id=record.trace_id)
         await record_result(self.bus, self.store, _result(record, JobStatus.DEAD, ended))
 
 
 def _retry_number(delivery: Delivery) -> int:
-    said = delivery.message.header(RETRY_HEADER, "0")
-    return int(said) if said.isdecimal() and len(said) < 9 else 0
+    text = delivery.message.header(RETRY_HEADER, "0")
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
-def _failed(ended: Ended, error: OrchestraError) -> Ended:
+def _with_error(ended: Ended, error: OrchestraError) -> Ended:
     bare = {"finish_reason": "error", "steps": (), "notes": (), "report": {}, "calls": ()}
     return ended.model_copy(update=bare | {"error": error.body()})
 

@@ -1,6 +1,6 @@
-"""The end of a job, told everywhere it has to be: result, webhook, record, event.
+"""Completes a job: stores its result, queues its webhook call, updates its record, publishes its status.
 
-Each part may be repeated, so that whoever finds a recorded result whose teller died tells the rest.
+Every step may be repeated. When a process dies in between, the next one that finds the result does the rest.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ WEBHOOKS_SUBJECT = "webhooks.job"
 
 
 class WebhookCall(Wire):
-    """Tell the job's webhook how this round of it ended."""
+    """A message of the queue of webhooks: the retry `retry_number` of job `id` has ended."""
 
     id: str
     retry_number: int
 
 
 async def record_result(bus: Bus, store: JobStore, result: JobResult) -> JobResult:
-    """Record the result unless there is one; returns the one that counts, and tells of it.
+    """Store the result unless there is one already, and publish the stored one. Returns the stored one.
 
-    Raises `QueueFull` when a bucket or the queue of webhooks is full, and `BusUnavailable`: settle it
-    again later.
+    Raises `QueueFull` when a bucket or the queue of webhooks is full, and `BusUnavailable`. Call it again
+    later then.
     """
-    counts = await store.settle(result)
-    await publish_completion(bus, store, counts)
-    return counts
+    stored = await store.create_result(result)
+    await publish_completion(bus, store, stored)
+    return stored
 
 
 async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> None:
-    """What follows from a recorded result, as far as it has not been done."""
+    """Do what follows from a stored result, unless it was done before."""
     record = await store.record(result.id)
     if record is None or record.retry_number != result.retry_number or record.status.final:
         return
@@ -68,9 +68,9 @@ async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> No
         )
 
     try:
-        changed = await store.change(result.id, ended)
-    except QueueFull as error:  # the result is what counts; the list shows the old status
-        log.warning("the record of %s stays as it was: %s", result.id, error)
+        changed = await store.update(result.id, ended)
+    except QueueFull as error:  # the result is stored; only the list of jobs shows the old status
+        log.warning("could not update the record of %s: %s", result.id, error)
         return
     if changed is not None:
         JOBS_ENDED.labels(result.status.value).inc()
@@ -78,8 +78,8 @@ async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> No
 
 
 def publish_status(bus: Bus, record: JobRecord) -> None:
-    """Say the job's status to whoever follows it. Nobody relies on it: the record is there to ask for."""
+    """Publish the job's status for those who watch it. It may be lost: the record has it too."""
     try:
         bus.post(event_subject(record.id), to_json(job_summary(record)))
     except OrchestraError as error:
-        log.debug("nobody hears of %s: %s", record.id, error)
+        log.debug("could not publish the status of %s: %s", record.id, error)

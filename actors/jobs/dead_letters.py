@@ -1,4 +1,5 @@
-"""Dead letters: work that was given up, kept with the reason for people to look at, retry or drop."""
+"""Dead letters: messages of queues that were given up, stored with the reason until somebody retries or
+drops them."""
 
 from __future__ import annotations
 
@@ -12,12 +13,11 @@ from pydantic_core import from_json
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import Delivery, delete, enqueue
 from actors.bus.subjects import encode_token
-from actors.jobs import stream_pages as stored
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.metrics import DEAD_LETTERS
 from actors.jobs.records import MESSAGE_ID, RETRY_HEADER, JobRecord, JobStatus
 from actors.jobs.store import JobStore
-from actors.jobs.stream_pages import StoredMessage
+from actors.jobs.stream_pages import StoredMessage, latest_messages, message_at
 from actors.runtime.envelope import TRACE
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
@@ -35,8 +35,8 @@ KINDS = ("runs", "generations", "webhooks")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. `number` is its sequence in the stream, by which people name it; `dead_at` is what the
-    server says of the time it came in."""
+    """One dead letter. `number` is its sequence in the stream, which identifies it. `dead_at` is when the
+    server stored it."""
 
     number: int
     kind: str
@@ -70,9 +70,9 @@ class DeadLetter:
             message=message,
         )
 
-    def shown(self, *, body: bool) -> dict[str, Any]:
-        """As JSON; with the message itself where `body` asks for it."""
-        said: dict[str, Any] = {
+    def to_json(self, *, body: bool) -> dict[str, Any]:
+        """The letter as JSON, with the body of the message if `body` is true."""
+        fields: dict[str, Any] = {
             "number": self.number,
             "kind": self.kind,
             "id": self.id,
@@ -85,18 +85,18 @@ class DeadLetter:
         }
         if body:
             try:
-                said["body"] = from_json(self.message.data)
+                fields["body"] = from_json(self.message.data)
             except ValueError:
-                said["body"] = self.message.data.decode(errors="replace")
-        return said
+                fields["body"] = self.message.data.decode(errors="replace")
+        return fields
 
 
 async def dead_letter(
     bus: Bus, message: Message, *, reason: str, attempts: int, error: ErrorBody | None
 ) -> None:
-    """Put a queue's message among the dead letters; the caller then takes it off its queue.
+    """Store a queue's message as a dead letter. The caller then acknowledges it.
 
-    Raises `BusUnavailable`. Doing it again within two minutes stores it once.
+    Two calls within two minutes store it once. Raises `BusUnavailable`.
     """
     kind = message.subject.split(".", 1)[0]
     work_id = message.header(ID_HEADER) or "unknown"
@@ -115,30 +115,30 @@ async def dead_letter(
         headers[TRACE] = message.header(TRACE)
     await enqueue(bus, f"dead.{kind}.{encode_token(work_id)}", message.data, headers)
     DEAD_LETTERS.labels(kind if kind in KINDS else "other").inc()
-    log.warning("%s of %s was given up: %s", work_id, message.subject, reason)
+    log.warning("moved %s of %s to the dead letters: %s", work_id, message.subject, reason)
 
 
 async def dead_letter_delivery(delivery: Delivery, error: OrchestraError) -> None:
-    """The same for what was delivered again and again, and never settled."""
+    """Store a message as a dead letter that was delivered several times and never settled."""
     attempts = delivery.attempt - 1
     await dead_letter(delivery.bus, delivery.message, reason=error.message, attempts=attempts, error=None)
 
 
 class DeadLetterStore:
-    """For the people who look after a cluster."""
+    """Lists, shows, drops and retries dead letters."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.store = JobStore(bus)
 
     async def list(self, *, limit: int, before: int = 0) -> tuple[list[DeadLetter], int]:
-        """The latest first, and the `before` of the next page, 0 at the end."""
-        page, more = await stored.latest_messages(self.bus, STREAM, limit=limit, before=before)
+        """A page of letters, the latest first, and the `before` of the next page, 0 at the end."""
+        page, more = await latest_messages(self.bus, STREAM, limit=limit, before=before)
         return [DeadLetter.of(each) for each in page], more
 
     async def show(self, number: int) -> DeadLetter:
         """Raises `NoSuchJob`."""
-        found = await stored.message_at(self.bus, STREAM, number)
+        found = await message_at(self.bus, STREAM, number)
         if found is None:
             raise NoSuchJob(f"no dead letter {number}")
         return DeadLetter.of(found)
@@ -149,14 +149,14 @@ class DeadLetterStore:
             raise NoSuchJob(f"no dead letter {number}")
 
     async def retry(self, number: int) -> str:
-        """Queue it again with all its attempts, and drop the letter; the id of what was queued.
+        """Queue the message again with all its attempts, drop the letter, and return the id of its work.
 
-        A job begins a new round, so that a worker of an earlier one which was only asleep cannot settle it.
-        Raises `NoSuchJob`, `InvalidRequest` for what cannot be tried again, `QueueFull`.
+        A job gets a new retry number, so that a late worker of an earlier attempt cannot complete it. Raises
+        `NoSuchJob`, `InvalidRequest` for a letter that is not a job's, `QueueFull`.
         """
         letter = await self.show(number)
         if letter.kind == "runs" and letter.message.header(RETRY_HEADER):
-            record = await self.store.change(letter.id, self._next_round(letter))
+            record = await self.store.update(letter.id, self._next_retry(letter))
             if record is None:
                 raise NoSuchJob.of(letter.id)
             retry_number, message_id = record.retry_number, record.message_id
@@ -164,7 +164,9 @@ class DeadLetterStore:
             retry_number = int(letter.message.header(RETRY_HEADER, "0"))
             message_id = f"{letter.id}#{retry_number}.again.{number}"
         else:
-            raise InvalidRequest(f"dead letter {number} is no job: whoever asked for it has long been told")
+            raise InvalidRequest(
+                f"dead letter {number} is not a job's: its caller got the error already; drop it"
+            )
         headers = {ID_HEADER: letter.id, RETRY_HEADER: str(retry_number), MESSAGE_ID: message_id}
         if letter.message.header(TRACE):
             headers[TRACE] = letter.message.header(TRACE)
@@ -173,17 +175,17 @@ class DeadLetterStore:
         return letter.id
 
     @staticmethod
-    def _next_round(letter: DeadLetter) -> Any:
-        buried = int(letter.message.header(RETRY_HEADER, "0"))
+    def _next_retry(letter: DeadLetter) -> Any:
+        retry_number = int(letter.message.header(RETRY_HEADER, "0"))
 
         def begun(record: JobRecord) -> JobRecord | None:
-            if record.retry_number > buried:  # an earlier retry of this letter got as far as here
+            if record.retry_number > retry_number:  # an earlier call for this letter got this far
                 return None
             if not record.status.final:
                 raise InvalidRequest(f"{record.id} is {record.status.value}, not dead")
             fresh = {
                 "status": JobStatus.QUEUED,
-                "retry_number": buried + 1,
+                "retry_number": retry_number + 1,
                 "attempts": 0,
                 "last_error": None,
             }

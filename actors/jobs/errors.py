@@ -1,4 +1,4 @@
-"""What jobs raise beside the general errors.
+"""Errors of jobs, beside the general ones.
 
 OrchestraError
 ├── InvalidRequest
@@ -13,7 +13,7 @@ from __future__ import annotations
 from orchestration.errors import InvalidRequest, Overloaded
 
 RETRY_S = 5.0
-"""When to come back after a limit that frees up as jobs end, which nobody can foretell."""
+"""Retry-After of a limit that frees up as jobs end, at times that cannot be predicted."""
 
 
 class NoSuchJob(InvalidRequest):
@@ -22,7 +22,7 @@ class NoSuchJob(InvalidRequest):
 
     @classmethod
     def of(cls, job_id: str) -> NoSuchJob:
-        return cls(f"no job {job_id[:80]!r}; it may have expired", param="id")
+        return cls(f"no job {job_id[:80]!r}: it may have expired", param="id")
 
 
 class KeyReused(InvalidRequest):
@@ -33,13 +33,14 @@ class KeyReused(InvalidRequest):
 
 
 class TooManyJobs(Overloaded):
-    """The caller has as many jobs that have not ended as its limit allows."""
+    """The caller has reached its limit of unfinished jobs."""
 
     code = "too_many_jobs"
 
     @classmethod
     def of(cls, caller: str, max_unfinished: int) -> TooManyJobs:
         return cls(
-            f"{max_unfinished} jobs of caller {caller!r} have not ended, which is unfinished_jobs",
+            f"limit reached: caller {caller!r} has {max_unfinished} unfinished jobs (unfinished_jobs); "
+            "submit again when one has ended",
             retry_after_s=RETRY_S,
         )

@@ -1,4 +1,4 @@
-"""A job as its submitter sees it: over HTTP, over NATS, in webhooks and in events."""
+"""A job as JSON, as callers see it: over HTTP, over NATS, in webhooks and in events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestration.messages import Chunk
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:
-    """Everything but the answer."""
+    """The job without its answer, as lists and events have it. `pattern` is null for a job of a model."""
     return {
         "id": record.id,
         "object": "job",
@@ -30,7 +30,10 @@ def job_summary(record: JobRecord) -> dict[str, Any]:
 
 
 def job_json(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
-    """With `result`, a chat completion, once it has succeeded. The result counts where the record lags."""
+    """The job; its `result` is a chat completion once it has succeeded.
+
+    The status is that of `result`, if there is one: the record may not be updated yet.
+    """
     shown = job_summary(record) | {"result": None}
     if result is None:
         return shown

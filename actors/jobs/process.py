@@ -1,4 +1,4 @@
-"""What jobs need beside coordinators and gateways, as a role of a process: the sender of webhooks."""
+"""Runs the sender of webhooks as a role of a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actors.runtime.system import ActorSystem
 
 @asynccontextmanager
 async def run_webhooks(bus: Bus, settings: JobsSettings, system: ActorSystem) -> AsyncIterator[None]:
-    """Call webhooks until the block ends; calls that were begun are finished, which `timeout_s` bounds."""
+    """Call webhooks until the block ends, then finish the calls that have begun, within `timeout_s`."""
     made: list[WebhookSender] = []
 
     def make() -> WebhookSender:

@@ -1,4 +1,4 @@
-"""What is kept of a job: its record, which changes, and its result, which is written once."""
+"""Data of a job: its message in the queue, its record, which changes, and its result, written once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestration.messages import Ended, Generation, Priority, Run, TokenLogpro
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
 MESSAGE_ID = "Nats-Msg-Id"
-"""JetStream stores a message with an id that it has seen within two minutes no second time."""
+"""JetStream stores messages with the same id once, when they arrive within two minutes."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
 
 
@@ -31,9 +31,9 @@ def _type_of_message(value: Any) -> str:
 
 
 class QueuedJob(Wire):
-    """A job in the queue of runs: the work of a chat body that no caller waits for.
+    """A job in the queue of runs: work whose answer is stored, because no caller waits for it.
 
-    The work's id is the job's id. A `Generation` is sent to the nodes as it is, a `Run` is performed.
+    The work is what the same body of a chat asks for, and its id is the job's id.
     """
 
     type: Literal["job"]
@@ -49,7 +49,7 @@ QUEUED: TypeAdapter[Run | QueuedJob] = TypeAdapter(
 
 
 class JobStatus(StrEnum):
-    """`dead` means given up: `orchestra jobs dead` tells why, and can try again."""
+    """Status of a job. `dead` means given up: see `orchestra jobs dead`, which can also retry it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -64,11 +64,12 @@ class JobStatus(StrEnum):
 
 
 class JobRecord(Wire):
-    """A job as the bucket `jobs` has it. Times are Unix seconds. `pattern` is '' for a job of a model.
+    """A job as the bucket `jobs` stores it. Times are Unix seconds.
 
-    `owner` is the namespace of who submitted it, '' where no caller has a key. `queued` is set once its
-    message is stored in the queue; `retry_number` counts retries of a dead job, and names which of its
-    results counts. `attempts` counts those of this retry. `notes` are what the gateway told of the body.
+    `owner` is the namespace of the submitter, '' where callers have no keys. `queued` is true once the job's
+    message is in the queue. `retry_number` counts retries of a dead job: the result with this number counts,
+    and `attempts` counts the attempts since the last retry. `pattern` is '' for a job of a model. `notes` are
+    the gateway's notes on the body.
     """
 
     id: str
@@ -90,12 +91,12 @@ class JobRecord(Wire):
 
     @property
     def message_id(self) -> str:
-        """Of its message in the queue, for this round."""
+        """The `Nats-Msg-Id` of its message in the queue; each retry has another."""
         return f"{self.id}#{self.retry_number}"
 
 
 class JobResult(Wire):
-    """The one end of a round of a job. Whoever writes it first is right."""
+    """How a retry of a job ended. The first result that is written counts."""
 
     id: str
     retry_number: int = 0
@@ -108,16 +109,16 @@ class JobResult(Wire):
 
 
 def new_job_id(key: str = "") -> str:
-    """An id as good as random, or the one that belongs to an idempotency key.
+    """A random id, or the id that belongs to an idempotency key.
 
-    Two subject tokens, so that it is the id of the job's run and of its stream too.
+    It has two subject tokens, as the ids of runs and streams have.
     """
     token = hashlib.sha256(f"key:{key}".encode()).hexdigest()[:24] if key else token_hex(12)
     return PREFIX + token
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` has the form of a job's id, so that it can be a key of the bucket."""
+    """Whether `text` has the form of a job's id. Other texts are no keys of the bucket."""
     return _ID.fullmatch(text) is not None
 
 
@@ -126,5 +127,5 @@ def result_key(job_id: str, retry_number: int) -> str:
 
 
 def event_subject(job_id: str) -> str:
-    """Where changes of a job's status are told: `events.job.<…>`."""
+    """The subject on which the job's status is published: `events.job.<…>`."""
     return f"events.{job_id}"

@@ -1,4 +1,4 @@
-"""Where jobs are handed in, asked for and taken back."""
+"""Submits, shows, lists and cancels jobs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from weakref import WeakValueDictionary
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import enqueue
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.jobs import job_json as view
-from actors.jobs import stream_pages as stored
 from actors.jobs.completion import record_result
 from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
+from actors.jobs.job_json import job_json, job_summary
 from actors.jobs.metrics import JOBS_SUBMITTED
 from actors.jobs.records import (
     MESSAGE_ID,
@@ -28,6 +27,7 @@ from actors.jobs.records import (
     is_job_id,
 )
 from actors.jobs.store import JobStore
+from actors.jobs.stream_pages import latest_messages, stream_state
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
@@ -35,20 +35,23 @@ from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Ended, Generation, Run
 
 NO_PATTERN = "generation"
-"""The subject token of jobs of a model, where those of a pattern have its name."""
+"""Subject token of a job of a model, in the place of a pattern's name."""
 Charge = Callable[[], Awaitable[object]]
+"""Charges the caller for a job. What it raises refuses the job."""
 
 
-async def _nothing() -> None:
-    """What a job costs where nobody counts."""
+async def _free() -> None:
+    """Charge nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmission:
-    """A job to be: `run` has its id, `model` the name that was asked for, `fingerprint` stands for all that
-    the submitter said; `max_unfinished` is how many jobs of the caller may be unfinished, None for any
-    number; `keyed` says that its id belongs to an idempotency key; `notes` are for the submitter, with the
-    answer."""
+    """A job that is not accepted yet.
+
+    The id of `work` is the job's id. `model` is the name in the body, `fingerprint` a hash of everything the
+    submitter sent. `max_unfinished` limits the caller's unfinished jobs; None is no limit. `keyed` is true
+    when the id comes from an idempotency key. `notes` are returned with the answer.
+    """
 
     work: Generation | Run
     model: str
@@ -61,26 +64,26 @@ class JobSubmission:
 
 
 class JobService:
-    """Any number of them work on the same books.
+    """What gateways do with jobs. Any number of gateways share one store.
 
-    A `viewer` is the namespace of who asks: another's jobs are not there for it. None sees all.
+    A `viewer` is the caller's namespace: it sees only the jobs of its own. None sees all jobs.
     """
 
     def __init__(self, bus: Bus, *, max_listed: int) -> None:
         self.bus = bus
         self.store = JobStore(bus)
         self.max_listed = max_listed
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By caller."""
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock for each caller whose jobs are counted."""
 
     async def submit(
-        self, submission: JobSubmission, envelope: Envelope, charge: Charge = _nothing
+        self, submission: JobSubmission, envelope: Envelope, charge: Charge = _free
     ) -> tuple[dict[str, Any], bool]:
-        """The accepted job, and whether it is new: False where the idempotency key names an earlier one.
+        """Accept a job. Returns it, and whether it is new: False when its key names an earlier job.
 
-        `charge` is called before anything is written, and not for an earlier job; what it raises refuses
-        the job. When this returns the job is in the queue, once. Raises `KeyReused`, `TooManyJobs`,
-        `QueueFull`, `BusUnavailable`.
+        When this returns, the job is in the queue, once. `charge` is called before anything is written, and
+        not for an earlier job. Raises what `charge` raises, `KeyReused`, `TooManyJobs`, `QueueFull` and
+        `BusUnavailable`.
         """
         if submission.keyed:
             earlier = await self._earlier(submission, await self.store.record(submission.work.id))
@@ -88,39 +91,39 @@ class JobService:
                 return earlier, False
         await charge()
         record = _record(submission, envelope)
-        async with self._turn(submission, envelope.caller):
+        async with self._one_at_a_time(submission, envelope.caller):
             present = await self.store.create(record)
             earlier = await self._earlier(submission, present)
             if earlier is not None:
                 return earlier, False
             await self._enqueue(record, submission, envelope)
-        queued = await self.store.change(record.id, _queued)
-        if queued is None:  # a submission of the same key that failed has taken the record back
+        queued = await self.store.update(record.id, _queued)
+        if queued is None:  # another submission with this key failed, and deleted the record
             raise Unavailable("the job could not be queued; submit it again", retry_after_s=1)
         JOBS_SUBMITTED.labels(record.priority.value).inc()
-        return view.job_json(queued, None), present is None
+        return job_json(queued, None), present is None
 
     async def _earlier(self, submission: JobSubmission, present: JobRecord | None) -> dict[str, Any] | None:
-        """The job that the order's key names, once it is in the queue. Raises `KeyReused`."""
+        """The job that the idempotency key names, once it is in the queue. Raises `KeyReused`."""
         if present is None:
             return None
         if present.fingerprint != submission.fingerprint:
-            raise KeyReused("this Idempotency-Key belongs to a job with another body")
+            raise KeyReused("this Idempotency-Key belongs to a job with another body; use a new key")
         queued = present.queued or present.status is not JobStatus.QUEUED
-        return await self._view(present) if queued else None
+        return await self._json(present) if queued else None
 
     @asynccontextmanager
-    async def _turn(self, submission: JobSubmission, caller: str) -> AsyncIterator[None]:
-        """Where jobs are counted, one of a caller is counted and queued before the next is counted.
+    async def _one_at_a_time(self, submission: JobSubmission, caller: str) -> AsyncIterator[None]:
+        """Let a caller whose jobs are counted queue one job at a time. Raises `TooManyJobs`.
 
-        Raises `TooManyJobs`. The queue has a message for each job that has not ended: that counts right
-        whoever dies. Two gateways may each let the last one in.
+        The count is that of the caller's messages in the queue, which has one for each unfinished job, also
+        after a process died. Two gateways that count at the same time may both admit the last job.
         """
         if submission.max_unfinished is None:
             yield
             return
-        async with self._turns.setdefault(caller, asyncio.Lock()):
-            state = await stored.stream_state(self.bus, RunQueue.STREAM, RunQueue.of_caller(caller))
+        async with self._locks.setdefault(caller, asyncio.Lock()):
+            state = await stream_state(self.bus, RunQueue.STREAM, RunQueue.of_caller(caller))
             if sum((state.get("subjects") or {}).values()) >= submission.max_unfinished:
                 raise TooManyJobs.of(caller, submission.max_unfinished)
             yield
@@ -134,16 +137,16 @@ class JobService:
         try:
             await enqueue(self.bus, queue.subject, body, headers)
         except OrchestraError:
-            # A message that was stored all the same finds no record, and is dropped.
+            # If the message was stored all the same, it has no record, and the coordinator drops it.
             await self.store.withdraw(record)
             raise
 
     async def get(self, job_id: str, viewer: str | None = None) -> dict[str, Any]:
         """Raises `NoSuchJob`."""
-        return await self._view(await self._record(job_id, viewer))
+        return await self._json(await self._record(job_id, viewer))
 
     async def cancel(self, job_id: str, viewer: str | None = None) -> dict[str, Any]:
-        """Take a job back; one that has ended stays as it is. Raises `NoSuchJob`."""
+        """Cancel a job. A job that has ended stays as it is. Raises `NoSuchJob`."""
         record = await self._record(job_id, viewer)
         if not record.status.final:
             error = Cancelled("the job was cancelled")
@@ -154,27 +157,29 @@ class JobService:
                 ended=Ended(seq=0, finish_reason="cancelled", error=error.body(), trace_id=record.trace_id),
                 finished_at=time.time(),
             )
-            counts = await record_result(self.bus, self.store, cancelled)
-            if counts.status is JobStatus.CANCELLED:
+            stored = await record_result(self.bus, self.store, cancelled)
+            if stored.status is JobStatus.CANCELLED:
                 await self.bus.publish(StreamAddress(job_id).cancel)
         return await self.get(job_id)
 
     async def list(self, *, limit: int, before: int = 0, viewer: str | None = None) -> dict[str, Any]:
-        """The latest changed first. `next` is the `before` of the next page, 0 at the end; a page may have
-        fewer than `limit`, even none, before the end, where most jobs are another's."""
+        """A page of jobs, the latest changed first. `next` is the `before` of the next page, 0 at the end.
 
-        def seen(message: Message) -> bool:
+        A page before the end may have fewer than `limit` jobs, when most jobs belong to others.
+        """
+
+        def visible(message: Message) -> bool:
             return viewer is None or JobRecord.model_validate_json(message.data).owner == viewer
 
-        page, more = await stored.latest_messages(
+        page, more = await latest_messages(
             self.bus,
             self.store.jobs_stream,
             limit=min(limit, self.max_listed),
             before=before,
-            wanted=seen,
+            wanted=visible,
         )
         records = [JobRecord.model_validate_json(each.message.data) for each in page]
-        return {"object": "list", "data": [view.job_summary(record) for record in records], "next": more}
+        return {"object": "list", "data": [job_summary(record) for record in records], "next": more}
 
     async def _record(self, job_id: str, viewer: str | None) -> JobRecord:
         record = await self.store.record(job_id) if is_job_id(job_id) else None
@@ -182,8 +187,8 @@ class JobService:
             raise NoSuchJob.of(job_id)
         return record
 
-    async def _view(self, record: JobRecord) -> dict[str, Any]:
-        return view.job_json(record, await self.store.result(record.id, record.retry_number))
+    async def _json(self, record: JobRecord) -> dict[str, Any]:
+        return job_json(record, await self.store.result(record.id, record.retry_number))
 
 
 def _queued(record: JobRecord) -> JobRecord | None:

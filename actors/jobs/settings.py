@@ -1,4 +1,4 @@
-"""What can be set of jobs. The same in every process: gateways admit them, agents perform and settle them."""
+"""Settings of jobs. Use the same in every process: gateways accept jobs, coordinators perform them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from orchestration.retries import RetryPolicy
 
 
 class WebhookSettings(BaseModel):
-    """How the end of a job is told to a URL that its submitter named."""
+    """Settings of webhooks, which report the end of a job to a URL that its submitter gave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     secret: str = Field(default="", repr=False)
-    """Signs every call (HMAC-SHA256). Without it jobs with a webhook are refused."""
+    """The key that signs every call (HMAC-SHA256). Without it, jobs with a webhook are refused."""
     private_addresses: bool = False
-    """Whether calls may go to loopback, link-local and private addresses: to whatever is in the network."""
+    """Whether calls may go to loopback, link-local and private addresses."""
     timeout_s: float = Field(default=10, gt=0, le=45)
-    """Of one call, below the ack_wait of its queue."""
+    """Timeout of one call. It must be below the ack_wait of the queue `WEBHOOKS`."""
     max_attempts: int = Field(default=8, ge=1, le=50)
+    """Calls for one job, before the call goes to the dead letters."""
     first_pause_s: float = Field(default=2, gt=0)
-    """Before the second attempt; four times as long before each next one."""
+    """Pause before the second attempt; each next pause is four times as long."""
     max_pause_s: float = Field(default=3_600, gt=0)
+    """Maximum pause between two attempts."""
     concurrency: int = Field(default=16, ge=1, le=256)
-    """Calls at once from one process."""
+    """Maximum calls at once from one process."""
 
     @field_validator("secret")
     @classmethod
@@ -33,28 +35,29 @@ class WebhookSettings(BaseModel):
         return secret
 
     def pause_s(self, attempts: int) -> float:
-        """Seconds before the attempt after `attempts` (1 or more) of them."""
+        """The pause after `attempts` (1 or more) failed attempts, in seconds."""
         return float(min(self.max_pause_s, self.first_pause_s * 4 ** min(attempts - 1, 32)))
 
 
 class JobsSettings(BaseModel):
-    """Limits and times of jobs."""
+    """Limits and timeouts of jobs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_attempts: int = Field(default=5, ge=1, le=100)
-    """Attempts that count, before a job goes to the dead letters. An outage uses none up."""
+    """Attempts before a job goes to the dead letters. Attempts during an outage do not count."""
     first_pause_s: float = Field(default=1, gt=0)
-    """Before the second attempt; twice as long before each next one."""
+    """Pause before the second attempt; each next pause is twice as long."""
     max_pause_s: float = Field(default=60, gt=0)
+    """Maximum pause between two attempts."""
     outage_pause_s: float = Field(default=5, gt=0)
-    """Between two offers of a job while no node could serve it."""
+    """Pause between two attempts while no node can serve the job."""
     max_age_s: float = Field(default=86_400, gt=0)
-    """A job this old that no node can serve is given up."""
+    """A job that no node can serve goes to the dead letters at this age."""
     attempt_timeout_s: float = Field(default=3_600, gt=0)
-    """The longest one attempt may take, the wait for a free slot included."""
+    """Timeout of one attempt, including the wait for a free slot."""
     max_listed: int = Field(default=100, ge=1, le=1_000)
-    """Jobs on one page of a list."""
+    """Maximum jobs on one page of a list."""
     webhook: WebhookSettings = WebhookSettings()
 
     @property

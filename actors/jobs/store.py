@@ -1,42 +1,40 @@
-"""The books of jobs, in two buckets: `jobs` has their records, `results` how each round of them ended."""
+"""The store of jobs: two buckets, `jobs` for records and `results` for the results of their retries."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from secrets import token_hex
 
 from actors.bus.bus import Bus
-from actors.bus.key_value import Bucket, Conflict
+from actors.bus.key_value import Bucket, Conflict, Entry
 from actors.jobs.records import JobRecord, JobResult, result_key
 from orchestration.errors import BusUnavailable, PayloadTooLarge
 from orchestration.messages import Wire
 
 JOBS = "jobs"
 RESULTS = "results"
-TRIES = 8
-PAUSE_S = 0.02
-"""Between two of them: in a cluster the write that won may still be on its way to the other servers."""
 PART_BYTES = 512 * 1024
-"""Of a result under one key; a larger one has several. A message of a NATS server with its usual settings may
-have 1 MB."""
+"""Maximum bytes of a result under one key; a larger result is split. A NATS message has at most 1 MB by
+default."""
 MAX_RESULT_BYTES = 64 * 2**20
-"""Of a result, as JSON: a few of them may not fill the bucket."""
+"""Maximum bytes of a result as JSON, so that a few results cannot fill the bucket."""
 
 
 class ResultParts(Wire):
-    """What stands under the key of a result that has `parts` parts, under the keys `<prefix>.<number>`."""
+    """The value under a result's key when the result is split: its parts are under `<prefix>.<number>`."""
 
     prefix: str
     parts: int
 
 
 class JobStore:
-    """All writes are conditional, so that of any number of writers one wins and the others learn it. Reads
-    ask the leading server, so that a job that was accepted is not taken for one that is not there.
+    """Reads and writes records and results of jobs.
 
-    Raises `BusUnavailable` when NATS is away, `QueueFull` when a bucket is.
+    Every write is conditional: of several writers one wins, and the others learn what it wrote. Reads ask the
+    leading server, so that a job which was accepted is always found.
+
+    Every method raises `BusUnavailable` when NATS is away, and `QueueFull` when a bucket is full.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -45,12 +43,12 @@ class JobStore:
         self.jobs_stream = f"KV_{JOBS}"
 
     async def create(self, record: JobRecord) -> JobRecord | None:
-        """Write a new record; the one that is there already, or None when this one was written."""
-        present = await self._create(self.jobs, record.id, record.model_dump_json(exclude_defaults=True))
+        """Write a new record. Returns the record that was there before, or None when this one was written."""
+        present = await _create(self.jobs, record.id, record.model_dump_json(exclude_defaults=True).encode())
         return None if present is None else JobRecord.model_validate_json(present)
 
     async def withdraw(self, record: JobRecord) -> None:
-        """Take back a record that nobody has changed since `create`."""
+        """Delete a record, unless it was changed since `create`."""
         present = await self.jobs.latest(record.id, sure=True)
         if present.value is not None and JobRecord.model_validate_json(present.value) == record:
             try:
@@ -62,56 +60,52 @@ class JobStore:
         entry = await self.jobs.get(job_id, sure=True)
         return None if entry is None or entry.value is None else JobRecord.model_validate_json(entry.value)
 
-    async def change(self, job_id: str, change: Callable[[JobRecord], JobRecord | None]) -> JobRecord | None:
-        """Apply `change` to the record as it is, and write what it returns with the time of now.
+    async def update(self, job_id: str, change: Callable[[JobRecord], JobRecord | None]) -> JobRecord | None:
+        """Write what `change` returns for the present record, with the time of the change.
 
-        `change` may be called several times; where it returns None the record stays as it is. Returns the
-        record as it is now, None when there is none.
+        `change` may be called several times; when it returns None nothing is written. Returns the record as
+        it is afterwards, None when there is none.
         """
-        for _ in range(TRIES):
-            entry = await self.jobs.get(job_id, sure=True)
-            if entry is None or entry.value is None:
-                return None
-            record = JobRecord.model_validate_json(entry.value)
-            changed = change(record)
+        record: JobRecord | None = None
+
+        def edit(entry: Entry) -> bytes | None:
+            nonlocal record
+            record = None if entry.value is None else JobRecord.model_validate_json(entry.value)
+            changed = None if record is None else change(record)
             if changed is None:
-                return record
-            changed = changed.model_copy(update={"changed_at": time.time()})
-            try:
-                value = changed.model_dump_json(exclude_defaults=True).encode()
-                await self.jobs.put(job_id, value, last=entry.revision)
-            except Conflict:
-                await asyncio.sleep(PAUSE_S)
-                continue
-            return changed
-        raise BusUnavailable(f"the record of {job_id} changes faster than it can be written")
+                return None
+            record = changed.model_copy(update={"changed_at": time.time()})
+            return record.model_dump_json(exclude_defaults=True).encode()
+
+        await self.jobs.update(job_id, edit)
+        return record
 
     async def result(self, job_id: str, retry_number: int) -> JobResult | None:
         entry = await self.results.get(result_key(job_id, retry_number), sure=True)
         return None if entry is None or entry.value is None else await self._read(entry.value)
 
-    async def settle(self, result: JobResult) -> JobResult:
-        """Write the result unless its round has one; the one that counts. Raises `PayloadTooLarge`."""
+    async def create_result(self, result: JobResult) -> JobResult:
+        """Write the result, unless its retry has one. Returns the one that is stored.
+
+        Raises `PayloadTooLarge` beyond `MAX_RESULT_BYTES`.
+        """
         key = result_key(result.id, result.retry_number)
-        value = result.model_dump_json(exclude_defaults=True)
-        if len(value) > PART_BYTES // 4:  # of a character
-            value = await self._in_parts(key, value.encode())
-        present = await self._create(self.results, key, value)
+        value = result.model_dump_json(exclude_defaults=True).encode()
+        present = await _create(self.results, key, await self._split(key, value))
         return result if present is None else await self._read(present)
 
-    async def _in_parts(self, key: str, value: bytes) -> str:
-        """What to write under `key` for a value that one message may not hold. Its parts are there before it,
-        under keys that no other writer has."""
+    async def _split(self, key: str, value: bytes) -> bytes:
+        """The value to write under `key`. Writes the parts of a large value first, under their own keys."""
         size = len(value)
         if size <= PART_BYTES:
-            return value.decode()
+            return value
         if size > MAX_RESULT_BYTES:
-            raise PayloadTooLarge(f"the answer has {size} bytes, and a job's may have {MAX_RESULT_BYTES}")
+            raise PayloadTooLarge(f"the answer has {size} bytes; the limit for a job is {MAX_RESULT_BYTES}")
         prefix = f"{key}.{token_hex(4)}"
         starts = range(0, size, PART_BYTES)
         for number, start in enumerate(starts):
             await self.results.put(f"{prefix}.{number}", value[start : start + PART_BYTES])
-        return ResultParts(prefix=prefix, parts=len(starts)).model_dump_json()
+        return ResultParts(prefix=prefix, parts=len(starts)).model_dump_json().encode()
 
     async def _read(self, value: bytes) -> JobResult:
         if not value.startswith(b'{"prefix":'):
@@ -121,22 +115,19 @@ class JobStore:
         for number in range(index.parts):
             entry = await self.results.get(f"{index.prefix}.{number}", sure=True)
             if entry is None or entry.value is None:
-                raise BusUnavailable(f"part {number} of the result {index.prefix} is not there")
+                raise BusUnavailable(f"part {number} of the result {index.prefix} is missing")
             found.append(entry.value)
         return JobResult.model_validate_json(b"".join(found))
 
-    @staticmethod
-    async def _create(bucket: Bucket, key: str, value: str) -> bytes | None:
-        """Write a key that is not there; what is there if it is. A deleted key counts as not there."""
-        last = 0
-        for _ in range(TRIES):
-            try:
-                await bucket.put(key, value.encode(), last=last)
-                return None
-            except Conflict:
-                present = await bucket.latest(key, sure=True)
-                if present.value is not None:
-                    return present.value
-                last = present.revision
-                await asyncio.sleep(PAUSE_S)
-        raise BusUnavailable(f"{bucket.name}/{key} changes faster than it can be written")
+
+async def _create(bucket: Bucket, key: str, value: bytes) -> bytes | None:
+    """Write a key that has no value. Returns the value that was there, None when this one was written."""
+    present: bytes | None = None
+
+    def edit(entry: Entry) -> bytes | None:
+        nonlocal present
+        present = entry.value
+        return value if present is None else None
+
+    await bucket.update(key, edit, expected=Entry(key, None))
+    return present

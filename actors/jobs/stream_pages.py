@@ -1,4 +1,4 @@
-"""Reads what a stream holds, newest first, a bounded page at a time."""
+"""Reads the messages of a stream, newest first, a page at a time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from actors.bus.key_value import OPERATION, SEQUENCE
 from orchestration.errors import BusUnavailable, DeadlineExceeded, NoResponders
 
 WINDOW = 500
-"""Sequences looked at in one request."""
+"""Sequences read with one request."""
 AHEAD = 100
-"""Sequences beyond the last: what changes while it is looked for is written anew there."""
+"""Sequences read beyond the last one: a key that changes meanwhile gets a new sequence there."""
 MAX_WINDOWS = 40
-"""Per page: a stream with larger gaps ends its page early, with a cursor to go on from."""
+"""Maximum requests for one page. Where a stream has large gaps, a page ends early; the next one goes on."""
 TIMEOUT_S = 10.0
 
 
@@ -40,11 +40,10 @@ def _all(message: Message) -> bool:
 async def latest_messages(
     bus: Bus, stream: str, *, limit: int, before: int = 0, wanted: Callable[[Message], bool] = _all
 ) -> tuple[list[StoredMessage], int]:
-    """Up to `limit` messages of a stream that are `wanted`, newest first, those before the sequence `before`
-    where it is not 0; and the `before` of the next page, 0 when there is none. Delete markers of a bucket
-    are left out.
+    """Return up to `limit` messages that are `wanted`, newest first, and the `before` of the next page.
 
-    Raises `BusUnavailable` when the stream is not there.
+    `before` is the sequence to begin below; 0 is the end of the stream, and as a result: no next page. Delete
+    markers of a bucket are left out. Raises `BusUnavailable` when the stream does not exist.
     """
     state = await stream_state(bus, stream)
     first, last = int(state.get("first_seq", 1)), int(state.get("last_seq", 0))
@@ -68,7 +67,7 @@ async def latest_messages(
 async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, Any]:
     """JetStream's `state` of a stream, with the number of messages of each subject that matches `subjects`.
 
-    Raises `BusUnavailable` when it is not there.
+    Raises `BusUnavailable` when the stream does not exist.
     """
     wanted = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
     try:
@@ -82,26 +81,26 @@ async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, A
 
 
 async def message_at(bus: Bus, stream: str, sequence: int) -> StoredMessage | None:
-    """The message of that sequence, None when it is not there."""
+    """The message with that sequence, None if there is none."""
     body = json.dumps({"seq": sequence}).encode()
     try:
         message = await bus.request(f"$JS.API.DIRECT.GET.{stream}", body)
     except NoResponders as error:
-        raise BusUnavailable(f"stream {stream} is not there; was it declared?") from error
+        raise BusUnavailable(f"stream {stream} does not exist") from error
     return None if message.status else StoredMessage(sequence, message)
 
 
 async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMessage]:
-    """Messages with sequences from `start` up to, not including, `end`: one request, many replies."""
+    """The messages with sequences from `start` to `end`, `end` excluded: one request, many replies."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     found: list[StoredMessage] = []
 
     def arrived(message: Message) -> None:
         if done.done():
             return
-        if message.status:  # 204 the end of the batch, 404 nothing there, 503 nobody answers
+        if message.status:  # 204: end of the batch, 404: no message, 503: no stream
             if message.status == "503":
-                done.set_exception(BusUnavailable(f"stream {stream} is not there; was it declared?"))
+                done.set_exception(BusUnavailable(f"stream {stream} does not exist"))
             else:
                 done.set_result(None)
             return

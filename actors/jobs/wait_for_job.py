@@ -1,4 +1,4 @@
-"""Follows a job to its end: by its events as they come, and by its record where one was missed."""
+"""Waits for the end of a job: by its events, and by its record in case an event was lost."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from orchestration.errors import DeadlineExceeded, Unavailable
 from orchestration.messages import EVENT, Progress
 
 POLL_S = 2.0
-"""Between two looks at the record while no event comes: an event is sent once, and not kept."""
+"""How often the record is read while no event arrives: events may be lost."""
 
 
-async def wait_for_job(bus: Bus, job_id: str, told: Callable[[str], None]) -> dict[str, Any]:
-    """The job once it has ended; `told` hears what it is doing.
+async def wait_for_job(bus: Bus, job_id: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
+    """Return the job when it has ended. `on_progress` is called with each new status and progress text.
 
-    NATS or all gateways may go away meanwhile and come back. Raises `NoSuchJob`, and what the first look
-    at the job raises.
+    NATS and the gateways may be away meanwhile. Raises what the first request for the job raises, such as the
+    gateway's `no_such_job`.
     """
-    job = await jobs_call(bus, "get", {"id": job_id})  # which checks the id
-    news = asyncio.Event()
+    job = await jobs_call(bus, "get", {"id": job_id})  # the gateway checks the id
+    changed = asyncio.Event()
 
-    def changed(message: Message) -> None:
-        told(str(from_json(message.data)["status"]))
-        news.set()
+    def on_status(message: Message) -> None:
+        on_progress(str(from_json(message.data)["status"]))
+        changed.set()
 
-    def progressed(message: Message) -> None:
+    def on_event(message: Message) -> None:
         try:
             event = EVENT.validate_json(message.data)
         except ValidationError:
             return
         if isinstance(event, Progress):
-            told(event.text)
+            on_progress(event.text)
 
-    events = await bus.subscribe(event_subject(job_id), changed)
-    stream = await bus.subscribe(StreamAddress(job_id).subject, progressed)
+    events = await bus.subscribe(event_subject(job_id), on_status)
+    stream = await bus.subscribe(StreamAddress(job_id).subject, on_event)
     try:
         await bus.flush()
         job = await jobs_call(bus, "get", {"id": job_id})
         while not JobStatus(job["status"]).final:
             try:
                 async with asyncio.timeout(POLL_S):
-                    await news.wait()
+                    await changed.wait()
             except TimeoutError:
                 pass
-            news.clear()
+            changed.clear()
             try:
                 job = await jobs_call(bus, "get", {"id": job_id})
-            except (Unavailable, DeadlineExceeded):  # it comes back, or the caller stops waiting
+            except (Unavailable, DeadlineExceeded):  # try again until the caller stops waiting
                 continue
         return job
     finally:

@@ -1,4 +1,4 @@
-"""Calls webhooks: work of a queue of its own, so that a call outlives the process that owed it."""
+"""Calls webhooks. Calls wait in their own queue, so that they survive the process that queued them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from yarl import URL
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery, Puller
-from actors.jobs import job_json as view
 from actors.jobs.completion import WebhookCall
 from actors.jobs.dead_letters import dead_letter
+from actors.jobs.job_json import job_json
 from actors.jobs.metrics import WEBHOOKS
 from actors.jobs.records import JobRecord
 from actors.jobs.settings import WebhookSettings
@@ -29,20 +29,20 @@ from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
 log = logging.getLogger(__name__)
 
 STREAM = CONSUMER = "WEBHOOKS"
-ASK_AGAIN_S = 5.0
+PULL_S = 5.0
 _GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class CallWebhook:
-    """Make the call that a message of the queue stands for."""
+    """Make the call of one message of the queue."""
 
     delivery: Delivery
 
 
 class WebhookSender(Actor):
-    """Takes what it can call at once. An answer of 2xx is an end; anything else is tried again, at most
-    `attempts` times, and then goes to the dead letters."""
+    """Calls up to `concurrency` webhooks at once. A call succeeds with a status of 2xx. Other calls are tried
+    again, up to `max_attempts` times in all, and then go to the dead letters."""
 
     concurrency = 256
     mailbox_size = 1_024
@@ -54,7 +54,7 @@ class WebhookSender(Actor):
         self._puller = Puller(bus, STREAM, CONSUMER.lower(), self._pulled)
         self._calling = 0
         self._session: ClientSession | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._pulling: asyncio.Task[None] | None = None
 
     async def started(self) -> None:
         resolver = None if self.settings.private_addresses else PublicResolver()
@@ -67,12 +67,12 @@ class WebhookSender(Actor):
             trust_env=False,
         )
         await self._puller.start()
-        self._asking = asyncio.get_running_loop().create_task(self._keep_asking())
+        self._pulling = asyncio.get_running_loop().create_task(self._keep_pulling())
 
     async def leave(self) -> None:
-        """Take no more; calls that were begun go on."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """Take no more calls. Calls that have begun go on."""
+        if self._pulling is not None:
+            self._pulling.cancel()
         await self._puller.stop()
 
     async def stopped(self) -> None:
@@ -80,11 +80,11 @@ class WebhookSender(Actor):
         if self._session is not None:
             await self._session.close()
 
-    async def _keep_asking(self) -> None:
-        """A request to the queue that was lost on its way is made up for."""
+    async def _keep_pulling(self) -> None:
+        """Ask the queue again from time to time, in case a request was lost."""
         while True:
             self._want()
-            await asyncio.sleep(ASK_AGAIN_S)
+            await asyncio.sleep(PULL_S)
 
     def _want(self) -> None:
         self._puller.want(self.settings.concurrency - self._calling)
@@ -95,14 +95,14 @@ class WebhookSender(Actor):
             self.me.tell(CallWebhook(delivery))
         except OrchestraError as error:
             self._calling -= 1
-            log.debug("a webhook waits: %s", error)
+            log.debug("a webhook call waits: %s", error)
 
     async def on_call_webhook(self, message: CallWebhook) -> None:
-        """Call once, and settle the message."""
+        """Call once, then acknowledge the message or have it delivered again."""
         try:
             await self._call(message.delivery)
         except OrchestraError as error:
-            log.warning("a webhook was not settled, and will be called again: %s", error)
+            log.warning("a webhook call was not settled and will be repeated: %s", error)
         finally:
             self._calling -= 1
             self._want()
@@ -111,11 +111,11 @@ class WebhookSender(Actor):
         try:
             call = WebhookCall.model_validate_json(delivery.message.data)
         except ValidationError:
-            await delivery.terminate("not the call of a webhook")
+            await delivery.terminate("not a webhook call")
             return
         record = await self.store.record(call.id)
         if record is None or record.retry_number != call.retry_number:
-            await delivery.ack()  # expired, or a later round of the job has a call of its own
+            await delivery.ack()  # the job expired, or a later retry has its own call
             return
         error = await self._post(record)
         WEBHOOKS.labels("ok" if error is None else "failed").inc()
@@ -135,12 +135,12 @@ class WebhookSender(Actor):
             await delivery.ack()
 
     async def _post(self, record: JobRecord) -> OrchestraError | None:
-        """None when the receiver took it; `InvalidRequest` when it never will."""
+        """Call the webhook. Returns None on success, `InvalidRequest` when no later call can succeed."""
         assert self._session is not None
         if not self.settings.secret:
-            return BackendFailed("jobs.webhook.secret is not set here: no call can be signed")
+            return BackendFailed("jobs.webhook.secret is not set in this process, so calls cannot be signed")
         result = await self.store.result(record.id, record.retry_number)
-        body = to_json(view.job_json(record, result))
+        body = to_json(job_json(record, result))
         headers = signed_headers(self.settings.secret, record.message_id, int(time.time()), body)
         try:
             url: URL = check_url(record.webhook, private=self.settings.private_addresses)

@@ -1,1 +1,1 @@
-"""Checks of addresses that foreign data names."""
+"""Checks of network addresses that callers give."""

@@ -1,4 +1,4 @@
-"""Where webhooks may go: http and https, and no private address unless the settings allow it."""
+"""Checks that a URL is http or https and leads to a public address."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_URL = 2_048
 
 
 class PrivateAddress(OSError):
-    """A name that leads to an address which is not public."""
+    """A host name resolved to an address that is not public."""
 
 
 def check_url(text: str, *, private: bool) -> URL:
-    """The URL of a webhook. Raises `InvalidRequest` for one that can never be called.
+    """Parse the URL of a webhook. `private` allows private addresses. Raises `InvalidRequest`.
 
-    A name is looked up when it is called, by `PublicResolver`: it may lead elsewhere by then.
+    `PublicResolver` checks host names at the time of the call, when they may have another address.
     """
     try:
         url = URL(text)
@@ -32,21 +32,21 @@ def check_url(text: str, *, private: bool) -> URL:
             f"webhook must be an http or https URL of up to {MAX_URL} characters", param="webhook"
         )
     if url.user or url.password:
-        raise InvalidRequest("webhook must not carry a password", param="webhook")
+        raise InvalidRequest("webhook must not contain a user or a password", param="webhook")
     if not private and (is_private(url.host) or url.host.lower().rstrip(".") == "localhost"):
         raise InvalidRequest(
-            f"webhook leads to {url.host}, which is not public (jobs.webhook.private_addresses is false)",
+            f"webhook: {url.host} is not a public address (jobs.webhook.private_addresses is false)",
             param="webhook",
         )
     return url
 
 
 def is_private(host: str) -> bool:
-    """Whether `host` is an address, rather than a name, that is not public; odd spellings count as such."""
+    """Whether `host` is an address that is not public. Names are not; unusual spellings of addresses are."""
     try:
         address = ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
     except ValueError:
-        # 127.1, 0x7f000001 and 2130706433 are addresses to the system, though not to `ipaddress`.
+        # The system reads 127.1, 0x7f000001 and 2130706433 as addresses, `ipaddress` does not.
         try:
             socket.inet_aton(host)
         except OSError:
@@ -57,7 +57,7 @@ def is_private(host: str) -> bool:
 
 
 class PublicResolver(AbstractResolver):
-    """Looks names up, and refuses those that lead to a private address: what it returns is connected to."""
+    """Resolves names, and refuses those with a private address. aiohttp connects to what it returns."""
 
     def __init__(self) -> None:
         self._inner = ThreadedResolver()
@@ -68,7 +68,7 @@ class PublicResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         for each in found:
             if is_private(each["host"]):
-                raise PrivateAddress(f"{host} leads to {each['host']}, which is not public")
+                raise PrivateAddress(f"{host} resolves to {each['host']}, which is not public")
         return found
 
     async def close(self) -> None:

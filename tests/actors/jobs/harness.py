@@ -59,7 +59,7 @@ class JobHarness:
 
     async def succeed(self, record: JobRecord, delivery: Delivery, text: str) -> None:
         ended = Ended(seq=0, finish_reason="stop", usage=Usage(completion_tokens=1), model="echo")
-        await self.job_attempts.succeeded(record, delivery, PartialAnswer(texts=[text]), ended)
+        await self.job_attempts.succeed(record, delivery, PartialAnswer(texts=[text]), ended)
 
 
 @asynccontextmanager

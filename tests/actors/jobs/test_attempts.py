@@ -28,7 +28,7 @@ async def failing(harness: JobHarness, job_id: str, error: BackendFailed | NoNod
     record, delivery = await harness.take(job_id)
     assert record is not None
     ended = Ended(seq=0, finish_reason="error", error=error.body())
-    return await harness.job_attempts.failed(record, delivery, error, ended)
+    return await harness.job_attempts.fail(record, delivery, error, ended)
 
 
 async def until_stored(harness: JobHarness, stream: str, count: int) -> None:
@@ -64,7 +64,7 @@ async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(ow
         result = JobResult(
             id=job_id, status=JobStatus.SUCCEEDED, text="recorded", ended=ended, finished_at=time.time()
         )
-        await harness.job_attempts.store.settle(result)
+        await harness.job_attempts.store.create_result(result)
         await delivery.nak()
         again, _ = await harness.take(job_id)
         assert again is None
@@ -95,7 +95,7 @@ async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_
         await harness.succeed(record, delivery, "a" * 1_100_000)
         failed = await harness.service.get(job_id)
         assert failed["status"] == "failed"
-        assert "and a job's may have 1000000" in failed["error"]["message"]
+        assert "the limit for a job is 1000000" in failed["error"]["message"]
         await until_stored(harness, "RUNS", 0)
 
 
@@ -114,7 +114,7 @@ async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
         await until_stored(harness, "RUNS", 0)
         letters, more = await harness.dead_letters.list(limit=10)
         assert (len(letters), more) == (1, 0)
-        shown = (await harness.dead_letters.show(letters[0].number)).shown(body=True)
+        shown = (await harness.dead_letters.show(letters[0].number)).to_json(body=True)
         assert (shown["kind"], shown["id"], shown["attempts"]) == ("runs", job["id"], 3)
         assert "3 attempts" in shown["reason"]
         assert shown["trace_id"] == job["trace_id"]

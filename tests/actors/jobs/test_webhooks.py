@@ -128,7 +128,7 @@ async def test_a_private_address_is_never_called_unless_the_settings_allow_it(
     async with job_harness(own_nats.url, strict) as harness, run_webhooks(harness.bus, strict, ActorSystem()):
         await ended_job(harness, hook.url)
         letter = await first_letter(harness)
-        assert "not public" in letter.reason
+        assert "not a public address" in letter.reason
         assert hook.calls == []
 
 

@@ -88,7 +88,7 @@ async def test_a_name_that_leads_to_an_address_which_is_not_public_is_refused_wh
         return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
 
     monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
-    with pytest.raises(NotAllowed, match=r"innocent\.example leads to 127\.0\.0\.1"):
+    with pytest.raises(NotAllowed, match=r"innocent\.example resolves to 127\.0\.0\.1"):
         await Fetcher(PUBLIC).fetch(site.replace("127.0.0.1", "innocent.example") + "/page")
 
 
