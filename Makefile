@@ -5,16 +5,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Processes that run tests side by side. Most tests wait for servers: more than cores pay.
+WORKERS ?= 4
 
-.PHONY: up install test check docs bench eval format clean help
+.PHONY: up install test test-fast check docs bench eval format clean help
 
 up: $(VENV)/base.stamp ## install what is missing, fetch the default model, start everything here
 	@$(BIN)/orchestra up $(ARGS)
 
 install: $(VENV)/base.stamp ## only install: .venv/bin/orchestra is there afterwards
 
-test: $(VENV)/dev.stamp ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp ## run all tests in WORKERS=4 processes (ARGS="tests/actors/bus -n0" for some, in one)
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=25 $(ARGS)
+
+test-fast: $(VENV)/dev.stamp ## run the tests that start no process and load no model
+	@$(BIN)/python -m pytest -n 2 -m "not server and not model and not triton" $(ARGS)
 
 check: $(VENV)/dev.stamp ## lint, format, types, imports, links of the docs
 	@$(BIN)/ruff check
@@ -53,7 +58,7 @@ clean: ## remove the virtual environment and caches; models and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Orchestra needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d: make PYTHON=python3.12 …" % sys.version_info[:2] if not (3, 11) <= sys.version_info[:2] < (3, 13) else 0)'

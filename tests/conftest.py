@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from actors.bus.bus import Bus, BusSettings
+from tests.fixtures.markers import mark, sort
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
 from tests.fixtures.spans import spans
 from tests.fixtures.triton import own_triton, triton_server
@@ -28,11 +30,20 @@ def pytest_configure() -> None:
     they start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="orchestra-tests-state-")
 
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function):
+            mark(item)
+    sort(items)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -27,7 +27,7 @@ def test_the_generator_counts_what_the_upstream_answers(stream: bool) -> None:
         load = measure(url, model="bench", at_once=4, seconds=0.3, stream=stream)
     assert load.errors == 0
     assert load.requests > 20
-    assert 0 < load.p50_ms <= load.p99_ms < 300
+    assert 0 < load.p50_ms <= load.p99_ms
     assert load.seconds >= 0.3
 
 
