@@ -15,7 +15,7 @@ import uvicorn
 from actors.gateway.connection import Config
 from actors.gateway.connections import ConnectionTable
 from actors.gateway.errors import HttpPortBusy
-from actors.gateway.routes import Routes
+from actors.gateway.http_api import HttpApi
 from actors.gateway.settings import GatewaySettings, split_address
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves `routes` from `start` to `stop`. The port is taken at construction, so that a busy one is
+    """Serves an application from `start` to `stop`. The port is taken at construction, so that a busy one is
     told before anything else is started."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -100,12 +100,12 @@ class HttpServer:
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def start(self, routes: Routes) -> None:
+    async def start(self, app: HttpApi) -> None:
         """Begin to accept."""
         settings = self.settings
         allow_files(settings.max_connections)
         config = Config(
-            routes,
+            app,
             self.connections,
             ws="none",
             lifespan="off",

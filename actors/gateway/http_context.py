@@ -93,6 +93,12 @@ class HttpContext:
         """Whether an event waits for the client to read what was sent before it, since `sent_at`."""
         self.sent_at = 0.0
 
+    @property
+    def path_params(self) -> dict[str, str]:
+        """The parameters that the router took from the path."""
+        params: dict[str, str] = self.scope.get("path_params", {})
+        return params
+
     def header(self, name: bytes) -> str:
         """A request header by its lower-case name, or ''."""
         return self.headers.get(name, b"").decode("latin-1")

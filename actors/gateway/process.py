@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 from actors.bus.bus import Bus
 from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
+from actors.gateway.chat_service import ChatService, chat_endpoint, service_info
 from actors.gateway.connections import ConnectionTable
-from actors.gateway.feedback import FeedbackApi, FeedbackService, feedback_endpoint
+from actors.gateway.feedback import FeedbackApi
 from actors.gateway.gateway import Gateway
+from actors.gateway.generations import GenerationRoutes
 from actors.gateway.http import GRACE_S, HttpServer
+from actors.gateway.http_api import HttpApi
+from actors.gateway.job_operations import JobOperations
 from actors.gateway.job_submission import JobsApi
-from actors.gateway.jobs_routes import JobsRoutes
-from actors.gateway.jobs_service import JobsService, jobs_endpoints
-from actors.gateway.routes import Routes
+from actors.gateway.operation_service import OperationService, operation_endpoints
+from actors.gateway.operations import Services, routes_text
 from actors.gateway.run_events import RunEvents
-from actors.gateway.service import ChatService, chat_endpoint, service_info
 from actors.gateway.settings import GatewaySettings
+from actors.gateway.status import StatusRoutes
 from actors.jobs.settings import JobsSettings
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
@@ -72,26 +75,29 @@ async def run_gateway(
         await service.add(chat_endpoint(chat, gateway.resolver, settings.max_body_bytes))
         jobs_api = JobsApi(gateway, jobs or JobsSettings())
         stack.push_async_callback(jobs_api.quota.stop)
-        jobs_ref = await system.spawn(JobsService, lambda: JobsService(jobs_api), name="gateway jobs")
-        stack.push_async_callback(jobs_ref.host.drain, GRACE_S)
-        for endpoint in jobs_endpoints(jobs_ref, settings.max_body_bytes):
-            await service.add(endpoint)
-        words = FeedbackApi(gateway)
-        words_ref = await system.spawn(
-            FeedbackService, lambda: FeedbackService(words), name="gateway feedback"
+        run_events = RunEvents(jobs_api)
+        services = Services(
+            generations=GenerationRoutes(gateway),
+            jobs=JobOperations(jobs_api),
+            feedback=FeedbackApi(gateway),
+            run_events=run_events,
+            status=StatusRoutes(gateway, routes_text()),
         )
-        stack.push_async_callback(words_ref.host.drain, GRACE_S)
-        await service.add(feedback_endpoint(words_ref))
-        runs = RunEvents(jobs_api)
-        await runs.start()
+        operations = await system.spawn(
+            OperationService, lambda: OperationService(gateway, services), name="gateway operations"
+        )
+        stack.push_async_callback(operations.host.drain, GRACE_S)
+        for endpoint in operation_endpoints(operations, settings.max_body_bytes):
+            await service.add(endpoint)
+        await run_events.start()
         await service.start()
-        await server.start(Routes(gateway, JobsRoutes(jobs_api), words, runs))
+        await server.start(HttpApi(gateway, services))
         try:
             yield RunningGateway(gateway=gateway, url=server.url, connections=server.connections)
         finally:
             await service.leave()
             gateway.draining = True
-            await runs.stop()
+            await run_events.stop()
             ending = asyncio.gather(server.stop(), chat.host.drain(settings.drain_s + GRACE_S))
             await asyncio.wait({ending}, timeout=settings.drain_s)
             if gateway.in_flight:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from actors.bus.bus import Message, Subscription
@@ -17,13 +16,16 @@ from actors.jobs.records import JobStatus
 from actors.runtime.envelope import CALLER
 from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunEventReader
 from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
+from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[HttpContext], Awaitable[None]]
-PREFIX, SUFFIX = "/v1/runs/", "/events"
 LIMIT_S = 3_600.0
 """The longest that one stream is open: a client goes on from the last event's id."""
+
+
+class RunId(Wire):
+    id: str
 
 
 class RunEvents:
@@ -45,18 +47,12 @@ class RunEvents:
         for watch in self._open:
             watch.end(Unavailable("the gateway is shutting down", retry_after_s=1))
 
-    def found(self, path: str) -> tuple[str, dict[str, Handler]] | None:
-        """The route of the events of one run, and its methods."""
-        if path.startswith(PREFIX) and path.endswith(SUFFIX) and path.count("/") == 4:
-            return f"{PREFIX}{{id}}{SUFFIX}", {"GET": self.events}
-        return None
-
-    async def events(self, context: HttpContext) -> None:
+    async def stream(self, context: HttpContext) -> None:
         """From the beginning, or after the header `Last-Event-ID`; 204 where no more will come.
 
         Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
         """
-        run_id = context.path.removeprefix(PREFIX).removesuffix(SUFFIX)
+        run_id = context.path_params["id"]
         after = _after(context)
         most = self.gateway.settings.max_run_event_streams
         if len(self._open) >= most:

@@ -39,11 +39,10 @@ from actors.telemetry.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 
-SUBJECT = "orchestra.chat"
+CHAT_SUBJECT = "orchestra.chat"
 CANCEL = "orchestra.chat.cancel"
 CANCEL_KEY = "Orchestra-Cancel-Key"
 QUEUE = "orchestra"
-ROUTE = "orchestra.chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ class ChatService(Actor):
             ):  # settings of a plug-in's pattern are checked here
                 request = admit_chat(body, work_id, gateway.resolver)
         except OrchestraError as error:
-            count_request("nats", ROUTE, error.status)
+            count_request("nats", CHAT_SUBJECT, error.status)
             raise
         came = current_envelope.get()
         longest = gateway.settings.request_timeout_s
@@ -134,7 +133,7 @@ class ChatService(Actor):
             status = error.status
             raise
         finally:
-            count_request("nats", ROUTE, status)
+            count_request("nats", CHAT_SUBJECT, status)
             for name in names:
                 if self._tasks.get(name) is task:
                     del self._tasks[name]
@@ -171,7 +170,7 @@ def chat_endpoint(ref: ActorRef, resolver: ModelResolver, max_body_bytes: int) -
 
     return Endpoint(
         name="chat",
-        subject=SUBJECT,
+        subject=CHAT_SUBJECT,
         ref=ref,
         decode=decode,
         encode=bytes,

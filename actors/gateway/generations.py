@@ -1,0 +1,94 @@
+"""The hot HTTP routes: chats, completions and embeddings, complete or streamed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import aclosing
+
+from actors.gateway.disconnect_monitor import DisconnectMonitor
+from actors.gateway.gateway import Gateway
+from actors.gateway.http_context import HttpContext
+from actors.gateway.model_resolver import ModelResolver
+from actors.gateway.requests import (
+    AdmittedRequest,
+    admit_chat,
+    admit_completion,
+    admit_embedding,
+    parse_chat,
+)
+from actors.runtime.envelope import Envelope
+from orchestration.errors import InvalidRequest
+
+Admit = Callable[[bytes, str, ModelResolver], AdmittedRequest]
+
+
+class GenerationRoutes:
+    """The handlers. Each writes to its `HttpContext`, which is plain ASGI."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    async def chat(self, context: HttpContext) -> None:
+        await self._answer(context, _admit_chat)
+
+    async def completion(self, context: HttpContext) -> None:
+        await self._answer(context, admit_completion)
+
+    async def embedding(self, context: HttpContext) -> None:
+        await self._answer(context, admit_embedding)
+
+    async def _answer(self, context: HttpContext, admit: Admit) -> None:
+        gateway, settings = self.gateway, self.gateway.settings
+        work_id = gateway.asker.new_id()
+        context.extra.append((b"x-orchestra-run", work_id.encode()))
+        envelope = self._envelope(context)
+        raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
+        request = admit(raw, work_id, gateway.resolver)
+        await (self._stream if request.stream else self._full)(context, request, envelope)
+
+    def _envelope(self, context: HttpContext) -> Envelope:
+        """Raises `InvalidRequest` for an `X-Request-Timeout` that is not a number of seconds above 0."""
+        seconds = self.gateway.settings.request_timeout_s
+        header = context.header(b"x-request-timeout")
+        if header:
+            try:
+                wanted = float(header)
+            except ValueError:
+                wanted = math.nan
+            if not wanted > 0:
+                raise InvalidRequest(
+                    f"X-Request-Timeout {header!r} is not a number of seconds above 0",
+                    param="X-Request-Timeout",
+                )
+            seconds = min(seconds, wanted)
+        return Envelope.within(seconds, trace=context.trace, caller=context.caller)
+
+    def _monitor(self, context: HttpContext, envelope: Envelope, *, stream: bool) -> DisconnectMonitor:
+        return DisconnectMonitor(context, self.gateway.settings, stream=stream, limit_s=envelope.remaining(0))
+
+    async def _full(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
+        body = b""
+        async with self._monitor(context, envelope, stream=False):
+            body = await self.gateway.whole(request, envelope)
+        _add_cache_header(context, request)
+        await context.answer(200, body)
+
+    async def _stream(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
+        async with self._monitor(context, envelope, stream=True):
+            async with aclosing(self.gateway.pieces(request, envelope)) as pieces:
+                async for piece in pieces:
+                    if not context.status:
+                        _add_cache_header(context, request)
+                    await context.event(piece)
+        await context.begin_stream()
+        await context.end_stream(b"data: [DONE]\n\n")
+
+
+def _admit_chat(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
+    return admit_chat(parse_chat(raw, resolver), work_id, resolver)
+
+
+def _add_cache_header(context: HttpContext, request: AdmittedRequest) -> None:
+    if request.encoder.cache:
+        context.extra.append((b"x-orchestra-cache", request.encoder.cache.encode()))

@@ -1,0 +1,123 @@
+"""The HTTP API: a Starlette router over the table of operations."""
+
+from __future__ import annotations
+
+from opentelemetry.trace import SpanKind
+from starlette.datastructures import QueryParams
+from starlette.routing import Route, Router
+
+from actors.gateway.body_memory import BodyMemory
+from actors.gateway.errors import ClientDisconnected, MethodNotAllowed, NotFound
+from actors.gateway.gateway import Gateway
+from actors.gateway.http_context import HttpContext, Receive, Scope, Send
+from actors.gateway.metrics import count_request
+from actors.gateway.operation import Access, Call, HttpHandler, Operation
+from actors.gateway.operations import OPERATIONS, Services
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
+from actors.telemetry.telemetry import span, trace_id, traceparent
+from orchestration.errors import OrchestraError
+
+OTHER = "other"
+"""The route of a path that does not exist, in metrics."""
+
+
+class HttpApi:
+    """The ASGI application. Each path of the table is an ASGI application of its own in the router, so what
+    is mounted beside them may be any other."""
+
+    def __init__(self, gateway: Gateway, services: Services) -> None:
+        self.gateway = gateway
+        self.services = services
+        self.body_memory = BodyMemory(gateway.settings.max_bodies_bytes)
+        by_path: dict[str, list[Operation[Services]]] = {}
+        for operation in OPERATIONS:
+            by_path.setdefault(operation.path, []).append(operation)
+        routes = [Route(path, PathApp(self, each[0].route, each)) for path, each in by_path.items()]
+        self.router = Router(routes, redirect_slashes=False, default=PathApp(self, OTHER, []))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.router(scope, receive, send)
+
+
+class PathApp:
+    """Serves the operations of one path, and answers its errors as OpenAI's API does."""
+
+    def __init__(self, api: HttpApi, route: str, operations: list[Operation[Services]]) -> None:
+        self.api = api
+        self.gateway = api.gateway
+        self.route = route
+        self.handlers = {
+            method: (each, self._http_handler(each)) for each in operations for method in each.methods
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = HttpContext(scope, receive, send, self.api.body_memory)
+        try:
+            operation, handler = self._handler(context)
+            key = context.header(b"authorization")
+            if operation.access is Access.KEY or (key and operation.access is Access.OPTIONAL_KEY):
+                context.caller = self.gateway.authenticator.of_http(key)
+            if operation.access is Access.KEY:
+                await self._traced(handler, context)
+            else:
+                await handler(context)
+        except ClientDisconnected:
+            context.status = ClientDisconnected.status
+        except OrchestraError as error:
+            await self._fail(context, self.gateway.storage.explain_error(error))
+        except UNEXPECTED_ERRORS as error:  # a defect becomes the 500 of this request
+            run = next((value.decode() for name, value in context.extra if name == b"x-orchestra-run"), "")
+            what = f"request {run or context.request_id.decode()} to {self.route}"
+            await self._fail(context, internal_error(what, error, "http"))
+        finally:
+            context.close()
+            count_request("http", self.route, context.status or ClientDisconnected.status)
+
+    def _handler(self, context: HttpContext) -> tuple[Operation[Services], HttpHandler]:
+        if not self.handlers:
+            raise NotFound(f"no such path: {context.path}")
+        found = self.handlers.get(context.method)
+        if found is None:
+            allowed = ", ".join(self.handlers)
+            raise MethodNotAllowed(f"{context.path} takes {allowed}, not {context.method}", allowed=allowed)
+        return found
+
+    def _http_handler(self, operation: Operation[Services]) -> HttpHandler:
+        if operation.http_handler is not None:
+            return operation.http_handler(self.api.services)
+        assert operation.handler is not None
+        handler, settings = operation.handler(self.api.services), self.gateway.settings
+        limit = operation.max_bytes or settings.max_body_bytes
+
+        async def handle(context: HttpContext) -> None:
+            body, others = b"{}", dict(context.path_params)
+            if operation.has_body:
+                body = await context.body(limit, settings.body_timeout_s)
+            else:
+                query = QueryParams(context.scope.get("query_string", b""))
+                known = operation.request.model_fields
+                others |= {name: value for name, value in query.items() if value and name in known}
+            call = Call(
+                caller=context.caller,
+                header=lambda name: context.header(name.lower().encode()),
+                trace=context.trace,
+            )
+            reply = await handler(operation.decode(body, others), call)
+            await context.answer(reply.status, reply.body, *reply.headers, kind=reply.content_type)
+
+        return handle
+
+    async def _traced(self, handler: HttpHandler, context: HttpContext) -> None:
+        parent = context.header(b"traceparent")
+        with span(f"{context.method} {self.route}", parent=parent, kind=SpanKind.SERVER) as running:
+            context.trace = traceparent(parent if trace_id(parent) else "")
+            await handler(context)
+            running.set_attribute("http.response.status_code", context.status)
+
+    async def _fail(self, context: HttpContext, error: OrchestraError) -> None:
+        """Send the error; in a stream that has begun, as an event."""
+        if context.streaming:
+            await context.fail_stream(error)
+        elif not context.status:
+            await context.error(error)

@@ -1,0 +1,81 @@
+"""The operations over NATS, except `orchestra.chat`, which streams.
+
+Each takes a JSON body with the parameters that the HTTP route has in its path, query and body, and answers
+with the body that HTTP has. The header `Orchestra-Caller` names the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from actors.bus.bus import Message
+from actors.gateway.gateway import Gateway
+from actors.gateway.operation import Call, Operation
+from actors.gateway.operations import OPERATIONS, Services
+from actors.openai_api.encoder import error_json
+from actors.runtime.actor import Actor
+from actors.runtime.envelope import current_envelope
+from actors.runtime.service import Endpoint
+from actors.runtime.system import ActorRef
+from actors.telemetry.telemetry import traceparent
+from orchestration.errors import PayloadTooLarge
+
+QUEUE = "orchestra"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOperation:
+    """A decoded request, and the message it came in, for its headers."""
+
+    operation: Operation[Services]
+    request: Any
+    message: Message
+
+
+class OperationService(Actor):
+    """Answers with JSON; `concurrency` bounds the calls in progress, `mailbox_size` those that wait."""
+
+    concurrency = 256
+    mailbox_size = 4_096
+
+    def __init__(self, gateway: Gateway, services: Services) -> None:
+        self.gateway = gateway
+        self.services = services
+
+    async def on_call(self, message: CallOperation) -> bytes:
+        assert message.operation.handler is not None
+        envelope = current_envelope.get()
+        caller = self.gateway.authenticator.of_nats(envelope.caller) if envelope.caller else ""
+        call = Call(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
+        with self.gateway.storage.explain_errors():
+            reply = await message.operation.handler(self.services)(message.request, call)
+        return reply.body
+
+
+def operation_endpoints(ref: ActorRef, max_body_bytes: int) -> list[Endpoint]:
+    """One for each operation with a subject and a `handler`; all gateways share them in a queue group."""
+    return [
+        _endpoint(ref, operation, operation.max_bytes or max_body_bytes)
+        for operation in OPERATIONS
+        if operation.subject and operation.handler is not None
+    ]
+
+
+def _endpoint(ref: ActorRef, operation: Operation[Services], max_bytes: int) -> Endpoint:
+    def decode(message: Message) -> CallOperation:
+        if len(message.data) > max_bytes:
+            raise PayloadTooLarge.of(len(message.data), max_bytes)
+        request = operation.decode(message.data, {})
+        return CallOperation(operation=operation, request=request, message=message)
+
+    return Endpoint(
+        name=operation.name,
+        subject=operation.subject,
+        ref=ref,
+        decode=decode,
+        encode=bytes,
+        encode_error=error_json,
+        queue=QUEUE,
+        streams=False,
+    )

@@ -1,0 +1,102 @@
+"""Operations that only read the state of this gateway: models, patterns, health, metrics, and an index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
+
+from actors.gateway.gateway import Gateway
+from actors.gateway.operation import Call, NoFields, Reply
+from orchestration.errors import UnknownModel
+from orchestration.messages import ModelCard, Wire
+from orchestration.patterns.pattern_json import catalogue_json
+from orchestration.virtual_models import pattern_name
+
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+METRICS = (b"content-type", CONTENT_TYPE_LATEST.encode())
+_INDEX = """Orchestra
+
+{routes}
+
+Request headers: Authorization: Bearer KEY (where callers are configured), X-Request-Timeout (seconds),
+traceparent. Every response has an X-Request-Id, the client's own if it sent one, and names its run in
+X-Orchestra-Run. Deterministic responses (temperature 0, a seed, embeddings) are cached: X-Orchestra-Cache is
+hit, shared or miss, and the body may have "cache": {{"ttl": SECONDS, "force": true}} or {{"no_store": true}}.
+The same chats over NATS: request orchestra.chat with the body of /v1/chat/completions.
+"""
+
+
+class ModelId(Wire):
+    model: str
+    """The id of a model or of a virtual model; it may have slashes."""
+
+
+class StatusRoutes:
+    """The handlers; none of them waits for the bus. `routes` is the index's list of HTTP routes."""
+
+    def __init__(self, gateway: Gateway, routes: str) -> None:
+        self.gateway = gateway
+        self._index = _INDEX.format(routes=routes).encode()
+        self._patterns = to_json(catalogue_json(gateway.resolver.catalogue))
+
+    async def models(self, request: NoFields, call: Call) -> Reply:
+        cards = self.gateway.resolver.cards
+        entries = [self._real(card) for _, card in sorted(cards.items())]
+        if cards:
+            entries += [self._virtual(name) for name in self.gateway.resolver.catalogue.virtual_models]
+        return Reply(body=to_json({"object": "list", "data": entries}))
+
+    async def model(self, request: ModelId, call: Call) -> Reply:
+        name = request.model
+        resolver = self.gateway.resolver
+        card = resolver.cards.get(name)
+        if card is not None:
+            return Reply(body=to_json(self._real(card)))
+        if name in resolver.catalogue.virtual_models:
+            return Reply(body=to_json(self._virtual(name)))
+        raise UnknownModel.of(name, resolver.known())
+
+    async def patterns(self, request: NoFields, call: Call) -> Reply:
+        return Reply(body=self._patterns)
+
+    async def healthz(self, request: NoFields, call: Call) -> Reply:
+        return Reply(body=b'{"status":"ok"}')
+
+    async def readyz(self, request: NoFields, call: Call) -> Reply:
+        missing = self.gateway.missing()
+        if not missing:
+            return Reply(body=b'{"status":"ready"}')
+        body = to_json({"status": "not ready", "missing": missing})
+        return Reply(body=body, status=503, headers=((b"retry-after", b"1"),))
+
+    async def metrics(self, request: NoFields, call: Call) -> Reply:
+        return Reply(body=generate_latest(), content_type=METRICS)
+
+    async def index(self, request: NoFields, call: Call) -> Reply:
+        return Reply(body=self._index, content_type=TEXT)
+
+    def _real(self, card: ModelCard) -> dict[str, Any]:
+        nodes = self.gateway.registry.serving(card.name)
+        return {
+            "id": card.name,
+            "object": "model",
+            "created": int(min((node.started_at for node in nodes), default=0)),
+            "owned_by": "orchestra",
+            "orchestra": {
+                "kind": card.kind,
+                "context_tokens": card.context_tokens,
+                "parameters": card.parameters,
+                "nodes": sorted(node.id for node in nodes),
+            },
+        }
+
+    def _virtual(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "orchestra",
+            "orchestra": {"kind": "pattern", "pattern": pattern_name(name)},
+        }
