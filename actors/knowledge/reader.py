@@ -20,11 +20,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
+from actors.child_server import die_with_parent
 from actors.knowledge.document import ParsedDocument, Section
 from actors.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from actors.knowledge.formats import Kind, read
 from actors.knowledge.settings import KnowledgeSettings
-from actors.nats_server.die_with_parent import die_with_parent_by_kernel
 
 MB = 1_000_000
 _CHUNK = 65_536
@@ -143,7 +143,7 @@ def main() -> None:
     """The child's loop."""
     parent, memory_mb = int(sys.argv[1]), int(sys.argv[2])
     if sys.platform == "linux":
-        die_with_parent_by_kernel(parent)
+        die_with_parent.use_kernel(parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * MB, memory_mb * MB))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))  # its stderr is a file, and nothing else
     logging.disable(logging.CRITICAL)  # libraries complain of each oddity of a document

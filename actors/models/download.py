@@ -17,12 +17,13 @@ _PIECE_BYTES = 1 << 20
 _TEMPORARY = "unfinished"
 
 _PIP = """
-import runpy
+import runpy, sys
 sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
 _HF = """
+import sys
 from huggingface_hub import hf_hub_download
 repository, member, revision, folder = sys.argv[1:]
 try:

@@ -10,17 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_POLL_S = 0.1
-_SIGKILL = 9
+from actors.child_server.process import tied_to_parent
 
-# The kernel ends the child with the thread that started it (prctl 1, PR_SET_PDEATHSIG), even when that
-# is killed; a parent that died before the call is seen by its process id.
-_LEASH = f"""
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, {_SIGKILL})
-if os.getppid() != int(sys.argv.pop(1)):
-    sys.exit(1)
-"""
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +37,7 @@ def run(
     `on_bytes` is told the size of all files under `watched`, ten times a second. Blocks; an exception in
     it, KeyboardInterrupt too, ends the child.
     """
-    command = [sys.executable, "-P", "-c", _LEASH + script, str(os.getpid()), *arguments]
+    command = tied_to_parent([sys.executable, "-P", "-c", script, *arguments])
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,

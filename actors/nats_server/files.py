@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from actors.child_server.files import last_lines, make_private
 from actors.nats_server.errors import DataFolderUnusable
 
 
@@ -44,29 +45,16 @@ class ServerFiles:
     def prepare(self) -> None:
         """Make the folders, readable by their owner only. Raises `DataFolderUnusable`."""
         try:
-            for folder in (self.root, self.ports, self.store):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                probe = folder / ".writable"
-                probe.touch()
-                probe.unlink(missing_ok=True)  # another orchestra may be looking too
+            make_private(self.root, self.ports, self.store)
         except OSError as error:
             raise DataFolderUnusable(
                 f"cannot write to the data folder {str(self.root)!r}: {error.strerror or error} "
                 f"({error.filename}); choose another with --data, or give this user the right to write there"
             ) from error
 
-    def log_tail(self, pid: int, lines: int = 12) -> str:
-        """The last lines that the server of this process id said, for an error message; may be empty."""
+    def log_end(self, pid: int, lines: int = 12) -> str:
+        """Where the log is, and the last `lines` that process `pid` wrote, for an error message."""
         mark = f"[{pid}] "
-        found = [line.removeprefix(mark) for line in _end(self.log) if line.startswith(mark)][-lines:]
-        return "\n".join(found + _end(self.stderr)[-lines:])
-
-
-def _end(path: Path) -> list[str]:
-    """The lines in the last 16 KB of a file, none if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16_384))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
+        found = [line.removeprefix(mark) for line in last_lines(self.log) if line.startswith(mark)]
+        tail = "\n".join(found[-lines:] + last_lines(self.stderr)[-lines:])
+        return f"the end of its log {self.log}:\n{tail}"

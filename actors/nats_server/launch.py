@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from actors.files.data_files import data_folder
-from actors.nats_server import die_with_parent as leash
 from actors.nats_server.cluster import variables
 from actors.nats_server.errors import ServerBinaryMissing
 from actors.nats_server.files import ServerFiles
@@ -59,18 +57,9 @@ def config_file(settings: NatsServerSettings) -> Path:
     return data_folder("nats") / ("cluster.conf" if settings.join else "server.conf")
 
 
-def command(*, binary: str, config: Path | None = None, lifeline: int = -1) -> list[str]:
-    """The command line, behind the leash that keeps the server from outliving this process.
-
-    Whoever runs it must do so from a thread that lasts as long as the server should: see `leash`.
-    """
-    server_conf = config or data_folder("nats") / "server.conf"
-    return dying_with_parent([binary, "-c", str(server_conf)], lifeline=lifeline)
-
-
-def dying_with_parent(program: Sequence[str], *, lifeline: int = -1) -> list[str]:
-    """`program` as a command that dies with this process. `lifeline` is -1 on Linux, else a pipe's end."""
-    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(lifeline), *program]
+def command(*, binary: str, config: Path | None = None) -> list[str]:
+    """The command line of the server."""
+    return [binary, "-c", str(config or data_folder("nats") / "server.conf")]
 
 
 def clear_ports(files: ServerFiles) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from actors.runtime.supervision import RestartPolicy
+from orchestration.restarts import RestartPolicy
 
 if TYPE_CHECKING:
     from actors.runtime.system import ActorRef

@@ -8,8 +8,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from actors.runtime.supervision import Restarts
 from actors.telemetry.telemetry import ACTOR_RESTARTS, ACTORS_FAILED
+from orchestration.restarts import Restarts
 
 if TYPE_CHECKING:
     from actors.runtime.actor_host import ActorHost

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.child_server import FolderLock
+from actors.child_server.files import last_lines, make_private
 from actors.triton.errors import TritonFolderUnusable
-
-_TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +20,14 @@ class TritonFiles:
     def log(self) -> Path:
         return self.root / "server.log"
 
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
     def prepare(self) -> None:
         """Make the folder, readable by its owner only. Raises `TritonFolderUnusable`."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.root)
             self.log.open("ab").close()
         except OSError as error:
             raise TritonFolderUnusable(
@@ -35,20 +35,13 @@ class TritonFiles:
                 "another with --data, or give this user the right to write there"
             ) from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for one server. Raises `TritonFolderUnusable` if another server holds it."""
-        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
+    async def acquire(self, lock: FolderLock) -> None:
+        """Take the lock of the folder, which one server has at a time. Raises `TritonFolderUnusable`."""
+        if not await lock.acquire(0):
             raise TritonFolderUnusable(
-                f"a tritonserver of another node runs over {str(self.root)!r}: give this one another --data, "
+                f"a tritonserver of another node uses {str(self.root)!r}: give this one another --data, "
                 "or have it use that server with --triton-url"
-            ) from error
-        finally:
-            os.close(handle)
+            )
 
     def rotate(self, max_bytes: int) -> None:
         """Put a log that has grown long aside, over the one that was put aside before."""
@@ -58,12 +51,7 @@ class TritonFiles:
     def log_bytes(self) -> int:
         return self.log.stat().st_size if self.log.exists() else 0
 
-    def log_tail(self, since: int = 0, lines: int = 12) -> str:
-        """The last lines of what the server said after `since` bytes, without its tables; may be empty."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(since, self.log_bytes() - _TAIL_BYTES))
-                said = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join([line for line in said if line and line[0] not in "|+"][-lines:])
+    def log_end(self, since: int = 0, lines: int = 12) -> str:
+        """Where the log is, and the last `lines` after `since` bytes without tables, for an error message."""
+        logged = [line for line in last_lines(self.log, since=since) if line and line[0] not in "|+"]
+        return "\n".join([f"the end of its log {self.log}:", *logged[-lines:]])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 
-from actors.nats_server.launch import dying_with_parent
 from actors.triton.errors import TritonPortInUse
 from actors.triton.prepare import STUB, Prepared
 from actors.triton.settings import TritonServerSettings
@@ -64,13 +63,8 @@ def _bound(port: int, name: str) -> socket.socket:
     return made
 
 
-def command(
-    prepared: Prepared, settings: TritonServerSettings, ports: Ports, *, lifeline: int = -1
-) -> list[str]:
-    """The command line, behind the leash that keeps the server from outliving this process.
-
-    Whoever runs it must do so from a thread that lasts as long as the server should: see nats_server.leash.
-    """
+def command(prepared: Prepared, settings: TritonServerSettings, ports: Ports) -> list[str]:
+    """The command line of the server."""
     words = [
         str(prepared.binary),
         f"--model-repository={settings.repository}",
@@ -91,7 +85,7 @@ def command(
             "--trace-config=rate=0",
             "--trace-config=level=TIMESTAMPS",
         ]
-    return dying_with_parent(words, lifeline=lifeline)
+    return words
 
 
 def memory_prefix(data: Path) -> str:

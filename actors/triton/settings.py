@@ -7,8 +7,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.runtime.supervision import RestartPolicy
-
 Runtime = Literal["torch", "onnxruntime"]
 """What computes a chat model inside Triton."""
 
@@ -46,13 +44,3 @@ class TritonServerSettings(BaseModel):
     max_restarts: int = Field(default=5, ge=0)
     """More deaths than this within `restart_window_s` end it."""
     restart_window_s: float = Field(default=120.0, gt=0)
-
-    @property
-    def restart_policy(self) -> RestartPolicy:
-        return RestartPolicy(
-            backoff_s=self.first_backoff_s,
-            max_backoff_s=self.max_backoff_s,
-            jitter=0.0,
-            max_restarts=self.max_restarts,
-            window_s=self.restart_window_s,
-        )

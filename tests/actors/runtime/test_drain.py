@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.runtime.actor import Actor
-from actors.runtime.supervision import RestartPolicy
 from actors.runtime.system import ActorSystem
 from orchestration.errors import ShuttingDown
+from orchestration.restarts import RestartPolicy
 from tests.actors.runtime.greeter import Count, Die, Gate, Greet, Greeter, Wait
 from tests.fixtures.eventually import eventually
 

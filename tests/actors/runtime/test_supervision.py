@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY
 
 from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import AnswerSink
-from actors.runtime.supervision import RestartPolicy, Restarts
 from actors.runtime.system import ActorRef, ActorSystem
 from orchestration.errors import Cancelled, InternalError, Unavailable
+from orchestration.restarts import RestartPolicy, Restarts
 from tests.actors.runtime.greeter import Die, Gate, Greet, Greeted, Greeter, Raise, RaiseLate, Wait
 from tests.fixtures.eventually import eventually
 

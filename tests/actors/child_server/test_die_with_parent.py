@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from actors.child_server.process import tied_to_parent
 from actors.nats_server import EmbeddedNats, NatsServerSettings, find_running
-from actors.nats_server.launch import dying_with_parent
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,14 +25,10 @@ from pathlib import Path
 from unittest import mock
 import uvloop
 from actors.nats_server import EmbeddedNats, NatsServerSettings
-from actors.nats_server import embedded, process
+from actors.child_server import process
 
-portable, loop, ending = sys.argv[2:5]
-
-async def launch(*args, **kwargs):
-    return await process.launch(*args, **kwargs, use_pipe=portable == "pipe")
-
-embedded.launch = launch
+tie, loop, ending = sys.argv[2:5]
+process.USE_PIPE = tie == "pipe"
 
 async def main():
     async with EmbeddedNats(NatsServerSettings(data=Path(sys.argv[1]))) as server:
@@ -53,9 +49,9 @@ class Parent:
     url: str
 
 
-def start_parent(data: Path, leash: str, *, loop: str = "asyncio", ending: str = "wait") -> Parent:
+def start_parent(data: Path, tie: str, *, loop: str = "asyncio", ending: str = "wait") -> Parent:
     process = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, str(data), leash, loop, ending],
+        [sys.executable, "-c", _PARENT, str(data), tie, loop, ending],
         cwd=_ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,15 +88,15 @@ def parents() -> Iterator[list[Parent]]:
             parent.process.stdout.close()
 
 
-LEASHES = [pytest.param("kernel", marks=pytest.mark.skipif(sys.platform != "linux", reason="prctl")), "pipe"]
+TIES = [pytest.param("kernel", marks=pytest.mark.skipif(sys.platform != "linux", reason="prctl")), "pipe"]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("leash", LEASHES)
+@pytest.mark.parametrize("tie", TIES)
 async def test_the_server_is_gone_after_sigkill_of_its_parent(
-    tmp_path: Path, parents: list[Parent], leash: str, loop: str
+    tmp_path: Path, parents: list[Parent], tie: str, loop: str
 ) -> None:
-    parent = start_parent(tmp_path, leash, loop=loop)
+    parent = start_parent(tmp_path, tie, loop=loop)
     parents.append(parent)
     assert not gone(parent.server)
     parent.process.send_signal(signal.SIGKILL)
@@ -110,11 +106,11 @@ async def test_the_server_is_gone_after_sigkill_of_its_parent(
         assert next_one.pid != parent.server.pid
 
 
-@pytest.mark.parametrize("leash", LEASHES)
+@pytest.mark.parametrize("tie", TIES)
 def test_the_server_is_gone_after_its_parent_left_without_cleaning_up(
-    tmp_path: Path, parents: list[Parent], leash: str
+    tmp_path: Path, parents: list[Parent], tie: str
 ) -> None:
-    parent = start_parent(tmp_path, leash, ending="exit")
+    parent = start_parent(tmp_path, tie, ending="exit")
     parents.append(parent)
     assert parent.process.wait(10) == 3
     until_gone(parent.server)
@@ -134,7 +130,7 @@ def test_the_watching_shell_goes_with_a_server_that_was_stopped_in_good_order(
 
 def test_a_server_whose_parent_is_gone_already_does_not_start(tmp_path: Path) -> None:
     started = tmp_path / "started"
-    line = dying_with_parent(["/usr/bin/touch", str(started)])
+    line = tied_to_parent(["/usr/bin/touch", str(started)])
     line[4] = "1"  # as if the parent had died between the fork and the request to the kernel
     assert subprocess.run(line, check=False).returncode == 1
     assert not started.exists()
@@ -146,7 +142,7 @@ def test_a_server_left_behind_all_the_same_keeps_its_data_locked(
     parent = start_parent(tmp_path, "pipe")
     parents.append(parent)
     for watcher in parent.server.children():
-        watcher.kill()  # sabotage: now nothing holds the leash
+        watcher.kill()  # sabotage: now nothing ties the server to its parent
         until_gone(watcher)
     parent.process.kill()
     parent.process.wait(10)
