@@ -79,6 +79,14 @@ class Gateway:
             return ["no node that serves a model is alive"]
         return []
 
+    def check_available(self) -> None:
+        """Raise `Unavailable` when no chat and no job can be accepted now."""
+        if self.draining:
+            raise Unavailable("the gateway is shutting down", retry_after_s=1)
+        if not self.bus.connected:
+            raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
+        self.storage.check()
+
     async def pieces(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[bytes, None]:
         """The answer as JSON objects, as they come. Use it under `contextlib.aclosing`: closing it
         before the end cancels the work.
@@ -132,11 +140,7 @@ class Gateway:
 
     async def _enter(self, request: AdmittedRequest, envelope: Envelope) -> Permit:
         """Take a permit."""
-        if self.draining:
-            raise Unavailable("the gateway is shutting down", retry_after_s=1)
-        if not self.bus.connected:
-            raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
-        self.storage.check()
+        self.check_available()
         permit = await self.shared_limits.acquire(
             lambda: self.limits.acquire(envelope.caller, time.monotonic())
         )

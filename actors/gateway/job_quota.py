@@ -1,4 +1,4 @@
-"""What jobs were charged when they were submitted, until it is known what they took."""
+"""Tokens reserved for jobs: reserved at the submission, settled when the job has ended."""
 
 from __future__ import annotations
 
@@ -15,53 +15,59 @@ from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 20_000
-"""Jobs whose end is waited for; of those before them what they were charged stays so."""
+MAX_RESERVATIONS = 20_000
+"""Maximum unfinished jobs whose reservations are settled; older reservations stay charged in full."""
 
 
 class JobQuota:
-    """The gateway that took a job gives back what it did not take, when it hears of the job's end. If that
-    gateway is gone by then, or does not hear of it, the job has cost what it might have taken."""
+    """Returns the tokens that a job did not use, when the gateway that accepted it hears of its end.
+
+    If that gateway has stopped by then or misses the event, the job costs all tokens reserved for it.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.store = JobStore(bus)
-        self._meters: OrderedDict[str, TokenReservation] = OrderedDict()
-        """By the subject of the job's events."""
+        self._reservations: OrderedDict[str, TokenReservation] = OrderedDict()
+        """Key: the subject of the job's events."""
         self._events: Subscription | None = None
 
-    async def hold(self, job_id: str, meter: TokenReservation) -> None:
-        """Settle `meter` once that job has ended. The first one begins to listen."""
-        if not meter.limited:
+    async def hold(self, job_id: str, reservation: TokenReservation) -> None:
+        """Settle the reservation when the job has ended. The first call subscribes to the events of jobs."""
+        if not reservation.limited:
             return
         if self._events is None:
             self._events = await self.bus.subscribe(event_subject("job.*"), self._changed)
-        self._meters.setdefault(event_subject(job_id), meter)
-        if len(self._meters) > REMEMBERED:
-            self._meters.popitem(last=False)
+        self._reservations.setdefault(event_subject(job_id), reservation)
+        if len(self._reservations) > MAX_RESERVATIONS:
+            self._reservations.popitem(last=False)
 
-    def drop(self, job_id: str, meter: TokenReservation) -> None:
-        """The job costs nothing: it was refused, or an earlier one has its key."""
-        if self._meters.get(event_subject(job_id)) is meter:
-            del self._meters[event_subject(job_id)]
-        meter.settle()
+    def drop(self, job_id: str, reservation: TokenReservation) -> None:
+        """Return all tokens: the job was refused, or its key names an earlier job."""
+        if self._reservations.get(event_subject(job_id)) is reservation:
+            del self._reservations[event_subject(job_id)]
+        reservation.settle()
 
     async def stop(self) -> None:
         if self._events is not None:
             await self._events.unsubscribe()
 
     async def _changed(self, message: Message) -> None:
-        if message.subject not in self._meters:
+        if message.subject not in self._reservations:
             return
         job = from_json(message.data)
         if not JobStatus(job["status"]).final:
             return
-        meter = self._meters.pop(message.subject)
+        reservation = self._reservations.pop(message.subject)
         try:
             result = await self.store.result(job["id"], job["retries"])
         except OrchestraError as error:
-            log.warning("what %s took is not known: %s", job["id"], error)
+            log.warning(
+                "cannot read how many tokens %s used, so it costs all that were reserved: %s",
+                job["id"],
+                error,
+            )
             return
         if result is not None:
-            meter.observe(result.ended)
-        meter.settle()
+            reservation.observe(result.ended)
+        reservation.settle()

@@ -1,4 +1,4 @@
-"""What both faces of jobs share: from the body of a submission to the submission at the desk."""
+"""Jobs at a gateway: admits the body of a job as that of a chat, and submits its work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 from actors.net.public_addresses import check_url
 from actors.runtime.envelope import Envelope
-from orchestration.errors import InvalidRequest, Unavailable
+from orchestration.errors import InvalidRequest
 from orchestration.messages import Priority
 
 MAX_KEY = 255
@@ -30,7 +30,7 @@ class JobBody(ChatBody):
 
     @property
     def priority(self) -> Priority:
-        """Raises `InvalidRequest` for interactive, which no job is: nobody holds its stream."""
+        """Raises `InvalidRequest` for interactive, which is for requests whose caller waits."""
         if self.orchestra is None or "priority" not in self.orchestra.model_fields_set:
             return Priority.STANDARD
         if self.orchestra.priority is Priority.INTERACTIVE:
@@ -39,7 +39,7 @@ class JobBody(ChatBody):
 
 
 class JobsApi:
-    """Jobs are chat bodies: `asked_chat` converts both, and a job's work waits in a queue."""
+    """What HTTP and NATS share. `admit_chat` converts the bodies of chats and of jobs alike."""
 
     def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
         self.gateway = gateway
@@ -48,50 +48,48 @@ class JobsApi:
         self.quota = JobQuota(gateway.bus)
 
     def viewer(self, caller: str) -> str | None:
-        """The namespace whose jobs `caller` sees; None, who sees all, where no caller has a key."""
+        """The namespace whose jobs `caller` sees; None, which is all, where callers have no keys."""
         authenticator = self.gateway.authenticator
         return authenticator.namespace(caller) if authenticator.named else None
 
     async def submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
-        """The accepted job, and whether it is new. Raises `InvalidRequest`, `UnknownModel`, `NoNode`,
-        `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
+        """Return the accepted job, and whether it is new. `key` is the Idempotency-Key, or ''.
 
-        What the job may take is charged now; `JobQuota` says what becomes of that.
+        Reserves the tokens that the job may use: see `JobQuota`. Raises `InvalidRequest`, `UnknownModel`,
+        `NoNode`, `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
         """
-        if self.gateway.draining:
-            raise Unavailable("the gateway is shutting down", retry_after_s=1)
-        self.gateway.storage.check()
+        self.gateway.check_available()
         submission = self._submission(raw, key, envelope.caller)
-        charged: list[TokenReservation] = []
-        fresh = False
+        reservations: list[TokenReservation] = []
+        is_new = False
 
         async def charge() -> None:
-            charged.append(await self.gateway.answers.meter(submission.work, envelope))
-            await self.quota.hold(submission.work.id, charged[0])  # before it can end
+            reservations.append(await self.gateway.answers.meter(submission.work, envelope))
+            await self.quota.hold(submission.work.id, reservations[0])  # before the job can end
 
         try:
-            job, fresh = await self.service.submit(submission, envelope, charge)
+            job, is_new = await self.service.submit(submission, envelope, charge)
         finally:
-            if not fresh:
-                for meter in charged:
-                    self.quota.drop(submission.work.id, meter)
-        return job, fresh
+            if not is_new:
+                for reservation in reservations:
+                    self.quota.drop(submission.work.id, reservation)
+        return job, is_new
 
     def _submission(self, raw: bytes, key: str, caller: str) -> JobSubmission:
-        """A key names a job of its caller alone, or one could take it for another's."""
+        """The job that the body asks for. An idempotency key is its caller's own: the id depends on both."""
         if len(key) > MAX_KEY:
             raise InvalidRequest(
-                f"an Idempotency-Key has up to {MAX_KEY} characters, not {len(key)}", param="Idempotency-Key"
+                f"Idempotency-Key has {len(key)} characters; the limit is {MAX_KEY}", param="Idempotency-Key"
             )
         body = parse(JobBody, raw, self.gateway.resolver)
         if body.stream:
-            raise InvalidRequest("a job is not streamed: fetch it by its id", param="stream")
+            raise InvalidRequest("stream: a job cannot be streamed; fetch it by its id", param="stream")
         webhook = self._webhook(body.webhook)
         request = admit_chat(body, new_job_id(f"{caller} {key}" if key else ""), self.gateway.resolver)
         if request.others:
             raise InvalidRequest("n: a job has one answer; submit several jobs", param="n")
-        said = request.work.model_dump_json(exclude={"id"}, exclude_defaults=True)
-        fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{said}".encode()).hexdigest()
+        work = request.work.model_dump_json(exclude={"id"}, exclude_defaults=True)
+        fingerprint = hashlib.sha256(f"{body.model}\n{webhook}\n{work}".encode()).hexdigest()
         return JobSubmission(
             work=request.work,
             model=body.model,
@@ -109,6 +107,6 @@ class JobsApi:
         hooks = self.settings.webhook
         if not hooks.secret:
             raise InvalidRequest(
-                "webhooks need jobs.webhook.secret to be set: every call is signed", param="webhook"
+                "webhook: set jobs.webhook.secret first, which signs the calls", param="webhook"
             )
         return str(check_url(url, private=hooks.private_addresses))
