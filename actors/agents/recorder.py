@@ -1,4 +1,4 @@
-"""A stream's writer that keeps what it wrote, for the record of a job."""
+"""A stream writer that also keeps the answer, for the result of a job."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from actors.streams.writer import StreamWriter
 from orchestration.messages import TokenLogprob
 
 
-class Recorder(StreamWriter):
-    """`partial` has the text, the reasoning and the log probabilities of all pieces that count."""
+class AnswerRecorder(StreamWriter):
+    """`partial` is the answer so far: text, reasoning and log probabilities."""
 
     def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         super().__init__(bus, address, on_gone)

@@ -1,4 +1,4 @@
-"""Where a run's result goes: onto its stream and, for a job, into the books; then its message is settled."""
+"""Completes a run: writes the end of its stream, stores the result of a job, acknowledges its message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.agents.coordinator import PulledRun
 from actors.agents.metrics import RUN_SECONDS, RUNS
-from actors.agents.recorder import Recorder
+from actors.agents.recorder import AnswerRecorder
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.jetstream import Delivery
@@ -29,7 +29,7 @@ from orchestration.patterns import ResumeFilter
 
 
 class RunCompletion:
-    """Where a run's result goes: its end onto its stream, then the acknowledgement to the queue."""
+    """Completes a run whose caller waits: ends its stream, then acknowledges its message."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RunCompletion:
         label: str,
         on_finish: Callable[[RunCompletion], None],
     ) -> None:
-        """`so_far` is what was read of the stream, where another coordinator has had the run. `label` is the
+        """`so_far` is what was read of the stream, if another coordinator had the run before. `label` is the
         pattern's name in metrics. `on_finish` is called once, when the run is settled, however it ended."""
         self.delivery = delivery
         self.label = label
@@ -63,12 +63,12 @@ class RunCompletion:
         return StreamWriter(self.delivery.bus, address, self._gone, writer, so_far.seq)
 
     def cancel(self) -> None:
-        """The caller no longer wants the answer."""
+        """Cancel the run: the caller no longer wants the answer."""
         if self.invocation is not None:
             self.invocation.cancel()
 
     def _gone(self) -> None:
-        """Nobody listens, or another coordinator has taken over."""
+        """Called by the writer when the stream has no reader, or another coordinator has the run."""
         self.cancel()
 
     async def item(self, value: Any) -> None:
@@ -85,7 +85,7 @@ class RunCompletion:
             self._finish()
 
     async def failed(self, error: OrchestraError) -> None:
-        """End the stream with the error. A job that this process could not finish goes back."""
+        """End the stream with the error. While shutting down, give work back to the queue instead."""
         self._count(error.code)
         try:
             if isinstance(error, ShuttingDown) and self.pulled.work.priority is not Priority.INTERACTIVE:
@@ -103,7 +103,7 @@ class RunCompletion:
             self._finish()
 
     async def _superseded(self) -> bool:
-        """Whether another coordinator is at it, which settles it."""
+        """Whether another coordinator has the run and settles it."""
         return await is_superseded(self.delivery.bus, self.pulled.work.id, self.delivery.attempt)
 
     def _ended(self, error: OrchestraError) -> Ended:
@@ -123,9 +123,9 @@ class RunCompletion:
         RUN_SECONDS.labels(self.label).observe(time.perf_counter() - self.began)
 
     def _publish_end(self, ended: Ended) -> None:
-        """Tell who watches the run that it is over."""
-        said = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
-        self.pulled.run_events.add("ended", said)
+        """Publish the last event of the run."""
+        fields = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
+        self.pulled.run_events.add("ended", fields)
 
     def _finish(self) -> None:
         self.pulled.run_events.flush()
@@ -134,7 +134,7 @@ class RunCompletion:
 
 
 class JobCompletion(RunCompletion):
-    """A job's end goes into the books of jobs first; then onto its stream, for whoever watches."""
+    """Completes a job: stores its result first, then ends its stream, which may have watchers."""
 
     def __init__(
         self,
@@ -147,23 +147,23 @@ class JobCompletion(RunCompletion):
         on_finish: Callable[[RunCompletion], None],
     ) -> None:
         self.attempts = attempts
-        self.recorder: Recorder
+        self.recorder: AnswerRecorder
         self.record: JobRecord | None = None
         self.cancelled = False
         super().__init__(delivery, work, envelope, label=label, on_finish=on_finish)
 
     def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
-        self.recorder = Recorder(self.delivery.bus, address, self._gone)
+        self.recorder = AnswerRecorder(self.delivery.bus, address, self._gone)
         return self.recorder
 
     def _gone(self) -> None:
-        """Nobody watches. It is finished all the same."""
+        """The stream has no reader. A job goes on without."""
 
     async def begin(self) -> bool:
         """Count an attempt in the job's record. False when there is nothing to do."""
         try:
             self.record = await self.attempts.begin(self.pulled.work.id, self.delivery)
-        finally:  # after an error it comes again when its ack_wait is over
+        finally:  # after an error the job is delivered again when its ack_wait is over
             if self.record is None:
                 self._finish()
         return self.record is not None

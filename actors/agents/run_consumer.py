@@ -1,5 +1,8 @@
-"""How runs come to a coordinator and are settled: pulled with a credit per priority, kept from redelivery
-while they are at work, ended on their stream, acknowledged last."""
+"""Consumes the queue of runs for a coordinator.
+
+It pulls as many runs and jobs of each priority as the coordinator has room for, reports progress so that they
+are not delivered again, and has their completion acknowledge them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class RunConsumer:
-    """Feeds the coordinator `ref`."""
+    """Gives runs and jobs from the queue to the coordinator `ref`."""
 
     def __init__(
         self,
@@ -54,9 +57,9 @@ class RunConsumer:
         self.jobs = jobs or JobsSettings()
         self.catalogue = catalogue
         self.job_attempts = JobAttempts(bus, self.jobs)
-        self.chronicle = RunEventHistory(bus)
+        self.run_event_history = RunEventHistory(bus)
         self.open: dict[str, RunCompletion] = {}
-        self._at_work: Counter[Priority] = Counter()
+        self._active: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
@@ -64,56 +67,56 @@ class RunConsumer:
 
     async def start(self) -> None:
         await self._cancels.start()
-        await self.chronicle.start()
+        await self.run_event_history.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
         for priority in Priority:
             puller = Puller(
-                self.bus, RunQueue.STREAM, RunQueue.consumer(priority), partial(self._pulled, priority)
+                self.bus, RunQueue.STREAM, RunQueue.consumer(priority), partial(self._on_delivery, priority)
             )
             await puller.start()
             self._pullers[priority] = puller
-            self._want(priority)
+            self._pull(priority)
 
     async def leave(self) -> None:
-        """Pull nothing more; what was pulled goes on."""
+        """Pull no more runs. Runs that have begun go on."""
         pullers, self._pullers = self._pullers, {}
         for puller in pullers.values():
             await puller.stop()
 
     async def stop(self) -> None:
-        """Call it when the coordinator has drained."""
+        """Stop everything. Call it when the coordinator has drained."""
         await self.leave()
         if self._keeping is not None:
             self._keeping.cancel()
         await self._cancels.stop()
         if self._settling:
             await asyncio.wait(self._settling, timeout=2)
-        await self.chronicle.stop()
+        await self.run_event_history.stop()
 
-    def _want(self, priority: Priority) -> None:
+    def _pull(self, priority: Priority) -> None:
         puller = self._pullers.get(priority)
         if puller is not None:
-            puller.want(max(0, self.settings.concurrency - self._at_work[priority]))
+            puller.want(max(0, self.settings.concurrency - self._active[priority]))
 
-    def _pulled(self, priority: Priority, delivery: Delivery) -> None:
+    def _on_delivery(self, priority: Priority, delivery: Delivery) -> None:
         run_id = delivery.message.header(ID_HEADER)
         try:
             queued = QUEUED.validate_json(delivery.message.data)
         except ValidationError as error:
-            self._later(priority, self._refuse(delivery, run_id, invalid_request(error)))
+            self._in_background(priority, self._refuse(delivery, run_id, invalid_request(error)))
             return
         work = queued.work if isinstance(queued, QueuedJob) else queued
         present = self.open.get(work.id)
-        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
+        if present is not None:  # the progress report came too late: settle the new delivery
             present.delivery = delivery
             return
         envelope = Envelope.from_headers(delivery.message.headers)
         if isinstance(queued, QueuedJob):
-            self._pulled_job(priority, delivery, work, envelope)
+            self._on_job(priority, delivery, work, envelope)
         elif queued.id in self._cancels:
             self._drop(delivery, queued)
         elif delivery.attempt > 1:
-            self._later(priority, self._take_up(priority, delivery, queued, envelope))
+            self._in_background(priority, self._recover(priority, delivery, queued, envelope))
         else:
             self._begin(priority, self._completion(delivery, queued, envelope))
 
@@ -123,11 +126,11 @@ class RunConsumer:
         label = pattern_label(run, self.catalogue)
         return RunCompletion(delivery, run, envelope, so_far, label=label, on_finish=self._finished)
 
-    async def _take_up(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
-        """Go on with a run that was given out before, unless its coordinator lives and writes on.
+    async def _recover(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
+        """Go on with a run that was delivered before, unless its coordinator is still writing.
 
-        What it finished is not done again, and what its reader has of the answer is kept. Where nobody can
-        say how much that is, the run comes again when its ack_wait is over.
+        Finished steps are not repeated, and the text that the reader has stays. If the reader does not say
+        how much it has, the run is delivered again after its ack_wait.
         """
         quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
         last = attempt > self.jobs.max_attempts
@@ -138,12 +141,12 @@ class RunConsumer:
         except OrchestraError as error:
             if not last:
                 raise
-            log.warning("run %s is given up, and nobody can say what was read of it: %s", run.id, error)
+            log.warning("giving up run %s without knowing what was read of its stream: %s", run.id, error)
             so_far = SoFar()
         if so_far.superseded:
             return
         completion = self._completion(delivery, run, envelope, so_far)
-        completion.pulled.records.used = True  # by the one before, perhaps
+        completion.pulled.records.used = True  # perhaps by the coordinator before
         if not so_far.open:
             await completion.failed(Cancelled("the caller left"))
         elif last:
@@ -152,17 +155,17 @@ class RunConsumer:
             completion.pulled.known = await completion.pulled.records.known()
             self._begin(priority, completion)
 
-    def _pulled_job(
+    def _on_job(
         self, priority: Priority, delivery: Delivery, work: Generation | Run, envelope: Envelope
     ) -> None:
-        """A job's deadline is that of its attempt, whatever its submitter's was."""
+        """Begin a job. Its deadline is that of the attempt, not that of its submission."""
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
         label = pattern_label(work, self.catalogue)
         completion = JobCompletion(
             delivery, work, timed, self.job_attempts, label=label, on_finish=self._finished
         )
         self._count(priority, completion)
-        self._later(priority, self._begin_job(completion))
+        self._in_background(priority, self._begin_job(completion))
 
     async def _begin_job(self, completion: JobCompletion) -> None:
         """Perform a job, unless its record says that there is nothing to do."""
@@ -175,24 +178,24 @@ class RunConsumer:
             await completion.failed(error)
 
     def _drop(self, delivery: Delivery, run: Run) -> None:
-        """Acknowledge a run that was cancelled before it began, at once: others may wait behind hundreds."""
+        """Acknowledge a run that was cancelled before it began. At once: others wait behind it."""
         self._cancels.forget(run.id)
         RUNS.labels(pattern_label(run, self.catalogue), Cancelled.code).inc()
         try:
             delivery.settle(b"+ACK")
         except OrchestraError as error:
-            log.debug("cancelled run %s comes again: %s", run.id, error)
+            log.debug("cancelled run %s will be delivered again: %s", run.id, error)
 
     def _begin(self, priority: Priority, completion: RunCompletion) -> None:
         if completion.pulled.work.id in self._cancels:
-            self._later(priority, completion.failed(Cancelled("the caller left")))
+            self._in_background(priority, completion.failed(Cancelled("the caller left")))
             return
         try:
             self._deliver(completion)
         except OrchestraError as error:
             log.warning("run %s goes back to the queue: %s", completion.pulled.work.id, error)
             completion.pulled.writer.close()
-            self._later(priority, completion.delivery.nak(1))
+            self._in_background(priority, completion.delivery.nak(1))
             return
         self._count(priority, completion)
 
@@ -203,22 +206,22 @@ class RunConsumer:
     def _count(self, priority: Priority, completion: RunCompletion) -> None:
         completion.priority = priority
         self.open[completion.pulled.work.id] = completion
-        self.chronicle.begin(completion.pulled.run_events)
-        self._at_work[priority] += 1
-        RUNS_AT_WORK.labels(priority).set(self._at_work[priority])
+        self.run_event_history.begin(completion.pulled.run_events)
+        self._active[priority] += 1
+        RUNS_AT_WORK.labels(priority).set(self._active[priority])
 
     def _finished(self, completion: RunCompletion) -> None:
         """Called by a completion when its run has ended, however it ended."""
-        self.chronicle.end(completion.pulled.run_events)
+        self.run_event_history.end(completion.pulled.run_events)
         if self.open.get(completion.pulled.work.id) is completion:
             del self.open[completion.pulled.work.id]
         if completion.priority is not None:
-            self._at_work[completion.priority] -= 1
-            RUNS_AT_WORK.labels(completion.priority).set(self._at_work[completion.priority])
-            self._want(completion.priority)
+            self._active[completion.priority] -= 1
+            RUNS_AT_WORK.labels(completion.priority).set(self._active[completion.priority])
+            self._pull(completion.priority)
 
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
-        log.warning("a run that cannot be read was refused: %s", error)
+        log.warning("refused a run that cannot be read: %s", error)
         if run_id:
             ended = Ended(seq=0, finish_reason="error", error=error.body())
             await self.bus.publish(StreamAddress(run_id).subject, ended.model_dump_json().encode())
@@ -229,13 +232,13 @@ class RunConsumer:
 
     @staticmethod
     async def _dead_letter(completion: RunCompletion) -> None:
-        """A run that is no job, and that no coordinator survived."""
+        """Give up a run that ended the process of each coordinator that had it."""
         tried = completion.delivery.attempt - 1
-        error = InternalError(f"given up: {tried} coordinators took it, and none came to an end")
+        error = InternalError(f"given up after {tried} attempts: none of the coordinators came to an end")
         await dead_letter_delivery(completion.delivery, error)
         await completion.failed(error)
 
-    def _later(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, priority: Priority, settle: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._settle(priority, settle))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
@@ -244,11 +247,11 @@ class RunConsumer:
         try:
             await settle
         except OrchestraError as error:
-            log.warning("a run could not be settled, and will be delivered again: %s", error)
+            log.warning("could not settle a run; it will be delivered again: %s", error)
         except UNEXPECTED_ERRORS as error:
             internal_error("the settling of a run, which will be delivered again,", error, "RunConsumer")
         finally:
-            self._want(priority)
+            self._pull(priority)
 
     def _cancel(self, run_id: str) -> bool:
         completion = self.open.get(run_id)
@@ -266,4 +269,4 @@ class RunConsumer:
                 except OrchestraError as error:
                     log.debug("cannot keep run %s: %s", completion.pulled.work.id, error)
             for priority in Priority:
-                self._want(priority)
+                self._pull(priority)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.agents import run_event_history as chronicles
+from actors.agents import run_event_history
 from actors.agents import run_event_publisher as run_events
 from actors.agents.run_event_history import RunEventHistory
 from actors.agents.run_event_publisher import ATTEMPT_SEQS, RunEventPublisher
@@ -29,11 +29,11 @@ async def bus(nats: RunningNats) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def coordinator(url: str) -> AsyncIterator[tuple[Bus, RunEventHistory]]:
     async with connection(url, "telling") as bus:
-        chronicle = RunEventHistory(bus)
-        await chronicle.start()
+        history = RunEventHistory(bus)
+        await history.start()
         await bus.flush()
-        yield bus, chronicle
-        await chronicle.stop()
+        yield bus, history
+        await history.stop()
 
 
 async def never() -> bool:
@@ -52,9 +52,9 @@ async def test_a_reader_that_is_too_slow_loses_nothing(
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_watch, "MAX_WAITING", 4)
-    async with coordinator(nats.url) as (theirs, chronicle):
+    async with coordinator(nats.url) as (theirs, history):
         run = RunEventPublisher(theirs, "a.1")
-        chronicle.begin(run)
+        history.begin(run)
         run.add("started", {"pattern": "x"})
         async with RunEventReader(bus, "a.1") as watch:
             for number in range(50):
@@ -73,9 +73,9 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
     monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
     monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
     async with coordinator(nats.url) as (heirs, heir):
-        async with coordinator(nats.url) as (theirs, chronicle):
+        async with coordinator(nats.url) as (theirs, history):
             run = RunEventPublisher(theirs, "a.2", caller="alice")
-            chronicle.begin(run)
+            history.begin(run)
             run.add("started", {"attempt": 1})
             watch = RunEventReader(bus, "a.2")
             await watch.__aenter__()
@@ -103,8 +103,8 @@ async def test_a_run_that_is_gone_ends_the_watch(
 
 
 async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bus) -> None:
-    async with coordinator(nats.url) as (theirs, chronicle):
-        chronicle.begin(RunEventPublisher(theirs, "a.4"))
+    async with coordinator(nats.url) as (theirs, history):
+        history.begin(RunEventPublisher(theirs, "a.4"))
         async with RunEventReader(bus, "a.4") as watch:
             reading = asyncio.ensure_future(rest(watch))
             watch.end(Unavailable("shutting down"))
@@ -116,15 +116,15 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_events, "KEPT_BYTES", 1_000)
-    monkeypatch.setattr(chronicles, "MAX_BYTES", 2_500)
-    async with coordinator(nats.url) as (theirs, chronicle):
+    monkeypatch.setattr(run_event_history, "MAX_BYTES", 2_500)
+    async with coordinator(nats.url) as (theirs, history):
         for number in range(4):
             run = RunEventPublisher(theirs, f"b.{number}")
-            chronicle.begin(run)
+            history.begin(run)
             for at in range(100):
                 run.add("vote", {"number": at})
             run.add("ended", {})
-            chronicle.end(run)
+            history.end(run)
         monkeypatch.setattr(run_watch, "ANSWER_S", 0.2)
         for number, known in enumerate((False, False, True, True)):
             async with RunEventReader(bus, f"b.{number}") as watch:
@@ -136,9 +136,9 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
 
 
 async def test_many_events_at_once_fit_their_messages(nats: RunningNats, bus: Bus) -> None:
-    async with coordinator(nats.url) as (theirs, chronicle):
+    async with coordinator(nats.url) as (theirs, history):
         run = RunEventPublisher(theirs, "c.1")
-        chronicle.begin(run)
+        history.begin(run)
         async with RunEventReader(bus, "c.1") as watch:
             for _ in range(30):
                 run.add("position", {"text": "x" * 100_000})
