@@ -66,7 +66,7 @@ $(VENV)/bin/python:
 
 $(VENV)/base.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo "installing Orchestra into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[onnx]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python

@@ -22,6 +22,7 @@ from actors.launch.process import connected
 from actors.models.catalogue import catalogue
 from actors.models.download import PullProgress as PullProgress
 from actors.models.pull import ensure, installed
+from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import BusUnavailable
 from orchestration.messages import NodeInfo
 
@@ -63,7 +64,8 @@ def pull(name: str, as_name: str | None, sha256: str, data: Path | None, config_
 @common
 def import_(file: Path, name: str, data: Path | None, config_file: Path | None) -> None:
     """Import FILE, a GGUF file of the llama architecture, replacing a model of the same name."""
-    from actors.models.gguf_import import import_gguf  # here: it brings onnx and gguf, 25 MB
+    with needs_extra("onnx", "the import of a model"):
+        from actors.models.gguf_import import import_gguf  # here: it brings onnx and gguf, 25 MB
 
     folder = _folder(data, config_file) / name
     with StageBars() as bars:

@@ -29,6 +29,7 @@ from actors.models.errors import CorruptModel
 from actors.models.pull import ensure, ready
 from actors.models.source import is_source
 from actors.settings import Settings
+from actors.telemetry.optional_imports import install_command, is_installed
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,13 @@ def agents_embedder(settings: Settings) -> Embedder | None:
     """The agents' own embedding model, pulled when they first embed something; None where none is set."""
     name, models_folder = settings.agents.embedder, settings.models_folder
     if not name:
+        return None
+    if not is_installed("onnxruntime"):
+        log.warning(
+            "the agents go on without an embedding model of their own: it needs onnxruntime (%s); "
+            'agents.embedder = "" switches it off',
+            install_command("onnx"),
+        )
         return None
     if name not in catalogue() and ready(name, models_folder) is None:
         log.warning(

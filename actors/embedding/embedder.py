@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from actors.models.folder import verify
 from actors.models.manifest import ModelManifest
 from actors.models.pull import ready
-from actors.models.tokenizer import Tokenizer
 from actors.telemetry.memory import release_memory
+from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import NoNode, OrchestraError
 
 if TYPE_CHECKING:
     from actors.engine.sessions.onnx_encoder import OnnxEncoder
+    from actors.models.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -123,11 +124,13 @@ class Embedder:
             raise NoNode(self._broken)
         if self._model is None:
             self._require_folder()
-            # Here: onnxruntime takes 0.2 s and 20 MB, which agents that embed nothing never need.
-            from actors.engine.sessions.onnx_encoder import OnnxEncoder
-            from actors.engine.settings import OnnxSettings
-
             try:
+                # Here: onnxruntime takes 0.2 s and 20 MB, which agents that embed nothing never need.
+                with needs_extra("onnx", "an embedding model"):
+                    from actors.engine.sessions.onnx_encoder import OnnxEncoder
+                    from actors.models.tokenizer import Tokenizer
+                from actors.engine.settings import OnnxSettings
+
                 manifest = verify(self.folder, hashes=False)
                 encoder = OnnxEncoder(self.folder, OnnxSettings())
                 self._model = manifest, Tokenizer.load(self.folder), encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.engine.sessions.onnx_runtime import OnnxRuntime
 from actors.engine.settings import OnnxSettings
 

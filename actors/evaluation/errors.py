@@ -32,16 +32,6 @@ class OtherResults(InvalidRequest):
     code = "other_results"
 
 
-class ExtraMissing(OrchestraError):
-    """A package that this needs is not installed."""
-
-    code = "extra_missing"
-
-    @classmethod
-    def of(cls, what: str, package: str) -> ExtraMissing:
-        return cls(f"{what} needs {package}: pip install 'orchestra-llm[eval]'")
-
-
 class ResultsStorage(OrchestraError):
     """The results cannot be written."""
 

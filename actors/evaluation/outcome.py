@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from actors.evaluation.errors import ExtraMissing, ResultsStorage
+from actors.evaluation.errors import ResultsStorage
 from actors.evaluation.plot import plot
 from actors.evaluation.spec import BASELINE, Spec
+from actors.telemetry.optional_imports import ExtraMissing
 from orchestration.evaluation.leaderboard import PatternStanding, Price, leaderboard
 from orchestration.evaluation.result import Result
 from orchestration.evaluation.statistics import LEVEL

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.evaluation.errors import ExtraMissing
 from actors.evaluation.spec import BASELINE, Spec
+from actors.telemetry.optional_imports import ExtraMissing
 from orchestration.evaluation.leaderboard import PatternStanding
 from orchestration.evaluation.statistics import LEVEL
 
@@ -16,7 +16,7 @@ def plot(spec: Spec, standings: Sequence[PatternStanding], file: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ExtraMissing.of("the plot", "matplotlib") from error
+        raise ExtraMissing.of("eval", "the plot", "matplotlib") from error
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for each in standings:

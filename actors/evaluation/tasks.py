@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, DatasetQuestion, ScoredAnswer
-from actors.evaluation.errors import BadDataset, ExtraMissing
+from actors.evaluation.errors import BadDataset
+from actors.telemetry.optional_imports import ExtraMissing
 from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, find_option, stated_answer
 from orchestration.patterns.consensus.numbers import whole_number
 
@@ -45,7 +46,7 @@ def make_task(
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError as error:
-        raise ExtraMissing.of(f"a reasoning-gym task ({name})", "reasoning-gym") from error
+        raise ExtraMissing.of("eval", f"a reasoning-gym task ({name})", "reasoning-gym") from error
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, n=5, cutoff=0.4) or sorted(DATASETS)[:8]
         raise BadDataset(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.knowledge.errors import StoreBroken, StoreFull
-from orchestration.errors import InvalidRequest, Unavailable
+from actors.telemetry.optional_imports import needs_extra
+from orchestration.errors import Unavailable
 
 if TYPE_CHECKING:
     import apsw
@@ -49,15 +50,11 @@ END;
 def connect(file: Path, *, write: bool) -> apsw.Connection:
     """A connection to the database, which is made first where a writer finds none.
 
-    Raises `StoreBroken`, and `InvalidRequest` where the packages of the extra are missing.
+    Raises `StoreBroken`, and `ExtraMissing`.
     """
-    try:
+    with needs_extra("knowledge", "the knowledge base"):
         import apsw
         import sqlite_vec  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InvalidRequest(
-            f"the knowledge base needs {error.name}: pip install 'orchestra-llm[knowledge]'"
-        ) from error
     with store_errors(file):
         if write:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from actors.embedding.embedder import Embedder
 from actors.settings import Settings
+from actors.telemetry.optional_imports import needs_extra
 from actors.tools.base import ToolProvider
 from actors.tools.calculator import CalculatorTool
 from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.python import PythonTool
 from actors.tools.registry import ToolRegistry
-from orchestration.errors import InvalidRequest
 
 RESEARCH = "research"
 CODE = "code"
@@ -17,7 +17,7 @@ REASONING = "reasoning"
 
 
 def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
-    """The tools for a process of agents, to be closed at its end. Raises `InvalidRequest` where a setting
+    """The tools for a process of agents, to be closed at its end. Raises `ExtraMissing` where a setting
     needs an extra that is not installed."""
     tools = ToolRegistry(settings.agents.tools)
     if embedder is not None:
@@ -35,11 +35,6 @@ def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
 
 
 def _mcp_server(name: str, settings: McpServerSettings) -> ToolProvider:
-    try:
+    with needs_extra("mcp", f"agents.mcp.{name}"):
         from actors.tools.mcp_server import McpServer
-    except ModuleNotFoundError as error:
-        raise InvalidRequest(
-            f"agents.mcp.{name} needs {error.name}: pip install 'orchestra-llm[mcp]'",
-            param=f"agents.mcp.{name}",
-        ) from error
     return McpServer(name, settings)

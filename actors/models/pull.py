@@ -14,6 +14,7 @@ from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
 from actors.models.folder import check_name, model_lock, storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.source import all_parts, is_source, model_name, parse
+from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import UnknownModel
 
 _DOWNLOADS = ".downloads"
@@ -64,8 +65,8 @@ def ensure(
     content is checked too, and a damaged one is made anew. Safe to call in several processes. Blocks, up to
     minutes.
 
-    Raises `UnknownModel`, `InvalidRequest`, `SourceUnavailable`, `CorruptModel`, `UnsupportedModel` and
-    `ModelStorage`.
+    Raises `UnknownModel`, `InvalidRequest`, `SourceUnavailable`, `CorruptModel`, `UnsupportedModel`,
+    `ModelStorage`, and `ExtraMissing` before anything is downloaded.
     """
     report = on_progress or (lambda progress: None)
     plan = _plan(name_or_source, name, sha256) or _reimport_plan(name_or_source, models_dir)
@@ -163,7 +164,8 @@ def _check_space(models_dir: Path, needed: int) -> None:
 
 def _pull_gguf(plan: _PullPlan, downloads: Downloader, folder: Path, report: OnProgress) -> None:
     # Imported here, as below: onnx and gguf take 25 MB and 0.2 s, which a ready model does not need.
-    from actors.models.gguf_import import import_gguf_locked
+    with needs_extra("onnx", "the import of a model"):
+        from actors.models.gguf_import import import_gguf_locked
 
     files = downloads.fetch(plan.files)
     license_file = files.get("license")
@@ -180,7 +182,8 @@ def _pull_gguf(plan: _PullPlan, downloads: Downloader, folder: Path, report: OnP
 
 
 def _pull_encoder(plan: _PullPlan, downloads: Downloader, folder: Path, report: OnProgress) -> None:
-    from actors.models.sentence_encoder import import_sentence_encoder
+    with needs_extra("onnx", "the import of a model"):
+        from actors.models.sentence_encoder import import_sentence_encoder
 
     files = downloads.fetch(plan.files)
     import_sentence_encoder(

@@ -11,15 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.folder import LICENSE, Report, replacing, write_manifest
 from actors.models.graph import MICROSOFT, GraphWriter
 from actors.models.manifest import ModelManifest
-from actors.models.safetensors_file import read_safetensors
 from actors.models.tokenizer import TOKENIZER
 
 Floats = NDArray[np.float32]
+
+
+def read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Every float tensor of `path` by name, in float32. Integer tensors are left out.
+
+    Raises `CorruptModel`, and `UnsupportedModel` for floats other than F32 and F16.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            floats = {name: kind for name, kind in kinds.items() if not kind.startswith(("I", "U", "BOOL"))}
+            for name, kind in floats.items():
+                if kind not in ("F32", "F16"):
+                    raise UnsupportedModel(
+                        f"tensor {name!r} of type {kind} is not supported; F32 and F16 are"
+                    )
+            return {name: file.get_tensor(name).astype(np.float32, copy=False) for name in floats}
+    except SafetensorError as error:
+        raise CorruptModel(f"{path.name} is a damaged or truncated safetensors file: {error}") from error
 
 
 class BertConfig(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.backends.base import Backend
 from actors.config.layers import settings_error
-from actors.triton.errors import ExtraMissing
+from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import InvalidRequest
 
 BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
@@ -34,8 +34,9 @@ class ServedName:
 
 
 def onnx_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend:
-    """ONNX Runtime in this process, over model folders."""
-    from actors.engine.onnx_backend import OnnxBackend
+    """ONNX Runtime in this process, over model folders. Raises `ExtraMissing` without its packages."""
+    with needs_extra("onnx", "the onnx backend"):
+        from actors.engine.onnx_backend import OnnxBackend
     from actors.engine.settings import OnnxSettings
 
     return OnnxBackend(folders, _settings("onnx", OnnxSettings, options))
@@ -54,11 +55,9 @@ def openai_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> B
 
 
 def triton_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
-    """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its client."""
-    try:
+    """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its packages."""
+    with needs_extra("triton", "the triton backend"):
         from actors.triton.backend import TritonBackend, TritonSettings
-    except ImportError as error:
-        raise ExtraMissing.of(f"the triton backend speaks through tritonclient ({error})") from error
     said = dict(options)
     if serve:
         said["models"] = {each.name: each.upstream for each in serve}

@@ -2,7 +2,6 @@
 
 from actors.triton.errors import (
     BadRepository,
-    ExtraMissing,
     Incompatible,
     TritonError,
     TritonFolderUnusable,
@@ -14,7 +13,6 @@ from actors.triton.settings import TritonServerSettings
 
 __all__ = [
     "BadRepository",
-    "ExtraMissing",
     "Incompatible",
     "TritonError",
     "TritonFolderUnusable",

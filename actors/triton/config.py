@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actors.triton.errors import BadRepository, ExtraMissing
+from actors.telemetry.optional_imports import needs_extra
+from actors.triton.errors import BadRepository
 
 CONFIG = "config.pbtxt"
 
@@ -16,13 +17,9 @@ def parse(text: str, where: str) -> Any:
     Raises `BadRepository` with line and column of an unknown field or a value of a wrong type, and
     `ExtraMissing`.
     """
-    try:
+    with needs_extra("triton", "the check of config.pbtxt"):
         from google.protobuf import text_format
         from tritonclient.grpc.model_config_pb2 import ModelConfig
-    except ImportError as error:
-        raise ExtraMissing.of(
-            f"config.pbtxt is checked with tritonclient, which is missing ({error})"
-        ) from error
     try:
         return text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:

@@ -2,7 +2,6 @@
 
 Unavailable
 └── TritonError               tritonserver did not start, or died again and again
-    ├── ExtraMissing          no tritonserver on PATH, and the extra `triton` is not installed
     ├── Incompatible          this Python cannot run the Python backend
     ├── TritonPortInUse       another program listens on the port
     ├── WrongVersion          the server lacks a feature that Orchestra needs
@@ -20,12 +19,6 @@ class TritonError(Unavailable):
     """Triton does not run, and waiting will not help: the text says what will."""
 
     retryable = False
-
-
-class ExtraMissing(TritonError):
-    @classmethod
-    def of(cls, what: str) -> ExtraMissing:
-        return cls(f"{what}: install the extra `triton` (pip install 'orchestra-llm[triton]')")
 
 
 class Incompatible(TritonError):

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.triton.errors import ExtraMissing
+from actors.telemetry.optional_imports import ExtraMissing, install_command
 
 WHEEL = "pytriton"
 """The package that the wheel nvidia-pytriton installs; it is looked up, never imported."""
@@ -33,4 +33,6 @@ def find_server(search_path: str | None = None, package: str = WHEEL) -> Install
         binary = wheel / "bin" / "tritonserver"
         if binary.is_file():
             return Installation(binary=binary, wheel=wheel)
-    raise ExtraMissing.of("no tritonserver on PATH, and no wheel nvidia-pytriton in this Python")
+    raise ExtraMissing(
+        f"no tritonserver on PATH, and no wheel nvidia-pytriton in this Python: {install_command('triton')}"
+    )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from actors.triton.errors import ExtraMissing, Incompatible, TritonFolderUnusable
+from actors.telemetry.optional_imports import ExtraMissing
+from actors.triton.errors import Incompatible, TritonFolderUnusable
 from actors.triton.locate import Installation
 
 STUB = "triton_python_backend_stub"
@@ -57,7 +58,7 @@ def prepare(installation: Installation, folder: Path) -> Prepared:
 def check_numpy(version: str | None) -> None:
     """Raises `Incompatible` for a numpy that the Python backend of Triton cannot load."""
     if version is None:
-        raise ExtraMissing.of("Triton's Python models need numpy")
+        raise ExtraMissing.of("triton", "Triton's Python backend", "numpy")
     if int(version.partition(".")[0]) >= 2:
         raise Incompatible(
             f"numpy {version} is installed, and Triton's Python backend crashes with numpy 2 (its models "

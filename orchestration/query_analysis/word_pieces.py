@@ -1,4 +1,8 @@
-"""Text into the word pieces of BERT's uncased vocabulary, as all-MiniLM-L6-v2 reads it."""
+"""Text into the word pieces of BERT's uncased vocabulary, as all-MiniLM-L6-v2 reads it.
+
+Written here although `tokenizers` has it: that library comes with the extra `onnx`, and agents analyse
+queries without it.
+"""
 
 from __future__ import annotations
 

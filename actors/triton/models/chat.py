@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from actors.backends.base import Finish, Piece
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.triton.models.chat_metrics import ChatMetrics
 from actors.triton.models.chat_request import ChatRequest, Tensors, parse_request
 from actors.triton.models.loop import LoopThread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.engine import EngineStats
+from actors.engine.stats import EngineStats
 
 _GAUGES = {
     "running": "Generations that hold a slot now",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine import EngineBackend, EngineSettings
+from actors.engine.backend import EngineBackend
+from actors.engine.settings import EngineSettings
 from actors.triton.models.engines import parameters, parse_settings
 from actors.triton.models.partition import StepCall
 from actors.triton.models.pipeline import PipelineRuntime

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from actors.engine import EngineBackend, EngineSettings
-from actors.engine.settings import OnnxSettings, TorchSettings
+from actors.engine.backend import EngineBackend
+from actors.engine.settings import EngineSettings, OnnxSettings, TorchSettings
 from orchestration.errors import InvalidRequest
 
 S = TypeVar("S", bound=EngineSettings)

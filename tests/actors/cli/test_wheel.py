@@ -63,12 +63,13 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
     assert "gateway.http" in settings
     assert "127.0.0.1:8080" in settings
     find = (
-        "from actors.bus.declarations import shipped; from orchestration.roles import load_roles; "
+        "from actors.bus.declarations import shipped_declaration; "
+        "from orchestration.roles import load_roles; "
         "from actors.files.data_files import data_folder; "
         "assert (data_folder('triton_models') / 'llm').is_dir(); "
         "from orchestration.query_analysis.analysis import analyse; "
         "assert analyse('hello').kind == 'conversation'; "
-        "print(shipped().stream('RUNS').name, sorted(load_roles({})))"
+        "print(shipped_declaration().stream('RUNS').name, sorted(load_roles({})))"
     )
     found = subprocess.run(
         [str(python), "-c", find], cwd=outside, env=clean, capture_output=True, text=True, timeout=60
@@ -83,9 +84,13 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
         str(outside / "data"),
     ]
     extra = subprocess.run(node, cwd=outside, env=clean, capture_output=True, text=True, timeout=60)
-    assert (extra.returncode, "install the extra `triton`" in extra.stderr) == (5, True), extra.stderr
-    missing = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('pytest'))"
+    assert (extra.returncode, "pip install 'orchestra-llm[triton]'" in extra.stderr) == (5, True), (
+        extra.stderr
+    )
+    missing = (
+        "import importlib.util as u; print(*map(u.find_spec, ('torch', 'pytest', 'onnx', 'onnxruntime')))"
+    )
     light = subprocess.run(
         [str(python), "-c", missing], env=clean, capture_output=True, text=True, timeout=60
     )
-    assert light.stdout.split() == ["None", "None"]
+    assert light.stdout.split() == ["None"] * 4

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actors.engine import EngineSettings
 from actors.engine.sampling import (
     Penalties,
     SamplingPlan,
@@ -15,6 +14,7 @@ from actors.engine.sampling import (
     log_probabilities,
     top_ids,
 )
+from actors.engine.settings import EngineSettings
 from orchestration.messages import Sampling
 
 VOCABULARY = 500

@@ -12,7 +12,7 @@ import torch
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.engine.sessions.torch import LlamaLayers, tensor_of
 from actors.engine.sessions.torch_linear import Linear
 from actors.engine.sessions.torch_runtime import TorchRuntime, TorchSession

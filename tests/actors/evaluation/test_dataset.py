@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from actors.evaluation.dataset import read_jsonl
-from actors.evaluation.errors import BadDataset, ExtraMissing
+from actors.evaluation.errors import BadDataset
 from actors.evaluation.tasks import make_task
+from actors.telemetry.optional_imports import ExtraMissing
 from orchestration.evaluation.forms import AnswerForm
 
 GOOD = {"question": "What is 2 + 3?", "answer": 5}

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from actors.models.errors import CorruptModel, UnsupportedModel
 from actors.models.folder import model_lock
-from actors.models.safetensors_file import read_safetensors
-from actors.models.sentence_encoder import BertConfig, import_sentence_encoder
+from actors.models.sentence_encoder import BertConfig, import_sentence_encoder, read_safetensors
 from actors.models.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -86,7 +85,7 @@ def test_tensors_that_are_missing_or_too_short_are_named(tmp_path: Path, minilm:
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     for header, words in (
         (b"{}", "position_embeddings.weight' is missing"),
-        (b'{"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}', "truncated or damaged at tensor"),
+        (b'{"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}', "damaged or truncated"),
     ):
         (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
         weights, tokenizer, config = (

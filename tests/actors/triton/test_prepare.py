@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.triton import ExtraMissing, Incompatible, WrongVersion
+from actors.telemetry.optional_imports import ExtraMissing
+from actors.triton import Incompatible, WrongVersion
 from actors.triton.check import check_version
 from actors.triton.locate import find_server
 from actors.triton.prepare import STUB, check_numpy, prepare

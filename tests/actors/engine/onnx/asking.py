@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.backends.base import Embeddings, Finish, Output, Piece
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from orchestration.messages import ChatMessage, Generation, Guide, Sampling, TokenLogprob
 
 MODEL = "smollm2-135m"

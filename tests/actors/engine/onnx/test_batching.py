@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from actors.backends.base import Finish, Piece
-from actors.engine import EngineStats
 from actors.engine.onnx_backend import OnnxBackend
+from actors.engine.stats import EngineStats
 from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Generation
 from tests.actors.engine.onnx.asking import DEADLINE_S, Answer, ask, chat, generating

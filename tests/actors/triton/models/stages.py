@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.engine.settings import EngineSettings
 from actors.models.manifest import ModelManifest
 from actors.triton.models.partition import StepCall, split_layers

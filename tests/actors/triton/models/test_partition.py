@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.engine.sessions.torch_runtime import TorchRuntime
 from actors.engine.settings import EngineSettings, TorchSettings
 from actors.triton.models.partition import LayerRange, StepCall, split_layers

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from actors.engine import EngineBackend
+from actors.engine.backend import EngineBackend
 from actors.engine.sessions.torch_runtime import TorchRuntime
 from actors.engine.settings import TorchSettings
 from actors.triton.repository import write_repository
