@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestration.errors import PayloadTooLarge
-from orchestration.messages import Ended, Step
+from orchestration.messages import Finish, RunEnd, Step
 
 MAX_END_BYTES = 2 * 2**20
 """Of the end of a run, as JSON. It has to fit into a message beside a job's answer; people read far less."""
@@ -19,7 +19,7 @@ _CUTS = (65_536, 16_384, 4_096, 1_024, 256, 64)
 """Characters left of each text, and entries of each list: the first that fits is taken."""
 
 
-def fitting(ended: Ended, limit: int = MAX_END_BYTES) -> Ended:
+def fitting(ended: RunEnd, limit: int = MAX_END_BYTES) -> RunEnd:
     """`ended` with its step texts, notes and report cut until it has at most `limit` bytes; a note says so.
 
     Raises `PayloadTooLarge` where that is not enough: its tool calls, which are part of the answer, are never
@@ -32,14 +32,14 @@ def fitting(ended: Ended, limit: int = MAX_END_BYTES) -> Ended:
         said = f"its end has {size} bytes, and may have {limit}: texts of steps and report are cut to {most}"
         cut = {
             "steps": tuple(shortened_step(step, most) for step in ended.steps[:most]),
-            "notes": (f"{said} characters each", *shortened(ended.notes, most)),
+            "finish": _with_notes(ended, f"{said} characters each", *shortened(ended.finish.notes, most)),
             "report": shortened(ended.report, most),
         }
         smaller = ended.model_copy(update=cut)
         if _size(smaller) <= limit:
             return smaller
     note = f"its end has {size} bytes, and may have {limit}: steps and report are left out"
-    bare = ended.model_copy(update={"steps": (), "notes": (note,), "report": {}})
+    bare = ended.model_copy(update={"steps": (), "finish": _with_notes(ended, note), "report": {}})
     if _size(bare) <= limit:
         return bare
     raise PayloadTooLarge(f"the end of the run has {size} bytes, and may have {limit} (MAX_END_BYTES)")
@@ -61,5 +61,9 @@ def shortened(value: Any, most: int) -> Any:
     return value
 
 
-def _size(ended: Ended) -> int:
+def _with_notes(ended: RunEnd, *notes: str) -> Finish:
+    return ended.finish.model_copy(update={"notes": notes})
+
+
+def _size(ended: RunEnd) -> int:
     return len(ended.model_dump_json().encode())

@@ -18,7 +18,7 @@ from actors.runtime.envelope import current_envelope
 from actors.streams.client import Asker
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
-from orchestration.messages import Chunk, Generation, Progress, Run
+from orchestration.messages import Generation, Progress, Run, TextDelta
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Agent(Actor):
             envelope = envelope.with_trace(traceparent(envelope.trace))
             async with aclosing(self.asker.stream(work, envelope)) as events:
                 async for event in events:
-                    if isinstance(event, Chunk) and event.text:
+                    if isinstance(event, TextDelta) and event.text:
                         yield PromptChunk(type="response", data=event.text)
                     elif isinstance(event, Progress):
                         yield PromptChunk(type="progress", data=event.text)

@@ -24,8 +24,18 @@ from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import span, traceparent
 from actors.tools.client import RemoteHands
 from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import Chunk, Ended, Generation, Priority, Step, Tool, ToolResult, Vectors
-from orchestration.patterns import GenerationRequest, Outcome, Part, ToolUse
+from orchestration.messages import (
+    Finish,
+    Generation,
+    Priority,
+    Step,
+    StreamEnd,
+    TextDelta,
+    Tool,
+    ToolResult,
+    Vectors,
+)
+from orchestration.patterns import GenerationRequest, StepAccepted, ToolUse
 from orchestration.roles import Role
 
 AGAIN_S = 0.5
@@ -46,7 +56,9 @@ class AgentClient:
     hands: RemoteHands
     embedder: Embedder | None = None
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         """Put the role's model call on its queue. Its events come straight from the node."""
         with span(
             f"invoke_agent {question.agent}",
@@ -62,28 +74,19 @@ class AgentClient:
             )
 
             generation = await self._generation(question, envelope)
+            yield StepAccepted(model=generation.model)
             async with aclosing(self.asker.stream(generation, envelope)) as events:
                 async for event in events:
-                    if isinstance(event, Chunk):
-                        yield Part(
-                            text=event.text,
-                            tokens=event.tokens,
-                            logprobs=event.logprobs,
-                            reasoning=event.reasoning,
-                            model=generation.model,
-                        )
-                    elif isinstance(event, Ended):
-                        running.set_attribute("gen_ai.request.model", event.model)
-                        running.set_attribute("gen_ai.usage.input_tokens", event.usage.prompt_tokens)
-                        running.set_attribute("gen_ai.usage.output_tokens", event.usage.completion_tokens)
-                        if event.refusal:  # to a pattern, a text like any
-                            yield Part(text=event.refusal, tokens=0)
-                        yield Outcome(
-                            finish_reason=event.finish_reason,
-                            usage=event.usage,
-                            node=event.node,
-                            model=event.model,
-                        )
+                    if isinstance(event, TextDelta):
+                        yield event
+                    elif isinstance(event, StreamEnd):
+                        finish = event.finish
+                        running.set_attribute("gen_ai.request.model", finish.model)
+                        running.set_attribute("gen_ai.usage.input_tokens", finish.usage.prompt_tokens)
+                        running.set_attribute("gen_ai.usage.output_tokens", finish.usage.completion_tokens)
+                        if finish.refusal:  # a pattern takes it for text
+                            yield TextDelta(text=finish.refusal, tokens=0)
+                        yield finish
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """This process makes the vectors, or where it cannot, any node's embedding model."""

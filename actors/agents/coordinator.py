@@ -29,12 +29,11 @@ from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
 from orchestration.errors import InternalError, NoNode, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import ChatMessage, Chunk, Ended, Generation, Run, Step
+from orchestration.messages import ChatMessage, End, Generation, Run, RunEnd, Step, StreamEnd, TextDelta
 from orchestration.patterns import (
     BUILT_IN,
     COORDINATOR,
     Catalogue,
-    Part,
     ResumeFilter,
     RunContext,
     StepCache,
@@ -99,7 +98,7 @@ class Coordinator(Actor):
         self.lengths = AnswerLengths()
         self.tools = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.tools.timeout_s)
 
-    async def on_run(self, pulled: PulledRun) -> Ended:
+    async def on_run(self, pulled: PulledRun) -> End:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
         work = pulled.work
         with span(
@@ -128,31 +127,27 @@ class Coordinator(Actor):
                 running.set_attribute(f"orchestra.auto.{name}", value)
             running.set_attribute("gen_ai.usage.input_tokens", context.usage.prompt_tokens)
             running.set_attribute("gen_ai.usage.output_tokens", context.usage.completion_tokens)
-        ended = Ended(
-            seq=0,
-            finish_reason=answer.finish_reason,
-            usage=context.usage,
-            node=answer.node,
-            model=answer.model,
+        finish = {"usage": context.usage, "notes": tuple(context.notes)}
+        ended = RunEnd(
+            finish=answer.finish.model_copy(update=finish),
             steps=tuple(context.steps),
             accounts=accounts_of(context.steps),
             trace_id=recorded_trace_id(trace),
-            notes=tuple(context.notes),
             report=context.report,
         )
         # A plug-in may have put anything into the report.
         with wrap_unexpected_errors(f"the report of run {work.id}", "pattern"):
             return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
 
-    async def _generate(self, generation: Generation, pulled: PulledRun) -> Ended:
+    async def _generate(self, generation: Generation, pulled: PulledRun) -> End:
         """Send a job's generation to the nodes as it is, and write what they answer to the job's stream."""
         call = generation.model_copy(update={"id": self.asker.new_id()})
         async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
             async for event in events:
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     pulled.run_events.add_text(event.text)
-                    await pulled.writer.piece(event.text, event.tokens, event.logprobs, event.reasoning)
-                elif isinstance(event, Ended):
+                    await pulled.writer.write(event)
+                elif isinstance(event, StreamEnd):
                     return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
         raise InternalError(f"the generation of {generation.id} ended without saying so")
 
@@ -233,18 +228,16 @@ class Coordinator(Actor):
                     pulled.run_events.add_text(part.text)
                     new = context.resume_filter.new(part)
                     if new is not None:
-                        await pulled.writer.piece(
-                            new.text, new.tokens, new.logprobs, new.reasoning, new.replaces
-                        )
+                        await pulled.writer.write(new)
         return answer
 
 
-def _sound(item: Any) -> Part:
-    """What a pattern yielded, as it can be sent. Raises `TypeError` for what is no `Part` with a text."""
-    if not isinstance(item, Part):
-        raise TypeError(f"it yielded {type(item).__name__}: a pattern yields Parts and its StepResult")
+def _sound(item: Any) -> TextDelta:
+    """What a pattern yielded, as it can be sent. Raises `TypeError` for anything but a valid `TextDelta`."""
+    if not isinstance(item, TextDelta):
+        raise TypeError(f"it yielded {type(item).__name__}: a pattern yields TextDeltas and its StepResult")
     if not (isinstance(item.text, str) and isinstance(item.reasoning, str)):
-        raise TypeError(f"it yielded a Part whose text is {type(item.text).__name__}, not str")
+        raise TypeError(f"it yielded a TextDelta whose text is {type(item.text).__name__}, not str")
     if item.text.isascii() and not item.reasoning:
         return item
     return replace(item, text=whole_characters(item.text), reasoning=whole_characters(item.reasoning))

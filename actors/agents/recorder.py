@@ -8,7 +8,7 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
 from actors.jobs.attempts import PartialAnswer
 from actors.streams.writer import StreamWriter
-from orchestration.messages import TokenLogprob
+from orchestration.messages import TextDelta
 
 
 class AnswerRecorder(StreamWriter):
@@ -18,13 +18,6 @@ class AnswerRecorder(StreamWriter):
         super().__init__(bus, address, on_gone)
         self.partial = PartialAnswer()
 
-    async def piece(
-        self,
-        text: str,
-        tokens: int,
-        logprobs: tuple[TokenLogprob, ...] | None = None,
-        reasoning: str = "",
-        replaces: int = 0,
-    ) -> None:
-        self.partial.add(text, logprobs, reasoning, replaces)
-        await super().piece(text, tokens, logprobs, reasoning, replaces)
+    async def write(self, delta: TextDelta) -> None:
+        self.partial.add(delta)
+        await super().write(delta)

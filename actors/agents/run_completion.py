@@ -24,7 +24,7 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import Ended, Generation, Priority, Run, SoFar
+from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, SoFar
 from orchestration.patterns import ResumeFilter
 
 
@@ -74,7 +74,7 @@ class RunCompletion:
     async def item(self, value: Any) -> None:
         raise TypeError("a coordinator writes its stream itself")
 
-    async def done(self, ended: Ended) -> None:
+    async def done(self, ended: End) -> None:
         self._count("ok")
         self._publish_end(ended)
         try:
@@ -106,11 +106,12 @@ class RunCompletion:
         """Whether another coordinator has the run and settles it."""
         return await is_superseded(self.delivery.bus, self.pulled.work.id, self.delivery.attempt)
 
-    def _ended(self, error: OrchestraError) -> Ended:
-        ended = Ended(
-            seq=0,
-            finish_reason="cancelled" if isinstance(error, Cancelled) else "error",
-            usage=total_of(self.pulled.steps),
+    def _ended(self, error: OrchestraError) -> RunEnd:
+        ended = RunEnd(
+            finish=Finish(
+                reason="cancelled" if isinstance(error, Cancelled) else "error",
+                usage=total_of(self.pulled.steps),
+            ),
             steps=tuple(self.pulled.steps),
             accounts=accounts_of(self.pulled.steps) if self.pulled.steps else None,
             error=error.body(),
@@ -122,9 +123,9 @@ class RunCompletion:
         RUNS.labels(self.label, outcome).inc()
         RUN_SECONDS.labels(self.label).observe(time.perf_counter() - self.began)
 
-    def _publish_end(self, ended: Ended) -> None:
+    def _publish_end(self, ended: End) -> None:
         """Publish the last event of the run."""
-        fields = {"finish_reason": ended.finish_reason, "usage": ended.usage, "error": ended.error}
+        fields = {"finish_reason": ended.finish.reason, "usage": ended.finish.usage, "error": ended.error}
         self.pulled.run_events.add("ended", fields)
 
     def _finish(self) -> None:
@@ -180,7 +181,7 @@ class JobCompletion(RunCompletion):
         self.cancelled = True
         super().cancel()
 
-    async def done(self, ended: Ended) -> None:
+    async def done(self, ended: End) -> None:
         assert self.record is not None
         self._count("ok")
         try:

@@ -34,7 +34,7 @@ from actors.runtime.system import ActorRef
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import how_far
 from orchestration.errors import Cancelled, InternalError, OrchestraError
-from orchestration.messages import Ended, Generation, Priority, Run, SoFar
+from orchestration.messages import Finish, Generation, Priority, Run, RunEnd, SoFar, encode_event
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -223,8 +223,8 @@ class RunConsumer:
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
         log.warning("refused a run that cannot be read: %s", error)
         if run_id:
-            ended = Ended(seq=0, finish_reason="error", error=error.body())
-            await self.bus.publish(StreamAddress(run_id).subject, ended.model_dump_json().encode())
+            end = RunEnd(finish=Finish(reason="error"), error=error.body())
+            await self.bus.publish(StreamAddress(run_id).subject, encode_event(0, end))
         await dead_letter(
             self.bus, delivery.message, reason=error.message, attempts=delivery.attempt, error=error.body()
         )

@@ -7,46 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from orchestration.errors import InvalidRequest
-from orchestration.messages import (
-    FinishReason,
-    Generation,
-    Hardware,
-    ModelCard,
-    TokenLogprob,
-    ToolCall,
-    Usage,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Text of one or more tokens. `text` is whole UTF-8 and may be empty while a character is open.
-    `reasoning` is what the model thinks beside its answer."""
-
-    text: str
-    tokens: int = 1
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    reasoning: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embeddings:
-    """Vectors for `inputs[index : index + len(vectors)]`, each base64 of little-endian float32."""
-
-    index: int
-    vectors: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """The last item of every generation that did not raise."""
-
-    reason: FinishReason
-    usage: Usage
-    calls: tuple[ToolCall, ...] = ()
-    refusal: str = ""
-    notes: tuple[str, ...] = ()
-    """What the caller should know of the answer."""
+from orchestration.messages import Finish, Generation, Hardware, ModelCard, TextDelta, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +16,7 @@ class KeepAlive:
 
 
 KEEP_ALIVE = KeepAlive()
-Output = Piece | Embeddings | KeepAlive | Finish
+Output = TextDelta | Vectors | KeepAlive | Finish
 
 
 class Backend(ABC):
@@ -131,7 +92,7 @@ class Backend(ABC):
 
     @abstractmethod
     def generate(self, generation: Generation) -> AsyncIterator[Output]:
-        """Run one generation: `Piece`s (or `Embeddings`), then one `Finish`; `KeepAlive`s anywhere before.
+        """Run one generation: `TextDelta`s (or `Vectors`), then one `Finish`; `KeepAlive`s anywhere before.
 
         An async generator: closing it, or cancelling the task that iterates it, stops the model at its
         next token. Raises `InvalidRequest` and its children for a request that cannot run, and

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.backends.base import Backend, Embeddings, Finish, Output, Piece
+from actors.backends.base import Backend, Output
 from actors.backends.echo_schema import instance_text
 from orchestration.errors import (
     BackendFailed,
@@ -29,15 +29,18 @@ from orchestration.errors import (
     UnknownModel,
 )
 from orchestration.messages import (
+    Finish,
     FinishReason,
     Generation,
     Guide,
     Hardware,
     ModelCard,
     Sampling,
+    TextDelta,
     TokenLogprob,
     TopLogprob,
     Usage,
+    Vectors,
 )
 from orchestration.model_memory import Residency
 
@@ -175,7 +178,7 @@ class EchoBackend(Backend):
             if said % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
             said += 1
-            yield Piece(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
+            yield TextDelta(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
         if fails:
             raise BackendFailed(f"echo fails generation {self._count}: fail_every {settings.fail_every}")
         yield Finish(
@@ -207,9 +210,9 @@ class EchoBackend(Backend):
             return prompt_tokens, iter(cut), "stop" if stopped else reason
         return prompt_tokens, itertools.islice(_again(words), total), reason
 
-    def _embed(self, index: int, inputs: tuple[str, ...]) -> Embeddings:
+    def _embed(self, index: int, inputs: tuple[str, ...]) -> Vectors:
         vectors = tuple(_vector(text, self._settings.dimensions) for text in inputs)
-        return Embeddings(index=index, vectors=vectors)
+        return Vectors(index=index, vectors=vectors)
 
 
 def _guided(guide: Guide) -> str:

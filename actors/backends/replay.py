@@ -16,7 +16,7 @@ from typing import Annotated
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.backends.base import Backend, Finish, Output, Piece
+from actors.backends.base import Backend, Output
 from actors.backends.recorded import (
     QuestionIndex,
     RecordedQuestion,
@@ -27,7 +27,16 @@ from actors.backends.recorded import (
     text_tokens,
 )
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
-from orchestration.messages import FinishReason, Generation, Guide, Hardware, ModelCard, Usage
+from orchestration.messages import (
+    Finish,
+    FinishReason,
+    Generation,
+    Guide,
+    Hardware,
+    ModelCard,
+    TextDelta,
+    Usage,
+)
 
 _SHOWN = 120
 """Characters of a question that an error tells."""
@@ -112,7 +121,7 @@ class ReplayBackend(Backend):
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 said += span.tokens
                 self.written[key, generation.model] += span.tokens
-                yield Piece(text=span.text, tokens=span.tokens)
+                yield TextDelta(text=span.text, tokens=span.tokens)
         finally:
             self.running[key] -= 1
             if not self.running[key]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from orchestration.priority import Priority
+from orchestration.messages import Priority
 
 
 def encode_token(name: str) -> str:

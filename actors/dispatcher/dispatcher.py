@@ -48,7 +48,7 @@ from orchestration.errors import (
     OrchestraError,
     ShuttingDown,
 )
-from orchestration.messages import Ended, NodeInfo, SoFar
+from orchestration.messages import Finish, GenerationEnd, NodeInfo, SoFar, encode_event
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Dispatcher(Actor):
         self._jobs: dict[str, Job] = {}
         self.hung_nodes = HungNodes(bus, self.placer, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
-        """Ended while NATS was away; settled when it is back."""
+        """GenerationEnd while NATS was away; settled when it is back."""
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._loops: list[asyncio.Task[None]] = []
         self._view_changed = asyncio.Event()
@@ -430,8 +430,8 @@ class Dispatcher(Actor):
     def _say_settled(self, job: Job, error: OrchestraError | None) -> None:
         try:
             if error is not None and not isinstance(error, Cancelled):
-                end = Ended(seq=OUT_OF_BAND, finish_reason="error", model=job.queue.model, error=error.body())
-                self.bus.post(StreamAddress(job.id).subject, end.model_dump_json().encode())
+                end = GenerationEnd(finish=Finish(reason="error", model=job.queue.model), error=error.body())
+                self.bus.post(StreamAddress(job.id).subject, encode_event(OUT_OF_BAND, end))
             job.delivery.settle(b"+ACK")
         except BusUnavailable:
             self._unsettled.append((job, error))

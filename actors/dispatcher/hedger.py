@@ -20,7 +20,7 @@ from actors.dispatcher.metrics import hedges
 from actors.dispatcher.node_client import NodeCalls
 from actors.dispatcher.placer import Outrun, Placing
 from orchestration.errors import Cancelled, OrchestraError, from_body
-from orchestration.messages import Ended, NodeInfo, Priority
+from orchestration.messages import GenerationEnd, NodeInfo, Priority
 from orchestration.placement import FirstTokens, HedgeSettings
 from orchestration.placement.retry_budget import RetryBudget
 
@@ -100,10 +100,10 @@ class Hedges:
         late_after_s = self.first_tokens.late_after_s(job.queue.model, time.monotonic())
         return PROBE_LATE_S if probe and late_after_s is None else late_after_s
 
-    async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> Ended | OrchestraError:
+    async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
         began = time.monotonic()
         outcome = await self.calls.generate(node, job, body)
-        if isinstance(outcome, Ended) and job.queue.priority is Priority.INTERACTIVE:
+        if isinstance(outcome, GenerationEnd) and job.queue.priority is Priority.INTERACTIVE:
             now = time.monotonic()
             self.first_tokens.saw(job.queue.model, now - began - outcome.writing_s, now)
         return outcome
@@ -135,7 +135,7 @@ class Hedges:
         race.tried.add(second.id)
         log.info("generation %s is late on %s and goes to %s too", job.id, race.first.id, second.id)
         outcome = await self._call(second, job, body)
-        if isinstance(outcome, Ended) and outcome.error is not None and outcome.seq == 0:
+        if isinstance(outcome, GenerationEnd) and outcome.error is not None and outcome.events == 0:
             return from_body(outcome.error)  # its reader takes no refusal from a second one
         return _failure(outcome)
 
@@ -198,5 +198,5 @@ class Hedges:
         race.won.cancel()
 
 
-def _failure(outcome: Ended | OrchestraError) -> OrchestraError | None:
+def _failure(outcome: GenerationEnd | OrchestraError) -> OrchestraError | None:
     return outcome if isinstance(outcome, OrchestraError) else None

@@ -26,7 +26,7 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import Ended, NodeInfo
+from orchestration.messages import GenerationEnd, NodeInfo
 from orchestration.placement import FirstOutputs, FirstOutputSettings
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,14 @@ class NodeCalls:
         self.in_flight = in_flight
         self.placing = placing
 
-    async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> Ended | OrchestraError:
+    async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
         """Run `job` on `node`, whose slot is taken, and give the slot free. The end of the stream when the
         node itself wrote it, whatever it is; the error otherwise.
 
         `body` is that of a second node, while the first is at work.
         """
         began = time.monotonic()
-        outcome: Ended | OrchestraError = Cancelled("the dispatcher was stopped")
+        outcome: GenerationEnd | OrchestraError = Cancelled("the dispatcher was stopped")
         call = None
         if any(card.loaded for card in node.models if card.name == job.queue.model):  # to load takes its time
             call = self.first_outputs.sent(job.id, node.id, needs_of(job), began)
@@ -84,7 +84,7 @@ class NodeCalls:
         except BusUnavailable as error:
             log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
 
-    async def _send(self, node: NodeInfo, job: Job, body: bytes) -> Ended | OrchestraError:
+    async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
         placed(job.queue.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
         answers = self.in_flight.answer(node.id, job.id)
@@ -104,7 +104,7 @@ class NodeCalls:
             self.in_flight.answered(node.id, job.id, answers)
         try:
             if not message.header(ERROR):
-                return Ended.model_validate_json(message.data)
+                return GenerationEnd.model_validate_json(message.data)
             return from_body(ErrorBody.model_validate_json(message.data))
         except ValidationError:
             return BackendFailed(f"node {node.id} gave an answer that cannot be read")

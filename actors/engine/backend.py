@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from actors.backends.base import Backend, Finish, Output
+from actors.backends.base import Backend, Output
 from actors.engine.job import ChatJob, EmbeddingJob, OutputQueue
 from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
 from actors.engine.runtime import Runtime
@@ -36,7 +36,7 @@ from orchestration.errors import (
     UnknownModel,
 )
 from orchestration.json_schema import resolved
-from orchestration.messages import Generation, Hardware, ModelCard, Usage
+from orchestration.messages import Finish, Generation, Hardware, ModelCard, Usage
 from orchestration.model_memory import Residency
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from jsonschema import Draft7Validator, Draft202012Validator, SchemaError, Valid
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from orchestration.errors import InvalidGuide
 from orchestration.json_schema import Schema, subschemas
-from orchestration.messages import ChatMessage, Generation, TokenLogprob
+from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, TokenLogprob
 
 PATTERN_TIMEOUT_S = 0.2
 """A caller's regular expression may take for ever on some text; after this it counts as not met."""
@@ -114,7 +114,7 @@ async def checked_outputs(
             notes = (*notes, f"the answer does not conform: {wrong}")
     if tokens and text != written:
         tokens, notes = (), (*notes, "logprobs: left out, as the answer was corrected")
-    yield Piece(text=text, tokens=0, logprobs=tokens or None)
+    yield TextDelta(text=text, tokens=0, logprobs=tokens or None)
     yield Finish(reason=finish.reason, usage=finish.usage, notes=notes)
 
 
@@ -150,10 +150,10 @@ async def _collect(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _Co
     texts: list[str] = []
     logprobs: list[TokenLogprob] = []
     async for output in outputs:
-        if isinstance(output, Piece):
+        if isinstance(output, TextDelta):
             texts.append(output.text)
             logprobs.extend(output.logprobs or ())
-            yield Piece(text="", tokens=output.tokens)
+            yield TextDelta(text="", tokens=output.tokens)
         elif isinstance(output, Finish):
             yield _CompleteAnswer("".join(texts), tuple(logprobs), output)
         else:

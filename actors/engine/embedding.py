@@ -9,14 +9,13 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.backends.base import Embeddings, Finish
 from actors.engine.adaptive_batching import StepSize
 from actors.engine.job import EmbeddingJob
 from actors.engine.runtime import Encoder
 from actors.engine.settings import EngineSettings
 from actors.engine.stats import EngineStats
 from actors.engine.worker import Worker
-from orchestration.messages import Usage
+from orchestration.messages import Finish, Usage, Vectors
 
 STEP_TOKENS = (256, 512, 1024, 2048)
 """The last of them where they do not move with the load."""
@@ -85,7 +84,7 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         for job, first, last in taken:
             part = vectors[at : at + last - first]
             at += last - first
-            self.outputs.post(job.queue, Embeddings(index=first, vectors=tuple(map(_base64, part))))
+            self.outputs.post(job.queue, Vectors(index=first, vectors=tuple(map(_base64, part))))
             if last == len(job.inputs):
                 self._queue.popleft()
                 self._done = 0

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.backends.base import Finish, Piece
 from actors.engine.job import ChatJob
 from actors.engine.prefix import Chain
 from actors.engine.sampling import (
@@ -19,7 +18,7 @@ from actors.engine.sampling import (
 )
 from actors.engine.text import TextStream
 from orchestration.errors import OrchestraError
-from orchestration.messages import FinishReason, TokenLogprob, TopLogprob, Usage
+from orchestration.messages import Finish, FinishReason, TextDelta, TokenLogprob, TopLogprob, Usage
 
 DecodeBytes = Callable[[int], bytes]
 
@@ -85,7 +84,7 @@ class TokenSequence:
             return None
         return draw(logits, self.job.plan, self._generator)
 
-    def append(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[Piece | None, bool]:
+    def append(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[TextDelta | None, bool]:
         """Continue with `token`: the piece it lets out, and whether the text is complete ("stop")."""
         self.token = token
         self.produced += 1

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.backends.base import Piece
 from actors.engine.detokenize import Detokenizer
 from actors.engine.stops import StopMatcher
-from orchestration.messages import TokenLogprob
+from orchestration.messages import TextDelta, TokenLogprob
 
 
 class TextStream:
@@ -27,7 +26,7 @@ class TextStream:
         self.stopped = False
         """Whether a stop string was completed; no more tokens are wanted then."""
 
-    def push(self, data: bytes, logprob: TokenLogprob | None = None) -> Piece | None:
+    def push(self, data: bytes, logprob: TokenLogprob | None = None) -> TextDelta | None:
         """The piece that the token with the bytes `data` lets out, if any."""
         self._tokens += 1
         if logprob is not None:
@@ -35,7 +34,7 @@ class TextStream:
         text, self.stopped = self._stops.push(self._detokenizer.push(data))
         return self._piece(text) if text else None
 
-    def flush(self) -> Piece | None:
+    def flush(self) -> TextDelta | None:
         """What was held back, at the end of a generation that no stop string ended."""
         if self.stopped:
             return None
@@ -44,8 +43,8 @@ class TextStream:
             text += self._stops.flush()
         return self._piece(text) if self._tokens or text else None
 
-    def _piece(self, text: str) -> Piece:
-        piece = Piece(
+    def _piece(self, text: str) -> TextDelta:
+        piece = TextDelta(
             text=text, tokens=self._tokens, logprobs=tuple(self._logprobs) if self._logprobs else None
         )
         self._tokens = 0

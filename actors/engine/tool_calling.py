@@ -11,11 +11,21 @@ from collections.abc import AsyncIterator, Sequence
 from secrets import token_hex
 from typing import Any
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.engine.guidance import text_or_json
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
 from orchestration.json_schema import check_references, moved
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling, Tool, ToolCall, ToolOffer
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    Generation,
+    Guide,
+    Sampling,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolOffer,
+)
 
 _CLOSED = {"additionalProperties": False}
 
@@ -69,7 +79,7 @@ async def _as_text_or_call(
     """With `begun` a text was begun by another node: a call comes whole, so nobody has read any of one."""
     stops = "stop" if sampling.stop else "stop_token_ids" if sampling.stop_token_ids else ""
     async for output in outputs:
-        if not begun and isinstance(output, Piece) and output.text:
+        if not begun and isinstance(output, TextDelta) and output.text:
             begun = True
             if output.text.startswith("{"):
                 async for part in parse_call_outputs(_after(output, outputs), stops):
@@ -90,9 +100,9 @@ async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") ->
     field by which the caller may have ended it."""
     text: list[str] = []
     async for output in outputs:
-        if isinstance(output, Piece):
+        if isinstance(output, TextDelta):
             text.append(output.text)
-            yield Piece(text="", tokens=0)
+            yield TextDelta(text="", tokens=0)
         elif isinstance(output, Finish):
             call = parse_call("".join(text), whole=output.reason == "stop", stops=stops)
             reason = "tool_calls" if output.reason == "stop" else output.reason

@@ -21,7 +21,7 @@ from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
 from actors.streams.client import Asker
 from orchestration.limits import RateLimiter, TokenEstimates
-from orchestration.messages import Event, Generation, Run
+from orchestration.messages import Generation, Run, StreamEvent
 from orchestration.response_cache import fingerprint, is_deterministic
 
 _HIT, _SHARED, _MISS = (CACHE.labels(result) for result in ("hit", "shared", "miss"))
@@ -52,7 +52,7 @@ class Answers:
 
     def events(
         self, request: AdmittedRequest, envelope: Envelope
-    ) -> AsyncGenerator[Event | ChoiceEvent, None]:
+    ) -> AsyncGenerator[StreamEvent | ChoiceEvent, None]:
         """The events of the answer, or of all; closing the iterator cancels what nobody else waits for.
 
         Raises `OverLimit` and `TooManyTokens` for tokens, and what `Asker.stream` raises. A kept or shared
@@ -65,7 +65,7 @@ class Answers:
             )
         return self._one(request, envelope)
 
-    def _one(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[Event, None]:
+    def _one(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         key = self._key(request, envelope.caller)
         if key is not None:
             return self._kept_or_shared(key, request, envelope)
@@ -97,7 +97,9 @@ class Answers:
         assumed = self.settings.limits.assumed_tokens
         return TokenReservation(self.limits, self.estimates, caller, work, assumed)
 
-    async def _metered(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[Event, None]:
+    async def _metered(
+        self, request: AdmittedRequest, envelope: Envelope
+    ) -> AsyncGenerator[StreamEvent, None]:
         """Settles at the end, whatever it is."""
         meter = await self.meter(request.work, envelope)
         try:
@@ -110,7 +112,7 @@ class Answers:
 
     async def _kept_or_shared(
         self, key: str, request: AdmittedRequest, envelope: Envelope
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         max_age_s = None if request.cache is None else request.cache.ttl
         cached = self.cache.here(key, max_age_s)
         if cached is not None:
@@ -148,7 +150,7 @@ class Answers:
         meter = self._reserve(request.work, envelope.caller)
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
-        async def source(shared: SharedStream) -> AsyncGenerator[Event, None]:
+        async def source(shared: SharedStream) -> AsyncGenerator[StreamEvent, None]:
             cached = await self.cache.elsewhere(key, max_age_s)
             if cached is not None:
                 shared.cached = True

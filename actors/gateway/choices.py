@@ -8,8 +8,14 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from actors.openai_api.encoder import ChoiceEvent, Event, ResponseEncoder, TextEncoder, WorkEvent, usage_json
-from orchestration.messages import Ended, Usage
+from actors.openai_api.encoder import (
+    ChoiceEvent,
+    Event,
+    ResponseEncoder,
+    TextEncoder,
+    usage_json,
+)
+from orchestration.messages import StreamEnd, StreamEvent, Usage
 
 MAX_CHOICES = 64
 """Answers to one request: `n` times the number of prompts."""
@@ -31,8 +37,8 @@ class ChoicesEncoder(ResponseEncoder):
         assert isinstance(event, ChoiceEvent)
         encoder = self._told(event.index)
         pieces = encoder.encode_event(event.event)
-        if isinstance(event.event, Ended):
-            self._usages[event.index] = event.event.usage
+        if isinstance(event.event, StreamEnd):
+            self._usages[event.index] = event.event.finish.usage
             if self._include_usage and len(self._usages) == len(self.encoders):
                 pieces = (*pieces, encoder.encode_usage(self._usage()))
         return pieces
@@ -40,8 +46,8 @@ class ChoicesEncoder(ResponseEncoder):
     def add(self, event: Event) -> None:
         assert isinstance(event, ChoiceEvent)
         self._told(event.index).add(event.event)
-        if isinstance(event.event, Ended):
-            self._usages[event.index] = event.event.usage
+        if isinstance(event.event, StreamEnd):
+            self._usages[event.index] = event.event.finish.usage
 
     def encode_full(self) -> bytes:
         bodies: list[dict[str, Any]] = [from_json(encoder.encode_full()) for encoder in self.encoders]
@@ -65,7 +71,7 @@ class ChoicesEncoder(ResponseEncoder):
 
 
 async def merge_choices(
-    answers: Sequence[AsyncGenerator[WorkEvent, None]],
+    answers: Sequence[AsyncGenerator[StreamEvent, None]],
 ) -> AsyncGenerator[ChoiceEvent, None]:
     """The events of all answers as they come. The first error ends them all; so does closing the iterator."""
     waiting = {asyncio.ensure_future(anext(events)): index for index, events in enumerate(answers)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from actors.gateway.metrics import COALESCED
 from orchestration.errors import DeadlineExceeded, InternalError, OrchestraError, ShuttingDown, from_body
-from orchestration.messages import Chunk, Ended, Event, Vectors
+from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, Vectors
 from orchestration.response_cache import BroadcastBuffer, Follower
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _EVENT_BYTES = 1000
 _LOGPROB_BYTES = 700
 """Of one token's log probability, and of each alternative beside it."""
 
-Source = AsyncGenerator[Event, None]
+Source = AsyncGenerator[StreamEvent, None]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,7 @@ class SharedStream:
     """One generation at work. `cached` says that it turned out to be in the shared bucket."""
 
     key: str
-    buffer: BroadcastBuffer[Event]
+    buffer: BroadcastBuffer[StreamEvent]
     cached: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -69,7 +69,7 @@ class RequestCoalescer:
         task.add_done_callback(lambda task: finished())
         return shared
 
-    async def follow(self, shared: SharedStream, remaining_s: float) -> AsyncGenerator[Event, None]:
+    async def follow(self, shared: SharedStream, remaining_s: float) -> AsyncGenerator[StreamEvent, None]:
         """Everything it said and says. Who leaves last cancels it, so close this iterator.
 
         Raises what the generation ended with, `DeadlineExceeded` after `remaining_s` seconds, `TooSlow`.
@@ -107,7 +107,7 @@ class RequestCoalescer:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _leave(self, shared: SharedStream, follower: Follower[Event]) -> None:
+    def _leave(self, shared: SharedStream, follower: Follower[StreamEvent]) -> None:
         buffer = shared.buffer
         before = buffer.size
         if buffer.leave(follower):
@@ -136,7 +136,7 @@ class RequestCoalescer:
         except OrchestraError as error:
             buffer.end(error)
 
-    def _put(self, buffer: BroadcastBuffer[Event], event: Event, size: int) -> None:
+    def _put(self, buffer: BroadcastBuffer[StreamEvent], event: StreamEvent, size: int) -> None:
         before = buffer.size
         buffer.put(event, size)
         self.size += buffer.size - before
@@ -158,15 +158,16 @@ class RequestCoalescer:
             shared.buffer.end(ShuttingDown("the gateway was told to stop before the answer was complete"))
 
 
-def event_bytes(event: Event) -> int:
+def event_bytes(event: StreamEvent) -> int:
     """About what it takes in memory."""
-    if isinstance(event, Chunk):
+    if isinstance(event, TextDelta):
         tokens = event.logprobs or ()
         entries = sum(1 + len(token.top_logprobs) for token in tokens)
         return _EVENT_BYTES + len(event.text) + len(event.reasoning) + _LOGPROB_BYTES * entries
     if isinstance(event, Vectors):
         return _EVENT_BYTES + sum(map(len, event.vectors))
-    if isinstance(event, Ended):
-        calls = sum(_EVENT_BYTES + len(call.arguments) for call in event.calls)
-        return _EVENT_BYTES + calls + sum(_EVENT_BYTES + len(step.text) for step in event.steps)
+    if isinstance(event, StreamEnd):
+        calls = sum(_EVENT_BYTES + len(call.arguments) for call in event.finish.calls)
+        steps = event.steps if isinstance(event, RunEnd) else ()
+        return _EVENT_BYTES + calls + sum(_EVENT_BYTES + len(step.text) for step in steps)
     return _EVENT_BYTES

@@ -14,7 +14,7 @@ from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings
 from actors.gateway.metrics import CACHE_BYTES, CACHE_ENTRIES, CACHE_EVICTED
 from orchestration.errors import OrchestraError
-from orchestration.messages import Chunk, Ended, Event, TokenLogprob, Vectors, Wire
+from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, TokenLogprob, Vectors, Wire
 from orchestration.response_cache import LruCache
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ BUCKET = "response_cache"
 PATIENCE_S = 0.25
 """For the shared bucket; who waits longer than that would rather have the model answer."""
 
-_EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
+_EVENTS: TypeAdapter[tuple[StreamEvent, ...]] = TypeAdapter(tuple[StreamEvent, ...])
 
 
 class CachedResponse(Wire):
@@ -31,7 +31,7 @@ class CachedResponse(Wire):
 
     stored_at: float
     expires_at: float
-    events: tuple[Event, ...]
+    events: tuple[StreamEvent, ...]
 
 
 class ResponseCache:
@@ -43,12 +43,12 @@ class ResponseCache:
         self.bucket = Bucket(bus, BUCKET)
         self.cache = LruCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
 
-    def here(self, key: str, max_age_s: float | None) -> tuple[Event, ...] | None:
+    def here(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
         """The events of an answer that this process holds."""
         found = self.cache.get(key, time.monotonic(), max_age_s=max_age_s)
         return None if found is None else _EVENTS.validate_json(found)
 
-    async def elsewhere(self, key: str, max_age_s: float | None) -> tuple[Event, ...] | None:
+    async def elsewhere(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
         """The events of an answer that another gateway, or an earlier one, kept."""
         if not self.settings.shared:
             return None
@@ -68,7 +68,7 @@ class ResponseCache:
         self._put(key, _EVENTS.dump_json(record.events), age_s, record.expires_at - record.stored_at)
         return record.events
 
-    def keep(self, key: str, events: Sequence[Event], ttl_s: float) -> None:
+    def keep(self, key: str, events: Sequence[StreamEvent], ttl_s: float) -> None:
         """Keep a complete answer, if it is one worth keeping."""
         whole = cacheable_events(events)
         if whole is None:
@@ -93,7 +93,7 @@ class ResponseCache:
         CACHE_BYTES.set(self.cache.size)
 
 
-def cacheable_events(events: Sequence[Event]) -> tuple[Event, ...] | None:
+def cacheable_events(events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...] | None:
     """The answer as few events, or None for one that should not be given again.
 
     Chunks are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
@@ -104,9 +104,9 @@ def cacheable_events(events: Sequence[Event]) -> tuple[Event, ...] | None:
     reasoning: list[str] = []
     tokens = 0
     logprobs: list[TokenLogprob] = []
-    kept: list[Event] = []
+    kept: list[StreamEvent] = []
     for event in events:
-        if isinstance(event, Chunk):
+        if isinstance(event, TextDelta):
             event.add_to(texts)
             reasoning.append(event.reasoning)
             tokens += event.tokens
@@ -114,21 +114,24 @@ def cacheable_events(events: Sequence[Event]) -> tuple[Event, ...] | None:
                 logprobs.clear()
             logprobs += event.logprobs or ()
         elif isinstance(event, Vectors):
-            kept.append(event.model_copy(update={"seq": len(kept)}))
-        elif isinstance(event, Ended):
-            failed = event.error is not None or any(step.error is not None for step in event.steps)
-            if failed or event.finish_reason not in ("stop", "length", "tool_calls"):
+            kept.append(event)
+        elif isinstance(event, StreamEnd):
+            failed = event.error is not None or _has_failed_step(event)
+            if failed or event.finish.reason not in ("stop", "length", "tool_calls"):
                 return None
             if texts:
                 kept.append(
-                    Chunk(
-                        seq=len(kept),
+                    TextDelta(
                         text="".join(texts),
                         tokens=tokens,
                         logprobs=tuple(logprobs) or None,
                         reasoning="".join(reasoning),
                     )
                 )
-            kept.append(event.model_copy(update={"seq": len(kept), "trace_id": ""}))
+            kept.append(event.model_copy(update={"trace_id": ""}))
             return tuple(kept)
     return None
+
+
+def _has_failed_step(end: StreamEnd) -> bool:
+    return isinstance(end, RunEnd) and any(step.error is not None for step in end.steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from orchestration.limits import RateLimiter, Reservation, TokenEstimates
-from orchestration.messages import Chunk, Ended, Event, Generation, Progress, Run
+from orchestration.messages import Generation, Progress, Run, StreamEnd, StreamEvent, TextDelta
 
 
 class TokenReservation:
@@ -41,16 +41,16 @@ class TokenReservation:
         """Whether anybody counts; if not, `observe` and `settle` need not be called."""
         return self._reservation is not None
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: StreamEvent) -> None:
         """Note one event of the answer."""
-        if isinstance(event, Chunk):
+        if isinstance(event, TextDelta):
             self._seen += event.tokens
         elif isinstance(event, Progress) and event.step is not None:
             self._steps += event.step.usage.prompt_tokens + event.step.usage.completion_tokens
-        elif isinstance(event, Ended):
-            self._ended = event.usage.prompt_tokens + event.usage.completion_tokens
+        elif isinstance(event, StreamEnd):
+            self._ended = event.finish.usage.prompt_tokens + event.finish.usage.completion_tokens
             if event.error is None:
-                self._estimates.learn(self._work, event.usage)
+                self._estimates.learn(self._work, event.finish.usage)
 
     def settle(self) -> None:
         """Count what the node reported, or what was seen of an answer that was cut short: of a run, its steps

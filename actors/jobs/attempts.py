@@ -14,7 +14,7 @@ from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, JobStatus
 from actors.jobs.settings import JobsSettings
 from actors.jobs.store import JobStore
 from orchestration.errors import Cancelled, InternalError, OrchestraError, PayloadTooLarge, ShuttingDown
-from orchestration.messages import Ended, TokenLogprob
+from orchestration.messages import End, Finish, RunEnd, TextDelta, TokenLogprob
 from orchestration.retries import RetryDecision
 
 MAX_RECORD_READS = 5
@@ -29,16 +29,13 @@ class PartialAnswer:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
 
-    def add(
-        self, text: str, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str, replaces: int
-    ) -> None:
-        """Add a piece; the arguments are those of `StreamWriter.piece`."""
-        if replaces:
-            self.texts, self.logprobs = [], []
-        self.texts.append(text[replaces:])
-        self.reasoning.append(reasoning)
-        if logprobs:
-            self.logprobs.extend(logprobs)
+    def add(self, delta: TextDelta) -> None:
+        delta.add_to(self.texts)
+        self.reasoning.append(delta.reasoning)
+        if delta.replaces:
+            self.logprobs.clear()
+        if delta.logprobs:
+            self.logprobs.extend(delta.logprobs)
 
 
 class JobAttempts:
@@ -86,7 +83,7 @@ class JobAttempts:
         return None
 
     async def succeed(
-        self, record: JobRecord, delivery: Delivery, partial: PartialAnswer, ended: Ended
+        self, record: JobRecord, delivery: Delivery, partial: PartialAnswer, ended: End
     ) -> None:
         """Store the answer, and acknowledge the message. Raises what `begin` raises."""
         result = _result(record, JobStatus.SUCCEEDED, ended, partial)
@@ -99,7 +96,7 @@ class JobAttempts:
             )
         await delivery.ack()
 
-    async def fail(self, record: JobRecord, delivery: Delivery, error: OrchestraError, ended: Ended) -> bool:
+    async def fail(self, record: JobRecord, delivery: Delivery, error: OrchestraError, ended: End) -> bool:
         """Complete the job with the error, move it to the dead letters, or have it tried again.
 
         Returns whether the job has ended. Raises what `begin` raises.
@@ -136,12 +133,12 @@ class JobAttempts:
         if changed is not None:
             publish_status(self.bus, changed)
 
-    async def _give_up(self, record: JobRecord, delivery: Delivery, reason: str, ended: Ended | None) -> None:
+    async def _give_up(self, record: JobRecord, delivery: Delivery, reason: str, ended: End | None) -> None:
         error = record.last_error if ended is None else ended.error
         await dead_letter(self.bus, delivery.message, reason=reason, attempts=record.attempts, error=error)
         if ended is None:
             body = error or InternalError(reason).body()
-            ended = Ended(seq=0, finish_reason="error", error=body, trace_id=record.trace_id)
+            ended = RunEnd(finish=Finish(reason="error"), error=body, trace_id=record.trace_id)
         await record_result(self.bus, self.store, _result(record, JobStatus.DEAD, ended))
 
 
@@ -150,13 +147,14 @@ def _retry_number(delivery: Delivery) -> int:
     return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
-def _with_error(ended: Ended, error: OrchestraError) -> Ended:
-    bare = {"finish_reason": "error", "steps": (), "notes": (), "report": {}, "calls": ()}
-    return ended.model_copy(update=bare | {"error": error.body()})
+def _with_error(ended: End, error: OrchestraError) -> RunEnd:
+    """The end without what grows with the answer."""
+    finish = ended.finish.model_copy(update={"reason": "error", "notes": (), "calls": ()})
+    return RunEnd(finish=finish, error=error.body(), trace_id=ended.trace_id, writing_s=ended.writing_s)
 
 
 def _result(
-    record: JobRecord, status: JobStatus, ended: Ended, partial: PartialAnswer | None = None
+    record: JobRecord, status: JobStatus, ended: End, partial: PartialAnswer | None = None
 ) -> JobResult:
     partial = partial or PartialAnswer()
     return JobResult(

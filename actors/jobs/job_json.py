@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from actors.jobs.records import JobRecord, JobResult, JobStatus
 from actors.openai_api.chat import ChatEncoder
 from orchestration.errors import ErrorBody
-from orchestration.messages import Chunk
+from orchestration.messages import TextDelta
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def job_json(record: JobRecord, result: JobResult | None) -> dict[str, Any]:
             logprobs=result.logprobs is not None,
         )
         encoder.notes = record.notes
-        encoder.add(Chunk(seq=0, text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
+        encoder.add(TextDelta(text=result.text, logprobs=result.logprobs, reasoning=result.reasoning))
         encoder.add(result.ended)
         shown["result"] = from_json(encoder.encode_full())
     return shown

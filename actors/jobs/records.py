@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, TypeAdapter
 
 from orchestration.errors import ErrorBody
-from orchestration.messages import Ended, Generation, Priority, Run, TokenLogprob, Wire
+from orchestration.messages import End, Generation, Priority, Run, TokenLogprob, Wire
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
@@ -104,7 +104,7 @@ class JobResult(Wire):
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
     reasoning: str = ""
-    ended: Ended
+    ended: End
     finished_at: float
 
 

@@ -32,7 +32,7 @@ from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
-from orchestration.messages import Ended, Generation, Run
+from orchestration.messages import Finish, Generation, Run, RunEnd
 
 NO_PATTERN = "generation"
 """Subject token of a job of a model, in the place of a pattern's name."""
@@ -154,7 +154,7 @@ class JobService:
                 id=job_id,
                 retry_number=record.retry_number,
                 status=JobStatus.CANCELLED,
-                ended=Ended(seq=0, finish_reason="cancelled", error=error.body(), trace_id=record.trace_id),
+                ended=RunEnd(finish=Finish(reason="cancelled"), error=error.body(), trace_id=record.trace_id),
                 finished_at=time.time(),
             )
             stored = await record_result(self.bus, self.store, cancelled)

@@ -14,7 +14,7 @@ from actors.bus.subjects import StreamAddress
 from actors.jobs.records import JobStatus, event_subject
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import DeadlineExceeded, Unavailable
-from orchestration.messages import EVENT, Progress
+from orchestration.messages import Progress, decode_event
 
 POLL_S = 2.0
 """How often the record is read while no event arrives: events may be lost."""
@@ -35,7 +35,7 @@ async def wait_for_job(bus: Bus, job_id: str, on_progress: Callable[[str], None]
 
     def on_event(message: Message) -> None:
         try:
-            event = EVENT.validate_json(message.data)
+            event = decode_event(message.data).event
         except ValidationError:
             return
         if isinstance(event, Progress):

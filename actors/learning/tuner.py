@@ -182,7 +182,7 @@ class RunAdvisor:
         if kind is None or not self.tuner.settings.learn:
             return
         arm = self._chosen.arm.name if self._chosen is not None else None
-        answers, verdicts = answers_in(context.report, answer.model), verdicts_in(context.report)
+        answers, verdicts = answers_in(context.report, answer.finish.model), verdicts_in(context.report)
         usage = context.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
         ran = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
@@ -208,7 +208,7 @@ class RunAdvisor:
         """What checks of the run's steps teach, beside that of its answer. A vote counts itself what meets no
         form."""
         checks = [check for check in checks_in(context.report) if not check.is_of_answer]
-        form = check_of_form(answer.text, answer.model, self.run.guide, kind) if single else None
+        form = check_of_form(answer.text, answer.finish.model, self.run.guide, kind) if single else None
         for check in [*checks, *([form] if form is not None else [])]:
             self.tuner.learn(check.kind, check.lesson)
 

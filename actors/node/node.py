@@ -7,11 +7,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from secrets import token_hex
 from typing import cast
 
-from actors.backends.base import Backend, Embeddings, Finish, KeepAlive, Output, Piece
+from actors.backends.base import Backend, KeepAlive, Output
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
@@ -34,14 +33,16 @@ from orchestration.errors import (
     Unavailable,
 )
 from orchestration.messages import (
-    Ended,
-    FinishReason,
+    Finish,
     Generation,
+    GenerationEnd,
     LoadModel,
     NodeInfo,
     Residence,
+    TextDelta,
     UnloadModel,
     Usage,
+    Vectors,
 )
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Node(Actor):
     """Runs generations on `backend`, at most `slots` at once; one more is refused with `NodeBusy`.
 
     The events go to `stream.<generation id>`; the answer to whoever sent the generation (the
-    dispatcher) is the same `Ended`. An error that another node might not have is only reported to the
+    dispatcher) is the same `GenerationEnd`. An error that another node might not have is only reported to the
     dispatcher, before the first event or after it, so that the generation can go on elsewhere unseen.
     """
 
@@ -161,7 +162,7 @@ class Node(Actor):
             await self._presence.tell()
         return Residence(node=self.id, model=model, loaded=loaded, changed=changed, seconds=seconds)
 
-    async def on_generation(self, message: Generation) -> Ended:
+    async def on_generation(self, message: Generation) -> GenerationEnd:
         """Run it; the result is the event that ended the stream."""
         if message.id in self._cancels or f"{message.id} {message.writer}" in self._cancels:
             raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
@@ -183,7 +184,7 @@ class Node(Actor):
             if loading is not None:
                 await self._loaded(message.model, loading)
             ended = await self._run(message, writer)
-            outcome = ended.error.code if ended.error else ended.finish_reason
+            outcome = ended.error.code if ended.error else ended.finish.reason
             return ended
         except asyncio.CancelledError:
             if self._stalls.stalled(message.id):
@@ -213,7 +214,7 @@ class Node(Actor):
         except OrchestraError as error:
             raise BackendFailed(f"node {self.id} cannot load model {model!r}: {error.message}") from error
 
-    async def _run(self, generation: Generation, writer: StreamWriter) -> Ended:
+    async def _run(self, generation: Generation, writer: StreamWriter) -> GenerationEnd:
         try:
             finish = await self._stream(generation, writer)
         except OrchestraError as error:
@@ -223,16 +224,14 @@ class Node(Actor):
             if error.param == "guide" and generation.guide is not None and generation.guide.field:
                 error.param = generation.guide.field
                 error.message = f"{error.param}: {error.message}"
-            return await writer.end(self._ended("error", error=error, model=generation.model))
+            finish = Finish(reason="error", node=self.id, model=generation.model)
+            return await writer.end(GenerationEnd(finish=finish, error=error.body()))
         except Exception as error:  # a backend is foreign code: its defect ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
-        ended = self._ended(finish.reason, usage=finish.usage, model=generation.model)
-        if finish.calls or finish.refusal or finish.notes:
-            more = {"calls": finish.calls, "refusal": finish.refusal, "notes": finish.notes}
-            ended = ended.model_copy(update=more)
-        return await writer.end(ended)
+        whose = {"node": self.id, "model": generation.model}
+        return await writer.end(GenerationEnd(finish=finish.model_copy(update=whose)))
 
     async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
@@ -248,7 +247,7 @@ class Node(Actor):
             async for output in outputs:
                 if isinstance(output, Finish):
                     self._measure(generation, output.usage, began, first, concurrent)
-                    return replace(output, notes=(*notes, *output.notes)) if notes else output
+                    return output.model_copy(update={"notes": (*notes, *output.notes)}) if notes else output
                 if isinstance(output, KeepAlive):
                     self._stalls.alive(generation.id)
                     writer.alive()
@@ -256,10 +255,10 @@ class Node(Actor):
                 if first is None:
                     first = time.perf_counter()
                 self._stalls.progress(generation.id)
-                if isinstance(output, Piece):
-                    await writer.piece(output.text, output.tokens, output.logprobs, output.reasoning)
-                elif isinstance(output, Embeddings):
-                    await writer.vectors(output.index, output.vectors)
+                if isinstance(output, TextDelta):
+                    await writer.write(output)
+                elif isinstance(output, Vectors):
+                    await writer.vectors(output)
         raise BackendFailed(f"{self.backend.name} ended without a finish")
 
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
@@ -295,23 +294,6 @@ class Node(Actor):
             first_s=first - began,
             rest_s=rest_s,
             concurrent=(concurrent + len(self._active) - 1) / 2,
-        )
-
-    def _ended(
-        self,
-        reason: FinishReason,
-        *,
-        model: str,
-        usage: Usage | None = None,
-        error: OrchestraError | None = None,
-    ) -> Ended:
-        return Ended(
-            seq=0,
-            finish_reason=reason,
-            usage=usage or Usage(),
-            node=self.id,
-            model=model,
-            error=error.body() if error else None,
         )
 
     def _load_changed(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.openai_api.encoder import Event, TextEncoder, finish_reason, usage_json
-from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, ToolCall, Usage
+from orchestration.messages import Progress, StreamEnd, TextDelta, TokenLogprob, ToolCall, Usage
 
 
 class ChatEncoder(TextEncoder):
@@ -44,7 +44,7 @@ class ChatEncoder(TextEncoder):
         return (self._about({"run": self.work_id}),)
 
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
-        if isinstance(event, Chunk):
+        if isinstance(event, TextDelta):
             role, self._role = self._role, b""
             text = b'"content":%b' % to_json(event.text)
             if event.reasoning:
@@ -61,7 +61,7 @@ class ChatEncoder(TextEncoder):
             if event.step is not None:
                 said["step"] = event.step.model_dump(mode="json", exclude_none=True)
             return (self._about(said),)
-        if isinstance(event, Ended):
+        if isinstance(event, StreamEnd):
             return self._last(event)
         return ()
 
@@ -74,16 +74,19 @@ class ChatEncoder(TextEncoder):
             to_json(said),
         )
 
-    def _last(self, ended: Ended) -> tuple[bytes, ...]:
+    def _last(self, ended: StreamEnd) -> tuple[bytes, ...]:
         reason = to_json(finish_reason(ended))
         delta: dict[str, Any] = {}
         if self._role:
-            delta = {"role": "assistant", "content": None if ended.calls or ended.refusal else ""}
-        if ended.refusal:
-            delta["refusal"] = ended.refusal
-        if ended.calls:
+            delta = {
+                "role": "assistant",
+                "content": None if ended.finish.calls or ended.finish.refusal else "",
+            }
+        if ended.finish.refusal:
+            delta["refusal"] = ended.finish.refusal
+        if ended.finish.calls:
             delta["tool_calls"] = [
-                {"index": index} | tool_call_json(call) for index, call in enumerate(ended.calls)
+                {"index": index} | tool_call_json(call) for index, call in enumerate(ended.finish.calls)
             ]
         last = b'%b%b,"logprobs":null,"finish_reason":%b}],"orchestra":%b}' % (
             self._open[:-1],
@@ -93,7 +96,7 @@ class ChatEncoder(TextEncoder):
         )
         if not self.include_usage:
             return (last,)
-        return last, self.encode_usage(ended.usage)
+        return last, self.encode_usage(ended.finish.usage)
 
     def encode_usage(self, usage: Usage) -> bytes:
         return b'%b,"choices":[],"usage":%b}' % (self._head, to_json(usage_json(usage)))
@@ -101,16 +104,16 @@ class ChatEncoder(TextEncoder):
     def encode_full(self) -> bytes:
         ended = self.end()
         text, reasoning = "".join(self.texts), "".join(self.reasoning)
-        says_it_otherwise = bool(ended.calls or ended.refusal or reasoning)
+        says_it_otherwise = bool(ended.finish.calls or ended.finish.refusal or reasoning)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": None if says_it_otherwise and not text else text,
-            "refusal": ended.refusal or None,
+            "refusal": ended.finish.refusal or None,
         }
         if reasoning:
             message |= {"reasoning_content": reasoning, "reasoning": reasoning}
-        if ended.calls:
-            message["tool_calls"] = [tool_call_json(call) for call in ended.calls]
+        if ended.finish.calls:
+            message["tool_calls"] = [tool_call_json(call) for call in ended.finish.calls]
         choice = {
             "index": self.index,
             "message": message,
@@ -124,7 +127,7 @@ class ChatEncoder(TextEncoder):
                 "created": self.created,
                 "model": self.model,
                 "choices": [choice],
-                "usage": usage_json(ended.usage),
+                "usage": usage_json(ended.finish.usage),
                 "orchestra": self.orchestra(ended),
             }
         )

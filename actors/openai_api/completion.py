@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.openai_api.encoder import Event, TextEncoder, finish_reason, usage_json
-from orchestration.messages import Chunk, Ended, TokenLogprob, Usage
+from orchestration.messages import StreamEnd, TextDelta, TokenLogprob, Usage
 
 
 class CompletionEncoder(TextEncoder):
@@ -23,19 +23,19 @@ class CompletionEncoder(TextEncoder):
         """The prompt, where the answer begins with it."""
 
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
-        if isinstance(event, Chunk):
+        if isinstance(event, TextDelta):
             logprobs = self._logprobs(event.logprobs) if event.logprobs else None
             echo, self.echo = self.echo, ""
             ours = {"orchestra": {"replaces": event.replaces}} if event.replaces else None
             return (self._object([self._choice(echo + event.text, logprobs, None)], ours),)
-        if not isinstance(event, Ended):
+        if not isinstance(event, StreamEnd):
             return ()
         last = self._object(
             [self._choice(self.echo, None, finish_reason(event))], {"orchestra": self.orchestra(event)}
         )
         if not self.include_usage:
             return (last,)
-        return last, self.encode_usage(event.usage)
+        return last, self.encode_usage(event.finish.usage)
 
     def encode_usage(self, usage: Usage) -> bytes:
         return self._object([], {"usage": usage_json(usage)})
@@ -44,7 +44,9 @@ class CompletionEncoder(TextEncoder):
         ended = self.end()
         logprobs = self._logprobs(self.token_logprobs) if self.logprobs else None
         choice = self._choice(self.echo + "".join(self.texts), logprobs, finish_reason(ended))
-        return self._object([choice], {"usage": usage_json(ended.usage), "orchestra": self.orchestra(ended)})
+        return self._object(
+            [choice], {"usage": usage_json(ended.finish.usage), "orchestra": self.orchestra(ended)}
+        )
 
     def _choice(self, text: str, logprobs: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": reason}

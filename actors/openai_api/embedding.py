@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from actors.openai_api.encoder import Event, ResponseEncoder, usage_json
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import Ended, Usage, Vectors
+from orchestration.messages import StreamEnd, Usage, Vectors
 
 
 class EmbeddingEncoder(ResponseEncoder):
@@ -36,8 +36,8 @@ class EmbeddingEncoder(ResponseEncoder):
             for index, vector in enumerate(event.vectors, event.index):
                 if index < len(self.encoded):
                     self.encoded[index] = self._entry(index, vector)
-        elif isinstance(event, Ended):
-            self.usage = event.usage
+        elif isinstance(event, StreamEnd):
+            self.usage = event.finish.usage
 
     def _entry(self, index: int, vector: str) -> bytes:
         if self.dimensions is not None and (length := len(b64.b64decode(vector)) // 4) != self.dimensions:

@@ -13,9 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from orchestration.errors import BackendFailed, Cancelled, OrchestraError
-from orchestration.messages import Chunk, Ended, Progress, TokenLogprob, Usage, Vectors
-
-WorkEvent = Chunk | Vectors | Progress | Ended
+from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +21,10 @@ class ChoiceEvent:
     """An event of the answer with this index, where a request has several."""
 
     index: int
-    event: WorkEvent
+    event: StreamEvent
 
 
-Event = WorkEvent | ChoiceEvent
+Event = StreamEvent | ChoiceEvent
 
 
 class ResponseEncoder(ABC):
@@ -54,7 +52,7 @@ class ResponseEncoder(ABC):
 
     @abstractmethod
     def encode_full(self) -> bytes:
-        """The complete answer, once `add` has seen an `Ended`."""
+        """The complete answer, once `add` has seen an `StreamEnd`."""
 
 
 class TextEncoder(ResponseEncoder):
@@ -74,37 +72,39 @@ class TextEncoder(ResponseEncoder):
         self.texts: list[str] = []
         self.reasoning: list[str] = []
         self.token_logprobs: list[TokenLogprob] = []
-        self.ended: Ended | None = None
+        self.ended: StreamEnd | None = None
 
     def add(self, event: Event) -> None:
-        if isinstance(event, Chunk):
+        if isinstance(event, TextDelta):
             event.add_to(self.texts)
             self.reasoning.append(event.reasoning)
             if event.replaces:
                 self.token_logprobs.clear()
             if event.logprobs:
                 self.token_logprobs.extend(event.logprobs)
-        elif isinstance(event, Ended):
+        elif isinstance(event, StreamEnd):
             self.ended = event
 
     @abstractmethod
     def encode_usage(self, usage: Usage) -> bytes:
         """The last object of a stream whose caller asked for its usage."""
 
-    def end(self) -> Ended:
+    def end(self) -> StreamEnd:
         if self.ended is None:
             raise BackendFailed("the answer ended without saying so")
         return self.ended
 
-    def orchestra(self, ended: Ended) -> dict[str, Any]:
+    def orchestra(self, ended: StreamEnd) -> dict[str, Any]:
         """Orchestra's own field of the answer."""
         said: dict[str, Any] = {
             "run": self.work_id,
-            "node": ended.node,
-            "model": ended.model or self.model,
-            "steps": [step.model_dump(mode="json", exclude_none=True) for step in ended.steps],
+            "node": ended.finish.node,
+            "model": ended.finish.model or self.model,
+            "steps": [],
         }
-        if ended.accounts is not None:
+        if isinstance(ended, RunEnd):
+            said["steps"] = [step.model_dump(mode="json", exclude_none=True) for step in ended.steps]
+        if isinstance(ended, RunEnd) and ended.accounts is not None:
             models = ended.accounts.by_model.items()
             said["usage"] = {
                 "by_model": {model: usage_json(usage) for model, usage in models},
@@ -112,20 +112,21 @@ class TextEncoder(ResponseEncoder):
             }
         if ended.trace_id or self.trace_id:
             said["trace_id"] = ended.trace_id or self.trace_id
-        if self.notes or ended.notes:
-            said["notes"] = [*self.notes, *ended.notes]
-        if ended.report:
+        if self.notes or ended.finish.notes:
+            said["notes"] = [*self.notes, *ended.finish.notes]
+        if isinstance(ended, RunEnd) and ended.report:
             said["report"] = ended.report
         return said | {"cache": self.cache} if self.cache else said
 
 
-def finish_reason(ended: Ended) -> str:
+def finish_reason(ended: StreamEnd) -> str:
     """OpenAI's word for why it ended. Raises `Cancelled` for work that somebody took back."""
-    if ended.finish_reason == "cancelled":
+    reason = ended.finish.reason
+    if reason == "cancelled":
         raise Cancelled("the request was cancelled")
-    if ended.finish_reason == "error":
+    if reason == "error":
         raise BackendFailed("the answer ended with an error that nobody described")
-    return ended.finish_reason
+    return reason
 
 
 def usage_json(usage: Usage, *, text: bool = True) -> dict[str, Any]:

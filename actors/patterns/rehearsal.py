@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestration.errors import InternalError, InvalidRequest, NoNode, OrchestraError
-from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
-from orchestration.patterns import (
-    Catalogue,
-    GenerationRequest,
-    Outcome,
-    Part,
-    RunContext,
-    StepResult,
-    ToolUse,
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    ModelCard,
+    Run,
+    Step,
+    TextDelta,
+    Tool,
+    ToolResult,
+    Usage,
 )
+from orchestration.patterns import Catalogue, GenerationRequest, RunContext, StepResult, ToolUse
 from orchestration.roles import load_roles
 
 LIMIT_S = 10.0
@@ -76,11 +78,11 @@ async def _performed(catalogue: Catalogue, run: Run) -> RehearsalResult:
                     raise InternalError("something comes after its answer")
                 if isinstance(item, StepResult):
                     answer = item
-                elif isinstance(item, Part):
+                elif isinstance(item, TextDelta):
                     said = [*said, item.text] if not item.replaces else [item.text[item.replaces :]]
                 else:
                     name = type(item).__name__
-                    raise InternalError(f"it yields {name}, which is neither Part nor StepResult")
+                    raise InternalError(f"it yields {name}, which is neither TextDelta nor StepResult")
     except TimeoutError as error:
         raise InternalError(f"it does not end within {LIMIT_S:g} s") from error
     except OrchestraError:
@@ -99,7 +101,7 @@ class _Echo:
     agents: frozenset[str]
     told: list[str] = field(default_factory=list)
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(self, question: GenerationRequest) -> AsyncGenerator[TextDelta | Finish, None]:
         if question.agent not in self.agents:
             raise InvalidRequest(
                 f"step {question.name!r}: no agent {question.agent!r}; there are "
@@ -111,9 +113,9 @@ class _Echo:
         else:
             text = question.messages[-1].content
         tokens = len(text.split())
-        yield Part(text=text, tokens=tokens)
+        yield TextDelta(text=text, tokens=tokens)
         usage = Usage(prompt_tokens=tokens, completion_tokens=tokens, estimated=True)
-        yield Outcome(finish_reason="stop", usage=usage, node="here", model=question.model or MODEL)
+        yield Finish(reason="stop", usage=usage, node="here", model=question.model or MODEL)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         raise NoNode("a rehearsal has no embedding model")

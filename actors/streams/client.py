@@ -21,7 +21,7 @@ from actors.bus.jetstream import stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.streams.reader import Event, OpenStream
+from actors.streams.reader import OpenStream
 from actors.streams.writer import RETIRED
 from orchestration.errors import (
     BusUnavailable,
@@ -29,7 +29,7 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import Ended, Generation, Resume, Run, SoFar
+from orchestration.messages import Generation, Resume, Run, SoFar, StreamEnd, StreamEvent
 from orchestration.placement import NEEDS_HEADER, needs_of
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,14 @@ class Asker:
     def open_streams(self) -> int:
         return len(self._open)
 
-    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[Event, None]:
+    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """Put `work` on its queue, and `follow` its stream."""
         return self.follow(work.id, envelope, partial(self._publish, work, envelope))
 
     async def follow(
         self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
-    ) -> AsyncGenerator[Event, None]:
-        """Ask by `send`, and yield the events as they come; the last is an `Ended` without an error.
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Ask by `send`, and yield the events as they come; the last is an `StreamEnd` without an error.
 
         `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
@@ -127,7 +127,7 @@ class Asker:
                 event = await opened.arrived.get()
                 if isinstance(event, OrchestraError):
                     raise event
-                if isinstance(event, Ended):
+                if isinstance(event, StreamEnd):
                     ended = True
                     if event.error is not None:
                         raise from_body(event.error)

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from secrets import token_hex
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from actors.bus.message import Message
 from actors.streams.writer import OUT_OF_BAND, WRITER
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
-from orchestration.messages import EVENT, Chunk, Ended, Progress, SoFar, Vectors
+from orchestration.messages import SoFar, StreamEnd, StreamEvent, TextDelta, decode_event
 
 MAX_BUFFERED = 16_384
 """Events that may wait for a slow reader of one stream: more than a model's longest answer."""
@@ -25,8 +26,6 @@ GAP_S = 15.0
 where its dispatcher is gone too, after the ack_wait of 6 s and a look at who writes."""
 AGAIN_S = 0.2
 """Between two requests for them."""
-
-Event = Chunk | Vectors | Progress | Ended
 
 
 class OpenStream:
@@ -44,7 +43,7 @@ class OpenStream:
 
     def __init__(self, ask_again: Callable[[int], None]) -> None:
         self._ask_again = ask_again
-        self.arrived: asyncio.Queue[Event | OrchestraError] = asyncio.Queue()
+        self.arrived: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
         self.refused = False
         """By the queue: there is nothing to cancel."""
         self.accepted = False
@@ -82,36 +81,42 @@ class OpenStream:
     def put(self, message: Message) -> bool:
         """Take an event; False when its writer was given up, and should stop."""
         try:
-            event = EVENT.validate_json(message.data)
+            frame = decode_event(message.data)
         except ValidationError as error:
             defect = InternalError(f"an event on {message.subject} cannot be read")
             defect.__cause__ = error
             self.fail(defect)
             return True
+        seq, event = frame.seq, frame.event
         writer = message.header(WRITER)
-        if self._second and writer == self._second and isinstance(event, Ended) and event.error is not None:
+        if (
+            self._second
+            and writer == self._second
+            and isinstance(event, StreamEnd)
+            and event.error is not None
+        ):
             return True  # it cannot do it at all, which the first one may
-        if event.seq == OUT_OF_BAND and isinstance(event, Chunk):
+        if seq == OUT_OF_BAND and isinstance(event, TextDelta):
             return self._is_alive(writer)
-        if event.seq != OUT_OF_BAND and self._is_from_rival(writer):
+        if seq != OUT_OF_BAND and self._is_from_rival(writer):
             return not self._handed_over
-        if self._over or (event.seq < self._expected and not isinstance(event, Ended)):
+        if self._over or (seq < self._expected and not isinstance(event, StreamEnd)):
             return True
         self.accepted = True
-        if event.seq > self._expected:
-            self._lost(event.seq)
+        if seq > self._expected:
+            self._lost(seq)
             return True
         if self._gap is not None:
             self._gap.cancel()
             self._gap = None
-        if isinstance(event, Ended):
+        if isinstance(event, StreamEnd):
             self._over = True
             self.arrived.put_nowait(event)
         elif self.arrived.qsize() >= MAX_BUFFERED:
             self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
         else:
             self._expected += 1
-            if isinstance(event, Chunk):
+            if isinstance(event, TextDelta):
                 event = self._unread(event)
                 self._text.append(event.text)
                 self._reasoning.append(event.reasoning)
@@ -119,18 +124,18 @@ class OpenStream:
             self.arrived.put_nowait(event)
         return True
 
-    def _unread(self, chunk: Chunk) -> Chunk:
-        """The chunk without the reasoning that was read of an earlier writer: the next one thinks anew. What
+    def _unread(self, delta: TextDelta) -> TextDelta:
+        """The delta without the reasoning that was read of an earlier writer: the next one thinks anew. What
         differs is read all the same, unless the answer's text has begun."""
         left = len(self._again) - self._thought_again
-        if not chunk.reasoning or not left:
-            return chunk
+        if not delta.reasoning or not left:
+            return delta
         new = ""
         if not self._begun:
-            same = self._again.startswith(chunk.reasoning[:left], self._thought_again)
-            new = chunk.reasoning[left if same else 0 :]
-            self._thought_again += min(left, len(chunk.reasoning)) if same else left
-        return chunk.model_copy(update={"reasoning": new})
+            same = self._again.startswith(delta.reasoning[:left], self._thought_again)
+            new = delta.reasoning[left if same else 0 :]
+            self._thought_again += min(left, len(delta.reasoning)) if same else left
+        return replace(delta, reasoning=new)
 
     def _lost(self, before: int) -> None:
         """Events up to that number are missing: have them sent again, and give up where they do not come."""

@@ -10,15 +10,25 @@ import logging
 import math
 import time
 from collections.abc import Callable
-
-from pydantic_core import PydanticSerializationError
+from typing import TypeVar
 
 from actors.bus.bus import Bus, Message
 from actors.bus.subjects import StreamAddress
 from actors.streams.characters import whole_characters
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.fitting import shortened_step
-from orchestration.messages import Chunk, Ended, Progress, Step, TokenLogprob, Vectors
+from orchestration.messages import (
+    GenerationEnd,
+    Progress,
+    Step,
+    StreamEnd,
+    TextDelta,
+    TokenLogprob,
+    Vectors,
+    encode_event,
+)
+
+E = TypeVar("E", bound=StreamEnd)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +44,7 @@ ALIVE_S = 1.0
 OUT_OF_BAND = -1
 """The `seq` of what is no part of the numbered events: a sign of life of who writes, or an end by who watched
 over it."""
-_ALIVE = Chunk(seq=OUT_OF_BAND, text="", tokens=0).model_dump_json().encode()
+_ALIVE = encode_event(OUT_OF_BAND, TextDelta(text="", tokens=0))
 WRITER = "Orchestra-Writer"
 """Names who writes, where a stream is written a second time; see `OpenStream`."""
 RETIRED = b"retired"
@@ -97,39 +107,33 @@ class StreamWriter:
         self._asked_at = time.monotonic()
         self.bus.replay_buffer.again(self._tail, self._tail.events[-1])
 
-    async def piece(
-        self,
-        text: str,
-        tokens: int,
-        logprobs: tuple[TokenLogprob, ...] | None = None,
-        reasoning: str = "",
-        replaces: int = 0,
-    ) -> None:
-        """Add text or reasoning. The first piece goes out at once, later ones at most every 20 ms. `replaces`
-        is that of the chunk, which the piece then begins."""
+    async def write(self, delta: TextDelta) -> None:
+        """Add text or reasoning. The first delta goes out at once; later ones are joined, and go out at most
+        every 20 ms."""
         if self._failure is not None:
             raise self._failure
-        if replaces:
+        text, reasoning = delta.text, delta.reasoning
+        if delta.replaces:
             await self.flush()
-            self._replaces = replaces
+            self._replaces = delta.replaces
         if len(text) + len(reasoning) > MAX_CHARACTERS:
-            await self._in_parts(text, tokens, logprobs, reasoning)
+            await self._in_parts(delta)
             return
         if self._held + len(text) + len(reasoning) > MAX_CHARACTERS:
             await self.flush()
         self._held += len(text) + len(reasoning)
         if reasoning and self._text:
             await self.flush()  # in an event the reasoning comes first
-        self._tokens += tokens
-        if not text and not logprobs and not reasoning:
+        self._tokens += delta.tokens
+        if not text and not delta.logprobs and not reasoning:
             self.alive()
             return
-        if text or logprobs:
+        if text or delta.logprobs:
             self._text.append(text)
         if reasoning:
             self._reasoning.append(reasoning)
-        if logprobs:
-            self._logprobs.extend(logprobs)
+        if delta.logprobs:
+            self._logprobs.extend(delta.logprobs)
         now = time.monotonic()
         if now - self._sent_at >= FAST_CHUNK_S:
             await self.flush()
@@ -137,33 +141,32 @@ class StreamWriter:
             loop = asyncio.get_running_loop()
             self._flusher = loop.call_later(self._sent_at + FAST_CHUNK_S - now, self._flush_late)
 
-    async def _in_parts(
-        self, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] | None, reasoning: str
-    ) -> None:
+    async def _in_parts(self, delta: TextDelta) -> None:
+        text, reasoning = delta.text, delta.reasoning
         for start in range(0, len(reasoning), MAX_CHARACTERS):
-            await self.piece("", 0, None, reasoning[start : start + MAX_CHARACTERS])
+            thought = reasoning[start : start + MAX_CHARACTERS]
+            await self.write(TextDelta(text="", tokens=0, reasoning=thought))
         for start in range(0, len(text), MAX_CHARACTERS):
-            await self.piece(text[start : start + MAX_CHARACTERS], 0)
-        await self.piece("", tokens, logprobs)
+            await self.write(TextDelta(text=text[start : start + MAX_CHARACTERS], tokens=0))
+        await self.write(TextDelta(text="", tokens=delta.tokens, logprobs=delta.logprobs))
 
     def _flush_late(self) -> None:
         self._flusher = None
-        chunk = self._take()
-        if chunk is not None:
+        delta = self._take()
+        if delta is not None:
             try:
-                self.bus.post(self.subject, self._noted(chunk), reply=self._probe, headers=self._headers)
+                self.bus.post(self.subject, self._noted(delta), reply=self._probe, headers=self._headers)
             except OrchestraError as error:
-                self._failure = error  # the next piece, or the end, says so
+                self._failure = error  # the next `write`, or the end, raises it
 
-    def _take(self) -> Chunk | None:
+    def _take(self) -> TextDelta | None:
         """What was held back, as the next event."""
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
         if not self._text and not self._reasoning:
             return None
-        chunk = Chunk(
-            seq=self._next(),
+        delta = TextDelta(
             text=whole_characters("".join(self._text)),
             tokens=self._tokens,
             logprobs=tuple(self._logprobs) or None,
@@ -175,13 +178,13 @@ class StreamWriter:
         self._text, self._reasoning, self._tokens, self._logprobs = [], [], 0, []
         self._held = 0
         self._sent_at = self._alive_at = time.monotonic()
-        return chunk
+        return delta
 
     async def flush(self) -> None:
         """Send what was held back."""
-        chunk = self._take()
-        if chunk is not None:
-            await self._send(chunk)
+        delta = self._take()
+        if delta is not None:
+            await self._send(delta)
 
     def flush_now(self) -> None:
         """The same without waiting, for a writer that leaves the stream to another."""
@@ -198,32 +201,36 @@ class StreamWriter:
         except OrchestraError as error:
             log.debug("the reader of %s cannot hear that its writer is alive: %s", self.subject, error)
 
-    async def vectors(self, index: int, vectors: tuple[str, ...]) -> None:
-        await self._send(Vectors(seq=self._next(), index=index, vectors=vectors))
+    async def vectors(self, vectors: Vectors) -> None:
+        await self._send(vectors)
 
     async def progress(self, text: str, step: Step | None = None) -> None:
         await self.flush()
         step = None if step is None else shortened_step(step)
-        await self._send(Progress(seq=self._next(), text=text[:MAX_CHARACTERS], step=step))
+        await self._send(Progress(text=text[:MAX_CHARACTERS], step=step))
 
-    async def end(self, ended: Ended) -> Ended:
-        """Send what was held back, and the end; `seq` of `ended` is set here. Returns what was sent."""
-        return self.end_now(ended)
+    async def end(self, end: E) -> E:
+        """Send what was held back, and the end, whose `writing_s` and `events` are set here. Returns what was
+        sent."""
+        return self.end_now(end)
 
-    def end_now(self, ended: Ended) -> Ended:
+    def end_now(self, end: E) -> E:
         """The same for code that must not wait, such as a handler that was told to stop.
 
         Raises `BusUnavailable` when NATS is away, or when it was and the end would hide a gap.
         """
-        chunk = self._take()
+        delta = self._take()
         if self._failure is not None:
             raise self._failure
         if self._closed:
             raise BusUnavailable(f"the stream {self.subject} has ended")
-        if chunk is not None:
-            self.bus.post(self.subject, self._noted(chunk), headers=self._headers)
-        seq = self._next()
-        final = ended.model_copy(update={"seq": seq, "writing_s": time.monotonic() - self._began_at})
+        if delta is not None:
+            self.bus.post(self.subject, self._noted(delta), headers=self._headers)
+        writing_s = time.monotonic() - self._began_at if self._began_at else 0.0
+        measured: dict[str, object] = {"writing_s": writing_s}
+        if isinstance(end, GenerationEnd):
+            measured["events"] = self.seq
+        final = end.model_copy(update=measured)
         self.bus.post(self.subject, self._noted(final), headers=self._headers)
         self.bus.replay_buffer.end(self._tail)
         self._stop()
@@ -243,24 +250,17 @@ class StreamWriter:
         self._flusher = self._doubt = None
         self.bus.forget(self._probe)
 
-    def _next(self) -> int:
-        seq = self.seq
-        self.seq += 1
-        if not self._began_at:
-            self._began_at = time.monotonic()
-        return seq
-
-    async def _send(self, event: Chunk | Vectors | Progress) -> None:
+    async def _send(self, event: TextDelta | Vectors | Progress) -> None:
         if self._failure is not None:
             raise self._failure
         await self.bus.publish(self.subject, self._noted(event), reply=self._probe, headers=self._headers)
 
-    def _noted(self, event: Chunk | Vectors | Progress | Ended) -> bytes:
-        """The event as it is sent, now or again. One that cannot be written leaves no gap before the next."""
-        try:
-            data = event.model_dump_json().encode()
-        except PydanticSerializationError:
-            self.seq = event.seq
-            raise
+    def _noted(self, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
+        """The event as it is sent, now or again. One that cannot be encoded leaves no gap before the next:
+        it raises pydantic's `PydanticSerializationError`."""
+        data = encode_event(self.seq, event)
+        self.seq += 1
+        if not self._began_at:
+            self._began_at = time.monotonic()
         self._tail.events.append(data)
         return data

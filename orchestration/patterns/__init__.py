@@ -1,6 +1,7 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
-from orchestration.patterns.base import GenerationRequest, Outcome, Part, StepExecutor, StepResult, ToolUse
+from orchestration.messages import Finish, TextDelta
+from orchestration.patterns.base import GenerationRequest, StepAccepted, StepExecutor, StepResult, ToolUse
 from orchestration.patterns.catalogue import (
     BUILT_IN,
     BrokenPlugin,
@@ -19,19 +20,20 @@ __all__ = [
     "CRITIC",
     "BrokenPlugin",
     "Catalogue",
+    "Finish",
     "GenerationRequest",
     "NameTaken",
-    "Outcome",
-    "Part",
     "Pattern",
     "PatternSettings",
     "ResumeFilter",
     "RunContext",
+    "StepAccepted",
     "StepCache",
     "StepExecutor",
     "StepLimits",
     "StepRecord",
     "StepResult",
+    "TextDelta",
     "ToolUse",
     "pattern",
 ]

@@ -8,9 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.messages import ChatMessage, Guide, Sampling, TextDelta
 from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, problem_of
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 CORRECTION = "\n\nCorrection: "
@@ -77,19 +77,19 @@ class AnswerRepair:
         return answer
 
 
-def correction(answer: StepResult) -> Part:
+def correction(answer: StepResult) -> TextDelta:
     """What is said where another answer was said before, which it replaces."""
     text = CORRECTION + answer.text.strip()
-    return Part(text=text, tokens=answer.usage.completion_tokens, replaces=len(CORRECTION))
+    return TextDelta(text=text, tokens=answer.finish.usage.completion_tokens, replaces=len(CORRECTION))
 
 
 async def checked_stream(
-    context: RunContext, parts: AsyncGenerator[Part | StepResult, None], repair: AnswerRepair
-) -> AsyncGenerator[Part | StepResult, None]:
+    context: RunContext, parts: AsyncGenerator[TextDelta | StepResult, None], repair: AnswerRepair
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
     text of a fixed form, which cannot be corrected, to its end. A correction is said at most once; the answer
     is the text that counts. Raises what `parts` raises."""
-    check, held = repair.check(), deque[Part]()
+    check, held = repair.check(), deque[TextDelta]()
     said, length, read, echo, answer = list[str](), 0, 0, False, None
     whole = repair.whole or repair.guide is not None
     async with aclosing(parts):
@@ -113,7 +113,11 @@ async def checked_stream(
     problem = "" if is_echo(answer.text, repair.asked) else check.end()
     better = await repair.mended(context, problem) if problem else None
     if better is not None:
-        yield correction(better) if said else Part(text=better.text, tokens=better.usage.completion_tokens)
+        yield (
+            correction(better)
+            if said
+            else TextDelta(text=better.text, tokens=better.finish.usage.completion_tokens)
+        )
         yield better
         return
     for part in held:

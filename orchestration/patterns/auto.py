@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field
 
 from orchestration.bandit.bandit import ArmChoice, best
 from orchestration.errors import InvalidRequest, OrchestraError
-from orchestration.messages import ChatMessage, Run, Sampling
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import ChatMessage, Run, Sampling, TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
@@ -63,7 +63,7 @@ class AutoPatternSettings(PatternSettings):
 @pattern("auto", settings=AutoPatternSettings)
 async def auto(
     run: Run, context: RunContext, settings: AutoPatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Looks at the question and chooses the pattern and the parameters that do best for its kind.
 
     Where several models live, which of them answers, or whether several are asked, is chosen too: by how far

@@ -4,57 +4,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from orchestration.messages import (
     ChatMessage,
-    FinishReason,
+    Finish,
     Guide,
     Priority,
     Sampling,
     Step,
-    TokenLogprob,
+    TextDelta,
     Tool,
     ToolResult,
-    Usage,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Text of one or more tokens, as it comes. `reasoning` is what the model thinks beside it: the caller of
-    the run may see it, and no other step does. `replaces` is that of a `Chunk`: above 0 the text takes the
-    place of all that was said before, and so many of its characters lead over to it. `model` is who writes
-    it, where that is known."""
+class StepAccepted:
+    """The step goes to a node that serves `model`."""
 
-    text: str
-    tokens: int = 1
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    reasoning: str = ""
-    replaces: int = 0
-    model: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a step went: the last item of `StepExecutor.generate`."""
-
-    finish_reason: FinishReason
-    usage: Usage
-    node: str
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """A whole step: its text, its outcome, and the seconds it took."""
+    """A finished step: its whole text, how it finished, and the seconds it took."""
 
     text: str
-    finish_reason: FinishReason
-    usage: Usage
-    node: str
-    model: str
+    finish: Finish
     seconds: float
+
+    @classmethod
+    def of(cls, step: Step) -> Self:
+        finish = Finish(reason=step.finish_reason, usage=step.usage, node=step.node, model=step.model)
+        return cls(text=step.text, finish=finish, seconds=step.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +75,14 @@ class ToolUse:
 class StepExecutor(Protocol):
     """The capability that a pattern runs on."""
 
-    def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
-        """`Part`s, then one `Outcome`. Raises an `OrchestraError`, `DeadlineExceeded` when the question's
-        `seconds` are over; closing it stops the work."""
+    def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
+        """`StepAccepted`, `TextDelta`s, then one `Finish`.
+
+        Raises an `OrchestraError`, `DeadlineExceeded` when the question's `seconds` are over; closing it
+        stops the work.
+        """
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when no

@@ -14,8 +14,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orchestration.messages import Run
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import Run, TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.debating import MAX_DEBATERS, DebateRounds, Judge, SharedView, choose_debaters
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import COORDINATOR, RunContext
@@ -49,7 +49,7 @@ class DebateSettings(PatternSettings):
 @pattern("debate", settings=DebateSettings)
 async def debate(
     run: Run, context: RunContext, settings: DebateSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Debaters answer, criticise each other and improve; a judge ends it and writes the synthesis.
 
     The answers of the first round are independent, those of later ones mostly follow: who takes over

@@ -16,9 +16,9 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from orchestration.messages import Run
+from orchestration.messages import Run, TextDelta
 from orchestration.patterns.answer_check import CallerText, problem_of
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.graph import (
@@ -55,7 +55,7 @@ class DecomposeSettings(PatternSettings):
 @pattern("decompose", settings=DecomposeSettings)
 async def decompose(
     run: Run, context: RunContext, settings: DecomposeSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Splits the question into subtasks that need each other, and does at once what can be done at once.
 
     Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
@@ -97,7 +97,7 @@ async def _carried_out(graph: TaskGraph, planner: Planner, settings: DecomposeSe
 
 def _synthesis(
     context: RunContext, talk: Conversation, crew: TaskExecutor
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The answer, from the results that no other subtask has seen; those themselves, where it cannot be."""
     ends = [crew.results[each] for each in crew.graph.ends({result.task.id for result in crew.done})]
     caller = CallerText(context.run.messages)

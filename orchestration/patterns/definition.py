@@ -6,12 +6,12 @@
     @pattern("chorus", settings=Settings)
     async def chorus(
         run: Run, context: RunContext, settings: Settings
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         \"""Several voices at once.\"""
         …
 
-It yields the text for the caller as `Part`s, token by token, and the `StepResult` of its last step last. All
-it can do is to ask its `RunContext`; whatever lives behind that (the bus, agents, nodes) is somebody else's.
+It yields the text for the caller as `TextDelta`s, token by token, and the `StepResult` of its last step last.
+All it can do is to ask its `RunContext`; what lives behind that (the bus, agents, nodes) it does not know.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Run
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import Run, TextDelta
+from orchestration.patterns.base import StepResult
 
 if TYPE_CHECKING:
     from orchestration.patterns.run_context import RunContext
@@ -41,7 +41,7 @@ class PatternSettings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=PatternSettings)
-PatternOutput = AsyncGenerator[Part | StepResult, None]
+PatternOutput = AsyncGenerator[TextDelta | StepResult, None]
 
 
 _WRONG = {
@@ -71,7 +71,7 @@ class Pattern:
             raise ValueError(f"settings of pattern {self.name!r} without a default: {', '.join(needed)}")
         if not isasyncgenfunction(self.perform):
             raise ValueError(
-                f"pattern {self.name!r} is no async function that yields Parts and its StepResult"
+                f"pattern {self.name!r} is no async function that yields TextDeltas and its StepResult"
             )
 
     def __call__(self, run: Run, context: RunContext) -> PatternOutput:

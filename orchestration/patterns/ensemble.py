@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orchestration.messages import Run
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import Run, TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.consensus import MIN_SIMILARITY, AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext
@@ -47,7 +47,7 @@ class EnsembleSettings(PatternSettings):
 @pattern("ensemble", settings=EnsembleSettings)
 async def ensemble(
     run: Run, context: RunContext, settings: EnsembleSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Several models, or several samples of one, answer; their consensus is the answer.
 
     A model's vote counts as much as the model is trusted at such questions: see `orchestration.trust`.

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
-from orchestration.messages import Guide, Run, Sampling
+from orchestration.messages import Guide, Run, Sampling, TextDelta
 from orchestration.patterns.answer_check import CallerText, is_of_an_example, problem_of
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
@@ -60,7 +61,7 @@ class MaestroSettings(PatternSettings):
 @pattern("maestro", settings=MaestroSettings)
 async def maestro(
     run: Run, stage: RunContext, settings: MaestroSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The coordinator plans, specialists work, the critic has them revise, and one text comes out of it.
 
     Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
@@ -114,14 +115,7 @@ def _brought(stage: RunContext, review: Review, findings: Sequence[SpecialistRes
 
 def _answer(stage: RunContext, finding: SpecialistResult) -> StepResult:
     done = {step.name: step for step in stage.steps}[finding.name]
-    return StepResult(
-        text=finding.text,
-        finish_reason=done.finish_reason,
-        usage=done.usage,
-        node=done.node,
-        model=done.model,
-        seconds=done.seconds,
-    )
+    return replace(StepResult.of(done), text=finding.text)
 
 
 def _sampling(run: Run, max_tokens: int, temperature: float | None = None) -> Sampling:

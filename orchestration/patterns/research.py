@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from orchestration.messages import Run, Sampling, Usage
+from orchestration.messages import Finish, Run, Sampling, TextDelta
 from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext
@@ -34,7 +34,7 @@ NOTHING_FOUND = (
 @pattern("research")
 async def research(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The research agent answers from documents and says which, and what they do not support.
 
     Below the answer stand the sources it used and the claims that none of them supports. Without a source it
@@ -76,7 +76,7 @@ async def research(
             await context.warn(str(check))
         if run.guide is None:
             below = _below(answer.text, material, check)
-            yield Part(text=below, tokens=0)
+            yield TextDelta(text=below, tokens=0)
             answer = replace(answer, text=answer.text + below)
     yield answer
 
@@ -86,7 +86,7 @@ def _is_small_talk(run: Run) -> bool:
 
 
 def _nothing_found() -> StepResult:
-    return StepResult(text=NOTHING_FOUND, finish_reason="stop", usage=Usage(), node="", model="", seconds=0.0)
+    return StepResult(text=NOTHING_FOUND, finish=Finish(reason="stop"), seconds=0.0)
 
 
 def _below(text: str, material: Grounding, check: GroundingCheck) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestration.patterns.base import Part
+from orchestration.messages import TextDelta
 
 ANEW = "\n\n"
 """Between what the caller has and an answer that does not go on from it, and takes its place."""
@@ -31,7 +31,7 @@ class ResumeFilter:
         """Of `rest`, about."""
         return round(self.tokens * len(self.rest) / len(self.had)) if self.had else 0
 
-    def new(self, part: Part) -> Part | None:
+    def new(self, part: TextDelta) -> TextDelta | None:
         """What of `part` the caller does not have; None where that is nothing."""
         rest = self.rest
         if not rest:

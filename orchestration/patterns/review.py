@@ -99,8 +99,8 @@ class Review:
         passes = verdict.passes(self._pass_at)
         said = {
             "revision": number,
-            "model": answer.model,
-            "own_family": family_of(answer.model) in {family_of(model) for model in judged},
+            "model": answer.finish.model,
+            "own_family": family_of(answer.finish.model) in {family_of(model) for model in judged},
             "score": verdict.score,
             "scores": dict(verdict.scores),
             "must_fix": [fix.model_dump() for fix in verdict.must_fix],

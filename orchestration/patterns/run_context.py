@@ -22,16 +22,18 @@ from orchestration.errors import (
 )
 from orchestration.messages import (
     ChatMessage,
+    Finish,
     Guide,
     ModelCard,
     Run,
     Sampling,
     Step,
+    TextDelta,
     Tool,
     ToolResult,
     Usage,
 )
-from orchestration.patterns.base import GenerationRequest, Outcome, Part, StepExecutor, StepResult, ToolUse
+from orchestration.patterns.base import GenerationRequest, StepAccepted, StepExecutor, StepResult, ToolUse
 from orchestration.patterns.budget_tracker import Allowance, BudgetTracker
 from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.definition import Pattern
@@ -221,7 +223,7 @@ class RunContext:
         guide: Guide | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
-        heard: Callable[[Part], None] | None = None,
+        heard: Callable[[TextDelta], None] | None = None,
     ) -> StepResult:
         """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
         `after` are the steps that it builds on, for who watches: where it is not said, those that ended
@@ -250,7 +252,7 @@ class RunContext:
         guide: Guide | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """The parts of one step as they come, and its `StepResult` last, for the caller. Where the budget's
         seconds end in its midst, what came is the answer, as one that ran out of tokens. Raises like
         `ask`."""
@@ -330,10 +332,10 @@ class RunContext:
 
     async def _perform(
         self, question: GenerationRequest, after: Sequence[str] | None, *, last: bool
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         asked, known = question, await self._recalled(question, after)
         if known is not None:
-            yield Part(text=known.step.text, tokens=known.step.usage.completion_tokens)
+            yield TextDelta(text=known.step.text, tokens=known.step.usage.completion_tokens)
             yield known.answer
             return
         grant = await self._granted(question, last)
@@ -346,17 +348,19 @@ class RunContext:
         work, over = PartialStep(question, self.budget.read), False
         try:
             if question.prefix:
-                yield Part(text=question.prefix, tokens=question.prefix_tokens)
+                yield TextDelta(text=question.prefix, tokens=question.prefix_tokens)
             async with aclosing(self._ask.generate(question)) as items:
                 async for item in items:
-                    if isinstance(item, Outcome):
-                        work.outcome = item
+                    if isinstance(item, Finish):
+                        work.finish = item
+                    elif isinstance(item, StepAccepted):
+                        work.accepted_by = item.model
                     else:
                         work.take(item)
                         yield item
-            if work.outcome is None:
-                raise InternalError(f"step {question.name!r} of {question.agent} ended without an outcome")
-            if work.outcome.finish_reason == "content_filter" and not last:  # no whole answer to go on with
+            if work.finish is None:
+                raise InternalError(f"step {question.name!r} of {question.agent} ended without a Finish")
+            if work.finish.reason == "content_filter" and not last:  # no whole answer to go on with
                 raise ContentFiltered(f"a content filter cut the answer of model {work.model!r} off")
             over = True
         except OrchestraError as error:
@@ -368,7 +372,7 @@ class RunContext:
                 await self._failed(work, self._clock() - began, error)
                 raise error
             self.budget.shortened.append(question.name)
-            work.outcome = Outcome(finish_reason="length", usage=work.usage, node="", model=work.model)
+            work.finish = Finish(reason="length", usage=work.usage, model=work.model)
         finally:
             self.budget.end(question, grant, work.usage)
             self._at_work -= 1
@@ -470,10 +474,10 @@ class RunContext:
         """A vector of length 1 for each text. Raises `NoNode` when no embedding model is to be had."""
         return await self._ask.embed(texts)
 
-    async def say(self, answer: StepResult) -> AsyncGenerator[Part | StepResult, None]:
+    async def say(self, answer: StepResult) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Give the caller an answer that a step has already, all at once."""
         if answer.text:
-            yield Part(text=answer.text, tokens=answer.usage.completion_tokens)
+            yield TextDelta(text=answer.text, tokens=answer.finish.usage.completion_tokens)
         yield answer
 
     async def progress(self, text: str) -> None:

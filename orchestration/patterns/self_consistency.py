@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from orchestration.messages import Run
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import Run, TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext
@@ -34,7 +34,7 @@ class SelfConsistencySettings(PatternSettings):
 @pattern("self-consistency", settings=SelfConsistencySettings)
 async def self_consistency(
     run: Run, context: RunContext, settings: SelfConsistencySettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """One model, the most trusted where the caller names none, answers several times; the answer it reaches
     most often is taken.
 

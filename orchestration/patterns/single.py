@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from orchestration.messages import Run, Sampling
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import Run, Sampling, TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.limits import StepLimits
@@ -16,7 +16,7 @@ from orchestration.patterns.run_context import COORDINATOR, RunContext
 @pattern("single")
 async def single(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The conversation goes to the model whole; a context that is too small for it is an error."""
     last_question_index(run.messages)
     sampling = final_sampling(run, context.limits)

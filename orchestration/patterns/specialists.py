@@ -150,7 +150,7 @@ class Specialists:
     async def _with(self, finding: SpecialistResult, name: str, answer: StepResult) -> SpecialistResult:
         most = self._stage.limits.passed_tokens
         passed = await self._stage.clipped(f"the answer of {name}", answer.text, most)
-        return replace(finding, text=answer.text, passed=passed, model=answer.model)
+        return replace(finding, text=answer.text, passed=passed, model=answer.finish.model)
 
 
 def _names(plan: Plan) -> list[str]:

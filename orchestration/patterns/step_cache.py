@@ -34,15 +34,7 @@ class StepRecord(Wire):
 
     @property
     def answer(self) -> StepResult:
-        step = self.step
-        return StepResult(
-            text=step.text,
-            finish_reason=step.finish_reason,
-            usage=step.usage,
-            node=step.node,
-            model=step.model,
-            seconds=step.seconds,
-        )
+        return StepResult.of(self.step)
 
 
 class StepStore(Protocol):

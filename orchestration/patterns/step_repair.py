@@ -124,7 +124,7 @@ async def _told(
     trial = program.trial
     said: dict[str, Any] = {
         "step": name,
-        "model": answer.model,
+        "model": answer.finish.model,
         "parses": not program.problem,
         "problem": program.problem,
         "examples": len(trial.examples) if trial else 0,
@@ -155,7 +155,7 @@ async def _summed(
     text, corrections, holds = carried_on(answer.text, asked)
     right_ones = right_sums(answer.text)
     if right_ones or corrections:
-        checked = {"step": name, "model": answer.model, "right": right_ones, "wrong": len(corrections)}
+        checked = {"step": name, "model": answer.finish.model, "right": right_ones, "wrong": len(corrections)}
         context.report.setdefault("sums", []).append(checked)
     if not corrections:
         return answer

@@ -7,10 +7,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestration.errors import BudgetExceeded
-from orchestration.messages import ChatMessage
+from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_check import CallerText, problem_of
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
 from orchestration.patterns.run_context import COORDINATOR, RunContext
@@ -31,7 +31,7 @@ class SynthesisInput:
 
 async def synthesis(
     context: RunContext, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """What the coordinator writes from the notes, on the most trusted model. Where that is no answer, it
     writes once more, from the members' answers alone; where the budget does not reach for it, the best of
     these is the answer."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from orchestration.messages import Run
+from orchestration.messages import Run, TextDelta
 from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext
@@ -23,7 +23,7 @@ from orchestration.patterns.step_repair import CODE, REASONING, check_and_repair
 @pattern("code")
 async def code(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The code agent answers; its Python is parsed, and run with the request's examples where there is a
     sandbox. What is wrong goes back to it once."""
     async with aclosing(_checked(run, context, CODE)) as items:
@@ -34,14 +34,14 @@ async def code(
 @pattern("reasoning")
 async def reasoning(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The reasoning agent answers; a calculator checks the sums it writes and corrects wrong results."""
     async with aclosing(_checked(run, context, REASONING)) as items:
         async for item in items:
             yield item
 
 
-async def _checked(run: Run, context: RunContext, agent: str) -> AsyncGenerator[Part | StepResult, None]:
+async def _checked(run: Run, context: RunContext, agent: str) -> AsyncGenerator[TextDelta | StepResult, None]:
     last_question_index(run.messages)
     material = await gather_sources(context, agent, run.messages, name="answer")
     messages, sampling = material.before(run.messages), final_sampling(run, context.limits)

@@ -20,10 +20,9 @@ from typing import cast
 
 import uvloop
 
-from actors.backends.base import Piece
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatMessage, Generation, Sampling, TextDelta
 from tests.fixtures.models import smollm2_folder
 
 SHORT, LONG = 4, 4
@@ -66,7 +65,7 @@ async def ask(backend: OnnxBackend, words: int, tokens: int, seed: int, figures:
     outputs = backend.generate(generation)
     async with aclosing(outputs):  # type: ignore[type-var]
         async for output in outputs:
-            if isinstance(output, Piece):
+            if isinstance(output, TextDelta):
                 now = time.perf_counter()
                 if first:
                     (figures.first_long if words > 100 else figures.first_short).append(now - began)

@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import uvloop
 
-from actors.backends.base import Piece
 from actors.backends.openai import OpenAIBackend, OpenAISettings
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatMessage, Generation, Sampling, TextDelta
 from tests.bench.load import chat_body
 from tests.bench.orchestra_serving import openai_node, serve_orchestra
 from tests.fixtures.zero_upstream import zero_upstream
@@ -69,7 +68,7 @@ async def ask_backend(backend: OpenAIBackend) -> tuple[int, list[tuple[int, int]
     return asked, [
         (int(output.text[1:]), time.monotonic_ns())
         async for output in backend.generate(generation)
-        if isinstance(output, Piece)
+        if isinstance(output, TextDelta)
     ]
 
 

@@ -18,7 +18,7 @@ import uvloop
 
 from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import Budget, Ended
+from orchestration.messages import Budget, RunEnd
 from orchestration.patterns import StepLimits
 from orchestration.patterns.graph import Task, TaskGraph, TaskOrder
 from orchestration.patterns.graph.schedule import critical_path
@@ -76,7 +76,7 @@ QUESTIONS = (
 
 async def split(
     running: Cluster, question: str = "Why?", *, calls: int | None = None, **settings: Any
-) -> Ended:
+) -> RunEnd:
     """One run, of so many calls at most."""
     run = make_run(
         running.asker,

@@ -24,7 +24,7 @@ from actors.agents.step_records import StepRecords
 from actors.bus.nats_client import NatsConnection
 from actors.launch.process import freeze_garbage_collector
 from actors.runtime.envelope import Envelope
-from orchestration.messages import Ended, Step
+from orchestration.messages import RunEnd, Step
 from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.actors.agents.test_runs import Planned, make_run
@@ -80,7 +80,7 @@ async def one(running: Cluster, pattern: str) -> tuple[float, int]:
     run = make_run(running.asker, pattern)
     async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
         async for event in events:
-            if isinstance(event, Ended):
+            if isinstance(event, RunEnd):
                 steps = len(event.steps)
     return time.perf_counter() - began, steps
 

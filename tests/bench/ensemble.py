@@ -22,7 +22,7 @@ from actors.agents.settings import AgentsSettings
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
-from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
+from orchestration.messages import ChatMessage, Run, RunEnd, Sampling, TextDelta
 from orchestration.patterns import StepLimits
 from orchestration.patterns.consensus import asked_kind, key_of
 from tests.actors.agents.clusters import Cluster, cluster
@@ -84,9 +84,9 @@ async def perform(running: Cluster, pattern: str, question: str, seed: int, **se
     began, first = time.perf_counter(), 0.0
     async with aclosing(running.asker.stream(run, Envelope.within(120))) as events:
         async for event in events:
-            if isinstance(event, Chunk):
+            if isinstance(event, TextDelta):
                 first = first or time.perf_counter() - began
-            elif isinstance(event, Ended):
+            elif isinstance(event, RunEnd):
                 report = event.report.get(pattern, {})
                 return Outcome(
                     report=report,

@@ -21,7 +21,7 @@ import uvloop
 
 from actors.dispatcher import Dispatcher
 from actors.runtime.envelope import Envelope
-from orchestration.messages import Ended
+from orchestration.messages import GenerationEnd
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import start_nats
 from tests.fixtures.process import Process, orchestra
@@ -64,9 +64,11 @@ class Lane:
         generation = generation.model_copy(update={"model": self.model})
         opened = self.stage.asker._open
         async with aclosing(self.stage.asker.stream(generation, Envelope.within(60))) as events:
+            read = 0
             async for event in events:
-                assert not isinstance(event, Ended)
-                if event.seq == 10:
+                assert not isinstance(event, GenerationEnd)
+                read += 1
+                if read == 11:
                     (victim,) = self.nodes.keys() & self.dispatcher.snapshot().running.keys()
                     at = time.perf_counter()
                     self.nodes[victim].send(signal.SIGKILL)
@@ -102,10 +104,9 @@ async def left(stage: Stage) -> float:
     generation = stage.generation("these words go on and on", tokens=10_000)
     node = stage.nodes["left"]
     async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
-        async for event in events:
-            if event.seq == 3:
-                at = time.perf_counter()
-                break
+        for _ in range(4):
+            await anext(events)
+        at = time.perf_counter()
     while generation.id in node._active:  # noqa: ASYNC110
         await asyncio.sleep(0)
     return time.perf_counter() - at

@@ -23,7 +23,7 @@ from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
+from orchestration.messages import ChatMessage, Run, RunEnd, Sampling, TextDelta
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import start_nats
@@ -62,11 +62,11 @@ async def timed(running: Cluster, pattern: str, question: str, seed: int) -> Tim
         async with aclosing(running.asker.stream(run, Envelope.within(WITHIN_S))) as events:
             async for event in events:
                 now = time.perf_counter() - began
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     first = first or now
-                elif isinstance(event, Ended):
+                elif isinstance(event, RunEnd):
                     steps = sum(not step.tool for step in event.steps)
-                    return Timed(first or now, now, steps, event.usage.completion_tokens)
+                    return Timed(first or now, now, steps, event.finish.usage.completion_tokens)
     except OrchestraError as error:
         print(f"  {pattern}, question {seed}: {error.code}: {error.message}")
     return Timed(first or WITHIN_S, WITHIN_S, 0, 0, ended=False)

@@ -20,7 +20,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from actors.runtime.envelope import Envelope
-from orchestration.messages import Ended
+from orchestration.messages import GenerationEnd
 from orchestration.placement import HedgeSettings
 from tests.fixtures.nats import start_nats
 from tests.fixtures.stage import SETTINGS, Stage
@@ -52,7 +52,7 @@ async def first_token_s(stage: Stage) -> float:
     first = 0.0
     async with aclosing(stage.asker.stream(stage.generation(tokens=8), Envelope.within(60))) as events:
         async for event in events:
-            if not first and not isinstance(event, Ended):
+            if not first and not isinstance(event, GenerationEnd):
                 first = time.perf_counter() - asked
     return first
 

@@ -26,10 +26,9 @@ from typing import Any, Protocol, cast
 import aiohttp
 import psutil
 
-from actors.backends.base import Piece
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatMessage, Generation, Sampling, TextDelta
 from tests.fixtures.llamacpp import LlamaServer, serve_llamacpp, smollm2_gguf
 from tests.fixtures.models import smollm2_folder
 
@@ -82,7 +81,7 @@ class Onnx:
         )
         async with aclosing(cast(Any, self._backend.generate(generation))) as items:
             async for item in items:
-                if isinstance(item, Piece):
+                if isinstance(item, TextDelta):
                     yield item.tokens
 
 

@@ -125,9 +125,9 @@ class Tally:
         generation = stage.generation("word " * (1 if told else tokens), tokens=tokens if told else None)
         began = time.perf_counter()
         _, ended = await stage.ask(generation, within_s=PATIENCE_S)
-        assert ended.usage.completion_tokens == tokens
+        assert ended.finish.usage.completion_tokens == tokens
         self.seconds.append(time.perf_counter() - began)
-        self.by[ended.node] += 1
+        self.by[ended.finish.node] += 1
 
     def row(self) -> str:
         cuts = "".join(f"{percentile(self.seconds, share):>8.2f}" for share in (0.5, 0.9, 0.99))

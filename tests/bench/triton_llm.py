@@ -19,9 +19,8 @@ from typing import Any, cast
 
 import tritonclient.grpc.aio as grpc
 
-from actors.backends.base import Finish
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatMessage, Finish, Generation, Sampling
 from tests.actors.triton.llm import ask, write_llm
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import start_triton

@@ -26,7 +26,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.forecast import Forecast
-from orchestration.messages import Chunk, LoadModel, UnloadModel
+from orchestration.messages import LoadModel, TextDelta, UnloadModel
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import start_nats
@@ -53,7 +53,7 @@ async def first_token_s(stage: Stage) -> float:
     took = 0.0
     async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
         async for event in events:
-            if isinstance(event, Chunk) and not took:
+            if isinstance(event, TextDelta) and not took:
                 took = time.perf_counter() - began
     return took
 

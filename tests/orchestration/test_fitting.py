@@ -7,12 +7,12 @@ from pydantic_core import PydanticSerializationError
 
 from orchestration.errors import PayloadTooLarge
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import Ended, Step, ToolCall
+from orchestration.messages import Finish, RunEnd, Step, ToolCall
 
-END = Ended(seq=0, finish_reason="stop", node="n")
+END = RunEnd(finish=Finish(reason="stop", node="n"))
 
 
-def size(ended: Ended) -> int:
+def size(ended: RunEnd) -> int:
     return len(ended.model_dump_json().encode())
 
 
@@ -30,7 +30,7 @@ def test_an_end_that_fits_stays_as_it_is() -> None:
         {"report": {"votes": ["v" * 1_000_000] * 20}},
         {"report": {"votes": [{"text": "v"}] * 2_000_000}},
         {"report": {"deep": {"k" * 5_000_000: 1}}},
-        {"notes": ("n" * 9_000_000,)},
+        {"finish": END.finish.model_copy(update={"notes": ("n" * 9_000_000,)})},
     ],
     ids=["long steps", "many steps", "long votes", "many votes", "long key", "long note"],
 )
@@ -38,14 +38,14 @@ def test_steps_report_and_notes_are_cut_to_the_limit_and_a_note_says_so(large: d
     ended = END.model_copy(update=large)
     cut = fitting(ended)
     assert size(cut) <= MAX_END_BYTES
-    assert f"its end has {size(ended)} bytes, and may have {MAX_END_BYTES}" in cut.notes[0]
-    assert (cut.finish_reason, cut.node) == ("stop", "n")
+    assert f"its end has {size(ended)} bytes, and may have {MAX_END_BYTES}" in cut.finish.notes[0]
+    assert (cut.finish.reason, cut.finish.node) == ("stop", "n")
 
 
 def test_what_is_part_of_the_answer_is_never_cut() -> None:
     call = ToolCall(id="c", name="f", arguments="a" * 3_000_000)
     with pytest.raises(PayloadTooLarge, match=f"may have {MAX_END_BYTES}"):
-        fitting(END.model_copy(update={"calls": (call,)}))
+        fitting(RunEnd(finish=Finish(reason="tool_calls", calls=(call,))))
 
 
 def test_a_report_that_is_no_json_is_an_error() -> None:

@@ -3,20 +3,29 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from orchestration import errors
 from orchestration.errors import ErrorBody, InternalError, OrchestraError, Overloaded, from_body
 from orchestration.messages import (
-    EVENT,
     ChatMessage,
-    Chunk,
-    Ended,
+    End,
+    EventFrame,
+    Finish,
     Generation,
+    GenerationEnd,
     Hardware,
     NodeInfo,
+    RunEnd,
     Sampling,
+    Step,
+    StreamEvent,
+    TextDelta,
+    TokenLogprob,
     Usage,
+    Vectors,
+    decode_event,
+    encode_event,
 )
 
 SAMPLINGS = st.builds(
@@ -80,11 +89,30 @@ def test_an_unknown_code_is_a_defect() -> None:
     assert type(from_body(ErrorBody(code="from-the-future", message="x", status=418))) is InternalError
 
 
-def test_an_event_is_told_by_its_type() -> None:
-    assert EVENT.validate_json(b'{"type":"chunk","seq":0,"text":"a"}') == Chunk(seq=0, text="a")
-    assert isinstance(EVENT.validate_json(b'{"type":"ended","seq":1,"finish_reason":"stop"}'), Ended)
+STREAM_EVENTS: tuple[StreamEvent, ...] = (
+    TextDelta(text="é", tokens=2, logprobs=(TokenLogprob(token="é", logprob=-0.5),), replaces=1),
+    Vectors(index=3, vectors=("AAAA",)),
+    GenerationEnd(finish=Finish(reason="length", usage=Usage(completion_tokens=2)), events=7),
+    RunEnd(finish=Finish(reason="stop"), steps=(Step(name="s", agent="a"),), report={"kind": "fact"}),
+)
+
+
+@pytest.mark.parametrize("event", STREAM_EVENTS, ids=lambda event: event.type)
+def test_an_event_of_a_stream_survives_the_wire_with_its_number(event: StreamEvent) -> None:
+    assert decode_event(encode_event(5, event)) == EventFrame(5, event)
+
+
+def test_the_tag_of_an_end_is_written_without_its_defaults_too() -> None:
+    end = RunEnd(finish=Finish(reason="stop"))
+    written = end.model_dump_json(exclude_defaults=True).encode()
+    assert written == b'{"finish":{"reason":"stop"},"type":"run_end"}'
+    assert TypeAdapter(End).validate_json(written) == end
+
+
+def test_an_event_is_decoded_by_its_type_and_unknown_types_are_refused() -> None:
+    assert decode_event(b'{"seq":0,"event":{"type":"text_delta","text":"a"}}').event == TextDelta(text="a")
     with pytest.raises(ValidationError):
-        EVENT.validate_json(b'{"type":"other","seq":0}')
+        decode_event(b'{"seq":0,"event":{"type":"other","text":"a"}}')
 
 
 @given(st.builds(Usage), st.builds(Usage))

@@ -14,7 +14,7 @@ from contextlib import aclosing
 import psutil
 from yarl import URL
 
-from actors.backends.base import KEEP_ALIVE, Backend, Embeddings, Finish, Output, Piece
+from actors.backends.base import KEEP_ALIVE, Backend, Output
 from actors.backends.openai.backoff import Backoff
 from actors.backends.openai.connection import UpstreamClient
 from actors.backends.openai.continuation import (
@@ -42,7 +42,7 @@ from orchestration.errors import (
     InvalidRequest,
     UnknownModel,
 )
-from orchestration.messages import Generation, Hardware, ModelCard, Usage
+from orchestration.messages import Finish, Generation, Hardware, ModelCard, TextDelta, Usage, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class OpenAIBackend(Backend):
                         if isinstance(output, Finish) and (rest := seam.rest()) is not None:
                             yield rest
                         passed = seam.take(output)
-                        shown = shown or isinstance(passed, Piece)
+                        shown = shown or isinstance(passed, TextDelta)
                         yield passed
                 return
             except TextMismatch:
@@ -254,7 +254,7 @@ class OpenAIBackend(Backend):
                 read = read_embeddings(connection.upstream, body, len(inputs))
             vectors, used = read
             usage += used
-            yield Embeddings(index=index, vectors=vectors)
+            yield Vectors(index=index, vectors=vectors)
         yield Finish(reason="stop", usage=usage)
 
     def _of(self, generation: Generation) -> tuple[UpstreamClient, str]:

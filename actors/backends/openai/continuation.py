@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
-from actors.backends.base import KEEP_ALIVE, Finish, Output, Piece
+from actors.backends.base import KEEP_ALIVE, Output
 from actors.backends.openai.settings import OpenAISettings
-from orchestration.messages import Generation
+from orchestration.messages import Finish, Generation, TextDelta
 
 Prefill = Literal["no", "trailing_message", "continue_final_message"]
 _OWNERS: dict[str, Prefill] = {
@@ -87,7 +87,7 @@ class ContinuationFilter:
             if self._strict and any(text[self._at :].strip() for text in self._expected):
                 raise TextMismatch
             return output
-        if not self._expected or not isinstance(output, Piece):
+        if not self._expected or not isinstance(output, TextDelta):
             return output
         if not output.text:  # it thinks again before the text that was sent
             return KEEP_ALIVE
@@ -102,19 +102,19 @@ class ContinuationFilter:
         if ended is not None:
             self._expected = []
             rest = text[len(ended) - self._at :]
-            return Piece(text=rest, tokens=round(output.tokens * len(rest) / len(text)))
+            return TextDelta(text=rest, tokens=round(output.tokens * len(rest) / len(text)))
         if self._strict:
             raise TextMismatch
         return self._released(text)
 
-    def rest(self) -> Piece | None:
+    def rest(self) -> TextDelta | None:
         """What is still held back when the answer ends."""
         return None if self._strict or not self._expected or not self._at else self._released("")
 
-    def _released(self, text: str) -> Piece:
+    def _released(self, text: str) -> TextDelta:
         text = self._expected[0][: self._at] + text
         self._expected = []
         again = 0
         while again < min(len(text), len(self._spaces)) and text[again] == self._spaces[again]:
             again += 1
-        return Piece(text=text[again:], tokens=self._tokens)
+        return TextDelta(text=text[again:], tokens=self._tokens)

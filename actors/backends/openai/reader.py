@@ -9,13 +9,20 @@ import math
 import struct
 from typing import Any
 
-from actors.backends.base import Finish, Piece
 from actors.backends.openai.errors import Upstream, event_error
 from actors.backends.openai.token_count import TokenCounter, TokenRatio
 from actors.backends.openai.tool_calls import MAX_CHARACTERS, ToolCallAssembler
 from actors.streams.characters import half_at_end, whole_characters
 from orchestration.errors import BackendFailed
-from orchestration.messages import FinishReason, Generation, TokenLogprob, TopLogprob, Usage
+from orchestration.messages import (
+    Finish,
+    FinishReason,
+    Generation,
+    TextDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from orchestration.token_length import likely_prompt
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ _DECODE = json.JSONDecoder().raw_decode
 class CompletionReader:
     """Reads the events of one chat or completion.
 
-    `take` gives a `Piece` for every event that carries text, and keeps the finish reason and the usage
+    `take` gives a `TextDelta` for every event that carries text, and keeps the finish reason and the usage
     that other events carry. `started` says whether any piece came yet. `rate` is that of the model.
     """
 
@@ -97,7 +104,7 @@ class CompletionReader:
         """Whether the finish reason came: whatever happens then, the answer is whole."""
         return self._reason is not None
 
-    def take(self, data: bytes) -> Piece | None:
+    def take(self, data: bytes) -> TextDelta | None:
         """The text in one event, if any; raises `BackendFailed` if it is none, or its error if it is one."""
         try:
             text = data.decode(errors="replace").lstrip("\ufeff").strip()  # as the standard of streams has it
@@ -166,7 +173,7 @@ class CompletionReader:
             reason=reason, usage=usage, calls=calls, refusal=whole_characters("".join(self._refusal))
         )
 
-    def _choice(self, choice: dict[str, Any], told: int) -> Piece | None:
+    def _choice(self, choice: dict[str, Any], told: int) -> TextDelta | None:
         """`told` are the tokens of the answer so far, where the event says them."""
         if choice.get("error"):
             raise event_error(self._upstream, choice["error"], self._generation)
@@ -192,8 +199,8 @@ class CompletionReader:
         if (
             called and not text and not reasoning
         ):  # no part of a text that another node may have to go on with
-            return Piece(text="", tokens=0)
-        return Piece(text=text, tokens=count, logprobs=tokens or None, reasoning=reasoning)
+            return TextDelta(text="", tokens=0)
+        return TextDelta(text=text, tokens=count, logprobs=tokens or None, reasoning=reasoning)
 
     def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Where the choice has its part of the answer. Some servers end with the whole message once more."""

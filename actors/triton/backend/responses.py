@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from tritonclient.grpc import InferResult
 from tritonclient.utils import np_to_triton_dtype
 
-from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.base import Output
 from actors.triton.backend.health import ModelHealth
 from actors.triton.backend.requests import chat_inputs, embedding_inputs
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import FinishReason, Generation, TokenLogprob, Usage
+from orchestration.messages import Finish, FinishReason, Generation, TextDelta, TokenLogprob, Usage, Vectors
 
 _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
@@ -57,7 +57,7 @@ async def stream_vectors(
             raise BackendFailed(f"model {generation.model!r} gave vectors {shape} for {len(texts)} texts")
         counts = _array(result, "token_count", np.dtype("<i4"), generation.model)
         tokens += 0 if counts is None else int(counts.sum())
-        yield Embeddings(
+        yield Vectors(
             index=index, vectors=tuple(base64.b64encode(vector.tobytes()).decode() for vector in vectors)
         )
     yield Finish(reason="stop", usage=Usage(prompt_tokens=tokens))
@@ -75,7 +75,7 @@ class ResponseReader:
         self._tokens = 0
         self._usage: Usage | None = None
 
-    def take(self, result: InferResult) -> Piece | None:
+    def take(self, result: InferResult) -> TextDelta | None:
         """The text in one response, if any. Raises `BackendFailed` for what is none."""
         text = self._text(result, "text_output")
         counts = _array(result, "token_count", np.dtype("<i4"), self._generation.model)
@@ -96,7 +96,7 @@ class ResponseReader:
         if not text and not tokens:
             return None
         self._tokens += tokens
-        return Piece(text=text, tokens=tokens, logprobs=read or None)
+        return TextDelta(text=text, tokens=tokens, logprobs=read or None)
 
     def finish(self) -> Finish:
         """Raises `BackendFailed` for an answer without an end."""

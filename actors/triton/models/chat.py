@@ -8,7 +8,6 @@ import time
 from contextlib import aclosing
 from typing import Any, cast
 
-from actors.backends.base import Finish, Piece
 from actors.engine.backend import EngineBackend
 from actors.triton.models.chat_metrics import ChatMetrics
 from actors.triton.models.chat_request import ChatRequest, Tensors, parse_request
@@ -22,6 +21,7 @@ from orchestration.errors import (
     OrchestraError,
     ShuttingDown,
 )
+from orchestration.messages import Finish, TextDelta
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class ChatServer:
             self._live.pop(caller, None)
 
     async def _stream(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
-        held: list[Piece] = []
+        held: list[TextDelta] = []
         begun = False
         async with aclosing(cast(Any, self._backend.generate(wanted.generation))) as outputs:
             async for output in outputs:

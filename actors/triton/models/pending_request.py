@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from actors.backends.base import Finish, Piece
 from orchestration.errors import OrchestraError
-from orchestration.messages import TokenLogprob
+from orchestration.messages import Finish, TextDelta, TokenLogprob
 
 _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
@@ -30,7 +29,7 @@ class PendingRequest:
         sender = self._sender
         return sender is not None and bool(sender.is_cancelled())
 
-    def send(self, pieces: Sequence[Piece], finish: Finish | None = None) -> None:
+    def send(self, pieces: Sequence[TextDelta], finish: Finish | None = None) -> None:
         """Text, and with `finish` the end."""
         logprobs = tuple(each for piece in pieces for each in piece.logprobs or ())
         values = {

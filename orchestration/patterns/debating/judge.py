@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from orchestration.errors import InvalidRequest, OrchestraError
-from orchestration.messages import ChatMessage
+from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, words_of
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip, truncate
 from orchestration.patterns.consensus import AnswerKind, asked_kind
 from orchestration.patterns.debating.debaters import Debater
@@ -103,14 +103,14 @@ class Judge:
         )
         return self.ended
 
-    async def write(self) -> AsyncGenerator[Part | StepResult, None]:
+    async def write(self) -> AsyncGenerator[TextDelta | StepResult, None]:
         """The synthesis of free texts, where it says what the debaters hold. Where it does not, where none is
         to be had, of one debater who is left, and where the first round stands against what most hold now,
         the best position is said as it is. So is every number, option, program and other answer of a fixed
         form, which a synthesis could only get wrong."""
         await self._note_flip()
         if self._is_synthesised:
-            parts: list[Part] = []
+            parts: list[TextDelta] = []
             try:
                 answer = await self._synthesis(parts.append)
                 wrong = await self._wrong(answer.text)
@@ -197,8 +197,8 @@ class Judge:
         return [
             {
                 "voice": debater.number,
-                "model": answer.model,
-                "node": answer.node,
+                "model": answer.finish.model,
+                "node": answer.finish.node,
                 "answer": clip(answer.text, SAID_TOKENS),
                 "agrees": group_of.get(debater.number) == 0,
                 "group": group_of.get(debater.number),
@@ -224,8 +224,8 @@ class Judge:
         said: dict[str, Any] = {
             "debater": debater.number,
             "role": debater.standpoint or debater.agent,
-            "model": position.answer.model,
-            "node": position.answer.node,
+            "model": position.answer.finish.model,
+            "node": position.answer.finish.node,
             "answer": clip(position.answer.text, SAID_TOKENS),
             "changed": position.changed,
             "reason": position.reason,
@@ -240,7 +240,7 @@ class Judge:
         held = "\n".join(f"- {text}" for text in floor.summary(3 * self.context.limits.passed_tokens))
         return f"{floor.talk}\n\n{DEBATED_HEAD}\n{held}\n\n{KEEP_TO_MOST_HOLD}"
 
-    async def _synthesis(self, heard: Callable[[Part], None]) -> StepResult:
+    async def _synthesis(self, heard: Callable[[TextDelta], None]) -> StepResult:
         """Raises what a step raises."""
         floor, run, limits = self.floor, self.context.run, self.context.limits
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))

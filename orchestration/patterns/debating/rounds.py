@@ -244,7 +244,7 @@ class DebateRounds:
             return False
         if kind is AnswerKind.TEXT:
             return True
-        whole = answer.finish_reason == "stop"
+        whole = answer.finish.reason == "stop"
         return not cut_short(kind, answer.text, whole=whole) and (
             key_of(kind, answer.text, self.pool.question, guide) is not None
         )

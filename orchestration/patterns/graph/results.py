@@ -60,7 +60,7 @@ class TaskResult:
                 "expected": round(self.expected_s, 3),
             }
         if self.answer is not None:
-            said |= {"node": self.answer.node, "model": self.answer.model}
+            said |= {"node": self.answer.finish.node, "model": self.answer.finish.model}
         if self.error is not None:
             said["error"] = self.error.code
         return said

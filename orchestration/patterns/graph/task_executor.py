@@ -134,7 +134,7 @@ class TaskExecutor:
                 await self._turn(result, "failed")
                 return False
             result.error, result.ended = None, self._now()
-            self.context.durations.learn(task.specialist, result.answer.model, result.answer.seconds)
+            self.context.durations.learn(task.specialist, result.answer.finish.model, result.answer.seconds)
             await self._turn(result, "done")
             return True
 
@@ -170,7 +170,7 @@ class TaskExecutor:
         if state in ("done", "failed"):
             said["seconds"] = round(result.seconds, 3)
         if state == "done" and result.answer is not None:
-            said["node"] = result.answer.node
+            said["node"] = result.answer.finish.node
         if state == "failed" and result.error is not None:
             said["error"] = result.error.code
         await self.context.event(

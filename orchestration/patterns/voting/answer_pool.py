@@ -136,7 +136,7 @@ class AnswerPool:
 
     def models_of(self, numbers: Sequence[int]) -> list[str]:
         """Those that gave the answers of these voters."""
-        return [self._voters[number].model or self.answers[number].model for number in numbers]
+        return [self._voters[number].model or self.answers[number].finish.model for number in numbers]
 
     def _sorted(self) -> list[tuple[int, StepResult]]:
         return sorted(self.answers.items())
@@ -155,7 +155,7 @@ class AnswerPool:
 
     def _is_no_answer(self, kind: AnswerKind, answer: StepResult) -> bool:
         """Whether it ran out of tokens on its way, or lists the options of the question again."""
-        cut = cut_short(kind, answer.text, whole=answer.finish_reason == "stop")
+        cut = cut_short(kind, answer.text, whole=answer.finish.reason == "stop")
         return cut or (kind is AnswerKind.CHOICE and is_echo(answer.text, self.question))
 
     async def _tested(self, vote: Vote) -> Vote:

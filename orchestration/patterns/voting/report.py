@@ -173,9 +173,13 @@ class VoteReporter:
         }
         answer = pool.answers.get(number)
         if answer is not None:
-            said |= {"model": answer.model, "node": answer.node, "answer": clip(answer.text, REPORTED_TOKENS)}
+            said |= {
+                "model": answer.finish.model,
+                "node": answer.finish.node,
+                "answer": clip(answer.text, REPORTED_TOKENS),
+            }
             said["agrees"] = group_of.get(number) == 0
-            said["tokens"] = answer.usage.completion_tokens
+            said["tokens"] = answer.finish.usage.completion_tokens
         elif number in self.failures:
             said["error"] = self.failures[number].code
         elif stopped:
@@ -193,8 +197,8 @@ class VoteReporter:
         ended: dict[str, list[AnswerLength]] = {}
         for answer in pool.answers.values():
             if answer.text.strip():
-                written = AnswerLength(answer.usage.completion_tokens, answer.seconds)
-                ended.setdefault(answer.model, []).append(written)
+                written = AnswerLength(answer.finish.usage.completion_tokens, answer.seconds)
+                ended.setdefault(answer.finish.model, []).append(written)
         return ended
 
     def _learn_lengths(self, pool: AnswerPool) -> None:

@@ -7,10 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage
+from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream, correction
-from orchestration.patterns.base import Part, StepResult
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation
@@ -37,7 +37,7 @@ class VoteStreamer:
 
     async def stream_leader(
         self, count: VoteCount, answers: Mapping[int, StepResult]
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[TextDelta, None]:
         """Stream what leads now, unless something was streamed before."""
         if self._streamed or count.leader is None:
             return
@@ -57,7 +57,7 @@ class VoteStreamer:
 
     async def stream_outcome(
         self, count: VoteCount, answers: Mapping[int, StepResult]
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Stream the outcome where it is not what was streamed; then the whole as the `StepResult`."""
         leader = count.leader
         assert leader is not None
@@ -70,7 +70,7 @@ class VoteStreamer:
 
     async def _stream(
         self, count: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[TextDelta, None]:
         if self._synthesis and not self._streamed and count.kind is AnswerKind.TEXT and len(count.groups) > 1:
             try:
                 async with aclosing(self._write(count, leader, answers)) as parts:
@@ -83,7 +83,9 @@ class VoteStreamer:
         answer = answers[leader.representative]
         text = answer.text.strip()
         if text.startswith(self._streamed):
-            part = Part(text=text[len(self._streamed) :], tokens=max(1, answer.usage.completion_tokens))
+            part = TextDelta(
+                text=text[len(self._streamed) :], tokens=max(1, answer.finish.usage.completion_tokens)
+            )
         else:
             part = correction(answer)
         if part.text:
@@ -92,7 +94,7 @@ class VoteStreamer:
 
     async def _write(
         self, count: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[TextDelta, None]:
         """The text that the most trusted voter writes, as it comes."""
         run, limits = self._context.run, self._context.limits
         talk = await Conversation.on(self._context)
@@ -123,7 +125,7 @@ class VoteStreamer:
             name="synthesis",
             sampling=sampling,
             guide=run.guide,
-            model=self._context.trust.best([answer.model for answer in answers.values()]),
+            model=self._context.trust.best([answer.finish.model for answer in answers.values()]),
         )
         async with aclosing(checked_stream(self._context, parts, repair)) as items:
             async for item in items:

@@ -8,7 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.base import Part, StepResult
+from orchestration.messages import TextDelta
+from orchestration.patterns.base import StepResult
 from orchestration.patterns.consensus import AnswerKind, VoteCount, asked_kind
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
@@ -82,7 +83,7 @@ class Voting:
         self._starts_all = samples or self._audited or not (rules.early and rules.cascade)
         """Whether all are asked at once."""
 
-    async def perform(self) -> AsyncGenerator[Part | StepResult, None]:
+    async def perform(self) -> AsyncGenerator[TextDelta | StepResult, None]:
         """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
         answers."""
         self.context.budget.keeps = self.rules.synthesis
@@ -121,7 +122,7 @@ class Voting:
                 yield item
 
     async def _ask_voter(self, voter: Voter) -> StepResult:
-        def heard(part: Part) -> None:
+        def heard(part: TextDelta) -> None:
             self.report.tokens_written[voter.number] += part.tokens
 
         return await self.context.ask(

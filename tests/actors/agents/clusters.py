@@ -26,7 +26,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import Asker
 from actors.tools.registry import ToolRegistry
-from orchestration.messages import Chunk, Ended, Run
+from orchestration.messages import Run, RunEnd, TextDelta
 from tests.fixtures.eventually import eventually
 
 
@@ -90,14 +90,14 @@ async def cluster(
         yield Cluster(url, bus, system, asker, nodes[0], team, nodes)
 
 
-async def answered(asker: Asker, run: Run, within_s: float) -> tuple[str, Ended]:
+async def answered(asker: Asker, run: Run, within_s: float) -> tuple[str, RunEnd]:
     """The whole text of a run, and its end. Raises the error that it ends with."""
     text: list[str] = []
     async with aclosing(asker.stream(run, Envelope.within(within_s))) as events:
         async for event in events:
-            if isinstance(event, Chunk):
+            if isinstance(event, TextDelta):
                 text.append(event.text)
-            elif isinstance(event, Ended):
+            elif isinstance(event, RunEnd):
                 return "".join(text), event
     raise AssertionError("the stream ended without an end")
 

@@ -6,10 +6,10 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed
-from orchestration.messages import Generation, Usage
+from orchestration.messages import Finish, Generation, TextDelta, Usage
 
 _TASK = re.compile(r"Your task: (\w+)(?: ([\d.]+) s)?")
 
@@ -28,7 +28,7 @@ class Graphed(EchoBackend):
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
         guide = generation.guide.json_schema if generation.guide is not None else None
         if guide is not None and "tasks" in guide.get("properties", {}):
-            yield Piece(text=self.plans.pop(0) if len(self.plans) > 1 else self.plans[0])
+            yield TextDelta(text=self.plans.pop(0) if len(self.plans) > 1 else self.plans[0])
             yield Finish(reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=1))
             return
         asked = _TASK.search(generation.messages[-1].content)
@@ -44,5 +44,5 @@ class Graphed(EchoBackend):
                 await self.together.wait()
         if seconds is not None:
             await asyncio.sleep(float(seconds))
-        yield Piece(text=f"{what}: done")
+        yield TextDelta(text=f"{what}: done")
         yield Finish(reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=1))

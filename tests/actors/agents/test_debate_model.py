@@ -91,7 +91,9 @@ async def test_a_model_that_is_not_there_is_a_debater_less_and_more_than_six_are
         text, ended = await perform(running, "What is the capital of France?", "debate", settings=settings)
         assert text.strip()
         assert [each["debater"] for each in ended.report["debate"]["dropped"]] == [2]
-        assert any("without debater 2 (research, ghost): no model 'ghost'" in note for note in ended.notes)
+        assert any(
+            "without debater 2 (research, ghost): no model 'ghost'" in note for note in ended.finish.notes
+        )
         with pytest.raises(
             InvalidRequest, match=r"orchestra\.settings\.debaters: .* less than or equal to 6"
         ):

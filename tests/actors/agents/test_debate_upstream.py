@@ -67,7 +67,7 @@ async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_t
     report = ended.report["debate"]
     assert (report["first_round_stands"], report["flipped"]) == (True, False)
     assert sorted(flip["who"] for flip in report["flips"]) == ["debater 1", "debater 2", "the lead"]
-    assert any("the first round's answer" in note for note in ended.notes)
+    assert any("the first round's answer" in note for note in ended.finish.notes)
     groups = {voter["model"]: voter["group"] for voter in report["voices"]}
     assert groups == {"alder": 0, "birch": 0, "cedar": 1}
     assert (known.flip, len(known.answers)) == ("refused", 3)

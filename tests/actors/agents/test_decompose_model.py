@@ -13,7 +13,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
 from orchestration.bandit.durations import PRIOR_S
 from orchestration.errors import BackendFailed
-from orchestration.messages import Ended
+from orchestration.messages import RunEnd
 from orchestration.patterns import StepLimits
 from orchestration.patterns.graph.plan import parse_graph
 from orchestration.patterns.graph.validation import PlanLimits
@@ -31,7 +31,9 @@ QUESTIONS = (
 )
 
 
-async def split(running: Cluster, question: str = "Why?", **fields: Any) -> tuple[str, Ended, dict[str, Any]]:
+async def split(
+    running: Cluster, question: str = "Why?", **fields: Any
+) -> tuple[str, RunEnd, dict[str, Any]]:
     """The text, the end, and the report of the subtasks."""
     run = make_run(running.asker, "decompose", question, **fields)
     text, ended, _ = await perform(running.asker, run, within_s=220)
@@ -83,7 +85,7 @@ async def test_a_task_that_no_node_can_do_is_tried_again_and_then_planned_anew(n
         3: "replaced",
         4: "done",
     }
-    assert any("it broke" in note or "planned anew" in note for note in ended.notes)
+    assert any("it broke" in note or "planned anew" in note for note in ended.finish.notes)
 
 
 async def test_where_every_task_fails_so_does_the_run(nats: RunningNats) -> None:
@@ -110,7 +112,7 @@ async def test_the_real_model_plans_what_can_be_carried_out_over_two_nodes_and_a
         assert [task["id"] for task in report["tasks"]] == [task.id for task in graph.tasks]
         assert {task["state"] for task in report["tasks"]} == {"done"}
         assert not any(step.error for step in ended.steps)
-        assert ended.notes == ()
+        assert ended.finish.notes == ()
         assert text == ended.steps[-1].text
         assert text.strip()
         nodes |= {step.node for step in ended.steps}

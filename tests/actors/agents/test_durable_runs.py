@@ -16,7 +16,7 @@ from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError
-from orchestration.messages import EVENT, Ended, Run, Step, Usage
+from orchestration.messages import Run, RunEnd, Step, Usage, decode_event
 from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.actors.agents.test_runs import Planned, echo, make_run, perform
@@ -94,7 +94,7 @@ async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counte
         before = failed()
         with caplog.at_level(logging.WARNING, "actors.agents.step_records"):
             _, ended, _ = await perform(running.asker, make_run(running.asker, "maestro"))
-        assert ended.finish_reason == "stop"
+        assert ended.finish.reason == "stop"
         unrecorded = len(ended.steps) - 1
         assert failed() == before + unrecorded
         assert len(caplog.records) == unrecorded
@@ -141,8 +141,8 @@ async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats
         with pytest.raises(OrchestraError, match="no agent 'research'"):
             await perform(running.asker, run)
         await listening.unsubscribe()
-        ended = EVENT.validate_json(heard[-1])
-        assert isinstance(ended, Ended)
+        ended = decode_event(heard[-1]).event
+        assert isinstance(ended, RunEnd)
         assert ended.error is not None
         *done, last = ended.steps
         assert last.agent == "research"

@@ -18,7 +18,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import Asker
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Chunk, Ended, Run
+from orchestration.messages import ChatMessage, Run, RunEnd, TextDelta
 from tests.actors.agents.clusters import cluster, connection
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats, start_nats
@@ -30,12 +30,12 @@ def echo(**settings: object) -> EchoBackend:
     return EchoBackend(EchoSettings.model_validate({"repeat": False} | settings))
 
 
-async def end_of(asker: Asker, pattern: str, envelope: Envelope) -> Ended:
+async def end_of(asker: Asker, pattern: str, envelope: Envelope) -> RunEnd:
     messages = (ChatMessage(role="user", content="Why is the sky blue?"),)
     run = Run(id=asker.new_id(), pattern=pattern, messages=messages)
     async with aclosing(asker.stream(run, envelope)) as events:
         async for event in events:
-            if isinstance(event, Ended):
+            if isinstance(event, RunEnd):
                 return event
     raise AssertionError("the stream ended without an end")
 
@@ -51,7 +51,7 @@ async def test_a_replica_that_leaves_costs_no_run_a_step(nats: RunningNats) -> N
                 await eventually(lambda: bool(leaving.run_consumer and leaving.run_consumer.open))
             for ended in await asyncio.gather(*ends):
                 assert not any(step.error for step in ended.steps)
-                assert ended.finish_reason == "stop"
+                assert ended.finish.reason == "stop"
 
 
 async def test_a_step_without_tools_needs_no_agent_so_one_that_drains_costs_no_run(nats: RunningNats) -> None:
@@ -61,7 +61,7 @@ async def test_a_step_without_tools_needs_no_agent_so_one_that_drains_costs_no_r
         ends = await asyncio.gather(
             *(end_of(running.asker, "single", Envelope.within(20)) for _ in range(60))
         )
-        assert all(end.finish_reason == "stop" for end in ends)
+        assert all(end.finish.reason == "stop" for end in ends)
 
 
 async def test_agents_work_again_when_the_server_is_back(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ async def test_agents_work_again_when_the_server_is_back(tmp_path: Path) -> None
             messages = (ChatMessage(role="user", content="word " * 200),)
             run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
             async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
-                while not isinstance(await anext(events), Chunk):
+                while not isinstance(await anext(events), TextDelta):
                     pass
                 server.kill()
                 with pytest.raises(OrchestraError) as caught:
                     _ = [event async for event in events]
             assert caught.value.status == 503
             server.restart()
-            ended: Ended | None = None
+            ended: RunEnd | None = None
             async with asyncio.timeout(30):
                 while ended is None:
                     try:
@@ -131,7 +131,7 @@ async def test_leaving_in_the_middle_closes_the_spans_in_good_order(
         run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
         async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
             async for event in events:
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     break
         await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
     names = [span.name for span in spans.get_finished_spans()]

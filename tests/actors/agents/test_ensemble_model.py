@@ -18,7 +18,7 @@ from actors.engine.settings import OnnxSettings
 from actors.learning.settings import LearningSettings
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidGuide, UnknownModel
-from orchestration.messages import ChatMessage, Chunk, Ended, Run, Sampling
+from orchestration.messages import ChatMessage, Run, RunEnd, Sampling, TextDelta
 from orchestration.patterns import StepLimits
 from orchestration.patterns.consensus import MIN_SIMILARITY, AnswerKind, clusters, key_of, similarity_matrix
 from tests.actors.agents.clusters import Cluster, answered, cluster
@@ -54,7 +54,7 @@ async def two_nodes(nats: RunningNats, folder: Path, *others: Backend) -> AsyncI
 
 async def perform(
     running: Cluster, question: str, pattern: str = "ensemble", **said: Any
-) -> tuple[str, Ended]:
+) -> tuple[str, RunEnd]:
     settings = said.pop("settings", {})
     run = Run(
         id=running.asker.new_id(),
@@ -82,7 +82,7 @@ async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
     assert report["agreement"] == len(agreeing) / 4
     assert report["answer"] in (step.text.strip() for step in ended.steps)
     assert len(ended.steps) == 4
-    assert ended.usage.completion_tokens == sum(voter["tokens"] for voter in report["voices"])
+    assert ended.finish.usage.completion_tokens == sum(voter["tokens"] for voter in report["voices"])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_the_answer_begins_while_the_slowest_voice_still_speaks(
         )
         async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
             async for event in events:
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     break
             assert running.nodes[-1].describe().running == 1
         await eventually(lambda: not any(each.describe().running for each in running.nodes), within_s=30)
@@ -208,7 +208,7 @@ async def test_a_model_that_does_not_exist_is_a_voice_less_and_all_of_them_an_er
         settings: dict[str, Any] = {"models": ["ghost", MODEL, MODEL], "temperature": 0}
         text, ended = await perform(running, "What is the capital of France?", settings=settings)
         assert "Paris" in text
-        assert any("without voice 1 (ghost): no model 'ghost'" in note for note in ended.notes)
+        assert any("without voice 1 (ghost): no model 'ghost'" in note for note in ended.finish.notes)
         with pytest.raises(UnknownModel, match="no model 'ghost'"):
             await perform(running, "hi", settings={"models": ["ghost", "spirit"], "samples": 2})
         with pytest.raises(InvalidGuide):

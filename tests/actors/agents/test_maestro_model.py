@@ -12,7 +12,7 @@ import pytest
 from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
-from orchestration.messages import ChatMessage, Chunk, Ended, Progress, Run
+from orchestration.messages import ChatMessage, Progress, Run, RunEnd, TextDelta
 from orchestration.patterns import StepLimits
 from orchestration.patterns.plan import parse_plan
 from orchestration.patterns.task_analysis import parse_analysis
@@ -44,7 +44,7 @@ async def team(nats: RunningNats, folder: Path) -> AsyncIterator[Cluster]:
         yield running
 
 
-async def perform(running: Cluster, question: str, **settings: object) -> Ended:
+async def perform(running: Cluster, question: str, **settings: object) -> RunEnd:
     run = Run(
         id=running.asker.new_id(),
         pattern="maestro",
@@ -73,7 +73,9 @@ async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(
         assert ended.steps[-1].name == "synthesis"
         assert ended.steps[-1].text.strip()
         assert all(step.model == "smollm2-135m" and step.node == running.node.id for step in ended.steps)
-        assert ended.usage.completion_tokens == sum(step.usage.completion_tokens for step in ended.steps)
+        assert ended.finish.usage.completion_tokens == sum(
+            step.usage.completion_tokens for step in ended.steps
+        )
 
 
 async def test_the_whole_workflow_runs_over_two_nodes_and_its_report_is_complete(
@@ -121,7 +123,7 @@ async def test_leaving_in_the_middle_stops_the_model(
             if moment == "plan":
                 await eventually(lambda: running.node.describe().running == 1, within_s=60)
             else:
-                assert isinstance(await reading, Chunk | Progress)
+                assert isinstance(await reading, TextDelta | Progress)
                 assert running.node.describe().running == 1
             reading.cancel()
             await asyncio.wait([reading])

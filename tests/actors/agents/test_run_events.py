@@ -58,14 +58,14 @@ async def test_a_maestro_run_is_told_from_its_start_to_its_end(nats: RunningNats
     assert isinstance(first, RunStarted)
     assert (first.pattern, first.attempt) == ("maestro", 1)
     assert isinstance(last, RunEnded)
-    assert (last.finish_reason, last.usage) == ("stop", ended.usage)
+    assert (last.finish_reason, last.usage) == ("stop", ended.finish.usage)
     assert "".join(event.text for event in events if isinstance(event, TextDeltaEvent)) == text
     assert tuple(event.step for event in events if isinstance(event, StepEnded)) == ended.steps
     begun = {event.step: event.after for event in events if isinstance(event, StepStarted)}
     assert list(begun) == [step.name for step in ended.steps]
     assert begun[ended.steps[0].name] == ()
     assert set(begun[ended.steps[-1].name]) <= {step.name for step in ended.steps[:-1]} != set()
-    assert tuple(event.text for event in events if isinstance(event, WarningEvent)) == ended.notes
+    assert tuple(event.text for event in events if isinstance(event, WarningEvent)) == ended.finish.notes
     assert ended.report["budget"]["calls"] == {"used": 3, "limit": 3}
 
 
@@ -131,7 +131,7 @@ async def test_an_answer_that_the_budgets_seconds_end_is_given_with_a_note(nats:
         )
         text, ended, _ = await perform(running.asker, run)
         assert text.startswith("Why is the")
-        assert ended.finish_reason == "length"
+        assert ended.finish.reason == "length"
         assert ended.steps[0].text == text
-        assert ended.notes == ("to stay within 0.5 seconds: answer kept short",)
+        assert ended.finish.notes == ("to stay within 0.5 seconds: answer kept short",)
         await eventually(lambda: running.node.describe().running == 0)

@@ -11,7 +11,7 @@ import pytest
 
 from actors.agents.process import run_agents
 from actors.agents.settings import AgentsSettings
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Message
 from actors.bus.declarations import shipped_declaration
@@ -26,13 +26,15 @@ from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, Unkno
 from orchestration.forecast import Step
 from orchestration.messages import (
     ChatMessage,
-    Chunk,
-    Ended,
+    Finish,
     Generation,
     Priority,
     Progress,
     Run,
+    RunEnd,
+    TextDelta,
     Usage,
+    encode_event,
 )
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.fixtures.eventually import eventually
@@ -48,17 +50,17 @@ def make_run(asker: Asker, pattern: str, text: str = "Why is the sky blue?", **f
     return Run.model_validate({"id": asker.new_id(), "pattern": pattern, "messages": messages} | fields)
 
 
-async def perform(asker: Asker, run: Run, within_s: float = 20) -> tuple[str, Ended, list[Progress]]:
+async def perform(asker: Asker, run: Run, within_s: float = 20) -> tuple[str, RunEnd, list[Progress]]:
     """The text, the end and the progress of a run."""
     text: list[str] = []
     progress: list[Progress] = []
     async with aclosing(asker.stream(run, Envelope.within(within_s))) as events:
         async for event in events:
-            if isinstance(event, Chunk):
+            if isinstance(event, TextDelta):
                 text.append(event.text)
             elif isinstance(event, Progress):
                 progress.append(event)
-            elif isinstance(event, Ended):
+            elif isinstance(event, RunEnd):
                 return "".join(text), event, progress
     raise AssertionError("the stream ended without an end")
 
@@ -72,7 +74,7 @@ class Planned(EchoBackend):
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
         if generation.guide is not None and "Plan which specialists" in generation.messages[1].content:
-            yield Piece(text=self.plan)
+            yield TextDelta(text=self.plan)
             yield Finish(reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=1))
             return
         async for output in super().generate(generation):
@@ -94,8 +96,8 @@ async def test_a_maestro_run_streams_its_answer_and_ends_with_every_step(nats: R
             assert step.model == "echo"
             assert step.usage.completion_tokens > 0
             assert step.seconds > 0
-        assert ended.usage == total
-        assert ended.finish_reason == "stop"
+        assert ended.finish.usage == total
+        assert ended.finish.reason == "stop"
         assert ended.trace_id == ""  # nothing is traced here
         assert [said.step for said in progress if said.step is not None] == list(ended.steps)
         assert any(said.text.startswith("plan: ") for said in progress)
@@ -109,7 +111,7 @@ async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
         run = make_run(running.asker, "single")
         async with aclosing(running.asker.stream(run, Envelope.within(10, trace=trace))) as events:
             said = [event async for event in events]
-        assert isinstance(said[-1], Ended)
+        assert isinstance(said[-1], RunEnd)
         assert said[-1].trace_id == "a" * 32
 
 
@@ -124,7 +126,7 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
         _, ended, _ = await perform(found.asker, make_run(found.asker, "single"))
         await eventually(lambda: heard)
         await listening.unsubscribe()
-    assert [(step.pattern, step.model) for step in heard] == [("single", ended.model)]
+    assert [(step.pattern, step.model) for step in heard] == [("single", ended.finish.model)]
 
 
 async def test_an_unknown_pattern_is_refused_and_the_known_ones_are_named(nats: RunningNats) -> None:
@@ -169,7 +171,7 @@ async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: Runnin
         failures = [(step.agent, step.error.code) for step in failed if step.error]
         assert failures == [("research", "invalid_request")]
         assert any("goes on without 1 of 2 specialists" in said.text for said in progress)
-        assert ended.finish_reason == "stop"
+        assert ended.finish.reason == "stop"
 
 
 async def test_all_specialists_failing_fails_the_run(nats: RunningNats) -> None:
@@ -198,7 +200,7 @@ async def test_leaving_in_the_middle_stops_the_generations_and_settles_the_run(n
         run = make_run(running.asker, "single", "again " * 50, sampling={"max_tokens": 5_000})
         async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
             async for event in events:
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     break
             assert running.node.describe().running == 1
         await eventually(lambda: running.node.describe().running == 0)
@@ -261,7 +263,7 @@ async def test_a_run_whose_end_is_larger_than_a_message_is_performed_once(nats: 
         assert text == " ".join([words] * 3)
         (step,) = ended.steps
         assert len(step.text) < 70_000
-        assert "texts of steps and report are cut" in ended.notes[0]
+        assert "texts of steps and report are cut" in ended.finish.notes[0]
         await until_queued(running.bus, 0)
         await eventually(lambda: any(b'"type":"ended"' in event for event in events))
         assert sum(event.count(b'"type":"started"') for event in events) == 1
@@ -282,7 +284,7 @@ async def test_a_run_in_progress_is_finished_while_the_agents_drain(nats: Runnin
         draining: asyncio.Task[bool] | None = None
         async with aclosing(running.asker.stream(run, Envelope.within(20))) as events:
             async for event in events:
-                if isinstance(event, Chunk):
+                if isinstance(event, TextDelta):
                     text += event.text
                     draining = draining or asyncio.ensure_future(running.team.drain())
         assert text.split() == ["word"] * 50
@@ -306,7 +308,7 @@ async def test_a_run_cut_off_by_a_drain_ends_with_an_error_that_may_be_asked_aga
 @asynccontextmanager
 async def once_delivered(
     url: str, priority: Priority, *said: str
-) -> AsyncIterator[asyncio.Future[tuple[str, Ended]]]:
+) -> AsyncIterator[asyncio.Future[tuple[str, RunEnd]]]:
     """A run whose first coordinator took it, said some of the answer, and died: its message is in the queue
     again. Gives its text and its end."""
     async with connection(url, "crashed") as bus:
@@ -321,8 +323,8 @@ async def once_delivered(
         end = asyncio.ensure_future(answer_of(asker, run))
         delivery = await taken
         for seq, text in enumerate(said):
-            chunk = Chunk(seq=seq, text=text, tokens=len(text.split()))
-            bus.post(StreamAddress(run.id).subject, chunk.model_dump_json().encode())
+            delta = TextDelta(text=text, tokens=len(text.split()))
+            bus.post(StreamAddress(run.id).subject, encode_event(seq, delta))
         await puller.stop()
         await delivery.nak()
         try:
@@ -331,7 +333,7 @@ async def once_delivered(
             await asker.stop()
 
 
-async def answer_of(asker: Asker, run: Run) -> tuple[str, Ended]:
+async def answer_of(asker: Asker, run: Run) -> tuple[str, RunEnd]:
     return (await perform(asker, run))[:2]
 
 
@@ -344,7 +346,7 @@ async def test_a_run_whose_coordinator_died_goes_on_at_another(
         async with cluster(nats.url, echo(), AgentsSettings(takeover_quiet_s=0.2)) as running:
             text, ended = await answer
             assert text == "Why is the sky blue?"
-            assert (ended.finish_reason, ended.usage.completion_tokens) == ("stop", 5)
+            assert (ended.finish.reason, ended.finish.usage.completion_tokens) == ("stop", 5)
             assert [step.text for step in ended.steps] == [text]
             await until_queued(running.bus, 0)
 
@@ -374,7 +376,7 @@ async def test_replicas_of_the_agents_share_runs(nats: RunningNats) -> None:
             performing = asyncio.gather(*(perform(running.asker, run) for run in runs))
             for team in (running.team, second):
                 await eventually(lambda team=team: team.asker.open_streams)  # type: ignore[misc]
-            assert all(ended.finish_reason == "stop" for _, ended, _ in await performing)
+            assert all(ended.finish.reason == "stop" for _, ended, _ in await performing)
 
 
 async def test_a_run_that_cannot_be_read_is_refused_and_its_asker_told(nats: RunningNats) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, InvalidRequest, UnknownModel
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta, Vectors
 
 
 def _chat(text: str, guide: Guide | None = None, **sampling: object) -> Generation:
@@ -34,7 +34,7 @@ async def _answer(backend: EchoBackend, generation: Generation) -> tuple[str, Fi
     outputs = [output async for output in backend.generate(generation)]
     finish = outputs[-1]
     assert isinstance(finish, Finish)
-    return "".join(o.text for o in outputs if isinstance(o, Piece)), finish, outputs
+    return "".join(o.text for o in outputs if isinstance(o, TextDelta)), finish, outputs
 
 
 async def test_it_says_the_last_user_message_word_by_word() -> None:
@@ -112,7 +112,7 @@ async def test_failures_come_exactly_when_they_are_set() -> None:
         pieces = 0
         try:
             async for output in backend.generate(_chat("one two three")):
-                pieces += isinstance(output, Piece)
+                pieces += isinstance(output, TextDelta)
         except BackendFailed:
             said.append(pieces)
         else:
@@ -127,7 +127,7 @@ async def test_a_stalled_generation_ends_when_it_is_cancelled() -> None:
 
     async def listen() -> None:
         async for output in backend.generate(_chat("one two three")):
-            assert isinstance(output, Piece)
+            assert isinstance(output, TextDelta)
             said.append(output.text)
             if len(said) == 2:
                 two.set()
@@ -149,7 +149,7 @@ async def test_embeddings_are_unit_vectors_that_depend_on_the_text_alone() -> No
     outputs = [output async for output in backend.generate(generation)]
     vectors: list[str] = []
     for output in outputs[:-1]:
-        assert isinstance(output, Embeddings)
+        assert isinstance(output, Vectors)
         assert output.index == len(vectors)
         vectors += output.vectors
     assert len(vectors) == 100
@@ -213,7 +213,7 @@ async def test_bad_requests_are_named() -> None:
 async def test_logprobs_say_that_echo_is_certain() -> None:
     _, _, outputs = await _answer(EchoBackend(), _chat("one two", logprobs=True, top_logprobs=1))
     piece = outputs[1]
-    assert isinstance(piece, Piece)
+    assert isinstance(piece, TextDelta)
     assert piece.logprobs is not None
     assert (piece.logprobs[0].token, piece.logprobs[0].logprob) == (" two", 0.0)
     assert piece.logprobs[0].top_logprobs[0].bytes == tuple(b" two")

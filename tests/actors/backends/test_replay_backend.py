@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.backends.recorded import BadRecords, QuestionIndex, RecordedQuestion, read_records
 from actors.backends.replay import ReplayBackend, ReplaySettings
 from actors.node.backend_factory import ServedName, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta
 
 SUM = "What is 2 + 2?\n\nThink step  by step, and end with the number."
 LONG = "A train leaves at noon and travels 60 miles per hour for two and a half hours. How far does it get?"
@@ -67,7 +67,7 @@ async def answered(backend: ReplayBackend, generation: Generation) -> tuple[str,
     outputs = [output async for output in backend.generate(generation)]
     finish = outputs[-1]
     assert isinstance(finish, Finish)
-    return "".join(o.text for o in outputs if isinstance(o, Piece)), finish, outputs
+    return "".join(o.text for o in outputs if isinstance(o, TextDelta)), finish, outputs
 
 
 async def test_each_sample_is_given_in_turn_whatever_the_white_space(backend: ReplayBackend) -> None:
@@ -93,7 +93,7 @@ async def test_a_question_is_found_where_a_pattern_has_moved_it(
 async def test_max_tokens_cuts_the_answer_and_says_length(backend: ReplayBackend) -> None:
     text, finish, outputs = await answered(backend, asked(SUM, model="b", max_tokens=40))
     assert (text, finish.reason, finish.usage.completion_tokens) == ("4" * 160, "length", 40)
-    assert [each.tokens for each in outputs if isinstance(each, Piece)] == [32, 8]
+    assert [each.tokens for each in outputs if isinstance(each, TextDelta)] == [32, 8]
     text, finish, _ = await answered(backend, asked(SUM, model="b"))
     assert (len(text), finish.reason, finish.usage.completion_tokens) == (400, "stop", 100)
     text, finish, _ = await answered(backend, asked(SUM, stop=["are"]))

@@ -30,7 +30,7 @@ import asyncio
 import sys
 from pathlib import Path
 from pydantic import field_validator
-from orchestration.patterns import Answer, Part, PatternSettings, pattern
+from orchestration.patterns import PatternSettings, TextDelta, pattern
 from orchestration.patterns.single import single
 
 class Settings(PatternSettings):
@@ -50,16 +50,16 @@ async def leaves():
 class Panic(BaseException):
     pass
 
-ODD = {"number": 5, "text": Part(text=7), "torn": Part(text="half \\ud83d")}
+ODD = {"number": 5, "text": TextDelta(text=7), "torn": TextDelta(text="half \\ud83d")}
 
 @pattern("failing", settings=Settings)
 async def failing(run, stage, settings):
     how = settings.how
     if how.startswith("/"):
-        yield Part(text="begun", tokens=1)
+        yield TextDelta(text="begun", tokens=1)
         while not Path(how).exists():
             await asyncio.sleep(0.02)
-        yield Part(text=" and ended", tokens=2)
+        yield TextDelta(text=" and ended", tokens=2)
         async for item in single.inside(run, stage):
             pass
         yield item
@@ -74,7 +74,7 @@ async def failing(run, stage, settings):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(leaves())
     if how == "late":
-        yield Part(text="begun", tokens=1)
+        yield TextDelta(text="begun", tokens=1)
     if how == "deep":
         deep()
     if how == "report":
@@ -109,7 +109,7 @@ FAILURES = {
     "interrupt": "KeyboardInterrupt",
     "panic": "Panic: rust",
     "number": "TypeError: it yielded int",
-    "text": "TypeError: it yielded a Part whose text is int",
+    "text": "TypeError: it yielded a TextDelta whose text is int",
     "torn": "KeyError: ('no', 'text')",
     "stray": "KeyError: 'after the exit'",
     "team": "SystemExit: 9",
@@ -370,7 +370,7 @@ def test_a_pattern_is_checked_without_a_model(tmp_path: Path) -> None:
     ("body", "why"),
     [
         ("    if False:\n        yield\n", "it ends without an answer"),
-        ("    yield 'words'\n", "it yields str, which is neither Part nor StepResult"),
+        ("    yield 'words'\n", "it yields str, which is neither TextDelta nor StepResult"),
         ("    yield 1 / 0\n", "it fails with ZeroDivisionError"),
         (
             "    import secrets\n    from orchestration.patterns.single import single\n"

@@ -20,7 +20,7 @@ from orchestration.errors import (
     InvalidRequest,
     OrchestraError,
 )
-from orchestration.messages import Ended, Priority
+from orchestration.messages import GenerationEnd, Priority
 from orchestration.placement import NEEDS_HEADER, needs_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stage import SETTINGS, Stage
@@ -31,7 +31,7 @@ async def test_a_generation_comes_back_as_a_stream(stage: Stage) -> None:
     dispatcher = await stage.dispatcher()
     text, ended = await stage.ask(stage.generation("say this again"))
     assert text == "say this again"
-    assert (ended.node, ended.model, ended.finish_reason) == (node.id, stage.model, "stop")
+    assert (ended.finish.node, ended.finish.model, ended.finish.reason) == (node.id, stage.model, "stop")
     await stage.settled(dispatcher)
 
 
@@ -127,7 +127,7 @@ async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_a
     await stage.node("b-fine", slots=4)
     dispatcher = await stage.dispatcher()
     answers = await asyncio.gather(*(stage.ask(stage.generation(f"n {n}")) for n in range(20)))
-    assert {ended.node for _, ended in answers} == {"b-fine"}
+    assert {ended.finish.node for _, ended in answers} == {"b-fine"}
     assert [text for text, _ in answers] == [f"n {n}" for n in range(20)]
     await stage.settled(dispatcher)
 
@@ -241,7 +241,7 @@ async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
 
     def hear(message: Message) -> None:
         if b'"finish_reason"' in message.data:
-            told.set_result(Ended.model_validate_json(message.data))
+            told.set_result(GenerationEnd.model_validate_json(message.data))
 
     await bus.subscribe(f"resume.{generation.id}", lambda asked: bus.post(asked.reply, b'{"open": "maybe"}'))
     await bus.subscribe(f"stream.{generation.id}", hear)
@@ -309,7 +309,7 @@ async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: S
     await stage.settled(dispatcher)
 
 
-async def leave_behind(stage: Stage, count: int, first: asyncio.Future[tuple[str, Ended]]) -> None:
+async def leave_behind(stage: Stage, count: int, first: asyncio.Future[tuple[str, GenerationEnd]]) -> None:
     """So many ask after the first, and leave when all are in the queue."""
     asked = [asyncio.ensure_future(stage.ask(stage.generation())) for _ in range(count)]
 
@@ -398,10 +398,11 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     dispatcher = await stage.dispatcher()
     busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=1000, priority=Priority.BATCH)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    told: list[Ended] = []
+    told: list[GenerationEnd] = []
     generation = stage.generation()
     await stage.bus.subscribe(
-        f"stream.{generation.id}", lambda message: told.append(Ended.model_validate_json(message.data))
+        f"stream.{generation.id}",
+        lambda message: told.append(GenerationEnd.model_validate_json(message.data)),
     )
     # Not through an asker: that one takes its work back at the same moment.
     headers = Envelope.within(1).headers() | {

@@ -29,8 +29,8 @@ async def test_a_generation_goes_on_at_another_node_when_its_own_fails_in_the_mi
     dispatcher = await stage.dispatcher()
     answers = await asyncio.gather(*(stage.ask(stage.generation(f"{n} {WORDS}")) for n in range(20)))
     assert [text for text, _ in answers] == [f"{n} {WORDS}" for n in range(20)]
-    assert {ended.node for _, ended in answers} == {"b"}
-    assert {ended.usage.completion_tokens for _, ended in answers} == {9}
+    assert {ended.finish.node for _, ended in answers} == {"b"}
+    assert {ended.finish.usage.completion_tokens for _, ended in answers} == {9}
     await stage.settled(dispatcher)
 
 
@@ -111,7 +111,7 @@ async def test_without_a_budget_an_error_is_told_and_not_tried_again(stage: Stag
         SETTINGS.model_copy(update={"retry_share": 0.0, "retry_reserve": 1.0})
     )
     text, ended = await stage.ask(stage.generation())
-    assert (text, ended.node) == ("a few words", "b")
+    assert (text, ended.finish.node) == ("a few words", "b")
     with pytest.raises(BackendFailed):
         await stage.ask(stage.generation())
     await stage.settled(dispatcher)
@@ -128,7 +128,7 @@ async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewher
     await leaver.me.host.drain(0.1)
     text, ended = await asked
     assert text == " ".join([WORDS] * 25)
-    assert (ended.node, ended.usage.completion_tokens) == ("b", 200)
+    assert (ended.finish.node, ended.finish.usage.completion_tokens) == ("b", 200)
     await stage.settled(dispatcher)
 
 
@@ -145,7 +145,7 @@ async def test_a_generation_whose_backend_falls_silent_or_says_nothing_at_all_go
         dispatcher = await stage.dispatcher(sees=2)
         answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(12)))
         assert [text for text, _ in answers] == [WORDS] * 12
-        assert {ended.node for _, ended in answers} == {"fine"}
+        assert {ended.finish.node for _, ended in answers} == {"fine"}
         await stage.settled(dispatcher)
 
 
@@ -158,7 +158,7 @@ async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(st
     await eventually(lambda: dispatcher.registry.serving(other.model))
     text, ended = await stage.ask(stage.generation(WORDS))
     assert text == WORDS
-    assert (ended.model, ended.node) == (other.model, "good")
+    assert (ended.finish.model, ended.finish.node) == (other.model, "good")
     await stage.settled(dispatcher)
 
 
@@ -176,7 +176,7 @@ async def test_what_a_node_was_at_when_it_lost_its_connection_goes_on(
     await eventually(lambda: bus.connected and bus.connection_id != before)
     text, ended = await asked
     assert text == " ".join([WORDS] * 5)
-    assert ended.usage.completion_tokens == 40
+    assert ended.finish.usage.completion_tokens == 40
     await stage.settled(dispatcher)
     await stage.stack.aclose()
     await bus.close()

@@ -55,7 +55,7 @@ async def test_an_interleaved_load_is_answered_with_few_swaps(
         *(stage.ask(of(stage, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
-    assert [ended.model for _, ended in answers] == [models[n % 3] for n in range(60)]
+    assert [ended.finish.model for _, ended in answers] == [models[n % 3] for n in range(60)]
     await stage.settled(dispatcher)
     use = node.describe().memory
     assert use.swaps == use.loads == use.unloads <= 9
@@ -90,7 +90,7 @@ async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_t
     async with without_end(stage, a, 8, tokens=5) as answers:
         await eventually(lambda: len(answers) > 8)
         text, ended = await stage.ask(of(stage, b, "let me in"))
-        assert (text, ended.model, ended.node) == ("let me in", b, node.id)
+        assert (text, ended.finish.model, ended.finish.node) == ("let me in", b, node.id)
         before = len(answers)
         await eventually(lambda: len(answers) > before + 8)
         assert loaded(node) == [a]
@@ -120,7 +120,7 @@ async def test_models_that_are_in_memory_somewhere_are_asked_there_and_nothing_i
         answers = await asyncio.gather(
             *(stage.ask(of(stage, model, tokens=4)) for model in (a, b) for _ in range(3))
         )
-        assert [ended.node for _, ended in answers] == [first.id] * 3 + [second.id] * 3
+        assert [ended.finish.node for _, ended in answers] == [first.id] * 3 + [second.id] * 3
     assert (loaded(first), loaded(second)) == ([a], [b])
     await stage.settled(dispatcher)
 
@@ -136,8 +136,8 @@ async def test_a_model_that_waits_for_its_turn_is_explained(stage: Stage) -> Non
     (found,) = await explanations(stage.bus, Needs(model=b), [])
     (candidate,) = found.candidates
     assert candidate.left_out == "its memory is kept for other models for now"
-    assert (await running)[1].model == a
-    assert (await waiting)[1].model == b
+    assert (await running)[1].finish.model == a
+    assert (await waiting)[1].finish.model == b
     await stage.settled(dispatcher)
 
 

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from actors.dispatcher import Dispatcher, DispatcherSettings
 from actors.dispatcher import hedger as hedges
 from orchestration.errors import BackendFailed
-from orchestration.messages import Ended, Generation, Priority
+from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -61,7 +61,7 @@ def hedged(stage: Stage) -> dict[str, float]:
     return {outcome: count for outcome, count in found.items() if count}
 
 
-async def begun(stage: Stage, generation: Generation) -> asyncio.Task[tuple[str, Ended]]:
+async def begun(stage: Stage, generation: Generation) -> asyncio.Task[tuple[str, GenerationEnd]]:
     """Asked for, and at work on both nodes."""
     asked = asyncio.ensure_future(stage.ask(generation))
     await eventually(lambda: stage.running() == {FIRST: 1, SECOND: 1} | dict.fromkeys(others(stage), 0))
@@ -82,7 +82,7 @@ async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the
     assert dispatcher.snapshot().running == {SECOND: 1}
     text, ended = await asked
     assert text.split() == (WORDS.split() * 8)[:60]
-    assert (ended.node, ended.usage.completion_tokens) == (SECOND, 60)
+    assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 60)
     await stage.settled(dispatcher)
     assert hedged(stage) == {"won": 1}
 
@@ -95,7 +95,7 @@ async def test_the_second_node_stops_when_the_first_begins_after_all(stage: Stag
     assert not asked.done()
     text, ended = await asked
     assert text.split() == WORDS.split() * 5
-    assert ended.node == FIRST
+    assert ended.finish.node == FIRST
     await stage.settled(dispatcher)
     assert hedged(stage) == {"lost": 1}
 
@@ -106,7 +106,7 @@ async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(stage: Sta
     dispatcher = await dispatching(stage, hedging(share=1.0, reserve=1000))
     answers = await asyncio.gather(*(stage.ask(stage.generation(f"{n} {WORDS}")) for n in range(300)))
     assert [text for text, _ in answers] == [f"{n} {WORDS}" for n in range(300)]
-    assert {ended.usage.completion_tokens for _, ended in answers} == {9}
+    assert {ended.finish.usage.completion_tokens for _, ended in answers} == {9}
     await stage.settled(dispatcher)
     assert hedged(stage)["won"] > 0
 
@@ -118,7 +118,7 @@ async def test_when_the_first_node_stops_during_the_race_the_second_answers(stag
     await stage.nodes[FIRST].leave()
     await stage.nodes[FIRST].me.host.drain(0)
     text, ended = await asked
-    assert (text, ended.node) == (WORDS, SECOND)
+    assert (text, ended.finish.node) == (WORDS, SECOND)
     await stage.settled(dispatcher)
 
 
@@ -126,7 +126,7 @@ async def test_when_the_second_node_fails_during_the_race_the_first_answers(stag
     await nodes(stage, first={"first_token_s": 0.5}, second={"fail_first": 1000})
     dispatcher = await dispatching(stage)
     text, ended = await stage.ask(stage.generation(WORDS))
-    assert (text, ended.node) == (WORDS, FIRST)
+    assert (text, ended.finish.node) == (WORDS, FIRST)
     await stage.settled(dispatcher)
     assert hedged(stage) == {"failed": 1}
 
@@ -136,7 +136,7 @@ async def test_what_the_second_node_refuses_is_not_told_while_the_first_may_answ
     await nodes(stage, first={"first_token_s": 0.5}, second={"context_tokens": 8})
     dispatcher = await dispatching(stage)
     text, ended = await stage.ask(stage.generation(short))
-    assert (text, ended.node) == (short, FIRST)
+    assert (text, ended.finish.node) == (short, FIRST)
     await stage.settled(dispatcher)
     assert hedged(stage) == {"failed": 1}
 
@@ -151,7 +151,7 @@ async def test_when_both_nodes_stop_during_the_race_a_third_answers(stage: Stage
         await stage.nodes[name].leave()
         await stage.nodes[name].me.host.drain(0)
     text, ended = await asked
-    assert (text, ended.node) == (WORDS, "c-third")
+    assert (text, ended.finish.node) == (WORDS, "c-third")
     await stage.settled(dispatcher)
     assert hedged(stage) == {"failed": 1}
 
@@ -190,7 +190,7 @@ async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(stage: S
     await stage.nodes[SECOND].me.host.drain(0)
     text, ended = await asked
     assert text.split() == WORDS.split() * 10
-    assert (ended.node, ended.usage.completion_tokens) == ("c-third", 80)
+    assert (ended.finish.node, ended.finish.usage.completion_tokens) == ("c-third", 80)
     await stage.settled(dispatcher)
 
 
@@ -204,7 +204,7 @@ async def test_a_second_node_is_never_waited_for(stage: Stage) -> None:
     await stage.nodes[FIRST].join()
     await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 2)
     _, ended = await stage.ask(stage.generation(WORDS))
-    assert ended.node == FIRST
+    assert ended.finish.node == FIRST
     assert not busy.done()
     await busy
     await stage.settled(dispatcher)
@@ -227,7 +227,7 @@ async def test_others_are_not_sent_twice(
     await nodes(stage, first={"first_token_s": 0.4}, second={})
     dispatcher = await dispatching(stage, settings)
     _, ended = await stage.ask(stage.generation(WORDS, priority=priority))
-    assert ended.node == FIRST
+    assert ended.finish.node == FIRST
     await stage.settled(dispatcher)
     assert hedged(stage) == {}
 
@@ -240,7 +240,7 @@ async def test_a_node_whose_breaker_is_not_closed_gets_no_second_generation(stag
     with pytest.raises(BackendFailed):
         await stage.ask(failing)
     _, ended = await stage.ask(stage.generation(WORDS))
-    assert ended.node == FIRST
+    assert ended.finish.node == FIRST
     await stage.settled(dispatcher)
     assert hedged(stage) == {}
 
@@ -299,7 +299,7 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
             process.send(signal.SIGCONT)
         text, ended = await asked
         assert text.split() == WORDS.split() * 2
-        assert (ended.node, ended.usage.completion_tokens) == (SECOND, 16)
+        assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 16)
         await eventually(lambda: registry.nodes[FIRST].running == 0)
         await stage.settled(dispatcher)
         assert hedged(stage) == {"won": 1}
@@ -317,7 +317,7 @@ async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_me
     tried = chooser.view.replicas[stage.model][FIRST].breaker
     await eventually(lambda: tried.allows(time.monotonic()))
     text, ended = await stage.ask(stage.generation(WORDS))
-    assert (text, ended.node) == (WORDS, SECOND)
+    assert (text, ended.finish.node) == (WORDS, SECOND)
     await stage.settled(dispatcher)
     assert hedged(stage) == {"won": 1}
     assert tried.until  # it failed again

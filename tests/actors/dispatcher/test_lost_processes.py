@@ -110,7 +110,7 @@ async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answe
     processes[0].send(signal.SIGTERM)
     await eventually(lambda: name not in registry.nodes, within_s=1)
     _, ended = await asked
-    assert (ended.node, ended.usage.completion_tokens) == (name, 40)
+    assert (ended.finish.node, ended.finish.usage.completion_tokens) == (name, 40)
     await eventually(lambda: name not in registry.draining, within_s=5)
     assert await asyncio.to_thread(processes[0].wait) == 0
     await stage.settled(dispatcher)

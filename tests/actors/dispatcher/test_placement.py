@@ -34,7 +34,7 @@ async def test_labels_choose_the_nodes(stage: Stage) -> None:
     await labelled(stage, "us-1", region="us")
     dispatcher = await stage.dispatcher()
     answers = await asyncio.gather(*(stage.ask(wanting(stage, region="us")) for _ in range(10)))
-    assert {ended.node for _, ended in answers} == {"us-1"}
+    assert {ended.finish.node for _, ended in answers} == {"us-1"}
     await stage.settled(dispatcher)
 
 
@@ -50,7 +50,7 @@ async def test_a_node_of_tenants_serves_them_alone(stage: Stage) -> None:
     await labelled(stage, "acmes", tenants="acme")
     await stage.dispatcher()
     _, ended = await stage.ask(wanting(stage, tenant="acme"))
-    assert ended.node == "acmes"
+    assert ended.finish.node == "acmes"
     with pytest.raises(NoNode):
         await stage.ask(stage.generation())
 
@@ -79,7 +79,7 @@ async def test_the_node_that_proved_faster_is_preferred(stage: Stage) -> None:
         lambda: all(stage.model in node.rates for node in dispatcher.registry.serving(stage.model))
     )
     answers = [await stage.ask(stage.generation(tokens=6)) for _ in range(10)]
-    assert [ended.node for _, ended in answers] == ["fast"] * 10
+    assert [ended.finish.node for _, ended in answers] == ["fast"] * 10
     await stage.settled(dispatcher)
 
 

@@ -100,7 +100,7 @@ async def test_another_node_answers_first_though_it_is_busy(stage: Stage) -> Non
         good = await stage.node(slots=1, speed=100)
         dispatcher = await stage.dispatcher(QUICK, sees=2)
         answers = await asyncio.gather(*(stage.ask(stage.generation("one two three")) for _ in range(24)))
-        assert {(text, ended.node) for text, ended in answers} == {("one two three", good.id)}
+        assert {(text, ended.finish.node) for text, ended in answers} == {("one two three", good.id)}
         assert 1 <= len(upstream.requests) <= 24
         refused = len(upstream.requests)
         await stage.ask(stage.generation())
@@ -124,7 +124,7 @@ async def test_a_declared_fallback_answers_for_a_limited_model(stage: Stage) -> 
         declared = {stage.model: (f"{stage.model}-well",)}
         dispatcher = await stage.dispatcher(QUICK.model_copy(update={"fallbacks": declared}), sees=1)
         text, ended = await stage.ask(stage.generation())
-        assert (text, ended.model) == ("Hello there", f"{stage.model}-well")
+        assert (text, ended.finish.model) == ("Hello there", f"{stage.model}-well")
         await stage.settled(dispatcher)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from actors.gateway.request_coalescer import RequestCoalescer, SharedStream, Source
 from orchestration.errors import BackendFailed, DeadlineExceeded, InternalError, ShuttingDown
-from orchestration.messages import Chunk, Ended, Event
+from orchestration.messages import Finish, GenerationEnd, StreamEvent, TextDelta
 from orchestration.response_cache import SlowConsumer
 from tests.fixtures.eventually import eventually
 
@@ -41,26 +41,24 @@ class Script:
         self.finished += 1
 
     async def source(self) -> Source:
-        seq = 0
         try:
             while True:
                 said = await self.say.get()
                 if isinstance(said, Exception):
                     raise said
                 if said is None:
-                    yield Ended(seq=seq, finish_reason="stop")
+                    yield GenerationEnd(finish=Finish(reason="stop"))
                     return
-                yield Chunk(seq=seq, text=f"{said} ".ljust(100, "."))
-                seq += 1
+                yield TextDelta(text=f"{said} ".ljust(100, "."))
         finally:
             self.closed = True
 
 
-async def hear(events: AsyncGenerator[Event, None], heard: list[int]) -> None:
+async def hear(events: AsyncGenerator[StreamEvent, None], heard: list[int]) -> None:
     """Read to the end."""
     async with aclosing(events):
         async for event in events:
-            if isinstance(event, Chunk):
+            if isinstance(event, TextDelta):
                 heard.append(int(event.text.split()[0]))  # noqa: PERF401 - others look while it grows
 
 
@@ -74,7 +72,7 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(
     quick = asyncio.create_task(hear(flights.follow(shared, 60), heard))
     script.say.put_nowait(0)
     first = await anext(slow)
-    assert isinstance(first, Chunk)
+    assert isinstance(first, TextDelta)
     for number in range(1, 200):
         script.say.put_nowait(number)
     script.say.put_nowait(None)

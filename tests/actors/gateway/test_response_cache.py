@@ -13,13 +13,24 @@ from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings
 from actors.gateway.response_cache import CachedResponse, ResponseCache, cacheable_events
 from orchestration.errors import BackendFailed
-from orchestration.messages import Chunk, Ended, Event, Progress, Step, TokenLogprob, Usage, Vectors
+from orchestration.messages import (
+    Finish,
+    GenerationEnd,
+    Progress,
+    RunEnd,
+    Step,
+    StreamEvent,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+    Vectors,
+)
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, declare_bucket
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2)
-ENDED = Ended(seq=9, finish_reason="stop", usage=USAGE, node="n", model="m", trace_id="ab" * 16)
-ANSWER: tuple[Event, ...] = (Chunk(seq=0, text="hello"), ENDED.model_copy(update={"seq": 1}))
+ENDED = GenerationEnd(finish=Finish(reason="stop", usage=USAGE, node="n", model="m"), trace_id="ab" * 16)
+ANSWER: tuple[StreamEvent, ...] = (TextDelta(text="hello"), ENDED)
 
 
 @pytest.fixture
@@ -36,47 +47,50 @@ def kept_in(bucket: Bucket, **settings: float) -> ResponseCache:
     return kept
 
 
-async def found(kept: ResponseCache, key: str) -> tuple[Event, ...]:
+async def found(kept: ResponseCache, key: str) -> tuple[StreamEvent, ...]:
     """Wait until it is in the bucket."""
-    events: tuple[Event, ...] = await eventually(lambda: kept.elsewhere(key, None))
+    events: tuple[StreamEvent, ...] = await eventually(lambda: kept.elsewhere(key, None))
     return events
 
 
 def test_chunks_are_joined_and_news_of_the_progress_left_out() -> None:
     logprob = TokenLogprob(token="a", logprob=-0.5)
-    events: list[Event] = [
-        Progress(seq=0, text="thinking"),
-        Chunk(seq=1, text="a", logprobs=(logprob,)),
-        Chunk(seq=2, text="b", tokens=2),
+    events: list[StreamEvent] = [
+        Progress(text="thinking"),
+        TextDelta(text="a", logprobs=(logprob,)),
+        TextDelta(text="b", tokens=2),
         ENDED,
     ]
     assert cacheable_events(events) == (
-        Chunk(seq=0, text="ab", tokens=3, logprobs=(logprob,)),
-        ENDED.model_copy(update={"seq": 1, "trace_id": ""}),
+        TextDelta(text="ab", tokens=3, logprobs=(logprob,)),
+        ENDED.model_copy(update={"trace_id": ""}),
     )
-    corrected = Chunk(seq=3, text=", no: c", tokens=4, replaces=6)
+    corrected = TextDelta(text=", no: c", tokens=4, replaces=6)
     (kept, _) = cacheable_events([*events[:-1], corrected, ENDED]) or ()
-    assert kept == Chunk(seq=0, text="c", tokens=7)
-    vectors: list[Event] = [Vectors(seq=0, index=0, vectors=("x",)), Vectors(seq=1, index=1, vectors=("y",))]
+    assert kept == TextDelta(text="c", tokens=7)
+    vectors: list[StreamEvent] = [Vectors(index=0, vectors=("x",)), Vectors(index=1, vectors=("y",))]
     assert cacheable_events([*vectors, ENDED]) == (
         *vectors,
-        ENDED.model_copy(update={"seq": 2, "trace_id": ""}),
+        ENDED.model_copy(update={"trace_id": ""}),
     )
-    assert cacheable_events([ENDED]) == (ENDED.model_copy(update={"seq": 0, "trace_id": ""}),)
+    assert cacheable_events([ENDED]) == (ENDED.model_copy(update={"trace_id": ""}),)
 
 
 @pytest.mark.parametrize(
     "end",
     [
-        {"finish_reason": "cancelled"},
-        {"finish_reason": "error"},
-        {"error": BackendFailed("x").body()},
-        {"steps": (Step(name="s", agent="a", error=BackendFailed("x").body()),)},
+        GenerationEnd(finish=Finish(reason="cancelled")),
+        GenerationEnd(finish=Finish(reason="error")),
+        GenerationEnd(finish=Finish(reason="stop"), error=BackendFailed("x").body()),
+        RunEnd(
+            finish=Finish(reason="stop"),
+            steps=(Step(name="s", agent="a", error=BackendFailed("x").body()),),
+        ),
     ],
 )
-def test_an_answer_that_did_not_end_well_is_not_one_to_keep(end: dict[str, object]) -> None:
-    assert cacheable_events([Chunk(seq=0, text="a"), ENDED.model_copy(update=end)]) is None
-    assert cacheable_events([Chunk(seq=0, text="a")]) is None
+def test_an_answer_that_did_not_end_well_is_not_one_to_keep(end: GenerationEnd | RunEnd) -> None:
+    assert cacheable_events([TextDelta(text="a"), end]) is None
+    assert cacheable_events([TextDelta(text="a")]) is None
 
 
 async def test_what_one_process_keeps_another_finds_and_then_holds_itself(bucket: Bucket) -> None:
@@ -132,7 +146,7 @@ async def test_while_nats_is_away_answers_are_still_kept_here(bucket: Bucket, bu
 
 async def test_a_long_answer_is_kept_nowhere(bucket: Bucket) -> None:
     kept = kept_in(bucket, max_answer_bytes=2048)
-    kept.keep("k", [Chunk(seq=0, text="x" * 3000), ENDED], ttl_s=60)
+    kept.keep("k", [TextDelta(text="x" * 3000), ENDED], ttl_s=60)
     kept.keep("next", ANSWER, ttl_s=60)
     await found(kept_in(bucket), "next")
     assert kept.here("k", None) is None

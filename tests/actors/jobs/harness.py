@@ -19,7 +19,7 @@ from actors.jobs.records import JobRecord, new_job_id
 from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
-from orchestration.messages import ChatMessage, Ended, Priority, Run, Usage
+from orchestration.messages import ChatMessage, Finish, Priority, Run, RunEnd, Usage
 
 TRACED = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -58,7 +58,7 @@ class JobHarness:
         return await self.job_attempts.begin(job_id, delivery), delivery
 
     async def succeed(self, record: JobRecord, delivery: Delivery, text: str) -> None:
-        ended = Ended(seq=0, finish_reason="stop", usage=Usage(completion_tokens=1), model="echo")
+        ended = RunEnd(finish=Finish(reason="stop", usage=Usage(completion_tokens=1), model="echo"))
         await self.job_attempts.succeed(record, delivery, PartialAnswer(texts=[text]), ended)
 
 

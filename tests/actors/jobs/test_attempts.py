@@ -14,7 +14,7 @@ from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobResult, JobStatus
 from actors.jobs.settings import JobsSettings
 from orchestration.errors import BackendFailed, InvalidRequest, NoNode, QueueFull
-from orchestration.messages import Ended
+from orchestration.messages import Finish, RunEnd
 from tests.actors.jobs.harness import JobHarness, answer_of, job_harness
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api, stored_in
@@ -27,7 +27,7 @@ async def failing(harness: JobHarness, job_id: str, error: BackendFailed | NoNod
     """One attempt that ends with `error`."""
     record, delivery = await harness.take(job_id)
     assert record is not None
-    ended = Ended(seq=0, finish_reason="error", error=error.body())
+    ended = RunEnd(finish=Finish(reason="error"), error=error.body())
     return await harness.job_attempts.fail(record, delivery, error, ended)
 
 
@@ -60,7 +60,7 @@ async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(ow
         job_id = (await harness.submit())["id"]
         record, delivery = await harness.take(job_id)
         assert record is not None
-        ended = Ended(seq=0, finish_reason="stop")
+        ended = RunEnd(finish=Finish(reason="stop"))
         result = JobResult(
             id=job_id, status=JobStatus.SUCCEEDED, text="recorded", ended=ended, finished_at=time.time()
         )

@@ -21,7 +21,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 from actors.tools.client import RemoteHands
-from orchestration.messages import ChatMessage, Ended, Generation, Run, Sampling
+from orchestration.messages import ChatMessage, Generation, Run, RunEnd, Sampling
 from orchestration.patterns import StepLimits
 from tests.actors.agents.clusters import Cluster, answered, cluster, connection
 from tests.actors.agents.test_protocol import agents_of
@@ -70,7 +70,7 @@ async def researchers(
         yield running, backend
 
 
-async def ask(running: Cluster, question: str) -> tuple[str, Ended]:
+async def ask(running: Cluster, question: str) -> tuple[str, RunEnd]:
     run = Run(
         id=running.asker.new_id(),
         pattern="research",
@@ -94,7 +94,7 @@ async def test_the_answer_comes_from_the_documents_and_names_them(
             ("answer", ""),
         ]
         _, ended = await ask(running, "Who was the first person on the moon?")
-        assert "no source was found for this question" in ended.notes
+        assert "no source was found for this question" in ended.finish.notes
         assert "sources" not in ended.report
         async with agents_of(own_nats.url) as (_, found):  # who prompts the agent itself gets no less
             said = [item async for item in found["research"].prompt("Where do the two hives stand?")]

@@ -15,7 +15,7 @@ from actors.cli.main import root
 from actors.learning.feedback import Feedback, FeedbackCounter
 from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from actors.learning.settings import LearningSettings
-from orchestration.messages import Usage
+from orchestration.messages import Finish
 from orchestration.patterns import StepResult
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.roles import RoleOverride
@@ -27,7 +27,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.orchestration.patterns.test_debate_flips import EQUAL, debated
 
-ANSWER = StepResult(text="7", finish_reason="stop", usage=Usage(), node="n", model="one", seconds=1.0)
+ANSWER = StepResult(text="7", finish=Finish(reason="stop", node="n", model="one"), seconds=1.0)
 RISEN = {"one": 0.65, "two": 0.65, "three": 0.83}
 
 

@@ -18,7 +18,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Ended, Generation, LoadModel, Residence, UnloadModel
+from orchestration.messages import Generation, GenerationEnd, LoadModel, Residence, UnloadModel
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
@@ -54,8 +54,8 @@ async def test_a_generation_has_its_model_loaded_and_the_one_used_longest_ago_le
     node = await small_node(stage, (a, b, c), fit=2)
     assert loaded(node) == [a, b]
     for model in (b, a, c):
-        ended = Ended.model_validate_json((await run(stage, node, of(stage, model))).data)
-        assert (ended.model, ended.finish_reason) == (model, "stop")
+        ended = GenerationEnd.model_validate_json((await run(stage, node, of(stage, model))).data)
+        assert (ended.finish.model, ended.finish.reason) == (model, "stop")
     assert loaded(node) == [a, c]
     use = node.describe().memory
     assert (use.limit_bytes, use.loads, use.unloads, use.swaps) == (20_000_000, 1, 1, 1)
@@ -89,7 +89,9 @@ async def test_what_is_in_use_is_never_evicted_and_who_was_refused_for_it_is_tol
     running.cancel()
     await asyncio.wait({running})
     await eventually(lambda: node.describe().running == 0)
-    assert Ended.model_validate_json((await run(stage, node, of(stage, b))).data).finish_reason == "stop"
+    assert (
+        GenerationEnd.model_validate_json((await run(stage, node, of(stage, b))).data).finish.reason == "stop"
+    )
     assert node.describe().memory.claims == ()
 
 
@@ -97,7 +99,7 @@ async def test_generations_that_come_while_their_model_is_loaded_share_the_one_l
     a, b = models_of(stage, 2)
     node = await small_node(stage, (a, b), load_s=0.1)
     answers = await asyncio.gather(*(run(stage, node, of(stage, b, f"n {n}")) for n in range(4)))
-    assert all(Ended.model_validate_json(answer.data).finish_reason == "stop" for answer in answers)
+    assert all(GenerationEnd.model_validate_json(answer.data).finish.reason == "stop" for answer in answers)
     assert node.describe().memory.loads == 1
 
 
@@ -139,11 +141,11 @@ async def test_unloading_waits_for_what_runs_and_takes_nothing_new(stage: Stage)
     refused = await run(stage, node, of(stage, a))
     assert "is being unloaded" in json.loads(refused.data)["message"]
     assert not unloading.done()
-    assert Ended.model_validate_json((await running).data).usage.completion_tokens == 60
+    assert GenerationEnd.model_validate_json((await running).data).finish.usage.completion_tokens == 60
     assert Residence.model_validate_json((await unloading).data).changed
     assert loaded(node) == []
     back = await run(stage, node, of(stage, a))
-    assert Ended.model_validate_json(back.data).finish_reason == "stop"
+    assert GenerationEnd.model_validate_json(back.data).finish.reason == "stop"
 
 
 async def test_a_model_larger_than_the_memory_ends_the_start_with_both_sizes(stage: Stage) -> None:

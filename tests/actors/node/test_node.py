@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from actors.backends.base import Output, Piece
+from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.subjects import NodeAddress
@@ -17,7 +17,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from actors.streams.writer import RETIRED, WRITER
-from orchestration.messages import EVENT, Chunk, Ended, Generation
+from orchestration.messages import Generation, GenerationEnd, TextDelta, decode_event
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.stage import Stage
@@ -35,13 +35,15 @@ class Listener:
     """Hears one stream, as an asker would."""
 
     def __init__(self) -> None:
-        self.events: list[Chunk | Ended] = []
+        self.events: list[TextDelta | GenerationEnd] = []
+        self.seqs: list[int] = []
         self.writers: list[str] = []
 
     def heard(self, message: Message) -> None:
-        event = EVENT.validate_json(message.data)
-        assert isinstance(event, Chunk | Ended)
-        self.events.append(event)
+        frame = decode_event(message.data)
+        assert isinstance(frame.event, TextDelta | GenerationEnd)
+        self.events.append(frame.event)
+        self.seqs.append(frame.seq)
         self.writers.append(message.header(WRITER))
 
 
@@ -61,22 +63,22 @@ async def send(
 async def test_a_node_numbers_its_events_and_answers_with_the_last(stage: Stage) -> None:
     node = await stage.node(speed=100)
     reply, listener = await send(stage, node, stage.generation("one two three", tokens=20))
-    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
-    assert [event.seq for event in listener.events] == list(range(len(listener.events)))
-    assert "".join(e.text for e in listener.events if isinstance(e, Chunk)).split()[:3] == [
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], GenerationEnd))
+    assert listener.seqs == list(range(len(listener.events)))
+    assert "".join(e.text for e in listener.events if isinstance(e, TextDelta)).split()[:3] == [
         "one",
         "two",
         "three",
     ]
-    assert Ended.model_validate_json(reply.data) == listener.events[-1]
-    assert sum(e.tokens for e in listener.events if isinstance(e, Chunk)) == 20
+    assert GenerationEnd.model_validate_json(reply.data) == listener.events[-1]
+    assert sum(e.tokens for e in listener.events if isinstance(e, TextDelta)) == 20
     assert set(listener.writers) == {""}
 
 
 async def test_work_that_is_delivered_again_names_its_writer(stage: Stage) -> None:
     node = await stage.node()
     _, listener = await send(stage, node, stage.generation(), attempt=2)
-    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], GenerationEnd))
     assert len(set(listener.writers)) == 1
     assert "" not in listener.writers
 
@@ -112,7 +114,7 @@ async def test_a_generation_nobody_listens_to_is_stopped(stage: Stage) -> None:
 async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(stage: Stage) -> None:
     class Broken(EchoBackend):
         async def generate(self, generation: Generation) -> AsyncIterator[Output]:  # type: ignore[override]
-            yield Piece(text="half ")
+            yield TextDelta(text="half ")
             raise AttributeError("a defect in the backend")
 
     backend = Broken(EchoSettings(models=(stage.model,)))
@@ -125,7 +127,7 @@ async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(stag
             assert error["code"] == "backend_failed"
             assert "a defect in the backend" in error["message"]
             await eventually(partial(len, listener.events))
-            assert not any(isinstance(event, Ended) for event in listener.events)
+            assert not any(isinstance(event, GenerationEnd) for event in listener.events)
         assert node.me.host.state == "running"
 
 
@@ -164,8 +166,8 @@ async def test_a_drain_that_runs_out_leaves_a_begun_answer_to_others(stage: Stag
     reply, listener = await asked
     assert json.loads(reply.data)["code"] == "shutting_down"
     assert json.loads(reply.data)["retryable"]
-    assert [event.seq for event in listener.events] == list(range(len(listener.events)))
-    assert not any(isinstance(event, Ended) for event in listener.events)
+    assert listener.seqs == list(range(len(listener.events)))
+    assert not any(isinstance(event, GenerationEnd) for event in listener.events)
 
 
 async def test_a_generation_goes_on_after_its_prefix(stage: Stage) -> None:
@@ -173,19 +175,19 @@ async def test_a_generation_goes_on_after_its_prefix(stage: Stage) -> None:
     begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
     generation = stage.generation("one two three four").model_copy(update=begun)
     reply, listener = await send(stage, node, generation)
-    await eventually(lambda: listener.events and isinstance(listener.events[-1], Ended))
-    assert "".join(e.text for e in listener.events if isinstance(e, Chunk)) == " three four"
-    assert [event.seq for event in listener.events] == list(range(7, 7 + len(listener.events)))
+    await eventually(lambda: listener.events and isinstance(listener.events[-1], GenerationEnd))
+    assert "".join(e.text for e in listener.events if isinstance(e, TextDelta)) == " three four"
+    assert listener.seqs == list(range(7, 7 + len(listener.events)))
     assert set(listener.writers) == {"w"}
-    assert Ended.model_validate_json(reply.data).usage.completion_tokens == 4
+    assert GenerationEnd.model_validate_json(reply.data).finish.usage.completion_tokens == 4
 
 
 async def test_where_only_the_end_was_lost_only_the_end_is_written(stage: Stage) -> None:
     node = await stage.node()
     begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
     reply, _ = await send(stage, node, stage.generation("one two", tokens=2).model_copy(update=begun))
-    ended = Ended.model_validate_json(reply.data)
-    assert (ended.seq, ended.finish_reason, ended.usage.completion_tokens) == (7, "length", 2)
+    ended = GenerationEnd.model_validate_json(reply.data)
+    assert (ended.events, ended.finish.reason, ended.finish.usage.completion_tokens) == (7, "length", 2)
 
 
 async def test_a_writer_that_was_given_up_stops(stage: Stage) -> None:

@@ -9,16 +9,25 @@ import pytest
 
 from actors.openai_api.chat import ChatEncoder
 from actors.openai_api.completion import CompletionEncoder
-from orchestration.messages import Chunk, Ended, Event, Progress, TokenLogprob, ToolCall, TopLogprob
+from orchestration.messages import (
+    Finish,
+    GenerationEnd,
+    Progress,
+    StreamEvent,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    TopLogprob,
+)
 
-PROGRESS = Progress(seq=0, text="analysing")
-TEXT = Chunk(seq=0, text="Hi")
-ENDED = Ended(seq=0, finish_reason="stop")
+PROGRESS = Progress(text="analysing")
+TEXT = TextDelta(text="Hi")
+ENDED = GenerationEnd(finish=Finish(reason="stop"))
 CALLED = ENDED.model_copy(update={"calls": (ToolCall(id="1", name="f", arguments="{}"),)})
 EMPTY: dict[str, Any] = {"role": "assistant", "content": ""}
 
 
-def deltas(events: list[Event], *, opened: bool) -> list[dict[str, Any]]:
+def deltas(events: list[StreamEvent], *, opened: bool) -> list[dict[str, Any]]:
     encoder = ChatEncoder("a.1", "m", 0, include_usage=False, logprobs=False)
     pieces = [*encoder.encode_opening()] if opened else []
     pieces += [chunk for event in events for chunk in encoder.encode_event(event)]
@@ -36,7 +45,7 @@ def deltas(events: list[Event], *, opened: bool) -> list[dict[str, Any]]:
     ],
 )
 def test_the_first_chunk_has_the_role_and_no_other_has(
-    events: list[Event], opened: bool, first: dict[str, Any]
+    events: list[StreamEvent], opened: bool, first: dict[str, Any]
 ) -> None:
     found = deltas(events, opened=opened)
     assert found[0] == first
@@ -48,10 +57,10 @@ def test_a_whole_answer_holds_what_replaced_the_rest_and_a_stream_says_so(
     kind: type[ChatEncoder | CompletionEncoder],
 ) -> None:
     token = TokenLogprob(token="7", logprob=-0.5)
-    events: list[Event] = [
-        Chunk(seq=0, text="7", logprobs=(token,)),
-        Chunk(seq=1, text="\n\nCorrection: 8", replaces=14),
-        Chunk(seq=2, text=", I think", logprobs=(token,)),
+    events: list[StreamEvent] = [
+        TextDelta(text="7", logprobs=(token,)),
+        TextDelta(text="\n\nCorrection: 8", replaces=14),
+        TextDelta(text=", I think", logprobs=(token,)),
         ENDED,
     ]
     streamed, full = (kind("a.1", "m", 0, include_usage=False, logprobs=True) for _ in range(2))
@@ -75,7 +84,7 @@ def test_the_sampled_token_is_among_the_top_of_a_completion_even_if_it_is_none_o
     likely = TopLogprob(token=" the", logprob=-0.1)
     drawn = TokenLogprob(token=" a", logprob=-3.0, top_logprobs=(likely,))
     bare = TokenLogprob(token=" b", logprob=-2.0)
-    encoder.add(Chunk(seq=0, text=" a b", logprobs=(drawn, bare)))
+    encoder.add(TextDelta(text=" a b", logprobs=(drawn, bare)))
     encoder.add(ENDED)
     logprobs = json.loads(encoder.encode_full())["choices"][0]["logprobs"]
     assert logprobs["top_logprobs"] == [{" the": -0.1, " a": -3.0}, {" b": -2.0}]

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from pydantic import Field
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Run
-from orchestration.patterns import Part, PatternSettings, RunContext, StepResult, pattern
+from orchestration.messages import ChatMessage, Run, TextDelta
+from orchestration.patterns import PatternSettings, RunContext, StepResult, pattern
 
 
 class DraftsSettings(PatternSettings):
@@ -18,7 +18,7 @@ class DraftsSettings(PatternSettings):
 @pattern("drafts", settings=DraftsSettings)
 async def drafts(
     run: Run, context: RunContext, settings: DraftsSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Writes several drafts at once, and makes one answer of them."""
 
     async def draft(number: int) -> str:

@@ -25,10 +25,18 @@ from orchestration.errors import (
     QueueFull,
     Unavailable,
 )
-from orchestration.messages import ChatMessage, Chunk, Ended, Generation
+from orchestration.messages import (
+    ChatMessage,
+    EventFrame,
+    Finish,
+    Generation,
+    GenerationEnd,
+    TextDelta,
+    encode_event,
+)
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.reading import END, Reading, asker, chunks
+from tests.fixtures.reading import END, Reading, asker, deltas, end
 from tests.fixtures.stage import stage as set_up
 
 __all__ = ["asker"]
@@ -36,16 +44,16 @@ __all__ = ["asker"]
 
 async def test_events_come_in_order_and_the_end_is_the_last(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a", "b", "c"), END.model_copy(update={"seq": 3}))
-    assert (await reading.task).seq == 3
+    await reading.write(*deltas("a", "b", "c"), end(3))
+    assert await reading.task == END
     assert reading.text == "abc"
     assert not reading.cancelled
 
 
 async def test_an_event_that_comes_twice_is_read_once(asker: Asker) -> None:
     reading = Reading(asker)
-    a, b = chunks("a", "b")
-    await reading.write(a, a, b, a, b, END.model_copy(update={"seq": 2}))
+    a, b = deltas("a", "b")
+    await reading.write(a, a, b, a, b, end(2))
     await reading.task
     assert reading.text == "ab"
 
@@ -63,14 +71,14 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     def deaf(message: Message) -> bool:
         return True
 
-    await writer.piece("a", 1)
+    await writer.write(TextDelta(text="a"))
     await eventually(lambda: reading.text == "a")
     reads.put = deaf  # type: ignore[method-assign]
-    await writer.piece(" b", 1)
+    await writer.write(TextDelta(text=" b"))
     await writer.flush()
     await asker.bus.flush()
     reads.put = really  # type: ignore[method-assign]
-    await writer.piece(" c", 1)
+    await writer.write(TextDelta(text=" c"))
     await writer.flush()
     await eventually(lambda: reading.text == "a b c")
     reads.put = deaf  # type: ignore[method-assign]
@@ -79,17 +87,17 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     await asker.bus.flush()
     reads.put = really  # type: ignore[method-assign]
     asker._reconnected()
-    assert (await reading.task).seq == 3
+    assert (await reading.task).events == 3
     await writing.close()
 
 
-@pytest.mark.parametrize("late", [Chunk(seq=5, text="late"), END.model_copy(update={"seq": 5})])
+@pytest.mark.parametrize("late", [EventFrame(5, TextDelta(text="late")), end(5)])
 async def test_a_gap_that_stays_is_an_error_that_names_what_is_missing(
-    asker: Asker, late: Chunk | Ended, monkeypatch: pytest.MonkeyPatch
+    asker: Asker, late: EventFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_stream, "GAP_S", 0.2)
     reading = Reading(asker)
-    await reading.write(*chunks("a"), late)
+    await reading.write(*deltas("a"), late)
     with pytest.raises(NodeLost, match="lost events 1 to 4"):
         await reading.task
     await eventually(lambda: reading.cancelled)
@@ -98,7 +106,9 @@ async def test_a_gap_that_stays_is_an_error_that_names_what_is_missing(
 async def test_an_end_with_an_error_raises_that_error(asker: Asker) -> None:
     reading = Reading(asker)
     error = BackendFailed("it broke").body()
-    await reading.write(*chunks("a"), Ended(seq=1, finish_reason="error", error=error))
+    await reading.write(
+        *deltas("a"), EventFrame(1, GenerationEnd(finish=Finish(reason="error"), error=error))
+    )
     with pytest.raises(BackendFailed, match="it broke"):
         await reading.task
     await asker.bus.flush()
@@ -108,7 +118,9 @@ async def test_an_end_with_an_error_raises_that_error(asker: Asker) -> None:
 async def test_whoever_watches_over_a_stream_may_end_it_from_outside(asker: Asker) -> None:
     reading = Reading(asker)
     error = NodeLost("node n died").body()
-    await reading.write(*chunks("a", "b"), Ended(seq=OUT_OF_BAND, finish_reason="error", error=error))
+    await reading.write(
+        *deltas("a", "b"), EventFrame(OUT_OF_BAND, GenerationEnd(finish=Finish(reason="error"), error=error))
+    )
     with pytest.raises(NodeLost, match="node n died"):
         await reading.task
 
@@ -123,7 +135,7 @@ async def test_what_is_no_event_is_a_defect(asker: Asker) -> None:
 
 async def test_a_stream_that_does_not_end_in_time_is_cancelled(asker: Asker) -> None:
     reading = Reading(asker, within_s=0.1)
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     with pytest.raises(DeadlineExceeded, match="no complete answer"):
         await reading.task
     await eventually(lambda: reading.cancelled)
@@ -131,7 +143,7 @@ async def test_a_stream_that_does_not_end_in_time_is_cancelled(asker: Asker) -> 
 
 async def test_a_reader_that_leaves_cancels_the_work(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     reading.task.cancel()
     await asyncio.wait({reading.task})
@@ -140,16 +152,16 @@ async def test_a_reader_that_leaves_cancels_the_work(asker: Asker) -> None:
 
 async def test_of_two_writers_the_first_is_read(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a", "b"))
-    await reading.write(*chunks("a b", " c d"), END.model_copy(update={"seq": 2}), writer="second")
-    await reading.write(*chunks("c", "d", start=2), END.model_copy(update={"seq": 4}))
-    assert (await reading.task).seq == 4
+    await reading.write(*deltas("a", "b"))
+    await reading.write(*deltas("a b", " c d"), end(2), writer="second")
+    await reading.write(*deltas("c", "d", start=2), end(4))
+    assert await reading.task == END
     assert reading.text == "abcd"
 
 
 async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("x", "y"), END.model_copy(update={"seq": 2}), writer="second")
+    await reading.write(*deltas("x", "y"), end(2), writer="second")
     await reading.task
     assert reading.text == "xy"
 
@@ -159,8 +171,8 @@ async def test_a_first_writer_that_falls_silent_is_reported(
 ) -> None:
     monkeypatch.setattr(open_stream, "SILENCE_S", 0.2)
     reading = Reading(asker)
-    await reading.write(*chunks("a"))
-    await reading.write(*chunks("a b"), END.model_copy(update={"seq": 1}), writer="second")
+    await reading.write(*deltas("a"))
+    await reading.write(*deltas("a b"), end(1), writer="second")
     with pytest.raises(NodeLost, match="after some of it was read"):
         await reading.task
 
@@ -178,8 +190,8 @@ async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
     events = asker.follow(work, Envelope.within(10), send)
     first = asyncio.ensure_future(anext(events))
     await eventually(lambda: asker.open_streams)
-    for chunk in chunks(*"abcdefghijklmnopqrstuvwxyz"):
-        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
+    for frame in deltas(*"abcdefghijklmnopqrstuvwxyz"):
+        await asker.bus.publish(f"stream.{work}", encode_event(frame.seq, frame.event))
     await first
     await asker.bus.flush()
 
@@ -258,7 +270,7 @@ async def test_an_answer_goes_on_where_it_was_when_nats_has_restarted(own_nats: 
         await asyncio.to_thread(own_nats.restart)
         text, ended = await reading
         assert text == " ".join(["again and"] * 100)
-        assert ended.usage.completion_tokens == 200
+        assert ended.finish.usage.completion_tokens == 200
         text, _ = await stage.ask(stage.generation("and again"))
         assert text == "and again"
         await stage.settled(dispatcher, within_s=20)

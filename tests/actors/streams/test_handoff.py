@@ -12,22 +12,22 @@ from actors.streams import writer as streams
 from actors.streams.client import Asker
 from actors.streams.handoff import is_superseded
 from actors.streams.writer import RETIRED, StreamWriter
-from orchestration.messages import Resume, SoFar
+from orchestration.messages import Resume, SoFar, TextDelta, encode_event
 from tests.fixtures.eventually import eventually
-from tests.fixtures.reading import END, Reading, asker, chunks
+from tests.fixtures.reading import END, Reading, asker, deltas, end
 
 __all__ = ["asker"]
 
 
 async def test_a_stream_that_is_handed_over_goes_on_from_what_was_read(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a", "b"))
+    await reading.write(*deltas("a", "b"))
     await eventually(lambda: reading.text == "ab")
     so_far = await resume(asker, reading)
     assert (so_far.open, so_far.text, so_far.tokens, so_far.seq) == (True, "ab", 2, 2)
-    await reading.write(*chunks("x", "y", start=2), END.model_copy(update={"seq": 4}))  # thawed, too late
-    await reading.write(*chunks("c d", start=2), END.model_copy(update={"seq": 3}), writer=so_far.writer)
-    assert (await reading.task).seq == 3
+    await reading.write(*deltas("x", "y", start=2), end(4))  # thawed, too late
+    await reading.write(*deltas("c d", start=2), end(3), writer=so_far.writer)
+    assert await reading.task == END
     assert reading.text == "abc d"
     assert not (await resume(asker, reading)).open
 
@@ -40,8 +40,8 @@ async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(asker: Asker
     events = asker.follow(work, Envelope.within(10), send)
     first = asyncio.ensure_future(anext(events))
     await eventually(lambda: asker.open_streams)
-    for chunk in chunks("a", "b", "c"):
-        await asker.bus.publish(f"stream.{work}", chunk.model_dump_json().encode())
+    for frame in deltas("a", "b", "c"):
+        await asker.bus.publish(f"stream.{work}", encode_event(frame.seq, frame.event))
     await first
     await asker.bus.flush()
     reply = await asker.bus.request(f"resume.{work}", b"{}")
@@ -51,12 +51,12 @@ async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(asker: Asker
 
 async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     await resume(asker, reading)
     told: list[bytes] = []
     probe = asker.bus.expect(lambda message: told.append(message.data))
-    data = chunks("b", start=1)[0].model_dump_json().encode()
+    data = encode_event(1, TextDelta(text="b"))
     await asker.bus.publish(f"stream.{reading.id}", data, reply=probe)
     await eventually(lambda: told == [RETIRED])
     reading.task.cancel()
@@ -69,16 +69,16 @@ async def test_a_writer_that_was_given_up_is_told_to_stop(asker: Asker) -> None:
 async def test_a_writer_that_is_alive_is_left_alone(asker: Asker) -> None:
     reading = Reading(asker)
     assert await resume(asker, reading, quiet_s=60) == SoFar()  # nothing written: it has its chance
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     assert (await resume(asker, reading, quiet_s=60)).alive
-    await reading.write(END.model_copy(update={"seq": 1}))
+    await reading.write(end(1))
     await reading.task
 
 
 async def test_a_later_delivery_supersedes_an_earlier_one_for_good(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     first = await resume(asker, reading, attempt=1)
     second = await resume(asker, reading, attempt=2)
@@ -88,10 +88,10 @@ async def test_a_later_delivery_supersedes_an_earlier_one_for_good(asker: Asker)
         assert await resume(asker, reading, quiet_s=quiet_s, attempt=1) == SoFar(superseded=True)
     assert await is_superseded(asker.bus, reading.id, 1)
     assert not await is_superseded(asker.bus, reading.id, 2)
-    await reading.write(*chunks("b", start=1), writer=second.writer)
+    await reading.write(*deltas("b", start=1), writer=second.writer)
     await eventually(lambda: reading.text == "ab")
     assert (await resume(asker, reading, attempt=2)).seq == 2
-    await reading.write(END.model_copy(update={"seq": 2}))
+    await reading.write(end(2))
     reading.task.cancel()
     await asyncio.wait({reading.task})
     assert not await is_superseded(asker.bus, reading.id, 1)
@@ -99,7 +99,7 @@ async def test_a_later_delivery_supersedes_an_earlier_one_for_good(asker: Asker)
 
 async def test_a_delivery_whose_writer_is_alive_supersedes_none(asker: Asker) -> None:
     reading = Reading(asker)
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     assert (await resume(asker, reading, quiet_s=60, attempt=2)).alive
     assert (await resume(asker, reading, attempt=1)).writer
@@ -114,29 +114,29 @@ async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
     reading = Reading(asker)
     await eventually(lambda: asker.open_streams)
     writer = StreamWriter(asker.bus, StreamAddress(reading.id), lambda: None)
-    await writer.piece("", 1)
+    await writer.write(TextDelta(text=""))
 
     async def known() -> bool:
         return (await resume(asker, reading, quiet_s=60)).alive
 
     await eventually(known)
-    await writer.piece("a", 1)
+    await writer.write(TextDelta(text="a"))
     writer.alive()
     await writer.end(END)
-    assert (await reading.task).seq == 1
+    assert (await reading.task).events == 1
     assert reading.text == "a"
 
 
 async def test_a_look_at_a_stream_tells_of_its_writer_and_changes_nothing(asker: Asker) -> None:
     reading = Reading(asker)
     assert await resume(asker, reading, quiet_s=60, peek=True) == SoFar()
-    await reading.write(*chunks("a"))
+    await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     assert await resume(asker, reading, quiet_s=60, peek=True) == SoFar(alive=True, seq=1)
     taken = await resume(asker, reading)
     assert (await resume(asker, reading, quiet_s=60, peek=True)).seq == 0  # of the next writer
-    await reading.write(*chunks("b", start=1), END.model_copy(update={"seq": 2}), writer=taken.writer)
-    assert (await reading.task).seq == 2
+    await reading.write(*deltas("b", start=1), end(2), writer=taken.writer)
+    assert await reading.task == END
     assert reading.text == "ab"
 
 

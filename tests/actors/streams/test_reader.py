@@ -7,7 +7,7 @@ import pytest
 from actors.bus.message import Message
 from actors.streams.reader import OpenStream
 from actors.streams.writer import WRITER
-from orchestration.messages import Chunk
+from orchestration.messages import TextDelta, encode_event
 
 
 class Reader:
@@ -17,9 +17,9 @@ class Reader:
         self.seq = 0
 
     def write(self, reasoning: str = "", text: str = "") -> None:
-        chunk = Chunk(seq=self.seq, text=text, reasoning=reasoning)
+        data = encode_event(self.seq, TextDelta(text=text, reasoning=reasoning))
         headers = {WRITER: self.writer} if self.writer else None
-        self.stream.put(Message("stream.a.1", "probe", chunk.model_dump_json().encode(), headers))
+        self.stream.put(Message("stream.a.1", "probe", data, headers))
         self.seq += 1
 
     def move(self) -> None:
@@ -28,9 +28,9 @@ class Reader:
     def read(self) -> tuple[str, str]:
         """Reasoning and text."""
         arrived = self.stream.arrived
-        chunks = [arrived.get_nowait() for _ in range(arrived.qsize())]
-        read = [chunk for chunk in chunks if isinstance(chunk, Chunk)]
-        return "".join(chunk.reasoning for chunk in read), "".join(chunk.text for chunk in read)
+        events = [arrived.get_nowait() for _ in range(arrived.qsize())]
+        deltas = [event for event in events if isinstance(event, TextDelta)]
+        return "".join(delta.reasoning for delta in deltas), "".join(delta.text for delta in deltas)
 
 
 @pytest.fixture

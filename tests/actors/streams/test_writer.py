@@ -9,31 +9,42 @@ from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.subjects import StreamAddress
 from actors.streams.writer import FAST_CHUNK_S, WRITER, StreamWriter
 from orchestration.errors import BusUnavailable
-from orchestration.messages import EVENT, Chunk, Ended, Progress, TokenLogprob, Vectors
+from orchestration.messages import (
+    Finish,
+    GenerationEnd,
+    StreamEvent,
+    TextDelta,
+    TokenLogprob,
+    Vectors,
+    decode_event,
+)
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 
-END = Ended(seq=0, finish_reason="stop")
+END = GenerationEnd(finish=Finish(reason="stop"))
 
 
 class Heard:
     """Everything on one stream, decoded."""
 
     def __init__(self) -> None:
-        self.events: list[Chunk | Vectors | Progress | Ended] = []
+        self.events: list[StreamEvent] = []
+        self.seqs: list[int] = []
         self.headers: list[str] = []
 
     def __call__(self, message: Message) -> None:
-        self.events.append(EVENT.validate_json(message.data))
+        frame = decode_event(message.data)
+        self.events.append(frame.event)
+        self.seqs.append(frame.seq)
         self.headers.append(message.header(WRITER))
 
     @property
     def text(self) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, Chunk))
+        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
 
     @property
     def ended(self) -> bool:
-        return bool(self.events) and isinstance(self.events[-1], Ended)
+        return bool(self.events) and isinstance(self.events[-1], GenerationEnd)
 
 
 async def stream(bus: Bus, writer: str = "") -> tuple[StreamWriter, Heard, list[str]]:
@@ -45,70 +56,71 @@ async def stream(bus: Bus, writer: str = "") -> tuple[StreamWriter, Heard, list[
     return StreamWriter(bus, address, lambda: gone.append("gone"), writer), heard, gone
 
 
-async def test_the_first_piece_goes_out_at_once_and_fast_ones_are_joined(bus: Bus) -> None:
+async def test_the_first_delta_goes_out_at_once_and_fast_ones_are_joined(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
-    await writer.piece("first", 1)
+    await writer.write(TextDelta(text="first"))
     await eventually(lambda: heard.text == "first", within_s=FAST_CHUNK_S * 50)
     for number in range(100):
-        await writer.piece(f" {number}", 1)
+        await writer.write(TextDelta(text=f" {number}"))
     await writer.end(END)
     await eventually(lambda: heard.ended)
     assert heard.text == "first" + "".join(f" {number}" for number in range(100))
     assert len(heard.events) <= 5
-    assert [event.seq for event in heard.events] == list(range(len(heard.events)))
-    assert sum(event.tokens for event in heard.events if isinstance(event, Chunk)) == 101
+    assert heard.seqs == list(range(len(heard.events)))
+    assert sum(event.tokens for event in heard.events if isinstance(event, TextDelta)) == 101
 
 
-async def test_a_held_back_piece_goes_out_by_itself(bus: Bus) -> None:
+async def test_a_held_back_delta_goes_out_by_itself(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
-    await writer.piece("one", 1)
-    await writer.piece(" two", 1)
+    await writer.write(TextDelta(text="one"))
+    await writer.write(TextDelta(text=" two"))
     await eventually(lambda: heard.text == "one two")
     writer.close()
 
 
 async def test_tokens_without_text_are_counted_with_the_next(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
-    await writer.piece("", 1)
-    await writer.piece("", 1)
-    await writer.piece("é", 1)
+    await writer.write(TextDelta(text=""))
+    await writer.write(TextDelta(text=""))
+    await writer.write(TextDelta(text="é"))
     await eventually(lambda: heard.events)
-    assert heard.events == [Chunk(seq=0, text="é", tokens=3)]
+    assert heard.events == [TextDelta(text="é", tokens=3)]
     writer.close()
 
 
-async def test_logprobs_of_joined_pieces_stay_in_order(bus: Bus) -> None:
+async def test_logprobs_of_joined_deltas_stay_in_order(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
     for number in range(5):
-        await writer.piece(str(number), 1, (TokenLogprob(token=str(number), logprob=-float(number)),))
+        logprobs = (TokenLogprob(token=str(number), logprob=-float(number)),)
+        await writer.write(TextDelta(text=str(number), logprobs=logprobs))
     await writer.end(END)
     await eventually(lambda: heard.ended)
     found = [
-        each.token for event in heard.events if isinstance(event, Chunk) for each in event.logprobs or ()
+        each.token for event in heard.events if isinstance(event, TextDelta) for each in event.logprobs or ()
     ]
     assert found == ["0", "1", "2", "3", "4"]
 
 
 async def test_progress_and_vectors_keep_their_place_among_the_text(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
-    await writer.piece("a", 1)
-    await writer.piece("b", 1)
+    await writer.write(TextDelta(text="a"))
+    await writer.write(TextDelta(text="b"))
     await writer.progress("thinking")
-    await writer.vectors(0, ("AAAA",))
+    await writer.vectors(Vectors(index=0, vectors=("AAAA",)))
     await writer.end(END)
     await eventually(lambda: heard.ended)
     assert [type(event).__name__ for event in heard.events] == [
-        "Chunk",
-        "Chunk",
+        "TextDelta",
+        "TextDelta",
         "Progress",
         "Vectors",
-        "Ended",
+        "GenerationEnd",
     ]
 
 
 async def test_a_stream_ends_once(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
-    assert (await writer.end(END)).seq == 0
+    assert (await writer.end(END)).events == 0
     with pytest.raises(BusUnavailable, match="has ended"):
         await writer.end(END)
     await eventually(lambda: heard.ended)
@@ -118,7 +130,7 @@ async def test_a_stream_ends_once(bus: Bus) -> None:
 async def test_a_writer_nobody_listens_to_is_told(bus: Bus) -> None:
     gone: list[str] = []
     writer = StreamWriter(bus, StreamAddress("nobody.1"), lambda: gone.append("gone"))
-    await writer.piece("x", 1)
+    await writer.write(TextDelta(text="x"))
     await eventually(lambda: gone)
     writer.close()
     assert not bus.reply_inbox.expected
@@ -126,22 +138,22 @@ async def test_a_writer_nobody_listens_to_is_told(bus: Bus) -> None:
 
 async def test_a_second_writer_signs_its_events(bus: Bus) -> None:
     writer, heard, _ = await stream(bus, "second")
-    await writer.piece("x", 1)
+    await writer.write(TextDelta(text="x"))
     await writer.end(END)
     await eventually(lambda: heard.ended)
     assert set(heard.headers) == {"second"}
 
 
-async def test_a_piece_lost_in_the_background_fails_the_next(own_nats: RunningNats) -> None:
+async def test_a_delta_lost_in_the_background_fails_the_next(own_nats: RunningNats) -> None:
     bus = await Bus.connect(BusSettings(url=own_nats.url, reconnect_wait_s=0.05), name="test")
     writer, _, _ = await stream(bus)
-    await writer.piece("one", 1)
-    await writer.piece("two", 1)
+    await writer.write(TextDelta(text="one"))
+    await writer.write(TextDelta(text="two"))
     own_nats.kill()
     await eventually(lambda: not bus.connected)
     await eventually(lambda: writer._failure)
     with pytest.raises(BusUnavailable):
-        await writer.piece("three", 1)
+        await writer.write(TextDelta(text="three"))
     await asyncio.to_thread(own_nats.restart)
     await eventually(lambda: bus.connected)
     with pytest.raises(BusUnavailable):  # an end now would hide what was lost

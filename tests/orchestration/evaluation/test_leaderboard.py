@@ -92,7 +92,7 @@ def test_the_table_says_what_loses_as_plainly_as_what_gains(outcome: EvaluationR
     assert "+9 −0" in rows["ensemble"]
     assert " better " in rows["ensemble"]
     assert " worse " in rows["debate"]
-    assert "5 budget_spent" in rows["debate"]
+    assert "5 budget_exceeded" in rows["debate"]
     assert " 10% [0% to 25%]" in rows["debate"]
     assert "no difference shown" in rows["single"]
     assert "baseline" in rows["self-consistency"]

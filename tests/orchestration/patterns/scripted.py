@@ -11,18 +11,27 @@ from string import ascii_lowercase
 from typing import Any
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, ModelCard, Run, Step, Tool, ToolResult, Usage
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    ModelCard,
+    Run,
+    Step,
+    TextDelta,
+    Tool,
+    ToolResult,
+    Usage,
+)
 from orchestration.patterns import (
     BUILT_IN,
     GenerationRequest,
-    Outcome,
-    Part,
     Pattern,
     RunContext,
     StepLimits,
     StepResult,
     ToolUse,
 )
+from orchestration.patterns.base import StepAccepted
 
 AGENTS = {
     "coordinator": "plans",
@@ -65,7 +74,9 @@ class Scripted:
     open_now: int = 0
     most_open: int = 0
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         self.asked.append(question)
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
@@ -75,9 +86,9 @@ class Scripted:
                     await self.meet[question.name].wait()
             words = self._line(question).split(" ")
             for index, word in enumerate(words):
-                yield Part(text=word if index == 0 else f" {word}")
+                yield TextDelta(text=word if index == 0 else f" {word}")
             usage = Usage(prompt_tokens=10, completion_tokens=len(words))
-            yield Outcome(finish_reason="stop", usage=usage, node="n1", model=question.model or "m")
+            yield Finish(reason="stop", usage=usage, node="n1", model=question.model or "m")
         finally:
             self.open_now -= 1
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from orchestration.accounts import accounts_of
 from orchestration.errors import BackendFailed
-from orchestration.messages import Budget, Run, Usage
+from orchestration.messages import Budget, Finish, Run, TextDelta, Usage
 from orchestration.patterns import (
     GenerationRequest,
-    Outcome,
-    Part,
     PatternSettings,
     RunContext,
     StepCache,
@@ -23,6 +21,7 @@ from orchestration.patterns import (
     StepResult,
     pattern,
 )
+from orchestration.patterns.base import StepAccepted
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
 from tests.orchestration.patterns.test_recall import Book
 
@@ -32,17 +31,20 @@ SCRIPT = {"quick": "one two", "last": "three"}
 @dataclass
 class Halting(Scripted):
     """The step `slow` writes three words, two tokens each, and never ends; `broken` fails after one word.
-    Their parts say which model writes."""
+    Both say first which model writes."""
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         if question.name not in ("slow", "broken"):
             async with aclosing(super().generate(question)) as items:
                 async for item in items:
                     yield item
             return
         self.asked.append(question)
+        yield StepAccepted(model="m-slow")
         for word in ("um ", "well ", "so ") if question.name == "slow" else ("oh ",):
-            yield Part(text=word, tokens=2, model="m-slow")
+            yield TextDelta(text=word, tokens=2)
         if question.name == "broken":
             raise BackendFailed("it broke")
         await asyncio.get_running_loop().create_future()
@@ -51,11 +53,11 @@ class Halting(Scripted):
 @pattern("halting")
 async def halting(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """One step ends, one fails, one is stopped; then another is the answer."""
     speaks = asyncio.Event()
 
-    def heard(part: Part) -> None:
+    def heard(part: TextDelta) -> None:
         if part.text == "so ":
             speaks.set()
 
@@ -160,8 +162,8 @@ async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_aw
     assert accounts_of(third.steps).discarded.completion_tokens == 3 * (6 + 2)
 
 
-async def test_a_part_keeps_its_model_on_its_way_through_a_step() -> None:
+async def test_a_step_that_is_stopped_names_the_model_that_accepted_it() -> None:
     context = RunContext(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
     async with aclosing(context.stream("coordinator", context.run.messages, name="slow")) as items:
-        first = await anext(items)
-    assert first == replace(Part(text="um ", tokens=2), model="m-slow")
+        assert await anext(items) == TextDelta(text="um ", tokens=2)
+    assert [step.model for step in context.steps] == ["m-slow"]

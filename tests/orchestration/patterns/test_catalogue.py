@@ -11,13 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import InternalError, InvalidRequest, UnknownModel
-from orchestration.messages import ChatMessage, Run, Sampling
+from orchestration.messages import ChatMessage, Finish, Run, Sampling, TextDelta
 from orchestration.patterns import (
     BUILT_IN,
     BrokenPlugin,
     NameTaken,
-    Outcome,
-    Part,
     Pattern,
     PatternSettings,
     RunContext,
@@ -35,7 +33,9 @@ class Named(PatternSettings):
 
 
 @pattern("greeting", settings=Named)
-async def greeting(run: Run, context: RunContext, settings: Named) -> AsyncGenerator[Part | StepResult, None]:
+async def greeting(
+    run: Run, context: RunContext, settings: Named
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Greets. Further words are not for lists."""
     async for item in single(run, context):
         yield item
@@ -131,7 +131,7 @@ async def test_a_step_without_an_outcome_is_a_defect_and_recorded() -> None:
     class Mute(Scripted):
         async def generate(self, question):  # type: ignore[no-untyped-def]
             async for item in super().generate(question):
-                if not isinstance(item, Outcome):
+                if not isinstance(item, Finish):
                     yield item
 
     ask = Mute({})

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, NodeLost, NoNode, OrchestraError
-from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling
-from orchestration.patterns import Part, RunContext
+from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, TextDelta
+from orchestration.patterns import RunContext
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.debate import debate
 from orchestration.patterns.debating.critique import InvalidCritique, parse_critique
@@ -411,7 +411,7 @@ async def test_leaving_in_the_middle_of_the_synthesis_stops_it() -> None:
     run = asked(OPEN)
     context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(debate(run, context)) as items:
-        assert await anext(items) == Part(text="Some")
+        assert await anext(items) == TextDelta(text="Some")
     assert ask.open_now == 0
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import ChatMessage, Guide, Sampling, ToolResult
-from orchestration.patterns import GenerationRequest, Outcome, Part, RunContext, StepLimits, StepResult
+from orchestration.messages import ChatMessage, Finish, Guide, Sampling, TextDelta, ToolResult
+from orchestration.patterns import GenerationRequest, RunContext, StepLimits, StepResult
+from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.specialist_step import NUMBERS
@@ -221,7 +222,9 @@ async def test_leaving_in_the_middle_stops_the_steps() -> None:
 
 async def test_a_run_that_is_cancelled_stops_the_subtasks_at_work() -> None:
     class Hanging(Scripted):
-        async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+        async def generate(
+            self, question: GenerationRequest
+        ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
             async with aclosing(super().generate(question)) as items:
                 async for item in items:
                     if question.name == "task 1":

@@ -6,17 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
-from orchestration.messages import Budget, Guide, ModelCard, Run, Sampling, ToolResult
+from orchestration.messages import Budget, Finish, Guide, ModelCard, Run, Sampling, TextDelta, ToolResult
 from orchestration.patterns import (
     GenerationRequest,
-    Outcome,
-    Part,
     Pattern,
     ResumeFilter,
     RunContext,
@@ -24,7 +22,7 @@ from orchestration.patterns import (
     StepRecord,
     StepResult,
 )
-from orchestration.patterns.base import ToolUse
+from orchestration.patterns.base import StepAccepted, ToolUse
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.trust.trust import Trust
@@ -44,7 +42,9 @@ class Paced(Scripted):
     stopped: list[str] = field(default_factory=list)
     _over: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         name = question.name
         if name in self.turns[1:]:
             await self._event(self.turns[self.turns.index(name) - 1]).wait()
@@ -52,7 +52,7 @@ class Paced(Scripted):
                 await asyncio.sleep(0)
         try:
             for _ in range(self.mute.get(name, 0)):
-                yield Part(text="um ")
+                yield TextDelta(text="um ")
             if name in self.mute:
                 await asyncio.get_running_loop().create_future()
             async with aclosing(super().generate(question)) as items:
@@ -110,11 +110,14 @@ async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
 class Filtered(Scripted):
     """The lines that begin with “I” are what a filter left of them."""
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         async with aclosing(super().generate(question)) as items:
             async for item in items:
-                filtered = isinstance(item, Outcome) and self._line(question).startswith("I")
-                yield replace(item, finish_reason="content_filter") if filtered else item  # type: ignore[arg-type]
+                if isinstance(item, Finish) and self._line(question).startswith("I"):
+                    item = item.model_copy(update={"reason": "content_filter"})
+                yield item
 
 
 async def test_an_answer_that_a_filter_cut_off_has_no_vote() -> None:
@@ -159,7 +162,7 @@ async def test_the_first_answer_does_not_wait_for_the_slowest_voice() -> None:
     context = set_up(voted(), ask)
     async with asyncio.timeout(5), aclosing(ensemble(context.run, context)) as items:
         first = await anext(items)
-    assert isinstance(first, Part)
+    assert isinstance(first, TextDelta)
     assert first.text == "7"
     assert ask.stopped == ["voice 3"]  # the caller left
 
@@ -189,7 +192,7 @@ async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> N
     parts: list[str] = []
     async with aclosing(ensemble(context.run, context)) as items:
         async for item in items:
-            if isinstance(item, Part):
+            if isinstance(item, TextDelta):
                 parts.append(item.text)
                 assert len(context.steps) < 4
     assert parts == ["7"]
@@ -199,7 +202,7 @@ async def test_a_run_that_is_taken_up_goes_on_from_what_its_caller_has() -> None
     for prefix, parts in (("It ", ["is 7."]), ("It is 7.", []), ("8", ["\n\nIt is 7."])):
         context = set_up(voted(), Scripted({"coordinator": "It is 7."}))
         context.resume_filter = ResumeFilter(prefix, tokens=1)
-        told = [item async for item in ensemble(context.run, context) if isinstance(item, Part)]
+        told = [item async for item in ensemble(context.run, context) if isinstance(item, TextDelta)]
         new = [context.resume_filter.new(part) for part in told]
         assert [part.text for part in new if part is not None] == parts
 
@@ -215,7 +218,7 @@ async def test_a_run_that_is_taken_up_asks_no_voice_again_that_has_ended() -> No
     context = set_up(voted(early=False), Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2")))
     context.step_cache = StepCache(Book())
     async with aclosing(ensemble(context.run, context)) as items:
-        assert isinstance(await anext(items), Part)  # then its coordinator dies
+        assert isinstance(await anext(items), TextDelta)  # then its coordinator dies
     again = set_up(context.run, ask := Scripted(script))
     again.step_cache = StepCache(Book(), dict(kept))
     _, answer = await play(ensemble, again)

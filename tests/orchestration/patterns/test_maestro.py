@@ -112,7 +112,7 @@ async def test_a_specialist_that_fails_leaves_the_others_at_work_and_is_said() -
         }
     )
     _, answer, stage = await perform(maestro, make_run(), ask)
-    assert answer.finish_reason == "stop"
+    assert answer.finish.reason == "stop"
     failed = next(step for step in stage.steps if step.name == "research")
     assert failed.error is not None
     assert failed.error.code == "no_responders"

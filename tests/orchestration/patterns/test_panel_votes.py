@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, NoNode, OrchestraError
-from orchestration.messages import Budget, ModelCard
-from orchestration.patterns import Part, RunContext, StepCache, StepRecord, StepResult
+from orchestration.messages import Budget, ModelCard, TextDelta
+from orchestration.patterns import RunContext, StepCache, StepRecord, StepResult
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
@@ -192,7 +192,7 @@ async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch
     async with asyncio.timeout(5):
         async with aclosing(ensemble(context.run, context)) as items:
             first = await anext(items)
-    assert isinstance(first, Part)
+    assert isinstance(first, TextDelta)
     assert first.text == "7"
     assert asked(ask) == ["good", "fair"]
 

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed
-from orchestration.messages import Budget, ChatMessage, Chunk, Run, ToolResult
+from orchestration.messages import Budget, ChatMessage, Run, TextDelta, ToolResult
 from orchestration.patterns import (
-    Part,
     Pattern,
     PatternSettings,
     ResumeFilter,
@@ -32,7 +31,7 @@ STEPS = ["plan", "research", "code", "review", "synthesis"]
 @pattern("chain")
 async def chain(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Every step sees what the plan says, and the later ones all that was found."""
     plan = await context.ask("coordinator", run.messages, name="plan")
     found = ""
@@ -70,7 +69,7 @@ async def performed(
     )
     said = []
     async for item in pattern(run, context):
-        if isinstance(item, Part):
+        if isinstance(item, TextDelta):
             part = context.resume_filter.new(item)
             said.append(part.text if part is not None else "")
     return "".join(said), context
@@ -139,12 +138,12 @@ async def test_a_step_that_failed_is_tried_again() -> None:
 @pattern("two-parts")
 async def two_parts(
     run: Run, context: RunContext, settings: PatternSettings
-) -> AsyncGenerator[Part | StepResult, None]:
+) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The caller sees two steps, with a word of the pattern's own between them."""
     async for item in context.stream("coordinator", run.messages, name="first"):
-        if isinstance(item, Part):
+        if isinstance(item, TextDelta):
             yield item
-    yield Part(text=" / ")
+    yield TextDelta(text=" / ")
     async for item in context.stream("coordinator", run.messages, name="second"):
         yield item
 
@@ -182,7 +181,7 @@ def test_whatever_goes_out_is_the_rest_of_what_the_caller_has_or_said_to_begin_a
     had: str, parts: list[str]
 ) -> None:
     outlet = ResumeFilter(had, tokens=3)
-    out = [outlet.new(Part(text=part)) for part in parts]
+    out = [outlet.new(TextDelta(text=part)) for part in parts]
     said, whole = had + "".join(part.text for part in out if part is not None), "".join(parts)
     if outlet.anew:
         assert not whole.startswith(had)
@@ -206,24 +205,24 @@ async def test_an_answer_that_does_not_go_on_from_what_the_caller_has_begins_ane
 
 def test_what_begins_anew_takes_the_place_of_all_that_the_caller_has() -> None:
     outlet, texts = ResumeFilter("one two", tokens=2), ["one two"]
-    for part in (Part(text="one "), Part(text="uno"), Part(text=" due")):
+    for part in (TextDelta(text="one "), TextDelta(text="uno"), TextDelta(text=" due")):
         if (new := outlet.new(part)) is not None:
-            Chunk(seq=0, text=new.text, replaces=new.replaces).add_to(texts)
+            TextDelta(text=new.text, replaces=new.replaces).add_to(texts)
     assert "".join(texts) == "one uno due"
     assert outlet.anew
-    corrected = Part(text=", no: three", replaces=6)
+    corrected = TextDelta(text=", no: three", replaces=6)
     assert ResumeFilter("one tw", tokens=2).new(corrected) == corrected
-    assert ResumeFilter("one, no", tokens=2).new(Part(text="one")) is None
+    assert ResumeFilter("one, no", tokens=2).new(TextDelta(text="one")) is None
     halfway = ResumeFilter("one, no", tokens=2)
-    halfway.new(Part(text="one"))
-    assert halfway.new(corrected) == Part(text=": three", replaces=2)
+    halfway.new(TextDelta(text="one"))
+    assert halfway.new(corrected) == TextDelta(text=": three", replaces=2)
 
 
 async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
     @pattern("handy")
     async def handy(
         run: Run, context: RunContext, settings: PatternSettings
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Uses a tool."""
         result = await context.use("reasoning", "calculator", {"expression": "1 + 1"}, name="sum")
         messages = (ChatMessage(role="user", content=f"{result.text} {result.data}"),)

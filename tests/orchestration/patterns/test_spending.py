@@ -11,16 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, BudgetExceeded, DeadlineExceeded
-from orchestration.messages import Budget, ChatMessage, Guide, Priority, Run, Sampling, Usage
-from orchestration.patterns import (
-    GenerationRequest,
-    Outcome,
-    Part,
-    PatternSettings,
-    RunContext,
-    StepResult,
-    pattern,
+from orchestration.messages import (
+    Budget,
+    ChatMessage,
+    Finish,
+    Guide,
+    Priority,
+    Run,
+    Sampling,
+    TextDelta,
+    Usage,
 )
+from orchestration.patterns import GenerationRequest, PatternSettings, RunContext, StepResult, pattern
+from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.budget_tracker import Allowance, BudgetTracker
 from orchestration.patterns.maestro import maestro
 from orchestration.patterns.single import single
@@ -202,9 +205,11 @@ class Slow(Scripted):
 
     now = 0.0
 
-    async def generate(self, question: GenerationRequest) -> AsyncGenerator[Part | Outcome, None]:
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         for word in ("one", " two", " three"):
-            yield Part(text=word)
+            yield TextDelta(text=word)
         assert question.seconds is not None
         self.now += question.seconds
         raise DeadlineExceeded("too late")
@@ -219,8 +224,8 @@ async def test_an_answer_that_the_budgets_seconds_end_is_what_came_until_then() 
     await context.settle()
     answer = said[-1]
     assert isinstance(answer, StepResult)
-    assert (answer.text, answer.finish_reason) == ("one two three", "length")
-    assert answer.usage.completion_tokens == 3
+    assert (answer.text, answer.finish.reason) == ("one two three", "length")
+    assert answer.finish.usage.completion_tokens == 3
     assert context.notes == ["to stay within 30 seconds: answer kept short"]
 
 
@@ -249,7 +254,7 @@ async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() ->
     @pattern("chain")
     async def chain(
         run: Run, context: RunContext, settings: PatternSettings
-    ) -> AsyncGenerator[Part | StepResult, None]:
+    ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Two and two at once, then one that names what it builds on."""
         for names in (("a", "b"), ("c", "d")):
             async with asyncio.TaskGroup() as tasks:

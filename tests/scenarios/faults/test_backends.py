@@ -78,7 +78,7 @@ async def test_every_request_is_answered_though_one_backend(stage: Stage, fault:
             dispatcher = await stage.dispatcher(sees=2)
             answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(40)))
             assert [text for text, _ in answers] == [WORDS] * 40
-            assert {ended.node for _, ended in answers} == {good.id}
+            assert {ended.finish.node for _, ended in answers} == {good.id}
             assert upstream.requests
             await stage.settled(dispatcher)
 
@@ -124,7 +124,7 @@ async def test_streams_that_break_after_their_first_text_go_on_at_another_upstre
         dispatcher = await stage.dispatcher(sees=2)
         answers = await asyncio.gather(*(stage.ask(stage.generation(WORDS)) for _ in range(16)))
         assert [text for text, _ in answers] == [WORDS] * 16
-        assert {ended.node.split("-")[0] for _, ended in answers} == {"good"}
+        assert {ended.finish.node.split("-")[0] for _, ended in answers} == {"good"}
         assert bad.requests
         await stage.settled(dispatcher)
 
@@ -145,7 +145,7 @@ async def test_a_tool_call_that_was_cut_off_is_made_once_by_another_upstream(sta
         assert bad.requests
         for said, ended in answers:
             assert said == "one"
-            assert ended.calls == (ToolCall(id="good", name="f", arguments='{"city": "Paris"}'),)
+            assert ended.finish.calls == (ToolCall(id="good", name="f", arguments='{"city": "Paris"}'),)
         await stage.settled(dispatcher)
 
 
@@ -169,8 +169,8 @@ async def test_a_stream_that_an_upstream_broke_goes_on_at_an_onnx_node(stage: St
         assert moved
         for text, ended in moved:
             assert "Paris" in text
-            assert ended.node == settings.id
-            assert ended.usage.completion_tokens <= 16
+            assert ended.finish.node == settings.id
+            assert ended.finish.usage.completion_tokens <= 16
         await stage.settled(dispatcher)
 
 

@@ -42,7 +42,7 @@ async def test_a_node_that_drains_finishes_or_hands_on_what_it_has_and_stops(
     assert await asyncio.to_thread(leaver.wait) == 0
     answers = await asyncio.gather(*asked)
     assert [text for text, _ in answers] == [" ".join([words] * repeats)] * 20
-    assert {ended.node for _, ended in answers} == {"leaver" if timeout_s == "30" else "stays"}
+    assert {ended.finish.node for _, ended in answers} == {"leaver" if timeout_s == "30" else "stays"}
     await stage.settled(dispatcher)
 
 

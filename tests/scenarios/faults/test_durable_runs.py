@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.dispatcher.process import run_dispatcher
 from actors.dispatcher.settings import DispatcherSettings
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from actors.streams.client import Asker
-from orchestration.messages import Ended, Generation
+from orchestration.messages import Finish, Generation, RunEnd, TextDelta
 from tests.actors.agents.test_runs import Planned, make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import stored_in
@@ -75,7 +75,7 @@ class Gated(Planned):
             if isinstance(output, Finish):
                 books.ended[whose].append(prompt)
             yield output
-            if isinstance(output, Piece) and number == self.steps == len(books.ended[whose]) + 1:
+            if isinstance(output, TextDelta) and number == self.steps == len(books.ended[whose]) + 1:
                 books.held[whose] += 1
                 await self.go.wait()
 
@@ -116,7 +116,7 @@ async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed
         url, _ = await asyncio.gather(fleet.gateway("gateway"), fleet.start("victim", "agents"))
         await fleet.ready()
 
-        async def end(number: int) -> tuple[str, Ended]:
+        async def end(number: int) -> tuple[str, RunEnd]:
             text, ended, _ = await perform(
                 asker, make_run(asker, "maestro", question("run", number)), within_s=60
             )
@@ -136,7 +136,7 @@ async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed
         backend.go.set()
         answers = await asyncio.gather(*runs)
         for number, (text, ended) in zip(numbers, answers, strict=True):
-            assert ended.finish_reason == "stop"
+            assert ended.finish.reason == "stop"
             assert len(ended.steps) == steps
             assert ended.steps[-1].text == text
             assert question("run", number) in text

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.backends.base import Embeddings, Finish, Piece
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,
     UnknownModel,
 )
-from orchestration.messages import ChatMessage, Generation, Usage
+from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, Usage, Vectors
 from tests.fixtures.scripted import CHAT, DONE, WHOLE, backend_before, once, stream, whole
 from tests.fixtures.upstream import (
     MODEL,
@@ -172,8 +171,8 @@ async def test_reasoning_is_read_under_each_of_its_names(thought: dict[str, obje
     async with backend_before(script) as (backend, _):
         outputs = [output async for output in backend.generate(CHAT)]
     assert outputs == [
-        Piece(text="", reasoning="6 times"),
-        Piece(text="42"),
+        TextDelta(text="", reasoning="6 times"),
+        TextDelta(text="42"),
         Finish(reason="stop", usage=Usage(prompt_tokens=2, completion_tokens=2, reasoning_tokens=1)),
     ]
 
@@ -190,7 +189,7 @@ async def test_empty_choices_comments_and_thoughts_add_no_text() -> None:
     other = {"choices": [{"index": 1, "delta": {"content": "not asked for"}}]}
     script = stream(b": ping\n\n", event({"choices": []}), event(thought), event(other), *WHOLE, DONE)
     async with backend_before(script) as (backend, _):
-        pieces = [o async for o in backend.generate(CHAT) if isinstance(o, Piece)]
+        pieces = [o async for o in backend.generate(CHAT) if isinstance(o, TextDelta)]
     assert [piece.text for piece in pieces] == ["", "Hello", " there"]
 
 
@@ -242,7 +241,7 @@ async def test_embeddings_as_numbers_and_out_of_order_are_put_right() -> None:
     async with backend_before(script, embedding_batch=2) as (backend, upstream):
         outputs = [output async for output in backend.generate(generation)]
         assert len(upstream.requests) == 3
-    batches = [output for output in outputs if isinstance(output, Embeddings)]
+    batches = [output for output in outputs if isinstance(output, Vectors)]
     assert [batch.index for batch in batches] == [0, 2, 4]
     vectors = [struct.unpack("<2f", base64.b64decode(v)) for batch in batches for v in batch.vectors]
     assert vectors == [(float(number), 0.5) for number in range(5)]

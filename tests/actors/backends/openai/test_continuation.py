@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.backends.base import KEEP_ALIVE, Finish, Piece
+from actors.backends.base import KEEP_ALIVE
 from actors.backends.openai import OpenAISettings
 from actors.backends.openai.continuation import (
     ContinuationFilter,
@@ -21,7 +21,7 @@ from actors.backends.openai.continuation import (
     detect_prefill,
 )
 from orchestration.errors import CannotContinue, InvalidRequest
-from orchestration.messages import ChatMessage, Guide, Sampling, Tool, ToolOffer, Usage
+from orchestration.messages import ChatMessage, Finish, Guide, Sampling, TextDelta, Tool, ToolOffer, Usage
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
 from tests.fixtures.upstream import Request, Script, delta, event, response
 
@@ -166,9 +166,9 @@ def test_what_must_be_called_is_asked_for_from_the_beginning_first() -> None:
 
 
 def passed(seam: ContinuationFilter, pieces: list[str]) -> str:
-    outputs: list[Any] = [seam.take(Piece(text=text)) for text in pieces]
+    outputs: list[Any] = [seam.take(TextDelta(text=text)) for text in pieces]
     rest = seam.rest()
-    return "".join(each.text for each in [*outputs, rest] if isinstance(each, Piece))
+    return "".join(each.text for each in [*outputs, rest] if isinstance(each, TextDelta))
 
 
 def cut(text: str, sizes: list[int]) -> list[str]:

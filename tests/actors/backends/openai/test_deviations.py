@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Finish, Piece
 from actors.backends.openai.errors import Upstream
 from actors.backends.openai.reader import UNLIKELY, CompletionReader
 from actors.backends.openai.sse import SseParser
 from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited
-from orchestration.messages import Chunk, Generation, Tool, ToolOffer
+from orchestration.messages import Finish, Generation, TextDelta, Tool, ToolOffer, encode_event
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
 from tests.fixtures.upstream import delta, event, response
 
 CALLING = CHAT.model_copy(update={"offer": ToolOffer(tools=(Tool(name="f", description=""),))})
 
 
-def read(*events: Any, generation: Generation = CHAT, done: bool = True) -> tuple[str, Finish, list[Piece]]:
+def read(
+    *events: Any, generation: Generation = CHAT, done: bool = True
+) -> tuple[str, Finish, list[TextDelta]]:
     reader = CompletionReader(Upstream(host="host:1"), generation, TokenRatio())
     pieces = []
     for said in events:
@@ -39,7 +40,7 @@ def test_a_character_that_was_cut_in_two_is_whole_again_and_half_a_one_is_marked
     text, _, pieces = read(delta("a\ud83d"), delta("\ude00b"), delta("c\ude00"), delta(None, "stop"))
     assert text == "a😀bc\ufffd"
     for piece in pieces:
-        Chunk(seq=0, text=piece.text).model_dump_json()
+        encode_event(0, TextDelta(text=piece.text))
     halves = ({"arguments": '{"x":"\ud83d'}, {"arguments": '\ude00"}'})
     (call,) = called({"id": "a", "function": {"name": "f"}}, *({"function": half} for half in halves))
     assert call == ("a", "f", '{"x":"😀"}')

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Piece
 from actors.backends.openai import OpenAIBackend, OpenAISettings, answer
 from orchestration.errors import (
     BackendFailed,
@@ -20,6 +19,7 @@ from orchestration.errors import (
     ServerBusy,
     Unavailable,
 )
+from orchestration.messages import TextDelta
 from tests.fixtures.scripted import CHAT, DONE, WHOLE, backend_before, hang, once, stream, whole
 from tests.fixtures.upstream import (
     STREAM_END,
@@ -146,7 +146,7 @@ async def test_a_slow_reader_is_no_stall_of_the_upstream() -> None:
     async with backend_before(stream(*WHOLE, DONE), chunk_timeout_s=0.05) as (backend, _):
         text = ""
         async for output in backend.generate(CHAT):
-            if isinstance(output, Piece):
+            if isinstance(output, TextDelta):
                 text += output.text
                 await asyncio.sleep(0.06)  # longer than the limit: the slowness is what is tested
     assert text == "Hello there"

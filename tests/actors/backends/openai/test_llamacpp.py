@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.base import Output
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta, Vectors
 from tests.fixtures.eventually import eventually
 from tests.fixtures.llamacpp import MODEL, LlamaServer, serve_llamacpp, smollm2_gguf
 
@@ -45,11 +45,11 @@ def _chat(text: str, sampling: Sampling = GREEDY, guide: Guide | None = None) ->
     return Generation(id="a.1", model="smollm2-135m", messages=(message,), sampling=sampling, guide=guide)
 
 
-async def _all(backend: OpenAIBackend, generation: Generation) -> tuple[str, list[Piece], Finish]:
+async def _all(backend: OpenAIBackend, generation: Generation) -> tuple[str, list[TextDelta], Finish]:
     outputs: list[Output] = [output async for output in backend.generate(generation)]
     finish = outputs[-1]
     assert isinstance(finish, Finish)
-    pieces = [output for output in outputs if isinstance(output, Piece)]
+    pieces = [output for output in outputs if isinstance(output, TextDelta)]
     return "".join(piece.text for piece in pieces), pieces, finish
 
 
@@ -178,7 +178,7 @@ async def test_embeddings_are_unit_vectors_in_the_order_of_their_inputs() -> Non
         outputs = [output async for output in backend.generate(generation)]
         await backend.close()
     first, finish = outputs
-    assert isinstance(first, Embeddings)
+    assert isinstance(first, Vectors)
     assert isinstance(finish, Finish)
     assert finish.usage.prompt_tokens >= 9
     vectors = [struct.unpack("<576f", base64.b64decode(vector)) for vector in first.vectors]

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Finish, Piece
 from actors.backends.openai.token_count import TokenCounter, TokenRatio
-from orchestration.messages import ChatMessage, Generation
+from orchestration.messages import ChatMessage, Finish, Generation, TextDelta
 from orchestration.token_length import likely_tokens
 from tests.fixtures.scripted import CHAT, DONE, backend_before, stream
 from tests.fixtures.upstream import delta, event
@@ -40,7 +39,7 @@ async def tokens_of(texts: Sequence[str], *more: dict[str, Any]) -> tuple[int, F
         outputs = [output async for output in backend.generate(CHAT)]
     finish = outputs[-1]
     assert isinstance(finish, Finish)
-    return sum(output.tokens for output in outputs if isinstance(output, Piece)), finish
+    return sum(output.tokens for output in outputs if isinstance(output, TextDelta)), finish
 
 
 @pytest.mark.parametrize("words", [1, 3, 24, len(WORDS)])
@@ -65,7 +64,7 @@ async def test_what_an_upstream_counts_in_every_event_counts() -> None:
         said.append(event(delta(text) | {"usage": usage}))
     async with backend_before(stream(*said, event(delta(None, "stop")), DONE)) as (backend, _):
         outputs = [output async for output in backend.generate(CHAT)]
-    assert [output.tokens for output in outputs if isinstance(output, Piece)] == [31] * len(texts)
+    assert [output.tokens for output in outputs if isinstance(output, TextDelta)] == [31] * len(texts)
 
 
 async def test_the_count_at_the_end_counts_and_teaches_what_the_models_tokens_are_like() -> None:

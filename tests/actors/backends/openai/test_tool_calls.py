@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Finish, Piece
 from actors.backends.openai import OpenAISettings
 from actors.backends.openai.errors import Upstream
 from actors.backends.openai.reader import CompletionReader
 from actors.backends.openai.requests import generation_body
 from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed
-from orchestration.messages import ChatMessage, Generation, Tool, ToolCall, ToolOffer
+from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, Tool, ToolCall, ToolOffer
 
 UPSTREAM = Upstream(host="host:1", api_key_env=None, api_key=None)
 TOOL = Tool(name="f", description="does", parameters={"type": "object"})
@@ -28,7 +27,7 @@ def body_of(**changes: Any) -> dict[str, Any]:
     return body
 
 
-def read(*choices: dict[str, Any], generation: Generation = CHAT) -> tuple[list[Piece], Finish]:
+def read(*choices: dict[str, Any], generation: Generation = CHAT) -> tuple[list[TextDelta], Finish]:
     reader = CompletionReader(UPSTREAM, generation, TokenRatio())
     events = (reader.take(json.dumps({"choices": [choice]}).encode()) for choice in choices)
     return [event for event in events if event is not None], reader.finish(done=True)

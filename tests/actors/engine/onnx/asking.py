@@ -13,9 +13,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.backends.base import Embeddings, Finish, Output, Piece
+from actors.backends.base import Output
 from actors.engine.backend import EngineBackend
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling, TokenLogprob
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    Generation,
+    Guide,
+    Sampling,
+    TextDelta,
+    TokenLogprob,
+    Vectors,
+)
 
 MODEL = "smollm2-135m"
 EMBEDDER = "all-minilm-l6-v2"
@@ -31,7 +40,7 @@ _numbers = itertools.count()
 class Answer:
     """A generation that came to its end."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextDelta, ...]
     finish: Finish
 
     @property
@@ -87,12 +96,12 @@ async def generating(backend: EngineBackend, generation: Generation) -> AsyncIte
 
 async def ask(backend: EngineBackend, generation: Generation) -> Answer:
     """Run `generation` to its end."""
-    pieces: list[Piece] = []
+    pieces: list[TextDelta] = []
     async with generating(backend, generation) as items:
         async for item in items:
             if isinstance(item, Finish):
                 return Answer(pieces=tuple(pieces), finish=item)
-            assert isinstance(item, Piece)
+            assert isinstance(item, TextDelta)
             pieces.append(item)
     raise AssertionError("the generation ended without a Finish")
 
@@ -105,7 +114,7 @@ async def embed(backend: EngineBackend, *texts: str) -> tuple[NDArray[np.float32
         async for item in items:
             if isinstance(item, Finish):
                 return np.stack(vectors), item
-            assert isinstance(item, Embeddings)
+            assert isinstance(item, Vectors)
             assert item.index == len(vectors)
             vectors += [np.frombuffer(base64.b64decode(each), "<f4") for each in item.vectors]
     raise AssertionError("the generation ended without a Finish")

@@ -7,11 +7,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from actors.backends.base import Finish, Piece
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.stats import EngineStats
 from orchestration.errors import ContextTooLong, NodeBusy
-from orchestration.messages import Generation
+from orchestration.messages import Finish, Generation, TextDelta
 from tests.actors.engine.onnx.asking import DEADLINE_S, Answer, ask, chat, generating
 from tests.fixtures.eventually import eventually
 
@@ -74,7 +73,7 @@ async def test_a_late_request_gets_its_first_token_before_the_others_end(backend
         )
         async with generating(backend, chat("What is water?", max_tokens=4)) as items:
             async for item in items:
-                if isinstance(item, Piece):
+                if isinstance(item, TextDelta):
                     order.append("late began")
                     break
     assert order[0] == "late began"
@@ -103,7 +102,7 @@ async def test_decoding_goes_on_while_a_long_prompt_is_read(backend: OnnxBackend
         reader = asyncio.create_task(ask(backend, chat("many words " * 400, max_tokens=1)))
         seen = 0
         async for item in items:
-            seen += isinstance(item, Piece)
+            seen += isinstance(item, TextDelta)
             if reader.done() or isinstance(item, Finish):
                 break
         await reader

@@ -9,11 +9,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.engine.conformance import SchemaCheck, checked_outputs
 from actors.engine.onnx_backend import OnnxBackend
 from orchestration.errors import InvalidGuide
-from orchestration.messages import Guide, Usage
+from orchestration.messages import Finish, Guide, TextDelta, Usage
 from tests.actors.engine.onnx.asking import ask, chat
 
 
@@ -244,7 +244,7 @@ def test_what_is_wrong_is_told_and_duplicates_go() -> None:
 
 async def test_an_answer_that_is_wrong_is_asked_for_once_more() -> None:
     async def written(text: str) -> AsyncGenerator[Output, None]:
-        yield Piece(text=text, tokens=1)
+        yield TextDelta(text=text, tokens=1)
         yield Finish(reason="stop", usage=Usage(completion_tokens=1))
 
     asked: list[str] = []
@@ -255,7 +255,7 @@ async def test_an_answer_that_is_wrong_is_asked_for_once_more() -> None:
 
     check = SchemaCheck({"properties": {"a": {"not": {"const": 1}}}})
     outputs = [item async for item in checked_outputs(written('{"a": 1}'), check, ("not",), again)]
-    assert "".join(item.text for item in outputs if isinstance(item, Piece)) == '{"a": 2}'
+    assert "".join(item.text for item in outputs if isinstance(item, TextDelta)) == '{"a": 2}'
     assert len(asked) == 1
     finish = outputs[-1]
     assert isinstance(finish, Finish)

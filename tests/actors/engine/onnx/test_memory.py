@@ -117,7 +117,7 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
             )
         )
         assert len({text for text, _ in answers}) == 1
-        assert [ended.model for _, ended in answers] == [MODEL, OTHER] * 4
+        assert [ended.finish.model for _, ended in answers] == [MODEL, OTHER] * 4
         use = node.describe().memory
         assert 1 <= use.swaps <= 2
         await here.settled(dispatcher)

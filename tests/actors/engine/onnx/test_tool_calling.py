@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from actors.backends.base import Finish, Output, Piece
+from actors.backends.base import Output
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.tool_calling import parse_call, parse_outputs, render
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import ChatMessage, Generation, Guide, Tool, ToolCall, ToolOffer, Usage
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    Generation,
+    Guide,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolOffer,
+    Usage,
+)
 from tests.actors.engine.onnx.asking import ask, chat
 
 UNIT = {"type": "object", "properties": {"unit": {"$ref": "#/$defs/unit"}}, "required": ["unit"]}
@@ -112,7 +122,7 @@ async def test_what_ends_a_text_ends_no_call_that_must_be_made(
 
 async def test_an_end_that_cuts_a_call_which_need_not_be_made_names_its_field() -> None:
     async def written() -> AsyncIterator[Output]:
-        yield Piece(text='{"name": "get_weather", "argu', tokens=1)
+        yield TextDelta(text='{"name": "get_weather", "argu', tokens=1)
         yield Finish(reason="stop", usage=Usage())
 
     generation = offering(WEATHER)
@@ -185,14 +195,14 @@ async def test_the_first_character_tells_a_call_from_a_text(
 ) -> None:
     async def outputs() -> AsyncIterator[Output]:
         for piece in pieces:
-            yield Piece(text=piece)
+            yield TextDelta(text=piece)
         yield Finish(reason="stop", usage=Usage())
 
     generation = offering(WEATHER).model_copy(update={"prefix": begun})
     answer = [output async for output in parse_outputs(outputs(), generation)]
     finish = answer[-1]
     assert isinstance(finish, Finish)
-    assert "".join(piece.text for piece in answer if isinstance(piece, Piece)) == text
+    assert "".join(piece.text for piece in answer if isinstance(piece, TextDelta)) == text
     assert [call.arguments for call in finish.calls] == called
     assert finish.reason == ("tool_calls" if called else "stop")
 

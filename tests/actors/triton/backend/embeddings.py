@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.backends.base import Backend, Embeddings
-from orchestration.messages import Generation
+from actors.backends.base import Backend
+from orchestration.messages import Generation, Vectors
 
 
 async def vectors(backend: Backend, model: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -17,7 +17,7 @@ async def vectors(backend: Backend, model: str, texts: Sequence[str]) -> NDArray
     generation = Generation(id="test.1", kind="embedding", model=model, inputs=tuple(texts))
     found: list[NDArray[np.float32]] = []
     async for output in backend.generate(generation):
-        if isinstance(output, Embeddings):
+        if isinstance(output, Vectors):
             assert output.index == len(found)
             found += [np.frombuffer(base64.b64decode(each), "<f4") for each in output.vectors]
     return np.stack(found)

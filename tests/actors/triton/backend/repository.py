@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from actors.backends.base import Backend, Finish, Piece
+from actors.backends.base import Backend
 from actors.triton.backend import TritonBackend, TritonSettings
-from orchestration.messages import ChatMessage, Generation
+from orchestration.messages import ChatMessage, Finish, Generation, TextDelta
 from tests.fixtures.triton import RunningTriton
 
 MODELS = Path(__file__).parent / "models"
@@ -115,4 +115,4 @@ async def answered(backend: Backend, generation: Generation) -> tuple[str, Finis
     outputs = [output async for output in backend.generate(generation)]
     finish = outputs[-1]
     assert isinstance(finish, Finish)
-    return "".join(output.text for output in outputs if isinstance(output, Piece)), finish
+    return "".join(output.text for output in outputs if isinstance(output, TextDelta)), finish

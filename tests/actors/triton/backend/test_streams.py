@@ -8,7 +8,6 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.backends.base import Piece
 from actors.runtime.envelope import Envelope, current_envelope
 from actors.triton.backend import TritonBackend
 from orchestration.errors import (
@@ -19,6 +18,7 @@ from orchestration.errors import (
     OrchestraError,
     UnknownModel,
 )
+from orchestration.messages import TextDelta
 from tests.actors.triton.backend.repository import answered, backend_for, chat_model, saying
 from tests.fixtures.eventually import eventually
 from tests.fixtures.triton import RunningTriton
@@ -39,7 +39,7 @@ async def backend(triton_server: RunningTriton, name: str) -> AsyncIterator[Trit
 
 async def test_an_answer_is_streamed_piece_by_piece(backend: TritonBackend, name: str) -> None:
     outputs = [output async for output in backend.generate(saying(name, "count 3"))]
-    assert [output.text for output in outputs if isinstance(output, Piece)] == ["w0 ", "w1 ", "w2 "]
+    assert [output.text for output in outputs if isinstance(output, TextDelta)] == ["w0 ", "w1 ", "w2 "]
     _, finish = await answered(backend, saying(name, "count 3"))
     assert (finish.reason, finish.usage.prompt_tokens, finish.usage.completion_tokens) == ("stop", 3, 3)
 

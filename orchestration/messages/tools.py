@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orchestration.messages.wire import Wire
 
 
-class _Told(BaseModel):
-    """As `orchestration.messages.Wire`, of which these are parts."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Tool(_Told):
+class Tool(Wire):
     """What an agent can use, or a caller offers to a model: `parameters` is the JSON schema of its arguments,
     an object. `strict` is the caller's wish that they follow it, for backends that leave the choice."""
 
@@ -23,7 +19,7 @@ class Tool(_Told):
     strict: bool | None = None
 
 
-class ToolCall(_Told):
+class ToolCall(Wire):
     """What a model wants called: a function that the caller offered. `arguments` is JSON as the model wrote
     it, or a part of it where the answer was cut off."""
 
@@ -32,7 +28,7 @@ class ToolCall(_Told):
     arguments: str
 
 
-class ToolOffer(_Told):
+class ToolOffer(Wire):
     """Functions that a model may call (`auto`), or must: any (`required`), or the one of that `name`."""
 
     tools: tuple[Tool, ...]
@@ -47,7 +43,7 @@ class ToolOffer(_Told):
         return tuple(tool for tool in self.tools if self.choice != "named" or tool.name == self.name)
 
 
-class ToolResult(_Told):
+class ToolResult(Wire):
     """What came of using a tool: `text` for a model, `data` (JSON) for programs. `error` says why it did not
     work, for both; it is '' when it did."""
 

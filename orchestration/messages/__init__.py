@@ -1,0 +1,86 @@
+"""What travels between actors: generations, runs, the events of a stream, and what nodes say of themselves.
+
+Messages are frozen, and checked where bytes from the wire come in. The envelope (deadline, trace, caller)
+travels in the headers instead: see `actors.runtime.envelope`.
+"""
+
+from orchestration.messages.chat import ChatMessage, Guide, LogitBias, Sampling, TokenId
+from orchestration.messages.events import (
+    Accounts,
+    End,
+    EventFrame,
+    Finish,
+    FinishReason,
+    GenerationEnd,
+    Progress,
+    RunEnd,
+    Step,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+    Vectors,
+    decode_event,
+    encode_event,
+)
+from orchestration.messages.handoff import Resume, SoFar
+from orchestration.messages.nodes import (
+    Hardware,
+    LoadModel,
+    MemoryUse,
+    ModelCard,
+    ModelRates,
+    NodeInfo,
+    Residence,
+    UnloadModel,
+)
+from orchestration.messages.tools import Tool, ToolCall, ToolOffer, ToolResult
+from orchestration.messages.wire import Wire
+from orchestration.messages.work import Budget, Generation, Priority, Run
+
+__all__ = [
+    "Accounts",
+    "Budget",
+    "ChatMessage",
+    "End",
+    "EventFrame",
+    "Finish",
+    "FinishReason",
+    "Generation",
+    "GenerationEnd",
+    "Guide",
+    "Hardware",
+    "LoadModel",
+    "LogitBias",
+    "MemoryUse",
+    "ModelCard",
+    "ModelRates",
+    "NodeInfo",
+    "Priority",
+    "Progress",
+    "Residence",
+    "Resume",
+    "Run",
+    "RunEnd",
+    "Sampling",
+    "SoFar",
+    "Step",
+    "StreamEnd",
+    "StreamEvent",
+    "TextDelta",
+    "TokenId",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolOffer",
+    "ToolResult",
+    "TopLogprob",
+    "UnloadModel",
+    "Usage",
+    "Vectors",
+    "Wire",
+    "decode_event",
+    "encode_event",
+]

@@ -1,0 +1,202 @@
+"""The events of a stream: deltas of text, vectors, progress, and one end, which says how it finished.
+
+A stream carries `EventFrame`s, `{"seq": 3, "event": {"type": "text_delta", …}}` as JSON. There is one object
+per token on this way, so a delta is a dataclass, which is built faster than a pydantic model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field, TypeAdapter
+
+from orchestration.errors import ErrorBody
+from orchestration.messages.tools import ToolCall
+from orchestration.messages.wire import Wire, tag
+
+
+class Usage(Wire):
+    """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix, and
+    `reasoning_tokens` of those written are no part of the answer's text.
+
+    `estimated` marks counts that were derived from the text because the model's side reported no tokens.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            estimated=self.estimated or other.estimated,
+        )
+
+
+class TopLogprob(Wire):
+    """The natural-log probability of one token that could have been emitted."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+
+
+class TokenLogprob(Wire):
+    """The natural-log probability of one emitted token, and of the likeliest alternatives."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+    top_logprobs: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """Text of one or more tokens, as a model writes it. `text` is whole UTF-8 and may be empty while a
+    character is incomplete. `reasoning` is what the model writes before its answer; it comes before `text`.
+
+    With `replaces` above 0 the text takes the place of all text before it. An answer that is not streamed
+    then contains nothing of what came before, nor the first `replaces` characters, such as "Correction: ".
+    """
+
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
+    replaces: Annotated[int, Field(ge=0)] = 0
+    type: Literal["text_delta"] = "text_delta"
+
+    def add_to(self, texts: list[str]) -> None:
+        """Add its text to those of an answer that is given whole."""
+        if self.replaces:
+            texts.clear()
+        texts.append(self.text[self.replaces :])
+
+
+class Vectors(Wire):
+    """Embeddings of `inputs[index : index + len(vectors)]`, each base64 of little-endian float32."""
+
+    type: Literal["vectors"] = tag("vectors")
+    index: int
+    vectors: tuple[str, ...]
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
+"""With `length` and `content_filter` the text is cut off."""
+
+
+class Finish(Wire):
+    """How a generation, a step or a run finished: why, what it used, and which node and model wrote it.
+
+    `calls` are complete and come only here, so that a generation which moves to another node writes them
+    again; the same holds for `refusal`, the model's own words for not answering. `notes` are warnings for
+    the caller about the answer.
+    """
+
+    reason: FinishReason
+    usage: Usage = Usage()
+    node: str = ""
+    model: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Step(Wire):
+    """One finished step of a run, as `orchestra ask --json` shows it. With `tool` it is not a generation:
+    the agent used that tool. A step that failed has its `error`; one that its pattern stopped has the
+    finish_reason `cancelled`. Their text and usage are what arrived until then."""
+
+    name: str
+    agent: str
+    tool: str = ""
+    node: str = ""
+    model: str = ""
+    text: str = ""
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    error: ErrorBody | None = None
+
+    @property
+    def discarded(self) -> bool:
+        """Whether no answer contains what it wrote."""
+        return self.error is not None or self.finish_reason == "cancelled"
+
+
+class Accounts(Wire):
+    """Tokens of a run by model, and those of steps that failed or were stopped."""
+
+    by_model: dict[str, Usage] = Field(default_factory=dict)
+    discarded: Usage = Usage()
+
+
+class Progress(Wire):
+    """What a run is doing, as text for people. `step` is set when a step has finished."""
+
+    type: Literal["progress"] = tag("progress")
+    text: str
+    step: Step | None = None
+
+
+class StreamEnd(Wire):
+    """The last event of a stream, always sent. `writing_s` is the time in seconds from the stream's first
+    event to this one, measured by the writer. `finish.reason` is `error` or `cancelled` where `error` is set.
+    """
+
+    finish: Finish
+    error: ErrorBody | None = None
+    trace_id: str = ""
+    writing_s: float = 0.0
+
+
+class GenerationEnd(StreamEnd):
+    """The end of a generation. `events` is the number of events before it."""
+
+    type: Literal["generation_end"] = tag("generation_end")
+    events: int = 0
+
+
+class RunEnd(StreamEnd):
+    """The end of a run. `report` is what its pattern found beside the answer, `accounts` say which models
+    used the tokens of `finish.usage`."""
+
+    type: Literal["run_end"] = tag("run_end")
+    steps: tuple[Step, ...] = ()
+    report: dict[str, Any] = Field(default_factory=dict)
+    accounts: Accounts | None = None
+
+
+End = Annotated[GenerationEnd | RunEnd, Field(discriminator="type")]
+StreamEvent = Annotated[TextDelta | Vectors | Progress | GenerationEnd | RunEnd, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFrame:
+    """One message of a stream. `seq` counts up from 0 without a gap; a negative one is outside the order."""
+
+    seq: int
+    event: StreamEvent
+
+
+_FRAME = TypeAdapter(EventFrame).validator
+_TEXT = TypeAdapter(TextDelta).serializer
+
+
+def encode_event(seq: int, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
+    """An `EventFrame` as JSON. Raises pydantic's `PydanticSerializationError` for a report that is not
+    JSON."""
+    if isinstance(event, TextDelta):
+        return b'{"seq":%d,"event":%b}' % (seq, _TEXT.to_json(event))
+    return b'{"seq":%d,"event":%b}' % (seq, event.model_dump_json().encode())
+
+
+def decode_event(data: bytes) -> EventFrame:
+    """Raises pydantic's `ValidationError`."""
+    return cast(EventFrame, _FRAME.validate_json(data))

@@ -1,0 +1,83 @@
+"""Work for the queues: a generation is one model call, a run is one orchestrated request."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from orchestration.messages.chat import ChatMessage, Guide, Sampling, TokenId
+from orchestration.messages.tools import ToolOffer
+from orchestration.messages.wire import Wire
+
+
+class Priority(StrEnum):
+    """The three queues of waiting work, most urgent first."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+class Generation(Wire):
+    """One model call.
+
+    `id` is `<asker>.<number>`, two subject tokens: the asker listens to `stream.<asker>.>` once and
+    gets every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
+    and `inputs` (kind embedding) is used.
+
+    `prefix` to `writer` are set where another node has begun the answer: `prefix` is the text that was
+    read so far, of `prefix_tokens` tokens; the next event is number `first_seq`, signed by `writer`.
+    """
+
+    id: str
+    kind: Literal["chat", "completion", "embedding"] = "chat"
+    model: str
+    messages: tuple[ChatMessage, ...] = ()
+    prompt: str = ""
+    prompt_ids: tuple[TokenId, ...] = ()
+    """Of a completion whose caller sends tokens of the model's own vocabulary, not a text."""
+    prefill: str = ""
+    """What the caller began the answer with: the model goes on after it, and the answer is what follows."""
+    inputs: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    offer: ToolOffer | None = None
+    priority: Priority = Priority.INTERACTIVE
+    prefix: str = ""
+    prefix_tokens: int = Field(default=0, ge=0)
+    first_seq: int = Field(default=0, ge=0)
+    writer: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What the node must have: see `orchestration.placement.needs`."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the caller's body that Orchestra does not use. An upstream gets them as they came."""
+
+
+class Budget(Wire):
+    """What a run may use at most; None is no limit. `tokens` are those read and written by all steps."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    calls: int | None = Field(default=None, ge=1)
+
+
+class Run(Wire):
+    """One orchestrated request: a pattern and the conversation it is about."""
+
+    id: str
+    pattern: str
+    messages: tuple[ChatMessage, ...]
+    model: str | None = None
+    """The model the caller prefers for every step; None leaves it to the roles."""
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    priority: Priority = Priority.INTERACTIVE
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What the nodes of every step must have."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Of the generation of every step: see `Generation.extra`."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of the pattern, which knows and checks them."""
+    budget: Budget = Budget()
