@@ -12,7 +12,8 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import AsyncGenerator, Iterator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -84,12 +85,20 @@ class EchoSettings(BaseModel):
 
 
 class EchoBackend(Backend):
-    """Answers with the request's own words."""
+    """Answers with the request's own words. `clock` and `sleep`, in seconds, pace the tokens."""
 
     name = "echo"
 
-    def __init__(self, settings: EchoSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: EchoSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._settings = settings or EchoSettings()
+        self._clock = clock
+        self._sleep = sleep
         card = ModelCard(
             name="",
             context_tokens=self._settings.context_tokens,
@@ -161,20 +170,19 @@ class EchoBackend(Backend):
         settings = self._settings
         fails = settings.fail_every and self._count % settings.fail_every == 0
         logprobs = generation.sampling.logprobs
-        loop = asyncio.get_running_loop()
         slow = settings.slow_every and self._count % settings.slow_every == 0
-        started = loop.time() + settings.first_token_s + (settings.slow_s if slow else 0.0)
+        started = self._clock() + settings.first_token_s + (settings.slow_s if slow else 0.0)
         said = 0
         for word in _after(words, generation.prefix):
             if fails and said == settings.fail_after:
                 break
             if settings.stall_after and said == settings.stall_after:
-                await loop.create_future()  # until cancelled
+                await asyncio.get_running_loop().create_future()  # until cancelled
             if settings.speed or not said:
                 # Each token has its own moment, counted from the start, so that late sleeps do not add up.
-                wait = started + (said / settings.speed if settings.speed else 0) - loop.time()
+                wait = started + (said / settings.speed if settings.speed else 0) - self._clock()
                 if wait > 0:
-                    await asyncio.sleep(wait)
+                    await self._sleep(wait)
             if said % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
             said += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
 
 import numpy as np
 import pytest
@@ -79,15 +78,18 @@ async def test_a_stop_string_ends_the_answer_before_it(stop: str, text: str, rea
 
 
 async def test_pacing_keeps_its_rate_and_does_not_drift() -> None:
-    backend = EchoBackend(EchoSettings(speed=200.0))
-    started = time.perf_counter()
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds + 0.001  # every sleep is late
+
+    backend = EchoBackend(EchoSettings(speed=200.0), clock=lambda: now, sleep=sleep)
     async for _ in backend.generate(_chat("w", max_tokens=101)):
-        busy_until = time.perf_counter() + 0.003
-        while time.perf_counter() < busy_until:
-            pass
-    took = time.perf_counter() - started
-    # 100 intervals of 5 ms. With sleeps of 5 ms between pieces that take 3 ms it would be 0.8 s.
-    assert 0.5 <= took < 0.75
+        now += 0.003  # the reader takes its time
+    # 100 intervals of 5 ms; then the last sleep is late, and its token and the finish are read.
+    # Sleeps of 5 ms between tokens would have made it 0.9 s.
+    assert now == pytest.approx(0.507)
 
 
 async def test_full_speed_lets_others_run() -> None:

@@ -177,7 +177,7 @@ async def test_progress_keeps_a_message_from_being_delivered_again(bus: Bus) -> 
         await got[0].in_progress()
         await asyncio.sleep(0.1)
     assert len(got) == 1
-    await eventually(lambda: len(got) == 2, within_s=3)  # and without progress it is
+    await eventually(lambda: len(got) == 2)  # and without progress it is
     await puller.stop()
     await api(bus, f"STREAM.DELETE.{name}")
 

@@ -22,12 +22,12 @@ async def bucket(bus: Bus) -> AsyncIterator[Bucket]:
 
 
 async def expired(bucket: Bucket, key: str) -> None:
-    """Return once there is no such key; fail after 4 s."""
+    """Return once there is no such key; fail after 10 s."""
 
     async def gone() -> bool:
         return await bucket.get(key) is None
 
-    await eventually(gone, within_s=4)
+    await eventually(gone)
 
 
 async def test_a_value_is_read_back_with_its_revision(bucket: Bucket) -> None:
@@ -187,7 +187,7 @@ async def test_a_lease_that_expired_can_be_taken_and_its_old_holder_learns_it(bu
             except Conflict:
                 await asyncio.sleep(0.05)
 
-    await asyncio.wait_for(take(), 4)
+    await asyncio.wait_for(take(), 30)
     with pytest.raises(Conflict):
         await old.hold(b"old")
     await old.release()

@@ -68,13 +68,12 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def until_gone(process: psutil.Process, within_s: float = 5.0) -> float:
-    """Seconds until it was gone."""
+def until_gone(process: psutil.Process, within_s: float = 30.0) -> None:
+    """Wait until the process is gone."""
     start = time.monotonic()
     while not gone(process):
         assert time.monotonic() - start < within_s, f"{process} was left behind"
         time.sleep(0.001)
-    return time.monotonic() - start
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_a_server_left_behind_all_the_same_keeps_its_data_locked(
     finally:
         parent.server.kill()
     # the kernel closes the last files of a process a moment after it calls it dead
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while find_running(tmp_path) is not None:
         assert time.monotonic() < until
         time.sleep(0.001)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,11 +82,9 @@ def test_a_killed_pull_leaves_nothing_that_looks_complete_and_the_next_goes_on(t
     assert list((tmp_path / ".downloads").iterdir()) == []
 
 
-def test_a_ready_model_is_answered_at_once(smollm2: Path) -> None:
+def test_a_ready_model_is_answered_without_any_work(smollm2: Path) -> None:
     told: list[PullProgress] = []
-    start = time.perf_counter()
     assert ensure(NAME, smollm2.parent, told.append) == smollm2
-    assert time.perf_counter() - start < 0.1
     assert told == []
 
 

