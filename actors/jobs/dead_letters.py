@@ -1,5 +1,4 @@
-"""Dead letters: messages of queues that were given up, stored with the reason until somebody retries or
-drops them."""
+"""Dead letters: messages that were given up, stored with the reason until a person retries or drops them."""
 
 from __future__ import annotations
 

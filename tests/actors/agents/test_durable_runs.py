@@ -30,7 +30,7 @@ PLAN: list[dict[str, object]] = [
 ]
 
 
-async def test_steps_are_recorded_while_a_run_is_at_work_and_removed_at_its_end(nats: RunningNats) -> None:
+async def test_steps_are_recorded_during_a_run_and_removed_at_its_end(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN)) as running:
         heard: list[Message] = []
         listening = await running.asker.bus.subscribe(f"$KV.{BUCKET}.>", heard.append)
@@ -57,7 +57,7 @@ def kept(text: str, *, asked: str = "what") -> StepRecord:
     return StepRecord(asked=asked, step=step, run_s=1.5)
 
 
-async def test_of_two_coordinators_the_first_to_record_a_step_is_the_one_that_counts(
+async def test_when_two_coordinators_record_a_step_the_first_counts(
     nats: RunningNats,
 ) -> None:
     async with cluster(nats.url, echo()) as running:
@@ -82,7 +82,7 @@ def failed() -> float:
 
 
 @pytest.mark.parametrize("trouble", ["full", "gone"])
-async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counted(
+async def test_a_step_that_cannot_be_recorded_is_logged_and_counted_and_the_run_goes_on(
     nats: RunningNats, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
     async with cluster(nats.url, Planned(PLAN)) as running:
@@ -104,7 +104,7 @@ async def test_a_bucket_that_takes_no_step_fails_no_run_and_is_logged_and_counte
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
 
 
-async def test_the_steps_of_a_run_that_nobody_wants_any_more_are_removed_by_who_takes_it_up(
+async def test_a_coordinator_that_recovers_a_cancelled_run_removes_its_steps(
     nats: RunningNats,
 ) -> None:
     async with connection(nats.url, "dead") as bus:
@@ -130,7 +130,7 @@ async def not_recorded(records: StepRecords) -> bool:
     return await records.known() == {}
 
 
-async def test_a_run_that_fails_half_way_ends_with_the_steps_that_were_done(nats: RunningNats) -> None:
+async def test_a_run_that_fails_half_way_ends_with_its_finished_steps(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN[:1])) as running:
         del running.team.roles["research"]
         run = make_run(running.asker, "maestro")

@@ -40,8 +40,8 @@ class JobsClient:
         connection = http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=20)
         try:
             data = None if body is None else json.dumps(body)
-            said = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, data, said)
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, data, sent)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(answer.status, found, json.loads(answer.read()))

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: an HTTP server on loopback that answers as it is told, and keeps what came."""
+"""A receiver of webhooks on loopback, which answers as the test says and keeps each request."""
 
 from __future__ import annotations
 

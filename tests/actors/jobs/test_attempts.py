@@ -38,7 +38,7 @@ async def until_stored(harness: JobHarness, stream: str, count: int) -> None:
     await eventually(so_many)
 
 
-async def test_a_worker_that_was_paused_and_comes_back_cannot_overwrite(own_nats: RunningNats) -> None:
+async def test_a_late_worker_cannot_overwrite_a_result(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         job_id = (await harness.submit())["id"]
         asleep, its_delivery = await harness.take(job_id)
@@ -54,7 +54,7 @@ async def test_a_worker_that_was_paused_and_comes_back_cannot_overwrite(own_nats
         await until_stored(harness, "RUNS", 0)
 
 
-async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(own_nats: RunningNats) -> None:
+async def test_a_redelivered_job_with_a_result_is_completed_and_not_run_again(own_nats: RunningNats) -> None:
     """Its first worker died between the record of the result and everything after it."""
     async with job_harness(own_nats.url, SETTINGS) as harness:
         job_id = (await harness.submit())["id"]
@@ -74,7 +74,7 @@ async def test_redelivery_of_what_is_recorded_runs_nothing_and_tells_the_rest(ow
         await until_stored(harness, "RUNS", 0)
 
 
-async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_the_limit_fails_once(
+async def test_an_answer_larger_than_a_message_is_stored_whole_and_one_beyond_the_limit_fails(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = "ä" * 6_000_000
@@ -99,7 +99,7 @@ async def test_an_answer_larger_than_a_message_is_recorded_whole_and_one_beyond_
         await until_stored(harness, "RUNS", 0)
 
 
-async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
+async def test_a_job_that_kills_its_workers_becomes_a_dead_letter_and_can_be_retried(
     own_nats: RunningNats,
 ) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
@@ -133,7 +133,7 @@ async def test_a_job_that_no_worker_survives_is_given_up_and_may_be_tried_again(
         assert (ended["status"], answer_of(ended), ended["retries"]) == ("succeeded", "at last", 1)
 
 
-async def test_failures_come_back_after_a_pause_and_the_last_one_is_told_in_the_dead_letter(
+async def test_a_failing_job_is_tried_again_and_its_dead_letter_has_the_last_error(
     own_nats: RunningNats,
 ) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
@@ -152,7 +152,7 @@ async def test_failures_come_back_after_a_pause_and_the_last_one_is_told_in_the_
             await harness.dead_letters.retry(letter.number)
 
 
-async def test_an_outage_uses_no_attempt_up(own_nats: RunningNats) -> None:
+async def test_attempts_during_an_outage_do_not_count(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         job_id = (await harness.submit())["id"]
         for _ in range(SETTINGS.max_attempts * 2):
@@ -164,7 +164,7 @@ async def test_an_outage_uses_no_attempt_up(own_nats: RunningNats) -> None:
         assert (await harness.service.get(job_id))["error"] is None
 
 
-async def test_a_job_taken_back_before_it_began_never_runs(own_nats: RunningNats) -> None:
+async def test_a_job_cancelled_before_it_began_never_runs(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         job_id = (await harness.submit())["id"]
         assert (await harness.service.cancel(job_id))["status"] == "cancelled"
@@ -173,14 +173,14 @@ async def test_a_job_taken_back_before_it_began_never_runs(own_nats: RunningNats
         await until_stored(harness, "RUNS", 0)
 
 
-async def test_submissions_of_one_key_at_once_are_one_job(own_nats: RunningNats) -> None:
+async def test_concurrent_submissions_with_one_key_are_one_job(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         jobs = await asyncio.gather(*(harness.submit("same", key="k") for _ in range(20)))
         assert len({job["id"] for job in jobs}) == 1
         await until_stored(harness, "RUNS", 1)
 
 
-async def test_a_full_queue_refuses_a_job_and_keeps_nothing_of_it(own_nats: RunningNats) -> None:
+async def test_a_job_refused_by_a_full_queue_leaves_no_record(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         config = (await api(harness.bus, "STREAM.INFO.RUNS"))["config"]
         await api(harness.bus, "STREAM.UPDATE.RUNS", config | {"max_msgs_per_subject": 2})
@@ -195,7 +195,7 @@ async def test_a_full_queue_refuses_a_job_and_keeps_nothing_of_it(own_nats: Runn
         await until_stored(harness, "RUNS", 3)
 
 
-async def test_long_lists_come_in_pages_that_miss_nothing(own_nats: RunningNats) -> None:
+async def test_a_long_list_comes_in_pages_without_gaps(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         ids = [job["id"] for job in await asyncio.gather(*(harness.submit(str(n)) for n in range(700)))]
         seen: list[str] = []
@@ -209,7 +209,7 @@ async def test_long_lists_come_in_pages_that_miss_nothing(own_nats: RunningNats)
         assert sorted(seen) == sorted(ids)
 
 
-async def test_only_jobs_are_tried_again(own_nats: RunningNats) -> None:
+async def test_only_dead_letters_of_jobs_can_be_retried(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         message = Message("generations.batch.echo", "", b"{}", {"Orchestra-Id": "asker.1"})
         await dead_letter(harness.bus, message, reason="for the test", attempts=1, error=None)

@@ -54,7 +54,7 @@ def test_the_same_key_gives_the_same_job_and_another_body_under_it_is_refused(cl
     assert client.submit(chat("once"), key="order-2").body["id"] != first.body["id"]
 
 
-def test_a_job_that_runs_is_taken_back_and_frees_its_node(client: JobsClient, cluster: Cluster) -> None:
+def test_a_running_job_can_be_cancelled_and_frees_its_node(client: JobsClient, cluster: Cluster) -> None:
     job_id = client.submit(chat("again " * 1_000, model="slow", max_tokens=4_000)).body["id"]
     cluster.wait(lambda: cluster.running_on("paced") == 1)
     taken = client.call("DELETE", f"/v1/jobs/{job_id}")
@@ -64,13 +64,13 @@ def test_a_job_that_runs_is_taken_back_and_frees_its_node(client: JobsClient, cl
     assert client.call("DELETE", f"/v1/jobs/{job_id}").body["status"] == "cancelled"
 
 
-def test_a_job_that_has_ended_is_not_taken_back(client: JobsClient) -> None:
+def test_a_job_that_has_ended_cannot_be_cancelled(client: JobsClient) -> None:
     job_id = client.submit(chat()).body["id"]
     client.ended(job_id)
     assert client.call("DELETE", f"/v1/jobs/{job_id}").body["status"] == "succeeded"
 
 
-def test_an_error_that_would_come_again_is_the_end_of_a_job(client: JobsClient) -> None:
+def test_a_job_with_a_permanent_error_is_not_tried_again(client: JobsClient) -> None:
     job = client.ended(client.submit(chat("word " * 20_000)).body["id"])
     assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "context_length_exceeded", 1)
 
@@ -119,15 +119,15 @@ def test_a_body_that_cannot_be_a_job_is_refused(
         ("PUT", "/v1/jobs", 405),
     ],
 )
-def test_what_no_job_has_is_refused(client: JobsClient, method: str, path: str, status: int) -> None:
+def test_unknown_jobs_and_paths_are_refused(client: JobsClient, method: str, path: str, status: int) -> None:
     assert client.call(method, path).status == status
 
 
-def test_a_key_without_end_is_refused(client: JobsClient) -> None:
+def test_an_idempotency_key_that_is_too_long_is_refused(client: JobsClient) -> None:
     assert client.submit(chat(), key="k" * 256).body["error"]["param"] == "Idempotency-Key"
 
 
-def test_nats_has_the_same_jobs(cluster: Cluster, client: JobsClient) -> None:
+def test_jobs_can_be_used_over_nats(cluster: Cluster, client: JobsClient) -> None:
     def call(verb: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
         return cluster.call(jobs_call(cluster.bus, verb, body, headers or None))
 
@@ -140,11 +140,11 @@ def test_nats_has_the_same_jobs(cluster: Cluster, client: JobsClient) -> None:
         call("submit", chat("something else"), **{"Idempotency-Key": "nats-1"})
 
 
-def test_a_job_is_followed_by_its_events_to_its_end(cluster: Cluster, client: JobsClient) -> None:
+def test_waiting_for_a_job_reports_its_events_until_its_end(cluster: Cluster, client: JobsClient) -> None:
     body = chat("count to five please", model="orchestra/auto", orchestra={"model": "slow"})
     job_id = client.submit(body).body["id"]
-    told: list[str] = []
-    job = cluster.call(wait_for_job(cluster.bus, job_id, told.append))
+    progress: list[str] = []
+    job = cluster.call(wait_for_job(cluster.bus, job_id, progress.append))
     assert job["status"] == "succeeded"
-    assert "succeeded" in told
+    assert "succeeded" in progress
     assert json.dumps(job) == json.dumps(client.get(job_id))

@@ -18,7 +18,7 @@ from actors.bus.bus import Bus, BusSettings
 from tests.fixtures.jetstream import stored_in
 from tests.fixtures.machines import free_ports
 from tests.fixtures.process import Process, orchestra
-from tests.scenarios.faults.errands import Errands
+from tests.scenarios.faults.job_batch import JobBatch
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def command(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-async def test_jobs_outlive_the_kill_of_orchestra_up_and_go_on_from_the_same_folder(
+async def test_jobs_go_on_after_orchestra_up_is_killed_and_started_in_the_same_folder(
     stack: ExitStack, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -57,14 +57,14 @@ async def test_jobs_outlive_the_kill_of_orchestra_up_and_go_on_from_the_same_fol
     node = ("node", "--backend", "echo", "--speed", "20", "--slots", "12", "--nats", nats_url)
     beside = stack.enter_context(orchestra(*node, "--data", str(tmp_path / "node")))
     await asyncio.to_thread(beside.wait_for, "Orchestra ")
-    errands = Errands(lambda: [f"http://127.0.0.1:{http_port}"], count=60)
-    await errands.submit()
+    jobs = JobBatch(lambda: [f"http://127.0.0.1:{http_port}"], count=60)
+    await jobs.submit()
     first.send(signal.SIGKILL)
     await asyncio.to_thread(first.wait)
     await up()
     bus = await Bus.connect(BusSettings(url=nats_url), name="tests")
     try:
-        await errands.must_be_recorded_once(bus)
+        await jobs.check_recorded_once(bus)
         assert await stored_in(bus, "RUNS") == 0
     finally:
         await bus.close()

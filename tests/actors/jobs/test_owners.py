@@ -60,7 +60,7 @@ def listed(page: dict[str, Any]) -> set[str]:
     return {job["id"] for job in page["data"]}
 
 
-def test_a_job_is_there_for_its_own_caller_and_for_nobody_else(client: JobsClient) -> None:
+def test_a_job_is_visible_to_its_own_caller_only(client: JobsClient) -> None:
     job_id = as_(client, "alice", "POST", "/v1/jobs", chat(model="slow", max_tokens=1000)).body["id"]
     for method in ("GET", "DELETE"):
         refused = as_(client, "bob", method, f"/v1/jobs/{job_id}")
@@ -71,7 +71,7 @@ def test_a_job_is_there_for_its_own_caller_and_for_nobody_else(client: JobsClien
     assert as_(client, "adam", "DELETE", f"/v1/jobs/{job_id}").body["status"] == "cancelled", "one namespace"
 
 
-def test_over_nats_a_named_caller_has_its_own_jobs_and_who_names_none_looks_after_all(
+def test_over_nats_a_named_caller_sees_its_own_jobs_and_an_unnamed_one_sees_all(
     cluster: Cluster, client: JobsClient
 ) -> None:
     theirs = as_(client, "bob", "POST", "/v1/jobs", chat()).body["id"]
@@ -87,7 +87,7 @@ def test_over_nats_a_named_caller_has_its_own_jobs_and_who_names_none_looks_afte
         assert over_nats(cluster, verb, {"id": theirs})["id"] == theirs
 
 
-def test_pages_of_ones_own_jobs_lead_past_those_of_others(client: JobsClient) -> None:
+def test_pages_skip_the_jobs_of_others(client: JobsClient) -> None:
     own = {as_(client, "bob", "POST", "/v1/jobs", chat(f"own {number}")).body["id"] for number in range(3)}
     for number in range(12):
         as_(client, "alice", "POST", "/v1/jobs", chat(f"other {number}"))
@@ -118,9 +118,7 @@ def test_a_caller_with_too_many_unfinished_jobs_is_refused_until_one_is_finished
     cluster.wait(lambda: as_(client, "busy", "POST", "/v1/jobs", chat()).status == 202)
 
 
-def test_a_job_costs_tokens_when_it_is_submitted_and_its_key_no_more(
-    cluster: Cluster, client: JobsClient
-) -> None:
+def test_a_job_costs_tokens_once_however_often_its_key_is_used(cluster: Cluster, client: JobsClient) -> None:
     dear = chat(model="slow", max_tokens=80)
     first = as_(client, "saver", "POST", "/v1/jobs", dear, key="dear")
     assert first.status == 202
@@ -138,7 +136,7 @@ def test_a_job_costs_tokens_when_it_is_submitted_and_its_key_no_more(
     as_(client, "saver", "DELETE", f"/v1/jobs/{first.body['id']}")
 
 
-def test_what_a_job_did_not_take_is_given_back_at_its_end(cluster: Cluster, client: JobsClient) -> None:
+def test_unused_tokens_of_a_job_are_returned_at_its_end(cluster: Cluster, client: JobsClient) -> None:
     """Without that, the third of these could come after a minute."""
 
     def accepted() -> bool:

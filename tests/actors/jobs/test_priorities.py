@@ -31,18 +31,18 @@ def paced() -> Iterator[Cluster]:
         yield running
 
 
-async def test_a_thousand_batch_jobs_stand_behind_all_others_and_never_still(paced: Cluster) -> None:
+async def test_a_thousand_batch_jobs_wait_behind_other_jobs_and_still_progress(paced: Cluster) -> None:
     """`ended` has what ended, in order: `i` for a chat, and the first letters of the priorities of jobs."""
     ended: list[str] = []
 
-    def heard(message: Message) -> None:
+    def on_event(message: Message) -> None:
         job = json.loads(message.data)
         if job["status"] == "succeeded":
             ended.append(job["priority"][0])
 
     bus = await Bus.connect(BusSettings(url=paced.nats.url), name="crowd")
     try:
-        await bus.subscribe("events.job.*", heard)
+        await bus.subscribe("events.job.*", on_event)
 
         async def submit(number: int, priority: str) -> None:
             body = chat(max_tokens=LENGTHS[number % 5], orchestra={"priority": priority})

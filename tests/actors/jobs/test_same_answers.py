@@ -38,8 +38,8 @@ def same(choice: dict[str, Any]) -> dict[str, Any]:
     calls = [call["function"] for call in choice["message"].get("tool_calls", ())]
     tokens = (choice["logprobs"] or {}).get("content") or ()
     values = [pytest.approx(token["logprob"], abs=PROMISED) for token in tokens]
-    said = {"message": choice["message"] | {"tool_calls": calls}}
-    return choice | said | {"logprobs": [token["token"] for token in tokens], "values": values}
+    parts = {"message": choice["message"] | {"tool_calls": calls}}
+    return choice | parts | {"logprobs": [token["token"] for token in tokens], "values": values}
 
 
 def test_a_job_gives_the_answer_of_the_same_chat(cluster: Cluster, client: JobsClient) -> None:
@@ -75,7 +75,7 @@ def test_a_job_gives_the_error_of_the_same_chat(cluster: Cluster, client: JobsCl
         ), body
 
 
-def test_a_job_of_a_pattern_carries_what_its_chat_would(cluster: Cluster, client: JobsClient) -> None:
+def test_a_job_of_a_pattern_has_the_fields_of_its_chat(cluster: Cluster, client: JobsClient) -> None:
     body = {"model": "orchestra/single", "messages": HI, "temperature": 0, "max_tokens": 8}
     body |= {"orchestra": {"model": MODEL}, "frobnicate": 1}
     job, answer = client.ended(client.submit(body).body["id"]), chat(cluster, body)

@@ -118,6 +118,6 @@ def test_a_job_in_the_queue_has_the_work_as_it_was(work: Generation | Run) -> No
     assert QUEUED.validate_json(message) == QueuedJob(type="job", work=work)
 
 
-def test_a_run_in_the_queue_is_no_job() -> None:
+def test_a_run_in_the_queue_is_not_a_job() -> None:
     run = Run(id="job.1", pattern="auto", messages=MESSAGES)
     assert QUEUED.validate_json(run.model_dump_json(exclude_defaults=True)) == run

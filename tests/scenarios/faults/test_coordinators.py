@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.errands import Errands
 from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.job_batch import JobBatch
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -23,18 +23,18 @@ async def test_runs_go_on_when_a_coordinator_is(fleet: Fleet, how: str) -> None:
     )
     await fleet.ready()
     callers = Callers(lambda: fleet.gateways, model="orchestra/single")
-    errands = Errands(lambda: fleet.gateways, count=60)
+    jobs = JobBatch(lambda: fleet.gateways, count=60)
     async with calling(callers) as loading, asyncio.TaskGroup() as group:
-        group.create_task(errands.submit())
+        group.create_task(jobs.submit())
         await loading.until(60)
         fleet.kill("victim") if how == "killed" else fleet.freeze("victim")
     callers.must_balance()
-    await errands.until_done()
+    await jobs.until_done()
     if how == "frozen":
         again = Callers(lambda: fleet.gateways, model="orchestra/single")
         async with calling(again) as loading:
             await loading.until(60)
             fleet.thaw("victim")
         again.must_balance()
-    await errands.must_be_recorded_once(fleet.bus)
+    await jobs.check_recorded_once(fleet.bus)
     await fleet.settled()

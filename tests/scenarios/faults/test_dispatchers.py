@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.errands import Errands
 from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.job_batch import JobBatch
 
 
 async def test_a_dispatcher_is_killed_and_another_takes_its_place(fleet: Fleet) -> None:
@@ -18,14 +18,14 @@ async def test_a_dispatcher_is_killed_and_another_takes_its_place(fleet: Fleet) 
         fleet.node("b"),
     )
     await fleet.ready()
-    callers, errands = Callers(lambda: fleet.gateways), Errands(lambda: fleet.gateways, count=60)
+    callers, jobs = Callers(lambda: fleet.gateways), JobBatch(lambda: fleet.gateways, count=60)
     async with calling(callers) as loading, asyncio.TaskGroup() as group:
-        group.create_task(errands.submit())
+        group.create_task(jobs.submit())
         await loading.until(60)
         fleet.kill("first")
         await fleet.start("second", "dispatcher")
     callers.must_balance()
-    await errands.must_be_recorded_once(fleet.bus)
+    await jobs.check_recorded_once(fleet.bus)
     await fleet.settled()
 
 

@@ -29,8 +29,8 @@ PLAN: list[dict[str, object]] = [
     {"specialist": "code", "task": "write", "stage": 2},
 ]
 KINDS = ("run", "job")
-MOST = 16
-"""Steps that a run may have here."""
+MAX_STEPS = 16
+"""Maximum steps of a run in this test."""
 
 
 def question(kind: str, number: int) -> str:
@@ -38,8 +38,8 @@ def question(kind: str, number: int) -> str:
 
 
 @dataclass
-class Books:
-    """What the node did, by the words of the question: `ended` and `begun` generations, by their prompts."""
+class StepCounts:
+    """The prompts of a node's generations, begun and ended, by the question of their run."""
 
     begun: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     ended: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -47,41 +47,41 @@ class Books:
 
 
 class Gated(Planned):
-    """Holds the generations of question number n once n of them have ended, until `go`; the last one of all
-    `steps` after its first word."""
+    """Holds the generations of question number n until `go`, once n of them have ended. The last of all
+    `steps` is held after its first word."""
 
     def __init__(self) -> None:
         super().__init__(PLAN)
-        self.steps = MOST
-        self.books = Books()
+        self.steps = MAX_STEPS
+        self.counts = StepCounts()
         self.go = asyncio.Event()
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
         text = " ".join(said.content for said in generation.messages)
-        whose = next(
+        asked = next(
             question(kind, number)
             for kind in KINDS
-            for number in range(MOST + 1)
+            for number in range(MAX_STEPS + 1)
             if question(kind, number) in text
         )
-        number = int(whose.partition("number-")[2].partition(":")[0])
+        number = int(asked.partition("number-")[2].partition(":")[0])
         prompt = hashlib.sha256(text.encode()).hexdigest()
-        books = self.books
-        books.begun[whose][prompt] += 1
-        if len(books.ended[whose]) == number < self.steps:
-            books.held[whose] += 1
+        counts = self.counts
+        counts.begun[asked][prompt] += 1
+        if len(counts.ended[asked]) == number < self.steps:
+            counts.held[asked] += 1
             await self.go.wait()
         async for output in super().generate(generation):
             if isinstance(output, Finish):
-                books.ended[whose].append(prompt)
+                counts.ended[asked].append(prompt)
             yield output
-            if isinstance(output, TextDelta) and number == self.steps == len(books.ended[whose]) + 1:
-                books.held[whose] += 1
+            if isinstance(output, TextDelta) and number == self.steps == len(counts.ended[asked]) + 1:
+                counts.held[asked] += 1
                 await self.go.wait()
 
 
 async def submitted(url: str, number: int) -> str:
-    """The id of a job of a MAESTRO run."""
+    """Submit a job of the pattern maestro, and return its id."""
     said = [{"role": "user", "content": question("job", number)}]
     body = {"model": "orchestra/maestro", "messages": said}
     async with aiohttp.ClientSession() as session, session.post(f"{url}/v1/jobs", json=body) as reply:
@@ -90,7 +90,7 @@ async def submitted(url: str, number: int) -> str:
 
 
 async def fetched(url: str, job_id: str) -> dict[str, object]:
-    """A job once it is over."""
+    """The job when it has ended."""
     found: dict[str, object] = {}
 
     async def over() -> bool:
@@ -102,9 +102,8 @@ async def fetched(url: str, job_id: str) -> dict[str, object]:
     return found
 
 
-async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed(fleet: Fleet) -> None:
-    """Runs and jobs, each of them stopped at another boundary between two steps, or in the midst of its
-    answer, when the coordinator of all is killed."""
+async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(fleet: Fleet) -> None:
+    """The coordinator is killed while each run and job is at another step, or in the middle of its answer."""
     backend = Gated()
     async with AsyncExitStack() as stack:
         system = ActorSystem()
@@ -122,15 +121,15 @@ async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed
             )
             return text, ended
 
-        steps = backend.steps = len((await end(MOST))[1].steps)  # which nobody stops
+        steps = backend.steps = len((await end(MAX_STEPS))[1].steps)  # which nobody stops
         numbers = range(steps + 1)
-        backend.books = Books()
+        backend.counts = StepCounts()
         runs = [asyncio.ensure_future(end(number)) for number in numbers]
         jobs = [await submitted(url, number) for number in numbers]
-        await eventually(lambda: len(backend.books.held) == 2 * len(numbers), within_s=20)
+        await eventually(lambda: len(backend.counts.held) == 2 * len(numbers), within_s=20)
         recorded = sum(min(number, steps - 1) for number in numbers)
         await eventually(lambda: stored_is(fleet, 2 * recorded))
-        before = {whose: list(ended) for whose, ended in backend.books.ended.items()}
+        before = {asked: list(ended) for asked, ended in backend.counts.ended.items()}
         await fleet.start("heir", "agents")
         fleet.kill("victim")
         backend.go.set()
@@ -145,8 +144,8 @@ async def test_no_step_that_ended_is_done_twice_wherever_a_coordinator_is_killed
             assert job["status"] == "succeeded", job
         for number in numbers:
             for kind in KINDS:
-                whose = question(kind, number)
-                begun, ended_before = backend.books.begun[whose], before.get(whose, [])
+                asked = question(kind, number)
+                begun, ended_before = backend.counts.begun[asked], before.get(asked, [])
                 assert len(ended_before) == min(number, steps - 1)
                 assert [begun[prompt] for prompt in ended_before] == [1] * len(ended_before)
                 assert sum(begun.values()) == steps + 1  # the one in flight, twice

@@ -6,8 +6,8 @@ import asyncio
 
 from tests.fixtures.eventually import eventually
 from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.errands import Errands
 from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.job_batch import JobBatch
 
 
 async def test_a_gateway_is_killed_and_a_new_one_serves_the_results_of_its_jobs(fleet: Fleet) -> None:
@@ -21,13 +21,13 @@ async def test_a_gateway_is_killed_and_a_new_one_serves_the_results_of_its_jobs(
     )
     await fleet.gateway("dies")
     await fleet.ready()
-    errands = Errands(lambda: gateways[-1:], count=120)
+    jobs = JobBatch(lambda: gateways[-1:], count=120)
     safe = Callers(lambda: gateways[:1], count=300)
     lost = Callers(lambda: gateways[1:], count=100)
     async with calling(safe), calling(lost) as loading, asyncio.TaskGroup() as group:
-        group.create_task(errands.submit())
+        group.create_task(jobs.submit())
         await loading.until(20)
-        await eventually(lambda: len(errands.ids) >= 20, within_s=30)
+        await eventually(lambda: len(jobs.ids) >= 20, within_s=30)
         fleet.kill("dies")
         await fleet.gateway("new")
     safe.must_balance()
@@ -35,7 +35,7 @@ async def test_a_gateway_is_killed_and_a_new_one_serves_the_results_of_its_jobs(
     # Of the 80 not answered before, more than those at once may have reached it while it died.
     lost.must_balance(broken=80)
     assert lost.broken
-    await errands.must_be_recorded_once(fleet.bus)
+    await jobs.check_recorded_once(fleet.bus)
     await fleet.settled()
 
 

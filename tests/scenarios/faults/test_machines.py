@@ -21,7 +21,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.machines import Machine, Machines, machines
 from tests.scenarios.cluster.asking import Publisher, connect
 from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.errands import Errands
+from tests.scenarios.faults.job_batch import JobBatch
 
 LEADER = re.compile(r"(Self is new JetStream cluster metadata leader|new metadata leader: (\w+))")
 SEEN_S = 5.0
@@ -114,10 +114,10 @@ async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
     publisher = Publisher(bus)
     publishing = asyncio.ensure_future(publisher.run())
     stack.callback(publisher.stop.set)
-    safe, errands = Callers(lambda: others), Errands(lambda: others, count=60)
+    safe, jobs = Callers(lambda: others), JobBatch(lambda: others, count=60)
     near = Callers(lambda: gateways, count=80)
     async with calling(safe) as loading, calling(near), asyncio.TaskGroup() as group:
-        group.create_task(errands.submit())
+        group.create_task(jobs.submit())
         await loading.until(60)
         if what == "server":
             victim.kill_nats()
@@ -131,5 +131,5 @@ async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
     safe.must_balance()
     # Of who asked at the dead machine each is answered at most once. A gateway outlives its server.
     near.must_balance(broken=0 if what == "server" else near.count)
-    await errands.must_be_recorded_once(bus)
+    await jobs.check_recorded_once(bus)
     assert await publisher.lost() == []

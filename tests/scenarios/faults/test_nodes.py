@@ -6,8 +6,8 @@ import asyncio
 
 from tests.fixtures.eventually import eventually
 from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.errands import Errands
 from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.job_batch import JobBatch
 
 
 async def with_nodes(fleet: Fleet, *nodes: str) -> None:
@@ -27,9 +27,9 @@ async def test_nodes_are_killed_before_they_begin_while_they_read_and_while_they
     await asyncio.gather(
         fleet.node("reads", first_token_s=60), fleet.node("writes", "--speed", "4", first_token_s=0)
     )
-    callers, errands = Callers(lambda: fleet.gateways), Errands(lambda: fleet.gateways, count=60)
+    callers, jobs = Callers(lambda: fleet.gateways), JobBatch(lambda: fleet.gateways, count=60)
     async with calling(callers) as loading, asyncio.TaskGroup() as group:
-        group.create_task(errands.submit())
+        group.create_task(jobs.submit())
         await fleet.until_busy("reads")
         await fleet.until_busy("writes")
         await loading.until(40)
@@ -39,7 +39,7 @@ async def test_nodes_are_killed_before_they_begin_while_they_read_and_while_they
         fleet.kill("writes")
     callers.must_balance()
     assert callers.by()["stays"] >= 200
-    await errands.must_be_recorded_once(fleet.bus)
+    await jobs.check_recorded_once(fleet.bus)
     await fleet.settled()
 
 

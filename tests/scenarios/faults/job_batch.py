@@ -1,4 +1,4 @@
-"""Jobs handed in over HTTP as often as it takes, and what the books of jobs say of them in the end."""
+"""Submits jobs over HTTP until each is accepted, and checks that each is recorded once."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import aiohttp
 from actors.bus.bus import Bus
 from tests.fixtures.jetstream import api
 
-AT_ONCE = 16
+MAX_PARALLEL = 16
 PAUSE_S = 0.1
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 @dataclass(slots=True)
-class Errands:
-    """`ids` are the accepted jobs by their number, each handed in under an Idempotency-Key of its own."""
+class JobBatch:
+    """`count` jobs, each with its own Idempotency-Key; `ids` are those of the accepted ones by number."""
 
     urls: Callable[[], Sequence[str]]
     count: int
     ids: dict[int, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: token_hex(4))
 
-    def words(self, number: int) -> str:
+    def question(self, number: int) -> str:
         return f"job {number} of {self.name} is to be done once"
 
     async def submit(self) -> None:
-        """All of them, `AT_ONCE` at a time."""
-        places = asyncio.Semaphore(AT_ONCE)
+        """Submit all jobs, `MAX_PARALLEL` at a time."""
+        semaphore = asyncio.Semaphore(MAX_PARALLEL)
 
         async def one(number: int) -> None:
-            async with places:
-                text = self.words(number)
+            async with semaphore:
+                text = self.question(number)
                 body = {
                     "model": "echo",
                     "messages": [{"role": "user", "content": text}],
@@ -53,19 +53,19 @@ class Errands:
         assert len(set(self.ids.values())) == self.count
 
     async def until_done(self, *, within_s: float = 60) -> None:
-        """Wait until all have succeeded; fails when one ends otherwise."""
+        """Wait until all have succeeded. Fails when one ends otherwise."""
         async with asyncio.timeout(within_s):
             while (found := await self._statuses()) != Counter(succeeded=self.count):
                 assert not found["failed"] + found["dead"] + found["cancelled"], found
                 await asyncio.sleep(PAUSE_S)
 
-    async def must_be_recorded_once(self, bus: Bus) -> None:
-        """Each job has the answer to its own question, and no result was ever written twice."""
+    async def check_recorded_once(self, bus: Bus) -> None:
+        """Check that each job has the answer to its own question, and that no result was written twice."""
         await self.until_done()
         for number, job_id in self.ids.items():
             job = await self._ask("GET", f"/v1/jobs/{job_id}")
             assert job["status"] == "succeeded", job
-            assert job["result"]["choices"][0]["message"]["content"] == self.words(number)
+            assert job["result"]["choices"][0]["message"]["content"] == self.question(number)
         state = (await api(bus, "STREAM.INFO.KV_results"))["state"]
         assert state["messages"] == state["last_seq"] == state["num_subjects"] >= self.count
 
@@ -81,7 +81,7 @@ class Errands:
                 return found
 
     async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        """Until a gateway accepts it."""
+        """Send the request until a gateway accepts it."""
         attempt = 0
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
             while True:
