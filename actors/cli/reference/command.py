@@ -6,34 +6,34 @@ from pathlib import Path
 
 import click
 
-PAGES = ("settings", "metrics", "errors", "run-events", "nats")
+PAGES = ("settings.md", "metrics.md", "errors.md", "run-events.md", "nats.md", "http.md", "openapi.json")
 
 
 def pages() -> dict[str, str]:
-    """Every reference page as Markdown, by name."""
-    from actors.cli.reference import errors, metrics, nats, run_events, settings
+    """Every reference page, by the name of its file."""
+    from actors.cli.reference import errors, http, metrics, nats, run_events, settings
 
     makers = {
-        "settings": settings.page,
-        "metrics": metrics.page,
-        "errors": errors.page,
-        "run-events": run_events.page,
-        "nats": nats.page,
+        "settings.md": settings.page,
+        "metrics.md": metrics.page,
+        "errors.md": errors.page,
+        "run-events.md": run_events.page,
+        "nats.md": nats.page,
+        "http.md": http.page,
+        "openapi.json": http.openapi,
     }
     return {name: makers[name]() for name in PAGES}
 
 
 @click.command()
 @click.argument("page", type=click.Choice(PAGES), required=False)
-@click.option(
-    "--write", "folder", type=click.Path(path_type=Path), help="Write every page to FOLDER/PAGE.md."
-)
+@click.option("--write", "folder", type=click.Path(path_type=Path), help="Write every page to FOLDER/PAGE.")
 def reference(page: str | None, folder: Path | None) -> None:
-    """Print the reference of this version as Markdown: settings, metrics, errors, run events, NATS."""
+    """Print the reference of this version: settings, metrics, errors, run events, NATS, HTTP."""
     made = pages()
     if folder is None:
         click.echo(made[page] if page else "\n".join(made.values()))
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
