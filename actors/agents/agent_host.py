@@ -23,8 +23,9 @@ from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
 from actors.embedding.embedder import Embedder
 from actors.jobs.settings import JobsSettings
 from actors.learning.tuner import Tuner
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo
-from actors.runtime.system import ActorRef, ActorSystem
+from actors.runtime.system import ActorSystem
 from actors.streams.client import Asker
 from actors.tools.registry import ToolRegistry
 from actors.tools.server import Workbench, endpoints

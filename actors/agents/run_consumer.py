@@ -27,10 +27,10 @@ from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
 from actors.jobs.records import QUEUED, QueuedJob
 from actors.jobs.settings import JobsSettings
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.runtime.service import invalid_request
-from actors.runtime.system import ActorRef
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import how_far
 from orchestration.errors import Cancelled, InternalError, OrchestraError

@@ -31,10 +31,10 @@ from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.requests import AdmittedRequest, admit_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope, current_envelope
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import Endpoint, ServiceInfo
-from actors.runtime.system import ActorRef
 from actors.telemetry.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run

@@ -15,9 +15,9 @@ from actors.gateway.operation import Call, Operation
 from actors.gateway.operations import OPERATIONS, Services
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import current_envelope
 from actors.runtime.service import Endpoint
-from actors.runtime.system import ActorRef
 from actors.telemetry.telemetry import traceparent
 from orchestration.errors import PayloadTooLarge
 

@@ -12,8 +12,9 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.node.node import Node
 from actors.node.settings import NodeSettings
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
-from actors.runtime.system import ActorRef, ActorSystem
+from actors.runtime.system import ActorSystem
 from orchestration.messages import Generation, LoadModel, UnloadModel
 
 

@@ -1,24 +1,21 @@
-"""One message on its way through an actor, and whoever waits for the answer."""
+"""One message on its way through an actor, and where the answer goes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from actors.runtime.envelope import Envelope
-from orchestration.errors import OrchestraError
-
-STREAM_BUFFER = 64
-"""Values of a stream that may wait for their reader before the handler has to."""
+from orchestration.errors import Cancelled, OrchestraError
 
 
 class ResultSink(Protocol):
     """Where the answer goes. Exactly one of `done` and `failed` is called, once."""
 
     async def item(self, value: Any) -> None:
-        """One value of a stream; may wait, which slows the handler down (back-pressure)."""
+        """One value of a stream; it may wait, which slows the handler down (back-pressure)."""
 
     async def done(self, value: Any) -> None:
         """The result, or None at the end of a stream."""
@@ -27,7 +24,7 @@ class ResultSink(Protocol):
 
 
 class NullSink:
-    """The sink of a `tell`: nobody waits."""
+    """The sink of a message that needs no answer."""
 
     async def item(self, value: Any) -> None: ...
 
@@ -41,15 +38,17 @@ NULL_SINK = NullSink()
 
 @dataclass(slots=True, eq=False)
 class Invocation:
-    """A message, its envelope, and its sink. `cancel` takes it back, whether it waits or runs."""
+    """A message, its envelope and its sink. `cancel` takes it back, whether it waits or runs."""
 
     message: Any
     envelope: Envelope
     sink: ResultSink
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
+    stop_error: OrchestraError | None = None
+    """Set when the actor stops before the handler has finished: the error to report."""
     on_cancel: Callable[[Invocation], None] | None = None
-    """Set while the work waits in a mailbox."""
+    """Set while the message waits in a mailbox."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait in the mailbox at the deadline."""
 
@@ -63,68 +62,14 @@ class Invocation:
             self.on_cancel(self)
 
     def leave_mailbox(self) -> None:
-        """It waits no more."""
+        """Stop the timer of the wait in the mailbox."""
         self.on_cancel = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
-
-@dataclass(slots=True, eq=False)
-class AnswerSink:
-    """The sink of an `ask`."""
-
-    answer: asyncio.Future[Any]
-
-    async def item(self, value: Any) -> None:
-        raise TypeError("this handler streams: use `stream`, not `ask`")
-
-    async def done(self, value: Any) -> None:
-        if not self.answer.done():
-            self.answer.set_result(value)
-
-    async def failed(self, error: OrchestraError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    error: OrchestraError | None
-
-
-@dataclass(slots=True, eq=False)
-class StreamSink:
-    """The sink of a `stream`: a bounded queue between the handler and its reader.
-
-    Only values wait for room: the end always fits, so a handler that is told to stop can always say so.
-    `abandon` is for a reader that leaves: nobody empties the queue any more, so nothing is put in.
-    """
-
-    queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAM_BUFFER))
-    abandoned: bool = False
-
-    async def item(self, value: Any) -> None:
-        await self.room.acquire()
-        if not self.abandoned:
-            self.queue.put_nowait(value)
-
-    async def done(self, value: Any) -> None:
-        self.queue.put_nowait(_End(None))
-
-    async def failed(self, error: OrchestraError) -> None:
-        self.queue.put_nowait(_End(error))
-
-    def abandon(self) -> None:
-        self.abandoned = True
-
-    async def next(self) -> tuple[bool, Any]:
-        """(True, value), or (False, None) at the end; raises the error that ended it."""
-        value = await self.queue.get()
-        if not isinstance(value, _End):
-            self.room.release()
-            return True, value
-        if value.error is not None:
-            raise value.error
-        return False, None
+    def cancel_error(self, actor: str) -> OrchestraError | None:
+        """The error of a handler of `actor` that was stopped; None where nothing stopped it."""
+        if self.cancelled:
+            return Cancelled(f"{actor} was told to stop")
+        return self.stop_error

@@ -29,11 +29,11 @@ from pydantic import BaseModel, ValidationError
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.message import ERROR as ERROR
 from actors.bus.message import ERROR_CODE as ERROR_CODE
-from actors.runtime.actor import handlers
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
+from actors.runtime.handlers import handlers
 from actors.runtime.invocation import Invocation
-from actors.runtime.system import ActorRef
 from orchestration.errors import InvalidRequest, OrchestraError, PayloadTooLarge
 
 log = logging.getLogger(__name__)

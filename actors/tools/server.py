@@ -6,8 +6,8 @@ from typing import Any
 
 from actors.bus.subjects import AgentAddress
 from actors.runtime.actor import Actor
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, decode_model
-from actors.runtime.system import ActorRef
 from actors.tools.messages import AskTools, ToolsOffered, UseTool
 from actors.tools.registry import ToolRegistry
 from orchestration.messages import ToolResult

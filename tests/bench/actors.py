@@ -15,13 +15,16 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
 import uvloop
 
 from actors.runtime.actor import Actor
-from actors.runtime.system import ActorRef, ActorSystem
+from actors.runtime.actor_host import ActorRef
+from actors.runtime.system import ActorSystem
+from tests.fixtures.ask import ask
 
 ACTORS = 1_000
 MESSAGES = 20_000
@@ -72,7 +75,7 @@ async def spawn_actors(count: int) -> list[Callable[[Add], Awaitable[Any]]]:
     """Actors of one system, and how each is asked."""
     system = ActorSystem()
     refs: list[ActorRef] = [await system.spawn(Adder, Adder, name=f"adder {n}") for n in range(count)]
-    return [ref.ask for ref in refs]
+    return [partial(ask, ref) for ref in refs]
 
 
 async def spawn_plain(count: int) -> list[Callable[[Add], Awaitable[Any]]]:

@@ -10,6 +10,7 @@ from actors.runtime.system import ActorSystem
 from orchestration.errors import ShuttingDown
 from orchestration.restarts import RestartPolicy
 from tests.actors.runtime.greeter import Count, Die, Gate, Greet, Greeter, Wait
+from tests.fixtures.ask import ask, stream
 from tests.fixtures.eventually import eventually
 
 
@@ -17,7 +18,7 @@ async def test_a_drain_admits_nothing_and_finishes_what_was_admitted() -> None:
     gate = Gate()
     system = ActorSystem()
     ref = await system.spawn(Greeter, lambda: Greeter(gate))
-    asked = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(3)]
+    asked = [asyncio.ensure_future(ask(ref, Wait())) for _ in range(3)]
     await eventually(lambda: gate.now == 1)
     draining = asyncio.ensure_future(system.drain(5))
     await eventually(lambda: ref.host.state == "draining")
@@ -33,12 +34,12 @@ async def test_what_is_not_finished_within_the_limit_is_cancelled_and_told() -> 
     gate = Gate()
     system = ActorSystem()
     ref = await system.spawn(Greeter, lambda: Greeter(gate))
-    asked = [asyncio.ensure_future(ref.ask(Wait())) for _ in range(3)]
+    asked = [asyncio.ensure_future(ask(ref, Wait())) for _ in range(3)]
     await eventually(lambda: gate.now == 1)
     assert not await system.drain(0.05)
-    for ask in asked:
+    for each in asked:
         with pytest.raises(ShuttingDown, match="stopped before it finished"):
-            await ask
+            await each
     assert (gate.entered, gate.cancelled) == (1, 1)
 
 
@@ -68,9 +69,9 @@ async def test_a_drain_during_a_restart_answers_what_waited() -> None:
         return actors[-1]
 
     ref = await system.spawn(Slow, make)
-    await ref.ask(Die())
+    await ask(ref, Die())
     await eventually(lambda: ref.host.state == "restarting")
-    asked = asyncio.ensure_future(ref.ask(Greet(name="x")))
+    asked = asyncio.ensure_future(ask(ref, Greet(name="x")))
     await eventually(lambda: ref.host.waiting == 1)
     assert not await system.drain(5)
     with pytest.raises(ShuttingDown, match="after a crash"):
@@ -86,11 +87,11 @@ async def test_a_stream_nobody_reads_does_not_keep_a_drain_waiting() -> None:
 
     system = ActorSystem()
     ref = await system.spawn(Talker, Talker)
-    stream = ref.stream(Count(to=10_000))
-    assert await anext(stream) == 0
+    streamed = stream(ref, Count(to=10_000))
+    assert await anext(streamed) == 0
     assert not await system.drain(0.05)
     with pytest.raises(ShuttingDown):
-        async for _ in stream:
+        async for _ in streamed:
             pass
     assert ref.host.running == 0
 
@@ -111,5 +112,5 @@ async def test_one_actor_that_fails_to_stop_keeps_no_other_from_stopping() -> No
 async def test_a_name_is_used_once() -> None:
     system = ActorSystem()
     await system.spawn(Greeter, Greeter)
-    with pytest.raises(ValueError, match="already here"):
+    with pytest.raises(ValueError, match="runs already"):
         await system.spawn(Greeter, Greeter)

@@ -13,9 +13,10 @@ from nats.micro.request import Request
 
 from actors.bus.bus import Bus, Message
 from actors.runtime.actor import Actor
+from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR, ERROR_CODE, Endpoint, Service, ServiceInfo, decode_model
-from actors.runtime.system import ActorRef, ActorSystem
+from actors.runtime.system import ActorSystem
 from orchestration.errors import DeadlineExceeded, NoResponders
 from tests.actors.runtime.greeter import Count, Crash, Gate, Greet, Greeter, Wait, WideGreeter
 from tests.fixtures.eventually import eventually

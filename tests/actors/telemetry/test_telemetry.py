@@ -10,6 +10,7 @@ from actors.runtime.system import ActorSystem
 from actors.telemetry.telemetry import TelemetrySettings, start_tracing, trace_id, traceparent
 from orchestration.errors import InternalError
 from tests.actors.runtime.greeter import Crash, Greet, Greeter, Wait
+from tests.fixtures.ask import ask
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
@@ -17,13 +18,13 @@ PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 async def test_every_message_has_a_span_under_the_trace_it_came_with(spans: InMemorySpanExporter) -> None:
     class Passer(Actor):
         async def on_wait(self, message: Wait) -> str:
-            await greeter.ask(Greet(name="x"), current_envelope.get().with_trace(traceparent()))
+            await ask(greeter, Greet(name="x"), current_envelope.get().with_trace(traceparent()))
             return traceparent()
 
     system = ActorSystem()
     greeter = await system.spawn(Greeter, Greeter)
     passer = await system.spawn(Passer, Passer)
-    inside = await passer.ask(Wait(), Envelope(trace=PARENT))
+    inside = await ask(passer, Wait(), Envelope(trace=PARENT))
     inner, outer = spans.get_finished_spans()
     assert (inner.name, outer.name) == ("Greeter Greet", "Passer Wait")
     assert outer.parent is not None
@@ -36,7 +37,7 @@ async def test_every_message_has_a_span_under_the_trace_it_came_with(spans: InMe
 async def test_the_span_of_a_crash_says_so(spans: InMemorySpanExporter) -> None:
     ref = await ActorSystem().spawn(Greeter, Greeter)
     with pytest.raises(InternalError):
-        await ref.ask(Crash())
+        await ask(ref, Crash())
     (span,) = spans.get_finished_spans()
     assert span.attributes is not None
     assert span.attributes["error.type"] == "internal_error"
@@ -52,9 +53,9 @@ async def test_every_message_is_counted_by_its_outcome() -> None:
 
     ref = await ActorSystem().spawn(Counted, Counted)
     for _ in range(3):
-        await ref.ask(Greet(name="x"))
+        await ask(ref, Greet(name="x"))
     with pytest.raises(InternalError):
-        await ref.ask(Crash())
+        await ask(ref, Crash())
     assert (count("Greet", "ok"), count("Crash", "internal_error")) == (3, 1)
 
 
