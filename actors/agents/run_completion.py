@@ -9,12 +9,12 @@ from typing import Any
 
 from actors.agents.coordinator import PulledRun
 from actors.agents.metrics import RUN_SECONDS, RUNS
-from actors.agents.recorder import AnswerRecorder
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
+from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
-from actors.jobs.attempts import JobAttempts
+from actors.jobs.attempts import JobAttempts, PartialAnswer
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import Invocation
@@ -24,7 +24,7 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, SoFar
+from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, SoFar, TextDelta
 from orchestration.patterns import ResumeFilter
 
 
@@ -132,6 +132,18 @@ class RunCompletion:
         self.pulled.run_events.flush()
         self.pulled.writer.close()
         self.on_finish(self)
+
+
+class AnswerRecorder(StreamWriter):
+    """Writes a stream, and keeps what it writes as the answer of a job."""
+
+    def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
+        super().__init__(bus, address, on_gone)
+        self.partial = PartialAnswer()
+
+    async def write(self, delta: TextDelta) -> None:
+        self.partial.add(delta)
+        await super().write(delta)
 
 
 class JobCompletion(RunCompletion):
