@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,18 +82,20 @@ class ChatService(Actor):
         """The completion."""
         request, envelope = self._admit(message.body)
         with self._work(request, message.key):
-            return await self.gateway.whole(request, envelope)
+            _, body = await self.gateway.full(request, envelope)
+            return body
 
     async def on_stream(self, message: StreamChat) -> AsyncIterator[bytes]:
         """The chunks."""
         request, envelope = self._admit(message.body)
         with self._work(request, message.key):
             if isinstance(request.work, Run):
-                for encode_event in request.encoder.encode_opening():
-                    yield encode_event
-            async with aclosing(self.gateway.pieces(request, envelope)) as pieces:
-                async for encode_event in pieces:
-                    yield encode_event
+                for data in request.encoder.encode_opening():
+                    yield data
+            async with self.gateway.respond(request, envelope) as response:
+                async for event in response:
+                    for data in request.encoder.encode_event(event):
+                        yield data
 
     def _admit(self, body: ChatBody) -> tuple[AdmittedRequest, Envelope]:
         gateway = self.gateway

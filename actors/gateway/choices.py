@@ -35,7 +35,7 @@ class ChoicesEncoder(ResponseEncoder):
 
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
         assert isinstance(event, ChoiceEvent)
-        encoder = self._told(event.index)
+        encoder = self.encoders[event.index]
         pieces = encoder.encode_event(event.event)
         if isinstance(event.event, StreamEnd):
             self._usages[event.index] = event.event.finish.usage
@@ -45,7 +45,7 @@ class ChoicesEncoder(ResponseEncoder):
 
     def add(self, event: Event) -> None:
         assert isinstance(event, ChoiceEvent)
-        self._told(event.index).add(event.event)
+        self.encoders[event.index].add(event.event)
         if isinstance(event.event, StreamEnd):
             self._usages[event.index] = event.event.finish.usage
 
@@ -56,11 +56,9 @@ class ChoicesEncoder(ResponseEncoder):
         first["usage"] = usage_json(self._usage())
         return to_json(first)
 
-    def _told(self, index: int) -> TextEncoder:
-        """The answer's shape, with what the gateway told the whole."""
-        encoder = self.encoders[index]
-        encoder.trace_id, encoder.notes = self.trace_id, self.notes
-        return encoder
+    def describe(self, trace_id: str, origin: str) -> None:
+        for encoder in self.encoders:
+            encoder.describe(trace_id, origin)
 
     def _usage(self) -> Usage:
         total = Usage()

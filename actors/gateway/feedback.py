@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic_core import to_json
 
 from actors.gateway.gateway import Gateway
-from actors.gateway.operation import Call, Reply
+from actors.gateway.operation import CallContext, Reply
 from actors.learning.feedback import Feedback, FeedbackCounter
 
 
@@ -20,7 +20,7 @@ class FeedbackApi:
         self.gateway = gateway
         self.counter = FeedbackCounter(gateway.bus)
 
-    async def give(self, feedback: Feedback, call: Call) -> Reply:
+    async def give(self, feedback: Feedback, call: CallContext) -> Reply:
         """Count the caller's feedback. Raises what `FeedbackCounter.give` raises, `NoSuchRun` also for a run
         of another caller."""
         authenticator, caller = self.gateway.authenticator, call.caller

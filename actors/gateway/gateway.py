@@ -1,28 +1,29 @@
-"""What both faces share: admit a request, hold its stream, shape its answer."""
+"""The core of a gateway, for HTTP and NATS: admits a request and streams its response."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from actors.bus.bus import Bus
 from actors.bus.storage import StorageMonitor
 from actors.cluster.registry import Registry
-from actors.gateway.answers import Answers
 from actors.gateway.authentication import Authenticator
+from actors.gateway.cached_responses import CachedResponses, Response
+from actors.gateway.metered_client import MeteredClient
 from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.requests import AdmittedRequest
 from actors.gateway.settings import GatewaySettings
 from actors.gateway.shared_limits import SharedLimits
-from actors.openai_api.encoder import Event
+from actors.gateway.token_reservation import TokenReservation
 from actors.runtime.envelope import Envelope
 from actors.streams.client import Asker
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.limits import Permit, QuotaLimit, RateLimiter
-from orchestration.messages import Run
+from orchestration.messages import Generation, Run
 from orchestration.patterns import BUILT_IN, Catalogue
 
 
@@ -45,7 +46,8 @@ class Gateway:
         self.authenticator = Authenticator(settings.callers)
         self.limits = limits_of(settings)
         self.shared_limits = SharedLimits(bus, self.limits)
-        self.answers = Answers(asker, self.limits, self.shared_limits, self.authenticator, settings)
+        self.client = MeteredClient(asker, self.limits, self.shared_limits, settings.limits.assumed_tokens)
+        self.responses = CachedResponses(self.client, self.authenticator, settings)
         self.storage = StorageMonitor(bus)
         self.draining = False
         self.runs: dict[str, str] = {}
@@ -64,7 +66,7 @@ class Gateway:
     async def stop(self) -> None:
         """End what is still at work for others."""
         await self.storage.stop()
-        await self.answers.stop()
+        await self.responses.stop()
         await self.shared_limits.stop()
 
     def missing(self) -> list[str]:
@@ -87,66 +89,55 @@ class Gateway:
             raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
         self.storage.check()
 
-    async def pieces(self, request: AdmittedRequest, envelope: Envelope) -> AsyncGenerator[bytes, None]:
-        """The answer as JSON objects, as they come. Use it under `contextlib.aclosing`: closing it
-        before the end cancels the work.
-
-        Raises `OverLimit` at a limit, `Unavailable` while draining, and what the work ended with.
-        """
-        async with self._at_work(request, envelope) as (events, on_event):
-            async for event in events:
-                on_event()
-                for data in request.encoder.encode_event(event):
-                    yield data
-
-    async def whole(self, request: AdmittedRequest, envelope: Envelope) -> bytes:
-        """The complete answer as one JSON object. Cancelling the call cancels the work; raises like
-        `pieces`."""
-        async with self._at_work(request, envelope) as (events, on_event):
-            async for event in events:
-                on_event()
-                request.encoder.add(event)
-        return request.encoder.encode_full()
-
     @asynccontextmanager
-    async def _at_work(
-        self, request: AdmittedRequest, envelope: Envelope
-    ) -> AsyncIterator[tuple[AsyncGenerator[Event, None], Callable[[], None]]]:
-        """The events of an answer, which counts as at work meanwhile; call the second for each of them."""
-        permit = await self._enter(request, envelope)
+    async def respond(self, request: AdmittedRequest, envelope: Envelope) -> AsyncIterator[Response]:
+        """Admit a request, wait for its first event, and yield the response; leaving the block before its
+        end cancels the work. The request's encoder knows the trace and the origin of the response then.
+
+        Raises `LimitExceeded` at a limit, `Unavailable` while draining, and what the work ended with.
+        """
+        permit = await self._acquire(envelope)
         if isinstance(request.work, Run):
             self.runs[request.work.id] = envelope.caller
         started = time.perf_counter()
-
-        def on_event() -> None:
-            if permit.waiting_for_first:
+        response = self.responses.open(request, envelope)
+        try:
+            async with aclosing(response.events):
+                try:
+                    await response.start()
+                except DeadlineExceeded as error:
+                    raise self.resolver.in_time(request.work, error) from error
                 permit.mark_started()
                 WAITING.set(self.limits.waiting)
                 FIRST_EVENT_SECONDS.observe(time.perf_counter() - started)
-
-        try:
-            async with aclosing(self.answers.events(request, envelope)) as events:
-                yield events, on_event
+                request.encoder.describe(recorded_trace_id(envelope.trace), response.origin)
+                yield response
             ANSWER_SECONDS.observe(time.perf_counter() - started)
-        except DeadlineExceeded as error:
-            if not permit.waiting_for_first:
-                raise
-            raise self.resolver.in_time(request.work, error) from error
         finally:
             self.runs.pop(request.work.id, None)
             permit.release()
             IN_FLIGHT.set(self.limits.in_flight)
             WAITING.set(self.limits.waiting)
 
-    async def _enter(self, request: AdmittedRequest, envelope: Envelope) -> Permit:
-        """Take a permit."""
+    async def full(self, request: AdmittedRequest, envelope: Envelope) -> tuple[str, bytes]:
+        """The origin of the response, and the complete response as one JSON object. Cancelling the call
+        cancels the work; raises like `respond`."""
+        async with self.respond(request, envelope) as response:
+            async for event in response:
+                request.encoder.add(event)
+        return response.origin, request.encoder.encode_full()
+
+    async def reserve_tokens(self, work: Generation | Run, envelope: Envelope) -> TokenReservation:
+        """Reserve the tokens of work that is done elsewhere. Raises `LimitExceeded`, `TooManyTokens`."""
+        return await self.client.reserve(work, envelope.caller)
+
+    async def _acquire(self, envelope: Envelope) -> Permit:
         self.check_available()
         permit = await self.shared_limits.acquire(
             lambda: self.limits.acquire(envelope.caller, time.monotonic())
         )
         IN_FLIGHT.set(self.limits.in_flight)
         WAITING.set(self.limits.waiting)
-        request.encoder.trace_id = recorded_trace_id(envelope.trace)
         return permit
 
 

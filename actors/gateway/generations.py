@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import aclosing
 
 from actors.gateway.disconnect_monitor import DisconnectMonitor
 from actors.gateway.gateway import Gateway
@@ -68,19 +67,20 @@ class GenerationRoutes:
         return DisconnectMonitor(context, self.gateway.settings, stream=stream, limit_s=envelope.remaining(0))
 
     async def _full(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
-        body = b""
+        origin, body = "", b""
         async with self._monitor(context, envelope, stream=False):
-            body = await self.gateway.whole(request, envelope)
-        _add_cache_header(context, request)
+            origin, body = await self.gateway.full(request, envelope)
+        _add_cache_header(context, origin)
         await context.answer(200, body)
 
     async def _stream(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
         async with self._monitor(context, envelope, stream=True):
-            async with aclosing(self.gateway.pieces(request, envelope)) as pieces:
-                async for piece in pieces:
-                    if not context.status:
-                        _add_cache_header(context, request)
-                    await context.event(piece)
+            async with self.gateway.respond(request, envelope) as response:
+                if not context.status:
+                    _add_cache_header(context, response.origin)
+                async for event in response:
+                    for data in request.encoder.encode_event(event):
+                        await context.event(data)
         await context.begin_stream()
         await context.end_stream(b"data: [DONE]\n\n")
 
@@ -89,6 +89,6 @@ def _admit_chat(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRe
     return admit_chat(parse_chat(raw, resolver), work_id, resolver)
 
 
-def _add_cache_header(context: HttpContext, request: AdmittedRequest) -> None:
-    if request.encoder.cache:
-        context.extra.append((b"x-orchestra-cache", request.encoder.cache.encode()))
+def _add_cache_header(context: HttpContext, origin: str) -> None:
+    if origin:
+        context.extra.append((b"x-orchestra-cache", origin.encode()))

@@ -11,7 +11,7 @@ from actors.gateway.errors import ClientDisconnected, MethodNotAllowed, NotFound
 from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import HttpContext, Receive, Scope, Send
 from actors.gateway.metrics import count_request
-from actors.gateway.operation import Access, Call, HttpHandler, Operation
+from actors.gateway.operation import Access, CallContext, HttpHandler, Operation
 from actors.gateway.operations import OPERATIONS, Services
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.telemetry.telemetry import span, trace_id, traceparent
@@ -98,7 +98,7 @@ class PathApp:
                 query = QueryParams(context.scope.get("query_string", b""))
                 known = operation.request.model_fields
                 others |= {name: value for name, value in query.items() if value and name in known}
-            call = Call(
+            call = CallContext(
                 caller=context.caller,
                 header=lambda name: context.header(name.lower().encode()),
                 trace=context.trace,

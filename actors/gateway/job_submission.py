@@ -64,7 +64,7 @@ class JobsApi:
         is_new = False
 
         async def charge() -> None:
-            reservations.append(await self.gateway.answers.meter(submission.work, envelope))
+            reservations.append(await self.gateway.reserve_tokens(submission.work, envelope))
             await self.quota.hold(submission.work.id, reservations[0])  # before the job can end
 
         try:
@@ -97,7 +97,7 @@ class JobsApi:
             webhook=webhook,
             owner=self.viewer(caller) or "",
             max_unfinished=self.gateway.settings.limits_of(caller).unfinished_jobs,
-            notes=request.encoder.notes,
+            notes=request.notes,
             keyed=bool(key),
         )
 

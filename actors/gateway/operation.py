@@ -34,7 +34,7 @@ class NoFields(Wire):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CallContext:
     """Who calls an operation, and how.
 
     `caller` is the caller's name. It is '' only over NATS without the header `Orchestra-Caller`: NATS' own
@@ -57,7 +57,7 @@ class Reply:
     content_type: Header = JSON
 
 
-Handler = Callable[[Any, Call], Awaitable[Reply]]
+Handler = Callable[[Any, CallContext], Awaitable[Reply]]
 HttpHandler = Callable[[HttpContext], Awaitable[None]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.bus.bus import Message
 from actors.gateway.gateway import Gateway
-from actors.gateway.operation import Call, Operation
+from actors.gateway.operation import CallContext, Operation
 from actors.gateway.operations import OPERATIONS, Services
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
@@ -47,7 +47,7 @@ class OperationService(Actor):
         assert message.operation.handler is not None
         envelope = current_envelope.get()
         caller = self.gateway.authenticator.of_nats(envelope.caller) if envelope.caller else ""
-        call = Call(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
+        call = CallContext(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
         with self.gateway.storage.explain_errors():
             reply = await message.operation.handler(self.services)(message.request, call)
         return reply.body

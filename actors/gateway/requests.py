@@ -33,6 +33,7 @@ from orchestration.errors import InvalidRequest, NoNode
 from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
 
 B = TypeVar("B", bound=WorkBody)
+DEFAULT_CACHE = CacheOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,8 @@ class AdmittedRequest:
     work: Generation | Run
     encoder: ResponseEncoder
     stream: bool
-    cache: CacheOptions | None = None
+    cache: CacheOptions = DEFAULT_CACHE
+    notes: tuple[str, ...] = ()
     others: tuple[Generation, ...] = ()
     """The work of further answers to the same request."""
 
@@ -231,7 +233,7 @@ def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> Admitt
         body.model, len(body.input), base64=body.encoding_format == "base64", dimensions=body.dimensions
     )
     encoder.notes = fields.notes
-    return AdmittedRequest(work=work, encoder=encoder, stream=False, cache=body.cache)
+    return AdmittedRequest(work=work, encoder=encoder, stream=False, cache=body.cache or DEFAULT_CACHE)
 
 
 def _refuse_special(fields: Fields, model: str) -> None:
@@ -308,25 +310,31 @@ def _admit(
         )
     first, created = prompts[0], int(time.time())
 
-    def shaped() -> TextEncoder:
-        return encoder(
+    def new_encoder() -> TextEncoder:
+        made = encoder(
             first.id,
             body.model,
             created,
             include_usage=body.include_usage,
             logprobs=first.sampling.logprobs,
         )
+        made.notes = fields.notes
+        return made
 
     if count == 1:
-        whole: ResponseEncoder = shaped()
+        whole: ResponseEncoder = new_encoder()
     else:
         whole = ChoicesEncoder(
-            [shaped() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
+            [new_encoder() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
         )
-    whole.notes = fields.notes
     others = [_choice(prompts[index // repeats], index, index % repeats) for index in range(1, count)]
     return AdmittedRequest(
-        work=first, encoder=whole, stream=bool(body.stream), cache=body.cache, others=tuple(others)
+        work=first,
+        encoder=whole,
+        stream=bool(body.stream),
+        cache=body.cache or DEFAULT_CACHE,
+        notes=fields.notes,
+        others=tuple(others),
     )
 
 

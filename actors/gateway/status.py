@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from actors.gateway.gateway import Gateway
-from actors.gateway.operation import Call, NoFields, Reply
+from actors.gateway.operation import CallContext, NoFields, Reply
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard, Wire
 from orchestration.patterns.pattern_json import catalogue_json
@@ -41,14 +41,14 @@ class StatusRoutes:
         self._index = _INDEX.format(routes=routes).encode()
         self._patterns = to_json(catalogue_json(gateway.resolver.catalogue))
 
-    async def models(self, request: NoFields, call: Call) -> Reply:
+    async def models(self, request: NoFields, call: CallContext) -> Reply:
         cards = self.gateway.resolver.cards
         entries = [self._real(card) for _, card in sorted(cards.items())]
         if cards:
             entries += [self._virtual(name) for name in self.gateway.resolver.catalogue.virtual_models]
         return Reply(body=to_json({"object": "list", "data": entries}))
 
-    async def model(self, request: ModelId, call: Call) -> Reply:
+    async def model(self, request: ModelId, call: CallContext) -> Reply:
         name = request.model
         resolver = self.gateway.resolver
         card = resolver.cards.get(name)
@@ -58,23 +58,23 @@ class StatusRoutes:
             return Reply(body=to_json(self._virtual(name)))
         raise UnknownModel.of(name, resolver.known())
 
-    async def patterns(self, request: NoFields, call: Call) -> Reply:
+    async def patterns(self, request: NoFields, call: CallContext) -> Reply:
         return Reply(body=self._patterns)
 
-    async def healthz(self, request: NoFields, call: Call) -> Reply:
+    async def healthz(self, request: NoFields, call: CallContext) -> Reply:
         return Reply(body=b'{"status":"ok"}')
 
-    async def readyz(self, request: NoFields, call: Call) -> Reply:
+    async def readyz(self, request: NoFields, call: CallContext) -> Reply:
         missing = self.gateway.missing()
         if not missing:
             return Reply(body=b'{"status":"ready"}')
         body = to_json({"status": "not ready", "missing": missing})
         return Reply(body=body, status=503, headers=((b"retry-after", b"1"),))
 
-    async def metrics(self, request: NoFields, call: Call) -> Reply:
+    async def metrics(self, request: NoFields, call: CallContext) -> Reply:
         return Reply(body=generate_latest(), content_type=METRICS)
 
-    async def index(self, request: NoFields, call: Call) -> Reply:
+    async def index(self, request: NoFields, call: CallContext) -> Reply:
         return Reply(body=self._index, content_type=TEXT)
 
     def _real(self, card: ModelCard) -> dict[str, Any]:

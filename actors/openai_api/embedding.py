@@ -54,7 +54,7 @@ class EmbeddingEncoder(ResponseEncoder):
             if entry is None:
                 raise BackendFailed(f"the node sent no vector for input {index}")
             entries.append(entry)
-        said: dict[str, Any] = {"cache": self.cache} if self.cache else {}
+        said: dict[str, Any] = {"cache": self.origin} if self.origin else {}
         if self.notes:
             said["notes"] = self.notes
         orchestra = b',"orchestra":%b' % to_json(said) if said else b""

@@ -31,28 +31,32 @@ class ResponseEncoder(ABC):
     """`encode_event` and `encode_full` give JSON; framing (SSE, NATS messages) is the face's."""
 
     trace_id: str = ""
-    """Of the request, where it is traced, for answers whose work does not name its own."""
-    cache: str = ""
-    """Whether it was kept (hit), shared with a generation at work (shared), or made now (miss); '' for an
-    answer that is not kept."""
+    """The request's trace, for a response whose `StreamEnd` has none; '' if the request is not traced."""
+    origin: str = ""
+    """`hit` (cached), `shared` (an equal request was in progress) or `miss` (generated now); '' for a request
+    that is not cached."""
     notes: tuple[str, ...] = ()
-    """What the gateway has to tell of the request, beside what the work tells of its answer."""
+    """The gateway's notes on the request; the notes of the work follow them."""
+
+    def describe(self, trace_id: str, origin: str) -> None:
+        """Set what is known only once the response begins. Call it before the first event."""
+        self.trace_id, self.origin = trace_id, origin
 
     def encode_opening(self) -> tuple[bytes, ...]:
-        """What to send before the first event, to who cannot learn from headers what the work is called."""
+        """The objects to send before the first event, for clients that get no headers: they name the work."""
         return ()
 
     @abstractmethod
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
-        """What to send for one event of a stream, often one object, sometimes none."""
+        """The objects to send for one event of a stream: usually one, sometimes none or two."""
 
     @abstractmethod
     def add(self, event: Event) -> None:
-        """Keep one event for `encode_full`."""
+        """Store one event for `encode_full`."""
 
     @abstractmethod
     def encode_full(self) -> bytes:
-        """The complete answer, once `add` has seen an `StreamEnd`."""
+        """The complete response, after `add` got a `StreamEnd`."""
 
 
 class TextEncoder(ResponseEncoder):
@@ -116,7 +120,7 @@ class TextEncoder(ResponseEncoder):
             said["notes"] = [*self.notes, *ended.finish.notes]
         if isinstance(ended, RunEnd) and ended.report:
             said["report"] = ended.report
-        return said | {"cache": self.cache} if self.cache else said
+        return said | {"cache": self.origin} if self.origin else said
 
 
 def finish_reason(ended: StreamEnd) -> str:

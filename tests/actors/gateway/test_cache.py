@@ -188,8 +188,8 @@ async def test_many_who_ask_the_same_at_once_share_one_generation(
     for body, (_, answer) in zip(bodies, answers, strict=True):
         said = answer[0] if body.get("stream") else answer["choices"][0]["message"]["content"]
         assert said == text
-    assert len(cluster.running.gateway.answers.coalescer) == 0
-    assert cluster.running.gateway.answers.coalescer.size == 0
+    assert len(cluster.running.gateway.responses.coalescer) == 0
+    assert cluster.running.gateway.responses.coalescer.size == 0
 
 
 @asynccontextmanager
@@ -216,7 +216,7 @@ async def test_a_generation_goes_on_until_the_last_who_follows_it_leaves(
             assert cluster.running_on("slow") == 1
             second.close()
     await eventually(lambda: cluster.running_on("slow") == 0)
-    await eventually(lambda: len(cluster.running.gateway.answers.coalescer) == 0)
+    await eventually(lambda: len(cluster.running.gateway.responses.coalescer) == 0)
     assert generations(cluster, "slow") == before + 1
     async with streaming(http, body) as third:
         assert third.headers["X-Orchestra-Cache"] == "miss"
@@ -305,7 +305,7 @@ async def test_a_cache_is_bounded_and_a_long_answer_is_not_kept(cluster: Cluster
             bodies = [chat() for _ in range(3)]
             for body in bodies:
                 await ask(there, body)
-            assert len(bounded.gateway.answers.cache.cache) == 2
+            assert len(bounded.gateway.responses.cache.cache) == 2
             assert [(await ask(there, body))[0] for body in (bodies[2], bodies[0])] == ["hit", "miss"]
             long = chat(text="word " * 300)
             assert [(await ask(there, long))[0] for _ in range(2)] == ["miss", "miss"]
