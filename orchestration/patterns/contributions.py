@@ -1,28 +1,28 @@
-"""Which finding went into an answer, by the words that its sentences share with each."""
+"""How much of an answer comes from each result, by the words that its sentences share with it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from orchestration.patterns.graph import TaskResult
 from orchestration.patterns.grounding_check import claims_of, evidence, judged
-from orchestration.patterns.specialists import SpecialistResult
 
 
-def contributions(answer: str, findings: Sequence[SpecialistResult]) -> list[dict[str, Any]]:
-    """For each finding how many of the answer's sentences come from it, and their share. A sentence comes
-    from the finding whose words cover most of its own, where that is enough to support it: see
-    `orchestration.patterns.grounding_check`. What comes from none is the writer's."""
-    told = [finding for finding in findings if finding.text]
-    claims = judged(claims_of(answer), evidence(finding.text for finding in told), {})
-    taken = [claim.source for claim in claims if claim.supported]
+def contributions(answer: str, results: Sequence[TaskResult]) -> list[dict[str, Any]]:
+    """For each result the number of the answer's sentences that come from it, and their share. A sentence
+    comes from the result whose words cover most of its own, where that is enough to support it: see
+    `orchestration.patterns.grounding_check`. Other sentences are the writer's own."""
+    found = [result for result in results if result.text]
+    claims = judged(claims_of(answer), evidence(result.text for result in found), {})
+    sources = [claim.source for claim in claims if claim.supported]
     return [
         {
-            "step": finding.name,
-            "specialist": finding.step.specialist,
-            "revision": finding.revision,
-            "sentences": taken.count(at),
-            "share": round(taken.count(at) / len(claims), 3) if claims else 0.0,
+            "step": result.task.step,
+            "specialist": result.task.specialist,
+            "revision": result.revision,
+            "sentences": sources.count(at),
+            "share": round(sources.count(at) / len(claims), 3) if claims else 0.0,
         }
-        for at, finding in enumerate(told)
+        for at, result in enumerate(found)
     ]

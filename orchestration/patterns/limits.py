@@ -14,6 +14,9 @@ UNKNOWN_CONTEXT = 8192
 AROUND_TOKENS = 240
 """Kept for a role's prompt and for our instructions."""
 
+TASK_CHARS, FIX_CHARS, ANALYSIS_CHARS, CRITIQUE_CHARS = 120, 90, 120, 120
+"""Characters of texts in guided forms at the default limits."""
+
 
 class StepLimits(BaseModel):
     """Tokens per step, so that a run stays bounded in time and fits the models' context. The defaults are for
@@ -47,6 +50,30 @@ class StepLimits(BaseModel):
     """Of a step's tools that an agent chooses by itself, such as those of MCP servers."""
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Steps of a plan."""
+
+    @property
+    def task_chars(self) -> int:
+        """Characters of each task of a plan."""
+        return self._scaled("plan_tokens", TASK_CHARS)
+
+    @property
+    def fix_chars(self) -> int:
+        """Characters of each fix that a critic asks for."""
+        return self._scaled("verdict_tokens", FIX_CHARS)
+
+    @property
+    def analysis_chars(self) -> int:
+        """Characters of what a question asks for, in its analysis."""
+        return self._scaled("verdict_tokens", ANALYSIS_CHARS)
+
+    @property
+    def critique_chars(self) -> int:
+        """Characters of each entry of a debater's critique."""
+        return self._scaled("verdict_tokens", CRITIQUE_CHARS)
+
+    def _scaled(self, name: str, chars: int) -> int:
+        """`chars` is the bound at the default of the limit `name`; a higher limit raises it alike."""
+        return max(chars, chars * int(getattr(self, name)) // self._default(name))
 
     def within(self, context: int, talk: float, written: int | None = None, *, small: bool = True) -> Self:
         """The limits for models that take `context` tokens and a conversation of about `talk`; `written` are

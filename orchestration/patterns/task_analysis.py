@@ -1,4 +1,4 @@
-"""What a question asks for, and what a good answer to it is judged by."""
+"""The analysis of a question: what it asks for, and the criteria of a good answer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from orchestration.messages import ChatMessage
+from orchestration.patterns.limits import ANALYSIS_CHARS
 from orchestration.patterns.prompt_texts import ANALYSE, TEA_ASKED, TEA_CRITERIA, TEA_QUESTION
 
-CRITERIA = 3
-ASKED_CHARS = 120
+MAX_CRITERIA = 3
 CRITERION_CHARS = 48
 
-_RULES = f"{ANALYSE} {CRITERIA} criteria."
+_RULES = f"{ANALYSE} {MAX_CRITERIA} criteria."
 _QUESTION = f"Question: {TEA_QUESTION}"
 _ANALYSIS = {"asked": TEA_ASKED, "criteria": TEA_CRITERIA}
 
 
 class InvalidAnalysis(ValueError):
-    """What the coordinator wrote is no analysis."""
+    """The coordinator's text is not an analysis."""
 
 
 class _AnalysisForm(BaseModel):
@@ -35,31 +35,32 @@ class _AnalysisForm(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TaskAnalysis:
-    """`asked` is '' where nobody analysed the question; the criteria are those of any answer then."""
+    """`asked` says what the question asks for; '' where it was not analysed. The criteria are those of any
+    answer then."""
 
     asked: str = ""
     criteria: tuple[str, ...] = ("correct", "complete", "clear")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an answer may not consist of."""
+        """Texts that must not be the answer."""
         return ("A good answer", "; ".join(self.criteria), *self.criteria)
 
     def __str__(self) -> str:
-        """What is added to the question for all who work on it; '' where nobody analysed it."""
+        """What specialists and critic see below the question; '' where it was not analysed."""
         return f"\nA good answer: {'; '.join(self.criteria)}." if self.asked else ""
 
 
-def analysis_schema() -> dict[str, Any]:
-    """The JSON schema that guides the analysis; bounded, so that it ends within about 90 tokens."""
+def analysis_schema(chars: int = ANALYSIS_CHARS) -> dict[str, Any]:
+    """The JSON schema that guides the analysis; bounded: about 90 tokens with the default `chars`."""
     return {
         "type": "object",
         "properties": {
-            "asked": {"type": "string", "minLength": 5, "maxLength": ASKED_CHARS},
+            "asked": {"type": "string", "minLength": 5, "maxLength": chars},
             "criteria": {
                 "type": "array",
                 "minItems": 2,
-                "maxItems": CRITERIA,
+                "maxItems": MAX_CRITERIA,
                 "items": {"type": "string", "minLength": 5, "maxLength": CRITERION_CHARS},
             },
         },
@@ -69,7 +70,8 @@ def analysis_schema() -> dict[str, Any]:
 
 
 def analysis_request(question: str) -> tuple[ChatMessage, ...]:
-    """What the coordinator is asked; all but the end is the same each time, so that it is read once."""
+    """The coordinator's prompt; its beginning is the same in every run, so that its prefix is computed
+    once."""
     return (
         ChatMessage(role="user", content=f"{_RULES}\n\n{_QUESTION}"),
         ChatMessage(role="assistant", content=json.dumps(_ANALYSIS)),
@@ -78,13 +80,13 @@ def analysis_request(question: str) -> tuple[ChatMessage, ...]:
 
 
 def parse_analysis(text: str) -> TaskAnalysis:
-    """Each criterion once, without the mark at its end. Raises `InvalidAnalysis`."""
+    """The analysis in `text`, each criterion once and without its final mark. Raises `InvalidAnalysis`."""
     try:
-        said = _AnalysisForm.model_validate_json(text)
+        form = _AnalysisForm.model_validate_json(text)
     except ValidationError as error:
         raise InvalidAnalysis(error.errors(include_url=False)[0]["msg"]) from error
-    named = (criterion[:CRITERION_CHARS].rstrip(" .,;:") for criterion in said.criteria)
-    criteria = tuple({name.casefold(): name for name in named if name}.values())[:CRITERIA]
+    named = (criterion[:CRITERION_CHARS].rstrip(" .,;:") for criterion in form.criteria)
+    criteria = tuple({name.casefold(): name for name in named if name}.values())[:MAX_CRITERIA]
     if not criteria:
         raise InvalidAnalysis("it names no criterion")
-    return TaskAnalysis(said.asked.strip()[:ASKED_CHARS], criteria)
+    return TaskAnalysis(form.asked.strip(), criteria)

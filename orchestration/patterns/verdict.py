@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import CallerText, is_of_an_example
+from orchestration.patterns.limits import FIX_CHARS
 from orchestration.patterns.prompt_texts import (
     REVIEW,
     TEA_CRITERIA,
@@ -21,7 +22,6 @@ from orchestration.patterns.prompt_texts import (
 )
 
 MAX_FIXES = 3
-FIX_CHARS = 90
 
 _FOUND = (
     f"Question: {TEA_QUESTION}\n\nresearch ({TEA_TASKS[0]}):\n{TEA_FINDINGS[0]}\n\n"
@@ -35,11 +35,11 @@ _VERDICT = {
 
 
 class InvalidVerdict(ValueError):
-    """What the critic wrote is no verdict."""
+    """The critic's text is not a verdict."""
 
 
 class Fix(BaseModel):
-    """What one step has to do better."""
+    """What a specialist must do better. `who` is the label of its task."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,8 +48,8 @@ class Fix(BaseModel):
 
 
 class CriticVerdict(BaseModel):
-    """Scores from 1 (useless) to 10 (nothing to add) by criterion, what must be fixed, and the critic's own
-    word on whether that passes."""
+    """Scores from 1 (useless) to 10 (nothing to add) by criterion, what must be fixed, and whether the critic
+    lets the work pass."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,8 +63,15 @@ class CriticVerdict(BaseModel):
         return round(fmean(self.scores.values()), 1)
 
     def passes(self, pass_at: float) -> bool:
-        """Both the critic's word and the scores have to be good enough."""
+        """Whether the critic lets it pass and the mean score is at least `pass_at`."""
         return self.verdict == "pass" and self.score >= pass_at
+
+    def fixes(self) -> dict[str, list[str]]:
+        """What must be fixed, by the label of the task."""
+        fixes: dict[str, list[str]] = {}
+        for fix in self.must_fix:
+            fixes.setdefault(fix.who, []).append(fix.what)
+        return fixes
 
     def __str__(self) -> str:
         marks = ", ".join(f"{name} {score}" for name, score in self.scores.items())
@@ -72,13 +79,16 @@ class CriticVerdict(BaseModel):
         return f"{self.verdict}, {self.score:g} of 10 ({marks}); to fix: {fixes}"
 
 
-def verdict_schema(criteria: Sequence[str], steps: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema that guides the verdict on `steps`; bounded: about 180 tokens at most."""
+def verdict_schema(
+    criteria: Sequence[str], labels: Sequence[str], fix_chars: int = FIX_CHARS
+) -> dict[str, Any]:
+    """The JSON schema that guides the verdict on the tasks with these labels. It is bounded: at most about
+    180 tokens with the default `fix_chars`."""
     fix = {
         "type": "object",
         "properties": {
-            "who": {"type": "string", "enum": list(steps)},
-            "what": {"type": "string", "minLength": 5, "maxLength": FIX_CHARS},
+            "who": {"type": "string", "enum": list(labels)},
+            "what": {"type": "string", "minLength": 5, "maxLength": fix_chars},
         },
         "required": ["who", "what"],
         "additionalProperties": False,
@@ -102,7 +112,7 @@ def verdict_schema(criteria: Sequence[str], steps: Sequence[str]) -> dict[str, A
 
 
 def verdict_request(question: str, found: str, criteria: Sequence[str]) -> tuple[ChatMessage, ...]:
-    """What the critic is asked; the beginning is the same each time, so that it is read once."""
+    """The critic's prompt; its beginning is the same in every run, so that its prefix is computed once."""
     return (
         ChatMessage(role="user", content=f"{REVIEW}\n\n{_FOUND}"),
         ChatMessage(role="assistant", content=json.dumps(_VERDICT)),
@@ -110,14 +120,14 @@ def verdict_request(question: str, found: str, criteria: Sequence[str]) -> tuple
     )
 
 
-def parse_verdict(text: str, steps: Sequence[str], caller: CallerText | None = None) -> CriticVerdict:
-    """The verdict, without what is to be fixed by others than `steps`, or twice, or in the example that the
-    critic is shown. Raises `InvalidVerdict`."""
+def parse_verdict(text: str, labels: Sequence[str], caller: CallerText | None = None) -> CriticVerdict:
+    """The verdict, without fixes for unknown labels, repeated ones, and those copied from the example in the
+    prompt. Raises `InvalidVerdict`."""
     try:
         verdict = CriticVerdict.model_validate_json(text)
     except ValidationError as error:
         raise InvalidVerdict(error.errors(include_url=False)[0]["msg"]) from error
-    fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in steps))
+    fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in labels))
     if caller is not None:
         fixes = tuple(fix for fix in fixes if not is_of_an_example(fix.what, caller))
     return verdict.model_copy(update={"must_fix": fixes})

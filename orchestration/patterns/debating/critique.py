@@ -13,10 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestration.messages import ChatMessage
 from orchestration.patterns.answer_check import CallerText, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
+from orchestration.patterns.limits import CRITIQUE_CHARS
 from orchestration.patterns.prompt_texts import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
-
-CHARS = 120
-"""Of each entry of the form."""
 
 _QUESTION = f"Question: {LEAP_QUESTION}\n\nYour answer:\n{LEAP_ANSWERS[0]}\n\nDebater 2:\n{LEAP_ANSWERS[1]}"
 
@@ -35,9 +33,9 @@ class Critique(BaseModel):
     mine: str = Field(min_length=1)
 
 
-def critique_schema() -> dict[str, Any]:
+def critique_schema(chars: int = CRITIQUE_CHARS) -> dict[str, Any]:
     """The JSON schema that guides it; bounded, so that it ends within about 110 tokens."""
-    entry = {"type": "string", "minLength": 5, "maxLength": CHARS}
+    entry = {"type": "string", "minLength": 5, "maxLength": chars}
     return {
         "type": "object",
         "properties": dict.fromkeys(Critique.model_fields, entry),

@@ -186,7 +186,7 @@ class DebateRounds:
                 (*debater.system(), *messages),
                 name=f"{name}: critique",
                 sampling=sampling,
-                guide=Guide(json_schema=critique_schema()),
+                guide=Guide(json_schema=critique_schema(self.context.limits.critique_chars)),
                 model=debater.voter.model,
             )
             critique = parse_critique(answer.text, self.caller)

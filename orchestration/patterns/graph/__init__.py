@@ -1,14 +1,18 @@
-"""A question as a graph of subtasks: planned, checked, put in order and carried out."""
+"""A question as a graph of tasks: planned, checked, scheduled and executed."""
 
+from orchestration.patterns.graph.plan_forms import INPUTS, STAGES, InvalidPlan, PlanForm
 from orchestration.patterns.graph.planner import Planner
-from orchestration.patterns.graph.report import execution_report, missing_note
-from orchestration.patterns.graph.results import TaskResult, passed_on, title
+from orchestration.patterns.graph.results import TaskResult, missing_note, passed_on, timing_report, title
 from orchestration.patterns.graph.schedule import TaskOrder
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.task_executor import TaskExecutor
 from orchestration.patterns.graph.validation import PlanLimits
 
 __all__ = [
+    "INPUTS",
+    "STAGES",
+    "InvalidPlan",
+    "PlanForm",
     "PlanLimits",
     "Planner",
     "Task",
@@ -16,8 +20,8 @@ __all__ = [
     "TaskGraph",
     "TaskOrder",
     "TaskResult",
-    "execution_report",
     "missing_note",
     "passed_on",
+    "timing_report",
     "title",
 ]

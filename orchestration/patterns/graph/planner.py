@@ -1,4 +1,4 @@
-"""The coordinator's plans: the first, put right once, and another one for what is left of it."""
+"""The coordinator's plans: the first plan, corrected once, and another plan for the rest of its tasks."""
 
 from __future__ import annotations
 
@@ -10,79 +10,79 @@ from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, Or
 from orchestration.messages import ChatMessage, Guide, Sampling
 from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.conversation import Conversation
-from orchestration.patterns.graph.plan import (
-    TOKENS_PER_TASK,
-    InvalidGraph,
-    graph_request,
-    graph_schema,
-    parse_graph,
-)
+from orchestration.patterns.graph.plan_forms import INPUTS, InvalidPlan, PlanForm
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.validation import PlanLimits
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
-WRONG_TOKENS = 160
-"""Of a plan that is shown to its author again, and of what is wrong with it."""
+SHOWN_TOKENS = 160
+"""Tokens of an invalid plan that its author is shown again, and of its errors, where models are small."""
+ERROR_TOKENS = 40
+"""Tokens of the error of a failed task that the coordinator is shown."""
+JSON_TOKENS = 35
+"""Tokens of a task in JSON beside its text."""
+CHARS_PER_TOKEN = 2.7
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Of one run."""
+    """Plans one run in one form. `question` is the conversation as the coordinator sees it."""
 
     context: RunContext
-    talk: Conversation
-    bounds: PlanLimits
+    question: str
+    limits: PlanLimits
+    form: PlanForm
 
     async def plan(self) -> TaskGraph | None:
-        """None where there is none to be had. Raises what would fail any other step as well, such as
+        """The plan; None where the coordinator writes no valid one in two attempts. The second attempt is
+        greedy and sees the errors of the first. Raises errors that any other step would meet as well, such as
         `NoNode`."""
-        messages = graph_request(str(self.talk), self.context.specialists, self.bounds)
+        messages = self.form.request(self.question, self.context.specialists, self.limits)
         model = self.context.trusted_model(COORDINATOR)
         for attempt in (1, 2):
             name = "plan" if attempt == 1 else "plan again"
             try:
-                text = await self._ask(name, messages, self.bounds, model=model)
-                graph = parse_graph(text, self.bounds, caller=self._caller)
+                text = await self._ask(name, messages, self.form, self.limits, model=model)
+                graph = self.form.parse(text, self.limits, caller=self._caller)
             except (InvalidGuide, BackendFailed, BudgetExceeded) as error:
                 await self.context.progress(f"there is no plan: {error.message}")
                 if model is None or isinstance(error, BudgetExceeded):
                     return None
-                model = None  # the coordinator's own may do what the most trusted cannot
+                model = None  # the coordinator's own model may follow the guide where the most trusted cannot
                 continue
-            except InvalidGraph as error:
+            except InvalidPlan as error:
                 await self.context.progress(f"the plan is not usable: {error}")
-                most = WRONG_TOKENS if self.context.is_small() else self.context.limits.plan_tokens
-                messages = (*messages, *_put_right(clip(text, most), clip(str(error), most)))
+                most = SHOWN_TOKENS if self.context.is_small() else self.context.limits.plan_tokens
+                messages = (*messages, *_correction(clip(text, most), clip(str(error), most)))
                 continue
-            await self._say(name, graph)
+            await self._publish(name, graph, self.form)
             return replace(graph, step=name)
         return None
 
-    async def anew(
-        self, graph: TaskGraph, found: Collection[int], failed: Mapping[int, str]
+    async def replan(
+        self, graph: TaskGraph, done: Collection[int], failed: Mapping[int, str]
     ) -> TaskGraph | None:
-        """One more plan, for what is left: there are results of the tasks `found`, and those in `failed`
-        ended so. Its graph has the tasks that are done, and new ones. None where there is none."""
-        done = tuple(task for task in graph.tasks if task.id in found)
-        bounds = PlanLimits(
-            specialists=self.bounds.specialists,
-            max_tasks=len(graph.tasks) - len(done),
-            max_depth=self.bounds.max_depth,
-            known=tuple(task.id for task in done),
+        """One more plan, of inputs, for what is left: the tasks `done` have results, and those in `failed`
+        ended with these errors. The new graph has the tasks that are done, and new ones. None where there is
+        no valid plan."""
+        kept = tuple(task for task in graph.tasks if task.id in done)
+        limits = replace(
+            self.limits,
+            max_tasks=len(graph.tasks) - len(kept),
+            known=tuple(task.id for task in kept),
         )
         first = 1 + max(task.id for task in graph.tasks)
-        asked = graph_request(str(self.talk), self.context.specialists, bounds)
-        messages = (*asked, *_what_is_left(graph, done, failed))
+        request = INPUTS.request(self.question, self.context.specialists, limits)
+        messages = (*request, *_remaining(graph, kept, failed))
         try:
             model = self.context.trusted_model(COORDINATOR)
-            text = await self._ask("replan", messages, bounds, first, model=model)
-            new = parse_graph(text, bounds, first, self._caller)
-        except (OrchestraError, InvalidGraph) as error:
+            text = await self._ask("replan", messages, INPUTS, limits, first, model=model)
+            new = INPUTS.parse(text, limits, first, self._caller)
+        except (OrchestraError, InvalidPlan) as error:
             await self.context.progress(f"there is no plan for what is left: {error}")
             return None
-        await self._say("replan", new)
-        return TaskGraph((*done, *new.tasks), new.mended, "replan")
+        await self._publish("replan", new, INPUTS)
+        return TaskGraph(tasks=(*kept, *new.tasks), repaired=new.repaired, step="replan")
 
     @property
     def _caller(self) -> CallerText:
@@ -92,54 +92,53 @@ class Planner:
         self,
         name: str,
         messages: tuple[ChatMessage, ...],
-        bounds: PlanLimits,
+        form: PlanForm,
+        limits: PlanLimits,
         first: int = 1,
         *,
         model: str | None,
     ) -> str:
-        tokens = max(self.context.limits.plan_tokens, TOKENS_PER_TASK * bounds.max_tasks)
+        per_task = JSON_TOKENS + round(limits.task_chars / CHARS_PER_TOKEN)
         answer = await self.context.ask(
             COORDINATOR,
             messages,
             name=name,
             sampling=Sampling(
-                max_tokens=tokens,
+                max_tokens=max(self.context.limits.plan_tokens, per_task * limits.max_tasks),
                 seed=self.context.run.sampling.seed,
                 temperature=None if name == "plan" else 0,
             ),
-            guide=Guide(json_schema=graph_schema(bounds, first)),
+            guide=Guide(json_schema=form.schema(limits, first)),
             model=model,
         )
         return answer.text
 
-    async def _say(self, name: str, graph: TaskGraph) -> None:
-        mended = f" (repaired: {graph.mended})" if graph.mended else ""
-        await self.context.progress(f"{name}{mended}: {graph}")
-        await self.context.event("plan", step=name, tasks=[_told(task) for task in graph.tasks])
+    async def _publish(self, name: str, graph: TaskGraph, form: PlanForm) -> None:
+        repaired = f" (repaired: {graph.repaired})" if graph.repaired else ""
+        await self.context.progress(f"{name}{repaired}: {graph}")
+        await self.context.event("plan", step=name, **form.describe(graph))
 
 
-def _told(task: Task) -> dict[str, object]:
-    return {"id": task.id, "inputs": list(task.inputs), "specialist": task.specialist, "task": task.task}
-
-
-def _put_right(text: str, wrong: str) -> tuple[ChatMessage, ...]:
+def _correction(text: str, errors: str) -> tuple[ChatMessage, ...]:
     return (
         ChatMessage(role="assistant", content=text or "{}"),
-        ChatMessage(role="user", content=f"This cannot be carried out: {wrong}. Write the subtasks again."),
+        ChatMessage(role="user", content=f"This cannot be carried out: {errors}. Write the plan again."),
     )
 
 
-def _what_is_left(
+def _remaining(
     graph: TaskGraph, done: tuple[Task, ...], failed: Mapping[int, str]
 ) -> tuple[ChatMessage, ...]:
-    tasks = [_told(task) for task in graph.tasks]
-    wrong = "; ".join(f"subtask {number} failed: {clip(why, 40)}" for number, why in failed.items())
+    tasks = [INPUTS.describe_task(task) for task in graph.tasks]
+    errors = "; ".join(
+        f"subtask {number} failed: {clip(why, ERROR_TOKENS)}" for number, why in failed.items()
+    )
     results = ", ".join(str(task.id) for task in done)
     return (
         ChatMessage(role="assistant", content=json.dumps({"tasks": tasks})),
         ChatMessage(
             role="user",
-            content=f"There are results of {results}. But {wrong}. Write other subtasks for what is left; "
+            content=f"There are results of {results}. But {errors}. Write other subtasks for what is left; "
             f"their inputs may be {results} too.",
         ),
     )

@@ -1,20 +1,21 @@
-"""Which tasks can begin now, and which of them first."""
+"""The order in which the tasks of a graph start, and their execution in that order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from orchestration.patterns.graph.task import Task, TaskGraph
 
 TaskOrder = Literal["critical-path", "ready"]
-"""What begins first where not all can: that on which the longest rest hangs, or what could begin first."""
+"""Which ready task starts first where not all can: the one with the longest path behind it, or the one that
+became ready first."""
 
 
 def ranks(tasks: Sequence[Task], seconds: Mapping[int, float]) -> dict[int, float]:
-    """For each task the seconds of the longest path from its beginning to the end of the graph: the upward
-    rank of list scheduling (Topcuoglu, Hariri and Wu 2002, HEFT; after Hu 1961). `tasks` stand behind those
-    they need."""
+    """The seconds of the longest path from the start of each task to the end of the graph: the upward rank of
+    list scheduling (Topcuoglu, Hariri and Wu 2002, HEFT; after Hu 1961). Each task comes after its inputs."""
     after: dict[int, float] = {}
     found: dict[int, float] = {}
     for task in reversed(tasks):
@@ -25,7 +26,7 @@ def ranks(tasks: Sequence[Task], seconds: Mapping[int, float]) -> dict[int, floa
 
 
 def critical_path(tasks: Sequence[Task], seconds: Mapping[int, float]) -> tuple[list[int], float]:
-    """The longest path through the graph and its seconds: no schedule is faster."""
+    """The longest path through the graph and its seconds; no schedule is faster."""
     rank = ranks(tasks, seconds)
     path: list[int] = []
     open_now = list(rank)
@@ -36,8 +37,8 @@ def critical_path(tasks: Sequence[Task], seconds: Mapping[int, float]) -> tuple[
 
 
 class Schedule:
-    """Of one graph. `estimate` gives the seconds that a task will take, and may know better each time; `done`
-    are tasks whose results are there from the beginning."""
+    """The schedule of one graph. `estimate` gives the seconds that a task will take, and may change between
+    calls; `done` are tasks that already have a result."""
 
     def __init__(
         self,
@@ -54,15 +55,15 @@ class Schedule:
         self._needs = {task.id: set(task.inputs) - set(done) for task in self._tasks.values()}
         self._ready: list[int] = []
         self._stopped = False
-        self._let_begin(self._needs)
+        self._mark_ready(self._needs)
 
     @property
-    def held(self) -> list[Task]:
-        """Those that have not begun."""
+    def not_started(self) -> list[Task]:
+        """The tasks that have not started, in the order of their ids."""
         return [self._tasks[each] for each in sorted((*self._needs, *self._ready))]
 
     def next(self) -> Task | None:
-        """The task to begin now; None where none can."""
+        """The task to start now; None where none can."""
         if not self._ready or self._stopped:
             return None
         chosen = self._ready[0]
@@ -74,26 +75,42 @@ class Schedule:
         return self._tasks[chosen]
 
     def done(self, task: int) -> None:
-        """The result of a task is there."""
-        self._met(task)
-
-    def without(self, tasks: Iterable[int]) -> None:
-        """These will bring no result: those that need it go on without."""
-        for each in tasks:
-            self._met(each)
-
-    def stop(self) -> None:
-        """Nothing more begins."""
-        self._stopped = True
-
-    def _met(self, task: int) -> None:
+        """A task has its result, or will have none: its followers wait for it no longer."""
         followers = [each for each in self._followers[task] if each in self._needs]
         for each in followers:
             self._needs[each].discard(task)
-        self._let_begin(followers)
+        self._mark_ready(followers)
 
-    def _let_begin(self, tasks: Iterable[int]) -> None:
+    def stop(self) -> None:
+        """No further task starts."""
+        self._stopped = True
+
+    def _mark_ready(self, tasks: Iterable[int]) -> None:
         for each in list(tasks):
             if not self._needs[each]:
                 del self._needs[each]
                 self._ready.append(each)
+
+
+async def execute(
+    schedule: Schedule, perform: Callable[[Task], Awaitable[bool]], *, max_parallel: int
+) -> None:
+    """Perform all tasks that can start, at most `max_parallel` at once. `perform` returns whether the task
+    has a result; the followers of one without stay `not_started`. Cancelling this stops all running tasks."""
+    running = 0
+
+    async def run(task: Task) -> None:
+        nonlocal running
+        if await perform(task):
+            schedule.done(task.id)
+        running -= 1
+        start_ready()
+
+    def start_ready() -> None:
+        nonlocal running
+        while running < max_parallel and (task := schedule.next()) is not None:
+            running += 1
+            group.create_task(run(task))
+
+    async with asyncio.TaskGroup() as group:
+        start_ready()

@@ -1,54 +1,67 @@
-"""The specialists at work on the tasks of one run."""
+"""Executes the tasks of one run with its specialists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import StepResult
-from orchestration.patterns.conversation import Conversation
-from orchestration.patterns.graph.execution import execute
 from orchestration.patterns.graph.planner import Planner
 from orchestration.patterns.graph.results import State, TaskResult, passed_on, step_name, title
-from orchestration.patterns.graph.schedule import Schedule, TaskOrder
+from orchestration.patterns.graph.schedule import Schedule, TaskOrder, execute
 from orchestration.patterns.graph.task import Task, TaskGraph
-from orchestration.patterns.prompt_texts import FOUND_HEAD, TASK_BRIEFLY, TASK_ONLY
+from orchestration.patterns.prompt_texts import (
+    FOUND_HEAD,
+    IMPROVED_HEAD,
+    SO_FAR_HEAD,
+    TASK_AGAIN,
+    TASK_AGAIN_BRIEFLY,
+    TASK_BRIEFLY,
+    TASK_ONLY,
+)
 from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.specialist_step import numbered, run_specialist_step
 from orchestration.query_analysis.analysis import analyse
 
+Results = Mapping[int, TaskResult]
+"""Results by the ids of their tasks."""
+
 
 class TaskExecutor:
-    """`results` are those of all tasks that were ever planned, `graph` is the plan that holds now."""
+    """Executes a graph. `question` is what every specialist sees. A failure that may pass is tried again,
+    once."""
 
     def __init__(
         self,
         context: RunContext,
-        talk: Conversation,
+        question: str,
         graph: TaskGraph,
         *,
-        order: TaskOrder,
+        order: TaskOrder = "critical-path",
         max_parallel: int,
     ) -> None:
         self.context = context
-        self.talk = talk
+        self.question = question
         self.graph = graph
+        """The plan that is valid now."""
         self.results: dict[int, TaskResult] = {}
+        """The results of all tasks that were ever planned."""
         self.failures: list[TaskResult] = []
-        """In the order in which they came."""
+        """The failed tasks, the earliest failure first."""
         self.models: dict[int, str | None] = {}
-        """By task: the most trusted model for it, None where the specialist's own does it."""
-        self.is_planned_anew = False
+        """The most trusted model for each task; None where the specialist's own model does it."""
+        self.is_replanned = False
         self.is_out_of_budget = False
         self._order = order
         self._max_parallel = max_parallel
         self._schedule = self._scheduled(graph)
-        self._began = context.budget.seconds
+        self._created = context.budget.seconds
 
     @property
     def tokens(self) -> int:
-        """What can be passed on to one step."""
+        """Tokens of results that can be passed on to one step."""
         return self.context.limits.passed_tokens * self.context.limits.max_specialists
 
     @property
@@ -57,43 +70,71 @@ class TaskExecutor:
 
     @property
     def missing(self) -> list[TaskResult]:
-        """Tasks of the plan that brought nothing."""
+        """The tasks of the plan without a result."""
         return [self.results[task.id] for task in self.graph.tasks if not self.results[task.id].text]
 
-    def steps_of(self, tasks: Iterable[int]) -> list[str]:
-        """The names of the steps that brought the results of these."""
-        return [self.results[each].step for each in tasks if self.results[each].text]
+    def steps_of(self, tasks: Iterable[int], results: Results | None = None) -> list[str]:
+        """The names of the steps that brought the results of these tasks."""
+        found = [(results or self.results)[each] for each in tasks]
+        return [result.step for result in found if result.text]
 
-    async def perform(self, planner: Planner | None) -> None:
-        """All tasks that can be done. Where some fail, `planner` makes another plan, once, for what is left;
-        without it, or without a plan from it, those that need them go on without."""
+    async def perform(self, planner: Planner | None = None) -> None:
+        """Perform all tasks that can be done. Where some fail, `planner` makes another plan, once, for what
+        is left; without a planner, or a plan from it, the followers of failed tasks go on without them.
+
+        Raises the first error where no task has a result, unless the budget ended first."""
         await execute(self._schedule, self._perform, max_parallel=self._max_parallel)
         if self.failures and self.done and not self.is_out_of_budget and planner is not None:
-            await self._plan_anew(planner)
-        lost: set[int] = set()
-        while self.done and not self.is_out_of_budget:
-            new = {result.task.id for result in self.failures} - lost
-            if not new or not self._schedule.held:
+            await self._replan(planner)
+        released: set[int] = set()
+        while (self.done or self.graph.is_staged) and not self.is_out_of_budget:
+            new = {result.task.id for result in self.failures} - released
+            if not new or not self._schedule.not_started:
                 break
-            lost |= new
-            self._schedule.without(each for each in new if each in self.graph.followers)
+            released |= new
+            for each in new & self.graph.followers.keys():
+                self._schedule.done(each)
             await execute(self._schedule, self._perform, max_parallel=self._max_parallel)
-        for task in self._schedule.held:
-            await self._turn(self.results[task.id], "left out")
+        for task in self._schedule.not_started:
+            await self._set_state(self.results[task.id], "left out")
+        if not self.done and not self.is_out_of_budget and self.failures[0].error is not None:
+            raise self.failures[0].error
 
-    async def _plan_anew(self, planner: Planner) -> None:
-        found = [result.task.id for result in self.done]
+    async def revise(self, fixes: Mapping[str, Sequence[str]], number: int) -> dict[int, TaskResult]:
+        """All results, with those revised that have something to fix, by the labels of their tasks. Tasks
+        are revised in the order of the graph and see what was revised before them. A revision that fails
+        leaves its result as it was."""
+        revised = dict(self.results)
+        others = {task.id for task in self.graph.tasks if task.label not in fixes}
+
+        async def revise(task: Task) -> bool:
+            must_fix = "\n".join(f"- {fix}" for fix in fixes[task.label])
+            try:
+                answer = await self._revise(task, must_fix, revised, number)
+            except OrchestraError as error:
+                name = step_name(task, 1, number)
+                await self.context.progress(f"{name}: the answer stays as it was: {error.message}")
+            else:
+                revised[task.id] = replace(revised[task.id], answer=answer, revision=number)
+            return True
+
+        schedule = Schedule(self.graph, self._expected, order=self._order, done=others)
+        await execute(schedule, revise, max_parallel=self._max_parallel)
+        return revised
+
+    async def _replan(self, planner: Planner) -> None:
+        done = [result.task.id for result in self.done]
         failed = {
             result.task.id: result.error.message for result in self.failures if result.error is not None
         }
-        graph = await planner.anew(self.graph, found, failed)
+        graph = await planner.replan(self.graph, done, failed)
         if graph is None:
             return
-        self.is_planned_anew = True
+        self.is_replanned = True
         for result in self.failures:
-            await self.context.warn(f"{title(result)} failed, and what was left was planned anew")
-        for task in self._schedule.held:
-            await self._turn(self.results[task.id], "replaced")
+            await self.context.warn(f"{title(result)} failed; the remaining tasks were planned again")
+        for task in self._schedule.not_started:
+            await self._set_state(self.results[task.id], "replaced")
         self.graph = graph
         self._schedule = self._scheduled(graph)
         await execute(self._schedule, self._perform, max_parallel=self._max_parallel)
@@ -114,12 +155,12 @@ class TaskExecutor:
         return self.context.durations.expected(task.specialist, model)
 
     async def _perform(self, task: Task) -> bool:
-        """Whether it is done. A failure that may pass is tried again, once."""
+        """Whether the task has a result."""
         result = self.results[task.id]
-        result.began = self._now()
+        result.started = self._now()
         while True:
             result.attempts += 1
-            await self._turn(result, "working")
+            await self._set_state(result, "working")
             try:
                 result.answer = await self._ask(result)
             except OrchestraError as error:
@@ -131,51 +172,74 @@ class TaskExecutor:
                     continue
                 result.ended = self._now()
                 self.failures.append(result)
-                await self._turn(result, "failed")
+                await self._set_state(result, "failed")
                 return False
             result.error, result.ended = None, self._now()
             self.context.durations.learn(task.specialist, result.answer.finish.model, result.answer.seconds)
-            await self._turn(result, "done")
+            await self._set_state(result, "done")
             return True
 
     async def _ask(self, result: TaskResult) -> StepResult:
-        task, run = result.task, self.context.run
-        inputs = passed_on((self.results[each] for each in task.inputs), self.tokens)
-        for each in task.inputs:
-            text, most = self.results[each].text, self.tokens // max(1, len(task.inputs))
-            await self.context.clipped(f"the result of task {each}", text, most)
-        earlier = f"\n\n{FOUND_HEAD}\n{inputs}" if inputs else ""
-        name = step_name(task, result.attempts)
+        task = result.task
         before = [step_name(task, 1)] if result.attempts > 1 else self.steps_of(task.inputs)
-        self.context.builds_on[name] = tuple(before or [self.graph.step])
-        only = TASK_BRIEFLY if self.context.is_small(self.models.get(task.id)) else TASK_ONLY
-        request = f"{self.talk}{earlier}\n\nYour task: {task.task}\n{only}"
+        only = TASK_BRIEFLY if self._is_small(task) else TASK_ONLY
+        request = f"{await self._request(task, self.results)}\n{only}"
+        return await self._run(task, result.step, request, before or [self.graph.step])
+
+    async def _revise(self, task: Task, must_fix: str, results: Results, number: int) -> StepResult:
+        result, name = results[task.id], step_name(task, 1, number)
+        own = await self.context.clipped(
+            f"the result of {task.step}", result.text, self.context.limits.passed_tokens
+        )
+        again = TASK_AGAIN_BRIEFLY if self._is_small(task) else TASK_AGAIN
+        request = (
+            f"{await self._request(task, results)}\n\n{SO_FAR_HEAD}\n{own}\n\n"
+            f"{IMPROVED_HEAD}\n{must_fix}\n\n{again}"
+        )
+        return await self._run(task, name, request, self.steps_of([*task.inputs, task.id], results))
+
+    async def _request(self, task: Task, results: Results) -> str:
+        """The question, the results of the task's inputs, and the task."""
+        inputs = [results[each] for each in task.inputs]
+        for each in inputs:
+            most = self.tokens // len(inputs)
+            await self.context.clipped(f"the result of {each.task.step}", each.text, most)
+        found = passed_on(inputs, self.tokens)
+        earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
+        return f"{self.question}{earlier}\n\nYour task: {task.task}"
+
+    async def _run(self, task: Task, name: str, request: str, after: Sequence[str]) -> StepResult:
+        self.context.builds_on[name] = tuple(after)
         answer = await run_specialist_step(
             self.context,
             task.specialist,
             (ChatMessage(role="user", content=request),),
             name=name,
-            sampling=Sampling(max_tokens=self.context.limits.specialist_tokens, seed=run.sampling.seed),
+            sampling=Sampling(
+                max_tokens=self.context.limits.specialist_tokens, seed=self.context.run.sampling.seed
+            ),
             model=self.models.get(task.id),
             query=task.task,
         )
         if not answer.text.strip():
-            raise BackendFailed(f"{task.specialist} answered task {task.id} with nothing")
+            raise BackendFailed(f"{task.specialist} answered {task.step} with an empty text")
         return answer
 
-    async def _turn(self, result: TaskResult, state: State) -> None:
-        """Say how it stands with a task."""
+    def _is_small(self, task: Task) -> bool:
+        return self.context.is_small(self.models.get(task.id))
+
+    async def _set_state(self, result: TaskResult, state: State) -> None:
+        """Set the state of a task and publish it."""
         result.state = state
-        said: dict[str, object] = {"attempt": result.attempts} if result.attempts else {}
+        data: dict[str, object] = {"attempt": result.attempts} if result.attempts else {}
         if state in ("done", "failed"):
-            said["seconds"] = round(result.seconds, 3)
+            data["seconds"] = round(result.seconds, 3)
         if state == "done" and result.answer is not None:
-            said["node"] = result.answer.finish.node
+            data["node"] = result.answer.finish.node
         if state == "failed" and result.error is not None:
-            said["error"] = result.error.code
-        await self.context.event(
-            "task", task=result.task.id, agent=result.task.specialist, state=state, **said
-        )
+            data["error"] = result.error.code
+        task = result.task
+        await self.context.event("task", task=task.id, agent=task.specialist, state=state, **data)
 
     def _now(self) -> float:
-        return self.context.budget.seconds - self._began
+        return self.context.budget.seconds - self._created

@@ -1,4 +1,4 @@
-"""What is wrong with a plan of subtasks, in words that whoever wrote it can put right."""
+"""Checks of a plan of tasks; each error is worded so that the model that wrote the plan can correct it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from graphlib import CycleError, TopologicalSorter
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestration.patterns.limits import TASK_CHARS
+
 
 class TaskDraft(BaseModel):
-    """A task as a model wrote it. Ids may be numbers or words."""
+    """A task as a model writes it. Ids may be numbers or words."""
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True, str_strip_whitespace=True)
 
@@ -23,30 +25,31 @@ class TaskDraft(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLimits:
-    """Of a plan: how many tasks at most, and how many of them may wait for each other in a row. `known` are
-    tasks that were done before, whose results it may use too."""
+    """Limits of a plan: `max_tasks` tasks, of which at most `max_depth` wait for each other in a row.
+    `task_chars` limits the text of each. `known` are the ids of earlier tasks whose results it may use."""
 
     specialists: Collection[str]
     max_tasks: int
-    max_depth: int
+    max_depth: int = 1
+    task_chars: int = TASK_CHARS
     known: Collection[int] = ()
 
 
-def plan_errors(drafts: Sequence[TaskDraft], bounds: PlanLimits) -> list[str]:
-    """Everything that is wrong with the plan; nothing, where it can be carried out."""
+def plan_errors(drafts: Sequence[TaskDraft], limits: PlanLimits) -> list[str]:
+    """Everything that is wrong with the plan; empty where it can be carried out."""
     if not drafts:
         return ["it has no task"]
-    found = list(_counted(drafts, bounds))
-    known = {str(each) for each in bounds.known}
+    found = list(_counted(drafts, limits))
+    known = {str(each) for each in limits.known}
     there = {draft.id for draft in drafts}
     for draft in drafts:
-        if draft.specialist.lower() not in bounds.specialists:
-            offered = ", ".join(sorted(bounds.specialists))
+        if draft.specialist.lower() not in limits.specialists:
+            offered = ", ".join(sorted(limits.specialists))
             found.append(
-                f"{draft.specialist!r} of task {draft.id} is no specialist; the specialists are {offered}"
+                f"unknown specialist {draft.specialist!r} of task {draft.id}; the specialists are {offered}"
             )
         found += [
-            f"task {draft.id} needs task {needed[:32]}, which there is not"
+            f"task {draft.id} needs task {needed[:32]}, which does not exist"
             for needed in dict.fromkeys(draft.inputs)
             if needed not in there | known
         ]
@@ -56,25 +59,26 @@ def plan_errors(drafts: Sequence[TaskDraft], bounds: PlanLimits) -> list[str]:
         found.append(f"tasks {' → '.join(cycle)} wait for each other")
         return found
     task, depth = max(depths(inputs).items(), key=lambda each: each[1])
-    if depth > bounds.max_depth:
+    if depth > limits.max_depth:
         found.append(
-            f"task {task} is the last of {depth} in a row that wait for each other, and at most "
-            f"{bounds.max_depth} may"
+            f"task {task} is the last of {depth} in a row that wait for each other; at most "
+            f"{limits.max_depth} may"
         )
     return found
 
 
-def _counted(drafts: Sequence[TaskDraft], bounds: PlanLimits) -> Iterator[str]:
-    if len(drafts) > bounds.max_tasks:
-        yield f"it has {len(drafts)} tasks, and at most {bounds.max_tasks} are allowed"
-    known = {str(each) for each in bounds.known}
+def _counted(drafts: Sequence[TaskDraft], limits: PlanLimits) -> Iterator[str]:
+    if len(drafts) > limits.max_tasks:
+        yield f"it has {len(drafts)} tasks; at most {limits.max_tasks} are allowed"
+    known = {str(each) for each in limits.known}
     for name, times in Counter(draft.id for draft in drafts).items():
         if times + (name in known) > 1:
             yield f"the id {name} is given to more than one task"
 
 
 def find_cycle(inputs: Mapping[str, Collection[str]]) -> list[str]:
-    """Tasks that wait for each other, the first named again at the end; empty where none do."""
+    """A cycle of tasks that wait for each other, with the first repeated at the end; empty where there is
+    none."""
     try:
         TopologicalSorter(inputs).prepare()
     except CycleError as error:
@@ -83,7 +87,7 @@ def find_cycle(inputs: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def depths(inputs: Mapping[str, Collection[str]]) -> dict[str, int]:
-    """Of each task, how many stand in the longest row that ends with it. There must be no cycle."""
+    """The length of the longest row of tasks that ends with each task. `inputs` must have no cycle."""
     found: dict[str, int] = {}
     for name in TopologicalSorter(inputs).static_order():
         found[name] = 1 + max((found[needed] for needed in inputs[name]), default=0)

@@ -15,8 +15,7 @@ from orchestration.bandit.durations import PRIOR_S
 from orchestration.errors import BackendFailed
 from orchestration.messages import RunEnd
 from orchestration.patterns import StepLimits
-from orchestration.patterns.graph.plan import parse_graph
-from orchestration.patterns.graph.validation import PlanLimits
+from orchestration.patterns.graph import INPUTS, PlanLimits
 from tests.actors.agents.clusters import Cluster, cluster
 from tests.actors.agents.graphed import Graphed
 from tests.actors.agents.test_runs import make_run, perform
@@ -108,7 +107,7 @@ async def test_the_real_model_plans_what_can_be_carried_out_over_two_nodes_and_a
     for text, ended, report in ends:
         steps = {step.name: step for step in ended.steps}
         assert "plan again" not in steps
-        graph = parse_graph(steps["plan"].text, bounds)
+        graph = INPUTS.parse(steps["plan"].text, bounds)
         assert [task["id"] for task in report["tasks"]] == [task.id for task in graph.tasks]
         assert {task["state"] for task in report["tasks"]} == {"done"}
         assert not any(step.error for step in ended.steps)

@@ -14,7 +14,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from orchestration.messages import ChatMessage, Progress, Run, RunEnd, TextDelta
 from orchestration.patterns import StepLimits
-from orchestration.patterns.plan import parse_plan
+from orchestration.patterns.graph import STAGES, PlanLimits
 from orchestration.patterns.task_analysis import parse_analysis
 from orchestration.patterns.verdict import parse_verdict
 from tests.actors.agents.clusters import Cluster, answered, cluster
@@ -66,10 +66,12 @@ async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(
     for ended in ends:
         by_name = {step.name: step for step in ended.steps}
         assert "plan again" not in by_name
-        plan = parse_plan(by_name["plan"].text, SPECIALISTS, BRIEF.max_specialists)
+        plan = STAGES.parse(
+            by_name["plan"].text, PlanLimits(specialists=SPECIALISTS, max_tasks=BRIEF.max_specialists)
+        )
         assert "cut off" not in plan.repaired
         assert not any(step.error for step in ended.steps)
-        assert {step.specialist for step in plan.steps} <= {step.agent for step in ended.steps}
+        assert {step.specialist for step in plan.tasks} <= {step.agent for step in ended.steps}
         assert ended.steps[-1].name == "synthesis"
         assert ended.steps[-1].text.strip()
         assert all(step.model == "smollm2-135m" and step.node == running.node.id for step in ended.steps)

@@ -49,7 +49,7 @@ def edges_json(edges: Mapping[int, Sequence[int]], who: str = "research") -> str
 
 def graph_of(edges: Mapping[int, Sequence[int]]) -> TaskGraph:
     return TaskGraph(
-        tuple(
+        tasks=tuple(
             Task(id=number, specialist="research", task=f"do {number}", inputs=tuple(inputs))
             for number, inputs in edges.items()
         )

@@ -7,8 +7,7 @@ import pytest
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidRequest, NoNode, OrchestraError
 from orchestration.messages import Budget
 from orchestration.patterns.decompose import decompose
-from orchestration.patterns.graph.plan import graph_schema
-from orchestration.patterns.graph.validation import PlanLimits
+from orchestration.patterns.graph import INPUTS, PlanLimits
 from tests.orchestration.patterns.graphs import DIAMOND, edges_json, events, graph_json, names
 from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS, Reply, Scripted, make_run, perform
 
@@ -17,8 +16,8 @@ from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS, Reply, Sc
     ("bad", "wrong"),
     [
         (edges_json({1: [2], 2: [1]}), "wait for each other"),
-        (graph_json((1, "wizard", "cast", [])), "'wizard' of task 1 is no specialist"),
-        (edges_json({1: [7]}), "task 1 needs task 7, which there is not"),
+        (graph_json((1, "wizard", "cast", [])), "unknown specialist 'wizard' of task 1"),
+        (edges_json({1: [7]}), "task 1 needs task 7, which does not exist"),
         (edges_json({1: [], 2: [1], 3: [2], 4: [3], 5: [4]}), "of 5 in a row"),
         ('{"tasks": []}', "it has no task"),
         ("no", "not JSON"),
@@ -102,7 +101,7 @@ async def test_what_is_left_is_replanned_once_and_what_is_done_is_kept() -> None
     asked = ask.question("replan")
     assert asked.guide is not None
     bounds = PlanLimits(specialists=SPECIALISTS, max_tasks=2, max_depth=4, known=(1, 3))
-    assert asked.guide.json_schema == graph_schema(bounds, first=5)
+    assert asked.guide.json_schema == INPUTS.schema(bounds, first=5)
     assert "subtask 2 failed: broken too" in asked.messages[-1].content
     assert "results of 1, 3" in asked.messages[-1].content
     last = ask.question("task 6").messages[-1].content
@@ -119,7 +118,7 @@ async def test_what_is_left_is_replanned_once_and_what_is_done_is_kept() -> None
     }
     assert report["replanned"]
     assert not report["partial"]
-    assert context.notes == ["task 2 (code: write) failed, and what was left was planned anew"]
+    assert context.notes == ["task 2 (code: write) failed; the remaining tasks were planned again"]
 
 
 @pytest.mark.parametrize("anew", ["garbage", NoNode("no"), edges_json({5: [2]}), None])
@@ -131,9 +130,9 @@ async def test_without_another_plan_those_that_need_what_failed_are_told_and_the
     _, _, context = await perform(decompose, make_run(settings={"replan": anew is not None}), ask)
     assert ("replan" in names(context)) == (anew is not None)
     weighing = ask.question("task 4").messages[-1].content
-    assert "code (write): nobody could do this" in weighing
+    assert "code (write): no result" in weighing
     assert "picture C" in weighing
-    assert "code (write): nobody could do this" in ask.question("synthesis").messages[-1].content
+    assert "code (write): no result" in ask.question("synthesis").messages[-1].content
     report = context.report["decompose"]
     assert report["partial"]
     assert [task["state"] for task in report["tasks"]] == ["done", "failed", "done", "done"]
@@ -176,7 +175,7 @@ async def test_a_budget_that_ends_in_the_midst_ends_with_what_there_is_and_says_
     assert [task["state"] for task in report["tasks"]] == ["done", "failed", "left out"]
     assert report["partial"]
     assert "partial answer, without task 2" in context.notes[0]
-    assert "task 3 (research: do 3): it was not begun" in context.notes[0]
+    assert "task 3 (research: do 3): it was not started" in context.notes[0]
 
 
 async def test_a_budget_for_no_subtask_leaves_the_answer_to_the_coordinator() -> None:

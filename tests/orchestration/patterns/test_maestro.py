@@ -126,7 +126,20 @@ async def test_only_all_specialists_failing_fails_the_run() -> None:
     ask = Scripted({"plan": plan, "research": NoNode("none"), "code": BackendFailed("broken")})
     with pytest.raises(NoNode):
         await perform(maestro, make_run(), ask)
-    assert [question.name for question in ask.asked] == ["analysis", "plan", "research", "code"]
+    names = [question.name for question in ask.asked]
+    assert names == ["analysis", "plan", "research", "research again", "code", "code again"]
+
+
+async def test_a_specialist_that_fails_once_is_tried_again_and_the_answer_is_whole() -> None:
+    plan = plan_json(("research", "read", 1), ("code", "write", 2))
+    ask = Scripted({"plan": plan, "research": BackendFailed("broken"), "research again": "fact A"})
+    _, _, context = await perform(maestro, make_run(), ask)
+    assert "fact A" in ask.question("code").messages[-1].content
+    steps = context.report["maestro"]["plan"]["steps"]
+    assert [step["step"] for step in steps] == ["research", "code"]
+    assert not any("error" in step for step in steps)
+    told = [(data["task"], data["state"]) for kind, data in ask.happened if kind == "task"]
+    assert told == [(1, "working"), (1, "working"), (1, "done"), (2, "working"), (2, "done")]
 
 
 @pytest.mark.parametrize(

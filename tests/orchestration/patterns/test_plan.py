@@ -1,4 +1,4 @@
-"""Plans as models write them, and as they are mended."""
+"""Plans of stages as models write them, and as they are repaired."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.patterns.plan import (
-    STAGES,
-    TASK_CHARS,
-    InvalidPlan,
-    Plan,
-    parse_plan,
-    plan_request,
-    plan_schema,
-)
+from orchestration.patterns.graph import STAGES, InvalidPlan, PlanLimits, TaskGraph
+from orchestration.patterns.graph.plan_forms import MAX_STAGES
 from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS, plan_json
 
+LIMITS = PlanLimits(specialists=SPECIALISTS, max_tasks=3)
+
 steps = st.lists(
-    st.tuples(st.sampled_from(SPECIALISTS), st.text(min_size=1).filter(str.strip), st.integers(1, STAGES)),
+    st.tuples(
+        st.sampled_from(SPECIALISTS), st.text(min_size=1).filter(str.strip), st.integers(1, MAX_STAGES)
+    ),
     min_size=1,
     max_size=3,
 )
@@ -30,9 +27,9 @@ steps = st.lists(
 def test_every_plan_that_follows_the_schema_can_be_carried_out(
     chosen: list[tuple[str, str, int]],
 ) -> None:
-    plan = parse_plan(plan_json(*chosen), SPECIALISTS, 3)
+    plan = STAGES.parse(plan_json(*chosen), LIMITS)
     flat = [step for group in plan.stages() for step in group]
-    assert flat == list(plan.steps)
+    assert flat == list(plan.tasks)
     wanted = {(name, task.strip(), stage) for name, task, stage in chosen}
     assert {(step.specialist, step.task, step.stage) for step in flat} <= wanted
     assert {(step.specialist, step.task) for step in flat} == {(name, task) for name, task, _ in wanted}
@@ -47,11 +44,11 @@ def test_a_plan_cut_off_anywhere_keeps_its_whole_steps_or_is_refused(
     text = plan_json(*chosen)
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
     try:
-        plan = parse_plan(cut, SPECIALISTS, 3)
+        plan = STAGES.parse(cut, LIMITS)
     except InvalidPlan:
         return
     known = {(name, task.strip(), stage) for name, task, stage in chosen}
-    assert {(step.specialist, step.task, step.stage) for step in plan.steps} <= known
+    assert {(step.specialist, step.task, step.stage) for step in plan.tasks} <= known
     assert plan.repaired
 
 
@@ -63,17 +60,17 @@ anything = st.recursive(
 @given(st.text() | anything.map(lambda value: json.dumps({"reason": value, "steps": value})))
 def test_any_text_is_a_plan_or_refused(text: str) -> None:
     try:
-        plan = parse_plan(text, SPECIALISTS, 3)
+        plan = STAGES.parse(text, LIMITS)
     except InvalidPlan:
         return
-    assert plan.steps
+    assert plan.tasks
 
 
 def test_deeply_nested_nonsense_is_refused_and_not_a_crash() -> None:
     with pytest.raises(InvalidPlan):
-        parse_plan('{"steps": ' + "[" * 100_000, SPECIALISTS, 3)
+        STAGES.parse('{"steps": ' + "[" * 100_000, LIMITS)
     with pytest.raises(InvalidPlan):
-        parse_plan('{"steps": [{"a": ' + "[" * 100_000, SPECIALISTS, 3)
+        STAGES.parse('{"steps": [{"a": ' + "[" * 100_000, LIMITS)
 
 
 def test_unknown_specialists_repeated_tasks_and_too_many_steps_go_and_it_says_so() -> None:
@@ -85,8 +82,8 @@ def test_unknown_specialists_repeated_tasks_and_too_many_steps_go_and_it_says_so
         ("Research ", "read", 9),
         ("creative", "paint", 1),
     )
-    plan = parse_plan(text, SPECIALISTS, 3)
-    assert [(step.specialist, step.task, step.stage) for step in plan.steps] == [
+    plan = STAGES.parse(text, LIMITS)
+    assert [(step.specialist, step.task, step.stage) for step in plan.tasks] == [
         ("code", "test", 1),
         ("code", "write", 2),
         ("research", "read", 3),
@@ -96,27 +93,27 @@ def test_unknown_specialists_repeated_tasks_and_too_many_steps_go_and_it_says_so
 
 
 def test_a_plan_without_a_usable_step_says_why() -> None:
-    with pytest.raises(InvalidPlan, match="'wizard' is no specialist"):
-        parse_plan(plan_json(("wizard", "cast", 1)), SPECIALISTS, 3)
+    with pytest.raises(InvalidPlan, match="unknown specialist 'wizard'"):
+        STAGES.parse(plan_json(("wizard", "cast", 1)), LIMITS)
     with pytest.raises(InvalidPlan, match="not JSON"):
-        parse_plan("I would ask the researcher.", SPECIALISTS, 3)
+        STAGES.parse("I would ask the researcher.", LIMITS)
 
 
 def test_a_plan_reads_as_a_sentence() -> None:
-    plan = parse_plan(
-        plan_json(("code", "write", 1), ("research", "read", 1), ("reasoning", "weigh", 2)), SPECIALISTS, 3
+    plan = STAGES.parse(
+        plan_json(("code", "write", 1), ("research", "read", 1), ("reasoning", "weigh", 2)), LIMITS
     )
     assert str(plan) == "code (write) and research (read); then reasoning (weigh). Why: because"
-    assert str(Plan("", plan.steps[:1])) == "code (write)"
+    assert str(TaskGraph(tasks=plan.tasks[:1])) == "code (write)"
 
 
 def test_everything_in_the_schema_is_bounded() -> None:
-    schema = plan_schema(SPECIALISTS, 3)
+    schema = STAGES.schema(LIMITS)
     listed = schema["properties"]["steps"]
     step = listed["items"]["properties"]
     assert listed["maxItems"] == 3
     assert step["specialist"]["enum"] == sorted(SPECIALISTS)
-    assert step["task"]["maxLength"] == TASK_CHARS
+    assert step["task"]["maxLength"] == LIMITS.task_chars
     assert schema["properties"]["reason"]["maxLength"] > 0
 
 
@@ -124,7 +121,8 @@ def test_the_example_in_the_request_is_itself_a_valid_plan() -> None:
     offered = {name: AGENTS[name] for name in SPECIALISTS}
     for known in (offered, {"code": "programs"}):
         for most in (1, 3):
-            messages = plan_request("Question: why?", known, most)
+            limits = PlanLimits(specialists=known, max_tasks=most)
+            messages = STAGES.request("Question: why?", known, limits)
             assert messages[-1].content == "Question: why?"
-            plan = parse_plan(messages[1].content, known, most)
+            plan = STAGES.parse(messages[1].content, limits)
             assert not plan.repaired

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from orchestration.bandit.durations import KEEP, MOST, PRIOR_S, Durations
 from orchestration.patterns.graph import Task, TaskGraph
-from orchestration.patterns.graph.execution import execute
-from orchestration.patterns.graph.schedule import Schedule, critical_path
+from orchestration.patterns.graph.schedule import Schedule, critical_path, execute
 from tests.orchestration.patterns.graphs import acyclic, graph_of, makespan, simulated, unhurried
 
 seconds = st.floats(0.01, 100)
@@ -93,10 +92,10 @@ def test_of_two_that_are_ready_the_one_on_which_more_hangs_begins_first_by_what_
     assert schedule.next() == graph.tasks[3]
     assert schedule.next() == graph.tasks[1]
     assert schedule.next() is None
-    assert [task.id for task in schedule.held] == [3]
-    schedule.without([2])
+    assert [task.id for task in schedule.not_started] == [3]
+    schedule.done(2)
     assert schedule.next() == graph.tasks[2]
-    assert schedule.held == []
+    assert schedule.not_started == []
 
 
 def test_a_schedule_that_was_stopped_begins_nothing_more() -> None:
@@ -104,7 +103,7 @@ def test_a_schedule_that_was_stopped_begins_nothing_more() -> None:
     assert schedule.next() is not None
     schedule.stop()
     assert schedule.next() is None
-    assert [task.id for task in schedule.held] == [2]
+    assert [task.id for task in schedule.not_started] == [2]
 
 
 def test_the_ends_of_a_graph_are_those_that_no_other_task_has_seen() -> None:
@@ -155,7 +154,7 @@ async def test_what_needs_a_task_that_failed_is_held_and_cancelling_stops_all() 
     with pytest.raises(asyncio.CancelledError):
         await running
     assert stopped.is_set()
-    assert [task.id for task in schedule.held] == [2]
+    assert [task.id for task in schedule.not_started] == [2]
 
 
 def test_durations_are_averages_by_agent_and_model_and_of_the_others_for_who_is_new() -> None:
