@@ -65,7 +65,7 @@ async def test_what_can_be_done_at_once_is_over_both_nodes_and_later_tasks_wait_
     assert max(task["expected"] for task in again["tasks"]) < PRIOR_S
 
 
-async def test_a_task_that_no_node_can_do_is_tried_again_and_then_planned_anew(nats: RunningNats) -> None:
+async def test_a_task_that_no_node_can_do_is_tried_again_and_then_replanned(nats: RunningNats) -> None:
     plans = [
         graph_json((1, "research", "look", []), (2, "code", "break it", []), (3, "code", "mend it", [2])),
         graph_json((4, "creative", "draw it", [1])),
@@ -84,7 +84,7 @@ async def test_a_task_that_no_node_can_do_is_tried_again_and_then_planned_anew(n
         3: "replaced",
         4: "done",
     }
-    assert any("it broke" in note or "planned anew" in note for note in ended.finish.notes)
+    assert any("it broke" in note or "planned again" in note for note in ended.finish.notes)
 
 
 async def test_where_every_task_fails_so_does_the_run(nats: RunningNats) -> None:
