@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 from orchestration.messages import Priority
 
 Config = dict[str, Any]

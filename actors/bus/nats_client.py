@@ -24,7 +24,7 @@ from typing import Any, cast
 from actors.bus.handlers import Callback
 from actors.bus.message import Headers, Message, decode_headers, encode_headers
 from actors.bus.settings import BusSettings
-from actors.telemetry.optional_imports import without_module
+from actors.installation.optional_imports import without_module
 from actors.telemetry.telemetry import BUS_DENIED, BUS_SLOW_CONSUMER
 from orchestration.errors import BusUnavailable, PayloadTooLarge
 

@@ -18,11 +18,11 @@ from actors.cli.residency import load_, unload
 from actors.cli.show import widen
 from actors.cli.status import nodes_of
 from actors.config.client import ClientSettings, load_client
+from actors.installation.optional_imports import needs_extra
 from actors.launch.process import connected
 from actors.models.catalogue import catalogue
 from actors.models.download import PullProgress as PullProgress
 from actors.models.pull import ensure, installed
-from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import BusUnavailable
 from orchestration.messages import NodeInfo
 

@@ -23,13 +23,13 @@ from rich.progress import (
 from rich.text import Text
 
 from actors.embedding.embedder import Embedder
+from actors.installation.optional_imports import install_command, is_installed
 from actors.models.catalogue import catalogue
 from actors.models.download import PullProgress
 from actors.models.errors import CorruptModel
 from actors.models.pull import ensure, ready
 from actors.models.source import is_source
 from actors.settings import Settings
-from actors.telemetry.optional_imports import install_command, is_installed
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.installation.optional_imports import needs_extra
 from actors.models.folder import verify
 from actors.models.manifest import ModelManifest
 from actors.models.pull import ready
 from actors.telemetry.memory import release_memory
-from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import NoNode, OrchestraError
 
 if TYPE_CHECKING:

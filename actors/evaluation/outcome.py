@@ -11,7 +11,7 @@ from typing import Any, Self
 from actors.evaluation.errors import ResultsStorage
 from actors.evaluation.plot import plot
 from actors.evaluation.spec import BASELINE, Spec
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from orchestration.evaluation.leaderboard import PatternStanding, Price, leaderboard
 from orchestration.evaluation.result import Result
 from orchestration.evaluation.statistics import LEVEL

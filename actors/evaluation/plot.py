@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.evaluation.spec import BASELINE, Spec
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from orchestration.evaluation.leaderboard import PatternStanding
 from orchestration.evaluation.statistics import LEVEL
 

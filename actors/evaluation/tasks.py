@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, DatasetQuestion, ScoredAnswer
 from actors.evaluation.errors import BadDataset
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, find_option, stated_answer
 from orchestration.patterns.consensus.numbers import whole_number
 

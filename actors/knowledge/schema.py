@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.installation.optional_imports import needs_extra
 from actors.knowledge.errors import StoreBroken, StoreFull
-from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import Unavailable
 
 if TYPE_CHECKING:

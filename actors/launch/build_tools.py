@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from actors.embedding.embedder import Embedder
+from actors.installation.optional_imports import needs_extra
 from actors.settings import Settings
-from actors.telemetry.optional_imports import needs_extra
 from actors.tools.base import ToolProvider
 from actors.tools.calculator import CalculatorTool
 from actors.tools.mcp_settings import McpServerSettings

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from actors.installation.optional_imports import needs_extra
 from actors.models.catalogue import catalogue
 from actors.models.download import Downloader, FileSpec, OnProgress, PullProgress
 from actors.models.errors import CorruptModel, ModelStorage, UnsupportedModel
 from actors.models.folder import check_name, model_lock, storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest
 from actors.models.source import all_parts, is_source, model_name, parse
-from actors.telemetry.optional_imports import needs_extra
 from orchestration.errors import UnknownModel
 
 _DOWNLOADS = ".downloads"

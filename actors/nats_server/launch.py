@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 from actors.nats_server.cluster import variables
 from actors.nats_server.errors import ServerBinaryMissing
 from actors.nats_server.files import ServerFiles

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.backends.base import Backend
 from actors.config.layers import settings_error
-from actors.telemetry.optional_imports import needs_extra
+from actors.installation.optional_imports import needs_extra
 from orchestration.errors import InvalidRequest
 
 BACKENDS = ("onnx", "triton", "openai", "echo", "replay")

@@ -1,1 +1,1 @@
-"""Metrics, traces and the memory of a process."""
+"""Metrics and traces, and the memory of a process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actors.telemetry.optional_imports import needs_extra
+from actors.installation.optional_imports import needs_extra
 from actors.triton.errors import BadRepository
 
 CONFIG = "config.pbtxt"

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.telemetry.optional_imports import ExtraMissing, install_command
+from actors.installation.optional_imports import ExtraMissing, install_command
 
 WHEEL = "pytriton"
 """The package that the wheel nvidia-pytriton installs; it is looked up, never imported."""

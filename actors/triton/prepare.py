@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from actors.triton.errors import Incompatible, TritonFolderUnusable
 from actors.triton.locate import Installation
 

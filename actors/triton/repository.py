@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 from actors.models.catalogue import catalogue
 from actors.models.folder import storage_errors, verify
 from actors.models.manifest import MANIFEST, ModelManifest

@@ -65,7 +65,7 @@ def test_a_wheel_in_an_empty_environment_runs_outside_the_checkout(wheel: Path, 
     find = (
         "from actors.bus.declarations import shipped_declaration; "
         "from orchestration.roles import load_roles; "
-        "from actors.files.data_files import data_folder; "
+        "from actors.installation.data_files import data_folder; "
         "assert (data_folder('triton_models') / 'llm').is_dir(); "
         "from orchestration.query_analysis.analysis import analyse; "
         "assert analyse('hello').kind == 'conversation'; "

@@ -11,7 +11,7 @@ import pytest
 from actors.evaluation.dataset import read_jsonl
 from actors.evaluation.errors import BadDataset
 from actors.evaluation.tasks import make_task
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from orchestration.evaluation.forms import AnswerForm
 
 GOOD = {"question": "What is 2 + 3?", "answer": 5}

@@ -15,7 +15,7 @@ import numpy as np
 import tritonclient.grpc.aio as grpc
 from tritonclient.grpc import InferInput
 
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 
 DEADLINE_S = 120.0
 

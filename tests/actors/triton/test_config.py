@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 from actors.triton import BadRepository
 from actors.triton.config import check_repository, parse
 

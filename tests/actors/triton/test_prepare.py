@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.telemetry.optional_imports import ExtraMissing
+from actors.installation.optional_imports import ExtraMissing
 from actors.triton import Incompatible, WrongVersion
 from actors.triton.check import check_version
 from actors.triton.locate import find_server

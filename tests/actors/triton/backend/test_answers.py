@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from actors.engine.onnx_backend import OnnxBackend
-from actors.files.data_files import data_folder
+from actors.installation.data_files import data_folder
 from actors.triton.backend import TritonBackend
 from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository

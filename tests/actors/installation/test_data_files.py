@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.files.data_files import DataFilesMissing, data_folder
+from actors.installation.data_files import DataFilesMissing, data_folder
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,9 +23,12 @@ def test_an_installed_copy_finds_its_own_files_and_not_the_client_library(tmp_pa
     site = tmp_path / "site-packages"
     shutil.copytree(_ROOT / "nats", site / "actors" / "data" / "nats")
     (site / "nats").mkdir()  # where nats-py lies
-    (site / "actors" / "files").mkdir()
-    shutil.copy(_ROOT / "actors" / "files" / "data_files.py", site / "actors" / "files" / "data_files.py")
-    code = "import actors.files.data_files as d; print(d.data_folder('nats'))"
+    (site / "actors" / "installation").mkdir()
+    shutil.copy(
+        _ROOT / "actors" / "installation" / "data_files.py",
+        site / "actors" / "installation" / "data_files.py",
+    )
+    code = "import actors.installation.data_files as d; print(d.data_folder('nats'))"
     found = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
         check=True,

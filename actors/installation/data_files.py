@@ -1,4 +1,4 @@
-"""Where the files that are data lie: `nats/` and its like, in a checkout and in an installed wheel."""
+"""Finds the data files (`nats/` and others) in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Finds the files that an installation ships as data."""

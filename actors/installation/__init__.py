@@ -1,0 +1,1 @@
+"""What this installation has: its data files, and the packages of its extras."""
