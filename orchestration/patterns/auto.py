@@ -92,7 +92,6 @@ async def auto(
         "confidence": round(analysis.confidence, 3),
         "difficulty": analysis.level,
         "tokens": analysis.tokens,
-        "language": analysis.language,
         "pattern": arm.pattern,
         "profile": arm.profile.name,
         "model": model or "",

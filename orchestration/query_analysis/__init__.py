@@ -1,1 +1,1 @@
-"""What a query is: its kind, difficulty, length and language, and the profile that fits its kind."""
+"""What a query is: its kind, difficulty and length, and the profile that fits its kind."""

@@ -1,4 +1,4 @@
-"""What kind of question a query is, how hard, how long its answer will be, and in which language.
+"""What kind of question a query is, how hard, and how long its answer will be.
 
 A linear classifier on the mean of the query's static MiniLM token embeddings and its surface (`features`).
 The mean is linear in the tokens, so the weights are folded into seven numbers for each piece of the
@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.query_analysis.features import KINDS, Kind, features
-from orchestration.query_analysis.language import language
 from orchestration.query_analysis.word_pieces import pieces
 
 Level = Literal["easy", "medium", "hard"]
 HEADS: tuple[str, ...] = (*KINDS, "difficulty", "log2 tokens")
 HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 150
-"""Of a long query, that are looked at: it says at its ends what it wants."""
+"""Characters of a long query that are read: the ends of a query say what it wants."""
 MOST_PIECES = 128
 EASY_BELOW, HARD_FROM = 0.3, 0.7
 TOKENS_LEAST, TOKENS_MOST = 8, 2048
@@ -33,14 +32,15 @@ TOKENS_LEAST, TOKENS_MOST = 8, 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """`confidence` is the probability of `kind`; `difficulty` goes from 0 to 1; `tokens` are those that the
-    answer is expected to have; `language` is an ISO 639-1 code."""
+    """What a query is."""
 
     kind: Kind
     confidence: float
+    """Probability of `kind`."""
     difficulty: float
+    """From 0 to 1."""
     tokens: int
-    language: str
+    """Expected length of the answer."""
 
     @property
     def level(self) -> Level:
@@ -97,5 +97,4 @@ def analyse(text: str, weights: Weights | None = None) -> Analysis:
         confidence=float(kinds[best]),
         difficulty=float(np.clip(scores[-2], 0, 1)),
         tokens=round(tokens),
-        language=language(text),
     )

@@ -1,4 +1,4 @@
-"""What a query shows on its surface: cues of its kind in several languages, its form, and its language."""
+"""What a query shows on its surface: cues of its kind in several languages, and its form."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from orchestration.trust.panel import choose_panel
 from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import Trust
 
-QUESTION = Analysis(kind="reasoning", confidence=0.9, difficulty=0.1, tokens=150, language="en")
+QUESTION = Analysis(kind="reasoning", confidence=0.9, difficulty=0.1, tokens=150)
 PATTERNS = ("single", "ensemble", "self-consistency", "maestro", "debate", "decompose")
 COMMON_ERROR = 0.35
 EXPLORE = 0.05
