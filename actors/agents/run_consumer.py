@@ -25,7 +25,7 @@ from actors.bus.jetstream import Delivery, Puller
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
-from actors.jobs.records import QUEUED, QueuedJob
+from actors.jobs.records import QueuedJob, decode_queue_message
 from actors.jobs.settings import JobsSettings
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope
@@ -101,7 +101,7 @@ class RunConsumer:
     def _on_delivery(self, priority: Priority, delivery: Delivery) -> None:
         run_id = delivery.message.header(ID_HEADER)
         try:
-            queued = QUEUED.validate_json(delivery.message.data)
+            queued = decode_queue_message(delivery.message.data)
         except ValidationError as error:
             self._in_background(priority, self._refuse(delivery, run_id, invalid_request(error)))
             return

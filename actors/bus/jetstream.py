@@ -20,6 +20,8 @@ from orchestration.errors import BusUnavailable, InternalError, NoResponders, Pa
 
 log = logging.getLogger(__name__)
 
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+"""JetStream stores messages with the same id once, when they arrive within the stream's duplicate window."""
 QUEUE_FULL_CODES = {10077, 10023, 10047}
 """Maximum messages per subject or in all, insufficient resources, storage exceeded."""
 WRONG_LAST_SEQUENCE = {10071, 10164}

@@ -14,7 +14,7 @@ import logging
 from pathlib import Path
 
 from actors.bus.bus import Bus, Message
-from actors.bus.jetstream import WRONG_LAST_SEQUENCE
+from actors.bus.jetstream import MESSAGE_ID_HEADER, WRONG_LAST_SEQUENCE
 from actors.bus.key_value import EXPECTED, OPERATION
 from actors.bus.provision import call_api
 from actors.cluster.registry import BUCKET as NODES
@@ -66,7 +66,7 @@ async def _carry_queue(old: Bus, bus: Bus, stream: str) -> int:
     count, last = 0, 0
     while (message := await _get(old, stream, {"seq": last + 1, "next_by_subj": ">"})) is not None:
         last = int(message.header("Nats-Sequence"))
-        await _put(bus, message, {"Nats-Msg-Id": f"carried-{stream}-{last}"})
+        await _put(bus, message, {MESSAGE_ID_HEADER: f"carried-{stream}-{last}"})
         await call_api(old, f"STREAM.MSG.DELETE.{stream}", {"seq": last, "no_erase": True})
         count += 1
     return count

@@ -10,10 +10,10 @@ import logging
 from pydantic_core import to_json
 
 from actors.bus.bus import Bus
-from actors.bus.jetstream import enqueue
+from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.jobs.job_json import job_summary
 from actors.jobs.metrics import JOBS_ENDED
-from actors.jobs.records import MESSAGE_ID, RETRY_HEADER, JobRecord, JobResult, event_subject
+from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, event_subject
 from actors.jobs.store import JobStore
 from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError, QueueFull
@@ -52,7 +52,7 @@ async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> No
         headers = {
             ID_HEADER: record.id,
             RETRY_HEADER: str(record.retry_number),
-            MESSAGE_ID: record.message_id,
+            MESSAGE_ID_HEADER: record.message_id,
         }
         await enqueue(bus, WEBHOOKS_SUBJECT, call.model_dump_json().encode(), headers)
 

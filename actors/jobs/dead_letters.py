@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from actors.bus.bus import Bus, Message
-from actors.bus.jetstream import Delivery, delete, enqueue
+from actors.bus.jetstream import MESSAGE_ID_HEADER, Delivery, delete, enqueue
 from actors.bus.subjects import encode_token
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.metrics import DEAD_LETTERS
-from actors.jobs.records import MESSAGE_ID, RETRY_HEADER, JobRecord, JobStatus
+from actors.jobs.records import RETRY_HEADER, JobRecord, JobStatus
 from actors.jobs.store import JobStore
 from actors.jobs.stream_pages import StoredMessage, latest_messages, message_at
 from actors.runtime.envelope import TRACE
@@ -25,10 +25,14 @@ from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
 log = logging.getLogger(__name__)
 
 STREAM = "DEAD"
-SUBJECT = "Orchestra-Dead-Subject"
-REASON = "Orchestra-Dead-Reason"
-ERROR = "Orchestra-Dead-Error"
-ATTEMPTS = "Orchestra-Dead-Attempts"
+SUBJECT_HEADER = "Orchestra-Dead-Subject"
+"""The subject of the message that was given up."""
+REASON_HEADER = "Orchestra-Dead-Reason"
+"""Why it was given up, at most 500 characters."""
+ERROR_HEADER = "Orchestra-Dead-Error"
+"""The last error, as JSON."""
+ATTEMPTS_HEADER = "Orchestra-Dead-Attempts"
+"""The number of attempts."""
 KINDS = ("runs", "generations", "webhooks")
 
 
@@ -52,16 +56,16 @@ class DeadLetter:
     def of(cls, found: StoredMessage) -> DeadLetter:
         message = found.message
         try:
-            error = ErrorBody.model_validate_json(message.header(ERROR))
+            error = ErrorBody.model_validate_json(message.header(ERROR_HEADER))
         except ValidationError:
             error = None
-        attempts = message.header(ATTEMPTS, "0")
+        attempts = message.header(ATTEMPTS_HEADER, "0")
         return cls(
             number=found.sequence,
             kind=found.subject.split(".")[1] if "." in found.subject else "",
             id=message.header(ID_HEADER),
-            subject=message.header(SUBJECT),
-            reason=message.header(REASON),
+            subject=message.header(SUBJECT_HEADER),
+            reason=message.header(REASON_HEADER),
             attempts=int(attempts) if attempts.isdecimal() else 0,
             error=error,
             trace_id=recorded_trace_id(message.header(TRACE)),
@@ -103,13 +107,13 @@ async def dead_letter(
     headers = {
         ID_HEADER: work_id,
         RETRY_HEADER: retry_number,
-        SUBJECT: message.subject,
-        REASON: " ".join(reason.split())[:500],
-        ATTEMPTS: str(attempts),
-        MESSAGE_ID: f"dead-{kind}-{work_id}#{retry_number}",
+        SUBJECT_HEADER: message.subject,
+        REASON_HEADER: " ".join(reason.split())[:500],
+        ATTEMPTS_HEADER: str(attempts),
+        MESSAGE_ID_HEADER: f"dead-{kind}-{work_id}#{retry_number}",
     }
     if error is not None:
-        headers[ERROR] = error.model_dump_json(exclude_none=True)
+        headers[ERROR_HEADER] = error.model_dump_json(exclude_none=True)
     if message.header(TRACE):
         headers[TRACE] = message.header(TRACE)
     await enqueue(bus, f"dead.{kind}.{encode_token(work_id)}", message.data, headers)
@@ -166,7 +170,7 @@ class DeadLetterStore:
             raise InvalidRequest(
                 f"dead letter {number} is not a job's: its caller got the error already; drop it"
             )
-        headers = {ID_HEADER: letter.id, RETRY_HEADER: str(retry_number), MESSAGE_ID: message_id}
+        headers = {ID_HEADER: letter.id, RETRY_HEADER: str(retry_number), MESSAGE_ID_HEADER: message_id}
         if letter.message.header(TRACE):
             headers[TRACE] = letter.message.header(TRACE)
         await enqueue(self.bus, letter.subject, letter.message.data, headers)

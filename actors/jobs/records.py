@@ -15,8 +15,7 @@ from orchestration.messages import End, Generation, Priority, Run, TokenLogprob,
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
-MESSAGE_ID = "Nats-Msg-Id"
-"""JetStream stores messages with the same id once, when they arrive within two minutes."""
+"""How often the job was retried after it was dead: 0 at first."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
 
 
@@ -42,10 +41,14 @@ class QueuedJob(Wire):
     ]
 
 
-QUEUED: TypeAdapter[Run | QueuedJob] = TypeAdapter(
+_QUEUE_MESSAGE: TypeAdapter[Run | QueuedJob] = TypeAdapter(
     Annotated[Annotated[Run, Tag("run")] | Annotated[QueuedJob, Tag("job")], Discriminator(_type_of_message)]
 )
-"""Decodes a message of the queue of runs: a run whose caller waits, or a job."""
+
+
+def decode_queue_message(data: bytes) -> Run | QueuedJob:
+    """Decode a message of the queue of runs: a run whose caller waits, or a job. Raises `ValidationError`."""
+    return _QUEUE_MESSAGE.validate_json(data)
 
 
 class JobStatus(StrEnum):

@@ -11,14 +11,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from actors.bus.bus import Bus, Message
-from actors.bus.jetstream import enqueue
+from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.bus.subjects import RunQueue, StreamAddress
 from actors.jobs.completion import record_result
 from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
 from actors.jobs.job_json import job_json, job_summary
 from actors.jobs.metrics import JOBS_SUBMITTED
 from actors.jobs.records import (
-    MESSAGE_ID,
     RETRY_HEADER,
     JobRecord,
     JobResult,
@@ -130,7 +129,7 @@ class JobService:
 
     async def _enqueue(self, record: JobRecord, submission: JobSubmission, envelope: Envelope) -> None:
         work, counted = submission.work, "" if submission.max_unfinished is None else envelope.caller
-        headers = {ID_HEADER: work.id, MESSAGE_ID: record.message_id, RETRY_HEADER: "0"}
+        headers = {ID_HEADER: work.id, MESSAGE_ID_HEADER: record.message_id, RETRY_HEADER: "0"}
         headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
         body = QueuedJob(type="job", work=work).model_dump_json(exclude_defaults=True).encode()
         queue = RunQueue(work.priority, record.pattern or NO_PATTERN, counted)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from actors.gateway.bodies import ChatBody
-from actors.jobs.records import QUEUED, QueuedJob
+from actors.jobs.records import QueuedJob, decode_queue_message
 from orchestration.messages import ChatMessage, Generation, Run
 from tests.actors.jobs.client import JobsClient
 from tests.fixtures.chat_bodies import CITY, FORM, HI, RIGHT, WEATHER
@@ -115,9 +115,9 @@ def test_a_job_of_a_pattern_sends_what_its_chat_sends(before: Before, body: dict
 )
 def test_a_job_in_the_queue_has_the_work_as_it_was(work: Generation | Run) -> None:
     message = QueuedJob(type="job", work=work).model_dump_json(exclude_defaults=True)
-    assert QUEUED.validate_json(message) == QueuedJob(type="job", work=work)
+    assert decode_queue_message(message.encode()) == QueuedJob(type="job", work=work)
 
 
 def test_a_run_in_the_queue_is_not_a_job() -> None:
     run = Run(id="job.1", pattern="auto", messages=MESSAGES)
-    assert QUEUED.validate_json(run.model_dump_json(exclude_defaults=True)) == run
+    assert decode_queue_message(run.model_dump_json(exclude_defaults=True).encode()) == run
