@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import itertools
+import json
 import os
 import re
 import time
@@ -21,7 +22,6 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.backends.base import Backend, Output
-from actors.backends.echo_schema import instance_text
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
@@ -44,6 +44,7 @@ from orchestration.messages import (
     Vectors,
 )
 from orchestration.model_memory import Residency
+from orchestration.schema_instance import schema_instance
 
 _WORD = re.compile(r"\s*\S+")
 _BREATH = 32
@@ -229,7 +230,7 @@ def _guided(guide: Guide) -> str:
         return guide.choice[0]
     if guide.json_schema is None:
         raise InvalidGuide("echo cannot follow a regular expression or a grammar", param="guide")
-    return instance_text(guide.json_schema)
+    return json.dumps(schema_instance(guide.json_schema), ensure_ascii=False)
 
 
 def _said_last(generation: Generation) -> str:

@@ -11,8 +11,8 @@ import click
 
 from actors.cli.main import ErrorReportingGroup, common, given_settings
 from actors.cli.pattern_options import settings_of, settings_option
+from actors.patterns.dry_run import dry_run
 from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
-from actors.patterns.rehearsal import rehearse
 from actors.settings import load
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, Catalogue, Pattern
@@ -66,7 +66,7 @@ def check(
         catalogue = _catalogue(config_file, data)
         names = [catalogue.find(pattern).name]
     for name in names:
-        done = asyncio.run(rehearse(catalogue, name, question, settings_of(settings)))
+        done = asyncio.run(dry_run(catalogue, name, question, settings_of(settings)))
         click.echo(f"{click.style(name, bold=True)}  {catalogue[name].says}")
         for step in done.steps:
             outcome = (

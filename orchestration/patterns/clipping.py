@@ -62,16 +62,6 @@ def fair_shares(needs: Sequence[float], tokens: int) -> list[int]:
     return given
 
 
-def clip_end(text: str, tokens: int) -> str:
-    """Like `clip`, but what is kept is the end."""
-    text = text.strip()
-    if estimate_tokens(text) <= tokens:
-        return text
-    tail = _fitting(text[::-1], tokens)
-    kept = text[len(text) - tail :] if tail else ""
-    return NOTE.format(len(text) - tail).lstrip() + kept.lstrip()
-
-
 def _fitting(text: str, tokens: float) -> int:
     """How many characters from the beginning have at most `tokens` tokens."""
     left = tokens

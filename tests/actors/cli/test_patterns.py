@@ -344,7 +344,7 @@ def test_patterns_are_listed_with_their_settings_and_broken_ones_with_the_reason
     assert listed.exit_code == 0, listed.stderr
     assert "drafts  Writes several drafts at once, and makes one answer of them  (" in listed.stdout
     assert "    drafts = 3  integer, at least 2, at most 8\n" in listed.stdout
-    assert '    shown = "answers"  answers | answers and critique | summary\n' in listed.stdout
+    assert '    visible = "answers"  answers | answers and critique | summary\n' in listed.stdout
     assert "broken  cannot be used: ModuleNotFoundError: No module named 'no_such_thing'" in listed.stdout
     assert "Traceback" not in listed.stderr
     as_json = json.loads(run("patterns", "list", "--json", "--config", str(served.config)).stdout)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from actors.gateway.bodies import MAX_EXTRA_BYTES
-from actors.patterns.rehearsal import least
 from orchestration.patterns import BUILT_IN
+from orchestration.schema_instance import schema_instance
 from tests.actors.jobs.client import JobsClient, chat
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
 from tests.fixtures.upstream import MODEL, USAGE, Request, delta, event
@@ -63,9 +63,13 @@ def test_a_patterns_steps_and_jobs_carry_them_too(before: Before) -> None:
 
 
 async def in_its_form(request: Request) -> AsyncIterator[bytes]:
-    """The least that the schema allows, where there is one."""
+    """A small value of the schema, where there is one."""
     form = request.body.get("response_format")
-    text = json.dumps(least(form["json_schema"]["schema"])) if form else "It is 42, since 6 times 7 is 42."
+    text = (
+        json.dumps(schema_instance(form["json_schema"]["schema"]))
+        if form
+        else "It is 42, since 6 times 7 is 42."
+    )
     async for part in stream(event(delta(text)), event(delta(None, "stop")), event(USAGE), DONE)(request):
         yield part
 

@@ -22,7 +22,7 @@ from orchestration.patterns import (
     StepResult,
     pattern,
 )
-from orchestration.patterns.clipping import clip, clip_end, estimate_tokens
+from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.single import single
 from orchestration.virtual_models import pattern_name
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform
@@ -143,12 +143,12 @@ async def test_a_step_without_an_outcome_is_a_defect_and_recorded() -> None:
 
 @given(st.text(), st.integers(0, 200))
 def test_clipped_text_is_within_its_bound_and_says_what_is_missing(text: str, tokens: int) -> None:
-    for cut in (clip(text, tokens), clip_end(text, tokens)):
-        if estimate_tokens(text.strip()) <= tokens:
-            assert cut == text.strip()
-        else:
-            assert "characters left out" in cut
-            assert estimate_tokens(cut) <= tokens + estimate_tokens(" […99999 characters left out…] ")
+    cut = clip(text, tokens)
+    if estimate_tokens(text.strip()) <= tokens:
+        assert cut == text.strip()
+    else:
+        assert "characters left out" in cut
+        assert estimate_tokens(cut) <= tokens + estimate_tokens(" […99999 characters left out…] ")
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
@@ -161,4 +161,3 @@ def test_clipping_keeps_the_beginning_and_the_end() -> None:
     cut = clip("start " + "middle " * 500 + "end", 60)
     assert cut.startswith("start middle")
     assert cut.endswith("middle end")
-    assert clip_end("start " + "middle " * 500 + "end", 60).endswith("middle end")

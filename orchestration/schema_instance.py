@@ -1,21 +1,30 @@
-"""The plainest JSON value that a schema allows, for dry runs of patterns that ask for guided JSON."""
+"""A small JSON value that a schema allows: for the echo backend, and for patterns tried without a model."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from orchestration.errors import InvalidGuide
 
 _MAX_DEPTH = 32
 _MAX_COUNT = 1000
-_REFUSED = ("allOf", "not", "pattern", "format", "patternProperties", "if", "dependentRequired", "multipleOf")
+_UNSUPPORTED = (
+    "allOf",
+    "not",
+    "pattern",
+    "format",
+    "patternProperties",
+    "if",
+    "dependentRequired",
+    "multipleOf",
+)
 
 
-def instance_text(schema: dict[str, Any]) -> str:
-    """A value of `schema` as JSON text; raises `InvalidGuide` if the schema is wrong or too clever."""
+def schema_instance(schema: dict[str, Any]) -> Any:
+    """A value of `schema`, with the required fields only. Raises `InvalidGuide` for a schema that is wrong or
+    uses an unsupported keyword."""
     try:
-        return json.dumps(_instance(schema, schema, 0), ensure_ascii=False)
+        return _instance(schema, schema, 0)
     except (AttributeError, IndexError, TypeError) as error:  # a keyword with a value of the wrong type
         raise InvalidGuide(f"not a JSON schema: {error}", param="guide") from error
 
@@ -25,9 +34,9 @@ def _instance(schema: Any, root: dict[str, Any], depth: int) -> Any:
         return {}
     if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         raise InvalidGuide("a schema must be an object, and nested at most 32 deep", param="guide")
-    for name in _REFUSED:
+    for name in _UNSUPPORTED:
         if name in schema:
-            raise InvalidGuide(f"echo cannot follow {name!r} of a JSON schema", param="guide")
+            raise InvalidGuide(f"unsupported keyword {name!r}: no value can be made for it", param="guide")
     if "$ref" in schema:
         return _instance(_resolve(schema["$ref"], root), root, depth + 1)
     if "const" in schema:
@@ -63,11 +72,11 @@ def _of_type(kind: Any, schema: dict[str, Any], root: dict[str, Any], depth: int
             return False
         case "null":
             return None
-    raise InvalidGuide(f"{kind!r} is no type of a JSON schema", param="guide")
+    raise InvalidGuide(f"unknown type {kind!r} in a JSON schema", param="guide")
 
 
 def _count(schema: dict[str, Any], name: str, default: int) -> int:
-    """A length of the schema. Echo makes nothing longer than 1000 items or characters."""
+    """A length in the schema, at most 1,000 items or characters."""
     value = schema.get(name, default)
     if not isinstance(value, int) or value < 0 or (name.startswith("min") and value > _MAX_COUNT):
         raise InvalidGuide(f"{name} must be a number from 0 to {_MAX_COUNT}", param="guide")
@@ -83,14 +92,14 @@ def _number(schema: dict[str, Any]) -> int | float:
 
 
 def _resolve(reference: Any, root: dict[str, Any]) -> Any:
-    """The part of the schema that `#/…` points to."""
+    """The part of the schema that the reference `#/…` names."""
     if reference == "#":
         return root
-    place: Any = root
+    part: Any = root
     if not isinstance(reference, str) or not reference.startswith("#/"):
         raise InvalidGuide(f"{reference!r} points outside the schema", param="guide")
     for name in reference[2:].split("/"):
-        if not isinstance(place, dict) or name not in place:
+        if not isinstance(part, dict) or name not in part:
             raise InvalidGuide(f"{reference!r} points to nothing in the schema", param="guide")
-        place = place[name]
-    return place
+        part = part[name]
+    return part
