@@ -15,7 +15,7 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
 from orchestration.messages import Generation, Progress, Run, TextDelta
@@ -44,9 +44,9 @@ class Agent(Actor):
     concurrency = 256
     mailbox_size = 256
 
-    def __init__(self, bus: Bus, asker: Asker, identity: AgentIdentity) -> None:
+    def __init__(self, bus: Bus, streams: StreamClient, identity: AgentIdentity) -> None:
         self.bus = bus
-        self.asker = asker
+        self.streams = streams
         self.identity = identity
         self._beating: asyncio.Task[None] | None = None
 
@@ -74,7 +74,7 @@ class Agent(Actor):
             gen_ai__agent__name=name,
         ):
             envelope = envelope.with_trace(traceparent(envelope.trace))
-            async with aclosing(self.asker.stream(work, envelope)) as events:
+            async with aclosing(self.streams.stream(work, envelope)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta) and event.text:
                         yield PromptChunk(type="response", data=event.text)

@@ -19,7 +19,7 @@ from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
 from actors.embedding.embedder import Embedder
 from actors.runtime.envelope import Envelope
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import span, traceparent
 from actors.tools.client import RemoteHands
@@ -47,7 +47,7 @@ class AgentClient:
     """Does the steps of one run. Progress goes to the run's stream."""
 
     bus: Bus
-    asker: Asker
+    streams: StreamClient
     registry: Registry
     roles: Mapping[str, Role]
     writer: StreamWriter
@@ -75,7 +75,7 @@ class AgentClient:
 
             generation = await self._generation(question, envelope)
             yield StepAccepted(model=generation.model)
-            async with aclosing(self.asker.stream(generation, envelope)) as events:
+            async with aclosing(self.streams.stream(generation, envelope)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         yield event
@@ -100,9 +100,9 @@ class AgentClient:
         model = min((card.name for card in cards if card.kind == "embedding"), default=None)
         if model is None:
             raise NoNode(f"{why}, and no live node serves one")
-        work = Generation(id=self.asker.new_id(), kind="embedding", model=model, inputs=tuple(texts))
+        work = Generation(id=self.streams.new_id(), kind="embedding", model=model, inputs=tuple(texts))
         vectors: list[list[float]] = [[] for _ in texts]
-        async with aclosing(self.asker.stream(work, self.envelope)) as events:
+        async with aclosing(self.streams.stream(work, self.envelope)) as events:
             async for event in events:
                 if isinstance(event, Vectors):
                     for at, encoded in enumerate(event.vectors, event.index):
@@ -148,7 +148,7 @@ class AgentClient:
         told = False
         while True:
             try:
-                return role_generation(role, request, self.registry, self.asker.new_id())
+                return role_generation(role, request, self.registry, self.streams.new_id())
             except NoNode as error:
                 if request.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
                     raise

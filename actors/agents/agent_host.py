@@ -26,7 +26,7 @@ from actors.learning.tuner import Tuner
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
 from actors.tools.server import Workbench, endpoints
 from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
@@ -57,7 +57,7 @@ class AgentHost:
         self.settings = settings
         self.jobs = jobs or JobsSettings()
         self.roles = load_roles(settings.roles)
-        self.asker = Asker(bus)
+        self.streams = StreamClient(bus)
         self.registry = Registry(bus, fallbacks)
         self.embedder = embedder
         self.tuner = Tuner(bus, settings.auto)
@@ -77,7 +77,7 @@ class AgentHost:
 
     async def start(self) -> None:
         """Raises `BusUnavailable` when the buckets and streams are not there."""
-        await self.asker.start()
+        await self.streams.start()
         await self.registry.start()
         await self.tuner.start()
         await self.steps.start()
@@ -89,7 +89,7 @@ class AgentHost:
             Coordinator,
             lambda: Coordinator(
                 self.bus,
-                self.asker,
+                self.streams,
                 self.registry,
                 self.roles,
                 self.settings,
@@ -112,7 +112,7 @@ class AgentHost:
             kind = Researcher
 
         def make() -> Specialist:
-            return kind(role, self.bus, self.asker, self.registry, identity)
+            return kind(role, self.bus, self.streams, self.registry, identity)
 
         ref: ActorRef = await self.system.spawn(kind, make, name=f"agent {role.name}")
         self.specialists.append(ref)
@@ -184,7 +184,7 @@ class AgentHost:
             clean = await ref.host.drain(self._left(end)) and clean
         await self.tools.close()
         await self.registry.stop()
-        await self.asker.stop()
+        await self.streams.stop()
         await self.tuner.stop()
         if self.embedder is not None:
             self.embedder.close()

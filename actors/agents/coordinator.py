@@ -21,7 +21,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.streams.characters import whole_characters
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import recorded_trace_id, span, traceparent
 from actors.tools.client import RemoteHands
@@ -77,7 +77,7 @@ class Coordinator(Actor):
     def __init__(
         self,
         bus: Bus,
-        asker: Asker,
+        streams: StreamClient,
         registry: Registry,
         roles: dict[str, Role],
         settings: AgentsSettings,
@@ -86,7 +86,7 @@ class Coordinator(Actor):
         catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
-        self.asker = asker
+        self.streams = streams
         self.registry = registry
         self.agents = {name: role.description for name, role in roles.items()}
         self.roles = roles
@@ -141,8 +141,8 @@ class Coordinator(Actor):
 
     async def _generate(self, generation: Generation, pulled: PulledRun) -> End:
         """Send a job's generation to the nodes as it is, and write what they answer to the job's stream."""
-        call = generation.model_copy(update={"id": self.asker.new_id()})
-        async with aclosing(self.asker.stream(call, pulled.envelope)) as events:
+        call = generation.model_copy(update={"id": self.streams.new_id()})
+        async with aclosing(self.streams.stream(call, pulled.envelope)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     pulled.run_events.add_text(event.text)
@@ -155,7 +155,7 @@ class Coordinator(Actor):
         """Where the run is performed, with all that is known of it already."""
         colleagues = AgentClient(
             bus=self.bus,
-            asker=self.asker,
+            streams=self.streams,
             registry=self.registry,
             roles=self.roles,
             writer=pulled.writer,
@@ -260,4 +260,4 @@ class CoordinatorAgent(Specialist):
 
     def work(self, prompt: Prompt) -> Run:
         said = (ChatMessage(role="user", content=prompt.text),)
-        return Run(id=self.asker.new_id(), pattern="auto", messages=said)
+        return Run(id=self.streams.new_id(), pattern="auto", messages=said)

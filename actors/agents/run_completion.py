@@ -24,7 +24,7 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, SoFar, TextDelta
+from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, StreamPosition, TextDelta
 from orchestration.patterns import ResumeFilter
 
 
@@ -36,31 +36,32 @@ class RunCompletion:
         delivery: Delivery,
         work: Generation | Run,
         envelope: Envelope,
-        so_far: SoFar | None = None,
+        position: StreamPosition | None = None,
         *,
         label: str,
         on_finish: Callable[[RunCompletion], None],
     ) -> None:
-        """`so_far` is what was read of the stream, if another coordinator had the run before. `label` is the
-        pattern's name in metrics. `on_finish` is called once, when the run is settled, however it ended."""
+        """`position` is what was read of the stream, if another coordinator had the run before. `label` is
+        the pattern's name in metrics. `on_finish` is called once, when the run is settled, however it
+        ended."""
         self.delivery = delivery
         self.label = label
         self.on_finish = on_finish
         self.priority: Priority | None = None
         self.invocation: Invocation | None = None
         self.began = time.perf_counter()
-        writer = self.make_writer(StreamAddress(work.id), so_far)
+        writer = self.make_writer(StreamAddress(work.id), position)
         run_events = RunEventPublisher(delivery.bus, work.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, work.id)
         self.pulled = PulledRun(work, envelope, writer, run_events, records)
-        if so_far is not None:
-            self.pulled.resume_filter = ResumeFilter(so_far.text, so_far.tokens)
+        if position is not None:
+            self.pulled.resume_filter = ResumeFilter(position.text, position.tokens)
 
-    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
-        if so_far is None:
+    def make_writer(self, address: StreamAddress, position: StreamPosition | None) -> StreamWriter:
+        if position is None:
             return StreamWriter(self.delivery.bus, address, self._gone)
-        writer = so_far.writer or token_hex(4)
-        return StreamWriter(self.delivery.bus, address, self._gone, writer, so_far.seq)
+        writer = position.writer or token_hex(4)
+        return StreamWriter(self.delivery.bus, address, self._gone, writer, position.seq)
 
     def cancel(self) -> None:
         """Cancel the run: the caller no longer wants the answer."""
@@ -94,7 +95,7 @@ class RunCompletion:
                 return
             ended = self._ended(error)
             self._publish_end(ended)
-            if self.pulled.writer.retired and await self._superseded():
+            if self.pulled.writer.superseded and await self._superseded():
                 return
             await self.pulled.writer.end(ended)
             await self.delivery.ack()
@@ -165,7 +166,7 @@ class JobCompletion(RunCompletion):
         self.cancelled = False
         super().__init__(delivery, work, envelope, label=label, on_finish=on_finish)
 
-    def make_writer(self, address: StreamAddress, so_far: SoFar | None) -> StreamWriter:
+    def make_writer(self, address: StreamAddress, position: StreamPosition | None) -> StreamWriter:
         self.recorder = AnswerRecorder(self.delivery.bus, address, self._gone)
         return self.recorder
 

@@ -32,9 +32,9 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.runtime.service import invalid_request
 from actors.streams.client import ID_HEADER
-from actors.streams.handoff import how_far
+from actors.streams.handoff import stream_position
 from orchestration.errors import Cancelled, InternalError, OrchestraError
-from orchestration.messages import Finish, Generation, Priority, Run, RunEnd, SoFar, encode_event
+from orchestration.messages import Finish, Generation, Priority, Run, RunEnd, StreamPosition, encode_event
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -121,10 +121,10 @@ class RunConsumer:
             self._begin(priority, self._completion(delivery, queued, envelope))
 
     def _completion(
-        self, delivery: Delivery, run: Run, envelope: Envelope, so_far: SoFar | None = None
+        self, delivery: Delivery, run: Run, envelope: Envelope, position: StreamPosition | None = None
     ) -> RunCompletion:
         label = pattern_label(run, self.catalogue)
-        return RunCompletion(delivery, run, envelope, so_far, label=label, on_finish=self._finished)
+        return RunCompletion(delivery, run, envelope, position, label=label, on_finish=self._finished)
 
     async def _recover(self, priority: Priority, delivery: Delivery, run: Run, envelope: Envelope) -> None:
         """Go on with a run that was delivered before, unless its coordinator is still writing.
@@ -135,19 +135,21 @@ class RunConsumer:
         quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
         last = attempt > self.jobs.max_attempts
         try:
-            while (so_far := await how_far(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)).alive:
+            while (
+                position := await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
+            ).alive:
                 await asyncio.sleep(quiet_s / 3)
                 await delivery.in_progress()
         except OrchestraError as error:
             if not last:
                 raise
             log.warning("giving up run %s without knowing what was read of its stream: %s", run.id, error)
-            so_far = SoFar()
-        if so_far.superseded:
+            position = StreamPosition()
+        if position.superseded:
             return
-        completion = self._completion(delivery, run, envelope, so_far)
+        completion = self._completion(delivery, run, envelope, position)
         completion.pulled.records.used = True  # perhaps by the coordinator before
-        if not so_far.open:
+        if not position.open:
             await completion.failed(Cancelled("the caller left"))
         elif last:
             await self._dead_letter(completion)

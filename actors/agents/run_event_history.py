@@ -18,7 +18,7 @@ from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.runtime.envelope import CALLER
-from actors.streams.run_events import ENDED, HOLDS, TELLS, ReplayRequest
+from actors.streams.run_events import ENDED, EVENTS, STATE_HEADER, ReplayRequest
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class RunEventHistory:
             return
         try:
             after = ReplayRequest.model_validate_json(message.data or b"{}").after
-            headers = {CALLER: run_events.caller, HOLDS: ENDED if run_events.over else TELLS}
+            headers = {CALLER: run_events.caller, STATE_HEADER: ENDED if run_events.over else EVENTS}
             self.bus.post(message.reply, run_events.since(after), headers=headers)
         except (ValidationError, OrchestraError, ValueError) as error:
             log.debug("could not tell on %s what happened: %s", message.subject, error)

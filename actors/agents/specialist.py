@@ -7,7 +7,7 @@ from actors.agents.messages import Prompt
 from actors.agents.role_generation import role_generation
 from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.messages import ChatMessage, Generation, Priority, Run, Sampling
 from orchestration.patterns import GenerationRequest
 from orchestration.roles import Role
@@ -17,9 +17,9 @@ class Specialist(Agent):
     """One of any number of replicas of a role. A prompt becomes one generation."""
 
     def __init__(
-        self, role: Role, bus: Bus, asker: Asker, registry: Registry, identity: AgentIdentity
+        self, role: Role, bus: Bus, streams: StreamClient, registry: Registry, identity: AgentIdentity
     ) -> None:
-        super().__init__(bus, asker, identity)
+        super().__init__(bus, streams, identity)
         self.role = role
         self.registry = registry
 
@@ -34,7 +34,7 @@ class Specialist(Agent):
             priority=Priority.INTERACTIVE,
             labels={},
         )
-        return role_generation(self.role, request, self.registry, self.asker.new_id())
+        return role_generation(self.role, request, self.registry, self.streams.new_id())
 
 
 class Researcher(Specialist):
@@ -43,4 +43,4 @@ class Researcher(Specialist):
 
     def work(self, prompt: Prompt) -> Run:
         messages = (ChatMessage(role="user", content=prompt.text),)
-        return Run(id=self.asker.new_id(), pattern="research", messages=messages)
+        return Run(id=self.streams.new_id(), pattern="research", messages=messages)

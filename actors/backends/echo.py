@@ -33,7 +33,7 @@ from orchestration.messages import (
     Finish,
     FinishReason,
     Generation,
-    Guide,
+    GuidedDecoding,
     Hardware,
     ModelCard,
     Sampling,
@@ -224,7 +224,7 @@ class EchoBackend(Backend):
         return Vectors(index=index, vectors=vectors)
 
 
-def _guided(guide: Guide) -> str:
+def _guided(guide: GuidedDecoding) -> str:
     """The first choice, or a small instance of the schema."""
     if guide.choice:
         return guide.choice[0]

@@ -31,7 +31,7 @@ from orchestration.messages import (
     Finish,
     FinishReason,
     Generation,
-    Guide,
+    GuidedDecoding,
     Hardware,
     ModelCard,
     TextDelta,
@@ -174,7 +174,7 @@ def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[Tex
     return chunks(text[begun:], max(1, left), size)
 
 
-def _check(guide: Guide, text: str) -> None:
+def _check(guide: GuidedDecoding, text: str) -> None:
     """A recorded answer follows no guide that it was not asked with."""
     if guide.choice and text.strip() in guide.choice:
         return

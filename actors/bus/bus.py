@@ -17,9 +17,10 @@ from secrets import token_hex
 from actors.bus.handlers import Callback, Handler, Handlers, Subscription
 from actors.bus.message import Headers, Message
 from actors.bus.nats_client import NatsConnection
-from actors.bus.replay_buffer import AGAIN, ReplayBuffer
+from actors.bus.replay_buffer import ReplayBuffer
 from actors.bus.reply_inbox import ReplyInbox
 from actors.bus.settings import BusSettings
+from actors.bus.subjects import StreamAddress
 from actors.telemetry.telemetry import BUS_RECONNECTS
 from orchestration.errors import BusUnavailable, NoResponders
 
@@ -63,7 +64,7 @@ class Bus:
         await bus.nats.connect(bus._disconnected, bus._reconnected)
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.reply_inbox.arrived, exclusive=True)
-        await bus.subscribe(AGAIN, bus.replay_buffer.asked)
+        await bus.subscribe(StreamAddress.REPLAYS, bus.replay_buffer.asked)
         bus.on_reconnect.append(bus.replay_buffer.reconnected)
         await bus.flush()
         return bus

@@ -1,7 +1,7 @@
 """What the streams of this process have sent lately, so that a reader who lost some can have it again.
 
 NATS passes events on at most once: while a reader's connection is made anew, as when the server it was
-connected to dies, they are gone. Who misses some says from which number on, on `again.<id>`.
+connected to dies, they are gone. Who misses some says from which number on, on `stream_replay.<id>`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from actors.bus.message import Headers, Message
 from actors.bus.subjects import StreamAddress
 from orchestration.errors import OrchestraError
 
-PREFIX = "again."
-AGAIN = f"{PREFIX}*.*"
 KEPT_S = 15.0
 """After its end a stream is kept for so long: a dead connection is noticed within 9 s, and made anew."""
 OUTAGE_S = 5.0
@@ -89,7 +87,7 @@ class ReplayBuffer:
 
     def asked(self, message: Message) -> None:
         """Send again, in order, from the event whose number the message says."""
-        tail = self._tails.get(message.subject[len(PREFIX) :])
+        tail = self._tails.get(StreamAddress.parse(message.subject).id)
         if tail is not None and message.data.isdigit():
             for event in tail.events[max(0, int(message.data) - tail.first_seq) :]:
                 self.again(tail, event)

@@ -99,12 +99,14 @@ class RunQueue:
 
 @dataclass(frozen=True, slots=True)
 class StreamAddress:
-    """`stream.<asker>.<number>`: where the events of one generation or run go.
+    """`stream.<client>.<number>`: the events of one generation or run.
 
-    The id of the work is the last two tokens, so an asker hears all its streams on one subscription.
+    The last two tokens are the id of the work, so a client receives all its streams on one subscription.
     """
 
     id: str
+
+    REPLAYS = "stream_replay.*.*"
 
     @property
     def subject(self) -> str:
@@ -112,35 +114,35 @@ class StreamAddress:
 
     @property
     def cancel(self) -> str:
-        """Where the asker says that it no longer wants the answer."""
+        """The client no longer wants the answer."""
         return f"cancel.{self.id}"
 
     @property
-    def resume(self) -> str:
-        """Where the asker says what it has read so far, and lets another writer go on."""
-        return f"resume.{self.id}"
+    def handoff(self) -> str:
+        """Requests for what the client has read so far; its reply lets another writer go on."""
+        return f"stream_handoff.{self.id}"
 
     @property
-    def again(self) -> str:
-        """Where the asker says from which event on it wants what was sent once more."""
-        return f"again.{self.id}"
+    def replay(self) -> str:
+        """The client asks the writer to send its events again, from the number in the message on."""
+        return f"stream_replay.{self.id}"
 
     @staticmethod
-    def of_asker(asker: str) -> str:
-        return f"stream.{asker}.*"
+    def of_client(client: str) -> str:
+        return f"stream.{client}.*"
 
     @classmethod
     def parse(cls, subject: str) -> Self:
         """Raises ValueError for any other subject."""
-        kind, asker, number = subject.split(".")
-        if kind not in ("stream", "cancel", "resume"):
+        kind, client, number = subject.split(".")
+        if kind not in ("stream", "cancel", "stream_handoff", "stream_replay"):
             raise ValueError(f"{subject!r} is not the subject of a stream")
-        return cls(f"{asker}.{number}")
+        return cls(f"{client}.{number}")
 
 
 @dataclass(frozen=True, slots=True)
 class RunAddress:
-    """`events.run.<asker>.<number>`: where it is told what happens in a run, to whoever listens."""
+    """`events.run.<client>.<number>`: the events of one run, for anyone who subscribes."""
 
     id: str
 
@@ -158,10 +160,10 @@ class RunAddress:
     @classmethod
     def of_replay(cls, subject: str) -> Self:
         """Raises ValueError for any other subject."""
-        kind, verb, asker, number = subject.split(".")
+        kind, verb, streams, number = subject.split(".")
         if (kind, verb) != ("events", "replay"):
             raise ValueError(f"{subject!r} asks for no run")
-        return cls(f"{asker}.{number}")
+        return cls(f"{streams}.{number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ class AgentAddress:
 
     @property
     def ask(self) -> str:
-        """Ours, beside the protocol's: a step of a run, whose events go to the asker's stream."""
+        """Ours, beside the protocol's: a step of a run, whose events go to the client's stream."""
         return f"agents.ask.orchestra.{self.cluster}.{self.name}"
 
     @property

@@ -18,7 +18,7 @@ from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
 from orchestration.errors import ErrorBody, NoNode, NoResponders, OrchestraError, UnknownModel, from_body
-from orchestration.messages import LoadModel, Residence, UnloadModel, Wire
+from orchestration.messages import LoadModel, LoadResult, UnloadModel, Wire
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,7 +103,7 @@ async def _which(bus: Bus, name: str, node_id: str | None) -> list[str]:
     return found
 
 
-async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> Residence:
+async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> LoadResult:
     """Raises what the node answers, and `NoNode` when it is not there."""
     address = NodeAddress(node)
     subject = address.load if isinstance(wanted, LoadModel) else address.unload
@@ -116,10 +116,10 @@ async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> Residence
         raise NoNode(f"no node {node!r} is alive; `orchestra status` lists them") from error
     if answer.header(ERROR):
         raise from_body(ErrorBody.model_validate_json(answer.data))
-    return Residence.model_validate_json(answer.data)
+    return LoadResult.model_validate_json(answer.data)
 
 
-def _line(found: Residence) -> str:
+def _line(found: LoadResult) -> str:
     state = "loaded" if found.loaded else "unloaded"
     took = f" in {found.seconds:.1f} s" if found.changed else " already"
     return f"{found.model} is {state}{took} on node {found.node}"

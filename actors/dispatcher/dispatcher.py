@@ -37,7 +37,7 @@ from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
-from actors.streams.handoff import how_far
+from actors.streams.handoff import stream_position
 from actors.streams.writer import OUT_OF_BAND
 from orchestration.errors import (
     BusUnavailable,
@@ -48,7 +48,7 @@ from orchestration.errors import (
     OrchestraError,
     ShuttingDown,
 )
-from orchestration.messages import Finish, GenerationEnd, NodeInfo, SoFar, encode_event
+from orchestration.messages import Finish, GenerationEnd, NodeInfo, StreamPosition, encode_event
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ class Dispatcher(Actor):
             self._settle(job, await handover.given_up(job))
             return
         try:
-            so_far = await how_far(
+            position = await stream_position(
                 self.bus,
                 job.id,
                 quiet_s=self.settings.takeover_quiet_s,
@@ -261,21 +261,21 @@ class Dispatcher(Actor):
             )
         except OrchestraError as error:
             log.info("generation %s begins again: %s", job.id, error)
-            so_far = SoFar()
+            position = StreamPosition()
         if job.settled:
             return
-        if so_far.superseded:
+        if position.superseded:
             job.superseded = True
             self._settle(job, None)
             return
-        if so_far.alive:
+        if position.alive:
             job.timer = asyncio.get_running_loop().call_later(
                 self.settings.takeover_quiet_s / 3, lambda: self._do(TakeUp(job))
             )
             return
-        job.cancelled = job.cancelled or not so_far.open
-        if so_far.writer:
-            job.body = handover.continued(job.delivery.message.data, so_far, job.queue.model)
+        job.cancelled = job.cancelled or not position.open
+        if position.writer:
+            job.body = handover.continued(job.delivery.message.data, position, job.queue.model)
         job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 

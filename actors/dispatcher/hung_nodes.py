@@ -62,7 +62,7 @@ class HungNodes:
 
     async def _ask(self, call: Call) -> None:
         age_s = time.monotonic() - call.sent_at
-        so_far = await peek(self.bus, call.id, min(age_s, call.limit_s))
-        if so_far is None or so_far.alive:  # it may fall silent later
+        position = await peek(self.bus, call.id, min(age_s, call.limit_s))
+        if position is None or position.alive:  # it may fall silent later
             call.alive_at = time.monotonic()
-        call.heard = so_far is not None and (so_far.seq > 0 or not so_far.open)
+        call.heard = position is not None and (position.seq > 0 or not position.open)

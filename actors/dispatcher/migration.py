@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
 from actors.jobs.dead_letters import dead_letter_delivery
-from actors.streams.handoff import how_far, may_race
+from actors.streams.handoff import may_race, stream_position
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
-from orchestration.messages import Generation, SoFar
+from orchestration.messages import Generation, StreamPosition
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,12 @@ async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
     """How a second node signs that is to race the first one, and what it gets: nothing where it is not
     needed, since something was read meanwhile, or nobody reads any more.
 
-    Who came first is published to `tell`. Raises what `how_far` does.
+    Who came first is published to `tell`. Raises what `stream_position` does.
     """
-    so_far = await may_race(bus, job.id, tell)
-    if not so_far.open or so_far.alive:
+    position = await may_race(bus, job.id, tell)
+    if not position.open or position.alive:
         return "", b""
-    return so_far.writer, continued(job.delivery.message.data, so_far, job.queue.model)
+    return position.writer, continued(job.delivery.message.data, position, job.queue.model)
 
 
 async def back(bus: Bus, job: Job, pause_s: float) -> bool:
@@ -57,7 +57,7 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
     """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
     while await back(bus, job, pause_s):
         try:
-            so_far = await how_far(bus, job.id, attempt=job.delivery.attempt)
+            position = await stream_position(bus, job.id, attempt=job.delivery.attempt)
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)
@@ -66,17 +66,17 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
             return False
     else:
         return False
-    if not so_far.open:
+    if not position.open:
         job.cancelled = True
         return False
-    if so_far.superseded:
+    if position.superseded:
         job.superseded = True
         return False
-    job.body = continued(job.delivery.message.data, so_far, job.queue.model)
+    job.body = continued(job.delivery.message.data, position, job.queue.model)
     return True
 
 
-def continued(body: bytes, so_far: SoFar, model: str) -> bytes:
+def continued(body: bytes, position: StreamPosition, model: str) -> bytes:
     """The generation in `body`, to be gone on with by `model`. One that cannot be read stays as it is: the
     node says what is wrong with it."""
     try:
@@ -87,10 +87,10 @@ def continued(body: bytes, so_far: SoFar, model: str) -> bytes:
         generation.model_copy(
             update={
                 "model": model,
-                "prefix": so_far.text,
-                "prefix_tokens": so_far.tokens,
-                "first_seq": so_far.seq,
-                "writer": so_far.writer,
+                "prefix": position.text,
+                "prefix_tokens": position.tokens,
+                "first_seq": position.seq,
+                "writer": position.writer,
             }
         )
         .model_dump_json(exclude_defaults=True)

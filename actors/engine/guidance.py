@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orchestration.errors import InvalidGuide
 from orchestration.json_schema import check_references, without_free_names, without_patterns
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 
 _JSON_STYLE: Any = {
     "whitespace_flexible": False,
@@ -82,7 +82,7 @@ class GuideCompiler:
         self._lock = Lock()
         self._matchers: OrderedDict[str, tuple[LLMatcher, tuple[str, ...]]] = OrderedDict()
 
-    def compile(self, guide: Guide) -> GuideState:
+    def compile(self, guide: GuidedDecoding) -> GuideState:
         """A fresh guide; raises InvalidGuide saying what is wrong with it."""
         key = guide.model_dump_json(include=set(_PARTS))
         with self._lock:
@@ -98,7 +98,7 @@ class GuideCompiler:
         matcher, relaxed = made
         return GuideState(matcher.deep_copy(), self._vocabulary, relaxed)
 
-    def _compiled(self, guide: Guide) -> tuple[LLMatcher, tuple[str, ...]]:
+    def _compiled(self, guide: GuidedDecoding) -> tuple[LLMatcher, tuple[str, ...]]:
         """The matcher, and what it does not hold."""
         if guide.json_schema is None:
             return self._matcher(_grammar(guide)), ()
@@ -117,7 +117,7 @@ class GuideCompiler:
         return matcher
 
 
-def text_or_json(schema: dict[str, Any], field: str) -> Guide:
+def text_or_json(schema: dict[str, Any], field: str) -> GuidedDecoding:
     """A guide to JSON of `schema`, an object's, or to any text that does not begin with a brace."""
     json_form = json.dumps(_supported(schema)[0] | {"x-guidance": _JSON_STYLE})
     lines = (
@@ -127,7 +127,7 @@ def text_or_json(schema: dict[str, Any], field: str) -> Guide:
         r"text: /([^{](.|\n)*)?/",
         "",
     )
-    return Guide(grammar="\n".join(lines), field=field)
+    return GuidedDecoding(grammar="\n".join(lines), field=field)
 
 
 def _supported(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -135,7 +135,7 @@ def _supported(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return without_patterns(without_free_names(schema), _usable)
 
 
-def _grammar(guide: Guide) -> str:
+def _grammar(guide: GuidedDecoding) -> str:
     said = [part for part in _PARTS if getattr(guide, part) is not None]
     if len(said) != 1:
         raise InvalidGuide(f"a guide needs exactly one of {', '.join(_PARTS)}", param="guide")

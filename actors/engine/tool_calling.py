@@ -19,7 +19,7 @@ from orchestration.messages import (
     ChatMessage,
     Finish,
     Generation,
-    Guide,
+    GuidedDecoding,
     Sampling,
     TextDelta,
     Tool,
@@ -50,7 +50,7 @@ def with_call_guide(generation: Generation) -> Generation:
     return generation.model_copy(
         update={
             "messages": _with_functions(generation.messages, offer),
-            "guide": Guide(json_schema=schema, field="tools"),
+            "guide": GuidedDecoding(json_schema=schema, field="tools"),
             # the form of the call is its end: nothing in an argument is
             "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
             "prefix": "",  # a call that another node began comes anew: nobody has read any of it

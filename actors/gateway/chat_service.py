@@ -102,7 +102,7 @@ class ChatService(Actor):
         try:
             caller = gateway.authenticator.of_nats(current_envelope.get().caller)
             gateway.storage.check()
-            work_id = gateway.asker.new_id()
+            work_id = gateway.streams.new_id()
             with wrap_unexpected_errors(
                 f"request {work_id}", "nats"
             ):  # settings of a plug-in's pattern are checked here

@@ -19,7 +19,7 @@ from actors.gateway.settings import GatewaySettings
 from actors.gateway.shared_limits import SharedLimits
 from actors.gateway.token_reservation import TokenReservation
 from actors.runtime.envelope import Envelope
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.limits import Permit, QuotaLimit, RateLimiter
@@ -28,25 +28,25 @@ from orchestration.patterns import BUILT_IN, Catalogue
 
 
 class Gateway:
-    """Start `asker` and `registry` before use."""
+    """Start `streams` and `registry` before use."""
 
     def __init__(
         self,
         bus: Bus,
-        asker: Asker,
+        streams: StreamClient,
         registry: Registry,
         settings: GatewaySettings,
         catalogue: Catalogue = BUILT_IN,
     ) -> None:
         self.bus = bus
-        self.asker = asker
+        self.streams = streams
         self.registry = registry
         self.settings = settings
         self.resolver = ModelResolver(registry, settings.wait_for_node_s, catalogue)
         self.authenticator = Authenticator(settings.callers)
         self.limits = limits_of(settings)
         self.shared_limits = SharedLimits(bus, self.limits)
-        self.client = MeteredClient(asker, self.limits, self.shared_limits, settings.limits.assumed_tokens)
+        self.client = MeteredClient(streams, self.limits, self.shared_limits, settings.limits.assumed_tokens)
         self.responses = CachedResponses(self.client, self.authenticator, settings)
         self.storage = StorageMonitor(bus)
         self.draining = False

@@ -39,7 +39,7 @@ class GenerationRoutes:
 
     async def _answer(self, context: HttpContext, admit: Admit) -> None:
         gateway, settings = self.gateway, self.gateway.settings
-        work_id = gateway.asker.new_id()
+        work_id = gateway.streams.new_id()
         context.extra.append((b"x-orchestra-run", work_id.encode()))
         envelope = self._envelope(context)
         raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)

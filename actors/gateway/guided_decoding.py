@@ -1,4 +1,4 @@
-"""What an answer must conform to, by every name that servers of the OpenAI API have for it, as a `Guide`."""
+"""Reads `GuidedDecoding` from a body, by every name that servers of the OpenAI API have for its fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import from_json
 
 from orchestration.errors import InvalidGuide, InvalidRequest
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 
 ANY_OBJECT = {"type": "object"}
 MAX_CHOICES = 1_024
@@ -63,21 +63,21 @@ class ResponseFormat(BaseModel):
     json_schema: JsonSchemaFormat | None = None
     schema_: Schema = Field(default=None, alias="schema")
 
-    def guide(self) -> Guide | None:
+    def guide(self) -> GuidedDecoding | None:
         if self.type == "text":
             return None
         said = self.json_schema
         if said is not None:
-            return Guide(
+            return GuidedDecoding(
                 json_schema=said.schema_,
                 name=said.name or "answer",
                 description=said.description or "",
                 strict=said.strict,
             )
         if self.schema_ is not None:
-            return Guide(json_schema=self.schema_, name="answer")
+            return GuidedDecoding(json_schema=self.schema_, name="answer")
         if self.type == "json_object":
-            return Guide(json_schema=dict(ANY_OBJECT))
+            return GuidedDecoding(json_schema=dict(ANY_OBJECT))
         field = "response_format.json_schema"
         raise InvalidRequest(f"{field}: needed with type json_schema", param=field)
 
@@ -115,7 +115,7 @@ class GuideFields(BaseModel):
     json_schema: Schema = None
     grammar: str | None = None
 
-    def guide(self) -> Guide | None:
+    def guide(self) -> GuidedDecoding | None:
         """What the answer must conform to, or None. Raises `InvalidRequest` and `InvalidGuide`."""
         if not self.model_fields_set & GuideFields.model_fields.keys():
             return None
@@ -155,7 +155,7 @@ class GuideFields(BaseModel):
         return said
 
 
-def _guide(field: str, said: dict[str, Any]) -> Guide | None:
+def _guide(field: str, said: dict[str, Any]) -> GuidedDecoding | None:
     (value,) = said.values()
     if value is None:
         return None
@@ -169,8 +169,8 @@ def _guide(field: str, said: dict[str, Any]) -> Guide | None:
     if rules > MAX_RULES:
         raise InvalidGuide(f"{field}: {rules} rules, and up to {MAX_RULES} are taken", param=field)
     named = said.get("json_schema") not in (None, ANY_OBJECT)  # the caller's own schema has a name
-    return Guide(field=field, name="answer" if named else "", **said)
+    return GuidedDecoding(field=field, name="answer" if named else "", **said)
 
 
-def _content(guide: Guide) -> tuple[Any, ...]:
+def _content(guide: GuidedDecoding) -> tuple[Any, ...]:
     return guide.json_schema, guide.regex, guide.choice, guide.grammar

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from actors.gateway.shared_limits import SharedLimits
 from actors.gateway.token_reservation import TokenReservation
 from actors.runtime.envelope import Envelope
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.limits import RateLimiter, TokenEstimates
 from orchestration.messages import Generation, Run, StreamEvent
 
@@ -18,7 +18,7 @@ class MeteredClient:
     """`assumed_tokens` are reserved for an answer without `max_tokens`."""
 
     def __init__(
-        self, client: Asker, limits: RateLimiter, shared_limits: SharedLimits, assumed_tokens: int
+        self, client: StreamClient, limits: RateLimiter, shared_limits: SharedLimits, assumed_tokens: int
     ) -> None:
         self.client = client
         self.limits = limits
@@ -29,7 +29,7 @@ class MeteredClient:
     def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """The events of `work`; closing the generator cancels it.
 
-        Raises `LimitExceeded` and `TooManyTokens` for tokens, and what `Asker.stream` raises.
+        Raises `LimitExceeded` and `TooManyTokens` for tokens, and what `StreamClient.stream` raises.
         """
         if self.limits.most_tokens(envelope.caller, time.monotonic()) is None:
             return self.client.stream(work, envelope)

@@ -1,4 +1,4 @@
-"""A gateway as a role of a process: its registry, its asker, and both faces."""
+"""A gateway as a role of a process: its registry, its stream client, and both protocols."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from actors.gateway.status import StatusRoutes
 from actors.jobs.settings import JobsSettings
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -59,15 +59,15 @@ async def run_gateway(
     `catalogue` the agents'.
     """
     server = http or HttpServer(settings)
-    registry, asker = Registry(bus, fallbacks), Asker(bus)
-    gateway = Gateway(bus, asker, registry, settings, catalogue)
+    registry, streams = Registry(bus, fallbacks), StreamClient(bus)
+    gateway = Gateway(bus, streams, registry, settings, catalogue)
     service = Service(bus, service_info(bus))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)
         await registry.start()
         stack.push_async_callback(registry.stop)
-        await asker.start()
-        stack.push_async_callback(asker.stop)
+        await streams.start()
+        stack.push_async_callback(streams.stop)
         stack.push_async_callback(gateway.stop)
         await gateway.start()
         chat = await system.spawn(ChatService, lambda: ChatService(gateway), name="gateway")
@@ -102,5 +102,5 @@ async def run_gateway(
             await asyncio.wait({ending}, timeout=settings.drain_s)
             if gateway.in_flight:
                 log.warning("%d requests unfinished after %g s", gateway.in_flight, settings.drain_s)
-                await asker.stop()  # each of them ends with an error that says why
+                await streams.stop()  # each of them ends with an error that says why
             await ending

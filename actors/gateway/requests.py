@@ -30,7 +30,7 @@ from actors.openai_api.encoder import ResponseEncoder, TextEncoder
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import invalid_request
 from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
+from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Priority, Run, Sampling
 
 B = TypeVar("B", bound=WorkBody)
 DEFAULT_CACHE = CacheOptions()
@@ -53,7 +53,7 @@ class _CommonParams(TypedDict):
     """What a body asks for of any work that makes text."""
 
     sampling: Sampling
-    guide: Guide | None
+    guide: GuidedDecoding | None
     priority: Priority
     labels: dict[str, str]
     extra: dict[str, Any]

@@ -14,7 +14,7 @@ from actors.gateway.metrics import RUN_EVENT_STREAMS
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobStatus
 from actors.runtime.envelope import CALLER
-from actors.streams.run_events import HOLDS, WAITS, NoSuchRun, RunEventReader
+from actors.streams.run_events import QUEUED, STATE_HEADER, NoSuchRun, RunEventReader
 from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
 from orchestration.messages import Wire
 
@@ -103,7 +103,7 @@ class RunEvents:
         if caller is None:
             return
         try:
-            self.gateway.bus.post(message.reply, headers={CALLER: caller, HOLDS: WAITS})
+            self.gateway.bus.post(message.reply, headers={CALLER: caller, STATE_HEADER: QUEUED})
         except (OrchestraError, ValueError) as error:
             log.debug("could not say on %s that the run waits: %s", message.subject, error)
 

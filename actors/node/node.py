@@ -37,8 +37,8 @@ from orchestration.messages import (
     Generation,
     GenerationEnd,
     LoadModel,
+    LoadResult,
     NodeInfo,
-    Residence,
     TextDelta,
     UnloadModel,
     Usage,
@@ -140,7 +140,7 @@ class Node(Actor):
             await subscription.unsubscribe()
         await self.models.close()
 
-    async def on_load_model(self, message: LoadModel) -> Residence:
+    async def on_load_model(self, message: LoadModel) -> LoadResult:
         """Bring it into memory, others out of it where need be; they are refused while they are in use."""
         began = time.perf_counter()
         if message.ahead:
@@ -149,18 +149,18 @@ class Node(Actor):
             changed = await self.models.load(message.model)
         return await self._residence(message.model, True, changed, began)
 
-    async def on_unload_model(self, message: UnloadModel) -> Residence:
+    async def on_unload_model(self, message: UnloadModel) -> LoadResult:
         """Free its memory, once what runs on it has ended."""
         began = time.perf_counter()
         changed = await self.models.unload(message.model)
         return await self._residence(message.model, False, changed, began)
 
-    async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> Residence:
+    async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> LoadResult:
         """Whoever looks into the registry after this answer sees what it says."""
         seconds = time.perf_counter() - began
         if changed:
             await self._presence.tell()
-        return Residence(node=self.id, model=model, loaded=loaded, changed=changed, seconds=seconds)
+        return LoadResult(node=self.id, model=model, loaded=loaded, changed=changed, seconds=seconds)
 
     async def on_generation(self, message: Generation) -> GenerationEnd:
         """Run it; the result is the event that ended the stream."""

@@ -1,6 +1,6 @@
 """Whoever wants an answer: puts generations and runs on their queues and holds their streams.
 
-An asker listens to `stream.<asker>.*` once; the id of what it asks for holds its name, so every answer
+An asker listens to `stream.<client>.*` once; the id of what it asks for holds its name, so every answer
 finds its way back without a subscription per request.
 """
 
@@ -21,15 +21,15 @@ from actors.bus.jetstream import stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.streams.reader import OpenStream
-from actors.streams.writer import RETIRED
+from actors.streams.reader import StreamReader
+from actors.streams.writer import SUPERSEDED
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
     OrchestraError,
     from_body,
 )
-from orchestration.messages import Generation, Resume, Run, SoFar, StreamEnd, StreamEvent
+from orchestration.messages import Generation, HandoffRequest, Run, StreamEnd, StreamEvent, StreamPosition
 from orchestration.placement import NEEDS_HEADER, needs_of
 
 log = logging.getLogger(__name__)
@@ -40,27 +40,27 @@ MAX_ORPHANS = 10_000
 """Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
 STREAM_PREFIX = "stream."
 
-ACCEPT_S = 3.0
+ACCEPT_TIMEOUT_S = 3.0
 """A queue acknowledges within milliseconds. When the server that leads it dies, what was on its way there is
 lost without a word, and whoever asked should hear so and ask again."""
-OUTAGE_S = 8.0
+MAX_OUTAGE_S = 8.0
 """Open streams are given up when NATS was away for so long: 5 s, as its server may need to restart, and the
 time until all processes have found it again."""
 
-CATCH_UP_S = 2.0
+REPLAY_DELAY_S = 2.0
 
 
-class Asker:
+class StreamClient:
     """Use one per process and role; start it before use.
 
     It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
-    another node go on with it, or race the one that is late: see `OpenStream`.
+    another node go on with it, or race the one that is late: see `StreamReader`.
     """
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.name = token_hex(6)
-        self._open: dict[str, OpenStream] = {}
+        self._open: dict[str, StreamReader] = {}
         self._numbers = count()
         self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscriptions: list[Subscription] = []
@@ -69,8 +69,8 @@ class Asker:
 
     async def start(self) -> None:
         self._subscriptions = [
-            await self.bus.subscribe(StreamAddress.of_asker(self.name), self._arrived),
-            await self.bus.subscribe(StreamAddress(f"{self.name}.*").resume, self._resumed),
+            await self.bus.subscribe(StreamAddress.of_client(self.name), self._arrived),
+            await self.bus.subscribe(StreamAddress(f"{self.name}.*").handoff, self._resumed),
         ]
         self.bus.on_disconnect.append(self._disconnected)
         self.bus.on_reconnect.append(self._reconnected)
@@ -89,7 +89,7 @@ class Asker:
             await subscription.unsubscribe()
 
     def new_id(self) -> str:
-        """An id for a generation or a run whose stream comes to this asker."""
+        """An id for a generation or a run whose stream comes to this client."""
         return f"{self.name}.{next(self._numbers):x}"
 
     @property
@@ -107,13 +107,13 @@ class Asker:
 
         `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
-        Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's
-        deadline, `BusUnavailable` when NATS goes before the work was accepted, or for `OUTAGE_S`, or no
-        queue accepts it within `ACCEPT_S`. Closing the iterator before the end cancels the work. Use it
-        under `contextlib.aclosing`.
+        Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's deadline,
+        and `BusUnavailable` if NATS is lost before a queue accepted the work, if it is away for longer than
+        `MAX_OUTAGE_S`, or if no queue accepts the work within `ACCEPT_TIMEOUT_S`. Closing the iterator before
+        the end cancels the work. Use it under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work_id] = OpenStream(partial(self._ask_again, work_id))
+        opened = self._open[work_id] = StreamReader(partial(self._ask_again, work_id))
         accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
@@ -153,21 +153,23 @@ class Asker:
         body = work.model_dump_json(exclude_defaults=True).encode()
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
         opened = self._open[work.id]
-        opened.acceptance = asyncio.get_running_loop().call_later(ACCEPT_S, self._check_accepted, opened)
+        opened.acceptance = asyncio.get_running_loop().call_later(
+            ACCEPT_TIMEOUT_S, self._check_accepted, opened
+        )
 
     @staticmethod
-    def _check_accepted(opened: OpenStream) -> None:
+    def _check_accepted(opened: StreamReader) -> None:
         if not opened.accepted:
             opened.fail(
                 BusUnavailable(
-                    f"no queue acknowledged the request within {ACCEPT_S:g} s: the NATS server does not "
-                    "answer, or its disk is full; ask again",
+                    f"no queue acknowledged the request within {ACCEPT_TIMEOUT_S:g} s: the NATS server does "
+                    "not answer, or its disk is full; ask again",
                     retry_after_s=1,
                 )
             )
 
     @staticmethod
-    def _accepted(opened: OpenStream, reply: Message) -> None:
+    def _accepted(opened: StreamReader, reply: Message) -> None:
         """The queue's acknowledgement: only a refusal is news."""
         try:
             if reply.status == "503":
@@ -190,23 +192,23 @@ class Asker:
         # Of a stream that has ended, what still comes is of work that was done twice.
         if (opened is None or not opened.put(message)) and message.reply:
             try:
-                self.bus.post(message.reply, RETIRED)
+                self.bus.post(message.reply, SUPERSEDED)
             except BusUnavailable as error:
                 log.debug("a writer that was given up cannot be told: %s", error)
 
     def _resumed(self, message: Message) -> None:
         opened = self._open.get(StreamAddress.parse(message.subject).id)
         try:
-            asked = Resume.model_validate_json(message.data)
+            asked = HandoffRequest.model_validate_json(message.data)
             if opened is None:
-                so_far = SoFar(open=False)
+                position = StreamPosition(open=False)
             elif asked.peek:
-                so_far = opened.peek(asked.quiet_s, asked.attempt)
+                position = opened.peek(asked.quiet_s, asked.attempt)
             elif asked.tell:
-                so_far = opened.race(partial(self._tell_first, asked.tell))
+                position = opened.race(partial(self._tell_first, asked.tell))
             else:
-                so_far = opened.hand_over(asked.quiet_s, asked.attempt)
-            self.bus.post(message.reply, so_far.model_dump_json(exclude_defaults=True).encode())
+                position = opened.hand_over(asked.quiet_s, asked.attempt)
+            self.bus.post(message.reply, position.model_dump_json(exclude_defaults=True).encode())
         except (ValidationError, OrchestraError) as error:
             log.warning("could not say on %s what was read so far: %s", message.subject, error)
 
@@ -223,7 +225,7 @@ class Asker:
             if not opened.accepted:
                 opened.fail(lost)
         if self._outage is None:
-            self._outage = asyncio.get_running_loop().call_later(OUTAGE_S, self._fail_all, lost)
+            self._outage = asyncio.get_running_loop().call_later(MAX_OUTAGE_S, self._fail_all, lost)
 
     def _reconnected(self) -> None:
         if self._outage is not None:
@@ -234,7 +236,7 @@ class Asker:
         self._withdrawals.resume()
         self._catch_up()
         # Once more for writers that come back a moment later.
-        asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
+        asyncio.get_running_loop().call_later(REPLAY_DELAY_S, self._catch_up)
 
     def _catch_up(self) -> None:
         """What was said meanwhile did not arrive."""
@@ -243,7 +245,7 @@ class Asker:
 
     def _ask_again(self, work_id: str, seq: int) -> None:
         try:
-            self.bus.post(StreamAddress(work_id).again, b"%d" % seq)
+            self.bus.post(StreamAddress(work_id).replay, b"%d" % seq)
         except BusUnavailable as error:
             log.debug("cannot ask for events of %s: %s", work_id, error)
 

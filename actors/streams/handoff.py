@@ -10,20 +10,22 @@ from pydantic import ValidationError
 from actors.bus.bus import Bus, Message
 from actors.bus.subjects import StreamAddress
 from orchestration.errors import InternalError, NoResponders, OrchestraError
-from orchestration.messages import Resume, SoFar
+from orchestration.messages import HandoffRequest, StreamPosition
 
 log = logging.getLogger(__name__)
 
-PEEK_S = 1.0
-ANSWER_S = 5.0
+PEEK_TIMEOUT_S = 1.0
+HANDOFF_TIMEOUT_S = 5.0
 """An asker answers within a millisecond; one that is silent for so long is not there."""
-ABSENT = 20
+MAX_READER_TRIES = 20
 """Times that nobody may listen, `PAUSE_S` apart, before the asker is taken for gone: after a restart of NATS
 it may need a moment longer to be back than who asks it."""
 PAUSE_S = 0.1
 
 
-async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: int = 0) -> SoFar:
+async def stream_position(
+    bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: int = 0
+) -> StreamPosition:
     """What was read of the stream of that id, whose next writer is named there.
 
     `attempt` is the delivery of the work that asks: it is `superseded` where a later one has taken it up.
@@ -31,23 +33,23 @@ async def how_far(bus: Bus, stream_id: str, *, quiet_s: float = 0.0, attempt: in
     reads any more is not `open`. Raises `DeadlineExceeded` when the asker does not answer, `InternalError`
     when its answer cannot be read (it is of another version), `BusUnavailable` when NATS is away.
     """
-    body = Resume(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
-    for _ in range(ABSENT):
+    body = HandoffRequest(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
+    for _ in range(MAX_READER_TRIES):
         try:
-            reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
+            reply = await bus.request(StreamAddress(stream_id).handoff, body, timeout=HANDOFF_TIMEOUT_S)
         except NoResponders:
             await asyncio.sleep(PAUSE_S)
             continue
         return _read(reply)
-    return SoFar(open=False)
+    return StreamPosition(open=False)
 
 
-async def peek(bus: Bus, stream_id: str, within_s: float) -> SoFar | None:
+async def peek(bus: Bus, stream_id: str, within_s: float) -> StreamPosition | None:
     """Whether the reader of the stream of that id has heard of its writer within so many seconds (`alive`),
     and how many events it has read of it (`seq`). None where nobody can say so."""
-    body = Resume(quiet_s=within_s, peek=True).model_dump_json().encode()
+    body = HandoffRequest(quiet_s=within_s, peek=True).model_dump_json().encode()
     try:
-        return _read(await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S))
+        return _read(await bus.request(StreamAddress(stream_id).handoff, body, timeout=PEEK_TIMEOUT_S))
     except OrchestraError as error:
         log.debug("the reader of %s cannot say whether it has heard of it: %s", stream_id, error)
         return None
@@ -55,26 +57,29 @@ async def peek(bus: Bus, stream_id: str, within_s: float) -> SoFar | None:
 
 async def is_superseded(bus: Bus, stream_id: str, attempt: int) -> bool:
     """Whether a later delivery of the work than `attempt` has been taken up. False where nobody can say."""
-    body = Resume(attempt=attempt, peek=True).model_dump_json().encode()
+    body = HandoffRequest(attempt=attempt, peek=True).model_dump_json().encode()
     try:
-        return _read(await bus.request(StreamAddress(stream_id).resume, body, timeout=PEEK_S)).superseded
+        return _read(
+            await bus.request(StreamAddress(stream_id).handoff, body, timeout=PEEK_TIMEOUT_S)
+        ).superseded
     except OrchestraError as error:
         log.debug("the reader of %s cannot say who has it: %s", stream_id, error)
         return False
 
 
-async def may_race(bus: Bus, stream_id: str, tell: str) -> SoFar:
-    """Whether a second writer may begin the stream of that id too, and its name; `alive` where something of
-    it was read already. Which of the two came first is published to `tell`. Raises what `how_far` does.
+async def may_race(bus: Bus, stream_id: str, tell: str) -> StreamPosition:
+    """Asks for a second writer's name, so that it may begin the stream too. The answer is `alive` if some of
+    the stream was read already. The reader publishes to `tell` which of the two writers was first. Raises
+    what `stream_position` raises.
     """
-    body = Resume(tell=tell).model_dump_json().encode()
-    reply = await bus.request(StreamAddress(stream_id).resume, body, timeout=ANSWER_S)
+    body = HandoffRequest(tell=tell).model_dump_json().encode()
+    reply = await bus.request(StreamAddress(stream_id).handoff, body, timeout=HANDOFF_TIMEOUT_S)
     return _read(reply)
 
 
-def _read(reply: Message) -> SoFar:
+def _read(reply: Message) -> StreamPosition:
     try:
-        return SoFar.model_validate_json(reply.data)
+        return StreamPosition.model_validate_json(reply.data)
     except ValidationError as error:
         raise InternalError(
             "what its reader says of the stream cannot be read; is it of another version?"

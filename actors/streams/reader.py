@@ -12,23 +12,23 @@ from secrets import token_hex
 from pydantic import ValidationError
 
 from actors.bus.message import Message
-from actors.streams.writer import OUT_OF_BAND, WRITER
+from actors.streams.writer import OUT_OF_BAND, WRITER_HEADER
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
-from orchestration.messages import SoFar, StreamEnd, StreamEvent, TextDelta, decode_event
+from orchestration.messages import StreamEnd, StreamEvent, StreamPosition, TextDelta, decode_event
 
 MAX_BUFFERED = 16_384
 """Events that may wait for a slow reader of one stream: more than a model's longest answer."""
-SILENCE_S = 10.0
+MAX_SILENCE_S = 10.0
 """A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
 
-GAP_S = 15.0
+MAX_GAP_S = 15.0
 """Events that were lost are sent again within milliseconds. Where their writer is gone, another takes over:
 where its dispatcher is gone too, after the ack_wait of 6 s and a look at who writes."""
-AGAIN_S = 0.2
+REPLAY_INTERVAL_S = 0.2
 """Between two requests for them."""
 
 
-class OpenStream:
+class StreamReader:
     """Takes messages with `put`; `arrived` holds the events in order, or the error that ends it.
 
     Who reads knows best how far a stream has come, so failover asks it: `hand_over` tells the text so
@@ -88,7 +88,7 @@ class OpenStream:
             self.fail(defect)
             return True
         seq, event = frame.seq, frame.event
-        writer = message.header(WRITER)
+        writer = message.header(WRITER_HEADER)
         if (
             self._second
             and writer == self._second
@@ -142,8 +142,8 @@ class OpenStream:
         loop = asyncio.get_running_loop()
         if self._gap is None:
             lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
-            self._gap = loop.call_later(GAP_S, self.fail, lost)
-        elif time.monotonic() - self._asked_at < AGAIN_S:
+            self._gap = loop.call_later(MAX_GAP_S, self.fail, lost)
+        elif time.monotonic() - self._asked_at < REPLAY_INTERVAL_S:
             return
         self.ask_again()
 
@@ -158,7 +158,7 @@ class OpenStream:
         self._over = True
         self.arrived.put_nowait(error)
 
-    def hand_over(self, quiet_s: float, attempt: int = 0) -> SoFar:
+    def hand_over(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
         """What was read so far, and the writer that may go on, which has delivery `attempt` of the work.
         Where a later one goes on already, the earlier is superseded: two that have the same work, as after
         NATS was away, would else take it from each other again and again.
@@ -167,15 +167,15 @@ class OpenStream:
         at all keeps its chance: it and the next one are rivals.
         """
         if self._over:
-            return SoFar(open=False)
+            return StreamPosition(open=False)
         if self._superseded(attempt):
-            return SoFar(superseded=True)
+            return StreamPosition(superseded=True)
         if quiet_s:
             if time.monotonic() - self._heard_at < quiet_s:
-                return SoFar(alive=True)
+                return StreamPosition(alive=True)
             if self._expected == 0 and self._gap is None and not self._handed_over:
                 self._holder = max(self._holder, attempt)
-                return SoFar()
+                return StreamPosition()
         self.close()
         self._holder = max(self._holder, attempt)
         self._handed_over, self._second, self._on_first = True, "", None
@@ -184,31 +184,33 @@ class OpenStream:
         self._writer = token_hex(4)
         self._again, self._thought_again = "".join(self._reasoning), 0
         self._begun = any(self._text)
-        return SoFar(text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer)
+        return StreamPosition(
+            text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer
+        )
 
     def _superseded(self, attempt: int) -> bool:
         return 0 < attempt < self._holder
 
-    def peek(self, quiet_s: float, attempt: int = 0) -> SoFar:
+    def peek(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
         """Whether the writer was heard of within that time, and the number of its events; changes nothing."""
-        return SoFar(
+        return StreamPosition(
             open=not self._over,
             alive=time.monotonic() - self._heard_at < quiet_s,
             superseded=self._superseded(attempt),
             seq=self._expected - self._taken_over_at,
         )
 
-    def race(self, on_first: Callable[[str], None]) -> SoFar:
+    def race(self, on_first: Callable[[str], None]) -> StreamPosition:
         """Let a second writer begin too, whose name is in the answer, unless there is something to read.
 
         `on_first` hears who came first: that one is read, and the other is given up.
         """
         if self._over:
-            return SoFar(open=False)
+            return StreamPosition(open=False)
         if self._writer is not None or self._on_first is not None:
-            return SoFar(alive=True)
+            return StreamPosition(alive=True)
         self._second, self._on_first = token_hex(4), on_first
-        return SoFar(writer=self._second)
+        return StreamPosition(writer=self._second)
 
     def close(self) -> None:
         if self.acceptance is not None:
@@ -236,7 +238,7 @@ class OpenStream:
             return False
         if self._silence is None and not self._handed_over:
             loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(SILENCE_S, self._check_silence)
+            self._silence = loop.call_later(MAX_SILENCE_S, self._check_silence)
         return True
 
     def _end_race(self, winner: str) -> None:
@@ -246,7 +248,7 @@ class OpenStream:
             on_first(winner)
 
     def _check_silence(self) -> None:
-        left = self._heard_at + SILENCE_S - time.monotonic()
+        left = self._heard_at + MAX_SILENCE_S - time.monotonic()
         if left > 0:
             self._silence = asyncio.get_running_loop().call_later(left, self._check_silence)
         else:

@@ -16,23 +16,23 @@ from actors.runtime.envelope import CALLER
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Wire
 
-HOLDS = "Orchestra-Holds"
+STATE_HEADER = "Orchestra-Holds"
 """What whoever answers has of the run."""
-TELLS = "events"
+EVENTS = "events"
 ENDED = "ended"
 """Its events, and no more will come."""
-WAITS = "waiting"
+QUEUED = "waiting"
 """Its caller: no coordinator may have it now."""
 
-ANSWER_S = 1.0
+REPLY_TIMEOUT_S = 1.0
 """Who has the run answers within milliseconds; whoever has not, never."""
-QUIET_S = 10.0
+MAX_QUIET_S = 10.0
 """A run that is silent for so long is asked for again: its coordinator may be gone, and another have it."""
-MAX_WAITING = 1_024
+MAX_BUFFERED_MESSAGES = 1_024
 """Messages that may wait for a slow reader; beyond, they are asked for again."""
 
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
 
 class ReplayRequest(Wire):
@@ -72,7 +72,7 @@ class RunEventReader:
 
     def __init__(self, bus: Bus, run_id: str, after: int = -1) -> None:
         """Raises `NoSuchRun` for what cannot be the id of a run."""
-        if ID.fullmatch(run_id) is None:
+        if RUN_ID.fullmatch(run_id) is None:
             raise NoSuchRun.of(run_id)
         self.bus = bus
         self.run = RunAddress(run_id)
@@ -80,7 +80,7 @@ class RunEventReader:
         self.over = False
         self._after = after
         self._told = b""
-        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
+        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(MAX_BUFFERED_MESSAGES)
         self._lost = False
         self._failure: OrchestraError | None = None
         self._subscription: Subscription | None = None
@@ -124,7 +124,7 @@ class RunEventReader:
         """What comes next, or where nothing does, or some was lost, what the coordinator has."""
         if not self._lost:
             try:
-                async with asyncio.timeout(QUIET_S):
+                async with asyncio.timeout(MAX_QUIET_S):
                     arrived = await self._arrived.get()
                 if self._failure is not None:
                     raise self._failure
@@ -153,8 +153,8 @@ class RunEventReader:
             if message.status:  # nobody listens at all
                 answered.set_result(b"")
                 return
-            self.owner, holds = message.header(CALLER), message.header(HOLDS)
-            if holds != WAITS and not answered.done():
+            self.owner, holds = message.header(CALLER), message.header(STATE_HEADER)
+            if holds != QUEUED and not answered.done():
                 self.over = holds == ENDED
                 answered.set_result(message.data)
 
@@ -162,7 +162,7 @@ class RunEventReader:
         try:
             body = ReplayRequest(after=self._after).model_dump_json().encode()
             await self.bus.publish(self.run.replay, body, reply=reply)
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
                 return await answered
         except TimeoutError:
             return b""

@@ -32,22 +32,22 @@ E = TypeVar("E", bound=StreamEnd)
 
 log = logging.getLogger(__name__)
 
-FAST_CHUNK_S = 0.020
+MIN_DELTA_INTERVAL_S = 0.020
 """Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
-MAX_CHARACTERS = 128 * 1024
+MAX_EVENT_CHARACTERS = 128 * 1024
 """Of one event; more goes out in several. As JSON one may take six bytes, and a message of a NATS server with
 its usual settings 1 MB."""
-ABSENT_S = 1.0
+READER_ABSENT_S = 1.0
 """A reader may be away for so long, as when the server dies that it was connected to."""
-ALIVE_S = 1.0
+KEEP_ALIVE_S = 1.0
 """How often a writer with nothing to say lets its reader know that it lives."""
 OUT_OF_BAND = -1
 """The `seq` of what is no part of the numbered events: a sign of life of who writes, or an end by who watched
 over it."""
 _ALIVE = encode_event(OUT_OF_BAND, TextDelta(text="", tokens=0))
-WRITER = "Orchestra-Writer"
-"""Names who writes, where a stream is written a second time; see `OpenStream`."""
-RETIRED = b"retired"
+WRITER_HEADER = "Orchestra-Writer"
+"""Names who writes, where a stream is written a second time; see `StreamReader`."""
+SUPERSEDED = b"retired"
 """What a reader answers to a writer that was given up, and whose stream goes on elsewhere."""
 
 
@@ -72,7 +72,7 @@ class StreamWriter:
         self.seq = first_seq
         self._on_gone = on_gone
         self._probe = bus.expect(self._probed)
-        self._headers = {WRITER: writer} if writer else None
+        self._headers = {WRITER_HEADER: writer} if writer else None
         self._tail = bus.replay_buffer.open(address, first_seq, self._probe, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -88,18 +88,18 @@ class StreamWriter:
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
-        self.retired = False
+        self.superseded = False
         """Whether the reader no longer hears this writer: another one goes on, or the stream is over."""
 
     def _probed(self, message: Message) -> None:
-        if message.data == RETIRED:
-            self.retired = True
+        if message.data == SUPERSEDED:
+            self.superseded = True
             self._on_gone()
         elif message.status == "503":
-            if time.monotonic() - self._asked_at < ABSENT_S:
+            if time.monotonic() - self._asked_at < READER_ABSENT_S:
                 self._on_gone()
             elif self._doubt is None:
-                self._doubt = asyncio.get_running_loop().call_later(ABSENT_S, self._ask_once_more)
+                self._doubt = asyncio.get_running_loop().call_later(READER_ABSENT_S, self._ask_once_more)
 
     def _ask_once_more(self) -> None:
         """Whether the reader is back: it reads an event that comes twice only once."""
@@ -116,10 +116,10 @@ class StreamWriter:
         if delta.replaces:
             await self.flush()
             self._replaces = delta.replaces
-        if len(text) + len(reasoning) > MAX_CHARACTERS:
+        if len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
             await self._in_parts(delta)
             return
-        if self._held + len(text) + len(reasoning) > MAX_CHARACTERS:
+        if self._held + len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
             await self.flush()
         self._held += len(text) + len(reasoning)
         if reasoning and self._text:
@@ -135,19 +135,19 @@ class StreamWriter:
         if delta.logprobs:
             self._logprobs.extend(delta.logprobs)
         now = time.monotonic()
-        if now - self._sent_at >= FAST_CHUNK_S:
+        if now - self._sent_at >= MIN_DELTA_INTERVAL_S:
             await self.flush()
         elif self._flusher is None:
             loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(self._sent_at + FAST_CHUNK_S - now, self._flush_late)
+            self._flusher = loop.call_later(self._sent_at + MIN_DELTA_INTERVAL_S - now, self._flush_late)
 
     async def _in_parts(self, delta: TextDelta) -> None:
         text, reasoning = delta.text, delta.reasoning
-        for start in range(0, len(reasoning), MAX_CHARACTERS):
-            thought = reasoning[start : start + MAX_CHARACTERS]
+        for start in range(0, len(reasoning), MAX_EVENT_CHARACTERS):
+            thought = reasoning[start : start + MAX_EVENT_CHARACTERS]
             await self.write(TextDelta(text="", tokens=0, reasoning=thought))
-        for start in range(0, len(text), MAX_CHARACTERS):
-            await self.write(TextDelta(text=text[start : start + MAX_CHARACTERS], tokens=0))
+        for start in range(0, len(text), MAX_EVENT_CHARACTERS):
+            await self.write(TextDelta(text=text[start : start + MAX_EVENT_CHARACTERS], tokens=0))
         await self.write(TextDelta(text="", tokens=delta.tokens, logprobs=delta.logprobs))
 
     def _flush_late(self) -> None:
@@ -193,7 +193,7 @@ class StreamWriter:
     def alive(self) -> None:
         """Let the reader know that the answer is being worked on, where it has heard nothing for a while."""
         now = time.monotonic()
-        if now - self._alive_at < ALIVE_S or self._closed:
+        if now - self._alive_at < KEEP_ALIVE_S or self._closed:
             return
         self._alive_at = now
         try:
@@ -207,7 +207,7 @@ class StreamWriter:
     async def progress(self, text: str, step: Step | None = None) -> None:
         await self.flush()
         step = None if step is None else shortened_step(step)
-        await self._send(Progress(text=text[:MAX_CHARACTERS], step=step))
+        await self._send(Progress(text=text[:MAX_EVENT_CHARACTERS], step=step))
 
     async def end(self, end: E) -> E:
         """Send what was held back, and the end, whose `writing_s` and `events` are set here. Returns what was

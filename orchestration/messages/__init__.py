@@ -4,7 +4,7 @@ Messages are frozen, and checked where bytes from the wire come in. The envelope
 travels in the headers instead: see `actors.runtime.envelope`.
 """
 
-from orchestration.messages.chat import ChatMessage, Guide, LogitBias, Sampling, TokenId
+from orchestration.messages.chat import ChatMessage, GuidedDecoding, LogitBias, Sampling, TokenId
 from orchestration.messages.events import (
     Accounts,
     End,
@@ -25,15 +25,15 @@ from orchestration.messages.events import (
     decode_event,
     encode_event,
 )
-from orchestration.messages.handoff import Resume, SoFar
+from orchestration.messages.handoff import HandoffRequest, StreamPosition
 from orchestration.messages.nodes import (
     Hardware,
     LoadModel,
+    LoadResult,
     MemoryUse,
     ModelCard,
     ModelRates,
     NodeInfo,
-    Residence,
     UnloadModel,
 )
 from orchestration.messages.tools import Tool, ToolCall, ToolOffer, ToolResult
@@ -50,9 +50,11 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GenerationEnd",
-    "Guide",
+    "GuidedDecoding",
+    "HandoffRequest",
     "Hardware",
     "LoadModel",
+    "LoadResult",
     "LogitBias",
     "MemoryUse",
     "ModelCard",
@@ -60,15 +62,13 @@ __all__ = [
     "NodeInfo",
     "Priority",
     "Progress",
-    "Residence",
-    "Resume",
     "Run",
     "RunEnd",
     "Sampling",
-    "SoFar",
     "Step",
     "StreamEnd",
     "StreamEvent",
+    "StreamPosition",
     "TextDelta",
     "TokenId",
     "TokenLogprob",

@@ -64,7 +64,7 @@ class Sampling(Wire):
         return defaults.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
-class Guide(Wire):
+class GuidedDecoding(Wire):
     """What the text must conform to: a JSON schema, a regular expression, one of the texts of `choice`, or a
     grammar (Lark's form, or llama.cpp's GBNF), exactly one of them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestration.messages.wire import Wire
 
 
-class Resume(Wire):
+class HandoffRequest(Wire):
     """Asks who reads a stream how it goes on: see `actors.streams.client`. While something was read of it
     the last `quiet_s` seconds its writer is taken to be alive.
 
@@ -22,7 +22,7 @@ class Resume(Wire):
     """Only tell whether the writer was heard of within `quiet_s`, and as `seq` the number of its events."""
 
 
-class SoFar(Wire):
+class StreamPosition(Wire):
     """What was read of a stream, and who may write on: nobody but `writer`, from event `seq` on.
 
     With `alive`, who wrote until now goes on, and nothing has changed. Not `open`: nobody wants it any more.

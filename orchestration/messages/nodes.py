@@ -42,7 +42,7 @@ class UnloadModel(Wire):
     model: str
 
 
-class Residence(Wire):
+class LoadResult(Wire):
     """What a node answers to the two: whether the model is in memory now, and how long it took to be so."""
 
     node: str

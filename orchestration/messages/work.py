@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orchestration.messages.chat import ChatMessage, Guide, Sampling, TokenId
+from orchestration.messages.chat import ChatMessage, GuidedDecoding, Sampling, TokenId
 from orchestration.messages.tools import ToolOffer
 from orchestration.messages.wire import Wire
 
@@ -23,7 +23,7 @@ class Priority(StrEnum):
 class Generation(Wire):
     """One model call.
 
-    `id` is `<asker>.<number>`, two subject tokens: the asker listens to `stream.<asker>.>` once and
+    `id` is `<client>.<number>`, two subject tokens: the asker listens to `stream.<client>.>` once and
     gets every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
     and `inputs` (kind embedding) is used.
 
@@ -42,7 +42,7 @@ class Generation(Wire):
     """What the caller began the answer with: the model goes on after it, and the answer is what follows."""
     inputs: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
-    guide: Guide | None = None
+    guide: GuidedDecoding | None = None
     offer: ToolOffer | None = None
     priority: Priority = Priority.INTERACTIVE
     prefix: str = ""
@@ -72,7 +72,7 @@ class Run(Wire):
     model: str | None = None
     """The model the caller prefers for every step; None leaves it to the roles."""
     sampling: Sampling = Sampling()
-    guide: Guide | None = None
+    guide: GuidedDecoding | None = None
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = Field(default_factory=dict)
     """What the nodes of every step must have."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling, TextDelta
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, TextDelta
 from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, problem_of
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.run_context import COORDINATOR, RunContext
@@ -31,7 +31,7 @@ class AnswerRepair:
     messages: tuple[ChatMessage, ...]
     name: str
     sampling: Sampling
-    guide: Guide | None = None
+    guide: GuidedDecoding | None = None
     model: str | None = None
     others: Sequence[tuple[str, StepResult]] = ()
     inside: Sequence[str] = ()

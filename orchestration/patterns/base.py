@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from orchestration.messages import (
     ChatMessage,
     Finish,
-    Guide,
+    GuidedDecoding,
     Priority,
     Sampling,
     Step,
@@ -50,7 +50,7 @@ class GenerationRequest:
     agent: str
     messages: tuple[ChatMessage, ...]
     sampling: Sampling
-    guide: Guide | None
+    guide: GuidedDecoding | None
     model: str | None
     priority: Priority
     labels: dict[str, str]

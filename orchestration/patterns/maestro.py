@@ -17,7 +17,7 @@ from contextlib import aclosing
 from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
-from orchestration.messages import Guide, Run, Sampling, TextDelta
+from orchestration.messages import GuidedDecoding, Run, Sampling, TextDelta
 from orchestration.patterns.answer_check import CallerText, is_of_an_example, problem_of
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.contributions import contributions
@@ -150,7 +150,7 @@ async def _analyse(talk: Conversation, context: RunContext) -> TaskAnalysis:
             name="analysis",
             model=context.trusted_model(COORDINATOR),
             sampling=Sampling(max_tokens=limits.verdict_tokens, seed=context.run.sampling.seed),
-            guide=Guide(json_schema=analysis_schema(limits.analysis_chars)),
+            guide=GuidedDecoding(json_schema=analysis_schema(limits.analysis_chars)),
         )
         analysis = parse_analysis(answer.text)
     except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidAnalysis) as error:

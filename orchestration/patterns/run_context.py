@@ -23,7 +23,7 @@ from orchestration.errors import (
 from orchestration.messages import (
     ChatMessage,
     Finish,
-    Guide,
+    GuidedDecoding,
     ModelCard,
     Run,
     Sampling,
@@ -151,7 +151,7 @@ class RunContext:
             self._fitted[context, small] = fitted
         return fitted
 
-    def _suited(self, sampling: Sampling, guide: Guide | None, model: str | None) -> Sampling:
+    def _suited(self, sampling: Sampling, guide: GuidedDecoding | None, model: str | None) -> Sampling:
         """The sampling of a step with what its model needs: a small one seldom ends by itself, and does not
         say what a text says under a penalty."""
         if not self.is_small(model):
@@ -220,7 +220,7 @@ class RunContext:
         *,
         name: str,
         sampling: Sampling | None = None,
-        guide: Guide | None = None,
+        guide: GuidedDecoding | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
         heard: Callable[[TextDelta], None] | None = None,
@@ -249,7 +249,7 @@ class RunContext:
         *,
         name: str,
         sampling: Sampling | None = None,
-        guide: Guide | None = None,
+        guide: GuidedDecoding | None = None,
         model: str | None = None,
         after: Sequence[str] | None = None,
     ) -> AsyncGenerator[TextDelta | StepResult, None]:
@@ -314,7 +314,7 @@ class RunContext:
         messages: tuple[ChatMessage, ...],
         name: str,
         sampling: Sampling | None,
-        guide: Guide | None,
+        guide: GuidedDecoding | None,
         model: str | None,
     ) -> GenerationRequest:
         self._claim(name)

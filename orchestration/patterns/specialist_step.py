@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling, Tool
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, Tool
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip, estimate_tokens, truncate
 from orchestration.patterns.conversation import last_question_index
@@ -84,7 +84,7 @@ async def run_specialist_step(
     *,
     name: str,
     sampling: Sampling | None = None,
-    guide: Guide | None = None,
+    guide: GuidedDecoding | None = None,
     model: str | None = None,
     query: str = "",
 ) -> StepResult:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling, Tool
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, Tool
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.grounding_context import Source, quoted
 from orchestration.patterns.run_context import RunContext
@@ -107,7 +107,7 @@ async def _guided(
         (ChatMessage(role="user", content=request),),
         name=name,
         sampling=sampling,
-        guide=Guide(json_schema=dict(schema)),
+        guide=GuidedDecoding(json_schema=dict(schema)),
     )
     said = json.loads(answer.text)
     if not isinstance(said, dict):

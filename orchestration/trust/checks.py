@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.query_analysis.features import Kind
 from orchestration.trust.form import meets_form
 from orchestration.trust.observation import Observation, VoterAnswer
@@ -59,7 +59,7 @@ def checks_in(report: Mapping[str, Any]) -> list[Check]:
     return found
 
 
-def check_of_form(text: str, model: str, guide: Guide | None, kind: Kind) -> Check | None:
+def check_of_form(text: str, model: str, guide: GuidedDecoding | None, kind: Kind) -> Check | None:
     """Of the answer of one model, where its caller asked for a form; None where that says nothing."""
     met = meets_form(text, guide) if model else None
     if met is None:

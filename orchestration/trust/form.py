@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
@@ -18,7 +18,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def meets_form(text: str, guide: Guide | None) -> bool | None:
+def meets_form(text: str, guide: GuidedDecoding | None) -> bool | None:
     """None where there is no form, or one that is not looked at. A schema's deeper levels are not either:
     some take for ever."""
     if guide is None:

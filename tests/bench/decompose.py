@@ -79,13 +79,13 @@ async def split(
 ) -> RunEnd:
     """One run, of so many calls at most."""
     run = make_run(
-        running.asker,
+        running.streams,
         "decompose",
         question,
         settings={"max_tasks": 8} | settings,
         budget=Budget(calls=calls),
     )
-    _, ended, _ = await perform(running.asker, run, within_s=200)
+    _, ended, _ = await perform(running.streams, run, within_s=200)
     return ended
 
 

@@ -77,8 +77,8 @@ class Figures:
 async def one(running: Cluster, pattern: str) -> tuple[float, int]:
     """Seconds until its end, and its steps."""
     began, steps = time.perf_counter(), 0
-    run = make_run(running.asker, pattern)
-    async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
+    run = make_run(running.streams, pattern)
+    async with aclosing(running.streams.stream(run, Envelope.within(30))) as events:
         async for event in events:
             if isinstance(event, RunEnd):
                 steps = len(event.steps)

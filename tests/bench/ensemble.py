@@ -75,14 +75,14 @@ class Outcome:
 async def perform(running: Cluster, pattern: str, question: str, seed: int, **settings: Any) -> Outcome:
     """One run from the question to its end."""
     run = Run(
-        id=running.asker.new_id(),
+        id=running.streams.new_id(),
         pattern=pattern,
         messages=(ChatMessage(role="user", content=question),),
         sampling=Sampling(seed=seed),
         settings=settings,
     )
     began, first = time.perf_counter(), 0.0
-    async with aclosing(running.asker.stream(run, Envelope.within(120))) as events:
+    async with aclosing(running.streams.stream(run, Envelope.within(120))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 first = first or time.perf_counter() - began

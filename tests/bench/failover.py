@@ -62,8 +62,8 @@ class Lane:
         victim, at = "", 0.0
         generation = self.stage.generation("these words go on and on", tokens=10_000)
         generation = generation.model_copy(update={"model": self.model})
-        opened = self.stage.asker._open
-        async with aclosing(self.stage.asker.stream(generation, Envelope.within(60))) as events:
+        opened = self.stage.streams._open
+        async with aclosing(self.stage.streams.stream(generation, Envelope.within(60))) as events:
             read = 0
             async for event in events:
                 assert not isinstance(event, GenerationEnd)
@@ -103,7 +103,7 @@ async def left(stage: Stage) -> float:
     """Seconds that the engine went on after its client had left."""
     generation = stage.generation("these words go on and on", tokens=10_000)
     node = stage.nodes["left"]
-    async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
+    async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
         for _ in range(4):
             await anext(events)
         at = time.perf_counter()

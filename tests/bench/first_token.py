@@ -52,14 +52,14 @@ class Timed:
 
 async def timed(running: Cluster, pattern: str, question: str, seed: int) -> Timed:
     run = Run(
-        id=running.asker.new_id(),
+        id=running.streams.new_id(),
         pattern=pattern,
         messages=(ChatMessage(role="user", content=question),),
         sampling=Sampling(seed=seed),
     )
     began, first = time.perf_counter(), 0.0
     try:
-        async with aclosing(running.asker.stream(run, Envelope.within(WITHIN_S))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(WITHIN_S))) as events:
             async for event in events:
                 now = time.perf_counter() - began
                 if isinstance(event, TextDelta):

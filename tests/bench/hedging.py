@@ -50,7 +50,7 @@ async def first_token_s(stage: Stage) -> float:
     """Of one request, which is read to its end."""
     asked = time.perf_counter()
     first = 0.0
-    async with aclosing(stage.asker.stream(stage.generation(tokens=8), Envelope.within(60))) as events:
+    async with aclosing(stage.streams.stream(stage.generation(tokens=8), Envelope.within(60))) as events:
         async for event in events:
             if not first and not isinstance(event, GenerationEnd):
                 first = time.perf_counter() - asked

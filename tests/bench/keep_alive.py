@@ -31,7 +31,7 @@ RARE_S = 5.5
 
 
 async def wait_for_ever(stage: Stage) -> None:
-    async with aclosing(stage.asker.stream(stage.generation(), Envelope.within(600))) as events:
+    async with aclosing(stage.streams.stream(stage.generation(), Envelope.within(600))) as events:
         async for _ in events:
             pass
 

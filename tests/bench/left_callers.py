@@ -34,7 +34,7 @@ def body(model: str, tokens: int) -> dict[str, object]:
 
 async def leave(cluster: Cluster, count: int, models: tuple[str, ...]) -> float:
     """So many ask and close their connections; seconds until the gateway has heard of all that."""
-    at_work = cluster.running.gateway.asker
+    at_work = cluster.running.gateway.streams
     where = urlsplit(cluster.url)
     writers: list[asyncio.StreamWriter] = []
     for n in range(count):

@@ -42,7 +42,7 @@ LATE = (
 )
 
 
-class Asker(Protocol):
+class Client(Protocol):
     """An engine under measurement."""
 
     def stream(self, text: str, *, max_tokens: int, system: str = "") -> AsyncIterator[int]:
@@ -112,43 +112,43 @@ class Llama:
                         yield 1
 
 
-async def throughput(asker: Asker, at_once: int, tokens: int, salt: str) -> tuple[float, float]:
+async def throughput(client: Client, at_once: int, tokens: int, salt: str) -> tuple[float, float]:
     """Tokens per second and per CPU-second of `at_once` answers begun together."""
 
     async def one(number: int) -> int:
         subject = SUBJECTS[number % len(SUBJECTS)]
         prompt = f"Write a long story about {subject}. Begin with the number {salt}{number}."
-        return sum([count async for count in asker.stream(prompt, max_tokens=tokens)])
+        return sum([count async for count in client.stream(prompt, max_tokens=tokens)])
 
-    cpu, began = asker.cpu_s(), time.perf_counter()
+    cpu, began = client.cpu_s(), time.perf_counter()
     counts = await asyncio.gather(*(one(number) for number in range(at_once)))
     taken = time.perf_counter() - began
-    return sum(counts) / taken, sum(counts) / (asker.cpu_s() - cpu)
+    return sum(counts) / taken, sum(counts) / (client.cpu_s() - cpu)
 
 
-async def first_token_s(asker: Asker, text: str, system: str = "") -> float:
+async def first_token_s(client: Client, text: str, system: str = "") -> float:
     began = time.perf_counter()
-    async with aclosing(cast(Any, asker.stream(text, max_tokens=2, system=system))) as counts:
+    async with aclosing(cast(Any, client.stream(text, max_tokens=2, system=system))) as counts:
         async for _ in counts:
             return time.perf_counter() - began
     raise RuntimeError("no token came")
 
 
-async def late_first_token_s(asker: Asker, at_once: int, salt: str) -> float:
+async def late_first_token_s(client: Client, at_once: int, salt: str) -> float:
     """Median over five requests that arrive, one after another, while `at_once` others run."""
-    async with running(asker, at_once, salt):
-        return median([await first_token_s(asker, LATE.format(f"{salt}{number}")) for number in range(5)])
+    async with running(client, at_once, salt):
+        return median([await first_token_s(client, LATE.format(f"{salt}{number}")) for number in range(5)])
 
 
 @asynccontextmanager
-async def running(asker: Asker, at_once: int, salt: str) -> AsyncIterator[None]:
+async def running(client: Client, at_once: int, salt: str) -> AsyncIterator[None]:
     """`at_once` answers that have all begun, each asked for again when it ends; cancelled on leaving."""
     begun = asyncio.Semaphore(0)
 
     async def one(number: int) -> None:
         prompt = f"Count from {salt}{number}1 to {salt}{number}999, one number in each line, all of them."
         while True:
-            async with aclosing(cast(Any, asker.stream(prompt, max_tokens=900))) as counts:
+            async with aclosing(cast(Any, client.stream(prompt, max_tokens=900))) as counts:
                 async for _ in counts:
                     begun.release()
 
@@ -161,13 +161,13 @@ async def running(asker: Asker, at_once: int, salt: str) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def measure(asker: Asker, at_once: int, tokens: int, salt: str) -> Figures:
-    await first_token_s(asker, "Warm up.")
+async def measure(client: Client, at_once: int, tokens: int, salt: str) -> Figures:
+    await first_token_s(client, "Warm up.")
     lags: list[float] = []
     ticker = asyncio.create_task(_tick(lags))
-    per_s, per_cpu_s = await throughput(asker, at_once, tokens, salt)
+    per_s, per_cpu_s = await throughput(client, at_once, tokens, salt)
     ticker.cancel()
-    late = await late_first_token_s(asker, at_once, salt)
+    late = await late_first_token_s(client, at_once, salt)
     return Figures(
         tokens_per_s=per_s,
         tokens_per_cpu_s=per_cpu_s,
@@ -184,12 +184,12 @@ async def _tick(lags: list[float]) -> None:
         lags.append(time.perf_counter() - began - 0.002)
 
 
-async def prefix_s(asker: Asker) -> tuple[float, float]:
+async def prefix_s(client: Client) -> tuple[float, float]:
     """Time to first token after a system prompt of 200 tokens: first time, and median of five repeats."""
-    await first_token_s(asker, "Warm up.")
-    first = await first_token_s(asker, "Where does rain come from?", SYSTEM)
+    await first_token_s(client, "Warm up.")
+    first = await first_token_s(client, "Where does rain come from?", SYSTEM)
     again = [
-        await first_token_s(asker, f"Where does {subject} come from?", SYSTEM) for subject in SUBJECTS[:5]
+        await first_token_s(client, f"Where does {subject} come from?", SYSTEM) for subject in SUBJECTS[:5]
     ]
     return first, median(again)
 
@@ -214,7 +214,7 @@ def child(options: argparse.Namespace, *more: str) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(done.stdout))
 
 
-async def run_llama(gguf: Path, options: argparse.Namespace, job: Callable[[Asker], Any]) -> Any:
+async def run_llama(gguf: Path, options: argparse.Namespace, job: Callable[[Client], Any]) -> Any:
     with serve_llamacpp(gguf, slots=options.slots, context_tokens=2048, threads=2) as server:
         timeout = aiohttp.ClientTimeout(total=600, sock_read=60)
         async with aiohttp.ClientSession(
@@ -234,8 +234,8 @@ def rounds(options: argparse.Namespace, gguf: Path) -> Iterator[str]:
             more = ["--child", "load", "--at-once", str(at_once), "--tokens", str(options.tokens)]
             ours.append(Figures(**child(options, *more, "--salt", salt)))
 
-            async def job(asker: Asker, n: int = at_once, salt: str = salt) -> Figures:
-                return await measure(asker, n, options.tokens, salt)
+            async def job(client: Client, n: int = at_once, salt: str = salt) -> Figures:
+                return await measure(client, n, options.tokens, salt)
 
             theirs.append(asyncio.run(run_llama(gguf, options, job)))
         for name, runs in (("onnx", ours), ("llama.cpp", theirs)):

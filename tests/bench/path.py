@@ -30,7 +30,7 @@ from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.messages import ChatMessage, Generation
 from tests.fixtures.nats import start_nats
 
@@ -55,7 +55,7 @@ class Figures:
 
 
 @asynccontextmanager
-async def path(url: str) -> AsyncIterator[Asker]:
+async def path(url: str) -> AsyncIterator[StreamClient]:
     """A node and a dispatcher on one bus, and an asker on it, ready to be used."""
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(BusSettings(url=url), name="bench")
@@ -65,31 +65,31 @@ async def path(url: str) -> AsyncIterator[Asker]:
         backend = EchoBackend(EchoSettings(slots=128))
         await stack.enter_async_context(run_node(bus, backend, NodeSettings(id="bench"), system))
         await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
-        asker = Asker(bus)
-        await asker.start()
-        stack.push_async_callback(asker.stop)
-        yield asker
+        streams = StreamClient(bus)
+        await streams.start()
+        stack.push_async_callback(streams.stop)
+        yield streams
 
 
-async def one(asker: Asker, words: str) -> float:
+async def one(streams: StreamClient, words: str) -> float:
     """Ask once; seconds from the question to the end of the answer."""
     began = time.perf_counter()
     generation = Generation(
-        id=asker.new_id(), model="echo", messages=(ChatMessage(role="user", content=words),)
+        id=streams.new_id(), model="echo", messages=(ChatMessage(role="user", content=words),)
     )
-    async with aclosing(asker.stream(generation, Envelope.within(30))) as events:
+    async with aclosing(streams.stream(generation, Envelope.within(30))) as events:
         async for _ in events:
             pass
     return time.perf_counter() - began
 
 
-async def many(asker: Asker, at_once: int, total: int, words: str) -> Figures:
+async def many(streams: StreamClient, at_once: int, total: int, words: str) -> Figures:
     """Ask `total` times, `at_once` at any moment."""
     left = iter(range(total))
     taken: list[float] = []
 
     async def worker() -> None:
-        taken.extend([await one(asker, words) for _ in left])
+        taken.extend([await one(streams, words) for _ in left])
 
     began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(worker() for _ in range(at_once)))
@@ -106,14 +106,14 @@ async def many(asker: Asker, at_once: int, total: int, words: str) -> Figures:
 
 async def measure(url: str, profile: Path | None, words: str) -> list[Figures]:
     """Figures for each width, after a warm-up."""
-    async with path(url) as asker:
+    async with path(url) as streams:
         freeze_garbage_collector()
-        await many(asker, 16, 200, words)
-        figures = [await many(asker, width, 500 if width == 1 else 4000, words) for width in WIDTHS]
+        await many(streams, 16, 200, words)
+        figures = [await many(streams, width, 500 if width == 1 else 4000, words) for width in WIDTHS]
         if profile is not None:
             profiler = cProfile.Profile()
             profiler.enable()
-            await many(asker, WIDTHS[-1], 4000, words)
+            await many(streams, WIDTHS[-1], 4000, words)
             profiler.disable()
             profiler.dump_stats(profile)
         return figures

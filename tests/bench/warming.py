@@ -51,7 +51,7 @@ async def first_token_s(stage: Stage) -> float:
     began = time.perf_counter()
     generation = of(stage, CHAT, f"What do bees make at {time.time()}?", tokens=2)
     took = 0.0
-    async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
+    async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
         async for event in events:
             if isinstance(event, TextDelta) and not took:
                 took = time.perf_counter() - began

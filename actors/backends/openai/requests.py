@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.backends.openai.settings import OpenAISettings
 from orchestration.errors import InvalidGuide, Unavailable
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling, ToolCall, ToolOffer
+from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling, ToolCall, ToolOffer
 
 _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
 """Fields that this kind of upstream is not expected to know, or gets anyway."""
@@ -136,7 +136,9 @@ def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISetting
         body[field] = max(1, generation.sampling.max_tokens - generation.prefix_tokens)
 
 
-def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, settings: OpenAISettings) -> None:
+def _guide(
+    body: dict[str, Any], guide: GuidedDecoding, schema_field: str | None, settings: OpenAISettings
+) -> None:
     """Where the settings say; what they do not say, where the caller said it, if that is a field of vLLM's or
     llama.cpp's."""
     as_it_came = None if guide.field in _OUR_GUIDES else guide.field
@@ -165,7 +167,7 @@ def _guide(body: dict[str, Any], guide: Guide, schema_field: str | None, setting
         _put(body, field, guide.regex or "|".join(map(re.escape, guide.choice or ())))
 
 
-def _response_format(guide: Guide, settings: OpenAISettings) -> dict[str, Any]:
+def _response_format(guide: GuidedDecoding, settings: OpenAISettings) -> dict[str, Any]:
     """A caller's schema as it came. A schema of Orchestra's own is as strict as the settings say."""
     if guide.json_schema == {"type": "object"} and not guide.name:
         return {"type": "json_object"}

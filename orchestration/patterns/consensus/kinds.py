@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import looks_mathematical
@@ -42,7 +42,7 @@ _NUMERIC_SHARE = 2 / 3
 """Of the answers that say their kind, so many have to be of it: one refusal changes nothing."""
 
 
-def asked_kind(question: str, guide: Guide | None = None) -> AnswerKind:
+def asked_kind(question: str, guide: GuidedDecoding | None = None) -> AnswerKind:
     """What the question alone says; `AUTO` where the answers have to."""
     if guide is not None:
         return AnswerKind.EXACT
@@ -56,7 +56,7 @@ def asked_kind(question: str, guide: Guide | None = None) -> AnswerKind:
     return AnswerKind.AUTO
 
 
-def kind_of(question: str, answers: Sequence[str], guide: Guide | None = None) -> AnswerKind:
+def kind_of(question: str, answers: Sequence[str], guide: GuidedDecoding | None = None) -> AnswerKind:
     """Never `AUTO`. What the answers end in goes before words of the question: in a number, an option, a
     formula, a program. Short answers are compared as they are, all others by what they mean."""
     asked = asked_kind(question, guide)
@@ -145,7 +145,7 @@ def _ends_in_number(answer: str) -> bool:
     return last is not None and bool(numbers(last.said))
 
 
-def key_of(kind: AnswerKind, answer: str, question: str, guide: Guide | None = None) -> str | None:
+def key_of(kind: AnswerKind, answer: str, question: str, guide: GuidedDecoding | None = None) -> str | None:
     """What the same answers have in common. None for an answer that is none: it names no number or option,
     does not meet the guide, is empty. `TEXT` has no keys: see `similarity_matrix`."""
     found = read_answer(kind, answer, question, guide)

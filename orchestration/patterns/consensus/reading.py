@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from string import ascii_uppercase
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of, is_none, is_torn, labels_in, options_of
 from orchestration.patterns.consensus.code import code_key
@@ -114,7 +114,9 @@ NO_READING = AnswerReading(None, 0.0, "")
 Interpret = Callable[[str], str | None]
 
 
-def read_answer(kind: AnswerKind, text: str, question: str, guide: Guide | None = None) -> AnswerReading:
+def read_answer(
+    kind: AnswerKind, text: str, question: str, guide: GuidedDecoding | None = None
+) -> AnswerReading:
     """What `text` answers to `question`. Explicit places go before others, and later ones before earlier;
     what the text takes back goes last."""
     if guide is not None:
@@ -133,7 +135,7 @@ def _read(kind: AnswerKind, text: str, question: str) -> AnswerReading:
     return _worded(text)
 
 
-def _guided(answer: str, guide: Guide) -> AnswerReading:
+def _guided(answer: str, guide: GuidedDecoding) -> AnswerReading:
     """JSON by its answer field, else with its keys sorted; text that follows a regular expression as it is: a
     caller's is not tried here, since some take for ever."""
     if guide.json_schema is None:

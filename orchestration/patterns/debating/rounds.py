@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.answer_check import CallerText, problem_of
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
@@ -186,7 +186,7 @@ class DebateRounds:
                 (*debater.system(), *messages),
                 name=f"{name}: critique",
                 sampling=sampling,
-                guide=Guide(json_schema=critique_schema(self.context.limits.critique_chars)),
+                guide=GuidedDecoding(json_schema=critique_schema(self.context.limits.critique_chars)),
                 model=debater.voter.model,
             )
             critique = parse_critique(answer.text, self.caller)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.graph.plan_forms import INPUTS, InvalidPlan, PlanForm
@@ -108,7 +108,7 @@ class Planner:
                 seed=self.context.run.sampling.seed,
                 temperature=None if name == "plan" else 0,
             ),
-            guide=Guide(json_schema=form.schema(limits, first)),
+            guide=GuidedDecoding(json_schema=form.schema(limits, first)),
             model=model,
         )
         return answer.text

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Guide, Sampling
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of, options_of
 from orchestration.patterns.consensus.numbers import numbers
@@ -62,7 +62,7 @@ async def _found(context: RunContext, kind: AnswerKind, question: str, text: str
     if before is not None:
         return _believed(kind, question, text, before.text)
     options = options_of(question) if kind is AnswerKind.CHOICE else {}
-    guide = Guide(choice=(*options, _NONE)) if options else Guide(json_schema=_FORM)
+    guide = GuidedDecoding(choice=(*options, _NONE)) if options else GuidedDecoding(json_schema=_FORM)
     listed = "".join(f"({label}) {words}\n" for label, words in options.items())
     shown = f"Options:\n{listed}\n" if options else ""
     messages = (

@@ -210,10 +210,10 @@ class VoteReporter:
         ended = self._ended(pool)
         total = 0.0
         for voter in unused:
-            so_far = self.tokens_written[voter.number]
-            left = self.context.lengths.left(self.context.question_kind, voter.model or "", ended, so_far)
+            position = self.tokens_written[voter.number]
+            left = self.context.lengths.left(self.context.question_kind, voter.model or "", ended, position)
             limit = voter.sampling.max_tokens
-            total += left if limit is None else max(0.0, min(left, limit - so_far))
+            total += left if limit is None else max(0.0, min(left, limit - position))
         return round(total)
 
 

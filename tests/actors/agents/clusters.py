@@ -24,7 +24,7 @@ from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
 from orchestration.messages import Run, RunEnd, TextDelta
 from tests.fixtures.eventually import eventually
@@ -32,13 +32,13 @@ from tests.fixtures.eventually import eventually
 
 @dataclass(slots=True)
 class Cluster:
-    """What a test needs of it. `asker` is a caller's, on a connection of its own; `node` is the first of
+    """What a test needs of it. `streams` is a caller's, on a connection of its own; `node` is the first of
     `nodes`."""
 
     url: str
     bus: Bus
     system: ActorSystem
-    asker: Asker
+    streams: StreamClient
     node: Node
     team: AgentHost
     nodes: list[Node]
@@ -84,16 +84,16 @@ async def cluster(
             )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))
-        asker = Asker(callers)
-        await asker.start()
-        stack.push_async_callback(asker.stop)
-        yield Cluster(url, bus, system, asker, nodes[0], team, nodes)
+        streams = StreamClient(callers)
+        await streams.start()
+        stack.push_async_callback(streams.stop)
+        yield Cluster(url, bus, system, streams, nodes[0], team, nodes)
 
 
-async def answered(asker: Asker, run: Run, within_s: float) -> tuple[str, RunEnd]:
+async def answered(streams: StreamClient, run: Run, within_s: float) -> tuple[str, RunEnd]:
     """The whole text of a run, and its end. Raises the error that it ends with."""
     text: list[str] = []
-    async with aclosing(asker.stream(run, Envelope.within(within_s))) as events:
+    async with aclosing(streams.stream(run, Envelope.within(within_s))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 text.append(event.text)

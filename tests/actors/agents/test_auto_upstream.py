@@ -56,8 +56,8 @@ async def test_the_right_one_of_several_models_is_found_by_users_words_and_then_
             for number in range(40):
                 first, second = 20 + number, 31 + 2 * number
                 question = f"Ann has {first} eggs and buys {second} more. How many eggs does she have?"
-                run = make_run(running.asker, "auto", question)
-                text, ended, progress = await perform(running.asker, run)
+                run = make_run(running.streams, "auto", question)
+                text, ended, progress = await perform(running.streams, run)
                 report = ended.report["auto"]
                 reports.append(report)
                 right = str(first + second) in text

@@ -69,12 +69,12 @@ async def test_cancelling_in_the_middle_of_a_round_stops_every_debater(
     slow = EchoBackend(EchoSettings(models=(SLOW,), speed=0.25))
     async with two_nodes(nats, model_folder, slow) as running:
         run = Run(
-            id=running.asker.new_id(),
+            id=running.streams.new_id(),
             pattern="debate",
             messages=(ChatMessage(role="user", content="Count from one to two hundred in words. " * 5),),
             settings={"models": [SLOW, MODEL], "debaters": 2},
         )
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             reading = asyncio.ensure_future(anext(events))
             await eventually(lambda: running.nodes[-1].describe().running == 1, within_s=60)
             reading.cancel()

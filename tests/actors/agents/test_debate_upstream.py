@@ -54,8 +54,8 @@ async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_t
         said = {"base_url": upstream.base_url, "models": {name: name for name in FIRST}}
         backend = OpenAIBackend(OpenAISettings.model_validate(said))
         async with cluster(nats.url, backend, AgentsSettings(drain_timeout_s=5)) as running:
-            run = make_run(running.asker, "debate", QUESTION)
-            text, ended, _ = await perform(running.asker, run)
+            run = make_run(running.streams, "debate", QUESTION)
+            text, ended, _ = await perform(running.streams, run)
             entry = await run_feedback_bucket(running.bus).get(run.id)
             assert entry is not None
             known = RunFeedback.model_validate_json(entry.value or b"")

@@ -34,8 +34,8 @@ async def split(
     running: Cluster, question: str = "Why?", **fields: Any
 ) -> tuple[str, RunEnd, dict[str, Any]]:
     """The text, the end, and the report of the subtasks."""
-    run = make_run(running.asker, "decompose", question, **fields)
-    text, ended, _ = await perform(running.asker, run, within_s=220)
+    run = make_run(running.streams, "decompose", question, **fields)
+    text, ended, _ = await perform(running.streams, run, within_s=220)
     return text, ended, ended.report["decompose"]
 
 

@@ -33,10 +33,10 @@ PLAN: list[dict[str, object]] = [
 async def test_steps_are_recorded_during_a_run_and_removed_at_its_end(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN)) as running:
         heard: list[Message] = []
-        listening = await running.asker.bus.subscribe(f"$KV.{BUCKET}.>", heard.append)
-        await running.asker.bus.flush()
-        run = make_run(running.asker, "maestro")
-        _, ended, _ = await perform(running.asker, run)
+        listening = await running.streams.bus.subscribe(f"$KV.{BUCKET}.>", heard.append)
+        await running.streams.bus.flush()
+        run = make_run(running.streams, "maestro")
+        _, ended, _ = await perform(running.streams, run)
         await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         await listening.unsubscribe()
         recorded = [StepRecord.model_validate_json(message.data).step for message in heard]
@@ -47,7 +47,7 @@ async def test_steps_are_recorded_during_a_run_and_removed_at_its_end(nats: Runn
 async def test_a_run_of_one_step_records_nothing(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
         before = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["state"]["last_seq"]
-        await perform(running.asker, make_run(running.asker, "single"))
+        await perform(running.streams, make_run(running.streams, "single"))
         after = (await api(running.bus, f"STREAM.INFO.KV_{BUCKET}"))["state"]["last_seq"]
     assert before == after
 
@@ -93,7 +93,7 @@ async def test_a_step_that_cannot_be_recorded_is_logged_and_counted_and_the_run_
             await api(running.bus, f"STREAM.DELETE.KV_{BUCKET}")
         before = failed()
         with caplog.at_level(logging.WARNING, "actors.agents.step_records"):
-            _, ended, _ = await perform(running.asker, make_run(running.asker, "maestro"))
+            _, ended, _ = await perform(running.streams, make_run(running.streams, "maestro"))
         assert ended.finish.reason == "stop"
         unrecorded = len(ended.steps) - 1
         assert failed() == before + unrecorded
@@ -133,13 +133,13 @@ async def not_recorded(records: StepRecords) -> bool:
 async def test_a_run_that_fails_half_way_ends_with_its_finished_steps(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN[:1])) as running:
         del running.team.roles["research"]
-        run = make_run(running.asker, "maestro")
+        run = make_run(running.streams, "maestro")
         heard: list[bytes] = []
-        listening = await running.asker.bus.subscribe(
+        listening = await running.streams.bus.subscribe(
             StreamAddress(run.id).subject, lambda message: heard.append(message.data)
         )
         with pytest.raises(OrchestraError, match="no agent 'research'"):
-            await perform(running.asker, run)
+            await perform(running.streams, run)
         await listening.unsubscribe()
         ended = decode_event(heard[-1]).event
         assert isinstance(ended, RunEnd)

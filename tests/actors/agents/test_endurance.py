@@ -16,7 +16,7 @@ from actors.agents.settings import AgentsSettings
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, Run, RunEnd, TextDelta
 from tests.actors.agents.clusters import cluster, connection
@@ -30,10 +30,10 @@ def echo(**settings: object) -> EchoBackend:
     return EchoBackend(EchoSettings.model_validate({"repeat": False} | settings))
 
 
-async def end_of(asker: Asker, pattern: str, envelope: Envelope) -> RunEnd:
+async def end_of(streams: StreamClient, pattern: str, envelope: Envelope) -> RunEnd:
     messages = (ChatMessage(role="user", content="Why is the sky blue?"),)
-    run = Run(id=asker.new_id(), pattern=pattern, messages=messages)
-    async with aclosing(asker.stream(run, envelope)) as events:
+    run = Run(id=streams.new_id(), pattern=pattern, messages=messages)
+    async with aclosing(streams.stream(run, envelope)) as events:
         async for event in events:
             if isinstance(event, RunEnd):
                 return event
@@ -45,7 +45,7 @@ async def test_a_replica_that_leaves_costs_no_run_a_step(nats: RunningNats) -> N
         async with connection(nats.url, "leaving") as bus:
             async with run_agents(bus, SETTINGS, ActorSystem()) as leaving:
                 ends = [
-                    asyncio.ensure_future(end_of(running.asker, "maestro", Envelope.within(20)))
+                    asyncio.ensure_future(end_of(running.streams, "maestro", Envelope.within(20)))
                     for _ in range(16)
                 ]
                 await eventually(lambda: bool(leaving.run_consumer and leaving.run_consumer.open))
@@ -59,7 +59,7 @@ async def test_a_step_without_tools_needs_no_agent_so_one_that_drains_costs_no_r
         for agent in running.team.specialists:
             await agent.host.drain(1)
         ends = await asyncio.gather(
-            *(end_of(running.asker, "single", Envelope.within(20)) for _ in range(60))
+            *(end_of(running.streams, "single", Envelope.within(20)) for _ in range(60))
         )
         assert all(end.finish.reason == "stop" for end in ends)
 
@@ -69,8 +69,8 @@ async def test_agents_work_again_when_the_server_is_back(tmp_path: Path) -> None
     try:
         async with cluster(server.url, echo(speed=20.0), SETTINGS) as running:
             messages = (ChatMessage(role="user", content="word " * 200),)
-            run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
-            async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
+            run = Run(id=running.streams.new_id(), pattern="single", messages=messages)
+            async with aclosing(running.streams.stream(run, Envelope.within(30))) as events:
                 while not isinstance(await anext(events), TextDelta):
                     pass
                 server.kill()
@@ -82,7 +82,7 @@ async def test_agents_work_again_when_the_server_is_back(tmp_path: Path) -> None
             async with asyncio.timeout(30):
                 while ended is None:
                     try:
-                        ended = await end_of(running.asker, "maestro", Envelope.within(20))
+                        ended = await end_of(running.streams, "maestro", Envelope.within(20))
                     except OrchestraError:
                         await asyncio.sleep(0.05)
             assert [step.name for step in ended.steps][-1] == "synthesis"
@@ -103,7 +103,7 @@ async def test_every_step_is_an_invoke_agent_span_under_its_run(
 ) -> None:
     trace = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
     async with cluster(nats.url, echo(), SETTINGS) as running:
-        ended = await end_of(running.asker, "maestro", Envelope.within(20, trace=trace))
+        ended = await end_of(running.streams, "maestro", Envelope.within(20, trace=trace))
         await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
     assert ended.trace_id == "c" * 32
     finished = [
@@ -128,8 +128,8 @@ async def test_leaving_in_the_middle_closes_the_spans_in_good_order(
 ) -> None:
     async with cluster(nats.url, echo(speed=50.0), SETTINGS) as running:
         messages = (ChatMessage(role="user", content="word " * 500),)
-        run = Run(id=running.asker.new_id(), pattern="single", messages=messages)
-        async with aclosing(running.asker.stream(run, Envelope.within(30))) as events:
+        run = Run(id=running.streams.new_id(), pattern="single", messages=messages)
+        async with aclosing(running.streams.stream(run, Envelope.within(30))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     break

@@ -57,13 +57,13 @@ async def perform(
 ) -> tuple[str, RunEnd]:
     settings = said.pop("settings", {})
     run = Run(
-        id=running.asker.new_id(),
+        id=running.streams.new_id(),
         pattern=pattern,
         messages=(ChatMessage(role="user", content=question),),
         settings=settings,
         **said,
     )
-    return await answered(running.asker, run, 220)
+    return await answered(running.streams, run, 220)
 
 
 async def test_voices_speak_on_both_nodes_and_agree_on_what_they_mean(
@@ -188,12 +188,12 @@ async def test_the_answer_begins_while_the_slowest_voice_still_speaks(
     slow = EchoBackend(EchoSettings(models=(SLOW,), speed=0.25))
     async with two_nodes(nats, model_folder, slow) as running:
         run = Run(
-            id=running.asker.new_id(),
+            id=running.streams.new_id(),
             pattern="ensemble",
             messages=(ChatMessage(role="user", content="What is the capital of France?"),),
             settings={"models": [MODEL, MODEL, SLOW], "early": False},
         )
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     break

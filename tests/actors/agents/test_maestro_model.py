@@ -46,12 +46,12 @@ async def team(nats: RunningNats, folder: Path) -> AsyncIterator[Cluster]:
 
 async def perform(running: Cluster, question: str, **settings: object) -> RunEnd:
     run = Run(
-        id=running.asker.new_id(),
+        id=running.streams.new_id(),
         pattern="maestro",
         messages=(ChatMessage(role="user", content=question),),
         settings=settings,
     )
-    text, ended = await answered(running.asker, run, 220)
+    text, ended = await answered(running.streams, run, 220)
     assert text == ended.steps[-1].text
     return ended
 
@@ -116,11 +116,11 @@ async def test_leaving_in_the_middle_stops_the_model(
 ) -> None:
     async with team(nats, model_folder) as running:
         run = Run(
-            id=running.asker.new_id(),
+            id=running.streams.new_id(),
             pattern="maestro" if moment == "plan" else "single",
             messages=(ChatMessage(role="user", content="Count from one to one thousand in words."),),
         )
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             reading = asyncio.ensure_future(anext(events))
             if moment == "plan":
                 await eventually(lambda: running.node.describe().running == 1, within_s=60)

@@ -51,7 +51,7 @@ async def rest(watch: RunEventReader) -> list[RecordedRunEvent]:
 async def test_a_reader_that_is_too_slow_loses_nothing(
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_watch, "MAX_WAITING", 4)
+    monkeypatch.setattr(run_watch, "MAX_BUFFERED_MESSAGES", 4)
     async with coordinator(nats.url) as (theirs, history):
         run = RunEventPublisher(theirs, "a.1")
         history.begin(run)
@@ -70,8 +70,8 @@ async def test_a_reader_that_is_too_slow_loses_nothing(
 async def test_who_watches_goes_on_with_the_next_coordinator(
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
-    monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
+    monkeypatch.setattr(run_watch, "MAX_QUIET_S", 0.1)
+    monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.1)
     async with coordinator(nats.url) as (heirs, heir):
         async with coordinator(nats.url) as (theirs, history):
             run = RunEventPublisher(theirs, "a.2", caller="alice")
@@ -94,8 +94,8 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
 async def test_a_run_that_is_gone_ends_the_watch(
     nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_watch, "QUIET_S", 0.1)
-    monkeypatch.setattr(run_watch, "ANSWER_S", 0.1)
+    monkeypatch.setattr(run_watch, "MAX_QUIET_S", 0.1)
+    monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.1)
     async with RunEventReader(bus, "a.3") as watch:
         assert watch.owner is None
         with pytest.raises(NoSuchRun, match=r"a\.3"):
@@ -125,7 +125,7 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
                 run.add("vote", {"number": at})
             run.add("ended", {})
             history.end(run)
-        monkeypatch.setattr(run_watch, "ANSWER_S", 0.2)
+        monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.2)
         for number, known in enumerate((False, False, True, True)):
             async with RunEventReader(bus, f"b.{number}") as watch:
                 assert (watch.owner is not None) == known

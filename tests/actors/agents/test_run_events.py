@@ -36,8 +36,8 @@ async def heard(running: Cluster, run_id: str) -> AsyncIterator[list[list[RunEve
     def arrived(message: Message) -> None:
         messages.append(parse_events(message.data))
 
-    listening = await running.asker.bus.subscribe(RunAddress(run_id).events, arrived)
-    await running.asker.bus.flush()
+    listening = await running.streams.bus.subscribe(RunAddress(run_id).events, arrived)
+    await running.streams.bus.flush()
     try:
         yield messages
         await eventually(lambda: messages and isinstance(messages[-1][-1], RunEnded))
@@ -47,9 +47,9 @@ async def heard(running: Cluster, run_id: str) -> AsyncIterator[list[list[RunEve
 
 async def test_a_maestro_run_is_told_from_its_start_to_its_end(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        run = make_run(running.asker, "maestro", budget={"calls": 3})
+        run = make_run(running.streams, "maestro", budget={"calls": 3})
         async with heard(running, run.id) as messages:
-            text, ended, _ = await perform(running.asker, run)
+            text, ended, _ = await perform(running.streams, run)
     events = [event for message in messages for event in message]
     assert [event.seq for event in events] == list(range(len(events)))
     assert {event.run for event in events} == {run.id}
@@ -71,10 +71,10 @@ async def test_a_maestro_run_is_told_from_its_start_to_its_end(nats: RunningNats
 
 async def test_a_run_that_is_over_at_once_costs_one_message(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        await perform(running.asker, make_run(running.asker, "single"))  # the first one is slower
-        run = make_run(running.asker, "single")
+        await perform(running.streams, make_run(running.streams, "single"))  # the first one is slower
+        run = make_run(running.streams, "single")
         async with heard(running, run.id) as messages:
-            await perform(running.asker, run)
+            await perform(running.streams, run)
     kinds = [event.type for message in messages for event in message]
     assert kinds == ["started", "step_started", "text_delta", "step_ended", "ended"]
     assert len(messages) <= 2
@@ -82,10 +82,10 @@ async def test_a_run_that_is_over_at_once_costs_one_message(nats: RunningNats) -
 
 async def test_a_run_that_fails_ends_with_its_error(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        run = make_run(running.asker, "single", model="huge")
+        run = make_run(running.streams, "single", model="huge")
         async with heard(running, run.id) as messages:
             try:
-                await perform(running.asker, run)
+                await perform(running.streams, run)
             except OrchestraError as error:
                 told = error
     last = messages[-1][-1]
@@ -110,9 +110,9 @@ async def test_a_caller_that_leaves_stops_every_step_at_work(nats: RunningNats) 
                     await asyncio.Event().wait()
 
     async with cluster(nats.url, Thinks(plan)) as running:
-        run = make_run(running.asker, "maestro")
+        run = make_run(running.streams, "maestro")
         async with heard(running, run.id) as messages:
-            performing = asyncio.ensure_future(perform(running.asker, run))
+            performing = asyncio.ensure_future(perform(running.streams, run))
             await eventually(lambda: running.node.describe().running == 3)
             performing.cancel()
             await asyncio.wait([performing])
@@ -120,16 +120,19 @@ async def test_a_caller_that_leaves_stops_every_step_at_work(nats: RunningNats) 
         last = messages[-1][-1]
         assert isinstance(last, RunEnded)
         assert last.finish_reason == "cancelled"
-        assert not running.team.asker.open_streams
+        assert not running.team.streams.open_streams
         await until_queued(running.bus, 0)
 
 
 async def test_an_answer_that_the_budgets_seconds_end_is_given_with_a_note(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(speed=20.0, repeat=True)) as running:
         run = make_run(
-            running.asker, "single", budget={"seconds": 0.5}, sampling={"max_tokens": 1_000, "stop": ()}
+            running.streams,
+            "single",
+            budget={"seconds": 0.5},
+            sampling={"max_tokens": 1_000, "stop": ()},
         )
-        text, ended, _ = await perform(running.asker, run)
+        text, ended, _ = await perform(running.streams, run)
         assert text.startswith("Why is the")
         assert ended.finish.reason == "length"
         assert ended.steps[0].text == text

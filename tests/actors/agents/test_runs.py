@@ -21,7 +21,7 @@ from actors.bus.subjects import RunQueue, StreamAddress
 from actors.dispatcher.arrival_reporter import SEEN, Seen
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, UnknownModel
 from orchestration.forecast import Step
 from orchestration.messages import (
@@ -45,16 +45,20 @@ def echo(**settings: object) -> EchoBackend:
     return EchoBackend(EchoSettings.model_validate({"repeat": False} | settings))
 
 
-def make_run(asker: Asker, pattern: str, text: str = "Why is the sky blue?", **fields: object) -> Run:
+def make_run(
+    streams: StreamClient, pattern: str, text: str = "Why is the sky blue?", **fields: object
+) -> Run:
     messages = (ChatMessage(role="user", content=text),)
-    return Run.model_validate({"id": asker.new_id(), "pattern": pattern, "messages": messages} | fields)
+    return Run.model_validate({"id": streams.new_id(), "pattern": pattern, "messages": messages} | fields)
 
 
-async def perform(asker: Asker, run: Run, within_s: float = 20) -> tuple[str, RunEnd, list[Progress]]:
+async def perform(
+    streams: StreamClient, run: Run, within_s: float = 20
+) -> tuple[str, RunEnd, list[Progress]]:
     """The text, the end and the progress of a run."""
     text: list[str] = []
     progress: list[Progress] = []
-    async with aclosing(asker.stream(run, Envelope.within(within_s))) as events:
+    async with aclosing(streams.stream(run, Envelope.within(within_s))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 text.append(event.text)
@@ -83,7 +87,7 @@ class Planned(EchoBackend):
 
 async def test_a_maestro_run_streams_its_answer_and_ends_with_every_step(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        text, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
+        text, ended, progress = await perform(running.streams, make_run(running.streams, "maestro"))
         assert "Why is the sky blue?" in text
         assert [step.name for step in ended.steps][:2] == ["analysis", "plan"]
         assert [step.name for step in ended.steps][-2:] == ["review", "synthesis"]
@@ -108,8 +112,8 @@ async def test_a_maestro_run_streams_its_answer_and_ends_with_every_step(nats: R
 async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
         trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-        run = make_run(running.asker, "single")
-        async with aclosing(running.asker.stream(run, Envelope.within(10, trace=trace))) as events:
+        run = make_run(running.streams, "single")
+        async with aclosing(running.streams.stream(run, Envelope.within(10, trace=trace))) as events:
             said = [event async for event in events]
         assert isinstance(said[-1], RunEnd)
         assert said[-1].trace_id == "a" * 32
@@ -123,7 +127,7 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
             heard.extend(Seen.model_validate_json(message.data).steps)
 
         listening = await found.bus.subscribe(SEEN, seen)
-        _, ended, _ = await perform(found.asker, make_run(found.asker, "single"))
+        _, ended, _ = await perform(found.streams, make_run(found.streams, "single"))
         await eventually(lambda: heard)
         await listening.unsubscribe()
     assert [(step.pattern, step.model) for step in heard] == [("single", ended.finish.model)]
@@ -132,14 +136,14 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
 async def test_an_unknown_pattern_is_refused_and_the_known_ones_are_named(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
         with pytest.raises(UnknownModel, match=r"orchestra/auto, .*orchestra/maestro, .*orchestra/single"):
-            await perform(running.asker, make_run(running.asker, "quartet"))
+            await perform(running.streams, make_run(running.streams, "quartet"))
         await until_queued(running.bus, 0)
 
 
 async def test_an_unknown_model_is_refused_and_the_live_ones_are_named(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
         with pytest.raises(UnknownModel, match="no model 'huge'; known models: echo"):
-            await perform(running.asker, make_run(running.asker, "maestro", model="huge"))
+            await perform(running.streams, make_run(running.streams, "maestro", model="huge"))
 
 
 async def test_without_a_chat_model_alive_a_run_says_so_and_waits_for_one(
@@ -150,8 +154,8 @@ async def test_without_a_chat_model_alive_a_run_says_so_and_waits_for_one(
         name: card.model_copy(update={"kind": "embedding"}) for name, card in backend._cards.items()
     }
     async with cluster(nats.url, backend) as running:
-        run = make_run(running.asker, "single")
-        async with aclosing(running.asker.stream(run, Envelope.within(3))) as events:
+        run = make_run(running.streams, "single")
+        async with aclosing(running.streams.stream(run, Envelope.within(3))) as events:
             waiting = await anext(events)
             assert isinstance(waiting, Progress)
             assert waiting.text == "waiting: no live node serves a chat model; start a node"
@@ -166,7 +170,7 @@ async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: Runnin
     ]
     async with cluster(nats.url, Planned(plan)) as running:
         del running.team.roles["research"]
-        _, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
+        _, ended, progress = await perform(running.streams, make_run(running.streams, "maestro"))
         failed = [step for step in ended.steps if step.error is not None]
         failures = [(step.agent, step.error.code) for step in failed if step.error]
         assert failures == [("research", "invalid_request")]
@@ -180,7 +184,7 @@ async def test_all_specialists_failing_fails_the_run(nats: RunningNats) -> None:
     ) as running:
         del running.team.roles["research"]
         with pytest.raises(OrchestraError, match="no agent 'research'"):
-            await perform(running.asker, make_run(running.asker, "maestro"))
+            await perform(running.streams, make_run(running.streams, "maestro"))
 
 
 async def test_a_role_with_an_override_speaks_with_it(nats: RunningNats) -> None:
@@ -188,7 +192,7 @@ async def test_a_role_with_an_override_speaks_with_it(nats: RunningNats) -> None
         {"drain_timeout_s": 5, "roles": {"critic": {"prompt": "x " * 3_000}}}
     )
     async with cluster(nats.url, echo(context_tokens=2048), settings) as running:
-        _, ended, progress = await perform(running.asker, make_run(running.asker, "maestro"))
+        _, ended, progress = await perform(running.streams, make_run(running.streams, "maestro"))
         review = next(step for step in ended.steps if step.name == "review")
         assert review.error is not None
         assert review.error.code == "context_length_exceeded"
@@ -197,8 +201,8 @@ async def test_a_role_with_an_override_speaks_with_it(nats: RunningNats) -> None
 
 async def test_leaving_in_the_middle_stops_the_generations_and_settles_the_run(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(repeat=True, speed=100.0)) as running:
-        run = make_run(running.asker, "single", "again " * 50, sampling={"max_tokens": 5_000})
-        async with aclosing(running.asker.stream(run, Envelope.within(60))) as events:
+        run = make_run(running.streams, "single", "again " * 50, sampling={"max_tokens": 5_000})
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     break
@@ -211,12 +215,12 @@ async def test_leaving_in_the_middle_stops_the_generations_and_settles_the_run(n
 async def test_a_run_taken_back_while_it_waits_is_never_performed(nats: RunningNats) -> None:
     settings = AgentsSettings(concurrency=1, drain_timeout_s=5)
     async with cluster(nats.url, echo(first_token_s=3600.0), settings) as running:
-        first = make_run(running.asker, "single")
-        second = make_run(running.asker, "single")
-        async with aclosing(running.asker.stream(first, Envelope.within(60))) as busy:
+        first = make_run(running.streams, "single")
+        second = make_run(running.streams, "single")
+        async with aclosing(running.streams.stream(first, Envelope.within(60))) as busy:
             reading = asyncio.ensure_future(anext(busy))
             await eventually(lambda: running.node.describe().running == 1)
-            async with aclosing(running.asker.stream(second, Envelope.within(60))) as queued:
+            async with aclosing(running.streams.stream(second, Envelope.within(60))) as queued:
                 waiting = asyncio.ensure_future(anext(queued))
                 await until_queued(running.bus, 2)
                 waiting.cancel()
@@ -235,12 +239,12 @@ async def test_callers_that_leave_make_room_for_the_next_run_at_once(
     settings = AgentsSettings(concurrency=1, drain_timeout_s=5, keep_alive_s=3600)
     async with cluster(nats.url, echo(speed=20.0), settings) as running:
         if not deleted:
-            running.asker._withdrawals.add = lambda receipt: None  # type: ignore[method-assign]
-        long = make_run(running.asker, "single", "word " * 1_000)
-        first = asyncio.ensure_future(perform(running.asker, long))
+            running.streams._withdrawals.add = lambda receipt: None  # type: ignore[method-assign]
+        long = make_run(running.streams, "single", "word " * 1_000)
+        first = asyncio.ensure_future(perform(running.streams, long))
         await eventually(lambda: running.node.describe().running == 1)
         others = [
-            asyncio.ensure_future(perform(running.asker, make_run(running.asker, "single")))
+            asyncio.ensure_future(perform(running.streams, make_run(running.streams, "single")))
             for _ in range(100)
         ]
         await until_queued(running.bus, 101)
@@ -249,7 +253,7 @@ async def test_callers_that_leave_make_room_for_the_next_run_at_once(
         if deleted:
             await until_queued(running.bus, 1)
         first.cancel()
-        text, _, _ = await perform(running.asker, make_run(running.asker, "single", "the next"))
+        text, _, _ = await perform(running.streams, make_run(running.streams, "single", "the next"))
         assert text == "the next"
 
 
@@ -258,8 +262,8 @@ async def test_a_run_whose_end_is_larger_than_a_message_is_performed_once(nats: 
     async with cluster(nats.url, echo(repeat=True)) as running:
         events: list[bytes] = []
         await running.bus.subscribe("events.run.*.*", lambda message: events.append(message.data))
-        run = make_run(running.asker, "single", words, sampling={"max_tokens": 9})
-        text, ended, _ = await perform(running.asker, run, within_s=60)
+        run = make_run(running.streams, "single", words, sampling={"max_tokens": 9})
+        text, ended, _ = await perform(running.streams, run, within_s=60)
         assert text == " ".join([words] * 3)
         (step,) = ended.steps
         assert len(step.text) < 70_000
@@ -272,17 +276,17 @@ async def test_a_run_whose_end_is_larger_than_a_message_is_performed_once(nats: 
 async def test_a_deadline_reaches_the_node_and_ends_the_run(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(first_token_s=3600.0)) as running:
         with pytest.raises(DeadlineExceeded):
-            await perform(running.asker, make_run(running.asker, "maestro"), within_s=0.5)
+            await perform(running.streams, make_run(running.streams, "maestro"), within_s=0.5)
         await eventually(lambda: running.node.describe().running == 0)
         await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
 
 
 async def test_a_run_in_progress_is_finished_while_the_agents_drain(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(speed=100.0)) as running:
-        run = make_run(running.asker, "single", "word " * 50)
+        run = make_run(running.streams, "single", "word " * 50)
         text = ""
         draining: asyncio.Task[bool] | None = None
-        async with aclosing(running.asker.stream(run, Envelope.within(20))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(20))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     text += event.text
@@ -297,7 +301,7 @@ async def test_a_run_cut_off_by_a_drain_ends_with_an_error_that_may_be_asked_aga
 ) -> None:
     settings = AgentsSettings(drain_timeout_s=0.1)
     async with cluster(nats.url, echo(first_token_s=3600.0), settings) as running:
-        performing = asyncio.ensure_future(perform(running.asker, make_run(running.asker, "single")))
+        performing = asyncio.ensure_future(perform(running.streams, make_run(running.streams, "single")))
         await eventually(lambda: running.node.describe().running == 1)
         assert await running.team.drain() is False
         with pytest.raises(OrchestraError, match="stopped before it finished") as caught:
@@ -313,14 +317,14 @@ async def once_delivered(
     again. Gives its text and its end."""
     async with connection(url, "crashed") as bus:
         await apply(bus, shipped_declaration())
-        asker = Asker(bus)
-        await asker.start()
+        streams = StreamClient(bus)
+        await streams.start()
         taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(priority), taken.set_result)
         await puller.start()
         puller.want(1)
-        run = make_run(asker, "single", priority=priority)
-        end = asyncio.ensure_future(answer_of(asker, run))
+        run = make_run(streams, "single", priority=priority)
+        end = asyncio.ensure_future(answer_of(streams, run))
         delivery = await taken
         for seq, text in enumerate(said):
             delta = TextDelta(text=text, tokens=len(text.split()))
@@ -330,11 +334,11 @@ async def once_delivered(
         try:
             yield end
         finally:
-            await asker.stop()
+            await streams.stop()
 
 
-async def answer_of(asker: Asker, run: Run) -> tuple[str, RunEnd]:
-    return (await perform(asker, run))[:2]
+async def answer_of(streams: StreamClient, run: Run) -> tuple[str, RunEnd]:
+    return (await perform(streams, run))[:2]
 
 
 @pytest.mark.parametrize("priority", Priority)
@@ -354,7 +358,7 @@ async def test_a_run_whose_coordinator_died_goes_on_at_another(
 async def test_a_run_delivered_twice_is_performed_once_while_its_coordinator_lives(nats: RunningNats) -> None:
     settings = AgentsSettings(keep_alive_s=60, drain_timeout_s=5)
     async with cluster(nats.url, echo(speed=2.0), settings) as running:
-        answering = asyncio.ensure_future(answer_of(running.asker, make_run(running.asker, "single")))
+        answering = asyncio.ensure_future(answer_of(running.streams, make_run(running.streams, "single")))
         consumer = running.team.run_consumer
         assert consumer is not None
         await eventually(lambda: len(consumer.open) == 1)
@@ -372,16 +376,16 @@ async def test_replicas_of_the_agents_share_runs(nats: RunningNats) -> None:
     settings = AgentsSettings(concurrency=2, drain_timeout_s=5)
     async with cluster(nats.url, echo(first_token_s=0.05), settings) as running:
         async with connection(nats.url, "second") as bus, run_agents(bus, settings, ActorSystem()) as second:
-            runs = [make_run(running.asker, "maestro") for _ in range(12)]
-            performing = asyncio.gather(*(perform(running.asker, run) for run in runs))
+            runs = [make_run(running.streams, "maestro") for _ in range(12)]
+            performing = asyncio.gather(*(perform(running.streams, run) for run in runs))
             for team in (running.team, second):
-                await eventually(lambda team=team: team.asker.open_streams)  # type: ignore[misc]
+                await eventually(lambda team=team: team.streams.open_streams)  # type: ignore[misc]
             assert all(ended.finish.reason == "stop" for _, ended, _ in await performing)
 
 
 async def test_a_run_that_cannot_be_read_is_refused_and_its_asker_told(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
-        run_id = running.asker.new_id()
+        run_id = running.streams.new_id()
 
         async def nonsense(accepted: str) -> None:
             headers = {"Orchestra-Id": run_id}
@@ -389,7 +393,7 @@ async def test_a_run_that_cannot_be_read_is_refused_and_its_asker_told(nats: Run
                 "runs.interactive.single", b'{"id": 5}', reply=accepted, headers=headers
             )
 
-        async with aclosing(running.asker.follow(run_id, Envelope.within(10), nonsense)) as events:
+        async with aclosing(running.streams.follow(run_id, Envelope.within(10), nonsense)) as events:
             with pytest.raises(OrchestraError) as caught:
                 await anext(events)
         assert caught.value.status == 400

@@ -13,10 +13,18 @@ from pydantic import ValidationError
 from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, InvalidRequest, UnknownModel
-from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta, Vectors
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    Generation,
+    GuidedDecoding,
+    Sampling,
+    TextDelta,
+    Vectors,
+)
 
 
-def _chat(text: str, guide: Guide | None = None, **sampling: object) -> Generation:
+def _chat(text: str, guide: GuidedDecoding | None = None, **sampling: object) -> Generation:
     return Generation(
         id="asker.1",
         model="echo",
@@ -174,7 +182,9 @@ async def test_a_guide_gets_a_value_of_the_schema() -> None:
         "required": ["steps", "count", "note", "sure"],
         "$defs": {"step": {"type": "object", "properties": {"agent": {"enum": ["critic", "code"]}}}},
     }
-    text, finish, _ = await _answer(EchoBackend(), _chat("plan", Guide(json_schema=schema), max_tokens=64))
+    text, finish, _ = await _answer(
+        EchoBackend(), _chat("plan", GuidedDecoding(json_schema=schema), max_tokens=64)
+    )
     assert json.loads(text) == {
         "steps": [{"agent": "critic"}, {"agent": "critic"}],
         "count": 3,
@@ -187,16 +197,16 @@ async def test_a_guide_gets_a_value_of_the_schema() -> None:
 @pytest.mark.parametrize(
     "guide",
     [
-        Guide(regex="[ab]+"),
-        Guide(json_schema={"type": "string", "pattern": "a+"}),
-        Guide(json_schema={"type": "nonsense"}),
-        Guide(json_schema={"$ref": "#/$defs/nowhere"}),
-        Guide(json_schema={"$ref": "#"}),
-        Guide(json_schema={"type": "array", "minItems": 10**9}),
-        Guide(json_schema={"type": "object", "properties": [1]}),
+        GuidedDecoding(regex="[ab]+"),
+        GuidedDecoding(json_schema={"type": "string", "pattern": "a+"}),
+        GuidedDecoding(json_schema={"type": "nonsense"}),
+        GuidedDecoding(json_schema={"$ref": "#/$defs/nowhere"}),
+        GuidedDecoding(json_schema={"$ref": "#"}),
+        GuidedDecoding(json_schema={"type": "array", "minItems": 10**9}),
+        GuidedDecoding(json_schema={"type": "object", "properties": [1]}),
     ],
 )
-async def test_a_guide_it_cannot_follow_is_refused(guide: Guide) -> None:
+async def test_a_guide_it_cannot_follow_is_refused(guide: GuidedDecoding) -> None:
     with pytest.raises(InvalidGuide):
         await _answer(EchoBackend(), _chat("x", guide))
 

@@ -15,7 +15,7 @@ from actors.backends.recorded import BadRecords, QuestionIndex, RecordedQuestion
 from actors.backends.replay import ReplayBackend, ReplaySettings
 from actors.node.backend_factory import ServedName, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
-from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta
+from orchestration.messages import ChatMessage, Finish, Generation, GuidedDecoding, Sampling, TextDelta
 
 SUM = "What is 2 + 2?\n\nThink step  by step, and end with the number."
 LONG = "A train leaves at noon and travels 60 miles per hour for two and a half hours. How far does it get?"
@@ -56,7 +56,7 @@ def backend(tmp_path: Path) -> ReplayBackend:
     return ReplayBackend(ReplaySettings(records=written(tmp_path, *ROWS), speed=0, first_token_s=0))
 
 
-def asked(*texts: str, model: str = "a", guide: Guide | None = None, **sampling: Any) -> Generation:
+def asked(*texts: str, model: str = "a", guide: GuidedDecoding | None = None, **sampling: Any) -> Generation:
     messages = tuple(ChatMessage(role="user", content=text) for text in texts)
     return Generation(
         id="asker.1", model=model, messages=messages, guide=guide, sampling=Sampling.model_validate(sampling)
@@ -124,7 +124,7 @@ async def test_what_is_not_recorded_is_refused_with_the_question(backend: Replay
     with pytest.raises(NotRecorded, match="no answer of 'b' to question 'train' is recorded"):
         await answered(backend, asked(LONG, model="b"))
     with pytest.raises(InvalidGuide):
-        await answered(backend, asked(SUM, guide=Guide(choice=("yes", "no"))))
+        await answered(backend, asked(SUM, guide=GuidedDecoding(choice=("yes", "no"))))
     with pytest.raises(UnknownModel, match="known models: a, b"):
         await answered(backend, asked(SUM, model="c"))
 

@@ -37,7 +37,7 @@ class Posted:
         return tail
 
     def again(self, stream: str, seq: str) -> None:
-        self.which.asked(Message(f"again.{stream}", "", seq.encode(), None))
+        self.which.asked(Message(f"stream_replay.{stream}", "", seq.encode(), None))
 
 
 def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:

@@ -62,8 +62,8 @@ def test_another_subject_is_no_queue(subject: str) -> None:
 
 
 @given(TOKENS, TOKENS)
-def test_a_stream_is_read_back_from_its_subjects(asker: str, number: str) -> None:
-    address = StreamAddress(f"{asker}.{number}")
+def test_a_stream_is_read_back_from_its_subjects(streams: str, number: str) -> None:
+    address = StreamAddress(f"{streams}.{number}")
     assert StreamAddress.parse(address.subject) == address
     assert StreamAddress.parse(address.cancel) == address
 

@@ -20,7 +20,7 @@ from orchestration.errors import (
     InvalidRequest,
     OrchestraError,
 )
-from orchestration.messages import GenerationEnd, Priority
+from orchestration.messages import GenerationEnd, Priority, StreamEvent, decode_event
 from orchestration.placement import NEEDS_HEADER, needs_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stage import SETTINGS, Stage
@@ -44,7 +44,7 @@ async def test_two_thousand_generations_are_answered_once_each_and_leave_nothing
         answers = await asyncio.gather(*(stage.ask(stage.generation(words)) for words in asked))
         assert [text for text, _ in answers] == asked
     await stage.settled(*dispatchers)
-    assert stage.asker.open_streams == 0
+    assert stage.streams.open_streams == 0
     assert not any(stage.running().values())
 
 
@@ -218,7 +218,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
     if attempt == 1:
         monkeypatch.setattr(NodeCalls, "_send", defect)
     else:
-        monkeypatch.setattr("actors.dispatcher.dispatcher.how_far", defect)
+        monkeypatch.setattr("actors.dispatcher.dispatcher.stream_position", defect)
         give_back_once(dispatcher)
     for _ in range(7 if attempt == 1 else 1):
         with pytest.raises(InternalError, match="KeyError: 'a defect'"):
@@ -237,17 +237,20 @@ async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
     await stage.ask(stage.generation())
     give_back_once(dispatcher)
     bus, told = stage.bus, asyncio.get_running_loop().create_future()
-    generation = stage.generation("again").model_copy(update={"id": f"later-{stage.asker.name}.1"})
+    generation = stage.generation("again").model_copy(update={"id": f"later-{stage.streams.name}.1"})
 
     def hear(message: Message) -> None:
-        if b'"finish_reason"' in message.data:
-            told.set_result(GenerationEnd.model_validate_json(message.data))
+        event = decode_event(message.data).event
+        if isinstance(event, GenerationEnd):
+            told.set_result(event)
 
-    await bus.subscribe(f"resume.{generation.id}", lambda asked: bus.post(asked.reply, b'{"open": "maybe"}'))
+    await bus.subscribe(
+        f"stream_handoff.{generation.id}", lambda asked: bus.post(asked.reply, b'{"open": "maybe"}')
+    )
     await bus.subscribe(f"stream.{generation.id}", hear)
     subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
     await enqueue(bus, subject, generation.model_dump_json().encode(), {ID_HEADER: generation.id})
-    assert (await asyncio.wait_for(told, 10)).finish_reason == "stop"
+    assert (await asyncio.wait_for(told, 10)).finish.reason == "stop"
     assert dispatcher.me.host.actor is dispatcher
     await stage.settled(dispatcher)
 
@@ -277,7 +280,7 @@ async def test_a_generation_cancelled_in_the_queue_never_runs(stage: Stage) -> N
     dispatcher = await stage.dispatcher(sees=0)  # so that nobody pulls yet
     generation = stage.generation()
     asked = asyncio.ensure_future(stage.ask(generation))
-    await eventually(lambda: stage.asker.open_streams == 1)
+    await eventually(lambda: stage.streams.open_streams == 1)
     await stage.bus.flush()
     asked.cancel()
     await asyncio.wait({asked})
@@ -341,7 +344,8 @@ async def test_callers_that_leave_leave_nothing_in_the_queue_while_all_nodes_are
 async def test_callers_that_leave_make_room_for_the_next_at_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.asker._withdrawals, "add", lambda receipt: None)  # as after the asker's death
+    # As if the client had died.
+    monkeypatch.setattr(stage.streams._withdrawals, "add", lambda receipt: None)
     await stage.node(slots=1, speed=5)
     dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"keep_alive_s": 600}))
     busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
@@ -356,8 +360,8 @@ async def test_callers_that_leave_make_room_for_the_next_at_once(
 async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.asker, "_cancel", lambda work_id: None)  # as of a gateway that was killed
-    monkeypatch.setattr(stage.asker._withdrawals, "add", lambda receipt: None)
+    monkeypatch.setattr(stage.streams, "_cancel", lambda work_id: None)  # as of a gateway that was killed
+    monkeypatch.setattr(stage.streams._withdrawals, "add", lambda receipt: None)
     asked = [asyncio.ensure_future(stage.ask(stage.generation(), within_s=0.2)) for _ in range(100)]
     await asyncio.wait(asked)
     assert all(isinstance(each.exception(), DeadlineExceeded) for each in asked)
@@ -387,7 +391,7 @@ async def test_callers_that_leave_a_model_that_nobody_serves_leave_no_queue_behi
 async def test_a_generation_cancelled_at_work_stops_on_its_node(stage: Stage) -> None:
     await stage.node(speed=20)
     dispatcher = await stage.dispatcher()
-    async with aclosing(stage.asker.stream(stage.generation(tokens=10_000), Envelope.within(30))) as events:
+    async with aclosing(stage.streams.stream(stage.generation(tokens=10_000), Envelope.within(30))) as events:
         async for _ in events:
             break
     await eventually(lambda: not any(stage.running().values()))
@@ -399,13 +403,13 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     dispatcher = await stage.dispatcher()
     busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=1000, priority=Priority.BATCH)))
     await eventually(lambda: sum(stage.running().values()) == 1)
-    told: list[GenerationEnd] = []
+    told: list[StreamEvent] = []
     generation = stage.generation()
     await stage.bus.subscribe(
         f"stream.{generation.id}",
-        lambda message: told.append(GenerationEnd.model_validate_json(message.data)),
+        lambda message: told.append(decode_event(message.data).event),
     )
-    # Not through an asker: that one takes its work back at the same moment.
+    # Not through a StreamClient: that one takes its work back at the same moment.
     headers = Envelope.within(1).headers() | {
         ID_HEADER: generation.id,
         NEEDS_HEADER: needs_of(generation).encoded(),
@@ -415,6 +419,7 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
     await next(iter(stage.nodes.values())).leave()
     await eventually(lambda: told)
+    assert isinstance(told[0], GenerationEnd)
     assert told[0].error is not None
     assert told[0].error.code == "no_node"
     busy.cancel()
@@ -480,7 +485,7 @@ async def test_a_message_that_is_no_generation_is_thrown_out(stage: Stage) -> No
     await enqueue(stage.bus, subject, b"rubbish", {})
     await enqueue(stage.bus, subject, b"rubbish", {ID_HEADER: "*.>"})
     generation = stage.generation()
-    events = stage.asker.follow(
+    events = stage.streams.follow(
         generation.id,
         Envelope.within(10),
         lambda reply: stage.bus.publish(subject, b"rubbish", headers={ID_HEADER: generation.id}),
@@ -491,7 +496,7 @@ async def test_a_message_that_is_no_generation_is_thrown_out(stage: Stage) -> No
 
 
 async def test_models_beyond_the_limit_are_served_once_others_have_left(stage: Stage) -> None:
-    other = Stage(stage.bus, stage.asker, stage.stack)
+    other = Stage(stage.bus, stage.streams, stage.stack)
     first = await stage.node()
     await stage.dispatcher(DispatcherSettings(max_models=1))
     await stage.ask(stage.generation())

@@ -74,7 +74,7 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         )
         asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=600)))
         await eventually(lambda: sum(stage.running().values()) == 1)
-        (opened,) = stage.asker._open.values()
+        (opened,) = stage.streams._open.values()
         own_nats.process.send_signal(signal.SIGSTOP)
         frozen = dispatcher.node_health.rounds
         await eventually(lambda: dispatcher.node_health.rounds > frozen + 200)  # well beyond the lease
@@ -150,7 +150,7 @@ async def test_a_generation_whose_backend_falls_silent_or_says_nothing_at_all_go
 
 
 async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(stage: Stage) -> None:
-    other = Stage(stage.bus, stage.asker, stage.stack)
+    other = Stage(stage.bus, stage.streams, stage.stack)
     await stage.node("bad", fail_every=1, fail_after=3)
     await other.node("good")
     declared = {stage.model: ("not-served", other.model)}

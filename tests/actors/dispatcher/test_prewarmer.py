@@ -21,7 +21,7 @@ from actors.node.node import Node
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.service import ERROR_CODE
 from orchestration.forecast import Step
-from orchestration.messages import LoadModel, Residence
+from orchestration.messages import LoadModel, LoadResult
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats, start_nats
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
@@ -46,15 +46,15 @@ async def stage(own_nats: RunningNats) -> AsyncIterator[Stage]:
 
 
 async def ask(stage: Stage, model: str, envelope: Envelope) -> None:
-    async for _ in stage.asker.stream(of(stage, model, tokens=1), envelope):
+    async for _ in stage.streams.stream(of(stage, model, tokens=1), envelope):
         pass
 
 
-async def told(stage: Stage, node: Node, wanted: LoadModel) -> tuple[str, Residence | None]:
+async def told(stage: Stage, node: Node, wanted: LoadModel) -> tuple[str, LoadResult | None]:
     body = wanted.model_dump_json().encode()
     answer = await stage.bus.request(NodeAddress(node.id).load, body, timeout=10)
     code = answer.header(ERROR_CODE)
-    return code, None if code else Residence.model_validate_json(answer.data)
+    return code, None if code else LoadResult.model_validate_json(answer.data)
 
 
 def holder(*dispatchers: Dispatcher) -> list[Dispatcher]:

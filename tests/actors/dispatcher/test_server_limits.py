@@ -80,7 +80,7 @@ async def test_a_wait_beyond_the_deadline_is_told_at_once_and_is_that_models_alo
                 await stage.ask(stage.generation())
             assert caught.value.retry_after_s is not None
             assert 30 < caught.value.retry_after_s <= float(wait)
-            answer, _ = await stage.ask(well.model_copy(update={"id": stage.asker.new_id()}))
+            answer, _ = await stage.ask(well.model_copy(update={"id": stage.streams.new_id()}))
             assert answer == "Hello there"
         refused = [each for each in upstream.requests if each.body["model"] == "limited"]
         assert len(refused) == 1

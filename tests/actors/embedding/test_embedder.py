@@ -43,10 +43,10 @@ def embedder() -> Iterator[Embedder]:
 @asynccontextmanager
 async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterator[AgentClient]:
     """Those of a run that nobody reads."""
-    address = StreamAddress(running.asker.new_id())
+    address = StreamAddress(running.streams.new_id())
     yield AgentClient(
         bus=running.bus,
-        asker=running.team.asker,
+        streams=running.team.streams,
         registry=running.team.registry,
         roles={},
         writer=StreamWriter(running.bus, address, lambda: None),

@@ -129,7 +129,7 @@ async def test_a_request_waits_for_its_fallback_too(stage: Stage) -> None:
     await stage.node()
     declared = {"large": (stage.model,)}
     dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"fallbacks": declared}))
-    other = Stage(stage.bus, stage.asker, stage.stack, model="large")
+    other = Stage(stage.bus, stage.streams, stage.stack, model="large")
     large = await other.node()
     async with gateway(stage, fallbacks=declared) as running:
         await eventually(lambda: len(running.gateway.registry.nodes) == 2)
@@ -151,7 +151,7 @@ async def test_a_pattern_waits_for_a_node_too(stage: Stage) -> None:
     ):
         await away(stage, running)
         asked = asyncio.ensure_future(ask(running, "orchestra/single"))
-        await eventually(lambda: running.gateway.asker.open_streams == 1)
+        await eventually(lambda: running.gateway.streams.open_streams == 1)
         await back(stage)
         text, model = answered(await asked)
         assert (text[: len(WORDS)], model) == (WORDS, stage.model)

@@ -72,12 +72,12 @@ async def researchers(
 
 async def ask(running: Cluster, question: str) -> tuple[str, RunEnd]:
     run = Run(
-        id=running.asker.new_id(),
+        id=running.streams.new_id(),
         pattern="research",
         messages=(ChatMessage(role="user", content=question),),
         sampling=Sampling(temperature=0, max_tokens=48),
     )
-    return await answered(running.asker, run, 60)
+    return await answered(running.streams, run, 60)
 
 
 async def test_the_answer_comes_from_the_documents_and_names_them(

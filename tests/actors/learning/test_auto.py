@@ -9,7 +9,7 @@ import pytest
 
 from orchestration.bandit.bandit import ArmChoice, choose
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
-from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, ToolResult
+from orchestration.messages import Budget, ChatMessage, GuidedDecoding, ModelCard, Run, Sampling, ToolResult
 from orchestration.patterns import BUILT_IN, RunContext
 from orchestration.patterns.auto import auto
 from orchestration.query_analysis.analysis import Analysis, analyse
@@ -158,7 +158,7 @@ async def test_the_most_trusted_models_may_each_answer_alone_and_the_one_chosen_
     assert names == {f"m{number}" for number in range(4, 12)}
     assert ask.question("answer").model == said["model"] == "m11"
     assert ask.said[0].startswith(f"auto chose single, m11, {said['profile']}: ")
-    names, said, _ = await offered_models(guide=Guide(regex="yes|no"))
+    names, said, _ = await offered_models(guide=GuidedDecoding(regex="yes|no"))
     assert (len(names), said["model"]) == (8, "m11")
 
 
@@ -176,7 +176,7 @@ async def test_where_a_model_is_named_no_other_is_offered(fields: dict[str, Any]
 @pytest.mark.parametrize(
     "fields",
     [
-        {"guide": Guide(regex="yes|no")},
+        {"guide": GuidedDecoding(regex="yes|no")},
         {"budget": Budget(tokens=500)},
         {"budget": Budget(calls=1)},
         {"settings": {"patterns": []}},

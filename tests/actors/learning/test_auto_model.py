@@ -30,9 +30,9 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
     nodes = [OnnxBackend([smollm2_folder()]) for _ in range(2)]
     async with cluster(nats.url, nodes[0], SETTINGS, others=nodes[1:], embedder=minilm_folder()) as running:
         plain = make_run(
-            running.asker, "auto", "What is the capital of France?", sampling=Sampling(temperature=0)
+            running.streams, "auto", "What is the capital of France?", sampling=Sampling(temperature=0)
         )
-        text, ended, progress = await perform(running.asker, plain, 60)
+        text, ended, progress = await perform(running.streams, plain, 60)
         assert "Paris" in text
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"], said["difficulty"]) == ("factual", "single", "easy")
@@ -47,8 +47,8 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         ]
         await shelf.add("reasoning", lessons)
         await eventually(lambda: shelf.record("reasoning").arm("strict/ensemble").right > 100)
-        hard = make_run(running.asker, "auto", HARD)
-        text, ended, _ = await perform(running.asker, hard, 100)
+        hard = make_run(running.streams, "auto", HARD)
+        text, ended, _ = await perform(running.streams, hard, 100)
         assert text.strip()
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"]) == ("reasoning", "ensemble")

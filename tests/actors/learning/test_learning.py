@@ -49,8 +49,8 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
 ) -> None:
     settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(flush_s=0.05))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
-        run = make_run(running.asker, "auto", "Write a poem about the moon")
-        _, ended, _ = await perform(running.asker, run)
+        run = make_run(running.streams, "auto", "Write a poem about the moon")
+        _, ended, _ = await perform(running.streams, run)
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"]) == ("creative", "single")
         shelf = running.team.tuner.shelf
@@ -128,8 +128,8 @@ async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -
 async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
     settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(learn=False))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
-        run = make_run(running.asker, "auto", "What is the capital of France?")
-        _, ended, _ = await perform(running.asker, run)
+        run = make_run(running.streams, "auto", "What is the capital of France?")
+        _, ended, _ = await perform(running.streams, run)
         assert ended.report["auto"]["reason"] == "the usual way; learning is off"
         assert await run_feedback_bucket(running.bus).get(run.id) is None
         with pytest.raises(UnknownRun):
@@ -196,8 +196,8 @@ async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> N
         ]
         await shelf.add("factual", lessons * 40)
         await eventually(lambda: shelf.record("factual").models.get("rash"))
-        run = make_run(running.asker, "ensemble", "What is the capital of France?")
-        _, ended, _ = await perform(running.asker, run)
+        run = make_run(running.streams, "ensemble", "What is the capital of France?")
+        _, ended, _ = await perform(running.streams, run)
     weights = {voice["model"]: voice["weight"] for voice in ended.report["ensemble"]["voices"]}
     assert weights["wise"] > 2.5
     assert weights["rash"] == 0.05

@@ -39,8 +39,8 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
     """The echo's critic gives 1 of 10 to all, and is right where its user says so too."""
     settings = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(flush_s=0.05))
     async with cluster(nats.url, EchoBackend(EchoSettings(repeat=False)), settings) as running:
-        run = make_run(running.asker, "maestro", "What is the capital of France?")
-        _, ended, _ = await perform(running.asker, run)
+        run = make_run(running.streams, "maestro", "What is the capital of France?")
+        _, ended, _ = await perform(running.streams, run)
         verdict = ended.report["maestro"]["verdicts"][-1]
         assert (verdict["model"], verdict["own_family"]) == ("echo", True)
         entry = await run_feedback_bucket(running.bus).get(run.id)
@@ -71,7 +71,7 @@ async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_ow
         await eventually(lambda: all("able" in shelf.record(kind).models for kind in KINDS))
         asked = await asyncio.gather(
             *(
-                perform(running.asker, make_run(running.asker, pattern, "Where is Paris?"))
+                perform(running.streams, make_run(running.streams, pattern, "Where is Paris?"))
                 for pattern in ("maestro", "decompose")
             )
         )

@@ -18,7 +18,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Generation, GenerationEnd, LoadModel, Residence, UnloadModel
+from orchestration.messages import Generation, GenerationEnd, LoadModel, LoadResult, UnloadModel
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
@@ -29,7 +29,7 @@ from tests.fixtures.stage import stage as set_up
 @pytest.fixture
 async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
     async with set_up(nats_server.url) as stage:
-        stage.asker.name += "-away"  # the tests listen themselves: it would stop streams it did not open
+        stage.streams.name += "-away"  # the tests listen themselves: it would stop streams it did not open
         yield stage
 
 
@@ -118,13 +118,13 @@ async def test_a_caller_that_leaves_while_its_model_is_loaded_does_not_undo_it(s
 async def test_a_model_is_loaded_and_unloaded_by_name(stage: Stage) -> None:
     a, b = models_of(stage, 2)
     node = await small_node(stage, (a, b))
-    found = Residence.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
+    found = LoadResult.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
     assert (found.node, found.model, found.loaded, found.changed) == (node.id, b, True, True)
-    again = Residence.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
+    again = LoadResult.model_validate_json((await tell(stage, node, LoadModel(model=b))).data)
     assert not again.changed
-    gone = Residence.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
+    gone = LoadResult.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
     assert (gone.loaded, gone.changed, loaded(node)) == (False, True, [])
-    nothing = Residence.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
+    nothing = LoadResult.model_validate_json((await tell(stage, node, UnloadModel(model=b))).data)
     assert not nothing.changed
     unknown = await tell(stage, node, LoadModel(model="other"))
     assert unknown.header(ERROR_CODE) == "404"
@@ -142,7 +142,7 @@ async def test_unloading_waits_for_what_runs_and_takes_nothing_new(stage: Stage)
     assert "is being unloaded" in json.loads(refused.data)["message"]
     assert not unloading.done()
     assert GenerationEnd.model_validate_json((await running).data).finish.usage.completion_tokens == 60
-    assert Residence.model_validate_json((await unloading).data).changed
+    assert LoadResult.model_validate_json((await unloading).data).changed
     assert loaded(node) == []
     back = await run(stage, node, of(stage, a))
     assert GenerationEnd.model_validate_json(back.data).finish.reason == "stop"

@@ -16,7 +16,7 @@ from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
-from actors.streams.writer import RETIRED, WRITER
+from actors.streams.writer import SUPERSEDED, WRITER_HEADER
 from orchestration.messages import Generation, GenerationEnd, TextDelta, decode_event
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -27,7 +27,7 @@ from tests.fixtures.stage import stage as set_up
 @pytest.fixture
 async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
     async with set_up(nats_server.url) as stage:
-        stage.asker.name += "-away"  # the tests listen themselves: it would stop streams it did not open
+        stage.streams.name += "-away"  # the tests listen themselves: it would stop streams it did not open
         yield stage
 
 
@@ -44,7 +44,7 @@ class Listener:
         assert isinstance(frame.event, TextDelta | GenerationEnd)
         self.events.append(frame.event)
         self.seqs.append(frame.seq)
-        self.writers.append(message.header(WRITER))
+        self.writers.append(message.header(WRITER_HEADER))
 
 
 async def send(
@@ -194,7 +194,7 @@ async def test_a_writer_that_was_given_up_stops(stage: Stage) -> None:
     node = await stage.node(speed=100)
     generation = stage.generation(tokens=100_000)
     await stage.bus.subscribe(
-        f"stream.{generation.id}", lambda message: stage.bus.post(message.reply, RETIRED)
+        f"stream.{generation.id}", lambda message: stage.bus.post(message.reply, SUPERSEDED)
     )
     reply = await stage.bus.request(
         NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5

@@ -12,9 +12,9 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.streams import client as asker_module
-from actors.streams import reader as open_stream
-from actors.streams.client import Asker
+from actors.streams import client as client_module
+from actors.streams import reader as reader_module
+from actors.streams.client import StreamClient
 from actors.streams.writer import OUT_OF_BAND, StreamWriter
 from orchestration.errors import (
     BackendFailed,
@@ -36,22 +36,22 @@ from orchestration.messages import (
 )
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.reading import END, Reading, asker, deltas, end
+from tests.fixtures.reading import END, Reading, deltas, end, streams
 from tests.fixtures.stage import stage as set_up
 
-__all__ = ["asker"]
+__all__ = ["streams"]
 
 
-async def test_events_come_in_order_and_the_end_is_the_last(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_events_come_in_order_and_the_end_is_the_last(streams: StreamClient) -> None:
+    reading = Reading(streams)
     await reading.write(*deltas("a", "b", "c"), end(3))
     assert await reading.task == END
     assert reading.text == "abc"
     assert not reading.cancelled
 
 
-async def test_an_event_that_comes_twice_is_read_once(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_an_event_that_comes_twice_is_read_once(streams: StreamClient) -> None:
+    reading = Reading(streams)
     a, b = deltas("a", "b")
     await reading.write(a, a, b, a, b, end(2))
     await reading.task
@@ -59,13 +59,13 @@ async def test_an_event_that_comes_twice_is_read_once(asker: Asker) -> None:
 
 
 async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written_and_after(
-    asker: Asker, nats_server: RunningNats
+    streams: StreamClient, nats_server: RunningNats
 ) -> None:
     writing = await Bus.connect(BusSettings(url=nats_server.url), name="writing")
-    reading = Reading(asker)
-    await eventually(lambda: asker.open_streams)
+    reading = Reading(streams)
+    await eventually(lambda: streams.open_streams)
     writer = StreamWriter(writing, StreamAddress(reading.id), lambda: None)
-    reads = asker._open[reading.id]
+    reads = streams._open[reading.id]
     really = reads.put
 
     def deaf(message: Message) -> bool:
@@ -76,7 +76,7 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     reads.put = deaf  # type: ignore[method-assign]
     await writer.write(TextDelta(text=" b"))
     await writer.flush()
-    await asker.bus.flush()
+    await streams.bus.flush()
     reads.put = really  # type: ignore[method-assign]
     await writer.write(TextDelta(text=" c"))
     await writer.flush()
@@ -84,39 +84,39 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     reads.put = deaf  # type: ignore[method-assign]
     await writer.end(END)
     await writing.flush()
-    await asker.bus.flush()
+    await streams.bus.flush()
     reads.put = really  # type: ignore[method-assign]
-    asker._reconnected()
+    streams._reconnected()
     assert (await reading.task).events == 3
     await writing.close()
 
 
 @pytest.mark.parametrize("late", [EventFrame(5, TextDelta(text="late")), end(5)])
 async def test_a_gap_that_stays_is_an_error_that_names_what_is_missing(
-    asker: Asker, late: EventFrame, monkeypatch: pytest.MonkeyPatch
+    streams: StreamClient, late: EventFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_stream, "GAP_S", 0.2)
-    reading = Reading(asker)
+    monkeypatch.setattr(reader_module, "MAX_GAP_S", 0.2)
+    reading = Reading(streams)
     await reading.write(*deltas("a"), late)
     with pytest.raises(NodeLost, match="lost events 1 to 4"):
         await reading.task
     await eventually(lambda: reading.cancelled)
 
 
-async def test_an_end_with_an_error_raises_that_error(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_an_end_with_an_error_raises_that_error(streams: StreamClient) -> None:
+    reading = Reading(streams)
     error = BackendFailed("it broke").body()
     await reading.write(
         *deltas("a"), EventFrame(1, GenerationEnd(finish=Finish(reason="error"), error=error))
     )
     with pytest.raises(BackendFailed, match="it broke"):
         await reading.task
-    await asker.bus.flush()
+    await streams.bus.flush()
     assert not reading.cancelled
 
 
-async def test_whoever_watches_over_a_stream_may_end_it_from_outside(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_whoever_watches_over_a_stream_may_end_it_from_outside(streams: StreamClient) -> None:
+    reading = Reading(streams)
     error = NodeLost("node n died").body()
     await reading.write(
         *deltas("a", "b"), EventFrame(OUT_OF_BAND, GenerationEnd(finish=Finish(reason="error"), error=error))
@@ -125,24 +125,24 @@ async def test_whoever_watches_over_a_stream_may_end_it_from_outside(asker: Aske
         await reading.task
 
 
-async def test_what_is_no_event_is_a_defect(asker: Asker) -> None:
-    reading = Reading(asker)
-    await eventually(lambda: asker.open_streams)
-    await asker.bus.publish(f"stream.{reading.id}", b"rubbish")
+async def test_what_is_no_event_is_a_defect(streams: StreamClient) -> None:
+    reading = Reading(streams)
+    await eventually(lambda: streams.open_streams)
+    await streams.bus.publish(f"stream.{reading.id}", b"rubbish")
     with pytest.raises(InternalError, match="cannot be read"):
         await reading.task
 
 
-async def test_a_stream_that_does_not_end_in_time_is_cancelled(asker: Asker) -> None:
-    reading = Reading(asker, within_s=0.1)
+async def test_a_stream_that_does_not_end_in_time_is_cancelled(streams: StreamClient) -> None:
+    reading = Reading(streams, within_s=0.1)
     await reading.write(*deltas("a"))
     with pytest.raises(DeadlineExceeded, match="no complete answer"):
         await reading.task
     await eventually(lambda: reading.cancelled)
 
 
-async def test_a_reader_that_leaves_cancels_the_work(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_a_reader_that_leaves_cancels_the_work(streams: StreamClient) -> None:
+    reading = Reading(streams)
     await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     reading.task.cancel()
@@ -150,8 +150,8 @@ async def test_a_reader_that_leaves_cancels_the_work(asker: Asker) -> None:
     await eventually(lambda: reading.cancelled == [f"cancel.{reading.id}"])
 
 
-async def test_of_two_writers_the_first_is_read(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_of_two_writers_the_first_is_read(streams: StreamClient) -> None:
+    reading = Reading(streams)
     await reading.write(*deltas("a", "b"))
     await reading.write(*deltas("a b", " c d"), end(2), writer="second")
     await reading.write(*deltas("c", "d", start=2), end(4))
@@ -159,18 +159,20 @@ async def test_of_two_writers_the_first_is_read(asker: Asker) -> None:
     assert reading.text == "abcd"
 
 
-async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(asker: Asker) -> None:
-    reading = Reading(asker)
+async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(
+    streams: StreamClient,
+) -> None:
+    reading = Reading(streams)
     await reading.write(*deltas("x", "y"), end(2), writer="second")
     await reading.task
     assert reading.text == "xy"
 
 
 async def test_a_first_writer_that_falls_silent_is_reported(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
+    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_stream, "SILENCE_S", 0.2)
-    reading = Reading(asker)
+    monkeypatch.setattr(reader_module, "MAX_SILENCE_S", 0.2)
+    reading = Reading(streams)
     await reading.write(*deltas("a"))
     await reading.write(*deltas("a b"), end(1), writer="second")
     with pytest.raises(NodeLost, match="after some of it was read"):
@@ -178,22 +180,22 @@ async def test_a_first_writer_that_falls_silent_is_reported(
 
 
 async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
+    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_stream, "MAX_BUFFERED", 10)
-    work = asker.new_id()
+    monkeypatch.setattr(reader_module, "MAX_BUFFERED", 10)
+    work = streams.new_id()
     cancelled: list[str] = []
-    await asker.bus.subscribe(f"cancel.{work}", lambda message: cancelled.append(message.subject))
+    await streams.bus.subscribe(f"cancel.{work}", lambda message: cancelled.append(message.subject))
 
     async def send(accepted: str) -> None: ...
 
-    events = asker.follow(work, Envelope.within(10), send)
+    events = streams.follow(work, Envelope.within(10), send)
     first = asyncio.ensure_future(anext(events))
-    await eventually(lambda: asker.open_streams)
+    await eventually(lambda: streams.open_streams)
     for frame in deltas(*"abcdefghijklmnopqrstuvwxyz"):
-        await asker.bus.publish(f"stream.{work}", encode_event(frame.seq, frame.event))
+        await streams.bus.publish(f"stream.{work}", encode_event(frame.seq, frame.event))
     await first
-    await asker.bus.flush()
+    await streams.bus.flush()
 
     async def read() -> None:
         async for _ in events:
@@ -204,14 +206,14 @@ async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
     await eventually(lambda: cancelled)
 
 
-async def test_a_full_queue_is_told_to_the_asker(asker: Asker) -> None:
+async def test_a_full_queue_is_told_to_the_asker(streams: StreamClient) -> None:
     model = f"nobody-pulls-{uuid4().hex[:8]}"
 
     async def ask() -> None:
         generation = Generation(
-            id=asker.new_id(), model=model, messages=(ChatMessage(role="user", content="x"),)
+            id=streams.new_id(), model=model, messages=(ChatMessage(role="user", content="x"),)
         )
-        async with aclosing(asker.stream(generation, Envelope.within(30))) as events:
+        async with aclosing(streams.stream(generation, Envelope.within(30))) as events:
             async for _ in events:
                 pass
 
@@ -228,31 +230,31 @@ async def test_a_full_queue_is_told_to_the_asker(asker: Asker) -> None:
 async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_its_deadline(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asker_module, "ACCEPT_S", 0.2)
+    monkeypatch.setattr(client_module, "ACCEPT_TIMEOUT_S", 0.2)
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
     await apply(bus, shipped_declaration())
-    asker = Asker(bus)
-    await asker.start()
+    streams = StreamClient(bus)
+    await streams.start()
     own_nats.process.send_signal(signal.SIGSTOP)
     try:
-        generation = Generation(id=asker.new_id(), model="m", prompt="x", kind="completion")
+        generation = Generation(id=streams.new_id(), model="m", prompt="x", kind="completion")
         with pytest.raises(BusUnavailable, match=r"within 0\.2 s: the NATS server does not answer") as caught:
-            await anext(asker.stream(generation, Envelope.within(30)))
+            await anext(streams.stream(generation, Envelope.within(30)))
         assert caught.value.retry_after_s == 1
     finally:
         own_nats.process.send_signal(signal.SIGCONT)
-    await asker.stop()
+    await streams.stop()
     await bus.close()
 
 
 async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: RunningNats) -> None:
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
-    asker = Asker(bus)
-    await asker.start()
-    generation = Generation(id=asker.new_id(), model="m", prompt="x", kind="completion")
+    streams = StreamClient(bus)
+    await streams.start()
+    generation = Generation(id=streams.new_id(), model="m", prompt="x", kind="completion")
     with pytest.raises(BusUnavailable, match="declared"):
-        await anext(asker.stream(generation, Envelope.within(10)))
-    await asker.stop()
+        await anext(streams.stream(generation, Envelope.within(10)))
+    await streams.stop()
     await bus.close()
 
 
@@ -279,7 +281,7 @@ async def test_an_answer_goes_on_where_it_was_when_nats_has_restarted(own_nats: 
 async def test_an_answer_is_given_up_when_nats_stays_away(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asker_module, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(client_module, "MAX_OUTAGE_S", 0.5)
     async with set_up(own_nats.url) as stage:
         await stage.node(speed=50)
         await stage.dispatcher()
@@ -293,10 +295,10 @@ async def test_an_answer_is_given_up_when_nats_stays_away(
 
 
 async def test_stopping_tells_those_who_read(bus: Bus) -> None:
-    asker = Asker(bus)
-    await asker.start()
-    reading = Reading(asker)
-    await eventually(lambda: asker.open_streams)
-    await asker.stop()
+    streams = StreamClient(bus)
+    await streams.start()
+    reading = Reading(streams)
+    await eventually(lambda: streams.open_streams)
+    await streams.stop()
     with pytest.raises(BusUnavailable, match="shutting down"):
         await reading.task

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from actors.bus.message import Message
-from actors.streams.reader import OpenStream
-from actors.streams.writer import WRITER
+from actors.streams.reader import StreamReader
+from actors.streams.writer import WRITER_HEADER
 from orchestration.errors import InvalidRequest
-from orchestration.messages import EventFrame, Finish, GenerationEnd, SoFar, TextDelta, encode_event
+from orchestration.messages import EventFrame, Finish, GenerationEnd, StreamPosition, TextDelta, encode_event
 
 FIRST = ""
 
@@ -17,15 +17,15 @@ class Race:
     """A stream whose second writer may begin; `winners` are those that were named as the first to come."""
 
     def __init__(self) -> None:
-        self.stream = OpenStream(lambda _: None)
+        self.stream = StreamReader(lambda _: None)
         self.winners: list[str] = []
         self.second = self.ask().writer
 
-    def ask(self) -> SoFar:
+    def ask(self) -> StreamPosition:
         return self.stream.race(self.winners.append)
 
     def write(self, writer: str, frame: EventFrame) -> bool:
-        headers = {WRITER: writer} if writer else None
+        headers = {WRITER_HEADER: writer} if writer else None
         return self.stream.put(Message("stream.a.1", "probe", encode_event(frame.seq, frame.event), headers))
 
     def read(self) -> list[object]:
@@ -83,11 +83,11 @@ async def test_a_refusal_of_the_first_is_the_answer(race: Race) -> None:
 
 
 async def test_nobody_may_race_who_is_read_already_nor_twice_nor_when_it_is_over(race: Race) -> None:
-    assert race.ask() == SoFar(alive=True)
+    assert race.ask() == StreamPosition(alive=True)
     race.write(FIRST, delta("begun"))
-    assert race.ask() == SoFar(alive=True)
+    assert race.ask() == StreamPosition(alive=True)
     race.write(FIRST, EventFrame(1, GenerationEnd(finish=Finish(reason="stop"))))
-    assert race.ask() == SoFar(open=False)
+    assert race.ask() == StreamPosition(open=False)
 
 
 async def test_a_hand_over_ends_the_race_for_both(race: Race) -> None:
@@ -100,7 +100,7 @@ async def test_a_hand_over_ends_the_race_for_both(race: Race) -> None:
 
 
 async def test_work_that_was_delivered_again_during_a_race_has_one_reader_too(race: Race) -> None:
-    assert race.stream.hand_over(quiet_s=3) == SoFar()  # its dispatcher died: another runs it anew
+    assert race.stream.hand_over(quiet_s=3) == StreamPosition()  # its dispatcher died: another runs it anew
     assert race.write("third", delta("quickest"))
     assert not race.write(FIRST, delta("late"))
     assert not race.write(race.second, delta("late"))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from actors.bus.message import Message
-from actors.streams.reader import OpenStream
-from actors.streams.writer import WRITER
+from actors.streams.reader import StreamReader
+from actors.streams.writer import WRITER_HEADER
 from orchestration.messages import TextDelta, encode_event
 
 
 class Reader:
     def __init__(self) -> None:
-        self.stream = OpenStream(lambda _: None)
+        self.stream = StreamReader(lambda _: None)
         self.writer = ""
         self.seq = 0
 
     def write(self, reasoning: str = "", text: str = "") -> None:
         data = encode_event(self.seq, TextDelta(text=text, reasoning=reasoning))
-        headers = {WRITER: self.writer} if self.writer else None
+        headers = {WRITER_HEADER: self.writer} if self.writer else None
         self.stream.put(Message("stream.a.1", "probe", data, headers))
         self.seq += 1
 

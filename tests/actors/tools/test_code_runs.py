@@ -34,11 +34,11 @@ async def test_a_program_of_a_run_is_tried_with_the_examples_of_its_question(
     backend = EchoBackend(EchoSettings(repeat=False))
     async with cluster(own_nats.url, backend, agents, build_tools=hands) as running:
         run = Run(
-            id=running.asker.new_id(),
+            id=running.streams.new_id(),
             pattern="code",
             messages=(ChatMessage(role="user", content=QUESTION),),
         )
-        _, ended = await answered(running.asker, run, 60)
+        _, ended = await answered(running.streams, run, 60)
     (report,) = ended.report["code"]
     assert (report["examples"], report["passed"], report["repaired"]) == (2, 1, False)
     assert report["failures"] == ["double(3) should give 6, and gives 7"]

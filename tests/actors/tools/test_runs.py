@@ -33,12 +33,12 @@ async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit
     async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, build_tools=hands) as running:
         await eventually(lambda: running.team.tools.tools("research"), within_s=60)
         run = Run(
-            id=running.asker.new_id(),
+            id=running.streams.new_id(),
             pattern="research",
             messages=(ChatMessage(role="user", content="How many bolts are in the warehouse?"),),
             sampling=Sampling(temperature=0),
         )
-        _, ended = await answered(running.asker, run, 60)
+        _, ended = await answered(running.streams, run, 60)
     steps = {step.name: step for step in ended.steps}
     assert json.loads(steps["answer: choice 1"].text) == {"tool": "shop.stock"}
     item = json.loads(steps["answer: arguments 1"].text)["item"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.messages import ChatMessage, Guide
+from orchestration.messages import ChatMessage, GuidedDecoding
 from orchestration.patterns import BUILT_IN
 from orchestration.patterns.answer_repair import CORRECTION
 from orchestration.patterns.clipping import clip
@@ -82,7 +82,7 @@ async def test_what_came_before_the_problem_stands_and_is_corrected() -> None:
 
 
 async def test_a_text_of_a_fixed_form_is_replaced_whole() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     script = TEAM | {"synthesis": f'{{"answer": "{TEA_TASKS[2]}"}}', "synthesis again": '{"answer": "42"}'}
     text, _, _ = await perform(BUILT_IN["maestro"], make_run(SUM, guide=guide), Scripted(script))
     assert text == '{"answer": "42"}'

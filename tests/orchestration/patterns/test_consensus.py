@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus import (
     AnswerKind,
     Vote,
@@ -173,11 +173,11 @@ def test_where_the_question_does_not_say_the_answers_do() -> None:
     assert kind_of(question, ["Paris", "Lyon."]) is AnswerKind.EXACT
     assert kind_of(question, ["Paris", "It is Paris, which lies on the river Seine."]) is AnswerKind.TEXT
     assert kind_of("Reverse it", ["```\nx\n```", "```\ny\n```"]) is AnswerKind.CODE
-    assert kind_of(question, [], Guide(regex="a|b")) is AnswerKind.EXACT
+    assert kind_of(question, [], GuidedDecoding(regex="a|b")) is AnswerKind.EXACT
 
 
 def test_an_answer_of_a_fixed_form_counts_when_it_is_whole() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     assert key_of(AnswerKind.EXACT, '{"b": 1, "a": 2}', "", guide) == key_of(
         AnswerKind.EXACT, '{"a":2,"b":1}', "", guide
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, NodeLost, NoNode, OrchestraError
-from orchestration.messages import Budget, ChatMessage, Guide, ModelCard, Run, Sampling, TextDelta
+from orchestration.messages import Budget, ChatMessage, GuidedDecoding, ModelCard, Run, Sampling, TextDelta
 from orchestration.patterns import RunContext
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.debate import debate
@@ -343,7 +343,7 @@ async def test_a_judge_that_fails_leaves_the_best_position_with_a_note() -> None
 
 
 async def test_the_callers_form_and_instructions_reach_every_answer_but_no_critique() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     system = ChatMessage(role="system", content="Speak like a pirate.")
     run = asked(rounds=2).model_copy(
         update={"guide": guide, "messages": (system, ChatMessage(role="user", content=SUM))}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import ChatMessage, Finish, Guide, Sampling, TextDelta, ToolResult
+from orchestration.messages import ChatMessage, Finish, GuidedDecoding, Sampling, TextDelta, ToolResult
 from orchestration.patterns import GenerationRequest, RunContext, StepLimits, StepResult
 from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.clipping import estimate_tokens
@@ -164,7 +164,7 @@ async def test_what_is_measured_puts_the_next_tasks_in_order() -> None:
 
 
 async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     run = make_run(
         messages=(
             ChatMessage(role="system", content="Speak like a pirate."),

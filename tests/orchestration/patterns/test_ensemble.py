@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest, NoNode, UnknownModel
-from orchestration.messages import Budget, Finish, Guide, ModelCard, Run, Sampling, TextDelta, ToolResult
+from orchestration.messages import (
+    Budget,
+    Finish,
+    GuidedDecoding,
+    ModelCard,
+    Run,
+    Sampling,
+    TextDelta,
+    ToolResult,
+)
 from orchestration.patterns import (
     GenerationRequest,
     Pattern,
@@ -424,7 +433,7 @@ async def test_voices_that_all_differ_leave_the_first_and_it_is_said() -> None:
 
 
 async def test_a_form_that_an_answer_does_not_meet_is_not_counted() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     ask = Scripted(
         {"voice 1": '{"city": "Par', "voice 2": '{"city": "Rome"}', "voice 3": '{"city":  "Rome"}'}
     )
@@ -437,7 +446,7 @@ async def test_a_form_that_an_answer_does_not_meet_is_not_counted() -> None:
 
 
 async def test_a_schema_that_cannot_guide_is_the_callers_error() -> None:
-    run = make_run(guide=Guide(json_schema={"type": "nonsense"}))
+    run = make_run(guide=GuidedDecoding(json_schema={"type": "nonsense"}))
     with pytest.raises(InvalidGuide):
         await perform(ensemble, run, Scripted({"coordinator": InvalidGuide("no such type")}))
 

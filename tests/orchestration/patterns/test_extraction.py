@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestration.errors import BackendFailed
-from orchestration.messages import Budget, Guide, ModelCard
+from orchestration.messages import Budget, GuidedDecoding, ModelCard
 from orchestration.patterns import RunContext
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.voting.extraction import extracted
@@ -28,7 +28,7 @@ async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_witho
     assert await extracted(context, AnswerKind.CHOICE, GAS, texts) == {2: "C"}
     asked = ask.question("reading 2")
     assert (asked.model, asked.sampling.temperature) == ("small", 0)
-    assert asked.guide == Guide(choice=("A", "B", "C", "none"))
+    assert asked.guide == GuidedDecoding(choice=("A", "B", "C", "none"))
     assert "chlorine, or so" in asked.messages[-1].content
     assert all("Which gas" not in message.content for message in asked.messages)
 

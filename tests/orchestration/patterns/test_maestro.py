@@ -16,7 +16,7 @@ from orchestration.errors import (
     NoResponders,
     OrchestraError,
 )
-from orchestration.messages import Budget, ChatMessage, Guide, Priority, Sampling
+from orchestration.messages import Budget, ChatMessage, GuidedDecoding, Priority, Sampling
 from orchestration.patterns import RunContext, StepLimits, StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.maestro import maestro
@@ -197,7 +197,7 @@ async def test_an_error_that_any_step_would_meet_ends_the_run() -> None:
 
 
 async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     run = make_run(
         messages=(
             ChatMessage(role="system", content="Speak like a pirate."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.errors import NodeLost, OrchestraError
-from orchestration.messages import Budget, Guide, ToolResult
+from orchestration.messages import Budget, GuidedDecoding, ToolResult
 from orchestration.patterns.arithmetic_check import carried_on
 from orchestration.patterns.code_check import examples_for, problem_of, program_in
 from orchestration.patterns.verified import code, reasoning
@@ -111,7 +111,7 @@ async def test_sums_of_the_reasoning_agent_are_corrected_and_said() -> None:
 
 async def test_a_guided_answer_is_never_touched() -> None:
     ask = Scripted({"answer": '{"sum": "2 + 2 = 5"}'})
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     text, _, context = await perform(reasoning, make_run("How much?", guide=guide), ask)
     assert text == '{"sum": "2 + 2 = 5"}'
     assert not context.report

@@ -61,11 +61,11 @@ def test_votes_that_are_ended_early_have_the_outcome_of_all_votes_as_often_as_is
         votes = draws.choice(len(shares), size=voters, p=shares)
         final = np.bincount(votes, minlength=len(shares))
         for cast in range(1, voters):
-            so_far = np.bincount(votes[:cast], minlength=len(shares))
-            order = np.sort(so_far)[::-1]
+            position = np.bincount(votes[:cast], minlength=len(shares))
+            order = np.sort(position)[::-1]
             if lead_probability(order[0], order[1], cast - order[0], [1.0] * (voters - cast)) >= 0.95:
                 ended += 1
-                same += final[so_far.argmax()] == final.max()
+                same += final[position.argmax()] == final.max()
                 break
     assert ended > 700
     assert same / ended > 0.95

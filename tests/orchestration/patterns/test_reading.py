@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus import AnswerKind, asked_kind, is_garbage, key_of, kind_of, read_answer
 from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import math_key
@@ -337,7 +337,7 @@ def test_a_json_skeleton_in_the_question_does_not_ask_for_a_program() -> None:
 
 def test_json_answers_are_the_same_where_their_answer_fields_are() -> None:
     one, other = '{"reasoning": "3 + 4", "answer": "7"}', '{"reasoning": "four and three", "answer": 7}'
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     assert key_of(AnswerKind.EXACT, one, "", guide) == key_of(AnswerKind.EXACT, other, "", guide) == "7"
     assert key_of(AnswerKind.EXACT, one, "") == key_of(AnswerKind.EXACT, other, "") == "7"
     plain = '{"b": 1, "a": 2}'

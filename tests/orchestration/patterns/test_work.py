@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestration.errors import NodeLost, NoNode, OrchestraError
-from orchestration.messages import ChatMessage, Guide, ToolResult
+from orchestration.messages import ChatMessage, GuidedDecoding, ToolResult
 from orchestration.patterns import RunContext, StepResult
 from orchestration.patterns.clipping import MARK
 from orchestration.patterns.research import research
@@ -130,7 +130,7 @@ async def test_an_agent_that_cannot_be_asked_for_its_tools_works_without_them() 
 
 async def test_an_answer_whose_form_is_fixed_is_given_sources_and_left_as_it_is() -> None:
     ask = scripted('{"whales": "sleep in the bay all winter long"}')
-    answer, _ = await find(ask, guide=Guide(json_schema={"type": "object"}))
+    answer, _ = await find(ask, guide=GuidedDecoding(json_schema={"type": "object"}))
     assert answer.text == '{"whales": "sleep in the bay all winter long"}'
     assert "> The harbour opens" in ask.question("find").messages[-1].content
 

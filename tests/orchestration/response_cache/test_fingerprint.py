@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.messages import ChatMessage, Generation, Guide, Priority, Run, Sampling
+from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Priority, Run, Sampling
 from orchestration.response_cache import fingerprint, is_deterministic
 
 HELLO = (ChatMessage(role="user", content="hello"),)
@@ -23,9 +23,9 @@ OTHERS: list[dict[str, Any]] = [
     {"messages": (), "prompt": "hello"},
     {"messages": (), "inputs": ("hello",)},
     {"messages": (), "inputs": ("hel", "lo")},
-    {"guide": Guide(json_schema={"type": "object"})},
-    {"guide": Guide(json_schema={"type": "array"})},
-    {"guide": Guide(regex="a")},
+    {"guide": GuidedDecoding(json_schema={"type": "object"})},
+    {"guide": GuidedDecoding(json_schema={"type": "array"})},
+    {"guide": GuidedDecoding(regex="a")},
     *(
         {"sampling": Sampling.model_validate({"temperature": 0} | more)}
         for more in (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.messages import Guide
+from orchestration.messages import GuidedDecoding
 from orchestration.patterns.verified import code, reasoning
 from orchestration.trust.checks import FORM_MET, RIGHT_SUMS, WRONG_SUM, check_of_form, checks_in
 from orchestration.trust.form import meets_form
@@ -96,7 +96,7 @@ def test_the_verdict_that_counts_is_that_on_what_the_answer_was_written_from() -
     ],
 )
 def test_a_form_is_met_or_not(text: str, schema: dict[str, Any], met: bool) -> None:
-    guide = Guide(json_schema=schema)
+    guide = GuidedDecoding(json_schema=schema)
     assert meets_form(text, guide) is met
     check = check_of_form(text, "m", guide, "factual")
     assert check is not None
@@ -105,6 +105,6 @@ def test_a_form_is_met_or_not(text: str, schema: dict[str, Any], met: bool) -> N
 
 def test_without_a_form_nothing_is_said_of_it() -> None:
     assert meets_form("x", None) is None
-    assert meets_form("x", Guide(regex="x+")) is None
-    assert meets_form(" b ", Guide(choice=("a", "b"))) is True
-    assert check_of_form("{}", "", Guide(json_schema={}), "code") is None
+    assert meets_form("x", GuidedDecoding(regex="x+")) is None
+    assert meets_form(" b ", GuidedDecoding(choice=("a", "b"))) is True
+    assert check_of_form("{}", "", GuidedDecoding(json_schema={}), "code") is None

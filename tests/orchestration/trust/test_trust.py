@@ -321,13 +321,13 @@ ended = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(written, max_
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ended, max_size=8), ended, st.integers(0, 10**9))
 def test_expected_lengths_are_never_negative_or_infinite(
-    before: list[dict[str, list[AnswerLength]]], now: dict[str, list[AnswerLength]], so_far: int
+    before: list[dict[str, list[AnswerLength]]], now: dict[str, list[AnswerLength]], position: int
 ) -> None:
     lengths = AnswerLengths()
     for each in before:
         lengths.learn("factual", each)
     for model in ("a", "b", "new"):
-        left = lengths.left("factual", model, now, so_far)
+        left = lengths.left("factual", model, now, position)
         assert left >= 0
         assert isfinite(left)
         for value in (lengths.slowest_s("factual", model), lengths.expected("factual", model)):

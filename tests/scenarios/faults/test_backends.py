@@ -162,7 +162,7 @@ async def test_a_stream_that_an_upstream_broke_goes_on_at_an_onnx_node(stage: St
         dispatcher = await stage.dispatcher(sees=0)
         await eventually(lambda: len(dispatcher.registry.serving(model)) == 2)
         question = stage.generation("Which city is the capital of France?", tokens=16)
-        asked = [question.model_copy(update={"model": model, "id": stage.asker.new_id()}) for _ in range(4)]
+        asked = [question.model_copy(update={"model": model, "id": stage.streams.new_id()}) for _ in range(4)]
         answers = await asyncio.gather(*map(stage.ask, asked))
         assert bad.requests
         moved = [(text, ended) for text, ended in answers if text.startswith(begun)]

@@ -38,7 +38,7 @@ async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(stage: S
 
         async def leave_early() -> int:
             generation = stage.generation(tokens=1000)
-            async with aclosing(stage.asker.stream(generation, Envelope.within(60))) as events:
+            async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
                 for _ in range(3):
                     await anext(events)
                 had = backend.tokens[generation.id]

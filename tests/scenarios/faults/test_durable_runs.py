@@ -17,7 +17,7 @@ from actors.dispatcher.settings import DispatcherSettings
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
-from actors.streams.client import Asker
+from actors.streams.client import StreamClient
 from orchestration.messages import Finish, Generation, RunEnd, TextDelta
 from tests.actors.agents.test_runs import Planned, make_run, perform
 from tests.fixtures.eventually import eventually
@@ -109,15 +109,15 @@ async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(fle
         system = ActorSystem()
         node = await stack.enter_async_context(run_node(fleet.bus, backend, NodeSettings(), system))
         await stack.enter_async_context(run_dispatcher(fleet.bus, DispatcherSettings(), system))
-        asker = Asker(fleet.bus)
-        await asker.start()
-        stack.push_async_callback(asker.stop)
+        streams = StreamClient(fleet.bus)
+        await streams.start()
+        stack.push_async_callback(streams.stop)
         url, _ = await asyncio.gather(fleet.gateway("gateway"), fleet.start("victim", "agents"))
         await fleet.ready()
 
         async def end(number: int) -> tuple[str, RunEnd]:
             text, ended, _ = await perform(
-                asker, make_run(asker, "maestro", question("run", number)), within_s=60
+                streams, make_run(streams, "maestro", question("run", number)), within_s=60
             )
             return text, ended
 

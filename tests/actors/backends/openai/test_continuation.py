@@ -21,7 +21,16 @@ from actors.backends.openai.continuation import (
     detect_prefill,
 )
 from orchestration.errors import CannotContinue, InvalidRequest
-from orchestration.messages import ChatMessage, Finish, Guide, Sampling, TextDelta, Tool, ToolOffer, Usage
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    GuidedDecoding,
+    Sampling,
+    TextDelta,
+    Tool,
+    ToolOffer,
+    Usage,
+)
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
 from tests.fixtures.upstream import Request, Script, delta, event, response
 
@@ -100,7 +109,9 @@ async def test_a_server_that_refuses_to_continue_a_message_is_not_asked_to_again
 
 
 async def test_a_guided_answer_is_only_gone_on_with_by_the_same_text() -> None:
-    guided = BEGUN.model_copy(update={"prefix": '{"a": ', "guide": Guide(json_schema={"type": "object"})})
+    guided = BEGUN.model_copy(
+        update={"prefix": '{"a": ', "guide": GuidedDecoding(json_schema={"type": "object"})}
+    )
     async with backend_before(answer('{"a"', ": 1}")) as (backend, _):
         assert (await whole(backend, guided))[0] == "1}"
     async with backend_before(answer('{"b": 1}')) as (backend, upstream):

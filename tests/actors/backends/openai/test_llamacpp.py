@@ -16,7 +16,15 @@ import pytest
 from actors.backends.base import Output
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
-from orchestration.messages import ChatMessage, Finish, Generation, Guide, Sampling, TextDelta, Vectors
+from orchestration.messages import (
+    ChatMessage,
+    Finish,
+    Generation,
+    GuidedDecoding,
+    Sampling,
+    TextDelta,
+    Vectors,
+)
 from tests.fixtures.eventually import eventually
 from tests.fixtures.llamacpp import MODEL, LlamaServer, serve_llamacpp, smollm2_gguf
 
@@ -40,7 +48,7 @@ async def backend(llamacpp: LlamaServer) -> AsyncIterator[OpenAIBackend]:
     await backend.close()
 
 
-def _chat(text: str, sampling: Sampling = GREEDY, guide: Guide | None = None) -> Generation:
+def _chat(text: str, sampling: Sampling = GREEDY, guide: GuidedDecoding | None = None) -> Generation:
     message = ChatMessage(role="user", content=text)
     return Generation(id="a.1", model="smollm2-135m", messages=(message,), sampling=sampling, guide=guide)
 
@@ -106,7 +114,7 @@ async def test_a_schema_guides_a_chat_and_a_completion(backend: OpenAIBackend) -
         "required": ["city", "sure"],
         "additionalProperties": False,
     }
-    guide = Guide(json_schema=schema)
+    guide = GuidedDecoding(json_schema=schema)
     sampling = Sampling(temperature=0, max_tokens=64)
     text, _, _ = await _all(backend, _chat("Name a city as JSON.", sampling, guide))
     assert set(json.loads(text)) == {"city", "sure"}
@@ -119,7 +127,7 @@ async def test_a_schema_guides_a_chat_and_a_completion(backend: OpenAIBackend) -
 
 async def test_a_schema_that_the_server_refuses_is_an_invalid_guide(backend: OpenAIBackend) -> None:
     with pytest.raises(InvalidGuide, match="nonsense"):
-        await _all(backend, _chat("x", guide=Guide(json_schema={"type": "nonsense"})))
+        await _all(backend, _chat("x", guide=GuidedDecoding(json_schema={"type": "nonsense"})))
 
 
 async def test_logprobs_come_with_their_tokens(backend: OpenAIBackend) -> None:

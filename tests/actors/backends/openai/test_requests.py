@@ -25,7 +25,7 @@ from orchestration.errors import (
     Unavailable,
     UnknownModel,
 )
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling
 
 UPSTREAM = Upstream(host="host:1", api_key_env="THE_KEY", api_key="sk-secret")
 CHAT = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hé"),))
@@ -94,14 +94,14 @@ def test_every_way_of_sampling_is_sent_under_its_name() -> None:
 
 def test_guides_go_where_the_upstream_takes_them() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    guided = CHAT.model_copy(update={"guide": Guide(json_schema=schema)})
+    guided = CHAT.model_copy(update={"guide": GuidedDecoding(json_schema=schema)})
     assert _body(guided)["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema, "strict": True},
     }
-    anything = CHAT.model_copy(update={"guide": Guide(json_schema={"type": "object"})})
+    anything = CHAT.model_copy(update={"guide": GuidedDecoding(json_schema={"type": "object"})})
     assert _body(anything)["response_format"] == {"type": "json_object"}
-    regex = CHAT.model_copy(update={"guide": Guide(regex="[ab]")})
+    regex = CHAT.model_copy(update={"guide": GuidedDecoding(regex="[ab]")})
     assert _body(regex, regex_field="structured_outputs.regex")["structured_outputs"] == {"regex": "[ab]"}
     with pytest.raises(InvalidGuide, match="regex_field"):
         _body(regex)
@@ -113,13 +113,13 @@ def test_guides_go_where_the_upstream_takes_them() -> None:
 
 def test_a_callers_schema_is_sent_with_the_name_and_strictness_that_it_came_with() -> None:
     schema = {"type": "object"}
-    asked = CHAT.model_copy(update={"guide": Guide(json_schema=schema, name="person", strict=False)})
+    asked = CHAT.model_copy(update={"guide": GuidedDecoding(json_schema=schema, name="person", strict=False)})
     assert _body(asked)["response_format"]["json_schema"] == {
         "name": "person",
         "schema": schema,
         "strict": False,
     }
-    told = Guide(json_schema=schema, name="person", description="of somebody")
+    told = GuidedDecoding(json_schema=schema, name="person", description="of somebody")
     assert _body(CHAT.model_copy(update={"guide": told}))["response_format"]["json_schema"] == {
         "name": "person",
         "description": "of somebody",
@@ -129,7 +129,7 @@ def test_a_callers_schema_is_sent_with_the_name_and_strictness_that_it_came_with
 
 def test_fields_that_are_not_ours_are_sent_as_they_came_and_replace_none_of_ours() -> None:
     extra = {"metadata": {"a": "b"}, "min_p": 0.1, "stream": False, "structured_outputs": {"backend": "x"}}
-    asked = CHAT.model_copy(update={"extra": extra, "guide": Guide(regex="a")})
+    asked = CHAT.model_copy(update={"extra": extra, "guide": GuidedDecoding(regex="a")})
     body = _body(asked, regex_field="structured_outputs.regex")
     assert (body["metadata"], body["min_p"], body["stream"]) == ({"a": "b"}, 0.1, True)
     assert body["structured_outputs"] == {"backend": "x", "regex": "a"}
@@ -225,7 +225,7 @@ def test_an_answer_that_is_no_json_is_quoted_shortly() -> None:
 
 
 def test_a_refused_schema_is_an_invalid_guide() -> None:
-    guided = CHAT.model_copy(update={"guide": Guide(json_schema={})})
+    guided = CHAT.model_copy(update={"guide": GuidedDecoding(json_schema={})})
     made = response_error(UPSTREAM, 400, b'{"error": {"message": "JSON schema error"}}', generation=guided)
     assert type(made) is InvalidGuide
 

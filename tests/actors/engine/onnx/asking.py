@@ -19,7 +19,7 @@ from orchestration.messages import (
     ChatMessage,
     Finish,
     Generation,
-    Guide,
+    GuidedDecoding,
     Sampling,
     TextDelta,
     TokenLogprob,
@@ -63,7 +63,7 @@ class Answer:
         return b"".join(bytes(each.bytes) for each in self.logprobs[: next(unsure, None)])
 
 
-def chat(text: str, *, system: str = "", guide: Guide | None = None, **sampling: Any) -> Generation:
+def chat(text: str, *, system: str = "", guide: GuidedDecoding | None = None, **sampling: Any) -> Generation:
     """A chat generation, greedy unless `sampling` says otherwise."""
     messages = (ChatMessage(role="system", content=system),) if system else ()
     return Generation(

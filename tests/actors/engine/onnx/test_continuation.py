@@ -7,7 +7,7 @@ import json
 import pytest
 
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import Generation, Guide
+from orchestration.messages import Generation, GuidedDecoding
 from tests.actors.engine.onnx.asking import Answer, ask, chat, complete
 
 COUNT = "One, two, three, four,"
@@ -53,7 +53,7 @@ async def test_a_chat_goes_on_in_the_turn_of_the_assistant(backend: OnnxBackend)
 
 @pytest.mark.parametrize("pieces", [1, 2, 4, 6])
 async def test_a_guide_goes_on_inside_what_it_has_begun(backend: OnnxBackend, pieces: int) -> None:
-    asked = chat("Describe Paris as JSON.", guide=Guide(json_schema=SCHEMA), max_tokens=60)
+    asked = chat("Describe Paris as JSON.", guide=GuidedDecoding(json_schema=SCHEMA), max_tokens=60)
     whole = await ask(backend, asked)
     continued = begun(asked, whole, pieces)
     rest = await ask(backend, continued)
@@ -61,7 +61,7 @@ async def test_a_guide_goes_on_inside_what_it_has_begun(backend: OnnxBackend, pi
 
 
 async def test_an_answer_whose_guide_is_complete_only_ends(backend: OnnxBackend) -> None:
-    asked = chat("Yes or no?", guide=Guide(regex="(yes|no)"), max_tokens=20)
+    asked = chat("Yes or no?", guide=GuidedDecoding(regex="(yes|no)"), max_tokens=20)
     whole = await ask(backend, asked)
     rest = await ask(backend, begun(asked, whole, len(whole.pieces)))
     assert (rest.text, rest.finish.reason) == ("", "stop")

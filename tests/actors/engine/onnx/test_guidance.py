@@ -13,7 +13,7 @@ from actors.backends.base import Output
 from actors.engine.conformance import SchemaCheck, checked_outputs
 from actors.engine.onnx_backend import OnnxBackend
 from orchestration.errors import InvalidGuide
-from orchestration.messages import Finish, Guide, TextDelta, Usage
+from orchestration.messages import Finish, GuidedDecoding, TextDelta, Usage
 from tests.actors.engine.onnx.asking import ask, chat
 
 
@@ -55,7 +55,7 @@ async def test_a_plan_of_agents_is_always_valid(backend: OnnxBackend) -> None:
             backend,
             chat(
                 "Plan how to write a poem about rain.",
-                guide=Guide(json_schema=PLAN),
+                guide=GuidedDecoding(json_schema=PLAN),
                 temperature=1.0,
                 seed=seed,
                 max_tokens=300,
@@ -72,7 +72,7 @@ async def test_a_plan_of_agents_is_always_valid(backend: OnnxBackend) -> None:
 
 
 async def test_a_pydantic_schema_gives_an_object_of_that_class(backend: OnnxBackend) -> None:
-    guide = Guide(json_schema=Town.model_json_schema())
+    guide = GuidedDecoding(json_schema=Town.model_json_schema())
     answer = await ask(backend, chat("Describe the town of Bern.", guide=guide, max_tokens=200))
     assert answer.finish.reason == "stop"
     assert Town.model_validate_json(answer.text).name
@@ -89,7 +89,7 @@ async def test_a_pydantic_schema_gives_an_object_of_that_class(backend: OnnxBack
     ],
 )
 async def test_small_schemas_hold(backend: OnnxBackend, schema: dict[str, Any], kind: type) -> None:
-    answer = await ask(backend, chat("Answer.", guide=Guide(json_schema=schema), max_tokens=60))
+    answer = await ask(backend, chat("Answer.", guide=GuidedDecoding(json_schema=schema), max_tokens=60))
     value = json.loads(answer.text)
     assert isinstance(value, kind)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -97,7 +97,7 @@ async def test_small_schemas_hold(backend: OnnxBackend, schema: dict[str, Any], 
 
 
 async def test_any_object_can_be_asked_for(backend: OnnxBackend) -> None:
-    guide = Guide(json_schema={"type": "object"})
+    guide = GuidedDecoding(json_schema={"type": "object"})
     answer = await ask(backend, chat('Give {"a": 1}.', guide=guide, max_tokens=100))
     if answer.finish.reason == "stop":
         assert isinstance(json.loads(answer.text), dict)
@@ -106,13 +106,15 @@ async def test_any_object_can_be_asked_for(backend: OnnxBackend) -> None:
 
 async def test_a_regular_expression_holds(backend: OnnxBackend) -> None:
     pattern = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    answer = await ask(backend, chat("When did the war end?", guide=Guide(regex=pattern), max_tokens=40))
+    answer = await ask(
+        backend, chat("When did the war end?", guide=GuidedDecoding(regex=pattern), max_tokens=40)
+    )
     assert re.fullmatch(pattern, answer.text)
     assert answer.finish.reason == "stop"
 
 
 async def test_a_guide_that_runs_out_of_tokens_ends_with_length(backend: OnnxBackend) -> None:
-    answer = await ask(backend, chat("Plan.", guide=Guide(json_schema=PLAN), max_tokens=4))
+    answer = await ask(backend, chat("Plan.", guide=GuidedDecoding(json_schema=PLAN), max_tokens=4))
     assert answer.finish.reason == "length"
     assert answer.finish.usage.completion_tokens == 4
 
@@ -120,18 +122,21 @@ async def test_a_guide_that_runs_out_of_tokens_ends_with_length(backend: OnnxBac
 @pytest.mark.parametrize(
     ("guide", "words"),
     [
-        (Guide(json_schema={"type": "wat"}), "wat"),
-        (Guide(json_schema={"$ref": "#/nowhere"}), "nowhere"),
-        (Guide(json_schema={"$ref": "http://host/other.json"}), "leads out of the schema"),
-        (Guide(json_schema={"$dynamicRef": "#nowhere"}), "leads out of the schema"),
-        (Guide(json_schema={"uniqueItems": True, "dependentRequired": {"a": "b"}}), "dependentRequired"),
-        (Guide(regex="("), "unclosed group"),
-        (Guide(), "exactly one"),
-        (Guide(json_schema={}, regex="a"), "exactly one"),
+        (GuidedDecoding(json_schema={"type": "wat"}), "wat"),
+        (GuidedDecoding(json_schema={"$ref": "#/nowhere"}), "nowhere"),
+        (GuidedDecoding(json_schema={"$ref": "http://host/other.json"}), "leads out of the schema"),
+        (GuidedDecoding(json_schema={"$dynamicRef": "#nowhere"}), "leads out of the schema"),
+        (
+            GuidedDecoding(json_schema={"uniqueItems": True, "dependentRequired": {"a": "b"}}),
+            "dependentRequired",
+        ),
+        (GuidedDecoding(regex="("), "unclosed group"),
+        (GuidedDecoding(), "exactly one"),
+        (GuidedDecoding(json_schema={}, regex="a"), "exactly one"),
     ],
 )
 async def test_a_guide_that_cannot_be_used_is_refused_with_the_reason(
-    backend: OnnxBackend, guide: Guide, words: str
+    backend: OnnxBackend, guide: GuidedDecoding, words: str
 ) -> None:
     with pytest.raises(InvalidGuide, match=words):
         await ask(backend, chat("Hi", guide=guide))
@@ -150,7 +155,7 @@ async def test_a_guide_that_cannot_be_used_is_refused_with_the_reason(
 async def test_references_are_followed_however_they_are_written(
     backend: OnnxBackend, schema: dict[str, Any]
 ) -> None:
-    answer = await ask(backend, chat("Yes or no?", guide=Guide(json_schema=schema), max_tokens=20))
+    answer = await ask(backend, chat("Yes or no?", guide=GuidedDecoding(json_schema=schema), max_tokens=20))
     assert answer.text in ("true", "false")
 
 
@@ -164,7 +169,7 @@ async def test_log_probabilities_of_an_answer_that_is_checked_afterwards_come_to
     backend: OnnxBackend,
 ) -> None:
     schema = {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 1, "uniqueItems": True}
-    asked = chat("Some JSON, please.", guide=Guide(json_schema=schema), max_tokens=20, logprobs=True)
+    asked = chat("Some JSON, please.", guide=GuidedDecoding(json_schema=schema), max_tokens=20, logprobs=True)
     answer = await ask(backend, asked)
     assert answer.logprobs
     assert "".join(token.token for token in answer.logprobs).startswith(answer.text)
@@ -218,7 +223,9 @@ async def test_log_probabilities_of_an_answer_that_is_checked_afterwards_come_to
 async def test_what_a_grammar_cannot_hold_is_checked_afterwards_and_told(
     backend: OnnxBackend, schema: dict[str, Any], relaxed: str
 ) -> None:
-    answer = await ask(backend, chat("Some JSON, please.", guide=Guide(json_schema=schema), max_tokens=60))
+    answer = await ask(
+        backend, chat("Some JSON, please.", guide=GuidedDecoding(json_schema=schema), max_tokens=60)
+    )
     told = [note for note in answer.finish.notes if "checked afterwards" in note]
     assert len(told) == bool(relaxed)
     assert all(relaxed in note for note in told)

@@ -112,7 +112,9 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
         asked = [chat("What is the capital of France?", max_tokens=8) for _ in range(8)]
         answers = await asyncio.gather(
             *(
-                here.ask(each.model_copy(update={"id": here.asker.new_id(), "model": (MODEL, OTHER)[n % 2]}))
+                here.ask(
+                    each.model_copy(update={"id": here.streams.new_id(), "model": (MODEL, OTHER)[n % 2]})
+                )
                 for n, each in enumerate(asked)
             )
         )

@@ -17,7 +17,7 @@ from orchestration.messages import (
     ChatMessage,
     Finish,
     Generation,
-    Guide,
+    GuidedDecoding,
     TextDelta,
     Tool,
     ToolCall,
@@ -134,7 +134,7 @@ async def test_an_end_that_cuts_a_call_which_need_not_be_made_names_its_field() 
 
 
 async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: OnnxBackend) -> None:
-    guide = Guide(regex="a", field="guided_regex")
+    guide = GuidedDecoding(regex="a", field="guided_regex")
     guided = offering(WEATHER, choice="required").model_copy(update={"guide": guide})
     wrong = Tool(name="f", parameters={"type": "object", "properties": {"x": {"type": "wizard"}}})
     loop = Tool(name="f", parameters={"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
@@ -150,7 +150,7 @@ async def test_an_offer_that_cannot_be_taken_is_refused_with_its_field(backend: 
 
 
 async def test_the_form_of_texts_keeps_nobody_from_a_call_that_must_be_made(backend: OnnxBackend) -> None:
-    guide = Guide(json_schema={"type": "object"}, field="response_format")
+    guide = GuidedDecoding(json_schema={"type": "object"}, field="response_format")
     answer = await ask(backend, offering(WEATHER, choice="required").model_copy(update={"guide": guide}))
     assert [call.name for call in answer.finish.calls] == ["get_weather"]
 

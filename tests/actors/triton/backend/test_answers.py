@@ -19,7 +19,7 @@ from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository
 from actors.triton.repository_plan import ModelSpec
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
-from orchestration.messages import ChatMessage, Generation, Guide, Sampling
+from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling
 from tests.actors.triton.backend.embeddings import vectors
 from tests.actors.triton.backend.repository import answered, backend_for
 from tests.fixtures.eventually import eventually
@@ -112,7 +112,7 @@ async def test_a_seed_a_schema_and_a_prefix_reach_the_model(triton: TritonBacken
     text = "Tell of a ship."
     seeded = question(text, temperature=0.9, seed=7, stop=("zebra",))
     assert (await answered(triton, seeded))[0] == (await answered(onnx, seeded))[0]
-    guide = Guide(regex="(yes|no)")
+    guide = GuidedDecoding(regex="(yes|no)")
     guided = question("Is water wet?").model_copy(update={"guide": guide})
     assert (await answered(triton, guided))[0] in ("yes", "no")
     whole, _ = await answered(triton, question(text))
@@ -123,7 +123,7 @@ async def test_a_seed_a_schema_and_a_prefix_reach_the_model(triton: TritonBacken
 async def test_what_the_model_refuses_is_the_callers_error(triton: TritonBackend) -> None:
     with pytest.raises(ContextTooLong, match="8192"):
         await answered(triton, question("ship " * 9000))
-    wrong = question("x").model_copy(update={"guide": Guide(json_schema={"type": "no such type"})})
+    wrong = question("x").model_copy(update={"guide": GuidedDecoding(json_schema={"type": "no such type"})})
     with pytest.raises(InvalidGuide):
         await answered(triton, wrong)
 
