@@ -12,8 +12,8 @@ from pathlib import Path
 from actors.backends.recorded import BadRecords, RecordedQuestion
 from actors.evaluation.errors import BadScorer
 from orchestration.evaluation.forms import AnswerForm, extract_answer, form_of, right_answer
-from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.numbers import whole_number
+from orchestration.patterns.consensus.options import options_of
 
 
 class AnswerScorer(ABC):

@@ -10,8 +10,8 @@ from collections.abc import Collection
 from enum import StrEnum
 
 from orchestration.patterns.consensus import AnswerKind, key_of
-from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.final import exact, final_answer, final_lines
+from orchestration.patterns.consensus.options import options_of
 
 
 class AnswerForm(StrEnum):

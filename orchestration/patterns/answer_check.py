@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from orchestration.messages import ChatMessage
+from orchestration.patterns.caller_text import (
+    EXAMPLE_RUN,
+    INSTRUCTION_RUN,
+    INSTRUCTION_WORDS,
+    TOKEN,
+    CallerText,
+    heading_of,
+    joined_words,
+    words_of,
+)
 from orchestration.patterns.clipping import MARK
-from orchestration.patterns.prompt_texts import EXAMPLES, HEADINGS, INSTRUCTIONS
 
-EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
-"""Words in a row that only an example, or an instruction, has."""
 INSIDE_SHARE = 0.6
 """An answer consists of the team's own notes, such as the critic's remarks, where so much of it is such
 notes, each of them whole."""
-LEAST_TASK, TASK_RUN, TASK_SHARE = 5, 3, 0.6
-"""A subtask of so many words is copied where so much of it stands in an example in runs of so many."""
 LONGEST_UNIT = 200
 """Words of a fragment whose repetition is seen."""
 MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
@@ -43,63 +47,11 @@ END_MARKS = (
 MARK_CHARACTERS = 64
 """That the mark of a clipped text has at most."""
 
-_TOKEN = re.compile(
-    r"(?P<fence>```)|(?P<marker>\n[ \t]*(?:\d{1,3}[.)]|[-*•>|#]+)(?=\s|$))|"
-    r"(?P<mark>[|{}<>;=\t]|,(?=[^\W\d]))|"
-    r"(?P<word>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+)"
-)
 _MARK_BEGUN = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
-_REPEATS = re.compile(
-    r"\b(?:repeat(?:ed|ing)?|over and over|again and again|chorus|refrain|mantra|chant|lyrics|wiederhol\w*|"
-    r"répèt\w*|repite|repetir|repita|ripeti\w*|повтор\w*)\b|重复|重複|繰り返|"
-    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|hundred|thousand|"
-    r"drei|fünf|zehn|zwanzig|hundert|tausend|trois|cinq|dix|vingt|cent|mille|tres|cinco|diez|veinte|cien|mil|"
-    r"tre|dieci|venti|cento|десять|сто)\s*"
-    r"(?:(?:times|copies|lines)\b(?! (?:a|an|per|as|more|less|larger|bigger|smaller|faster|tables?)\b)|"
-    r"zeilen|lignes|líneas|righe|mal|fois|veces|volte|vezes|раз|次|遍|回)|"
-    r"\b\d+\s?[x×](?!\s?\d)|\bas (?:often|many times) as\b|\b(?:placeholder|filler|dummy) text\b|"
-    r"\blorem ipsum\b|\bsongs?\b|\bsing\b",
-    re.IGNORECASE,
-)
-"""Asks for copies."""
 
 
-_HEADINGS = tuple(" ".join(head.casefold().split()).rstrip(":") for head in HEADINGS)
-_AROUND_HEADS = " \t*#_>-:"
 _HEAD_CHARACTERS = 48
 """Of a line that may be one of them."""
-
-
-def _heading(line: str) -> str:
-    """A line as `_HEADINGS` has it."""
-    return line.casefold().replace("’", "'").strip(_AROUND_HEADS)
-
-
-_GUESS = re.compile(
-    r"\W*(?:the |my |our )?(?:final |correct |right )?answer(?: to [^.\n]{1,200}?)?\s*(?:is|:|=)(?!\w)",
-    re.IGNORECASE,
-)
-
-
-class CallerText:
-    """What the caller said, and what else an answer may repeat, such as its sources."""
-
-    def __init__(self, messages: Sequence[ChatMessage], also: Iterable[str] = ()) -> None:
-        said = [message.content for message in messages]
-        self.text = "\n".join(said)
-        self.words = f" {' '.join(words_of([*said, *also]))} "
-        self.wants_copies = bool(said) and any(
-            _REPEATS.search(each.content) for each in messages if each.role != "assistant"
-        )
-        lines = {_heading(line) for line in self.text.splitlines()}
-        self.headings = [head for head in _HEADINGS if head not in lines]
-        """Of ours, those that an answer may not have."""
-        self.has_mark = MARK.search(self.text) is not None
-        examples = (each.shown for each in EXAMPLES if not each.is_about(self.text))
-        self.examples = _joined(text for shown in examples for text in shown)
-
-    def said(self, words: Sequence[str]) -> bool:
-        return f" {' '.join(words)} " in self.words
 
 
 class AnswerCheck:
@@ -109,7 +61,7 @@ class AnswerCheck:
     def __init__(self, caller: CallerText, inside: Iterable[str] = ()) -> None:
         self.problem = ""
         self._caller = caller
-        self._inside = [_joined([note]) for note in inside if len(words_of([note])) > 1]
+        self._inside = [joined_words([note]) for note in inside if len(words_of([note])) > 1]
         self._end, self._read, self._has_text = "", 0, False
         """The last characters of the text, and how many there are in all."""
         self._line = ""
@@ -155,14 +107,14 @@ class AnswerCheck:
         sure = self._read
         for length in range(1, min(len(words), INSTRUCTION_RUN) + 1):
             run = f" {' '.join(words[-length:])}"
-            if run in _INSTRUCTIONS or run in self._caller.examples:
+            if run in INSTRUCTION_WORDS or run in self._caller.examples:
                 sure = min(sure, starts[-length])
         for length, words_copied in self._copied.items():
             if length >= SHORT_UNIT:
                 sure = min(sure, self._starts[-words_copied])
         mark = _MARK_BEGUN.search(self._end[-MARK_CHARACTERS:])
         sure = min(sure, self._read - len(mark[0]) if mark else sure)
-        begun = _heading(self._line)
+        begun = heading_of(self._line)
         if any(head.startswith(begun) for head in self._caller.headings if begun):
             sure = min(sure, self._read - len(self._line))
         return max(0, sure)
@@ -180,13 +132,17 @@ class AnswerCheck:
     def _look_for_headings(self, text: str) -> None:
         *whole, last = (self._line + text).split("\n")
         for line in whole:
-            if not self.problem and len(line) <= _HEAD_CHARACTERS and _heading(line) in self._caller.headings:
+            if (
+                not self.problem
+                and len(line) <= _HEAD_CHARACTERS
+                and heading_of(line) in self._caller.headings
+            ):
                 self.problem = f"repeats our own prompt: “{line.strip()}”"
         self._line = last[: _HEAD_CHARACTERS + 1]
 
     def _take(self, cut: int) -> None:
         """Words of the tail's first `cut` characters."""
-        for token in _TOKEN.finditer(self._tail, 0, cut):
+        for token in TOKEN.finditer(self._tail, 0, cut):
             if token["fence"]:
                 self._is_code = not self._is_code
             elif token["mark"] or (token["marker"] or "").strip() == "|":
@@ -200,7 +156,7 @@ class AnswerCheck:
         self._tail, self._at = self._tail[cut:], self._at + cut
 
     def _look(self) -> None:
-        for own, run in ((self._caller.examples, EXAMPLE_RUN), (_INSTRUCTIONS, INSTRUCTION_RUN)):
+        for own, run in ((self._caller.examples, EXAMPLE_RUN), (INSTRUCTION_WORDS, INSTRUCTION_RUN)):
             latest = self._words[-run:]
             if len(latest) == run and f" {' '.join(latest)} " in own and not self._caller.said(latest):
                 self.problem = f"repeats our own prompt: “{' '.join(latest)}”"
@@ -265,35 +221,3 @@ def is_echo(text: str, asked: str) -> bool:
     return len(words) >= len(source) > 0 and all(
         word == source[at % len(source)] for at, word in enumerate(words)
     )
-
-
-def is_no_task(task: str, caller: CallerText) -> bool:
-    """Whether a subtask is no work on the question: copied from an example, or a guess at the answer."""
-    return _GUESS.match(task) is not None or is_of_an_example(task, caller)
-
-
-def is_of_an_example(task: str, caller: CallerText) -> bool:
-    """Whether a subtask was copied from the example of a plan, which is about something else."""
-    if any(each.tells(task) for each in EXAMPLES if not each.is_about(caller.text)):
-        return True
-    words, copied = words_of([task]), set[int]()
-    for at in range(len(words) - TASK_RUN + 1):
-        part = words[at : at + TASK_RUN]
-        if f" {' '.join(part)} " in caller.examples and not caller.said(part):
-            copied.update(range(at, at + TASK_RUN))
-    return len(words) >= LEAST_TASK and len(copied) >= TASK_SHARE * len(words)
-
-
-def words_of(texts: Iterable[str]) -> list[str]:
-    """The words of texts in lower case; a character of Chinese, Japanese or Korean is one."""
-    return [
-        token["word"].casefold() for text in texts for token in _TOKEN.finditer(f"\n{text}") if token["word"]
-    ]
-
-
-def _joined(texts: Iterable[str]) -> str:
-    """Texts as `CallerText.said` looks for words in them; no run of words goes from one to the next."""
-    return " | ".join(f" {' '.join(words_of([text]))} " for text in texts)
-
-
-_INSTRUCTIONS = _joined(INSTRUCTIONS)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, TextDelta
-from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, is_echo, problem_of
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 CORRECTION = "\n\nCorrection: "

@@ -17,8 +17,9 @@ from dataclasses import replace
 from pydantic import Field
 
 from orchestration.messages import Run, TextDelta
-from orchestration.patterns.answer_check import CallerText, problem_of
+from orchestration.patterns.answer_check import problem_of
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.graph import (

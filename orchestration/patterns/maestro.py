@@ -18,8 +18,9 @@ from pydantic import Field
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
 from orchestration.messages import GuidedDecoding, Run, Sampling, TextDelta
-from orchestration.patterns.answer_check import CallerText, is_of_an_example, problem_of
+from orchestration.patterns.answer_check import problem_of
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.definition import PatternSettings, pattern

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from orchestration.messages import Finish, Run, Sampling, TextDelta
-from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import GuidedDecoding, Sampling
-from orchestration.patterns.answer_check import CallerText
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.graph import TaskExecutor, TaskResult, passed_on
 from orchestration.patterns.run_context import CRITIC, RunContext
 from orchestration.patterns.task_analysis import TaskAnalysis

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from orchestration.errors import BudgetExceeded
 from orchestration.messages import ChatMessage, TextDelta
-from orchestration.patterns.answer_check import CallerText, problem_of
+from orchestration.patterns.answer_check import problem_of
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
 from orchestration.patterns.run_context import COORDINATOR, RunContext

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import CallerText, is_of_an_example
+from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.limits import FIX_CHARS
 from orchestration.patterns.prompt_texts import (
     REVIEW,

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run, TextDelta
-from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import RunContext

@@ -1,12 +1,13 @@
 """What several answers to one question agree on: pure functions by the kind of answer."""
 
 from orchestration.patterns.consensus.answer_kind import AnswerKind
+from orchestration.patterns.consensus.best_reading import AnswerReading
 from orchestration.patterns.consensus.code import code_in
 from orchestration.patterns.consensus.examples import ProgramExample, examples_of
 from orchestration.patterns.consensus.garbage import is_garbage
 from orchestration.patterns.consensus.kinds import asked_kind, cut_short, key_of, kind_of
 from orchestration.patterns.consensus.quorum import TEST_NAME, lead_probability
-from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, AnswerReading, read_answer
+from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, read_answer
 from orchestration.patterns.consensus.similarity import (
     MIN_OVERLAP,
     MIN_SIMILARITY,

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus.answer_kind import AnswerKind
-from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import looks_mathematical
 from orchestration.patterns.consensus.fields import whole_json
 from orchestration.patterns.consensus.final import SHORT_WORDS, final_answer, is_short
 from orchestration.patterns.consensus.numbers import numbers
-from orchestration.patterns.consensus.reading import MIN_CONFIDENCE, read_answer, value_key
+from orchestration.patterns.consensus.options import options_of
+from orchestration.patterns.consensus.reading import MIN_CONFIDENCE, read_answer
 from orchestration.patterns.consensus.statements import EXPLICIT, last_statement, window
+from orchestration.patterns.consensus.value_reading import value_key
 
 _NUMBER = re.compile(
     r"\bhow\s+(?:many|much|old|tall|far|fast|long|heavy)\b|\b(?:calculate|compute|sum\s+of|"

@@ -1,11 +1,11 @@
-"""Whether a text refuses to answer."""
+"""Texts that refuse to answer, and sentences that say that no answer can be given."""
 
 from __future__ import annotations
 
 import re
 
-MOST_WORDS, LOOKED_AT = 40, 240
-"""A longer text goes on to answer; it refuses at its beginning, within so many characters."""
+MAX_WORDS, MAX_CHARS = 40, 240
+"""A longer text goes on to answer. A refusal stands within the first `MAX_CHARS` characters."""
 
 _HELPS = (
     r"(?:help|assist|answer|provide|comply|fulfil+|do (?:that|this)|discuss|share|support|engage|respond|"
@@ -24,8 +24,23 @@ _REFUSES = re.compile(
     r"我?(?:无法|不能)(?:提供|帮助|回答|协助)",
     re.IGNORECASE,
 )
+_UNKNOWN = re.compile(
+    r"\b(?:can\s?not|can['’]t|could not|unable to|impossible to) (?:be )?(?:determined?|answer(?:ed)?|"
+    r"calculated?|find|found|"
+    r"provided?|say|tell|know|solved?|help|assist)\b|\bnot enough information\b|\binsufficient (?:data|"
+    r"information)\b|"
+    r"\bI (?:don['’]t|do not) know\b|\bnicht (?:beantworten|bestimm\w+|möglich)\b|\bne peux pas\b|"
+    r"\bno (?:puedo|se puede)\b|"
+    r"\bnon (?:posso|è possibile)\b|\bnão (?:posso|é possível)\b|\bkan (?:ik )?niet\b",
+    re.IGNORECASE,
+)
 
 
 def is_refusal(text: str) -> bool:
-    """A short text that says that its writer cannot or will not help."""
-    return len(text.split()) <= MOST_WORDS and _REFUSES.search(text[:LOOKED_AT]) is not None
+    """Whether a short text says that its writer cannot or will not help."""
+    return len(text.split()) <= MAX_WORDS and _REFUSES.search(text[:MAX_CHARS]) is not None
+
+
+def says_unknown(sentence: str) -> bool:
+    """Whether a sentence says that the answer cannot be given or determined."""
+    return _UNKNOWN.search(sentence) is not None

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import CallerText, is_of_an_example
+from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
 from orchestration.patterns.limits import CRITIQUE_CHARS
 from orchestration.patterns.prompt_texts import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION

@@ -10,8 +10,9 @@ from typing import Any
 
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, TextDelta
-from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, words_of
+from orchestration.patterns.answer_check import is_echo, problem_of
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText, words_of
 from orchestration.patterns.clipping import clip, truncate
 from orchestration.patterns.consensus import AnswerKind, asked_kind
 from orchestration.patterns.debating.debaters import Debater

@@ -9,8 +9,9 @@ from typing import Literal
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
-from orchestration.patterns.answer_check import CallerText, problem_of
+from orchestration.patterns.answer_check import problem_of
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import (
     MIN_SIMILARITY,

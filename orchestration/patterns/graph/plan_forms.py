@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import CallerText, is_no_task
+from orchestration.patterns.caller_text import CallerText, is_no_task
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.validation import PlanLimits, TaskDraft, plan_errors
 from orchestration.patterns.prompt_texts import (

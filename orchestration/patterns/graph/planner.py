@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
-from orchestration.patterns.answer_check import CallerText
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.graph.plan_forms import INPUTS, InvalidPlan, PlanForm
 from orchestration.patterns.graph.task import Task, TaskGraph

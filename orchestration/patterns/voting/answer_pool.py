@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.errors import OrchestraError
-from orchestration.patterns.answer_check import CallerText, is_echo, problem_of, without_end_marks
+from orchestration.patterns.answer_check import is_echo, problem_of, without_end_marks
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.consensus import (
     MIN_OVERLAP,
     AnswerKind,

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.consensus.answer_kind import AnswerKind
-from orchestration.patterns.consensus.choices import choice_of, options_of
+from orchestration.patterns.consensus.choices import choice_of
 from orchestration.patterns.consensus.numbers import numbers
+from orchestration.patterns.consensus.options import options_of
 from orchestration.patterns.consensus.reading import read_answer
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, TextDelta
-from orchestration.patterns.answer_check import CallerText
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream, correction
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation

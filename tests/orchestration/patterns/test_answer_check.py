@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestration.messages import ChatMessage
-from orchestration.patterns.answer_check import AnswerCheck, CallerText, is_echo, is_of_an_example, problem_of
+from orchestration.patterns.answer_check import AnswerCheck, is_echo, problem_of
+from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.prompt_texts import (
     LEAP_CRITIQUE,

@@ -24,9 +24,10 @@ from orchestration.patterns.consensus import (
     medoid,
     similarity_matrix,
 )
-from orchestration.patterns.consensus.choices import choice_of, options_of
+from orchestration.patterns.consensus.choices import choice_of
 from orchestration.patterns.consensus.final import exact
 from orchestration.patterns.consensus.numbers import numbers, written
+from orchestration.patterns.consensus.options import options_of
 
 PLANETS = "Which planet is the largest?\nA) Mercury\nB) Jupiter\nC) Mars"
 

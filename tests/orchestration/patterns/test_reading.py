@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from orchestration.messages import GuidedDecoding
 from orchestration.patterns.consensus import AnswerKind, asked_kind, is_garbage, key_of, kind_of, read_answer
-from orchestration.patterns.consensus.choices import options_of
 from orchestration.patterns.consensus.expressions import math_key
-from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, value_key
+from orchestration.patterns.consensus.options import options_of
+from orchestration.patterns.consensus.reading import SURE_CONFIDENCE
+from orchestration.patterns.consensus.value_reading import value_key
 
 TEN = "Which gas?\nOptions:\n" + "\n".join(
     f"({letter}) {word}"

@@ -1,0 +1,137 @@
+"""Reads an answer that takes an option."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from string import ascii_uppercase
+
+from orchestration.patterns.consensus.best_reading import NO_READING, AnswerReading, Interpret, best_reading
+from orchestration.patterns.consensus.choices import choice_of, is_none, is_torn, labels_in
+from orchestration.patterns.consensus.garbage import loops
+from orchestration.patterns.consensus.statements import (
+    Statement,
+    last_statement,
+    statements,
+    withdrawals,
+)
+
+_CORRECT = re.compile(
+    r"\b(?:is|are|ist|est|es|è|é|seems|appears|would be)\s+(?:therefore\s+|also\s+|thus\s+|"
+    r"clearly\s+)?(?:the\s+|la\s+|die\s+)?(?:most\s+|only\s+)?"
+    r"(?:correct|right|best|accurate|appropriate|likely|true|richtig|korrekt|correcta|correcte|corretta|"
+    r"answer)\b",
+    re.IGNORECASE,
+)
+_LEADS = re.compile(
+    r"\b(?:option|choice|answer|match|completion|statement|translation|explanation|candidate|sequence|"
+    r"conclusion)\b"
+    r"[^.\n]{0,80}?\b(?:is|would be|are|ist|est)\b",
+    re.IGNORECASE,
+)
+_CHOOSES = re.compile(
+    r"\b(?:choose|select|pick|go with|opt for|vote for|settle on|wähle|nehme|choisis|elijo|escolho|scelgo|"
+    r"kies)\b(?! (?:the )?\w+ from)",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"^[^\w\n]*(?:(?:option|choice|answer)\s+)?[(\[]?([A-Za-z]|\d{1,2}|[ivx]{1,5})(?:[)\].:*]+(?=\s|$)|"
+    r"[ \t]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+ANY_LETTER = dict.fromkeys(ascii_uppercase, "")
+"""Where the question does not show its options."""
+NO_OPTION = "-"
+"""What a statement takes that refuses all options."""
+
+
+def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
+    def interpret(said: str) -> str | None:
+        taken = choice_of(said, options)
+        return NO_OPTION if taken is None and (is_none(said, options) or is_torn(said, options)) else taken
+
+    named = statements(text, a_line="A" not in options)
+    named = [
+        replace(each, said="-none of the above")
+        if each.form in _CHANNELS and interpret(each.said) is None
+        else each
+        for each in named
+    ]
+    taken = [each for each in named if interpret(each.said) is not None]
+    found = best_reading(text, [*named, *_judged_options(text, taken, options)], interpret)
+    if found.key is None:
+        found = _inferred(text, options, interpret)
+    if found.key == NO_OPTION:
+        torn = [each for each in named if is_torn(each.said, options)]
+        first = labels_in(torn[-1].said, options)[:1] if torn else []
+        return AnswerReading(first[0], 0.2, "torn") if first else NO_READING
+    return found
+
+
+_CHANNELS = ("json", "tag", "call")
+"""Places where nothing but an option is expected: anything else takes none."""
+
+
+def _judged_options(text: str, named: Sequence[Statement], options: Mapping[str, str]) -> list[Statement]:
+    """`C is correct`, `the closest option is (C)`: sentences that judge an option."""
+    found = []
+    for pattern, before, strength in ((_CORRECT, True, 0.85), (_LEADS, False, 0.8), (_CHOOSES, False, 0.8)):
+        for match in [*pattern.finditer(text)][-32:]:
+            if any(each.place < match.end() and match.start() < each.end for each in named):
+                continue
+            start = max(text.rfind(mark, 0, match.start()) for mark in (". ", "\n", "; ")) + 1
+            said = text[start : match.start()][-200:] if before else _clause(text, match.end())
+            labels = list(dict.fromkeys(labels_in(said, options, bare=before or len(said.split()) <= 4)))
+            if len(labels) == 1:
+                found.append(Statement(labels[0], match.start(), match.end(), strength, "judged"))
+    return found
+
+
+def _clause(text: str, begin: int) -> str:
+    """What follows, up to the end of the sentence or its part."""
+    rest = text[begin : begin + 200]
+    return re.split(r"(?<!\b\w)[.;,](?=\s)|\n", rest, maxsplit=1)[0]
+
+
+def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> AnswerReading:
+    """Where no place says that it is the answer: a short text as it is, what it begins with, its last
+    sentence, the only label or the only option in it."""
+    if loops(text):
+        return NO_READING
+    named = set(labels_in(text, options)) if len(text.split()) <= 40 else set(options)
+    whole = interpret(text) if len(named) <= 1 or is_torn(text, options) else None
+    if whole is not None:
+        return AnswerReading(whole, 0.8, "whole")
+    first, _, rest = text.strip().partition("\n")
+    opening = _OPENING.match(first)
+    if opening is not None and (key := choice_of(f"({opening[1]})", options)) is not None:
+        taken_back = [its for each in withdrawals(text) if (its := interpret(each.said)) is not None]
+        if taken_back and len(text.split()) <= 80:
+            return AnswerReading(taken_back[-1], 0.6, "corrected")
+        alone = first[opening.end() :].strip(" *_.") == ""
+        if alone or (choice_of(first, options) == key and not _OPENING.search(rest)):
+            return AnswerReading(key, 0.8 if alone else 0.6 if len(text.split()) <= 80 else 0.2, "first")
+    last = last_statement(text)
+    if last is not None:
+        ended = (
+            text.rstrip().endswith((".", "!", ")", "*", '"', "”", "]", "}"))
+            or len(last.said.split()) <= 3 * 4
+        )
+        labels = list(dict.fromkeys(labels_in(last.said, options, bare=len(last.said.split()) <= 8)))
+        if is_none(last.said, options):
+            return AnswerReading(NO_OPTION, 0.6, "last")
+        if len(labels) == 1 and ended:
+            return AnswerReading(labels[0], 0.6, "last")
+        key = (
+            choice_of(last.said, options)
+            if ended and not labels and not re.search(r"[\\^=_{}]", last.said)
+            else None
+        )
+        if key is not None:
+            return AnswerReading(key, 0.55, "last")
+    bracketed = {match for match in re.findall(r"\(([A-Z])\)", text) if match in options}
+    if len(bracketed) == 1:
+        return AnswerReading(bracketed.pop(), 0.5, "only")
+    letters = [label for label in re.findall(r"\b[A-Z]\b", text[-4_000:]) if label in options]
+    return AnswerReading(letters[-1], 0.15, "label") if letters else NO_READING
