@@ -14,6 +14,7 @@ from actors.bus.bus import Bus, Subscription
 from actors.bus.key_value import Bucket
 from actors.bus.provision import consumer_names
 from actors.bus.subjects import GenerationQueue
+from actors.cluster.failure_detector import FailureDetector
 from orchestration.errors import OrchestraError
 from orchestration.messages import ModelCard, NodeInfo
 
@@ -41,7 +42,9 @@ class Registry:
     `fallbacks` name the models that answer instead of one that no node serves, best first.
     """
 
-    def __init__(self, bus: Bus, fallbacks: Fallbacks = NO_FALLBACKS) -> None:
+    def __init__(
+        self, bus: Bus, fallbacks: Fallbacks = NO_FALLBACKS, *, lease_s: float | None = None
+    ) -> None:
         self.bus = bus
         self.fallbacks = fallbacks
         self.nodes: dict[str, NodeInfo] = {}
@@ -55,7 +58,7 @@ class Registry:
         """Models that were ever served, None for those that this process itself has not seen."""
         self._left_at: dict[str, float] = {}
         self._serving: dict[str, dict[str, NodeInfo]] = {}
-        self._seen: dict[str, float] = {}
+        self._detector = FailureDetector(bus, LEASE_S if lease_s is None else lease_s)
         self._subscription: Subscription | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -63,11 +66,10 @@ class Registry:
         await self._remember()
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._changed)
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
-        self.bus.on_reconnect.append(self._grant_grace)
+        self._detector.start()
 
     async def stop(self) -> None:
-        if self._grant_grace in self.bus.on_reconnect:
-            self.bus.on_reconnect.remove(self._grant_grace)
+        self._detector.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._subscription is not None:
@@ -117,7 +119,7 @@ class Registry:
         except ValidationError as error:
             log.warning("a node's entry under %s cannot be read: %s", subject, error)
             return
-        self._seen[key] = time.monotonic()
+        self._detector.heartbeat(key)
         if info.draining:
             self._replace(key, None)
             self.draining = self.draining | {key: info}
@@ -155,7 +157,7 @@ class Registry:
                 call(about.id, info)
 
     def _forget(self, key: str) -> None:
-        self._seen.pop(key, None)
+        self._detector.forget(key)
         gone = self.nodes.get(key) or self.draining.get(key)
         if gone is None:
             return
@@ -170,10 +172,6 @@ class Registry:
         for call in list(self.on_change):
             call()
 
-    def _grant_grace(self) -> None:
-        """While NATS was away, or this process slept, no heartbeat could come."""
-        self._seen = dict.fromkeys(self._seen, time.monotonic())
-
     async def _frozen(self) -> bool:
         """Whether the server has stood still: what nodes sent it meanwhile is still on its way."""
         asked = time.monotonic()
@@ -184,17 +182,11 @@ class Registry:
         return time.monotonic() - asked > SWEEP_S
 
     async def _sweep(self) -> None:
-        """Drop who has not been heard of for a lease; an expiry in the bucket is silent."""
-        woke = time.monotonic()
+        """Remove nodes whose lease has expired: the bucket does not report that."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            slept, woke = time.monotonic() - woke, time.monotonic()
-            if slept > LEASE_S / 2 or await self._frozen():
-                self._grant_grace()
-            if not self.bus.connected:
-                continue
-            woke = time.monotonic()
-            late = woke - LEASE_S
-            for key in [key for key, seen in self._seen.items() if seen < late]:
-                log.warning("node %s has not renewed its lease for %.0f s", key, LEASE_S)
+            if await self._frozen():
+                self._detector.grant_grace()
+            for key in self._detector.failed():
+                log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
                 self._forget(key)

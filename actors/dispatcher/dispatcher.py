@@ -28,12 +28,12 @@ from actors.dispatcher.job import FallBack, Job, Place, Refuse, TakeUp
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
 from actors.dispatcher.node_client import NodeCalls
 from actors.dispatcher.node_health import Pulse
-from actors.dispatcher.peers import Peers
 from actors.dispatcher.pending_queue import Waiting
 from actors.dispatcher.placer import Placing
 from actors.dispatcher.prewarmer import Warmer
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
+from actors.dispatcher.slot_sharing import SlotSharing
 from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
@@ -78,11 +78,11 @@ class Dispatcher(Actor):
         self.hedger = Hedges(bus, self.placer, self._calls, settings.hedging)
         self._failover = Attempts(bus, self.placer, self.hedger, self._alive, settings)
         self._explainer = Explainer(bus, self.placer)
-        self._peers = Peers(bus, self._starves, self.placer.share)
+        self._sharing = SlotSharing(bus, self._starves, self.placer.share)
         self.node_health = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
         self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
         self._tally = Tally(bus)
-        self.prewarmer = Warmer(bus, registry, self._peers.name, settings.warming)
+        self.prewarmer = Warmer(bus, registry, self._sharing.name, settings.warming)
         self._jobs: dict[str, Job] = {}
         self.hung_nodes = HungNodes(bus, self.placer, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
@@ -96,7 +96,7 @@ class Dispatcher(Actor):
         await self._cancels.start()
         self.placer.start()
         await self._explainer.start()
-        await self._peers.start()
+        await self._sharing.start()
         self._tally.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._view_changed.set)
@@ -130,7 +130,7 @@ class Dispatcher(Actor):
         await self.leave()
         self.placer.stop()
         await self._explainer.stop()
-        await self._peers.stop()
+        await self._sharing.stop()
         self._tally.stop()
         await self.prewarmer.stop()
         await self._cancels.stop()
@@ -184,7 +184,7 @@ class Dispatcher(Actor):
         """What this dispatcher has and knows now."""
         pulled_at = [job.pulled_at for job in self._jobs.values() if job.waits]
         return DispatcherSnapshot(
-            name=self._peers.name,
+            name=self._sharing.name,
             generations=frozenset(self._jobs),
             waiting={model: tuple(self._waiting.of_each(model)) for model in self._waiting.models},
             longest_wait_s=time.monotonic() - min(pulled_at) if pulled_at else 0.0,
@@ -194,7 +194,7 @@ class Dispatcher(Actor):
             cancelled=self._cancels.ids,
             pulled_models=self.queues.models,
             silent_nodes=frozenset(self.node_health.silent),
-            peers=self._peers.count - 1,
+            peers=self._sharing.count - 1,
             starving=self._starves(),
             prewarm_leader=self.prewarmer.holds,
         )
@@ -209,7 +209,7 @@ class Dispatcher(Actor):
     def _is_short_of_slots(self, model: str) -> bool:
         counts = self._in_flight.counts
         mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
-        return 2 * mine * self._peers.count < self.placer.room(model)[1]
+        return 2 * mine * self._sharing.count < self.placer.room(model)[1]
 
     def _ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)

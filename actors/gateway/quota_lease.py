@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from actors.bus.key_value import Bucket, Entry
-from actors.gateway.peers import PeerGroup
+from actors.cluster.peers import PeerGroup
 from orchestration.errors import OrchestraError
 from orchestration.limits import QuotaAccount, QuotaLedger
 from orchestration.limits.quota_ledger import BLOCK
@@ -190,7 +190,7 @@ class QuotaLease:
             nonlocal ledger
             present = QuotaLedger.read(entry.value)
             if self.peers.settled:
-                present = present.only(self.peers.others | {self.name})
+                present = present.only(self.peers.peers.keys() | {self.name})
             ledger = edit(present)
             if ledger == present and not anyway:
                 return None

@@ -15,8 +15,8 @@ from typing import TypeVar
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.key_value import HOLDER, SEQUENCE, Bucket
 from actors.bus.subjects import decode_token
+from actors.cluster.peers import PeerGroup
 from actors.gateway.metrics import REFUSED
-from actors.gateway.peers import PeerGroup
 from actors.gateway.quota_lease import QuotaLease
 from orchestration.limits import LimitExceeded, QuotaAccount, QuotaLedger, RateLimiter
 
@@ -34,7 +34,7 @@ class SharedLimits:
         self.bus = bus
         self.limits = limits
         self.bucket = Bucket(bus, BUCKET)
-        self.peers = PeerGroup(bus, self._peers_changed)
+        self.peers = PeerGroup(bus, "gateway", on_change=self._peers_changed)
         self._sharing = False
         self._leases: dict[str, QuotaLease] = {}
         """Of accounts that were drawn on lately, by name."""
@@ -92,7 +92,7 @@ class SharedLimits:
             account.detach(time.monotonic())
 
     async def _peers_changed(self) -> None:
-        others = bool(self.peers.others)
+        others = bool(self.peers.peers)
         if others and not self._sharing:
             self._sharing = True
             now = time.monotonic()

@@ -11,7 +11,6 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.key_value import Bucket, Conflict
 from actors.bus.provision import apply, ensure_consumer
 from actors.bus.subjects import GenerationQueue, NodeAddress
-from actors.cluster import registry as registry_module
 from actors.cluster.node_registration import Presence
 from actors.cluster.registry import BUCKET, Registry
 from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
@@ -114,16 +113,19 @@ async def test_a_draining_node_takes_no_work_and_is_gone_only_when_it_has_stoppe
     assert name not in registry.draining
 
 
-async def test_a_node_that_is_no_longer_heard_of_is_dropped(
-    bus: Bus, registry: Registry, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry_module, "LEASE_S", 1.2)
+async def test_a_node_that_is_no_longer_heard_of_is_dropped(bus: Bus, registry: Registry, name: str) -> None:
+    hasty = Registry(bus, lease_s=1.2)
     gone: list[str] = []
-    registry.on_gone.append(gone.append)
-    await put(bus, info(name, "m"))
-    await eventually(lambda: name in registry.nodes)
-    await eventually(lambda: name in gone)
-    assert name not in registry.nodes
+    hasty.on_gone.append(gone.append)
+    await hasty.start()
+    try:
+        await put(bus, info(name, "m"))
+        await eventually(lambda: name in hasty.nodes)
+        await eventually(lambda: name in gone)
+        assert name not in hasty.nodes
+        assert name in registry.nodes
+    finally:
+        await hasty.stop()
 
 
 async def test_an_entry_that_cannot_be_read_changes_nothing(

@@ -14,7 +14,7 @@ import pytest
 
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.key_value import Bucket
-from actors.gateway import peers as peers
+from actors.cluster import peers
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
 from actors.gateway.gateway import Gateway
 from actors.gateway.process import run_gateway
@@ -183,8 +183,8 @@ async def spend(*at: Face) -> int:
 async def test_what_a_gateway_held_that_is_gone_or_leaves_falls_to_the_others(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "BEAT_S", 0.05)
-    monkeypatch.setattr(peers, "GONE_S", 0.5)
+    monkeypatch.setattr(peers, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(peers, "TIMEOUT_S", 0.5)
     async with two_faces(own_nats) as (on, one, two):
         assert all([await one.begin("alice") for _ in range(PLACES)])
         assert not await two.begin("alice")

@@ -105,7 +105,7 @@ async def test_a_chat_over_nats_is_the_root_of_its_trace(cluster: Cluster, recei
 async def test_a_job_and_its_work_are_one_trace(cluster: Cluster, receiver: Receiver) -> None:
     receiver.trace()
     job = await post(cluster, "/v1/jobs", {"model": "orchestra/single", "messages": HI})
-    root = await receiver.one_root(job["trace_id"], "invoke_agent coordinator", "Node ")
+    root = await receiver.one_root(job["trace_id"], "POST ", "invoke_agent coordinator", "Node ")
     assert (root.name, root.parent) == ("POST /v1/jobs", "")
 
 
