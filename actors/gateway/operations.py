@@ -12,8 +12,7 @@ from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody
 from actors.gateway.chat_service import CHAT_SUBJECT
 from actors.gateway.feedback import FeedbackApi
 from actors.gateway.generations import GenerationRoutes
-from actors.gateway.job_operations import JobId, JobOperations, ListJobs
-from actors.gateway.job_submission import JobBody
+from actors.gateway.jobs_api import JobBody, JobId, JobsApi, ListJobs
 from actors.gateway.operation import Access, Operation
 from actors.gateway.run_events import RunEvents, RunId
 from actors.gateway.status import ModelId, StatusRoutes
@@ -25,7 +24,7 @@ class Services:
     """What answers the operations of a gateway."""
 
     generations: GenerationRoutes
-    jobs: JobOperations
+    jobs: JobsApi
     feedback: FeedbackApi
     run_events: RunEvents
     status: StatusRoutes
@@ -74,7 +73,7 @@ OPERATIONS: tuple[Operation[Services], ...] = (
         path="/v1/jobs",
         subject="orchestra.jobs.list",
         request=ListJobs,
-        handler=lambda services: services.jobs.list,
+        handler=lambda services: services.jobs.list_jobs,
     ),
     Operation(
         name="jobs-get",

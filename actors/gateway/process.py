@@ -17,8 +17,7 @@ from actors.gateway.gateway import Gateway
 from actors.gateway.generations import GenerationRoutes
 from actors.gateway.http import GRACE_S, HttpServer
 from actors.gateway.http_api import HttpApi
-from actors.gateway.job_operations import JobOperations
-from actors.gateway.job_submission import JobsApi
+from actors.gateway.jobs_api import JobsApi
 from actors.gateway.operation_service import OperationService, operation_endpoints
 from actors.gateway.operations import Services, routes_text
 from actors.gateway.run_events import RunEvents
@@ -78,7 +77,7 @@ async def run_gateway(
         run_events = RunEvents(jobs_api)
         services = Services(
             generations=GenerationRoutes(gateway),
-            jobs=JobOperations(jobs_api),
+            jobs=jobs_api,
             feedback=FeedbackApi(gateway),
             run_events=run_events,
             status=StatusRoutes(gateway, routes_text()),

@@ -9,7 +9,7 @@ from actors.bus.bus import Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.gateway.disconnect_monitor import DisconnectMonitor
 from actors.gateway.http_context import HttpContext
-from actors.gateway.job_submission import JobsApi
+from actors.gateway.jobs_api import JobsApi
 from actors.gateway.metrics import RUN_EVENT_STREAMS
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobStatus

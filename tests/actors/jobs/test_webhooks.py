@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.gateway.job_submission import JobsApi
+from actors.gateway.jobs_api import JobsApi
+from actors.gateway.operation import CallContext
 from actors.jobs.dead_letters import DeadLetter
 from actors.jobs.process import run_webhooks
 from actors.jobs.settings import JobsSettings, WebhookSettings
 from actors.jobs.signing import signed_headers
 from actors.jobs.webhooks import STREAM
-from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.errors import InvalidRequest
 from tests.actors.jobs.client import JobsClient, chat
@@ -146,4 +146,4 @@ def test_without_a_secret_a_webhook_is_refused(cluster: Cluster) -> None:
     api = JobsApi(cluster.running.gateway, JobsSettings())
     body = json.dumps(chat(webhook="https://example.org/")).encode()
     with pytest.raises(InvalidRequest, match=r"jobs\.webhook\.secret"):
-        cluster.call(api.submit(body, "", Envelope()))
+        cluster.call(api.submit(body, CallContext(caller="", header=lambda name: "")))

@@ -1,4 +1,4 @@
-"""Jobs at a gateway: admits the body of a job as that of a chat, and submits its work."""
+"""The job operations of a gateway. A job's body is admitted and converted as that of a chat."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 from typing import Any
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.job_quota import JobQuota
+from actors.gateway.operation import CallContext, Reply
 from actors.gateway.requests import admit_chat, parse
 from actors.gateway.token_reservation import TokenReservation
 from actors.jobs.records import new_job_id
@@ -18,9 +20,11 @@ from actors.jobs.settings import JobsSettings
 from actors.net.public_addresses import check_url
 from actors.runtime.envelope import Envelope
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Priority
+from orchestration.messages import Priority, Wire
 
-MAX_KEY = 255
+IDEMPOTENCY_KEY = "Idempotency-Key"
+REPLAYED = (b"idempotent-replayed", b"true")
+MAX_KEY_LENGTH = 255
 
 
 class JobBody(ChatBody):
@@ -38,8 +42,19 @@ class JobBody(ChatBody):
         return self.orchestra.priority
 
 
+class JobId(Wire):
+    id: str
+
+
+class ListJobs(Wire):
+    """`limit` jobs, the last changed first. `before` is `next` of the page before; 0 is the first page."""
+
+    limit: int = Field(default=20, ge=1, le=2**53)
+    before: int = Field(default=0, ge=0, le=2**53)
+
+
 class JobsApi:
-    """What HTTP and NATS share. `admit_chat` converts the bodies of chats and of jobs alike."""
+    """The handlers of the job operations."""
 
     def __init__(self, gateway: Gateway, settings: JobsSettings) -> None:
         self.gateway = gateway
@@ -52,7 +67,37 @@ class JobsApi:
         authenticator = self.gateway.authenticator
         return authenticator.namespace(caller) if authenticator.named else None
 
-    async def submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
+    async def submit(self, body: bytes, call: CallContext) -> Reply:
+        """202 for a new job, 200 for one that its idempotency key names.
+
+        A job that is submitted without a caller belongs to `anonymous`. Raises what `_submit` raises.
+        """
+        caller = call.caller or self.gateway.authenticator.of_nats("")
+        envelope = Envelope(trace=call.trace, caller=caller)
+        job, is_new = await self._submit(body, call.header(IDEMPOTENCY_KEY), envelope)
+        headers = (
+            (b"location", f"/v1/jobs/{job['id']}".encode()),
+            (b"x-orchestra-run", job["id"].encode()),
+        )
+        if is_new:
+            return Reply(body=to_json(job), status=202, headers=headers)
+        return Reply(body=to_json(job), headers=(*headers, REPLAYED))
+
+    async def get(self, request: JobId, call: CallContext) -> Reply:
+        return Reply(body=to_json(await self.service.get(request.id, self._viewer(call))))
+
+    async def cancel(self, request: JobId, call: CallContext) -> Reply:
+        return Reply(body=to_json(await self.service.cancel(request.id, self._viewer(call))))
+
+    async def list_jobs(self, request: ListJobs, call: CallContext) -> Reply:
+        viewer = self._viewer(call)
+        page = await self.service.list(limit=request.limit, before=request.before, viewer=viewer)
+        return Reply(body=to_json(page))
+
+    def _viewer(self, call: CallContext) -> str | None:
+        return self.viewer(call.caller) if call.caller else None
+
+    async def _submit(self, raw: bytes, key: str, envelope: Envelope) -> tuple[dict[str, Any], bool]:
         """Return the accepted job, and whether it is new. `key` is the Idempotency-Key, or ''.
 
         Reserves the tokens that the job may use: see `JobQuota`. Raises `InvalidRequest`, `UnknownModel`,
@@ -77,9 +122,10 @@ class JobsApi:
 
     def _submission(self, raw: bytes, key: str, caller: str) -> JobSubmission:
         """The job that the body asks for. An idempotency key is its caller's own: the id depends on both."""
-        if len(key) > MAX_KEY:
+        if len(key) > MAX_KEY_LENGTH:
             raise InvalidRequest(
-                f"Idempotency-Key has {len(key)} characters; the limit is {MAX_KEY}", param="Idempotency-Key"
+                f"{IDEMPOTENCY_KEY} has {len(key)} characters; the limit is {MAX_KEY_LENGTH}",
+                param=IDEMPOTENCY_KEY,
             )
         body = parse(JobBody, raw, self.gateway.resolver)
         if body.stream:
