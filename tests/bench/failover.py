@@ -23,10 +23,9 @@ from actors.dispatcher import Dispatcher
 from actors.runtime.envelope import Envelope
 from orchestration.messages import GenerationEnd
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import start_nats
 from tests.fixtures.process import Process, orchestra
-from tests.fixtures.stage import SETTINGS, Stage
-from tests.fixtures.stage import stage as set_up
 
 LANES = 4
 """Models that have nodes of their own, one of which is killed in each round."""
@@ -38,7 +37,7 @@ LEAVES = 300
 class Lane:
     """A model, its nodes (one to kill, one to go on with) and its streams, one in each round."""
 
-    stage: Stage
+    cluster: LocalCluster
     dispatcher: Dispatcher
     model: str
     folder: Path
@@ -53,17 +52,17 @@ class Lane:
         name = f"{self.model.replace('/', '-')}-{len(self.nodes)}"
         self.nodes[name] = orchestra(
             *("node", "--backend", "echo", "--id", name, "--serve", self.model, "--speed", "50"),
-            *("--nats", self.stage.bus.settings.url, "--data", str(self.folder)),
+            *("--nats", self.cluster.bus.settings.url, "--data", str(self.folder)),
         )
         await eventually(lambda: name in self.dispatcher.registry.nodes, within_s=60)
 
     async def kill(self) -> None:
         """Kill the node of a stream, and time how long the stream stands still."""
         victim, at = "", 0.0
-        generation = self.stage.generation("these words go on and on", tokens=10_000)
+        generation = self.cluster.generation("these words go on and on", tokens=10_000)
         generation = generation.model_copy(update={"model": self.model})
-        opened = self.stage.streams._open
-        async with aclosing(self.stage.streams.stream(generation, Envelope.within(60))) as events:
+        opened = self.cluster.streams._open
+        async with aclosing(self.cluster.streams.stream(generation, Envelope.within(60))) as events:
             read = 0
             async for event in events:
                 assert not isinstance(event, GenerationEnd)
@@ -80,12 +79,12 @@ class Lane:
         raise AssertionError("no end")
 
 
-async def kill_in_rounds(stage: Stage, folder: Path) -> None:
+async def kill_in_rounds(cluster: LocalCluster, folder: Path) -> None:
     """In each round, every lane gets one more node and loses one."""
-    dispatcher = await stage.dispatcher(SETTINGS)
+    dispatcher = await cluster.dispatcher(SETTINGS)
     deaths: dict[str, float] = {}
     dispatcher.node_health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
-    lanes = [Lane(stage, dispatcher, f"{stage.model}/{n}", folder, deaths) for n in range(LANES)]
+    lanes = [Lane(cluster, dispatcher, f"{cluster.model}/{n}", folder, deaths) for n in range(LANES)]
     try:
         await asyncio.gather(*(lane.start() for lane in lanes))
         for _ in range(ROUNDS):
@@ -99,11 +98,11 @@ async def kill_in_rounds(stage: Stage, folder: Path) -> None:
     show("killed: from the death being seen to it", [each for lane in lanes for each in lane.from_seen])
 
 
-async def left(stage: Stage) -> float:
+async def left(cluster: LocalCluster) -> float:
     """Seconds that the engine went on after its client had left."""
-    generation = stage.generation("these words go on and on", tokens=10_000)
-    node = stage.nodes["left"]
-    async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
+    generation = cluster.generation("these words go on and on", tokens=10_000)
+    node = cluster.nodes["left"]
+    async with aclosing(cluster.streams.stream(generation, Envelope.within(60))) as events:
         for _ in range(4):
             await anext(events)
         at = time.perf_counter()
@@ -127,13 +126,14 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
         try:
-            async with set_up(nats.url) as stage:
-                await kill_in_rounds(stage, Path(folder))
-            async with set_up(nats.url) as stage:
-                await stage.node("left", speed=200)
-                await stage.dispatcher(SETTINGS)
+            async with local_cluster(nats.url) as cluster:
+                await kill_in_rounds(cluster, Path(folder))
+            async with local_cluster(nats.url) as cluster:
+                await cluster.node("left", speed=200)
+                await cluster.dispatcher(SETTINGS)
                 show(
-                    "left: from the client's leaving to the stop", [await left(stage) for _ in range(LEAVES)]
+                    "left: from the client's leaving to the stop",
+                    [await left(cluster) for _ in range(LEAVES)],
                 )
         finally:
             nats.stop()

@@ -22,39 +22,38 @@ import uvloop
 
 from orchestration.messages import MemoryUse
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import start_nats
 from tests.fixtures.process import orchestra
 from tests.fixtures.small_memory import of
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 
 REQUESTS = 48
 CALLERS = 4
 LOAD_S, SPEED, TOKENS = 0.2, 200, 20
 HOLD_S = 2.0
 
-Load = Callable[[Stage, list[str]], Awaitable[list[float]]]
+Load = Callable[[LocalCluster, list[str]], Awaitable[list[float]]]
 
 
-async def asked(stage: Stage, model: str) -> float:
+async def asked(cluster: LocalCluster, model: str) -> float:
     """Seconds until the whole answer is here."""
     began = time.perf_counter()
-    await stage.ask(of(stage, model, tokens=TOKENS), within_s=120)
+    await cluster.ask(of(cluster, model, tokens=TOKENS), within_s=120)
     return time.perf_counter() - began
 
 
-async def at_once(stage: Stage, models: list[str]) -> list[float]:
+async def at_once(cluster: LocalCluster, models: list[str]) -> list[float]:
     """All wait from the beginning, model after model in turn."""
     names = itertools.islice(itertools.cycle(models), REQUESTS)
-    return await asyncio.gather(*(asked(stage, name) for name in names))
+    return await asyncio.gather(*(asked(cluster, name) for name in names))
 
 
-async def one_after_another(stage: Stage, models: list[str]) -> list[float]:
+async def one_after_another(cluster: LocalCluster, models: list[str]) -> list[float]:
     """Some callers for each model."""
     share = REQUESTS // (CALLERS * len(models))
 
     async def call(model: str) -> list[float]:
-        return [await asked(stage, model) for _ in range(share)]
+        return [await asked(cluster, model) for _ in range(share)]
 
     took = await asyncio.gather(*(call(model) for model in models for _ in range(CALLERS)))
     return list(itertools.chain(*took))
@@ -63,9 +62,9 @@ async def one_after_another(stage: Stage, models: list[str]) -> list[float]:
 async def measure(url: str, folder: str, count: int, load: Load, hold_s: float) -> None:
     """One load under one policy, and its line."""
     async with AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(set_up(url))
+        cluster = await stack.enter_async_context(local_cluster(url))
         name = f"node-{uuid4().hex[:6]}"
-        models = [f"{stage.model}-{letter}" for letter in "abcd"[:count]]
+        models = [f"{cluster.model}-{letter}" for letter in "abcd"[:count]]
         serve = [word for model in models for word in ("--serve", model)]
         common = ("--nats", url, "--data", folder)
         sizes = ("--model-mb", "100", "--memory-mb", "100", "--load-s", str(LOAD_S))
@@ -78,14 +77,14 @@ async def measure(url: str, folder: str, count: int, load: Load, hold_s: float) 
         )
         await asyncio.to_thread(node.wait_for, "serves")
         await asyncio.to_thread(dispatcher.wait_for, "dispatcher is here")
-        registry = await stage.registry()
+        registry = await cluster.registry()
         await eventually(lambda: name in registry.nodes)
 
         def use() -> MemoryUse:
             return registry.nodes[name].memory
 
         began = time.perf_counter()
-        took = await load(stage, models)
+        took = await load(cluster, models)
         seconds = time.perf_counter() - began
         await eventually(lambda: not registry.nodes[name].running)
         cuts = statistics.quantiles(took, n=100, method="inclusive")

@@ -22,9 +22,8 @@ from prometheus_client import REGISTRY
 from actors.runtime.envelope import Envelope
 from orchestration.messages import GenerationEnd
 from orchestration.placement import HedgeSettings
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import start_nats
-from tests.fixtures.stage import SETTINGS, Stage
-from tests.fixtures.stage import stage as set_up
 
 NODES = 3
 AT_ONCE = 24
@@ -46,42 +45,42 @@ class Figures:
     asked: int = 0
 
 
-async def first_token_s(stage: Stage) -> float:
+async def first_token_s(cluster: LocalCluster) -> float:
     """Of one request, which is read to its end."""
     asked = time.perf_counter()
     first = 0.0
-    async with aclosing(stage.streams.stream(stage.generation(tokens=8), Envelope.within(60))) as events:
+    async with aclosing(cluster.streams.stream(cluster.generation(tokens=8), Envelope.within(60))) as events:
         async for event in events:
             if not first and not isinstance(event, GenerationEnd):
                 first = time.perf_counter() - asked
     return first
 
 
-def sent_to_nodes(stage: Stage) -> float:
+def sent_to_nodes(cluster: LocalCluster) -> float:
     return sum(
-        REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", {"model": stage.model, "node": node})
+        REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", {"model": cluster.model, "node": node})
         or 0.0
-        for node in stage.nodes
+        for node in cluster.nodes
     )
 
 
 async def play(url: str, settings: HedgeSettings, figures: Figures) -> None:
     """One round on nodes of its own."""
-    async with set_up(url) as stage:
+    async with local_cluster(url) as cluster:
         for _ in range(NODES):
-            await stage.node(**NODE)
-        await stage.dispatcher(SETTINGS.model_copy(update={"hedging": settings}))
+            await cluster.node(**NODE)
+        await cluster.dispatcher(SETTINGS.model_copy(update={"hedging": settings}))
         left = iter(range(REQUESTS))
         first: list[float] = []
 
         async def caller() -> None:
             while next(left, None) is not None:
-                first.append(await first_token_s(stage))
+                first.append(await first_token_s(cluster))
 
         await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
         figures.first += first[WARM:]
         figures.asked += REQUESTS
-        figures.sent += sent_to_nodes(stage)
+        figures.sent += sent_to_nodes(cluster)
 
 
 def show(name: str, figures: Figures) -> None:

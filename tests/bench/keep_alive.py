@@ -18,10 +18,9 @@ import uvloop
 from actors.dispatcher import DispatcherSettings
 from actors.runtime.envelope import Envelope
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import start_nats
 from tests.fixtures.process import orchestra
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 
 AT_WORK = 1_000
 SECONDS = 20.0
@@ -30,8 +29,8 @@ RARE_S = 5.5
 """The ack_wait is 6 s: more, and the work would come again."""
 
 
-async def wait_for_ever(stage: Stage) -> None:
-    async with aclosing(stage.streams.stream(stage.generation(), Envelope.within(600))) as events:
+async def wait_for_ever(cluster: LocalCluster) -> None:
+    async with aclosing(cluster.streams.stream(cluster.generation(), Envelope.within(600))) as events:
         async for _ in events:
             pass
 
@@ -44,14 +43,14 @@ def cpu_s(*pids: int) -> float:
 async def measure(keep_alive_s: float, folder: Path) -> None:
     nats = start_nats(folder / "nats")
     common = ("--nats", nats.url, "--data", str(folder))
-    async with set_up(nats.url) as stage:
-        registry = await stage.registry()
+    async with local_cluster(nats.url) as cluster:
+        registry = await cluster.registry()
         dispatcher = orchestra("dispatcher", *common, ORCHESTRA_DISPATCHER__KEEP_ALIVE_S=str(keep_alive_s))
-        node = ("node", "--backend", "echo", "--id", "n", "--serve", stage.model, "--slots", str(AT_WORK))
+        node = ("node", "--backend", "echo", "--id", "n", "--serve", cluster.model, "--slots", str(AT_WORK))
         silent = orchestra(*node, *common, ORCHESTRA_ECHO__FIRST_TOKEN_S="3600")
         try:
             await eventually(lambda: "n" in registry.nodes, within_s=30)
-            asking = [asyncio.ensure_future(wait_for_ever(stage)) for _ in range(AT_WORK)]
+            asking = [asyncio.ensure_future(wait_for_ever(cluster)) for _ in range(AT_WORK)]
             await eventually(lambda: registry.nodes["n"].running == AT_WORK, within_s=60)
             server = psutil.Process(nats.process.pid)
             servers = [server.pid, *(child.pid for child in server.children())]

@@ -32,10 +32,9 @@ from orchestration.placement import Choice, Chooser, Needs, Waits
 from orchestration.placement.scoring import score
 from tests.bench.placement import percentile
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import start_nats
 from tests.fixtures.process import Process, orchestra
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 
 SPEEDS = {"fast": 200, "good": 100, "fair": 50, "slow": 20}
 """Tokens a second for each generation."""
@@ -120,11 +119,11 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     by: Counter[str] = field(default_factory=Counter)
 
-    async def ask(self, stage: Stage, tokens: int, told: bool) -> None:
+    async def ask(self, cluster: LocalCluster, tokens: int, told: bool) -> None:
         """Ask for so many tokens, and count how long that takes."""
-        generation = stage.generation("word " * (1 if told else tokens), tokens=tokens if told else None)
+        generation = cluster.generation("word " * (1 if told else tokens), tokens=tokens if told else None)
         began = time.perf_counter()
-        _, ended = await stage.ask(generation, within_s=PATIENCE_S)
+        _, ended = await cluster.ask(generation, within_s=PATIENCE_S)
         assert ended.finish.usage.completion_tokens == tokens
         self.seconds.append(time.perf_counter() - began)
         self.by[ended.finish.node] += 1
@@ -135,7 +134,7 @@ class Tally:
         return f"{cuts}{sum(self.seconds) / len(self.seconds):>8.2f}   {shares}"
 
 
-async def play(stage: Stage, told: bool, tally: Tally, seed: int) -> None:
+async def play(cluster: LocalCluster, told: bool, tally: Tally, seed: int) -> None:
     """One round of one policy."""
     random = Random(seed)
     rate = LOAD * SLOTS * sum(SPEEDS.values()) / MEAN_TOKENS
@@ -146,21 +145,21 @@ async def play(stage: Stage, told: bool, tally: Tally, seed: int) -> None:
             due += random.expovariate(rate)
             tokens = min(MOST_TOKENS, 1 + int(random.expovariate(1 / MEAN_TOKENS)))
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task((warming if number < WARM else tally).ask(stage, tokens, told))
+            group.create_task((warming if number < WARM else tally).ask(cluster, tokens, told))
 
 
 @asynccontextmanager
-async def fleet(stage: Stage, url: str, folder: Path) -> AsyncIterator[Dispatcher]:
+async def fleet(cluster: LocalCluster, url: str, folder: Path) -> AsyncIterator[Dispatcher]:
     """The four nodes, and a dispatcher that sees them."""
     started: list[Process] = []
     try:
         for name, speed in SPEEDS.items():
-            words = ("--id", name, "--serve", stage.model, "--slots", str(SLOTS), "--speed", str(speed))
+            words = ("--id", name, "--serve", cluster.model, "--slots", str(SLOTS), "--speed", str(speed))
             started.append(
                 orchestra("node", "--backend", "echo", *words, "--nats", url, "--data", str(folder))
             )
-        dispatcher = await stage.dispatcher(DispatcherSettings(), sees=0)
-        await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == len(SPEEDS), within_s=60)
+        dispatcher = await cluster.dispatcher(DispatcherSettings(), sees=0)
+        await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == len(SPEEDS), within_s=60)
         yield dispatcher
     finally:
         for process in started:
@@ -180,16 +179,19 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
         try:
-            async with set_up(nats.url) as stage, fleet(stage, nats.url, Path(folder)) as dispatcher:
+            async with (
+                local_cluster(nats.url) as cluster,
+                fleet(cluster, nats.url, Path(folder)) as dispatcher,
+            ):
                 own = dispatcher.placer.chooser
-                await play(stage, True, Tally(), seed=1)  # until the nodes know their rates
-                print(f"the nodes measured {measured(dispatcher.registry.nodes, stage.model)} tokens/s")
+                await play(cluster, True, Tally(), seed=1)  # until the nodes know their rates
+                print(f"the nodes measured {measured(dispatcher.registry.nodes, cluster.model)} tokens/s")
                 for told in (True, False):
                     tallies = {name: Tally() for name in POLICIES}
                     for seed in range(ROUNDS):
                         for name, policy in POLICIES.items():
                             dispatcher.placer.chooser = policy(own)
-                            await play(stage, told, tallies[name], seed)
+                            await play(cluster, told, tallies[name], seed)
                     lengths = "lengths known" if told else "lengths unknown"
                     print(f"load {LOAD:.0%}, {ROUNDS * REQUESTS} requests each, {lengths}")
                     print(f"{'':<20}{'p50 s':>8}{'p90 s':>8}{'p99 s':>8}{'mean s':>8}   answered by")

@@ -28,11 +28,10 @@ from actors.runtime.system import ActorSystem
 from orchestration.forecast import Forecast
 from orchestration.messages import LoadModel, TextDelta, UnloadModel
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.models import minilm_folder, smollm2_folder
 from tests.fixtures.nats import start_nats
 from tests.fixtures.small_memory import of
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 from tests.orchestration.rhythm import WEEK_S, WarmedNode, trace
 
 CHAT, OTHER = "smollm2-135m", "all-minilm-l6-v2"
@@ -40,18 +39,18 @@ MEMORY_MB = 150
 NODE = "warming"
 
 
-async def tell(stage: Stage, wanted: LoadModel | UnloadModel) -> None:
+async def tell(cluster: LocalCluster, wanted: LoadModel | UnloadModel) -> None:
     address = NodeAddress(NODE)
     subject = address.load if isinstance(wanted, LoadModel) else address.unload
-    await stage.bus.request(subject, wanted.model_dump_json().encode(), timeout=60)
+    await cluster.bus.request(subject, wanted.model_dump_json().encode(), timeout=60)
 
 
-async def first_token_s(stage: Stage) -> float:
+async def first_token_s(cluster: LocalCluster) -> float:
     """Of a short prompt, whose tokens are not kept from before."""
     began = time.perf_counter()
-    generation = of(stage, CHAT, f"What do bees make at {time.time()}?", tokens=2)
+    generation = of(cluster, CHAT, f"What do bees make at {time.time()}?", tokens=2)
     took = 0.0
-    async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
+    async with aclosing(cluster.streams.stream(generation, Envelope.within(60))) as events:
         async for event in events:
             if isinstance(event, TextDelta) and not took:
                 took = time.perf_counter() - began
@@ -59,20 +58,22 @@ async def first_token_s(stage: Stage) -> float:
 
 
 async def cold_and_warmed(url: str, times: int) -> None:
-    async with set_up(url) as stage:
+    async with local_cluster(url) as cluster:
         backend = OnnxBackend([smollm2_folder(), minilm_folder()])
         settings = NodeSettings(id=NODE, memory_mb=MEMORY_MB)
-        node = await stage.stack.enter_async_context(run_node(stage.bus, backend, settings, ActorSystem()))
-        dispatcher = await stage.dispatcher(sees=0)
+        node = await cluster.stack.enter_async_context(
+            run_node(cluster.bus, backend, settings, ActorSystem())
+        )
+        dispatcher = await cluster.dispatcher(sees=0)
         await eventually(lambda: dispatcher.registry.serving(CHAT))
         took: dict[str, list[float]] = {"cold": [], "warmed": []}
         for _ in range(times):
             for how, found in took.items():
-                await tell(stage, UnloadModel(model=CHAT))
-                await tell(stage, LoadModel(model=OTHER))
+                await tell(cluster, UnloadModel(model=CHAT))
+                await tell(cluster, LoadModel(model=OTHER))
                 if how == "warmed":
-                    await tell(stage, LoadModel(model=CHAT, ahead=True, leaving=(OTHER,)))
-                found.append(await first_token_s(stage))
+                    await tell(cluster, LoadModel(model=CHAT, ahead=True, leaving=(OTHER,)))
+                found.append(await first_token_s(cluster))
         for how, found in took.items():
             print(f"first token {how:8} p50 {statistics.median(found):.3f} s  worst {max(found):.3f} s")
         use = node.describe().memory

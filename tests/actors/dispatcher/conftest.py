@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 
 
 @pytest.fixture
-async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
-    async with set_up(nats_server.url) as stage:
-        yield stage
+async def cluster(nats_server: RunningNats) -> AsyncIterator[LocalCluster]:
+    async with local_cluster(nats_server.url) as cluster:
+        yield cluster

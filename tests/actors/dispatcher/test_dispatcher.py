@@ -23,71 +23,73 @@ from orchestration.errors import (
 from orchestration.messages import GenerationEnd, Priority, StreamEvent, decode_event
 from orchestration.placement import NEEDS_HEADER, needs_of
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import SETTINGS, Stage
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 
 
-async def test_a_generation_comes_back_as_a_stream(stage: Stage) -> None:
-    node = await stage.node()
-    dispatcher = await stage.dispatcher()
-    text, ended = await stage.ask(stage.generation("say this again"))
+async def test_a_generation_comes_back_as_a_stream(cluster: LocalCluster) -> None:
+    node = await cluster.node()
+    dispatcher = await cluster.dispatcher()
+    text, ended = await cluster.ask(cluster.generation("say this again"))
     assert text == "say this again"
-    assert (ended.finish.node, ended.finish.model, ended.finish.reason) == (node.id, stage.model, "stop")
-    await stage.settled(dispatcher)
+    assert (ended.finish.node, ended.finish.model, ended.finish.reason) == (node.id, cluster.model, "stop")
+    await cluster.settled(dispatcher)
 
 
-async def test_two_thousand_generations_are_answered_once_each_and_leave_nothing(stage: Stage) -> None:
+async def test_two_thousand_generations_are_answered_once_each_and_leave_nothing(
+    cluster: LocalCluster,
+) -> None:
     for _ in range(2):
-        await stage.node(slots=16)
-    dispatchers = [await stage.dispatcher() for _ in range(2)]
+        await cluster.node(slots=16)
+    dispatchers = [await cluster.dispatcher() for _ in range(2)]
     for start in range(0, 2000, 500):  # a queue holds 1,000
         asked = [f"number {n}" for n in range(start, start + 500)]
-        answers = await asyncio.gather(*(stage.ask(stage.generation(words)) for words in asked))
+        answers = await asyncio.gather(*(cluster.ask(cluster.generation(words)) for words in asked))
         assert [text for text, _ in answers] == asked
-    await stage.settled(*dispatchers)
-    assert stage.streams.open_streams == 0
-    assert not any(stage.running().values())
+    await cluster.settled(*dispatchers)
+    assert cluster.streams.open_streams == 0
+    assert not any(cluster.running().values())
 
 
-async def test_no_node_gets_more_than_its_slots(stage: Stage) -> None:
-    nodes = [await stage.node(slots=3, speed=200), await stage.node(slots=5, speed=200)]
-    dispatcher = await stage.dispatcher()
-    most = dict.fromkeys(stage.nodes, 0)
+async def test_no_node_gets_more_than_its_slots(cluster: LocalCluster) -> None:
+    nodes = [await cluster.node(slots=3, speed=200), await cluster.node(slots=5, speed=200)]
+    dispatcher = await cluster.dispatcher()
+    most = dict.fromkeys(cluster.nodes, 0)
 
     async def watch() -> None:
         while True:
-            for name, running in stage.running().items():
+            for name, running in cluster.running().items():
                 most[name] = max(most[name], running)
             await asyncio.sleep(0)
 
     watching = asyncio.ensure_future(watch())
-    answers = await asyncio.gather(*(stage.ask(stage.generation(tokens=8)) for _ in range(60)))
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(tokens=8)) for _ in range(60)))
     watching.cancel()
     assert len(answers) == 60
     assert most == {nodes[0].id: 3, nodes[1].id: 5}
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_equal_nodes_share_by_their_slots(stage: Stage) -> None:
-    await stage.node("small", slots=2, speed=50)
-    await stage.node("large", slots=6, speed=50)
-    await stage.dispatcher()
-    asked = [asyncio.ensure_future(stage.ask(stage.generation(tokens=20))) for _ in range(4)]
-    await eventually(lambda: sum(stage.running().values()) == 4)
-    assert stage.running() == {"small": 1, "large": 3}
+async def test_equal_nodes_share_by_their_slots(cluster: LocalCluster) -> None:
+    await cluster.node("small", slots=2, speed=50)
+    await cluster.node("large", slots=6, speed=50)
+    await cluster.dispatcher()
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=20))) for _ in range(4)]
+    await eventually(lambda: sum(cluster.running().values()) == 4)
+    assert cluster.running() == {"small": 1, "large": 3}
     await asyncio.gather(*asked)
 
 
-async def test_the_urgent_ones_overtake_those_that_wait(stage: Stage) -> None:
-    await stage.node(slots=1, speed=50)
-    await stage.dispatcher()
+async def test_the_urgent_ones_overtake_those_that_wait(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=50)
+    await cluster.dispatcher()
     order: list[str] = []
 
     async def ask(name: str, priority: Priority, tokens: int = 2) -> None:
-        await stage.ask(stage.generation(tokens=tokens, priority=priority))
+        await cluster.ask(cluster.generation(tokens=tokens, priority=priority))
         order.append(name)
 
     first = asyncio.ensure_future(ask("first", Priority.BATCH, 10))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+    await eventually(lambda: sum(cluster.running().values()) == 1)
     others = [
         asyncio.ensure_future(ask(name, priority))
         for name, priority in (
@@ -100,13 +102,13 @@ async def test_the_urgent_ones_overtake_those_that_wait(stage: Stage) -> None:
     assert order == ["first", "interactive", "standard", "batch"]
 
 
-async def test_a_backlog_of_lesser_work_takes_nothing_from_urgent_work(stage: Stage) -> None:
-    await stage.node(slots=1, speed=50)
-    dispatcher = await stage.dispatcher()
+async def test_a_backlog_of_lesser_work_takes_nothing_from_urgent_work(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=50)
+    dispatcher = await cluster.dispatcher()
     order: list[Priority] = []
 
     async def ask(priority: Priority) -> None:
-        await stage.ask(stage.generation(tokens=3, priority=priority))
+        await cluster.ask(cluster.generation(tokens=3, priority=priority))
         order.append(priority)
 
     backlog = [asyncio.ensure_future(ask(Priority.BATCH)) for _ in range(6)]
@@ -119,46 +121,48 @@ async def test_a_backlog_of_lesser_work_takes_nothing_from_urgent_work(stage: St
     await asyncio.gather(*backlog)
     after = order[6 + at_most :]
     assert after == sorted(after, key=[Priority.STANDARD, Priority.BATCH].index)
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_another(stage: Stage) -> None:
-    await stage.node("a-broken", fail_first=1000, slots=8)
-    await stage.node("b-fine", slots=4)
-    dispatcher = await stage.dispatcher()
-    answers = await asyncio.gather(*(stage.ask(stage.generation(f"n {n}")) for n in range(20)))
+async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_another(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node("a-broken", fail_first=1000, slots=8)
+    await cluster.node("b-fine", slots=4)
+    dispatcher = await cluster.dispatcher()
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"n {n}")) for n in range(20)))
     assert {ended.finish.node for _, ended in answers} == {"b-fine"}
     assert [text for text, _ in answers] == [f"n {n}" for n in range(20)]
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_when_every_node_fails_the_last_error_is_told(stage: Stage) -> None:
+async def test_when_every_node_fails_the_last_error_is_told(cluster: LocalCluster) -> None:
     for _ in range(2):
-        await stage.node(fail_first=1000)
-    dispatcher = await stage.dispatcher()
+        await cluster.node(fail_first=1000)
+    dispatcher = await cluster.dispatcher()
     with pytest.raises(BackendFailed, match="echo fails its first"):
-        await stage.ask(stage.generation())
-    await stage.settled(dispatcher)
+        await cluster.ask(cluster.generation())
+    await cluster.settled(dispatcher)
 
 
-async def test_a_request_that_no_node_could_serve_is_not_tried_again(stage: Stage) -> None:
-    await stage.node("a")
-    await stage.node("b")
-    await stage.dispatcher()
-    generation = stage.generation().model_copy(update={"messages": ()})
+async def test_a_request_that_no_node_could_serve_is_not_tried_again(cluster: LocalCluster) -> None:
+    await cluster.node("a")
+    await cluster.node("b")
+    await cluster.dispatcher()
+    generation = cluster.generation().model_copy(update={"messages": ()})
     with pytest.raises(InvalidRequest) as refused:
-        await stage.ask(generation)
+        await cluster.ask(generation)
     assert refused.value.param == "messages"
 
 
-async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(stage: Stage) -> None:
-    node = await stage.node(slots=1)
-    dispatcher = await stage.dispatcher()
+async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(cluster: LocalCluster) -> None:
+    node = await cluster.node(slots=1)
+    dispatcher = await cluster.dispatcher()
     task = asyncio.current_task()
     assert task is not None
     node._active["somebody.else"] = task  # which the registry has not heard of yet
-    asked = asyncio.ensure_future(stage.ask(stage.generation()))
-    labels = {"model": stage.model, "node": node.id}
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation()))
+    labels = {"model": cluster.model, "node": node.id}
     await eventually(
         lambda: (REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels) or 0) >= 3
     )
@@ -166,14 +170,16 @@ async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(stage: Stage)
     del node._active["somebody.else"]
     text, _ = await asked
     assert text == "a few words"
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished(stage: Stage) -> None:
-    await stage.node(speed=50)
-    first = await stage.dispatcher()
-    asked = asyncio.ensure_future(stage.ask(stage.generation("before", tokens=25)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(speed=50)
+    first = await cluster.dispatcher()
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation("before", tokens=25)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
 
     async def crash() -> None:
         raise KeyError("a defect")
@@ -182,11 +188,11 @@ async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished
     await eventually(lambda: first.me.host.actor is not first and first.me.host.state == "running")
     second = first.me.host.actor
     assert isinstance(second, Dispatcher)
-    text, _ = await stage.ask(stage.generation("after"))
+    text, _ = await cluster.ask(cluster.generation("after"))
     assert text == "after"
     text, _ = await asked
     assert text == " ".join(["before"] * 25)
-    await stage.settled(first, second)
+    await cluster.settled(first, second)
 
 
 def give_back_once(dispatcher: Dispatcher) -> None:
@@ -205,12 +211,12 @@ def give_back_once(dispatcher: Dispatcher) -> None:
 
 @pytest.mark.parametrize("attempt", [1, 2], ids=["while it is placed", "while it is taken up"])
 async def test_a_defect_met_by_one_generation_ends_that_one_alone(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, attempt: int
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, attempt: int
 ) -> None:
-    await stage.node(speed=50)
-    dispatcher = await stage.dispatcher()
-    innocent = asyncio.ensure_future(stage.ask(stage.generation("innocent", tokens=25)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+    await cluster.node(speed=50)
+    dispatcher = await cluster.dispatcher()
+    innocent = asyncio.ensure_future(cluster.ask(cluster.generation("innocent", tokens=25)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
 
     async def defect(*_: object, **__: object) -> None:
         raise KeyError("a defect")
@@ -222,22 +228,24 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         give_back_once(dispatcher)
     for _ in range(7 if attempt == 1 else 1):
         with pytest.raises(InternalError, match="KeyError: 'a defect'"):
-            await stage.ask(stage.generation())
+            await cluster.ask(cluster.generation())
     monkeypatch.undo()
     assert dispatcher.me.host.actor is dispatcher
     text, _ = await innocent
     assert text == " ".join(["innocent"] * 25)
-    text, _ = await stage.ask(stage.generation("after"))
+    text, _ = await cluster.ask(cluster.generation("after"))
     assert text == "after"
 
 
-async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(stage: Stage) -> None:
-    await stage.node()
-    dispatcher = await stage.dispatcher()
-    await stage.ask(stage.generation())
+async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node()
+    dispatcher = await cluster.dispatcher()
+    await cluster.ask(cluster.generation())
     give_back_once(dispatcher)
-    bus, told = stage.bus, asyncio.get_running_loop().create_future()
-    generation = stage.generation("again").model_copy(update={"id": f"later-{stage.streams.name}.1"})
+    bus, told = cluster.bus, asyncio.get_running_loop().create_future()
+    generation = cluster.generation("again").model_copy(update={"id": f"later-{cluster.streams.name}.1"})
 
     def hear(message: Message) -> None:
         event = decode_event(message.data).event
@@ -248,47 +256,47 @@ async def test_a_generation_is_taken_up_though_its_reader_is_of_another_version(
         f"stream_handoff.{generation.id}", lambda asked: bus.post(asked.reply, b'{"open": "maybe"}')
     )
     await bus.subscribe(f"stream.{generation.id}", hear)
-    subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
+    subject = GenerationQueue(Priority.INTERACTIVE, cluster.model).subject
     await enqueue(bus, subject, generation.model_dump_json().encode(), {ID_HEADER: generation.id})
     assert (await asyncio.wait_for(told, 10)).finish.reason == "stop"
     assert dispatcher.me.host.actor is dispatcher
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_generation_waits_no_longer_than_its_deadline(stage: Stage) -> None:
-    await stage.node(slots=1, speed=20)
-    dispatcher = await stage.dispatcher()
-    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+async def test_a_generation_waits_no_longer_than_its_deadline(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=20)
+    dispatcher = await cluster.dispatcher()
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
     with pytest.raises(DeadlineExceeded):
-        await stage.ask(stage.generation(), within_s=0.3)
+        await cluster.ask(cluster.generation(), within_s=0.3)
     await eventually(lambda: len(dispatcher.snapshot().generations) == 1)
     busy.cancel()
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_the_deadline_reaches_the_node(stage: Stage) -> None:
-    await stage.node(speed=10)
-    dispatcher = await stage.dispatcher()
+async def test_the_deadline_reaches_the_node(cluster: LocalCluster) -> None:
+    await cluster.node(speed=10)
+    dispatcher = await cluster.dispatcher()
     with pytest.raises(DeadlineExceeded):
-        await stage.ask(stage.generation(tokens=1000), within_s=0.5)
-    await eventually(lambda: not any(stage.running().values()))
-    await stage.settled(dispatcher)
+        await cluster.ask(cluster.generation(tokens=1000), within_s=0.5)
+    await eventually(lambda: not any(cluster.running().values()))
+    await cluster.settled(dispatcher)
 
 
-async def test_a_generation_cancelled_in_the_queue_never_runs(stage: Stage) -> None:
-    dispatcher = await stage.dispatcher(sees=0)  # so that nobody pulls yet
-    generation = stage.generation()
-    asked = asyncio.ensure_future(stage.ask(generation))
-    await eventually(lambda: stage.streams.open_streams == 1)
-    await stage.bus.flush()
+async def test_a_generation_cancelled_in_the_queue_never_runs(cluster: LocalCluster) -> None:
+    dispatcher = await cluster.dispatcher(sees=0)  # so that nobody pulls yet
+    generation = cluster.generation()
+    asked = asyncio.ensure_future(cluster.ask(generation))
+    await eventually(lambda: cluster.streams.open_streams == 1)
+    await cluster.bus.flush()
     asked.cancel()
     await asyncio.wait({asked})
     await eventually(lambda: generation.id in dispatcher.snapshot().cancelled)
-    node = await stage.node(speed=10)
-    text, _ = await stage.ask(stage.generation("the next one"))
+    node = await cluster.node(speed=10)
+    text, _ = await cluster.ask(cluster.generation("the next one"))
     assert text == "the next one"
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
     assert node.describe().running == 0
 
 
@@ -298,27 +306,29 @@ def counts(dispatcher: Dispatcher) -> tuple[int, int]:
     return snapshot.total_waiting, len(snapshot.generations)
 
 
-async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(stage: Stage) -> None:
-    await stage.node(slots=1, speed=20)
-    dispatcher = await stage.dispatcher()
-    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000, priority=Priority.BATCH)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
-    first = asyncio.ensure_future(stage.ask(stage.generation()))
-    last = asyncio.ensure_future(stage.ask(stage.generation(priority=Priority.STANDARD)))
+async def test_a_generation_cancelled_while_it_waits_is_settled_at_once(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=20)
+    dispatcher = await cluster.dispatcher()
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000, priority=Priority.BATCH)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
+    first = asyncio.ensure_future(cluster.ask(cluster.generation()))
+    last = asyncio.ensure_future(cluster.ask(cluster.generation(priority=Priority.STANDARD)))
     await eventually(lambda: dispatcher.snapshot().total_waiting == 2)
     last.cancel()
     await eventually(lambda: counts(dispatcher) == (1, 2))
     busy.cancel()
     await first
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def leave_behind(stage: Stage, count: int, first: asyncio.Future[tuple[str, GenerationEnd]]) -> None:
+async def leave_behind(
+    cluster: LocalCluster, count: int, first: asyncio.Future[tuple[str, GenerationEnd]]
+) -> None:
     """So many ask after the first, and leave when all are in the queue."""
-    asked = [asyncio.ensure_future(stage.ask(stage.generation())) for _ in range(count)]
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation())) for _ in range(count)]
 
     async def queued() -> bool:
-        return await stage.queued() == count + 1
+        return await cluster.queued() == count + 1
 
     await eventually(queued)
     assert not first.done()
@@ -327,85 +337,93 @@ async def leave_behind(stage: Stage, count: int, first: asyncio.Future[tuple[str
     await asyncio.wait(asked)
 
 
-async def test_callers_that_leave_leave_nothing_in_the_queue_while_all_nodes_are_busy(stage: Stage) -> None:
-    await stage.node(slots=1, speed=5)
-    dispatcher = await stage.dispatcher()
-    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
-    await leave_behind(stage, 300, busy)
+async def test_callers_that_leave_leave_nothing_in_the_queue_while_all_nodes_are_busy(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(slots=1, speed=5)
+    dispatcher = await cluster.dispatcher()
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000)))
+    await leave_behind(cluster, 300, busy)
 
     async def only_the_first() -> bool:
-        return await stage.queued() == 1
+        return await cluster.queued() == 1
 
     await eventually(only_the_first)
     busy.cancel()
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
 async def test_callers_that_leave_make_room_for_the_next_at_once(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the client had died.
-    monkeypatch.setattr(stage.streams._withdrawals, "add", lambda receipt: None)
-    await stage.node(slots=1, speed=5)
-    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"keep_alive_s": 600}))
-    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
-    await leave_behind(stage, 300, busy)
+    monkeypatch.setattr(cluster.streams._withdrawals, "add", lambda receipt: None)
+    await cluster.node(slots=1, speed=5)
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"keep_alive_s": 600}))
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
+    await leave_behind(cluster, 300, busy)
     busy.cancel()
-    text, _ = await stage.ask(stage.generation("the next"))
+    text, _ = await cluster.ask(cluster.generation("the next"))
     assert text == "the next"
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
 async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.streams, "_cancel", lambda work_id: None)  # as of a gateway that was killed
-    monkeypatch.setattr(stage.streams._withdrawals, "add", lambda receipt: None)
-    asked = [asyncio.ensure_future(stage.ask(stage.generation(), within_s=0.2)) for _ in range(100)]
+    monkeypatch.setattr(cluster.streams, "_cancel", lambda work_id: None)  # as of a gateway that was killed
+    monkeypatch.setattr(cluster.streams._withdrawals, "add", lambda receipt: None)
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(), within_s=0.2)) for _ in range(100)]
     await asyncio.wait(asked)
     assert all(isinstance(each.exception(), DeadlineExceeded) for each in asked)
-    await stage.node(slots=1)
-    dispatcher = await stage.dispatcher()
-    text, _ = await stage.ask(stage.generation("the next"))
+    await cluster.node(slots=1)
+    dispatcher = await cluster.dispatcher()
+    text, _ = await cluster.ask(cluster.generation("the next"))
     assert text == "the next"
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_callers_that_leave_a_model_that_nobody_serves_leave_no_queue_behind(stage: Stage) -> None:
-    asked = [asyncio.ensure_future(stage.ask(stage.generation())) for _ in range(50)]
+async def test_callers_that_leave_a_model_that_nobody_serves_leave_no_queue_behind(
+    cluster: LocalCluster,
+) -> None:
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation())) for _ in range(50)]
 
     async def queued() -> bool:
-        return await stage.queued() == 50
+        return await cluster.queued() == 50
 
     await eventually(queued)
     for each in asked:
         each.cancel()
 
     async def empty() -> bool:
-        return not await stage.queued()
+        return not await cluster.queued()
 
     await eventually(empty)
 
 
-async def test_a_generation_cancelled_at_work_stops_on_its_node(stage: Stage) -> None:
-    await stage.node(speed=20)
-    dispatcher = await stage.dispatcher()
-    async with aclosing(stage.streams.stream(stage.generation(tokens=10_000), Envelope.within(30))) as events:
+async def test_a_generation_cancelled_at_work_stops_on_its_node(cluster: LocalCluster) -> None:
+    await cluster.node(speed=20)
+    dispatcher = await cluster.dispatcher()
+    async with aclosing(
+        cluster.streams.stream(cluster.generation(tokens=10_000), Envelope.within(30))
+    ) as events:
         async for _ in events:
             break
-    await eventually(lambda: not any(stage.running().values()))
-    await stage.settled(dispatcher)
+    await eventually(lambda: not any(cluster.running().values()))
+    await cluster.settled(dispatcher)
 
 
-async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_deadline(stage: Stage) -> None:
-    await stage.node(slots=1, speed=5)
-    dispatcher = await stage.dispatcher()
-    busy = asyncio.ensure_future(stage.ask(stage.generation(tokens=1000, priority=Priority.BATCH)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_deadline(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(slots=1, speed=5)
+    dispatcher = await cluster.dispatcher()
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=1000, priority=Priority.BATCH)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
     told: list[StreamEvent] = []
-    generation = stage.generation()
-    await stage.bus.subscribe(
+    generation = cluster.generation()
+    await cluster.bus.subscribe(
         f"stream.{generation.id}",
         lambda message: told.append(decode_event(message.data).event),
     )
@@ -415,9 +433,9 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
         NEEDS_HEADER: needs_of(generation).encoded(),
     }
     subject = GenerationQueue(generation.priority, generation.model).subject
-    await stage.bus.publish(subject, generation.model_dump_json().encode(), headers=headers)
+    await cluster.bus.publish(subject, generation.model_dump_json().encode(), headers=headers)
     await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
-    await next(iter(stage.nodes.values())).leave()
+    await next(iter(cluster.nodes.values())).leave()
     await eventually(lambda: told)
     assert isinstance(told[0], GenerationEnd)
     assert told[0].error is not None
@@ -426,11 +444,11 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     await asyncio.wait({busy})
 
 
-async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
+async def test_two_dispatchers_share_the_work(cluster: LocalCluster) -> None:
     for _ in range(2):
-        await stage.node(slots=4, speed=10)
+        await cluster.node(slots=4, speed=10)
     impatient = SETTINGS.model_copy(update={"starving_s": 0.2})
-    dispatchers = [await stage.dispatcher(impatient) for _ in range(2)]
+    dispatchers = [await cluster.dispatcher(impatient) for _ in range(2)]
     seen: list[set[str]] = [set(), set()]
 
     async def watch() -> None:
@@ -441,65 +459,69 @@ async def test_two_dispatchers_share_the_work(stage: Stage) -> None:
 
     watching = asyncio.ensure_future(watch())
     asked = [f"number {n}" for n in range(200)]
-    answers = await asyncio.gather(*(stage.ask(stage.generation(words)) for words in asked))
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(words)) for words in asked))
     watching.cancel()
     assert [text for text, _ in answers] == asked
     assert min(len(ids) for ids in seen) > 10
     assert not seen[0] & seen[1]
-    await stage.settled(*dispatchers)
+    await cluster.settled(*dispatchers)
 
 
-async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what_waits(stage: Stage) -> None:
-    await stage.node(slots=1, speed=50)
-    first = await stage.dispatcher()
+async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what_waits(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(slots=1, speed=50)
+    first = await cluster.dispatcher()
     asked = [
-        asyncio.ensure_future(stage.ask(stage.generation(f"number {n}", tokens=10, priority=priority)))
+        asyncio.ensure_future(cluster.ask(cluster.generation(f"number {n}", tokens=10, priority=priority)))
         for n, priority in enumerate(Priority)
     ]
     await eventually(lambda: len(first.snapshot().generations) == 3)
-    second = await stage.dispatcher()
+    second = await cluster.dispatcher()
     await first.leave()
     assert await first.me.host.drain(10)
     answers = await asyncio.gather(*asked)
     assert [text.split()[1] for text, _ in answers] == ["0", "1", "2"]
     assert not first.snapshot().generations
-    await stage.settled(first, second)
+    await cluster.settled(first, second)
 
 
-async def test_a_dispatcher_stopped_at_its_limit_tells_the_callers_and_stops_the_node(stage: Stage) -> None:
-    await stage.node(speed=10)
-    dispatcher = await stage.dispatcher()
-    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=10_000)))
-    await eventually(lambda: sum(stage.running().values()) == 1)
+async def test_a_dispatcher_stopped_at_its_limit_tells_the_callers_and_stops_the_node(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(speed=10)
+    dispatcher = await cluster.dispatcher()
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
     await dispatcher.leave()
     assert not await dispatcher.me.host.drain(0.1)
     with pytest.raises(OrchestraError, match="stopped before the answer was complete"):
         await asyncio.wait_for(asked, 5)
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_message_that_is_no_generation_is_thrown_out(stage: Stage) -> None:
-    await stage.node()
-    await stage.dispatcher()
-    subject = GenerationQueue(Priority.INTERACTIVE, stage.model).subject
-    await enqueue(stage.bus, subject, b"rubbish", {})
-    await enqueue(stage.bus, subject, b"rubbish", {ID_HEADER: "*.>"})
-    generation = stage.generation()
-    events = stage.streams.follow(
+async def test_a_message_that_is_no_generation_is_thrown_out(cluster: LocalCluster) -> None:
+    await cluster.node()
+    await cluster.dispatcher()
+    subject = GenerationQueue(Priority.INTERACTIVE, cluster.model).subject
+    await enqueue(cluster.bus, subject, b"rubbish", {})
+    await enqueue(cluster.bus, subject, b"rubbish", {ID_HEADER: "*.>"})
+    generation = cluster.generation()
+    events = cluster.streams.follow(
         generation.id,
         Envelope.within(10),
-        lambda reply: stage.bus.publish(subject, b"rubbish", headers={ID_HEADER: generation.id}),
+        lambda reply: cluster.bus.publish(subject, b"rubbish", headers={ID_HEADER: generation.id}),
     )
     with pytest.raises(InvalidRequest):
         await anext(events)
-    await stage.settled()
+    await cluster.settled()
 
 
-async def test_models_beyond_the_limit_are_served_once_others_have_left(stage: Stage) -> None:
-    other = Stage(stage.bus, stage.streams, stage.stack)
-    first = await stage.node()
-    await stage.dispatcher(DispatcherSettings(max_models=1))
-    await stage.ask(stage.generation())
+async def test_models_beyond_the_limit_are_served_once_others_have_left(cluster: LocalCluster) -> None:
+    other = LocalCluster(cluster.bus, cluster.streams, cluster.stack)
+    first = await cluster.node()
+    await cluster.dispatcher(DispatcherSettings(max_models=1))
+    await cluster.ask(cluster.generation())
     await other.node()
     waiting = asyncio.ensure_future(other.ask(other.generation("at last")))
     await first.leave()

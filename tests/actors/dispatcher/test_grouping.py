@@ -14,26 +14,28 @@ from actors.dispatcher import Dispatcher
 from actors.dispatcher import model_scheduler as groups
 from orchestration.placement import Needs
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
-from tests.fixtures.stage import SETTINGS, Stage
 
 
-async def dispatcher_of(stage: Stage, models: Sequence[str], *, hold_s: float = 0.3) -> Dispatcher:
+async def dispatcher_of(cluster: LocalCluster, models: Sequence[str], *, hold_s: float = 0.3) -> Dispatcher:
     """One more, which pulls for all of the models."""
-    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"group_hold_s": hold_s}), sees=0)
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"group_hold_s": hold_s}), sees=0)
     await eventually(lambda: all(dispatcher.registry.serving(model) for model in models))
     return dispatcher
 
 
 @asynccontextmanager
-async def without_end(stage: Stage, model: str, callers: int, tokens: int) -> AsyncIterator[list[str]]:
+async def without_end(
+    cluster: LocalCluster, model: str, callers: int, tokens: int
+) -> AsyncIterator[list[str]]:
     """Meanwhile so many callers ask for `model` again and again; the texts they got."""
     stop = asyncio.Event()
     answers: list[str] = []
 
     async def call() -> None:
         while not stop.is_set():
-            answers.append((await stage.ask(of(stage, model, tokens=tokens)))[0])
+            answers.append((await cluster.ask(of(cluster, model, tokens=tokens)))[0])
 
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
@@ -45,18 +47,18 @@ async def without_end(stage: Stage, model: str, callers: int, tokens: int) -> As
 
 
 async def test_an_interleaved_load_is_answered_with_few_swaps(
-    stage: Stage,
+    cluster: LocalCluster,
 ) -> None:
-    models = models_of(stage, 3)
-    node = await small_node(stage, models, load_s=0.05, speed=500)
-    dispatcher = await dispatcher_of(stage, models, hold_s=5.0)
+    models = models_of(cluster, 3)
+    node = await small_node(cluster, models, load_s=0.05, speed=500)
+    dispatcher = await dispatcher_of(cluster, models, hold_s=5.0)
     words = [f"number {n}" for n in range(60)]
     answers = await asyncio.gather(
-        *(stage.ask(of(stage, models[n % 3], each)) for n, each in enumerate(words))
+        *(cluster.ask(of(cluster, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
     assert [ended.finish.model for _, ended in answers] == [models[n % 3] for n in range(60)]
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
     use = node.describe().memory
     assert use.swaps == use.loads == use.unloads <= 9
     assert REGISTRY.get_sample_value("orchestra_node_swaps_total", {"node": node.id}) == use.swaps
@@ -68,85 +70,91 @@ async def test_an_interleaved_load_is_answered_with_few_swaps(
 
 
 async def test_turns_are_taken_also_where_each_decision_counts_as_dear(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "DEAR_S", 0.0)
-    models = models_of(stage, 3)
-    await small_node(stage, models, load_s=0.02, speed=500)
-    dispatcher = await dispatcher_of(stage, models, hold_s=0.1)
+    models = models_of(cluster, 3)
+    await small_node(cluster, models, load_s=0.02, speed=500)
+    dispatcher = await dispatcher_of(cluster, models, hold_s=0.1)
     words = [f"number {n}" for n in range(30)]
     answers = await asyncio.gather(
-        *(stage.ask(of(stage, models[n % 3], each)) for n, each in enumerate(words))
+        *(cluster.ask(of(cluster, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
     assert dispatcher.placer.groups._not_before > 0
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_turns(stage: Stage) -> None:
-    a, b = models_of(stage, 2)
-    node = await small_node(stage, (a, b), load_s=0.02, speed=200)
-    dispatcher = await dispatcher_of(stage, (a, b))
-    async with without_end(stage, a, 8, tokens=5) as answers:
+async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_turns(
+    cluster: LocalCluster,
+) -> None:
+    a, b = models_of(cluster, 2)
+    node = await small_node(cluster, (a, b), load_s=0.02, speed=200)
+    dispatcher = await dispatcher_of(cluster, (a, b))
+    async with without_end(cluster, a, 8, tokens=5) as answers:
         await eventually(lambda: len(answers) > 8)
-        text, ended = await stage.ask(of(stage, b, "let me in"))
+        text, ended = await cluster.ask(of(cluster, b, "let me in"))
         assert (text, ended.finish.model, ended.finish.node) == ("let me in", b, node.id)
         before = len(answers)
         await eventually(lambda: len(answers) > before + 8)
         assert loaded(node) == [a]
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_two_dispatchers_that_each_see_half_of_what_waits_let_no_model_starve(stage: Stage) -> None:
-    a, b = models_of(stage, 2)
-    await small_node(stage, (a, b), load_s=0.02, speed=200)
-    dispatchers = [await dispatcher_of(stage, (a, b)) for _ in range(2)]
-    async with without_end(stage, a, 12, tokens=5) as answers:
+async def test_two_dispatchers_that_each_see_half_of_what_waits_let_no_model_starve(
+    cluster: LocalCluster,
+) -> None:
+    a, b = models_of(cluster, 2)
+    await small_node(cluster, (a, b), load_s=0.02, speed=200)
+    dispatchers = [await dispatcher_of(cluster, (a, b)) for _ in range(2)]
+    async with without_end(cluster, a, 12, tokens=5) as answers:
         await eventually(lambda: len(answers) > 12)
         for n in range(4):
-            assert (await stage.ask(of(stage, b, f"again {n}")))[0] == f"again {n}"
-    await stage.settled(*dispatchers)
+            assert (await cluster.ask(of(cluster, b, f"again {n}")))[0] == f"again {n}"
+    await cluster.settled(*dispatchers)
 
 
 async def test_models_that_are_in_memory_somewhere_are_asked_there_and_nothing_is_swapped(
-    stage: Stage,
+    cluster: LocalCluster,
 ) -> None:
-    a, b = models_of(stage, 2)
-    first = await small_node(stage, (a, b), name=f"{stage.model[-8:]}-1", load_s=0.5, speed=400)
-    second = await small_node(stage, (b, a), name=f"{stage.model[-8:]}-2", load_s=0.5, speed=400)
-    dispatcher = await dispatcher_of(stage, (a, b))
+    a, b = models_of(cluster, 2)
+    first = await small_node(cluster, (a, b), name=f"{cluster.model[-8:]}-1", load_s=0.5, speed=400)
+    second = await small_node(cluster, (b, a), name=f"{cluster.model[-8:]}-2", load_s=0.5, speed=400)
+    dispatcher = await dispatcher_of(cluster, (a, b))
     await eventually(lambda: len(dispatcher.registry.serving(a)) == 2)
     for _ in range(3):
         answers = await asyncio.gather(
-            *(stage.ask(of(stage, model, tokens=4)) for model in (a, b) for _ in range(3))
+            *(cluster.ask(of(cluster, model, tokens=4)) for model in (a, b) for _ in range(3))
         )
         assert [ended.finish.node for _, ended in answers] == [first.id] * 3 + [second.id] * 3
     assert (loaded(first), loaded(second)) == ([a], [b])
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_model_that_waits_for_its_turn_is_explained(stage: Stage) -> None:
-    a, b = models_of(stage, 2)
-    node = await small_node(stage, (a, b), speed=50)
-    dispatcher = await dispatcher_of(stage, (a, b), hold_s=60)
-    running = asyncio.ensure_future(stage.ask(of(stage, a, tokens=60)))
+async def test_a_model_that_waits_for_its_turn_is_explained(cluster: LocalCluster) -> None:
+    a, b = models_of(cluster, 2)
+    node = await small_node(cluster, (a, b), speed=50)
+    dispatcher = await dispatcher_of(cluster, (a, b), hold_s=60)
+    running = asyncio.ensure_future(cluster.ask(of(cluster, a, tokens=60)))
     await eventually(lambda: node.describe().running == 1)
-    waiting = asyncio.ensure_future(stage.ask(of(stage, b)))
+    waiting = asyncio.ensure_future(cluster.ask(of(cluster, b)))
     await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
-    (found,) = await explanations(stage.bus, Needs(model=b), [])
+    (found,) = await explanations(cluster.bus, Needs(model=b), [])
     (candidate,) = found.candidates
     assert candidate.left_out == "its memory is kept for other models for now"
     assert (await running)[1].finish.model == a
     assert (await waiting)[1].finish.model == b
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_model_that_was_unloaded_by_hand_comes_back_when_it_is_asked_for(stage: Stage) -> None:
-    a, b = models_of(stage, 2)
-    node = await small_node(stage, (a, b), fit=2)
-    dispatcher = await dispatcher_of(stage, (a, b))
+async def test_a_model_that_was_unloaded_by_hand_comes_back_when_it_is_asked_for(
+    cluster: LocalCluster,
+) -> None:
+    a, b = models_of(cluster, 2)
+    node = await small_node(cluster, (a, b), fit=2)
+    dispatcher = await dispatcher_of(cluster, (a, b))
     assert await node.models.unload(a)
     await eventually(lambda: not dispatcher.registry.nodes[node.id].models[0].loaded)
-    assert (await stage.ask(of(stage, a, "are you back")))[0] == "are you back"
+    assert (await cluster.ask(of(cluster, a, "are you back")))[0] == "are you back"
     assert loaded(node) == [a, b]
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)

@@ -18,9 +18,9 @@ from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import orchestra
-from tests.fixtures.stage import SETTINGS, Stage
 
 WORDS = "one two three four five six seven eight"
 FIRST, SECOND = "a-first", "b-second"
@@ -35,180 +35,184 @@ def hedging(**changes: float) -> DispatcherSettings:
     return SETTINGS.model_copy(update={"hedging": wanted})
 
 
-async def dispatching(stage: Stage, settings: DispatcherSettings | None = None) -> Dispatcher:
+async def dispatching(cluster: LocalCluster, settings: DispatcherSettings | None = None) -> Dispatcher:
     """A dispatcher that has seen the model begin within `LATE_S`. The node named first is the larger one and
     gets what comes first."""
-    dispatcher = await stage.dispatcher(settings or hedging())
+    dispatcher = await cluster.dispatcher(settings or hedging())
     for _ in range(3):
-        dispatcher.hedger.first_tokens.saw(stage.model, LATE_S, time.monotonic())
+        dispatcher.hedger.first_tokens.saw(cluster.model, LATE_S, time.monotonic())
     return dispatcher
 
 
-async def nodes(stage: Stage, *, first: dict[str, Any], second: dict[str, Any]) -> None:
+async def nodes(cluster: LocalCluster, *, first: dict[str, Any], second: dict[str, Any]) -> None:
     common: dict[str, Any] = {"slots": 16}
-    await stage.node(FIRST, **(common | first))
-    await stage.node(SECOND, **(common | {"slots": 4} | second))
+    await cluster.node(FIRST, **(common | first))
+    await cluster.node(SECOND, **(common | {"slots": 4} | second))
 
 
-def hedged(stage: Stage) -> dict[str, float]:
-    """How often a generation of this stage's model was sent twice, by what came of it."""
+def hedged(cluster: LocalCluster) -> dict[str, float]:
+    """How often a generation of this cluster's model was sent twice, by what came of it."""
     found = {
         outcome: REGISTRY.get_sample_value(
-            "orchestra_dispatcher_hedges_total", {"model": stage.model, "outcome": outcome}
+            "orchestra_dispatcher_hedges_total", {"model": cluster.model, "outcome": outcome}
         )
         for outcome in ("won", "lost", "failed")
     }
     return {outcome: count for outcome, count in found.items() if count}
 
 
-async def begun(stage: Stage, generation: Generation) -> asyncio.Task[tuple[str, GenerationEnd]]:
+async def begun(cluster: LocalCluster, generation: Generation) -> asyncio.Task[tuple[str, GenerationEnd]]:
     """Asked for, and at work on both nodes."""
-    asked = asyncio.ensure_future(stage.ask(generation))
-    await eventually(lambda: stage.running() == {FIRST: 1, SECOND: 1} | dict.fromkeys(others(stage), 0))
+    asked = asyncio.ensure_future(cluster.ask(generation))
+    await eventually(lambda: cluster.running() == {FIRST: 1, SECOND: 1} | dict.fromkeys(others(cluster), 0))
     return asked
 
 
-def others(stage: Stage) -> set[str]:
-    return stage.nodes.keys() - {FIRST, SECOND}
+def others(cluster: LocalCluster) -> set[str]:
+    return cluster.nodes.keys() - {FIRST, SECOND}
 
 
-async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the_first(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"speed": 100})
-    dispatcher = await dispatching(stage)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=60)))
-    await eventually(lambda: stage.running()[SECOND] == 1)
-    await eventually(lambda: stage.running()[FIRST] == 0, within_s=5)
+async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the_first(
+    cluster: LocalCluster,
+) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"speed": 100})
+    dispatcher = await dispatching(cluster)
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=60)))
+    await eventually(lambda: cluster.running()[SECOND] == 1)
+    await eventually(lambda: cluster.running()[FIRST] == 0, within_s=5)
     assert not asked.done()
     assert dispatcher.snapshot().running == {SECOND: 1}
     text, ended = await asked
     assert text.split() == (WORDS.split() * 8)[:60]
     assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 60)
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"won": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"won": 1}
 
 
-async def test_the_second_node_stops_when_the_first_begins_after_all(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": 0.5, "speed": 50}, second={"first_token_s": NEVER_S})
-    dispatcher = await dispatching(stage)
-    asked = await begun(stage, stage.generation(WORDS, tokens=40))
-    await eventually(lambda: stage.running()[SECOND] == 0, within_s=5)
+async def test_the_second_node_stops_when_the_first_begins_after_all(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": 0.5, "speed": 50}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(cluster)
+    asked = await begun(cluster, cluster.generation(WORDS, tokens=40))
+    await eventually(lambda: cluster.running()[SECOND] == 0, within_s=5)
     assert not asked.done()
     text, ended = await asked
     assert text.split() == WORDS.split() * 5
     assert ended.finish.node == FIRST
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"lost": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"lost": 1}
 
 
-async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(stage: Stage) -> None:
+async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(cluster: LocalCluster) -> None:
     slow = {"slow_every": 7, "slow_s": 0.3, "speed": 400, "slots": 32}
-    await nodes(stage, first=slow, second=slow)
-    dispatcher = await dispatching(stage, hedging(share=1.0, reserve=1000))
-    answers = await asyncio.gather(*(stage.ask(stage.generation(f"{n} {WORDS}")) for n in range(300)))
+    await nodes(cluster, first=slow, second=slow)
+    dispatcher = await dispatching(cluster, hedging(share=1.0, reserve=1000))
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"{n} {WORDS}")) for n in range(300)))
     assert [text for text, _ in answers] == [f"{n} {WORDS}" for n in range(300)]
     assert {ended.finish.usage.completion_tokens for _, ended in answers} == {9}
-    await stage.settled(dispatcher)
-    assert hedged(stage)["won"] > 0
+    await cluster.settled(dispatcher)
+    assert hedged(cluster)["won"] > 0
 
 
-async def test_when_the_first_node_stops_during_the_race_the_second_answers(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": 0.5})
-    dispatcher = await dispatching(stage)
-    asked = await begun(stage, stage.generation(WORDS))
-    await stage.nodes[FIRST].leave()
-    await stage.nodes[FIRST].me.host.drain(0)
+async def test_when_the_first_node_stops_during_the_race_the_second_answers(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"first_token_s": 0.5})
+    dispatcher = await dispatching(cluster)
+    asked = await begun(cluster, cluster.generation(WORDS))
+    await cluster.nodes[FIRST].leave()
+    await cluster.nodes[FIRST].me.host.drain(0)
     text, ended = await asked
     assert (text, ended.finish.node) == (WORDS, SECOND)
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_when_the_second_node_fails_during_the_race_the_first_answers(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": 0.5}, second={"fail_first": 1000})
-    dispatcher = await dispatching(stage)
-    text, ended = await stage.ask(stage.generation(WORDS))
+async def test_when_the_second_node_fails_during_the_race_the_first_answers(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": 0.5}, second={"fail_first": 1000})
+    dispatcher = await dispatching(cluster)
+    text, ended = await cluster.ask(cluster.generation(WORDS))
     assert (text, ended.finish.node) == (WORDS, FIRST)
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"failed": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"failed": 1}
 
 
-async def test_what_the_second_node_refuses_is_not_told_while_the_first_may_answer(stage: Stage) -> None:
+async def test_what_the_second_node_refuses_is_not_told_while_the_first_may_answer(
+    cluster: LocalCluster,
+) -> None:
     short = "a b c d e f g h"  # eight tokens to echo, which placement guesses from its length
-    await nodes(stage, first={"first_token_s": 0.5}, second={"context_tokens": 8})
-    dispatcher = await dispatching(stage)
-    text, ended = await stage.ask(stage.generation(short))
+    await nodes(cluster, first={"first_token_s": 0.5}, second={"context_tokens": 8})
+    dispatcher = await dispatching(cluster)
+    text, ended = await cluster.ask(cluster.generation(short))
     assert (text, ended.finish.node) == (short, FIRST)
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"failed": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"failed": 1}
 
 
-async def test_when_both_nodes_stop_during_the_race_a_third_answers(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
-    dispatcher = await dispatching(stage)
-    asked = await begun(stage, stage.generation(WORDS))
-    await stage.node("c-third", slots=1)
-    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
+async def test_when_both_nodes_stop_during_the_race_a_third_answers(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(cluster)
+    asked = await begun(cluster, cluster.generation(WORDS))
+    await cluster.node("c-third", slots=1)
+    await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 3)
     for name in (SECOND, FIRST):
-        await stage.nodes[name].leave()
-        await stage.nodes[name].me.host.drain(0)
+        await cluster.nodes[name].leave()
+        await cluster.nodes[name].me.host.drain(0)
     text, ended = await asked
     assert (text, ended.finish.node) == (WORDS, "c-third")
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"failed": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"failed": 1}
 
 
-async def test_when_every_node_fails_its_caller_is_told(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"fail_first": 1000})
-    dispatcher = await dispatching(stage)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS)))
-    labels = {"model": stage.model, "node": SECOND}
+async def test_when_every_node_fails_its_caller_is_told(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"fail_first": 1000})
+    dispatcher = await dispatching(cluster)
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS)))
+    labels = {"model": cluster.model, "node": SECOND}
     await eventually(lambda: REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels))
-    await stage.nodes[FIRST].leave()
-    await stage.nodes[FIRST].me.host.drain(0)
+    await cluster.nodes[FIRST].leave()
+    await cluster.nodes[FIRST].me.host.drain(0)
     with pytest.raises(BackendFailed):
         await asked
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_caller_who_leaves_during_the_race_stops_both_nodes(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
-    dispatcher = await dispatching(stage)
-    asked = await begun(stage, stage.generation(WORDS))
+async def test_a_caller_who_leaves_during_the_race_stops_both_nodes(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"first_token_s": NEVER_S})
+    dispatcher = await dispatching(cluster)
+    asked = await begun(cluster, cluster.generation(WORDS))
     asked.cancel()
     await asyncio.wait({asked})
-    await eventually(lambda: not any(stage.running().values()), within_s=5)
-    await stage.settled(dispatcher)
+    await eventually(lambda: not any(cluster.running().values()), within_s=5)
+    await cluster.settled(dispatcher)
 
 
-async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={"speed": 50})
-    dispatcher = await dispatching(stage)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=80)))
-    await eventually(lambda: stage.running() == {FIRST: 0, SECOND: 1})
-    await stage.node("c-third", slots=1)
-    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 3)
-    await stage.nodes[SECOND].leave()
-    await stage.nodes[SECOND].me.host.drain(0)
+async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"speed": 50})
+    dispatcher = await dispatching(cluster)
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=80)))
+    await eventually(lambda: cluster.running() == {FIRST: 0, SECOND: 1})
+    await cluster.node("c-third", slots=1)
+    await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 3)
+    await cluster.nodes[SECOND].leave()
+    await cluster.nodes[SECOND].me.host.drain(0)
     text, ended = await asked
     assert text.split() == WORDS.split() * 10
     assert (ended.finish.node, ended.finish.usage.completion_tokens) == ("c-third", 80)
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_a_second_node_is_never_waited_for(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": 0.5}, second={"slots": 1, "first_token_s": 2.0})
-    dispatcher = await dispatching(stage, hedging(share=1.0))
-    await stage.nodes[FIRST].leave()
-    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 1)
-    busy = asyncio.ensure_future(stage.ask(stage.generation("busy", priority=Priority.BATCH)))
-    await eventually(lambda: stage.running()[SECOND] == 1)
-    await stage.nodes[FIRST].join()
-    await eventually(lambda: len(dispatcher.registry.serving(stage.model)) == 2)
-    _, ended = await stage.ask(stage.generation(WORDS))
+async def test_a_second_node_is_never_waited_for(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": 0.5}, second={"slots": 1, "first_token_s": 2.0})
+    dispatcher = await dispatching(cluster, hedging(share=1.0))
+    await cluster.nodes[FIRST].leave()
+    await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 1)
+    busy = asyncio.ensure_future(cluster.ask(cluster.generation("busy", priority=Priority.BATCH)))
+    await eventually(lambda: cluster.running()[SECOND] == 1)
+    await cluster.nodes[FIRST].join()
+    await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 2)
+    _, ended = await cluster.ask(cluster.generation(WORDS))
     assert ended.finish.node == FIRST
     assert not busy.done()
     await busy
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {}
 
 
 @pytest.mark.parametrize(
@@ -222,44 +226,46 @@ async def test_a_second_node_is_never_waited_for(stage: Stage) -> None:
     ids=["switched off", "too little known", "standard", "batch"],
 )
 async def test_others_are_not_sent_twice(
-    stage: Stage, settings: DispatcherSettings, priority: Priority
+    cluster: LocalCluster, settings: DispatcherSettings, priority: Priority
 ) -> None:
-    await nodes(stage, first={"first_token_s": 0.4}, second={})
-    dispatcher = await dispatching(stage, settings)
-    _, ended = await stage.ask(stage.generation(WORDS, priority=priority))
+    await nodes(cluster, first={"first_token_s": 0.4}, second={})
+    dispatcher = await dispatching(cluster, settings)
+    _, ended = await cluster.ask(cluster.generation(WORDS, priority=priority))
     assert ended.finish.node == FIRST
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {}
 
 
-async def test_a_node_whose_breaker_is_not_closed_gets_no_second_generation(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": 0.4}, second={"fail_first": 1})
+async def test_a_node_whose_breaker_is_not_closed_gets_no_second_generation(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": 0.4}, second={"fail_first": 1})
     quick = BreakerSettings(min_calls=1, dwell_s=0.001)  # so that it is half open at once
-    dispatcher = await dispatching(stage, hedging().model_copy(update={"breaker": quick, "attempts": 1}))
-    failing = stage.generation(WORDS, priority=Priority.BATCH).model_copy(update={"labels": {"node": SECOND}})
+    dispatcher = await dispatching(cluster, hedging().model_copy(update={"breaker": quick, "attempts": 1}))
+    failing = cluster.generation(WORDS, priority=Priority.BATCH).model_copy(
+        update={"labels": {"node": SECOND}}
+    )
     with pytest.raises(BackendFailed):
-        await stage.ask(failing)
-    _, ended = await stage.ask(stage.generation(WORDS))
+        await cluster.ask(failing)
+    _, ended = await cluster.ask(cluster.generation(WORDS))
     assert ended.finish.node == FIRST
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {}
 
 
-async def test_no_more_are_sent_twice_than_the_budget_allows(stage: Stage) -> None:
-    await nodes(stage, first={"first_token_s": 0.6}, second={"slots": 8})
-    dispatcher = await dispatching(stage, hedging(share=0.1, reserve=2.0))
-    asked = [asyncio.ensure_future(stage.ask(stage.generation(f"number {n}"))) for n in range(8)]
+async def test_no_more_are_sent_twice_than_the_budget_allows(cluster: LocalCluster) -> None:
+    await nodes(cluster, first={"first_token_s": 0.6}, second={"slots": 8})
+    dispatcher = await dispatching(cluster, hedging(share=0.1, reserve=2.0))
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(f"number {n}"))) for n in range(8)]
     answers = await asyncio.gather(*asked)
     assert [text for text, _ in answers] == [f"number {n}" for n in range(8)]
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"won": 2}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"won": 2}
 
 
-async def test_the_trace_shows_both_attempts(stage: Stage, spans: InMemorySpanExporter) -> None:
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={})
-    dispatcher = await dispatching(stage)
-    await stage.ask(stage.generation(WORDS))
-    await stage.settled(dispatcher)
+async def test_the_trace_shows_both_attempts(cluster: LocalCluster, spans: InMemorySpanExporter) -> None:
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={})
+    dispatcher = await dispatching(cluster)
+    await cluster.ask(cluster.generation(WORDS))
+    await cluster.settled(dispatcher)
     attempts = {
         (span.attributes or {})["orchestra.node"]: span
         for span in spans.get_finished_spans()
@@ -277,23 +283,23 @@ async def test_the_trace_shows_both_attempts(stage: Stage, spans: InMemorySpanEx
 
 
 async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_harm_when_it_wakes(
-    stage: Stage, nats_server: RunningNats, tmp_path: Path
+    cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path
 ) -> None:
-    words = ("node", "--backend", "echo", "--id", FIRST, "--serve", stage.model, "--slots", "16")
+    words = ("node", "--backend", "echo", "--id", FIRST, "--serve", cluster.model, "--slots", "16")
     place = ("--nats", nats_server.url, "--data", str(tmp_path))
     with orchestra(*words, *place, "--speed", "20", ORCHESTRA_ECHO__FIRST_TOKEN_S="0.5") as process:
-        registry = await stage.registry()
+        registry = await cluster.registry()
         await eventually(lambda: FIRST in registry.nodes, within_s=30)
-        await stage.node(SECOND, slots=4, speed=20)
+        await cluster.node(SECOND, slots=4, speed=20)
         # So that it is the hedge that finds the frozen node, and not its silence.
-        dispatcher = await stage.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
+        dispatcher = await cluster.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
         for _ in range(3):
-            dispatcher.hedger.first_tokens.saw(stage.model, 0.3, time.monotonic())
-        asked = asyncio.ensure_future(stage.ask(stage.generation(WORDS, tokens=16)))
+            dispatcher.hedger.first_tokens.saw(cluster.model, 0.3, time.monotonic())
+        asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=16)))
         await eventually(lambda: registry.nodes[FIRST].running == 1)
         process.send(signal.SIGSTOP)
         try:
-            await eventually(lambda: stage.running()[SECOND] == 1)
+            await eventually(lambda: cluster.running()[SECOND] == 1)
             await eventually(lambda: dispatcher.snapshot().running == {SECOND: 1})
         finally:
             process.send(signal.SIGCONT)
@@ -301,23 +307,23 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         assert text.split() == WORDS.split() * 2
         assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 16)
         await eventually(lambda: registry.nodes[FIRST].running == 0)
-        await stage.settled(dispatcher)
-        assert hedged(stage) == {"won": 1}
+        await cluster.settled(dispatcher)
+        assert hedged(cluster) == {"won": 1}
 
 
 async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_meanwhile(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hedges, "PROBE_LATE_S", LATE_S)
-    await nodes(stage, first={"first_token_s": NEVER_S}, second={})
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second={})
     breaker = BreakerSettings(dwell_s=0.001, max_dwell_s=60, hung_s=0.001)
-    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
     chooser = dispatcher.placer.chooser
-    chooser.ended(stage.model, FIRST, Outcome.HUNG, time.monotonic())
-    tried = chooser.view.replicas[stage.model][FIRST].breaker
+    chooser.ended(cluster.model, FIRST, Outcome.HUNG, time.monotonic())
+    tried = chooser.view.replicas[cluster.model][FIRST].breaker
     await eventually(lambda: tried.allows(time.monotonic()))
-    text, ended = await stage.ask(stage.generation(WORDS))
+    text, ended = await cluster.ask(cluster.generation(WORDS))
     assert (text, ended.finish.node) == (WORDS, SECOND)
-    await stage.settled(dispatcher)
-    assert hedged(stage) == {"won": 1}
+    await cluster.settled(dispatcher)
+    assert hedged(cluster) == {"won": 1}
     assert tried.until  # it failed again

@@ -18,9 +18,9 @@ from orchestration.errors import NodeLost
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import Process, orchestra
-from tests.fixtures.stage import SETTINGS, Stage
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def processes(tmp_path: Path) -> Iterator[list[Process]]:
         each.__exit__(None, None, None)
 
 
-def node_process(stage: Stage, url: str, name: str, folder: Path, *more: str) -> Process:
+def node_process(cluster: LocalCluster, url: str, name: str, folder: Path, *more: str) -> Process:
     return orchestra(
         "node",
         "--backend",
@@ -40,7 +40,7 @@ def node_process(stage: Stage, url: str, name: str, folder: Path, *more: str) ->
         "--id",
         name,
         "--serve",
-        stage.model,
+        cluster.model,
         "--nats",
         url,
         "--data",
@@ -49,11 +49,11 @@ def node_process(stage: Stage, url: str, name: str, folder: Path, *more: str) ->
     )
 
 
-async def pulled(stage: Stage, queue: GenerationQueue) -> dict[str, Any]:
+async def pulled(cluster: LocalCluster, queue: GenerationQueue) -> dict[str, Any]:
     """The consumer of a queue, once a dispatcher holds one message of it."""
 
     async def consumer() -> dict[str, Any] | None:
-        info = await api(stage.bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
+        info = await api(cluster.bus, f"CONSUMER.INFO.{queue.STREAM}.{queue.consumer}")
         return info if info["num_ack_pending"] == 1 else None
 
     info: dict[str, Any] = await eventually(consumer)
@@ -77,14 +77,14 @@ def impatient(*, ack_wait_s: float) -> Declaration:
 
 
 async def test_a_killed_node_vanishes_within_ten_seconds_and_is_missed_long_before(
-    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+    cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
-    registry = await stage.registry()
-    name = f"victim-{stage.model[-8:]}"
-    processes.append(node_process(stage, nats_server.url, name, tmp_path, "--speed", "20"))
+    registry = await cluster.registry()
+    name = f"victim-{cluster.model[-8:]}"
+    processes.append(node_process(cluster, nats_server.url, name, tmp_path, "--speed", "20"))
     await eventually(lambda: name in registry.nodes, within_s=30)
-    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"attempts": 1}), sees=1)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000), within_s=60))
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"attempts": 1}), sees=1)
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100_000), within_s=60))
     await eventually(lambda: registry.nodes[name].running == 1)
     loop = asyncio.get_running_loop()
     killed = loop.time()
@@ -94,18 +94,18 @@ async def test_a_killed_node_vanishes_within_ten_seconds_and_is_missed_long_befo
     assert name in registry.nodes
     await eventually(lambda: name not in registry.nodes, within_s=10)
     assert loop.time() - killed > LEASE_S - 3  # by its lease, not by chance
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
 async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answer(
-    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+    cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
-    registry = await stage.registry()
-    name = f"leaver-{stage.model[-8:]}"
-    processes.append(node_process(stage, nats_server.url, name, tmp_path, "--speed", "20"))
+    registry = await cluster.registry()
+    name = f"leaver-{cluster.model[-8:]}"
+    processes.append(node_process(cluster, nats_server.url, name, tmp_path, "--speed", "20"))
     await eventually(lambda: name in registry.nodes, within_s=30)
-    dispatcher = await stage.dispatcher(sees=1)
-    asked = asyncio.ensure_future(stage.ask(stage.generation(tokens=40), within_s=60))
+    dispatcher = await cluster.dispatcher(sees=1)
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=40), within_s=60))
     await eventually(lambda: registry.nodes[name].running == 1)
     processes[0].send(signal.SIGTERM)
     await eventually(lambda: name not in registry.nodes)
@@ -113,48 +113,48 @@ async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answe
     assert (ended.finish.node, ended.finish.usage.completion_tokens) == (name, 40)
     await eventually(lambda: name not in registry.draining)
     assert await asyncio.to_thread(processes[0].wait) == 0
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
 async def test_what_a_killed_dispatcher_held_is_answered_by_another(
-    stage: Stage,
+    cluster: LocalCluster,
     nats_server: RunningNats,
     tmp_path: Path,
     processes: list[Process],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One answer is on a node when its dispatcher dies, and two wait in that dispatcher."""
-    node = await stage.node(slots=1, speed=10)
+    node = await cluster.node(slots=1, speed=10)
     command = ("dispatcher", "--nats", nats_server.url, "--data", str(tmp_path))
     processes.append(orchestra(*command))
     first = asyncio.ensure_future(
-        stage.ask(stage.generation("first", tokens=25, priority=Priority.BATCH), within_s=60)
+        cluster.ask(cluster.generation("first", tokens=25, priority=Priority.BATCH), within_s=60)
     )
     await eventually(lambda: node.describe().running == 1, within_s=30)
     others = [
         asyncio.ensure_future(
-            stage.ask(stage.generation(f"other {priority}", priority=priority), within_s=60)
+            cluster.ask(cluster.generation(f"other {priority}", priority=priority), within_s=60)
         )
         for priority in (Priority.INTERACTIVE, Priority.STANDARD)
     ]
     for priority in Priority:
-        await pulled(stage, GenerationQueue(priority, stage.model))
+        await pulled(cluster, GenerationQueue(priority, cluster.model))
     monkeypatch.setattr(provision, "shipped_declaration", lambda: impatient(ack_wait_s=1))
     processes[0].send(signal.SIGKILL)
-    dispatcher = await stage.dispatcher()
+    dispatcher = await cluster.dispatcher()
     texts = [text for text, _ in await asyncio.gather(first, *others)]
     assert texts[0] == " ".join(["first"] * 25)  # whole, though the work was delivered twice
     assert texts[1:] == ["other interactive", "other standard"]
-    await stage.settled(dispatcher, within_s=20)
+    await cluster.settled(dispatcher, within_s=20)
 
 
 async def test_a_node_that_was_killed_can_be_started_again_at_once(
-    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+    cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
-    registry = await stage.registry()
-    name = f"again-{stage.model[-8:]}"
+    registry = await cluster.registry()
+    name = f"again-{cluster.model[-8:]}"
     for number in range(2):
-        processes.append(node_process(stage, nats_server.url, name, tmp_path))
+        processes.append(node_process(cluster, nats_server.url, name, tmp_path))
         await asyncio.to_thread(processes[number].wait_for, f"node {name} serves")
         await eventually(lambda: name in registry.nodes)
         before = registry.nodes[name].started_at
@@ -165,11 +165,11 @@ async def test_a_node_that_was_killed_can_be_started_again_at_once(
 
 
 async def test_a_second_node_of_the_same_id_is_refused(
-    stage: Stage, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
+    cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
-    node = await stage.node()
-    registry = await stage.registry()
-    processes.append(node_process(stage, nats_server.url, node.id, tmp_path))
+    node = await cluster.node()
+    registry = await cluster.registry()
+    processes.append(node_process(cluster, nats_server.url, node.id, tmp_path))
     await asyncio.to_thread(processes[0].wait_for, "already alive")
     assert await asyncio.to_thread(processes[0].wait) != 0
     assert registry.nodes[node.id].started_at == node.describe().started_at

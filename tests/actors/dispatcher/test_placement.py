@@ -13,82 +13,84 @@ from orchestration.errors import BackendFailed, NoNode
 from orchestration.messages import Generation
 from orchestration.placement import BreakerSettings, Needs
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import SETTINGS, Stage
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 
 
-async def labelled(stage: Stage, name: str, **labels: str) -> None:
+async def labelled(cluster: LocalCluster, name: str, **labels: str) -> None:
     """One more node, with labels."""
     settings = NodeSettings(id=name, labels=labels, drain_timeout_s=1)
-    backend = EchoBackend(EchoSettings(models=(stage.model,), slots=4))
-    stage.nodes[name] = await stage.stack.enter_async_context(
-        run_node(stage.bus, backend, settings, ActorSystem())
+    backend = EchoBackend(EchoSettings(models=(cluster.model,), slots=4))
+    cluster.nodes[name] = await cluster.stack.enter_async_context(
+        run_node(cluster.bus, backend, settings, ActorSystem())
     )
 
 
-def wanting(stage: Stage, **labels: str) -> Generation:
-    return stage.generation().model_copy(update={"labels": labels})
+def wanting(cluster: LocalCluster, **labels: str) -> Generation:
+    return cluster.generation().model_copy(update={"labels": labels})
 
 
-async def test_labels_choose_the_nodes(stage: Stage) -> None:
-    await labelled(stage, "eu-1", region="eu")
-    await labelled(stage, "us-1", region="us")
-    dispatcher = await stage.dispatcher()
-    answers = await asyncio.gather(*(stage.ask(wanting(stage, region="us")) for _ in range(10)))
+async def test_labels_choose_the_nodes(cluster: LocalCluster) -> None:
+    await labelled(cluster, "eu-1", region="eu")
+    await labelled(cluster, "us-1", region="us")
+    dispatcher = await cluster.dispatcher()
+    answers = await asyncio.gather(*(cluster.ask(wanting(cluster, region="us")) for _ in range(10)))
     assert {ended.finish.node for _, ended in answers} == {"us-1"}
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_labels_that_no_live_node_has_are_told_at_once(stage: Stage) -> None:
-    await labelled(stage, "eu-2", region="eu")
-    dispatcher = await stage.dispatcher()
+async def test_labels_that_no_live_node_has_are_told_at_once(cluster: LocalCluster) -> None:
+    await labelled(cluster, "eu-2", region="eu")
+    dispatcher = await cluster.dispatcher()
     with pytest.raises(NoNode, match="with region=asia"):
-        await stage.ask(wanting(stage, region="asia"))
-    await stage.settled(dispatcher)
+        await cluster.ask(wanting(cluster, region="asia"))
+    await cluster.settled(dispatcher)
 
 
-async def test_a_node_of_tenants_serves_them_alone(stage: Stage) -> None:
-    await labelled(stage, "acmes", tenants="acme")
-    await stage.dispatcher()
-    _, ended = await stage.ask(wanting(stage, tenant="acme"))
+async def test_a_node_of_tenants_serves_them_alone(cluster: LocalCluster) -> None:
+    await labelled(cluster, "acmes", tenants="acme")
+    await cluster.dispatcher()
+    _, ended = await cluster.ask(wanting(cluster, tenant="acme"))
     assert ended.finish.node == "acmes"
     with pytest.raises(NoNode):
-        await stage.ask(stage.generation())
+        await cluster.ask(cluster.generation())
 
 
-async def test_work_waits_for_the_only_node_while_it_recovers_instead_of_failing_on(stage: Stage) -> None:
-    await stage.node(fail_first=3)
+async def test_work_waits_for_the_only_node_while_it_recovers_instead_of_failing_on(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(fail_first=3)
     breaker = BreakerSettings(min_calls=3, dwell_s=0.3)
-    dispatcher = await stage.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
     for _ in range(3):
         with pytest.raises(BackendFailed):
-            await stage.ask(stage.generation())
-    assert dispatcher.placer.room(stage.model) == (0, 0)
-    answers = await asyncio.gather(*(stage.ask(stage.generation(f"n {n}")) for n in range(8)))
+            await cluster.ask(cluster.generation())
+    assert dispatcher.placer.room(cluster.model) == (0, 0)
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"n {n}")) for n in range(8)))
     assert [text for text, _ in answers] == [f"n {n}" for n in range(8)]
-    assert dispatcher.placer.room(stage.model) == (4, 4)
-    await stage.settled(dispatcher)
+    assert dispatcher.placer.room(cluster.model) == (4, 4)
+    await cluster.settled(dispatcher)
 
 
-async def test_the_node_that_proved_faster_is_preferred(stage: Stage) -> None:
-    await stage.node("slow", speed=20, slots=2)
-    await stage.node("fast", speed=400, slots=2)
-    dispatcher = await stage.dispatcher()
+async def test_the_node_that_proved_faster_is_preferred(cluster: LocalCluster) -> None:
+    await cluster.node("slow", speed=20, slots=2)
+    await cluster.node("fast", speed=400, slots=2)
+    dispatcher = await cluster.dispatcher()
     for _ in range(3):  # both are tried, for they look alike
-        await asyncio.gather(*(stage.ask(stage.generation(tokens=6)) for _ in range(4)))
+        await asyncio.gather(*(cluster.ask(cluster.generation(tokens=6)) for _ in range(4)))
     await eventually(
-        lambda: all(stage.model in node.rates for node in dispatcher.registry.serving(stage.model))
+        lambda: all(cluster.model in node.rates for node in dispatcher.registry.serving(cluster.model))
     )
-    answers = [await stage.ask(stage.generation(tokens=6)) for _ in range(10)]
+    answers = [await cluster.ask(cluster.generation(tokens=6)) for _ in range(10)]
     assert [ended.finish.node for _, ended in answers] == ["fast"] * 10
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
-async def test_every_dispatcher_explains_itself(stage: Stage) -> None:
-    await labelled(stage, "a-1", region="eu")
-    await labelled(stage, "b-1", region="us")
-    await stage.dispatcher()
-    needs = Needs(model=stage.model, labels=frozenset({("region", "eu")}))
-    (found,) = await explanations(stage.bus, needs, [])
+async def test_every_dispatcher_explains_itself(cluster: LocalCluster) -> None:
+    await labelled(cluster, "a-1", region="eu")
+    await labelled(cluster, "b-1", region="us")
+    await cluster.dispatcher()
+    needs = Needs(model=cluster.model, labels=frozenset({("region", "eu")}))
+    (found,) = await explanations(cluster.bus, needs, [])
     assert found.dispatcher
     assert [(each.node, each.left_out) for each in found.candidates] == [
         ("a-1", ""),
@@ -96,29 +98,29 @@ async def test_every_dispatcher_explains_itself(stage: Stage) -> None:
     ]
 
 
-async def test_without_a_dispatcher_the_registry_explains(stage: Stage) -> None:
-    node = await stage.node("alone")
-    (found,) = await explanations(stage.bus, Needs(model=stage.model), [node.describe()])
+async def test_without_a_dispatcher_the_registry_explains(cluster: LocalCluster) -> None:
+    node = await cluster.node("alone")
+    (found,) = await explanations(cluster.bus, Needs(model=cluster.model), [node.describe()])
     assert (found.dispatcher, [each.node for each in found.candidates]) == ("", ["alone"])
 
 
-async def test_dispatchers_count_each_other(stage: Stage) -> None:
-    await stage.node()
-    dispatchers = [await stage.dispatcher() for _ in range(3)]
+async def test_dispatchers_count_each_other(cluster: LocalCluster) -> None:
+    await cluster.node()
+    dispatchers = [await cluster.dispatcher() for _ in range(3)]
     await eventually(lambda: [each.snapshot().peers for each in dispatchers] == [2, 2, 2])
 
 
 async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_long_work_waits(
-    stage: Stage,
+    cluster: LocalCluster,
 ) -> None:
-    await stage.node(slots=2, speed=5)
+    await cluster.node(slots=2, speed=5)
     settings = SETTINGS.model_copy(update={"starving_s": 0.05})
-    rich = await stage.dispatcher(settings)
-    asked = [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(2)]
+    rich = await cluster.dispatcher(settings)
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(2)]
     await eventually(lambda: sum(rich.snapshot().running.values()) == 2)
-    poor = await stage.dispatcher(settings)
+    poor = await cluster.dispatcher(settings)
     await eventually(lambda: poor.snapshot().peers and rich.snapshot().peers)
-    asked += [asyncio.ensure_future(stage.ask(stage.generation(tokens=100))) for _ in range(4)]
+    asked += [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(4)]
     await eventually(lambda: poor.snapshot().starving)
     await eventually(lambda: rich.snapshot().longest_wait_s > 0.1)
     assert not rich.snapshot().starving

@@ -23,10 +23,9 @@ from actors.runtime.service import ERROR_CODE
 from orchestration.forecast import Step
 from orchestration.messages import LoadModel, LoadResult
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats, start_nats
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
-from tests.fixtures.stage import SETTINGS, Stage
-from tests.fixtures.stage import stage as set_up
 
 WARMS = SETTINGS.model_copy(update={"warming": WarmingSettings(interval_s=0.2, save_s=0.5)})
 
@@ -40,19 +39,19 @@ def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
 
 
 @pytest.fixture
-async def stage(own_nats: RunningNats) -> AsyncIterator[Stage]:
-    async with set_up(own_nats.url) as stage:
-        yield stage
+async def cluster(own_nats: RunningNats) -> AsyncIterator[LocalCluster]:
+    async with local_cluster(own_nats.url) as cluster:
+        yield cluster
 
 
-async def ask(stage: Stage, model: str, envelope: Envelope) -> None:
-    async for _ in stage.streams.stream(of(stage, model, tokens=1), envelope):
+async def ask(cluster: LocalCluster, model: str, envelope: Envelope) -> None:
+    async for _ in cluster.streams.stream(of(cluster, model, tokens=1), envelope):
         pass
 
 
-async def told(stage: Stage, node: Node, wanted: LoadModel) -> tuple[str, LoadResult | None]:
+async def told(cluster: LocalCluster, node: Node, wanted: LoadModel) -> tuple[str, LoadResult | None]:
     body = wanted.model_dump_json().encode()
-    answer = await stage.bus.request(NodeAddress(node.id).load, body, timeout=10)
+    answer = await cluster.bus.request(NodeAddress(node.id).load, body, timeout=10)
     code = answer.header(ERROR_CODE)
     return code, None if code else LoadResult.model_validate_json(answer.data)
 
@@ -61,39 +60,39 @@ def holder(*dispatchers: Dispatcher) -> list[Dispatcher]:
     return [each for each in dispatchers if each.snapshot().prewarm_leader]
 
 
-async def learnt(stage: Stage, dispatcher: Dispatcher, planner: str, writer: str) -> None:
+async def learnt(cluster: LocalCluster, dispatcher: Dispatcher, planner: str, writer: str) -> None:
     """As if runs of a pattern had gone on for a while: each calls one model, then the other."""
     for run in range(5):
         steps = [Step(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
-        stage.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
+        cluster.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
     state = f"maestro\n{planner}"
     await eventually(lambda: state in dispatcher.prewarmer.forecast.state(time.time()).followers)
 
 
 async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is_at_work(
-    stage: Stage,
+    cluster: LocalCluster,
 ) -> None:
-    planner, other, writer = models_of(stage, 3)
-    node = await small_node(stage, (planner, other, writer), fit=2, load_s=0.3)
-    dispatcher = await stage.dispatcher(WARMS, sees=0)
+    planner, other, writer = models_of(cluster, 3)
+    node = await small_node(cluster, (planner, other, writer), fit=2, load_s=0.3)
+    dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
     assert loaded(node) == [planner, other]
-    await learnt(stage, dispatcher, planner, writer)
+    await learnt(cluster, dispatcher, planner, writer)
     envelope = Envelope(deadline=time.time() + 30, trace=new_trace(), pattern="maestro")
-    await ask(stage, planner, envelope)
+    await ask(cluster, planner, envelope)
     await eventually(lambda: loaded(node) == [planner, writer])
-    await ask(stage, writer, envelope)
-    await ask(stage, other, Envelope.within(30))
+    await ask(cluster, writer, envelope)
+    await ask(cluster, other, Envelope.within(30))
     use = node.describe().memory
     assert (use.warmed, use.cold, use.hits) == (1, 1, 1)
 
 
-async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(stage: Stage) -> None:
-    planner, writer = models_of(stage, 2)
-    first = await stage.dispatcher(WARMS, sees=0)
+async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(cluster: LocalCluster) -> None:
+    planner, writer = models_of(cluster, 2)
+    first = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: first.snapshot().prewarm_leader)
-    second = await stage.dispatcher(WARMS, sees=0)
-    await learnt(stage, first, planner, writer)
+    second = await cluster.dispatcher(WARMS, sees=0)
+    await learnt(cluster, first, planner, writer)
     assert holder(first, second) == [first]
     await first.prewarmer.stop()
     await eventually(lambda: second.snapshot().prewarm_leader)
@@ -102,27 +101,27 @@ async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(stag
     assert followers[f"maestro\n{planner}"][writer] > 3
 
 
-async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(stage: Stage) -> None:
-    a, b, c = models_of(stage, 3)
-    node = await small_node(stage, (a, b, c), fit=2)
+async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(cluster: LocalCluster) -> None:
+    a, b, c = models_of(cluster, 3)
+    node = await small_node(cluster, (a, b, c), fit=2)
     wanted = LoadModel(model=c, ahead=True)
-    assert (await told(stage, node, wanted))[0] == "429"
+    assert (await told(cluster, node, wanted))[0] == "429"
     assert node.describe().memory.claims == (), "nobody waits for it"
     node.models.acquire(b)
-    assert (await told(stage, node, wanted.model_copy(update={"leaving": (b,)})))[0] == "429"
+    assert (await told(cluster, node, wanted.model_copy(update={"leaving": (b,)})))[0] == "429"
     node.models.release(b)
-    code, found = await told(stage, node, wanted.model_copy(update={"leaving": (b,)}))
+    code, found = await told(cluster, node, wanted.model_copy(update={"leaving": (b,)}))
     assert (code, found and found.changed, loaded(node)) == ("", True, [a, c])
-    code, found = await told(stage, node, wanted)
+    code, found = await told(cluster, node, wanted)
     assert (code, found and found.changed) == ("", False)
 
 
-async def test_what_is_written_down_is_shown_by_status(stage: Stage, own_nats: RunningNats) -> None:
-    (model,) = models_of(stage, 1)
-    dispatcher = await stage.dispatcher(WARMS, sees=0)
+async def test_what_is_written_down_is_shown_by_status(cluster: LocalCluster, own_nats: RunningNats) -> None:
+    (model,) = models_of(cluster, 1)
+    dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    stage.bus.post(SEEN, Seen(arrivals={model: 500}).model_dump_json().encode())
-    bucket = Bucket(stage.bus, FORECAST)
+    cluster.bus.post(SEEN, Seen(arrivals={model: 500}).model_dump_json().encode())
+    bucket = Bucket(cluster.bus, FORECAST)
 
     async def written() -> bool:
         entry = await bucket.get(STATE)
@@ -134,10 +133,10 @@ async def test_what_is_written_down_is_shown_by_status(stage: Stage, own_nats: R
     assert f"forecast for 10 min: {model} " in result.stdout
 
 
-async def test_what_cannot_be_read_does_not_stop_it(stage: Stage) -> None:
-    await Bucket(stage.bus, FORECAST).put(STATE, b"not what it was")
-    dispatcher = await stage.dispatcher(WARMS, sees=0)
+async def test_what_cannot_be_read_does_not_stop_it(cluster: LocalCluster) -> None:
+    await Bucket(cluster.bus, FORECAST).put(STATE, b"not what it was")
+    dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    stage.bus.post(SEEN, b"nor this")
-    stage.bus.post(SEEN, Seen(arrivals={"m": 3}).model_dump_json().encode())
+    cluster.bus.post(SEEN, b"nor this")
+    cluster.bus.post(SEEN, Seen(arrivals={"m": 3}).model_dump_json().encode())
     await eventually(lambda: "m" in dispatcher.prewarmer.forecast.state(time.time()).models)

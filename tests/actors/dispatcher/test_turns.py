@@ -14,18 +14,20 @@ from actors.jobs.dead_letters import DeadLetterStore
 from orchestration.errors import InternalError
 from orchestration.messages import Priority
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import SETTINGS, Stage
+from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 
 
-async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(stage: Stage) -> None:
-    await stage.node(slots=4, speed=100)
+async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(slots=4, speed=100)
     order: list[Priority] = []
     stop = asyncio.Event()
 
     lengths = itertools.cycle((3, 7, 4, 9, 5))  # so that slots become free one after another
 
     async def ask(priority: Priority) -> None:
-        await stage.ask(stage.generation(tokens=next(lengths), priority=priority), within_s=60)
+        await cluster.ask(cluster.generation(tokens=next(lengths), priority=priority), within_s=60)
         order.append(priority)
 
     async def always_urgent() -> None:
@@ -34,7 +36,7 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
 
     async with asyncio.TaskGroup() as group:
         urgent = [group.create_task(always_urgent()) for _ in range(24)]
-        dispatcher = await stage.dispatcher()
+        dispatcher = await cluster.dispatcher()
         await eventually(lambda: len(order) > 20)
         began = len(order)
         lesser = [group.create_task(ask(Priority.BATCH)) for _ in range(6)]
@@ -48,28 +50,28 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
     assert share >= 5, f"each batch start stood behind {share:.0f} urgent ones"
     standard = max(index for index, priority in enumerate(during) if priority is Priority.STANDARD)
     assert standard < last, "standard work was done before batch work"
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)
 
 
 async def test_what_no_dispatcher_survives_becomes_a_dead_letter_and_an_error(
-    stage: Stage,
+    cluster: LocalCluster,
 ) -> None:
-    queue = GenerationQueue(Priority.STANDARD, stage.model)
-    await ensure_consumer(stage.bus, queue.STREAM, queue.consumer, queue.subject)
+    queue = GenerationQueue(Priority.STANDARD, cluster.model)
+    await ensure_consumer(cluster.bus, queue.STREAM, queue.consumer, queue.subject)
     pulled: asyncio.Queue[Delivery] = asyncio.Queue()
-    puller = Puller(stage.bus, queue.STREAM, queue.consumer, pulled.put_nowait)
+    puller = Puller(cluster.bus, queue.STREAM, queue.consumer, pulled.put_nowait)
     await puller.start()
-    generation = stage.generation("deadly", priority=Priority.STANDARD)
-    asked = asyncio.ensure_future(stage.ask(generation))
+    generation = cluster.generation("deadly", priority=Priority.STANDARD)
+    asked = asyncio.ensure_future(cluster.ask(generation))
     for _ in range(SETTINGS.deliveries):
         puller.want(1)
         await (await pulled.get()).nak()  # stands for the death of a dispatcher
     await puller.stop()
-    await stage.node()
-    dispatcher = await stage.dispatcher()
+    await cluster.node()
+    dispatcher = await cluster.dispatcher()
     with pytest.raises(InternalError, match="delivered 5 times"):
         await asked
-    letters, _ = await DeadLetterStore(stage.bus).list(limit=50)
+    letters, _ = await DeadLetterStore(cluster.bus).list(limit=50)
     letter = next(each for each in letters if each.id == generation.id)
     assert (letter.kind, letter.attempts) == ("generations", 5)
-    await stage.settled(dispatcher)
+    await cluster.settled(dispatcher)

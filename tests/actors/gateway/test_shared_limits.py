@@ -22,8 +22,8 @@ from actors.gateway.settings import GatewaySettings
 from actors.runtime.system import ActorSystem
 from tests.fixtures.estimates import without_template
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.stage import Stage, stage
 
 PLACES, TOKENS = 8, 6_000
 SETTINGS = GatewaySettings(
@@ -78,7 +78,7 @@ class Face:
         await eventually(lambda: self.gateway.in_flight == len(self.open))
 
 
-async def face(on: Stage, url: str, settings: GatewaySettings = SETTINGS) -> Face:
+async def face(on: LocalCluster, url: str, settings: GatewaySettings = SETTINGS) -> Face:
     """One more gateway, which sees the node."""
     stack = await on.stack.enter_async_context(AsyncExitStack())
     bus = await Bus.connect(BusSettings(url=url), name="gateway")
@@ -93,9 +93,9 @@ async def face(on: Stage, url: str, settings: GatewaySettings = SETTINGS) -> Fac
 @asynccontextmanager
 async def two_faces(
     nats: RunningNats, settings: GatewaySettings = SETTINGS
-) -> AsyncIterator[tuple[Stage, Face, Face]]:
+) -> AsyncIterator[tuple[LocalCluster, Face, Face]]:
     """Two gateways, and a node that says 20 words a second and has room for all."""
-    async with stage(nats.url) as on:
+    async with local_cluster(nats.url) as on:
         await on.node(slots=64, speed=20)
         await on.dispatcher()
         one, two = [await face(on, nats.url, settings) for _ in range(2)]
@@ -203,7 +203,7 @@ async def test_what_a_gateway_held_that_is_gone_or_leaves_falls_to_the_others(
 async def test_a_gateway_alone_asks_nobody_and_brings_what_it_gave_out_when_another_comes(
     own_nats: RunningNats,
 ) -> None:
-    async with stage(own_nats.url) as on:
+    async with local_cluster(own_nats.url) as on:
         await on.node(slots=64, speed=20)
         await on.dispatcher()
         one = await face(on, own_nats.url)

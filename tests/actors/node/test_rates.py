@@ -8,15 +8,14 @@ import pytest
 from actors.node.rates import RateMeter
 from orchestration.errors import BackendFailed
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
 
 
 @pytest.fixture
-async def stage(nats_server: RunningNats) -> AsyncIterator[Stage]:
-    async with set_up(nats_server.url) as stage:
-        yield stage
+async def cluster(nats_server: RunningNats) -> AsyncIterator[LocalCluster]:
+    async with local_cluster(nats_server.url) as cluster:
+        yield cluster
 
 
 def measured(rates: RateMeter, *, others: float = 0, token_s: float = 0.02, uncached: int = 100) -> None:
@@ -60,22 +59,22 @@ def test_failures_count_and_are_forgotten() -> None:
     assert rates.snapshot()["m"].error_rate < 0.05
 
 
-async def test_a_node_tells_how_fast_it_was(stage: Stage) -> None:
-    registry = await stage.registry()
-    node = await stage.node(speed=200)
-    await stage.dispatcher()
-    await asyncio.gather(*(stage.ask(stage.generation(tokens=20)) for _ in range(4)))
-    await eventually(lambda: stage.model in registry.nodes[node.id].rates)
-    rates = registry.nodes[node.id].rates[stage.model]
+async def test_a_node_tells_how_fast_it_was(cluster: LocalCluster) -> None:
+    registry = await cluster.registry()
+    node = await cluster.node(speed=200)
+    await cluster.dispatcher()
+    await asyncio.gather(*(cluster.ask(cluster.generation(tokens=20)) for _ in range(4)))
+    await eventually(lambda: cluster.model in registry.nodes[node.id].rates)
+    rates = registry.nodes[node.id].rates[cluster.model]
     assert rates.samples >= 1
     assert rates.token_s > 0
 
 
-async def test_a_node_tells_that_it_fails(stage: Stage) -> None:
-    registry = await stage.registry()
-    node = await stage.node(fail_first=3)
-    await stage.dispatcher()
+async def test_a_node_tells_that_it_fails(cluster: LocalCluster) -> None:
+    registry = await cluster.registry()
+    node = await cluster.node(fail_first=3)
+    await cluster.dispatcher()
     with pytest.raises(BackendFailed):
-        await stage.ask(stage.generation())
-    await eventually(lambda: stage.model in registry.nodes[node.id].rates)
-    assert registry.nodes[node.id].rates[stage.model].error_rate > 0
+        await cluster.ask(cluster.generation())
+    await eventually(lambda: cluster.model in registry.nodes[node.id].rates)
+    assert registry.nodes[node.id].rates[cluster.model].error_rate > 0

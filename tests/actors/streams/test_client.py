@@ -35,9 +35,9 @@ from orchestration.messages import (
     encode_event,
 )
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import local_cluster
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.reading import END, Reading, deltas, end, streams
-from tests.fixtures.stage import stage as set_up
 
 __all__ = ["streams"]
 
@@ -259,39 +259,39 @@ async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: Ru
 
 
 async def test_an_answer_goes_on_where_it_was_when_nats_has_restarted(own_nats: RunningNats) -> None:
-    async with set_up(own_nats.url) as stage:
-        await stage.node(speed=100)
-        dispatcher = await stage.dispatcher()
-        reading = asyncio.ensure_future(stage.ask(stage.generation("again and", tokens=200)))
-        await eventually(lambda: sum(stage.running().values()) == 1)
+    async with local_cluster(own_nats.url) as cluster:
+        await cluster.node(speed=100)
+        dispatcher = await cluster.dispatcher()
+        reading = asyncio.ensure_future(cluster.ask(cluster.generation("again and", tokens=200)))
+        await eventually(lambda: sum(cluster.running().values()) == 1)
         own_nats.kill()
-        await eventually(lambda: not stage.bus.connected)
+        await eventually(lambda: not cluster.bus.connected)
         with pytest.raises(BusUnavailable):
-            await stage.ask(stage.generation())
-        await eventually(lambda: not any(stage.running().values()))
+            await cluster.ask(cluster.generation())
+        await eventually(lambda: not any(cluster.running().values()))
         await asyncio.to_thread(own_nats.restart)
         text, ended = await reading
         assert text == " ".join(["again and"] * 100)
         assert ended.finish.usage.completion_tokens == 200
-        text, _ = await stage.ask(stage.generation("and again"))
+        text, _ = await cluster.ask(cluster.generation("and again"))
         assert text == "and again"
-        await stage.settled(dispatcher, within_s=20)
+        await cluster.settled(dispatcher, within_s=20)
 
 
 async def test_an_answer_is_given_up_when_nats_stays_away(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "MAX_OUTAGE_S", 0.5)
-    async with set_up(own_nats.url) as stage:
-        await stage.node(speed=50)
-        await stage.dispatcher()
-        reading = asyncio.ensure_future(stage.ask(stage.generation(tokens=100_000)))
-        await eventually(lambda: sum(stage.running().values()) == 1)
+    async with local_cluster(own_nats.url) as cluster:
+        await cluster.node(speed=50)
+        await cluster.dispatcher()
+        reading = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100_000)))
+        await eventually(lambda: sum(cluster.running().values()) == 1)
         own_nats.kill()
         with pytest.raises(BusUnavailable, match="lost before the answer was complete"):
             await asyncio.wait_for(reading, 10)
         await asyncio.to_thread(own_nats.restart)
-        await eventually(lambda: stage.bus.connected)
+        await eventually(lambda: cluster.bus.connected)
 
 
 async def test_stopping_tells_those_who_read(bus: Bus) -> None:

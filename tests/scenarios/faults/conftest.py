@@ -5,21 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.stage import Stage
-from tests.fixtures.stage import stage as set_up
-from tests.scenarios.faults.fleet import Fleet, running_fleet
+from tests.scenarios.faults.process_cluster import ProcessCluster, running_process_cluster
 
 
 @pytest.fixture
-async def stage(own_nats: RunningNats) -> AsyncIterator[Stage]:
+async def cluster(own_nats: RunningNats) -> AsyncIterator[LocalCluster]:
     """Roles in the test's own process."""
-    async with set_up(own_nats.url) as stage:
-        yield stage
+    async with local_cluster(own_nats.url) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-async def fleet(own_nats: RunningNats, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def processes(own_nats: RunningNats, tmp_path: Path) -> AsyncIterator[ProcessCluster]:
     """Roles that are processes."""
-    async with running_fleet(own_nats, tmp_path) as fleet:
-        yield fleet
+    async with running_process_cluster(own_nats, tmp_path) as processes:
+        yield processes

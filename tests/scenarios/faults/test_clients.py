@@ -16,7 +16,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from orchestration.messages import Generation, TextDelta
 from tests.fixtures.eventually import eventually
-from tests.fixtures.stage import Stage
+from tests.fixtures.local_cluster import LocalCluster
 
 
 class Counting(EchoBackend):
@@ -31,14 +31,14 @@ class Counting(EchoBackend):
                 yield output
 
 
-async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(stage: Stage) -> None:
-    backend = Counting(EchoSettings(models=(stage.model,), slots=64, speed=10))
-    async with run_node(stage.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
-        dispatcher = await stage.dispatcher(sees=1)
+async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(cluster: LocalCluster) -> None:
+    backend = Counting(EchoSettings(models=(cluster.model,), slots=64, speed=10))
+    async with run_node(cluster.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
+        dispatcher = await cluster.dispatcher(sees=1)
 
         async def leave_early() -> int:
-            generation = stage.generation(tokens=1000)
-            async with aclosing(stage.streams.stream(generation, Envelope.within(60))) as events:
+            generation = cluster.generation(tokens=1000)
+            async with aclosing(cluster.streams.stream(generation, Envelope.within(60))) as events:
                 for _ in range(3):
                     await anext(events)
                 had = backend.tokens[generation.id]
@@ -47,4 +47,4 @@ async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(stage: S
 
         after = await asyncio.gather(*(leave_early() for _ in range(60)))
         assert max(after) <= 2
-        await stage.settled(dispatcher)
+        await cluster.settled(dispatcher)

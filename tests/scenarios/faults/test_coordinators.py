@@ -6,35 +6,35 @@ import asyncio
 
 import pytest
 
-from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.http_clients import HttpClients, under_load
 from tests.scenarios.faults.job_batch import JobBatch
+from tests.scenarios.faults.process_cluster import ProcessCluster
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-async def test_runs_go_on_when_a_coordinator_is(fleet: Fleet, how: str) -> None:
+async def test_runs_go_on_when_a_coordinator_is(processes: ProcessCluster, how: str) -> None:
     await asyncio.gather(
-        fleet.gateway("gateway"),
-        fleet.start("dispatcher", "dispatcher"),
-        fleet.start("victim", "agents"),
-        fleet.start("stays", "agents"),
-        fleet.node("a"),
-        fleet.node("b"),
+        processes.gateway("gateway"),
+        processes.start("dispatcher", "dispatcher"),
+        processes.start("victim", "agents"),
+        processes.start("stays", "agents"),
+        processes.node("a"),
+        processes.node("b"),
     )
-    await fleet.ready()
-    callers = Callers(lambda: fleet.gateways, model="orchestra/single")
-    jobs = JobBatch(lambda: fleet.gateways, count=60)
-    async with calling(callers) as loading, asyncio.TaskGroup() as group:
+    await processes.ready()
+    clients = HttpClients(lambda: processes.gateways, model="orchestra/single")
+    jobs = JobBatch(lambda: processes.gateways, count=60)
+    async with under_load(clients) as load, asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
-        await loading.until(60)
-        fleet.kill("victim") if how == "killed" else fleet.freeze("victim")
-    callers.must_balance()
+        await load.until(60)
+        processes.kill("victim") if how == "killed" else processes.freeze("victim")
+    clients.must_balance()
     await jobs.until_done()
     if how == "frozen":
-        again = Callers(lambda: fleet.gateways, model="orchestra/single")
-        async with calling(again) as loading:
-            await loading.until(60)
-            fleet.thaw("victim")
+        again = HttpClients(lambda: processes.gateways, model="orchestra/single")
+        async with under_load(again) as load:
+            await load.until(60)
+            processes.thaw("victim")
         again.must_balance()
-    await jobs.check_recorded_once(fleet.bus)
-    await fleet.settled()
+    await jobs.check_recorded_once(processes.bus)
+    await processes.settled()

@@ -4,48 +4,48 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.http_clients import HttpClients, under_load
 from tests.scenarios.faults.job_batch import JobBatch
+from tests.scenarios.faults.process_cluster import ProcessCluster
 
 
-async def test_a_dispatcher_is_killed_and_another_takes_its_place(fleet: Fleet) -> None:
+async def test_a_dispatcher_is_killed_and_another_takes_its_place(processes: ProcessCluster) -> None:
     await asyncio.gather(
-        fleet.gateway("gateway"),
-        fleet.start("agents", "agents"),
-        fleet.start("first", "dispatcher"),
-        fleet.node("a"),
-        fleet.node("b"),
+        processes.gateway("gateway"),
+        processes.start("agents", "agents"),
+        processes.start("first", "dispatcher"),
+        processes.node("a"),
+        processes.node("b"),
     )
-    await fleet.ready()
-    callers, jobs = Callers(lambda: fleet.gateways), JobBatch(lambda: fleet.gateways, count=60)
-    async with calling(callers) as loading, asyncio.TaskGroup() as group:
+    await processes.ready()
+    clients, jobs = HttpClients(lambda: processes.gateways), JobBatch(lambda: processes.gateways, count=60)
+    async with under_load(clients) as load, asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
-        await loading.until(60)
-        fleet.kill("first")
-        await fleet.start("second", "dispatcher")
-    callers.must_balance()
-    await jobs.check_recorded_once(fleet.bus)
-    await fleet.settled()
+        await load.until(60)
+        processes.kill("first")
+        await processes.start("second", "dispatcher")
+    clients.must_balance()
+    await jobs.check_recorded_once(processes.bus)
+    await processes.settled()
 
 
-async def test_a_dispatcher_freezes_and_does_no_harm_when_it_thaws(fleet: Fleet) -> None:
+async def test_a_dispatcher_freezes_and_does_no_harm_when_it_thaws(processes: ProcessCluster) -> None:
     await asyncio.gather(
-        fleet.gateway("gateway"),
-        fleet.start("freezes", "dispatcher"),
-        fleet.start("stays", "dispatcher"),
-        fleet.node("a"),
-        fleet.node("b"),
+        processes.gateway("gateway"),
+        processes.start("freezes", "dispatcher"),
+        processes.start("stays", "dispatcher"),
+        processes.node("a"),
+        processes.node("b"),
     )
-    await fleet.ready()
-    callers = Callers(lambda: fleet.gateways)
-    async with calling(callers) as loading:
-        await loading.until(60)
-        fleet.freeze("freezes")
-    callers.must_balance()  # what it held as well, while it is still frozen
-    again = Callers(lambda: fleet.gateways)
-    async with calling(again) as loading:
-        await loading.until(60)
-        fleet.thaw("freezes")
+    await processes.ready()
+    clients = HttpClients(lambda: processes.gateways)
+    async with under_load(clients) as load:
+        await load.until(60)
+        processes.freeze("freezes")
+    clients.must_balance()  # what it held as well, while it is still frozen
+    again = HttpClients(lambda: processes.gateways)
+    async with under_load(again) as load:
+        await load.until(60)
+        processes.thaw("freezes")
     again.must_balance()
-    await fleet.settled()
+    await processes.settled()

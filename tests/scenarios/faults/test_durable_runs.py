@@ -22,7 +22,7 @@ from orchestration.messages import Finish, Generation, RunEnd, TextDelta
 from tests.actors.agents.test_runs import Planned, make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import stored_in
-from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.process_cluster import ProcessCluster
 
 PLAN: list[dict[str, object]] = [
     {"specialist": "research", "task": "read", "stage": 1},
@@ -102,18 +102,20 @@ async def fetched(url: str, job_id: str) -> dict[str, object]:
     return found
 
 
-async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(fleet: Fleet) -> None:
+async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(
+    processes: ProcessCluster,
+) -> None:
     """The coordinator is killed while each run and job is at another step, or in the middle of its answer."""
     backend = Gated()
     async with AsyncExitStack() as stack:
         system = ActorSystem()
-        node = await stack.enter_async_context(run_node(fleet.bus, backend, NodeSettings(), system))
-        await stack.enter_async_context(run_dispatcher(fleet.bus, DispatcherSettings(), system))
-        streams = StreamClient(fleet.bus)
+        node = await stack.enter_async_context(run_node(processes.bus, backend, NodeSettings(), system))
+        await stack.enter_async_context(run_dispatcher(processes.bus, DispatcherSettings(), system))
+        streams = StreamClient(processes.bus)
         await streams.start()
         stack.push_async_callback(streams.stop)
-        url, _ = await asyncio.gather(fleet.gateway("gateway"), fleet.start("victim", "agents"))
-        await fleet.ready()
+        url, _ = await asyncio.gather(processes.gateway("gateway"), processes.start("victim", "agents"))
+        await processes.ready()
 
         async def end(number: int) -> tuple[str, RunEnd]:
             text, ended, _ = await perform(
@@ -128,10 +130,10 @@ async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(fle
         jobs = [await submitted(url, number) for number in numbers]
         await eventually(lambda: len(backend.counts.held) == 2 * len(numbers), within_s=20)
         recorded = sum(min(number, steps - 1) for number in numbers)
-        await eventually(lambda: stored_is(fleet, 2 * recorded))
+        await eventually(lambda: stored_is(processes, 2 * recorded))
         before = {asked: list(ended) for asked, ended in backend.counts.ended.items()}
-        await fleet.start("heir", "agents")
-        fleet.kill("victim")
+        await processes.start("heir", "agents")
+        processes.kill("victim")
         backend.go.set()
         answers = await asyncio.gather(*runs)
         for number, (text, ended) in zip(numbers, answers, strict=True):
@@ -149,10 +151,10 @@ async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(fle
                 assert len(ended_before) == min(number, steps - 1)
                 assert [begun[prompt] for prompt in ended_before] == [1] * len(ended_before)
                 assert sum(begun.values()) == steps + 1  # the one in flight, twice
-        await eventually(lambda: stored_is(fleet, 0))
+        await eventually(lambda: stored_is(processes, 0))
         await eventually(lambda: node.describe().running == 0)  # what nobody waits for stops by itself
 
 
-async def stored_is(fleet: Fleet, count: int) -> bool:
+async def stored_is(processes: ProcessCluster, count: int) -> bool:
     """Whether so many steps are recorded now."""
-    return await stored_in(fleet.bus, "KV_steps") == count
+    return await stored_in(processes.bus, "KV_steps") == count

@@ -20,7 +20,7 @@ from orchestration.errors import DeadlineExceeded, Unavailable
 from tests.fixtures.eventually import eventually
 from tests.fixtures.machines import Machine, Machines, machines
 from tests.scenarios.cluster.asking import Publisher, connect
-from tests.scenarios.faults.callers import Callers, calling
+from tests.scenarios.faults.http_clients import HttpClients, under_load
 from tests.scenarios.faults.job_batch import JobBatch
 
 LEADER = re.compile(r"(Self is new JetStream cluster metadata leader|new metadata leader: (\w+))")
@@ -114,11 +114,11 @@ async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
     publisher = Publisher(bus)
     publishing = asyncio.ensure_future(publisher.run())
     stack.callback(publisher.stop.set)
-    safe, jobs = Callers(lambda: others), JobBatch(lambda: others, count=60)
-    near = Callers(lambda: gateways, count=80)
-    async with calling(safe) as loading, calling(near), asyncio.TaskGroup() as group:
+    safe, jobs = HttpClients(lambda: others), JobBatch(lambda: others, count=60)
+    near = HttpClients(lambda: gateways, count=80)
+    async with under_load(safe) as load, under_load(near), asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
-        await loading.until(60)
+        await load.until(60)
         if what == "server":
             victim.kill_nats()
         else:

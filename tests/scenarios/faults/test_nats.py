@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 
 from tests.fixtures.eventually import eventually
-from tests.scenarios.faults.callers import Callers, calling
-from tests.scenarios.faults.fleet import Fleet
+from tests.scenarios.faults.http_clients import HttpClients, under_load
 from tests.scenarios.faults.job_batch import JobBatch
+from tests.scenarios.faults.process_cluster import ProcessCluster
 
 
-async def test_the_nats_server_is_killed_twice_and_started_again(fleet: Fleet) -> None:
+async def test_the_nats_server_is_killed_twice_and_started_again(processes: ProcessCluster) -> None:
     await asyncio.gather(
-        fleet.gateway("gateway"),
-        fleet.start("dispatcher", "dispatcher"),
-        fleet.start("agents", "agents"),
-        fleet.node("a"),
-        fleet.node("b"),
+        processes.gateway("gateway"),
+        processes.start("dispatcher", "dispatcher"),
+        processes.start("agents", "agents"),
+        processes.node("a"),
+        processes.node("b"),
     )
-    await fleet.ready()
-    callers, jobs = Callers(lambda: fleet.gateways), JobBatch(lambda: fleet.gateways, count=60)
-    async with calling(callers) as loading, asyncio.TaskGroup() as group:
+    await processes.ready()
+    clients, jobs = HttpClients(lambda: processes.gateways), JobBatch(lambda: processes.gateways, count=60)
+    async with under_load(clients) as load, asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
         for answered in (40, 140):
-            await loading.until(answered)
-            fleet.nats.kill()
-            await eventually(lambda: not fleet.bus.connected)
-            await asyncio.to_thread(fleet.nats.restart)
-    callers.must_balance()
-    await jobs.check_recorded_once(fleet.bus)
-    await eventually(lambda: fleet.bus.connected)
-    await fleet.settled()
+            await load.until(answered)
+            processes.nats.kill()
+            await eventually(lambda: not processes.bus.connected)
+            await asyncio.to_thread(processes.nats.restart)
+    clients.must_balance()
+    await jobs.check_recorded_once(processes.bus)
+    await eventually(lambda: processes.bus.connected)
+    await processes.settled()

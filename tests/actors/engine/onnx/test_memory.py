@@ -23,9 +23,9 @@ from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed, UnknownModel
 from tests.actors.engine.onnx.asking import MODEL, ask, chat, complete
 from tests.fixtures.eventually import eventually
+from tests.fixtures.local_cluster import local_cluster
 from tests.fixtures.models import minilm_folder
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.stage import stage
 
 OTHER = "smollm2-again"
 
@@ -104,7 +104,7 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
         for name, size in ModelManifest.read(two._folders[0]).sizes.items()
         if name.startswith("model.onnx")
     )
-    async with stage(nats_server.url) as here:
+    async with local_cluster(nats_server.url) as here:
         settings = NodeSettings(id=f"onnx-{here.model[-8:]}", memory_mb=1.5 * weights / 1e6)
         node = await here.stack.enter_async_context(run_node(here.bus, two, settings, ActorSystem()))
         dispatcher = await here.dispatcher(sees=0)

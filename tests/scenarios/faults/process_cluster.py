@@ -27,7 +27,7 @@ more when its ack_wait is over, and finds that nobody wants it any more."""
 
 
 @dataclass(slots=True)
-class Fleet:
+class ProcessCluster:
     """`registry` is the test's own view of the nodes; `gateways` are the addresses to ask at."""
 
     nats: RunningNats
@@ -101,16 +101,16 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(nats: RunningNats, folder: Path) -> AsyncIterator[Fleet]:
-    """A fleet without a process yet; all that it starts are killed after the block."""
+async def running_process_cluster(nats: RunningNats, folder: Path) -> AsyncIterator[ProcessCluster]:
+    """Yields a cluster without a process yet; all that it starts are killed after the block."""
     bus = await Bus.connect(BusSettings(url=nats.url), name="faults")
     await apply(bus, shipped_declaration())
     registry = Registry(bus)
     await registry.start()
-    fleet = Fleet(nats, folder, bus, registry)
+    processes = ProcessCluster(nats, folder, bus, registry)
     try:
-        yield fleet
+        yield processes
     finally:
-        fleet.end()
+        processes.end()
         await registry.stop()
         await bus.close()

@@ -1,4 +1,4 @@
-"""Callers over HTTP, many at once, who check every event of their streams; and the books of what they got."""
+"""Many HTTP clients at once, which check every event of their streams and count what they got."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TIMEOUT = aiohttp.ClientTimeout(total=90)
 
 
 @dataclass(slots=True)
-class Callers:
-    """Each asks for one stream, and asks again only where the answer was that nobody will answer.
+class HttpClients:
+    """Each client asks for one stream, and asks again only when its request was refused.
 
-    The books: `nodes` says by the number of a caller which node ended its whole answer, `refused` counts
-    requests that were not accepted, and `broken` has what callers had read when their gateway was gone: such
+    `nodes` says by the number of a client which node ended its whole answer, `refused` counts
+    requests that were not accepted, and `broken` has what clients had read when their gateway was gone: such
     a request may have been accepted, so nobody asks it again.
     """
 
@@ -131,22 +131,22 @@ def words(number: int) -> str:
 
 
 @asynccontextmanager
-async def calling(callers: Callers) -> AsyncIterator[Loading]:
-    """The callers call during the block, which ends when all have an answer."""
+async def under_load(clients: HttpClients) -> AsyncIterator[RunningLoad]:
+    """Run the clients during the block, which ends when all have an answer."""
     async with asyncio.TaskGroup() as group:
-        loading = Loading(callers, group.create_task(callers.run()))
-        yield loading
+        load = RunningLoad(clients, group.create_task(clients.run()))
+        yield load
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
-    """Callers at it."""
+class RunningLoad:
+    """Clients at work."""
 
-    callers: Callers
+    clients: HttpClients
     task: asyncio.Task[None]
 
     async def until(self, answered: int) -> None:
         """Wait until so many are answered; fails when all are, as then a fault would come too late."""
-        assert answered < self.callers.count
-        await eventually(lambda: self.callers.answered >= answered or self.task.done(), within_s=60)
+        assert answered < self.clients.count
+        await eventually(lambda: self.clients.answered >= answered or self.task.done(), within_s=60)
         assert not self.task.done(), "all was over before the fault"
