@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import ChatMessage, ModelCard, Sampling
+from orchestration.validation import first_problem
 
 
 class Profile(Sampling):
@@ -96,9 +97,8 @@ def load_roles(overrides: Mapping[str, RoleOverride | Mapping[str, object]] | No
         try:
             override = said if isinstance(said, RoleOverride) else RoleOverride.model_validate(dict(said))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(["agents", "roles", name, *(str(part) for part in first["loc"])])
-            raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
+            problem = first_problem(error, under=f"agents.roles.{name}")
+            raise InvalidRequest(str(problem), param=problem.where) from error
         roles[name] = override.applied(role)
     return roles
 

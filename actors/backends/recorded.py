@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from orchestration.errors import InvalidRequest, UnknownModel
+from orchestration.validation import first_problem
 
 MAX_BYTES = 512_000_000
 """Of a file, after it is unpacked."""
@@ -163,11 +164,8 @@ def _record(file: Path, number: int, line: bytes) -> RecordedQuestion:
     try:
         record = RecordedQuestion.model_validate_json(line.rstrip(b"\r\n"))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadRecords(
-            f"{file}, line {number}: {f'{where}: ' if where else ''}{_with_character_position(first['msg'])}"
-        ) from error
+        problem = _with_character_position(str(first_problem(error)))
+        raise BadRecords(f"{file}, line {number}: {problem}") from error
     if not record.question.strip():
         raise BadRecords(f"{file}, line {number}: messages: the last one of a user says nothing")
     return record if record.id != "" else record.model_copy(update={"id": f"line {number}"})

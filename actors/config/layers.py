@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from orchestration.errors import InvalidRequest
+from orchestration.validation import first_problem
 
 CONFIG_VARIABLE = "ORCHESTRA_CONFIG"
 PREFIX = "ORCHESTRA_"
@@ -70,17 +71,17 @@ def settings_error(
 
     It names the setting below `prefix`, its source, and for an unknown name the known ones.
     """
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
-    name = ".".join([prefix, *place] if prefix else place)
+    problem = first_problem(error)
+    place = problem.path
+    name = ".".join((prefix, *place) if prefix else place)
     related = (known for known in origins or {} if name.startswith(known) or known.startswith(f"{name}."))
     source = next(((origins or {})[known] for known in related), "")
     where = f" (from {source})" if source else ""
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
+    message = problem.message
+    if problem.type in ("extra_forbidden", "unexpected_keyword_argument"):
         message = _unknown(place[-1], _names_at(kind, place[:-1]))
-    elif first["type"] == "model_type":
+    elif problem.type == "model_type":
         message = f"a section, not a value; known in it: {', '.join(sorted(_names_at(kind, place)))}"
     return InvalidRequest(f"setting {name}{where}: {message}{more}", param=name)
 
@@ -145,7 +146,7 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
     return f"unknown name; {hint}known here: {', '.join(sorted(known))}" if known else "unknown name"
 
 
-def _names_at(kind: Any, place: list[str]) -> tuple[str, ...]:
+def _names_at(kind: Any, place: Sequence[str]) -> tuple[str, ...]:
     """The names of the settings below `place` in a model; none where its type does not say."""
     for part in place:
         model = _model_in(kind)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 
 from actors.evaluation.errors import BadDataset
 from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, form_of, is_right, right_answer
+from orchestration.validation import first_problem
 
 MAX_BYTES = 64_000_000
 MAX_QUESTIONS = 100_000
@@ -103,10 +104,9 @@ def _question(file: Path, number: int, text: bytes) -> DatasetQuestion:
         form = line.kind or form_of(line.question, line.answer)
         right = right_answer(form, str(line.answer), line.question)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        where = f"{field}: " if field else ""
-        raise BadDataset(f"{file}, line {number}: {where}{first['msg']}") from error
+        problem = first_problem(error)
+        where = "".join(f"{field}: " for field in problem.path[:1])  # below it are pydantic's own names
+        raise BadDataset(f"{file}, line {number}: {where}{problem.message}") from error
     except ValueError as error:
         raise BadDataset(f"{file}, line {number}: answer: {error}") from error
     return DatasetQuestion(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from actors.evaluation.errors import OtherResults, ResultsStorage
 from orchestration.evaluation.result import Result
+from orchestration.validation import first_problem
 
 RESULTS = "results.jsonl"
 R = TypeVar("R", bound=Result)
@@ -89,8 +90,7 @@ def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume
             else:
                 known.append(kind.model_validate_json(line))
         except ValidationError as error:
-            what = error.errors(include_url=False)[0]["msg"]
-            raise OtherResults(f"{path}, line {number} is damaged: {what}") from error
+            raise OtherResults(f"{path}, line {number} is damaged: {first_problem(error)}") from error
     return known
 
 

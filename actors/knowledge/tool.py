@@ -19,6 +19,7 @@ from actors.knowledge.settings import KnowledgeSettings
 from actors.knowledge.store import store_file
 from orchestration.errors import OrchestraError
 from orchestration.messages import Tool, ToolResult
+from orchestration.validation import first_problem
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,7 @@ class KnowledgeTool:
         try:
             asked = Query.model_validate(arguments)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            return ToolResult(error=f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            return ToolResult(error=str(first_problem(error)))
         (vector,) = await self.embedder.vectors([asked.query])
         found = await self._run(self._find, asked.query, vector, min(asked.most, self.settings.passages))
         return ToolResult(

@@ -35,6 +35,7 @@ from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.runtime.handlers import handlers
 from actors.runtime.invocation import Invocation
 from orchestration.errors import InvalidRequest, OrchestraError, PayloadTooLarge
+from orchestration.validation import first_problem
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +67,9 @@ def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """The first complaint of pydantic as an error for the caller."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    what = (
-        "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    )
-    return InvalidRequest(f"{where or 'body'}: {what}", param=where or None)
+    problem = first_problem(error)
+    what = "no such field" if problem.type == "extra_forbidden" else problem.message
+    return InvalidRequest(f"{problem.where or 'body'}: {what}", param=problem.where or None)
 
 
 def encode_model(value: BaseModel) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.messages import Tool, ToolResult
 from orchestration.patterns.arithmetic import MAX_CHARACTERS, NotArithmetic, evaluate, format_number
+from orchestration.validation import first_problem
 
 
 class Sum(BaseModel):
@@ -34,8 +35,7 @@ class CalculatorTool:
         try:
             value = format_number(evaluate(Sum.model_validate(arguments).expression))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            return ToolResult(error=f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            return ToolResult(error=str(first_problem(error)))
         except NotArithmetic as error:
             return ToolResult(error=str(error))
         return ToolResult(text=value, data={"value": value})

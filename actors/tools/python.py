@@ -11,6 +11,7 @@ from actors.tools.sandbox.sandbox import CallResult, Sandbox
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Tool, ToolResult
+from orchestration.validation import first_problem
 
 MOST_EXAMPLES = 16
 
@@ -53,8 +54,7 @@ class PythonTool:
         try:
             program = Program.model_validate(arguments)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            return ToolResult(error=f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            return ToolResult(error=str(first_problem(error)))
         try:
             ran = await self.sandbox.run(program.code, tuple(each.call for each in program.examples))
         except InvalidRequest as error:

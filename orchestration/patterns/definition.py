@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Run, TextDelta
 from orchestration.patterns.base import StepResult
+from orchestration.validation import first_problem
 
 if TYPE_CHECKING:
     from orchestration.patterns.run_context import RunContext
@@ -91,9 +92,8 @@ class Pattern:
         try:
             return self.settings.model_validate(merged)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(["orchestra", "settings", *(str(part) for part in first["loc"])])
-            wrong = _WRONG.get(first["type"], first["msg"])
+            problem = first_problem(error, under="orchestra.settings")
+            where, wrong = problem.where, _WRONG.get(problem.type, problem.message)
             known = ", ".join(sorted(self.settings.model_fields)) or "none"
             raise InvalidRequest(
                 f"{where}: {wrong}; settings of {self.name}: {known}", param=where

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from orchestration.messages import ChatMessage
 from orchestration.patterns.limits import ANALYSIS_CHARS
 from orchestration.patterns.prompt_texts import ANALYSE, TEA_ASKED, TEA_CRITERIA, TEA_QUESTION
+from orchestration.validation import first_problem
 
 MAX_CRITERIA = 3
 CRITERION_CHARS = 48
@@ -84,7 +85,7 @@ def parse_analysis(text: str) -> TaskAnalysis:
     try:
         form = _AnalysisForm.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidAnalysis(error.errors(include_url=False)[0]["msg"]) from error
+        raise InvalidAnalysis(first_problem(error).message) from error
     named = (criterion[:CRITERION_CHARS].rstrip(" .,;:") for criterion in form.criteria)
     criteria = tuple({name.casefold(): name for name in named if name}.values())[:MAX_CRITERIA]
     if not criteria:

@@ -20,6 +20,7 @@ from orchestration.patterns.prompt_texts import (
     TEA_QUESTION,
     TEA_TASKS,
 )
+from orchestration.validation import first_problem
 
 MAX_FIXES = 3
 
@@ -126,7 +127,7 @@ def parse_verdict(text: str, labels: Sequence[str], caller: CallerText | None = 
     try:
         verdict = CriticVerdict.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidVerdict(error.errors(include_url=False)[0]["msg"]) from error
+        raise InvalidVerdict(first_problem(error).message) from error
     fixes = tuple(dict.fromkeys(fix for fix in verdict.must_fix if fix.who in labels))
     if caller is not None:
         fixes = tuple(fix for fix in fixes if not is_of_an_example(fix.what, caller))

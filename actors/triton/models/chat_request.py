@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Generation
+from orchestration.validation import first_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,6 @@ def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{where}: {first['msg']}", param=where) from error
+        problem = first_problem(error)
+        raise InvalidRequest(str(problem), param=problem.where) from error
     return ChatRequest(generation=generation, stream=stream is None or bool(stream))

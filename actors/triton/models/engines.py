@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from actors.engine.backend import EngineBackend
 from actors.engine.settings import EngineSettings, OnnxSettings, TorchSettings
 from orchestration.errors import InvalidRequest
+from orchestration.validation import first_problem
 
 S = TypeVar("S", bound=EngineSettings)
 
@@ -64,6 +65,5 @@ def parse_settings(kind: type[S], options: Mapping[str, str]) -> S:
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"parameter {where}: {first['msg']}", param=where) from error
+        problem = first_problem(error)
+        raise InvalidRequest(f"parameter {problem}", param=problem.where) from error

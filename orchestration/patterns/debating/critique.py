@@ -15,6 +15,7 @@ from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.consensus import is_garbage
 from orchestration.patterns.limits import CRITIQUE_CHARS
 from orchestration.patterns.prompt_texts import COMPARE, LEAP_ANSWERS, LEAP_CRITIQUE, LEAP_QUESTION
+from orchestration.validation import first_problem
 
 _QUESTION = f"Question: {LEAP_QUESTION}\n\nYour answer:\n{LEAP_ANSWERS[0]}\n\nDebater 2:\n{LEAP_ANSWERS[1]}"
 
@@ -59,7 +60,7 @@ def parse_critique(text: str, caller: CallerText | None = None) -> Critique:
     try:
         critique = Critique.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidCritique(error.errors(include_url=False)[0]["msg"]) from error
+        raise InvalidCritique(first_problem(error).message) from error
     for name, said in critique:
         if is_garbage(said):
             raise InvalidCritique(f"its {name} say nothing")

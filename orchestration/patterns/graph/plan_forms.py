@@ -31,6 +31,7 @@ from orchestration.patterns.prompt_texts import (
     TEA_TASKS,
     WHOLE_QUESTION,
 )
+from orchestration.validation import first_problem
 
 MAX_STAGES = 3
 MAX_INPUTS = 3
@@ -198,9 +199,7 @@ class InputsForm:
         try:
             drafts = [TaskDraft.model_validate(item) for item in items]
         except ValidationError as error:
-            at = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in at["loc"])
-            raise InvalidPlan(f"a task cannot be read: {where}: {at['msg']}") from error
+            raise InvalidPlan(f"a task cannot be read: {first_problem(error)}") from error
         wrong = plan_errors(drafts, limits)
         if wrong:
             raise InvalidPlan("; ".join(wrong))

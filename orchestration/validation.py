@@ -1,0 +1,34 @@
+"""What pydantic says of invalid data, in the words of our error messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One complaint of pydantic. As text it is `where: message`."""
+
+    path: tuple[str, ...]
+    """The names that lead to the field; empty for the data as a whole."""
+    message: str
+    type: str
+    """Pydantic's name for the kind of problem."""
+
+    @property
+    def where(self) -> str:
+        """The field, such as `messages.0.role`; '' for the data as a whole."""
+        return ".".join(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+def first_problem(error: ValidationError, *, under: str = "") -> Problem:
+    """The first complaint; `under` is the name of the data that was checked, which begins `where`."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = tuple(str(part) for part in first["loc"] if part != "[key]")
+    message = first["msg"].removeprefix("Value error, ")
+    return Problem((under, *path) if under else path, message, first["type"])
