@@ -45,12 +45,13 @@ from orchestration.trust.lengths import AnswerLengths
 
 
 @dataclass(slots=True, eq=False)
-class PulledRun:
-    """Work taken off the queue of runs: a run, or the generation of a job. `steps` grows while it is
-    performed, and `envelope` gets the trace of its span, so that both are known whatever happens.
+class RunExecution:
+    """Work from the queue of runs, and the state of performing it. The work is a run, or a job's generation.
 
-    `outlet` has what an earlier coordinator has said of the answer, which goes on from there, and `known` the
-    steps that it finished. `recall` records those of this one."""
+    `steps` and the trace in `envelope` are set while the work is performed, so that they are known also when
+    it fails. If another coordinator had the work before, `resume_filter` has the text that it wrote, and
+    `known` the steps that it finished. `step_cache` records the steps of this coordinator.
+    """
 
     work: Generation | Run
     envelope: Envelope
@@ -69,7 +70,7 @@ class PulledRun:
 
 
 class Coordinator(Actor):
-    """Performs runs, many at once: it waits for agents most of its time. `Intake` bounds them."""
+    """Performs many runs at once: most of the time it waits for agents. `RunConsumer` limits their number."""
 
     concurrency = 3 * 1024
     mailbox_size = 3 * 1024
@@ -98,26 +99,26 @@ class Coordinator(Actor):
         self.lengths = AnswerLengths()
         self.tools = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.tools.timeout_s)
 
-    async def on_run(self, pulled: PulledRun) -> End:
+    async def on_run(self, execution: RunExecution) -> End:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
-        work = pulled.work
+        work = execution.work
         with span(
             f"invoke_agent {COORDINATOR}",
             gen_ai__operation__name="invoke_agent",
             gen_ai__provider__name="orchestra",
             gen_ai__agent__name=COORDINATOR,
-            orchestra__pattern=pulled.pattern,
+            orchestra__pattern=execution.pattern,
             orchestra__run=work.id,
         ) as running:
-            trace = traceparent(pulled.envelope.trace) or new_trace()
-            pulled.envelope = replace(pulled.envelope.with_trace(trace), pattern=pulled.pattern)
-            pulled.run_events.add("started", _started(pulled))
+            trace = traceparent(execution.envelope.trace) or new_trace()
+            execution.envelope = replace(execution.envelope.with_trace(trace), pattern=execution.pattern)
+            execution.run_events.add("started", _started(execution))
             if isinstance(work, Generation):
-                return await self._generate(work, pulled)
-            context = self._context(work, pulled)
-            tuning = self._tuning(work, context, pulled)
+                return await self._generate(work, execution)
+            context = self._context(work, execution)
+            tuning = self._tuning(work, context, execution)
             began = time.perf_counter()
-            answer = await self._perform(work, context, pulled)
+            answer = await self._perform(work, context, execution)
             if context.resume_filter.anew:
                 await context.warn("begun anew: it does not go on from what its first coordinator had said")
             await context.settle()
@@ -139,28 +140,28 @@ class Coordinator(Actor):
         with wrap_unexpected_errors(f"the report of run {work.id}", "pattern"):
             return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
 
-    async def _generate(self, generation: Generation, pulled: PulledRun) -> End:
+    async def _generate(self, generation: Generation, execution: RunExecution) -> End:
         """Send a job's generation to the nodes as it is, and write what they answer to the job's stream."""
         call = generation.model_copy(update={"id": self.streams.new_id()})
-        async with aclosing(self.streams.stream(call, pulled.envelope)) as events:
+        async with aclosing(self.streams.stream(call, execution.envelope)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    pulled.run_events.add_text(event.text)
-                    await pulled.writer.write(event)
+                    execution.run_events.add_text(event.text)
+                    await execution.writer.write(event)
                 elif isinstance(event, StreamEnd):
-                    return event.model_copy(update={"trace_id": recorded_trace_id(pulled.envelope.trace)})
+                    return event.model_copy(update={"trace_id": recorded_trace_id(execution.envelope.trace)})
         raise InternalError(f"the generation of {generation.id} ended without saying so")
 
-    def _context(self, run: Run, pulled: PulledRun) -> RunContext:
+    def _context(self, run: Run, execution: RunExecution) -> RunContext:
         """Where the run is performed, with all that is known of it already."""
         colleagues = AgentClient(
             bus=self.bus,
             streams=self.streams,
             registry=self.registry,
             roles=self.roles,
-            writer=pulled.writer,
-            run_events=pulled.run_events,
-            envelope=pulled.envelope,
+            writer=execution.writer,
+            run_events=execution.run_events,
+            envelope=execution.envelope,
             hands=self.tools,
             embedder=self.embedder,
         )
@@ -179,12 +180,12 @@ class Coordinator(Actor):
             name for name, role in self.roles.items() if not alive.isdisjoint(role.models)
         }
         context.patterns = self.catalogue
-        context.steps = pulled.steps
-        context.resume_filter = pulled.resume_filter
-        context.step_cache = pulled.step_cache = StepCache(pulled.records, pulled.known)
+        context.steps = execution.steps
+        context.resume_filter = execution.resume_filter
+        context.step_cache = execution.step_cache = StepCache(execution.records, execution.known)
         context.durations = self.durations
         context.lengths = self.lengths
-        context.budget.deadline_s = pulled.envelope.remaining(0) or None
+        context.budget.deadline_s = execution.envelope.remaining(0) or None
         return context
 
     def _models(self) -> set[str]:
@@ -194,22 +195,22 @@ class Coordinator(Actor):
             return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
         return set()
 
-    def _tuning(self, run: Run, context: RunContext, pulled: PulledRun) -> RunAdvisor | None:
+    def _tuning(self, run: Run, context: RunContext, execution: RunExecution) -> RunAdvisor | None:
         """What earlier runs teach this one."""
         if self.tuner is None:
             return None
-        tuning = self.tuner.of(run, pulled.envelope.caller)
+        tuning = self.tuner.of(run, execution.envelope.caller)
         context.advisor = tuning
         context.trust = tuning.trust()
         context.trust_of = tuning.trust
         context.question_kind = tuning.kind or context.question_kind
         return tuning
 
-    async def _perform(self, run: Run, context: RunContext, pulled: PulledRun) -> StepResult:
+    async def _perform(self, run: Run, context: RunContext, execution: RunExecution) -> StepResult:
         what = f"pattern {run.pattern!r} of run {run.id}"
         try:
             with wrap_unexpected_errors(what, "pattern"):  # it may be a plug-in
-                answer = await self._performed(run, context, pulled)
+                answer = await self._performed(run, context, execution)
         except OrchestraError:
             await context.tell_stopped()
             raise
@@ -217,7 +218,7 @@ class Coordinator(Actor):
             raise InternalError(f"{what} ended without an answer")
         return answer
 
-    async def _performed(self, run: Run, context: RunContext, pulled: PulledRun) -> StepResult | None:
+    async def _performed(self, run: Run, context: RunContext, execution: RunExecution) -> StepResult | None:
         answer: StepResult | None = None
         async with aclosing(self.catalogue.find(run.pattern)(run, context)) as items:
             async for item in items:
@@ -225,10 +226,10 @@ class Coordinator(Actor):
                     answer = item
                 else:
                     part = _sound(item)
-                    pulled.run_events.add_text(part.text)
+                    execution.run_events.add_text(part.text)
                     new = context.resume_filter.new(part)
                     if new is not None:
-                        await pulled.writer.write(new)
+                        await execution.writer.write(new)
         return answer
 
 
@@ -243,10 +244,10 @@ def _sound(item: Any) -> TextDelta:
     return replace(item, text=whole_characters(item.text), reasoning=whole_characters(item.reasoning))
 
 
-def _started(pulled: PulledRun) -> dict[str, Any]:
+def _started(execution: RunExecution) -> dict[str, Any]:
     """The fields of the event `started`."""
-    fields = {"pattern": pulled.pattern, "attempt": pulled.run_events.attempt}
-    return fields | {"model": pulled.work.model} if isinstance(pulled.work, Generation) else fields
+    fields = {"pattern": execution.pattern, "attempt": execution.run_events.attempt}
+    return fields | {"model": execution.work.model} if isinstance(execution.work, Generation) else fields
 
 
 def _choice(context: RunContext) -> dict[str, str]:

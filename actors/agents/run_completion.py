@@ -7,7 +7,7 @@ from collections.abc import Callable
 from secrets import token_hex
 from typing import Any
 
-from actors.agents.coordinator import PulledRun
+from actors.agents.coordinator import RunExecution
 from actors.agents.metrics import RUN_SECONDS, RUNS
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
@@ -53,9 +53,9 @@ class RunCompletion:
         writer = self.make_writer(StreamAddress(work.id), position)
         run_events = RunEventPublisher(delivery.bus, work.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, work.id)
-        self.pulled = PulledRun(work, envelope, writer, run_events, records)
+        self.execution = RunExecution(work, envelope, writer, run_events, records)
         if position is not None:
-            self.pulled.resume_filter = ResumeFilter(position.text, position.tokens)
+            self.execution.resume_filter = ResumeFilter(position.text, position.tokens)
 
     def make_writer(self, address: StreamAddress, position: StreamPosition | None) -> StreamWriter:
         if position is None:
@@ -79,9 +79,9 @@ class RunCompletion:
         self._count("ok")
         self._publish_end(ended)
         try:
-            await self.pulled.writer.end(ended)
+            await self.execution.writer.end(ended)
             await self.delivery.ack()
-            await self.pulled.records.remove()
+            await self.execution.records.remove()
         finally:
             self._finish()
 
@@ -89,34 +89,34 @@ class RunCompletion:
         """End the stream with the error. While shutting down, give work back to the queue instead."""
         self._count(error.code)
         try:
-            if isinstance(error, ShuttingDown) and self.pulled.work.priority is not Priority.INTERACTIVE:
-                await self.pulled.step_cache.next()
+            if isinstance(error, ShuttingDown) and self.execution.work.priority is not Priority.INTERACTIVE:
+                await self.execution.step_cache.next()
                 await self.delivery.nak()
                 return
             ended = self._ended(error)
             self._publish_end(ended)
-            if self.pulled.writer.superseded and await self._superseded():
+            if self.execution.writer.superseded and await self._superseded():
                 return
-            await self.pulled.writer.end(ended)
+            await self.execution.writer.end(ended)
             await self.delivery.ack()
-            await self.pulled.records.remove()
+            await self.execution.records.remove()
         finally:
             self._finish()
 
     async def _superseded(self) -> bool:
         """Whether another coordinator has the run and settles it."""
-        return await is_superseded(self.delivery.bus, self.pulled.work.id, self.delivery.attempt)
+        return await is_superseded(self.delivery.bus, self.execution.work.id, self.delivery.attempt)
 
     def _ended(self, error: OrchestraError) -> RunEnd:
         ended = RunEnd(
             finish=Finish(
                 reason="cancelled" if isinstance(error, Cancelled) else "error",
-                usage=total_of(self.pulled.steps),
+                usage=total_of(self.execution.steps),
             ),
-            steps=tuple(self.pulled.steps),
-            accounts=accounts_of(self.pulled.steps) if self.pulled.steps else None,
+            steps=tuple(self.execution.steps),
+            accounts=accounts_of(self.execution.steps) if self.execution.steps else None,
             error=error.body(),
-            trace_id=recorded_trace_id(self.pulled.envelope.trace),
+            trace_id=recorded_trace_id(self.execution.envelope.trace),
         )
         return fitting(ended, min(MAX_END_BYTES, self.delivery.bus.max_payload // 2))
 
@@ -127,11 +127,11 @@ class RunCompletion:
     def _publish_end(self, ended: End) -> None:
         """Publish the last event of the run."""
         fields = {"finish_reason": ended.finish.reason, "usage": ended.finish.usage, "error": ended.error}
-        self.pulled.run_events.add("ended", fields)
+        self.execution.run_events.add("ended", fields)
 
     def _finish(self) -> None:
-        self.pulled.run_events.flush()
-        self.pulled.writer.close()
+        self.execution.run_events.flush()
+        self.execution.writer.close()
         self.on_finish(self)
 
 
@@ -176,7 +176,7 @@ class JobCompletion(RunCompletion):
     async def begin(self) -> bool:
         """Count an attempt in the job's record. False when there is nothing to do."""
         try:
-            self.record = await self.attempts.begin(self.pulled.work.id, self.delivery)
+            self.record = await self.attempts.begin(self.execution.work.id, self.delivery)
         finally:  # after an error the job is delivered again when its ack_wait is over
             if self.record is None:
                 self._finish()
@@ -186,7 +186,7 @@ class JobCompletion(RunCompletion):
         """Read the steps that earlier attempts have finished. Raises `Cancelled` for a cancelled job."""
         assert self.record is not None
         if self.record.attempts > 1 or self.delivery.attempt > 1:
-            self.pulled.known = await self.pulled.records.known()
+            self.execution.known = await self.execution.records.known()
         if self.cancelled:
             raise Cancelled("the job was cancelled")
 
@@ -201,7 +201,7 @@ class JobCompletion(RunCompletion):
             await self.attempts.succeed(self.record, self.delivery, self.recorder.partial, ended)
             self._publish_end(ended)
             await self.recorder.end(ended)
-            await self.pulled.records.remove()
+            await self.execution.records.remove()
         finally:
             self._finish()
 
@@ -209,11 +209,11 @@ class JobCompletion(RunCompletion):
         assert self.record is not None
         self._count(error.code)
         try:
-            await self.pulled.step_cache.next()  # it may be tried again
+            await self.execution.step_cache.next()  # it may be tried again
             ended = self._ended(error)
             if await self.attempts.fail(self.record, self.delivery, error, ended):
                 self._publish_end(ended)
                 await self.recorder.end(ended)
-                await self.pulled.records.remove()
+                await self.execution.records.remove()
         finally:
             self._finish()

@@ -148,13 +148,13 @@ class RunConsumer:
         if position.superseded:
             return
         completion = self._completion(delivery, run, envelope, position)
-        completion.pulled.records.used = True  # perhaps by the coordinator before
+        completion.execution.records.used = True  # perhaps by the coordinator before
         if not position.open:
             await completion.failed(Cancelled("the caller left"))
         elif last:
             await self._dead_letter(completion)
         else:
-            completion.pulled.known = await completion.pulled.records.known()
+            completion.execution.known = await completion.execution.records.known()
             self._begin(priority, completion)
 
     def _on_job(
@@ -189,34 +189,34 @@ class RunConsumer:
             log.debug("cancelled run %s will be delivered again: %s", run.id, error)
 
     def _begin(self, priority: Priority, completion: RunCompletion) -> None:
-        if completion.pulled.work.id in self._cancels:
+        if completion.execution.work.id in self._cancels:
             self._in_background(priority, completion.failed(Cancelled("the caller left")))
             return
         try:
             self._deliver(completion)
         except OrchestraError as error:
-            log.warning("run %s goes back to the queue: %s", completion.pulled.work.id, error)
-            completion.pulled.writer.close()
+            log.warning("run %s goes back to the queue: %s", completion.execution.work.id, error)
+            completion.execution.writer.close()
             self._in_background(priority, completion.delivery.nak(1))
             return
         self._count(priority, completion)
 
     def _deliver(self, completion: RunCompletion) -> None:
-        pulled = completion.pulled
-        completion.invocation = self.ref.deliver(pulled, completion, pulled.envelope)
+        execution = completion.execution
+        completion.invocation = self.ref.deliver(execution, completion, execution.envelope)
 
     def _count(self, priority: Priority, completion: RunCompletion) -> None:
         completion.priority = priority
-        self.open[completion.pulled.work.id] = completion
-        self.run_event_history.begin(completion.pulled.run_events)
+        self.open[completion.execution.work.id] = completion
+        self.run_event_history.begin(completion.execution.run_events)
         self._active[priority] += 1
         RUNS_AT_WORK.labels(priority).set(self._active[priority])
 
     def _finished(self, completion: RunCompletion) -> None:
         """Called by a completion when its run has ended, however it ended."""
-        self.run_event_history.end(completion.pulled.run_events)
-        if self.open.get(completion.pulled.work.id) is completion:
-            del self.open[completion.pulled.work.id]
+        self.run_event_history.end(completion.execution.run_events)
+        if self.open.get(completion.execution.work.id) is completion:
+            del self.open[completion.execution.work.id]
         if completion.priority is not None:
             self._active[completion.priority] -= 1
             RUNS_AT_WORK.labels(completion.priority).set(self._active[completion.priority])
@@ -269,6 +269,6 @@ class RunConsumer:
                 try:
                     await completion.delivery.in_progress()
                 except OrchestraError as error:
-                    log.debug("cannot keep run %s: %s", completion.pulled.work.id, error)
+                    log.debug("cannot keep run %s: %s", completion.execution.work.id, error)
             for priority in Priority:
                 self._pull(priority)

@@ -104,7 +104,9 @@ async def test_every_step_is_an_invoke_agent_span_under_its_run(
     trace = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
     async with cluster(nats.url, echo(), SETTINGS) as running:
         ended = await end_of(running.streams, "maestro", Envelope.within(20, trace=trace))
-        await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
+        await eventually(
+            lambda: any(s.name == "Coordinator RunExecution" for s in spans.get_finished_spans())
+        )
     assert ended.trace_id == "c" * 32
     finished = [
         s for s in spans.get_finished_spans() if s.context and s.context.trace_id == int("c" * 32, 16)
@@ -133,7 +135,9 @@ async def test_leaving_in_the_middle_closes_the_spans_in_good_order(
             async for event in events:
                 if isinstance(event, TextDelta):
                     break
-        await eventually(lambda: any(s.name == "Coordinator PulledRun" for s in spans.get_finished_spans()))
+        await eventually(
+            lambda: any(s.name == "Coordinator RunExecution" for s in spans.get_finished_spans())
+        )
     names = [span.name for span in spans.get_finished_spans()]
     assert names.count("invoke_agent coordinator") == 2
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
