@@ -1,8 +1,9 @@
-"""What can be said of a Python program in an answer: whether it parses, and what the request wants of it."""
+"""Checks a Python program in an answer: whether it parses, and what examples the request gives for it."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ MAX_CODE_CHARS = 20_000
 
 
 class ExampleOutcome(BaseModel):
-    """What the tool `python` says of one example."""
+    """The result of one example, as the tool `python` reports it."""
 
     value: str | None = None
     error: str = ""
@@ -35,18 +36,28 @@ class ExampleOutcome(BaseModel):
 
 
 class ExampleOutcomes(BaseModel):
-    """Its data."""
+    """The data of a result of the tool `python`."""
 
     outcomes: tuple[ExampleOutcome, ...]
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramTrial:
-    """A program that was run with `examples`."""
+class ProgramCheck:
+    """A program that was run on `examples`."""
 
     examples: tuple[ProgramExample, ...]
     outcomes: tuple[ExampleOutcome, ...]
+
+    @property
+    def key(self) -> str:
+        """The results of all examples, which are the same for programs that do the same."""
+        return json.dumps([(outcome.value, outcome.error) for outcome in self.outcomes])
+
+    @property
+    def pass_rate(self) -> float:
+        """The share of the examples that pass."""
+        return self.passed / len(self.examples)
 
     @property
     def passed(self) -> int:
@@ -68,7 +79,7 @@ class ProgramTrial:
 
 
 def program_in(text: str) -> str | None:
-    """The longest fenced block that is Python by its label, or by its looks where it has none."""
+    """The longest fenced block that is labelled as Python, or looks like Python where it has no label."""
     found = [
         match["code"].strip("\n")
         for match in _FENCE.finditer(text)
@@ -80,7 +91,7 @@ def program_in(text: str) -> str | None:
 
 
 def problem_of(code: str) -> str:
-    """Why it does not parse, '' when it does. It is not run."""
+    """Why a program does not parse; '' when it does. It is not run."""
     try:
         _parsed(code)
     except SyntaxError as error:
@@ -92,8 +103,8 @@ def problem_of(code: str) -> str:
 
 
 def examples_for(request: str, code: str) -> tuple[ProgramExample, ...]:
-    """What the request says that `code` gives: see `examples_of`; `assert is_prime(7)` without a literal; and
-    `Input: 2` with `Output: 4` of the only function, or the last one, that takes so many arguments."""
+    """The examples that the request gives for `code`: those of `examples_of`; `assert is_prime(7)` without a
+    literal; and `Input: 2` with `Output: 4`, taken as a call of the last function of the program."""
     found = {example.call: example for example in examples_of(request)}
     for match in _ASSERT.finditer(request):
         call, expected = _asserted(match["test"])
@@ -107,13 +118,13 @@ def examples_for(request: str, code: str) -> tuple[ProgramExample, ...]:
     return tuple(found.values())[:MAX_EXAMPLES]
 
 
-def trial_of(examples: Sequence[ProgramExample], data: Any) -> ProgramTrial | None:
-    """What the tool's data say; None when they do not fit."""
+def program_check(examples: Sequence[ProgramExample], data: Any) -> ProgramCheck | None:
+    """The check that the tool's data describe; None where they do not fit the examples."""
     try:
         outcomes = ExampleOutcomes.model_validate(data).outcomes
     except ValidationError:
         return None
-    return ProgramTrial(tuple(examples), outcomes) if len(outcomes) == len(examples) else None
+    return ProgramCheck(tuple(examples), outcomes) if len(outcomes) == len(examples) else None
 
 
 def _parsed(code: str) -> ast.Module:
@@ -123,7 +134,8 @@ def _parsed(code: str) -> ast.Module:
 
 
 def _asserted(test: str) -> tuple[str, str]:
-    """The call that `assert` wants to be true, or with `not` to be false; '' for anything else."""
+    """The call that an `assert` wants to be true, or false after `not`, and that value; '' for anything
+    else."""
     try:
         tree = ast.parse(test.strip().strip("`"), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -137,7 +149,7 @@ def _asserted(test: str) -> tuple[str, str]:
 
 
 def _function(code: str) -> str:
-    """The function that a program is about: its last one at the top level."""
+    """The last function at the top level of a program; '' where there is none."""
     try:
         body = _parsed(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -147,7 +159,7 @@ def _function(code: str) -> str:
 
 
 def _literal(text: str) -> str | None:
-    """A literal as source; several with commas between are several arguments."""
+    """A literal as source; several literals with commas between them are several arguments."""
     text = text.strip().rstrip(".")
     try:
         ast.literal_eval(text)

@@ -1,4 +1,4 @@
-"""`orchestra/ensemble`: several voices at once, and what they agree on."""
+"""`orchestra/ensemble`: several models or samples answer at once, and their consensus is the answer."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_
 
 
 class EnsembleSettings(PatternSettings):
-    """Who speaks, and how the vote is held."""
+    """Which voters answer, and the rules of their vote."""
 
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         default=(), max_length=MAX_VOTERS
     )
-    """Empty: the caller's model, else those that live which are expected to do best together."""
+    """The models that vote. Empty: the caller's model, else the live models that are expected to do best
+    together."""
     samples: int = Field(default=3, ge=2, le=MAX_VOTERS)
-    """Voices at least: with fewer models, they speak in turns."""
+    """Minimum number of voters: with fewer models, models vote several times."""
     temperature: float = Field(default=0.7, ge=0, le=2)
-    """Of a model that speaks more than once."""
+    """Temperature of a model that votes several times."""
     kind: AnswerKind = AnswerKind.AUTO
     confidence: float = Field(default=0.95, gt=0.5, le=1)
-    """The probability that the leader keeps its lead, by the records of those who are out, from which the
-    vote ends. At 1, and while there is no record, it ends when no vote that is out can change the outcome."""
+    """The vote ends when the leader keeps its lead with this probability, by the records of the pending
+    voters. At 1, and while there is no record, it ends when no pending vote can change the outcome."""
     early: bool = True
-    """Whether it may end before all have voted."""
+    """Whether the vote may end before all have voted."""
     cascade: bool = True
-    """Whether different models are asked one after another, the most trusted first, only while the outcome is
-    open; else all at once, which is sooner where they differ and costs more."""
+    """Whether different models are asked one after another, the most trusted first, and only while the
+    outcome is open. If false, all are asked at once: faster where they disagree, and more expensive."""
     stream_at: float = Field(default=0.9, gt=0.5, le=1)
-    """The probability from which the leading answer is told before the vote has ended."""
+    """The probability from which the leading answer is streamed before the vote has ended."""
     min_similarity: float = Field(default=MIN_SIMILARITY, gt=0, le=1)
-    """The cosine from which two free texts say the same."""
+    """The cosine from which two free texts count as the same answer."""
     synthesis: bool = False
-    """Where voices dissent, the coordinator writes the answer from what most say and from the dissent."""
+    """Where voters disagree, the coordinator writes the answer from the leading and the other answers."""
 
 
 @pattern("ensemble", settings=EnsembleSettings)
@@ -50,10 +51,11 @@ async def ensemble(
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Several models, or several samples of one, answer; their consensus is the answer.
 
-    A model's vote counts as much as the model is trusted at such questions: see `orchestration.trust`.
+    A model's vote weighs as much as the model is trusted at such questions: see `orchestration.trust`. Which
+    answers agree depends on their kind: see `orchestration.patterns.consensus`.
 
-    What agrees depends on the kind of answer: see `orchestration.patterns.consensus`. Voices that fail or
-    answer nonsense are left out and said; when all fail the first error is raised.
+    Voters that fail or answer nonsense are left out, and a note says so; when all fail, the first error is
+    raised.
     """
     voters = choose_voters(run, context, settings.models, settings.samples, settings.temperature)
     rules = VoteRules(

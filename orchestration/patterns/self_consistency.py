@@ -1,4 +1,4 @@
-"""`orchestra/self-consistency`: one model answers several times; what it says most often is the answer."""
+"""`orchestra/self-consistency`: one model answers several times; its most frequent answer is taken."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from orchestration.patterns.voting import MAX_VOTERS, VoteRules, Voting, choose_
 
 
 class SelfConsistencySettings(PatternSettings):
-    """How often it thinks, and when that is enough."""
+    """How many samples are taken, and when they are enough."""
 
     samples: int = Field(default=5, ge=2, le=MAX_VOTERS)
     max_parallel: int = Field(default=4, ge=1, le=MAX_VOTERS)
-    """Samples at work at the same time: the fewer, the fewer are begun in vain."""
+    """Samples that run at once: fewer means that fewer are started for nothing."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     kind: AnswerKind = AnswerKind.AUTO
     early: bool = True
-    """Whether it may end before all samples are taken."""
+    """Whether the vote may end before all samples are taken."""
     think: bool = False
-    """Whether it is told to think aloud, as large models should be."""
+    """Whether the model is told to think aloud, as large models should be."""
     confidence: float = Field(default=0.95, gt=0.5, le=1)
-    """The probability that the leader keeps its lead, from which no more samples are taken."""
+    """No more samples are taken when the leader keeps its lead with this probability."""
 
 
 @pattern("self-consistency", settings=SelfConsistencySettings)
 async def self_consistency(
     run: Run, context: RunContext, settings: SelfConsistencySettings
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
-    """One model, the most trusted where the caller names none, answers several times; the answer it reaches
-    most often is taken.
+    """One model, the most trusted where the caller names none, answers several times; its most frequent
+    answer is taken.
 
-    Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. Within a budget it goes
-    on until that is spent or all samples are taken.
+    Wang et al., ICLR 2023, ended early by `orchestration.patterns.consensus.quorum`. A budget limits the
+    number of samples.
     """
     models = () if run.model else tuple(context.ranked()[:1])
     voters = choose_voters(run, context, models, settings.samples, settings.temperature)

@@ -14,7 +14,13 @@ from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip
-from orchestration.patterns.code_check import ProgramTrial, examples_for, problem_of, program_in, trial_of
+from orchestration.patterns.code_check import (
+    ProgramCheck,
+    examples_for,
+    problem_of,
+    program_check,
+    program_in,
+)
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import RunContext
 
@@ -73,7 +79,7 @@ class _Program:
     """What is known of the program in an answer."""
 
     problem: str
-    trial: ProgramTrial | None = None
+    trial: ProgramCheck | None = None
 
     @property
     def wrong(self) -> list[str]:
@@ -107,7 +113,7 @@ async def _tried(context: RunContext, request: str, answer: StepResult, step: st
     if result.error:
         await context.progress(f"{step}: the program is not run: {result.error}")
         return _Program(problem)
-    return _Program(problem, trial_of(examples, result.data))
+    return _Program(problem, program_check(examples, result.data))
 
 
 def _repair(program: _Program) -> str:

@@ -1,4 +1,4 @@
-"""What several answers to one question agree on: pure functions by the kind of answer."""
+"""The consensus of several answers to one question: pure functions, by the kind of answer."""
 
 from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.best_reading import AnswerReading

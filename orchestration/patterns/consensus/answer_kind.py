@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class AnswerKind(StrEnum):
-    """`auto` finds it from the question and the answers."""
+    """How answers are compared. `auto` chooses the kind by the question and the answers."""
 
     AUTO = "auto"
     EXACT = "exact"

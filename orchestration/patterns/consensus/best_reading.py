@@ -1,4 +1,4 @@
-"""Chooses among the places of a text that name its answer."""
+"""Chooses the reading of a text among the places that name its answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from orchestration.patterns.consensus.statements import (
 
 @dataclass(frozen=True, slots=True)
 class AnswerReading:
-    """`key` is the same for the same answers, None where nothing could be read; `confidence` is from 0 to 1;
-    `form` names the place that was read."""
+    """What a text answers. `key` is the same for equal answers, None where nothing could be read;
+    `confidence` is from 0 to 1; `form` names the kind of place that was read."""
 
     key: str | None
     confidence: float
@@ -31,8 +31,8 @@ Interpret = Callable[[str], str | None]
 
 
 def best_reading(text: str, found: Sequence[Statement], interpret: Interpret) -> AnswerReading:
-    """The latest of the explicit places, else the strongest; without those that a text takes back, or that
-    answer other questions too."""
+    """The reading of the last explicit place, else of the strongest one. Places that the text withdraws, or
+    that answer other questions as well, are left out."""
     said = sorted(((each, interpret(each.said)) for each in found), key=lambda each: each[0].place)
     read = _of_one_row(text, _before_next(text, said))
     if read:
@@ -55,7 +55,7 @@ Understood = list[tuple[Statement, str]]
 
 
 def _before_next(text: str, read: Interpreted) -> Interpreted:
-    """Without what comes after a model went on to ask itself another question."""
+    """The readings before the point where a model goes on to ask itself another question."""
     first = next((each for each, key in read if key is not None and each.strength >= EXPLICIT), None)
     if first is None or (after := NEXT_QUESTION.search(text, first.end)) is None:
         return read
@@ -63,8 +63,9 @@ def _before_next(text: str, read: Interpreted) -> Interpreted:
 
 
 def _of_one_row(text: str, said: Interpreted) -> Understood:
-    """A row of statements that differ, one right after the other, answers several questions or is undecided:
-    its first one counts, where that follows from something. Otherwise nothing in it is sure."""
+    """The readings without rows of differing statements. Such statements, one right after the other, answer
+    several questions or are undecided: only the first counts, where it follows from an argument. If nothing
+    else is left, it counts with little confidence."""
     kept: Understood = []
     doubtful: Understood = []
     row: Interpreted = []

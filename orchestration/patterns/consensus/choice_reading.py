@@ -1,4 +1,4 @@
-"""Reads an answer that takes an option."""
+"""Reads which option an answer takes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _OPENING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 ANY_LETTER = dict.fromkeys(ascii_uppercase, "")
-"""Where the question does not show its options."""
+"""The options where the question does not show them."""
 NO_OPTION = "-"
-"""What a statement takes that refuses all options."""
+"""The key of a statement that rejects all options."""
 
 
 def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
@@ -70,11 +70,11 @@ def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
 
 
 _CHANNELS = ("json", "tag", "call")
-"""Places where nothing but an option is expected: anything else takes none."""
+"""Forms that hold nothing but an option: any other content takes none."""
 
 
 def _judged_options(text: str, named: Sequence[Statement], options: Mapping[str, str]) -> list[Statement]:
-    """`C is correct`, `the closest option is (C)`: sentences that judge an option."""
+    """The sentences that judge an option: `C is correct`, `the closest option is (C)`."""
     found = []
     for pattern, before, strength in ((_CORRECT, True, 0.85), (_LEADS, False, 0.8), (_CHOOSES, False, 0.8)):
         for match in [*pattern.finditer(text)][-32:]:
@@ -89,14 +89,14 @@ def _judged_options(text: str, named: Sequence[Statement], options: Mapping[str,
 
 
 def _clause(text: str, begin: int) -> str:
-    """What follows, up to the end of the sentence or its part."""
+    """The text from `begin` to the end of the clause."""
     rest = text[begin : begin + 200]
     return re.split(r"(?<!\b\w)[.;,](?=\s)|\n", rest, maxsplit=1)[0]
 
 
 def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> AnswerReading:
-    """Where no place says that it is the answer: a short text as it is, what it begins with, its last
-    sentence, the only label or the only option in it."""
+    """The reading where no place says that it is the answer: from a short text as a whole, its beginning, its
+    last sentence, or the only label or option in it."""
     if loops(text):
         return NO_READING
     named = set(labels_in(text, options)) if len(text.split()) <= 40 else set(options)

@@ -1,4 +1,4 @@
-"""Multiple choice: the options that a question offers, and which of them an answer takes."""
+"""Finds the option of a multiple-choice question that a statement takes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _MARKUP = re.compile(
 
 
 def choice_of(text: str, options: Mapping[str, str]) -> str | None:
-    """The option that one statement takes; None when that is not clear, as in `A) Mars` where Mars is C."""
+    """The option that one statement takes; None when that is unclear, as in `A) Mars` where Mars is C."""
     said = _MARKUP.sub(lambda match: match[1] or "", text).strip()
     if not said or not options:
         return None
@@ -81,7 +81,7 @@ def choice_of(text: str, options: Mapping[str, str]) -> str | None:
 
 
 def _counted(said: str, options: Mapping[str, str]) -> str | None:
-    """By its position: `option 3`, `the third option`."""
+    """The option that a statement names by its position: `option 3`, `the third option`."""
     match = _POSITION.search(said)
     if match is None or len(said.split()) > _SHORT_WORDS:
         return None
@@ -91,7 +91,7 @@ def _counted(said: str, options: Mapping[str, str]) -> str | None:
 
 
 def is_none(text: str, options: Mapping[str, str]) -> bool:
-    """Whether a statement refuses all options."""
+    """Whether a statement rejects all options."""
     if _NONE.search(text) is None or len(text.split()) > 3 * _SHORT_WORDS:
         return False
     return not any(_NONE.search(words) for words in options.values())
@@ -116,7 +116,7 @@ def _short(said: str) -> bool:
 
 def labels_in(said: str, options: Mapping[str, str], *, bare: bool = True) -> list[str]:
     """The options that a text names by their labels and does not deny, in their order. `bare` labels, without
-    brackets, count where they are no words or symbols of a longer text."""
+    brackets, count where they are not words or symbols of a longer text."""
     found: list[str] = []
     begin, short = 0, len(said.split()) <= _SHORT_WORDS
     formula = _FORMULA.search(said) is not None
@@ -174,8 +174,8 @@ def _label(match: re.Match[str], clause: str, options: Mapping[str, str]) -> str
 
 
 def _named(said: str, options: Mapping[str, str]) -> tuple[str | None, bool]:
-    """By its label, and whether that is clear: two different ones are not, unless the statement begins with
-    one and goes on to speak of others."""
+    """The option that a statement names by its label, and whether that is clear: two different labels are
+    not, unless the statement begins with one and then discusses others."""
     start = re.match(r"[\W_]*", said)
     begin = start.end() if start else 0
     opening = re.match(r".*?[(\[]?$", said[:begin], re.DOTALL)
@@ -208,8 +208,8 @@ def _exact(words: str) -> str | None:
 
 
 def _worded(said: str, options: Mapping[str, str]) -> str | None:
-    """By its words or its value: the only option whose words are in the answer, or the longest that holds the
-    others."""
+    """The option that a statement names by its words or value: the only option whose words it has, or the
+    longest that includes the others."""
     plain = f" {exact(said) or ''} "
     if plain.strip() in ("yes", "no"):  # `exact` makes one of `Yes, because …`
         return next((label for label, words in options.items() if _exact(words) == plain.strip()), None)

@@ -1,4 +1,4 @@
-"""Programs that differ in names, comments and layout only are one answer."""
+"""Compares programs: those that differ only in names, comments and layout are one answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _MAX_CHARS = 20_000
 
 
 def code_in(text: str) -> str:
-    """The program in an answer: its longest fenced block, else all of it."""
+    """The program in an answer: its longest fenced block, else the whole text."""
     blocks = _FENCE.findall(text)
     return max(blocks, key=len).strip("\n") if blocks else text.strip()
 
 
 def code_key(text: str) -> str | None:
-    """What two programs have in common when they are the same but for names, comments, docstrings, types and
-    layout. What is no Python is compared without comments and spaces. None when there is no program."""
+    """A key that is the same for programs that differ only in names, comments, docstrings, types and layout.
+    Code in other languages than Python is compared without comments and spaces. None when there is no
+    program."""
     code = code_in(text)
     if not code.strip() or len(code) > _MAX_CHARS:
         return None
@@ -33,7 +34,7 @@ def code_key(text: str) -> str | None:
 
 
 class _Canonical(ast.NodeTransformer):
-    """Names that the program binds itself become v0, v1, …, in the order of their first appearance."""
+    """Renames what the program itself binds to v0, v1, …, in the order of first appearance."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The examples that a question gives of what a program is to do."""
+"""The examples in a question of what a program should do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 MAX_EXAMPLES = 16
-"""Examples of one question."""
+"""Maximum examples of one question."""
 _MAX_CALLS = 64
-"""Calls in a text that are looked at."""
+"""Maximum calls in a text that are examined."""
 
 _CALL = re.compile(r"(?<![\w.])[A-Za-z_]\w*\(")
 _GIVES = re.compile(
@@ -20,7 +20,7 @@ _GIVES = re.compile(
     r"|\s=)\s*`?\s*"
 )
 _MAX_CHARS = 200
-"""Of a call, and of what it gives."""
+"""Maximum characters of a call, and of its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,8 @@ class ProgramExample:
 
 
 def examples_of(text: str) -> tuple[ProgramExample, ...]:
-    """Of doctests, `assert f(2) == 4`, `f(2) == 4`, `f(2) -> 4`, `f(2) returns 4` and the like, in their
-    order, the first `MAX_EXAMPLES`. Nothing is run: calls are parsed, and what they give has to be a
-    literal."""
+    """The first `MAX_EXAMPLES` examples in a text: doctests, `assert f(2) == 4`, `f(2) == 4`, `f(2) -> 4`,
+    `f(2) returns 4` and the like. Nothing is run: calls are parsed, and their results must be literals."""
     found: dict[str, ProgramExample] = {}
     for match in islice(_CALL.finditer(text), _MAX_CALLS):
         if len(found) == MAX_EXAMPLES:
@@ -54,7 +53,7 @@ def examples_of(text: str) -> tuple[ProgramExample, ...]:
 
 
 def _call(text: str) -> str | None:
-    """The shortest beginning of `text` that is a call of a name, with literals only."""
+    """The shortest prefix of `text` that is a call of a name with literals only."""
     for end in _ends(text, ")"):
         try:
             tree = ast.parse(text[:end], mode="eval").body
@@ -68,7 +67,7 @@ def _call(text: str) -> str | None:
 
 
 def _literal(text: str) -> str | None:
-    """The longest beginning of `text` that is a literal, as its `repr`; a sentence's `.` or `,` is none of
+    """The longest prefix of `text` that is a literal, as its `repr`; a final `.` or `,` does not belong to
     it."""
     for end in range(len(text), 0, -1):
         value = None if text[:end].rstrip().endswith((",", ".")) else _value(text[:end])
@@ -85,11 +84,11 @@ def _value(source: str) -> str | None:
 
 
 def _ends(text: str, mark: str) -> Iterator[int]:
-    """The ends of beginnings of `text` that close with `mark`."""
+    """The lengths of the prefixes of `text` that end with `mark`."""
     for match in re.finditer(re.escape(mark), text):
         yield match.end()
 
 
 def _prompted(text: str, at: int) -> bool:
-    """Whether the line of `at` begins as a doctest does, whose answer is the next line."""
+    """Whether the line of `at` begins with a doctest's prompt, so that the next line is the result."""
     return text[:at].rpartition("\n")[2].strip().startswith(">>>")

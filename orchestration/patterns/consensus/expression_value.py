@@ -10,7 +10,7 @@ from fractions import Fraction
 
 _MAX_DEPTH = 24
 _MAX_BITS = 2_048
-"""Of an exact number; beyond, it is a floating one."""
+"""Maximum bits of an exact number; a larger one becomes a floating one."""
 _MAX_FACTORIAL = 100
 SAMPLE_POINTS = (0.7310585786, 1.3195079108, 2.2360679775)
 Value = Fraction | complex
@@ -42,7 +42,7 @@ OTHER_NAMES = frozenset({"sqrt", "frac", "log", "binom", "max", "min", "gcd", "l
 
 
 class UnreadableExpression(Exception):
-    """What is no expression."""
+    """The text is not an expression."""
 
 
 class ExpressionParser:
@@ -102,7 +102,7 @@ class ExpressionParser:
                 return value
 
     def _beside(self, value: Value) -> Value:
-        """What stands beside a value is a factor, but for the fraction of a mixed number, `3\\frac{1}{2}`."""
+        """The product of a value and what stands beside it; the sum for a mixed number, `3\\frac{1}{2}`."""
         mixed = self._peek() == "frac" and self.at > 0 and self.tokens[self.at - 1][0].isdigit()
         number = self.tokens[self.at][0]
         if number and self.at > 0 and self.tokens[self.at - 1][0]:
@@ -225,7 +225,8 @@ class ExpressionParser:
         return _power(self._argument(), _divide(Fraction(1), degree))
 
     def _argument(self) -> Value:
-        """In braces or brackets, else one digit, letter or power, as in `\\frac12` and `\\sin x`."""
+        """The argument in braces or brackets, else one digit, letter or power, as in `\\frac12` and `\\sin
+        x`."""
         if self.at < len(self.tokens):
             number = self.tokens[self.at][0]
             before = self.tokens[self.at - 1][1] if self.at else ""

@@ -1,8 +1,8 @@
 """Mathematical answers: expressions, sets, intervals and equations, as keys that are the same for equal ones.
 
-An expression is evaluated: exactly where it is rational, else as a complex number; one with variables at
-fixed points, which tells different expressions apart as good as surely (Schwartz, JACM 27, 1980). A computer
-algebra system simplifies instead, for which no bound of time is known; here, the length of the text bounds
+A rational expression is evaluated exactly, any other one as a complex number; one with variables is evaluated
+at fixed points, which distinguishes different expressions almost surely (Schwartz, JACM 27, 1980). A computer
+algebra system would simplify them instead, but has no known time limit; here, the length of the text limits
 the work.
 """
 
@@ -25,11 +25,11 @@ from orchestration.patterns.consensus.expression_value import (
 from orchestration.patterns.consensus.numbers import in_ascii, settled, written
 
 MAX_CHARS = 300
-"""Of an expression that is evaluated; a longer one is compared as text."""
+"""Maximum characters of an expression that is evaluated; a longer one is compared as text."""
 _MAX_BOTTOM = 10**30
 _MAX_DIGITS = 40
 _DIGITS = 9
-"""Digits in which floating values are the same."""
+"""Digits in which equal floating values agree."""
 
 
 _DROPPED = re.compile(
@@ -91,7 +91,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")
 
 
 def math_key(said: str) -> str | None:
-    """The key of a mathematical answer; None where it is none: then its text has to do."""
+    """The key of a mathematical answer; None where the text is not one."""
     text = _normal(said)
     if not text or len(text) > MAX_CHARS:
         return None
@@ -102,7 +102,7 @@ def math_key(said: str) -> str | None:
 
 
 def looks_mathematical(said: str) -> bool:
-    """Whether a short text is written as mathematics, and not as words."""
+    """Whether a short text is written as mathematics, and not in words."""
     if len(said) > MAX_CHARS:
         return False
     if re.search(r"\\(?:d?frac|sqrt|pi|cup|infty|binom|pm|log|ln|sin|cos)\b|[√π∞∪]", said):
@@ -131,7 +131,7 @@ def _normal(said: str) -> str:
 
 
 def _answer(text: str) -> str:
-    """A union of intervals, a set, a tuple, a list, an equation, or one expression."""
+    """The key of a union of intervals, a set, a tuple, a list, an equation, or one expression."""
     if " U " in text:
         return "U".join(sorted(_answer(part.strip()) for part in text.split(" U ")))
     if text.startswith("⟨") and text.endswith("⟩"):
@@ -150,7 +150,7 @@ def _answer(text: str) -> str:
 
 
 def _values(parts: Sequence[str]) -> list[str]:
-    """Of each part, without its name; `±` makes two of one."""
+    """The keys of the parts, without their names; a part with `±` has two."""
     found: list[str] = []
     for part in parts:
         part = _NAMED.sub("", part)
@@ -184,7 +184,7 @@ def _one(part: str) -> str:
 
 
 def _equation(left: str, right: str) -> str:
-    """Of an equation: the difference of its sides, but for a factor."""
+    """The key of an equation: the difference of its sides up to a factor."""
     sides = [_at_points(left), _at_points(right)]
     if len(sides[0]) == len(sides[1]) == 1:
         return _one(right)
@@ -226,7 +226,7 @@ def _number(value: Value) -> str:
 
 
 def _shortened(digits: str) -> str:
-    """A long whole number by its beginning and its length."""
+    """A long whole number as its first digits and its length."""
     return digits if len(digits) <= _MAX_DIGITS else f"{digits[:_MAX_DIGITS]}e{len(digits) - _MAX_DIGITS}"
 
 
@@ -237,7 +237,7 @@ def _floating(value: float) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """At commas and semicolons that stand in no bracket."""
+    """The parts between commas and semicolons outside of brackets."""
     parts, depth, start = [], 0, 0
     for at, char in enumerate(text):
         if char in "([{⟨":

@@ -1,4 +1,4 @@
-"""The answer field of a JSON answer, also where the JSON is broken."""
+"""Reads the answer field of a JSON answer, also of broken JSON."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NAMES = (
     "verdict",
     "solution",
 )
-"""What a field that holds the answer is called, without case, spaces and underscores; the first one wins."""
+"""Names of fields that hold the answer, without case, spaces and underscores; the first one wins."""
 
 _MOST_OBJECTS = 16
-"""Objects of one text that are looked at, from its beginning and from its end."""
+"""Maximum objects of one text that are read, from its beginning and from its end."""
 _MOST_DEPTH = 4
 _MOST_CHARS = 2_000
-"""Of one value."""
+"""Maximum characters of one value."""
 
 _SPELT = "|".join(
     sorted(
@@ -62,11 +62,11 @@ _EATEN = (
     (re.compile(r"\r(?=ight|ho\b|angle)"), r"\\r"),
     (re.compile(r"\n(?=eq\b|u\b|abla|otin)"), r"\\n"),
 )
-"""What JSON makes of a lone backslash of LaTeX: `\\frac` becomes a form feed and `rac`."""
+"""What JSON makes of a single backslash of LaTeX: `\\frac` becomes a form feed and `rac`."""
 
 
 def answer_fields(text: str) -> Iterator[tuple[int, str]]:
-    """The place and the text of each answer field: of whole JSON objects, else of what looks like one."""
+    """The position and text of each answer field: of whole JSON objects, else of what looks like one."""
     decoder = json.JSONDecoder(strict=False)
     found, end = False, 0
     for start in _starts(text):
@@ -85,7 +85,8 @@ def answer_fields(text: str) -> Iterator[tuple[int, str]]:
 
 
 def whole_json(text: str) -> Any | None:
-    """The JSON object or array that `text` is, without a fence around it; None where it is none."""
+    """The JSON object or array that the whole of `text` is, without a fence around it; None where it is not
+    one."""
     bare = re.sub(r"\A\s*```[ \t]*\w*\s*\n|\n?\s*```\s*\Z", "", text).strip()
     if not bare.startswith(("{", "[")):
         return None
@@ -143,7 +144,7 @@ def _written(said: Any, depth: int) -> str | None:
 
 
 def restored(text: str) -> str:
-    """With the backslashes of LaTeX that JSON took for escapes."""
+    """The text with the backslashes of LaTeX that JSON took for escapes."""
     for eaten, written in _EATEN:
         text = text.replace(eaten, written) if isinstance(eaten, str) else eaten.sub(written, text)
     return text.replace("\\\\", "\\")

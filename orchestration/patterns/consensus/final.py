@@ -1,4 +1,4 @@
-"""Where a text's final answer is, and one way to write it."""
+"""Finds the final answer in a text, and normalises it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestration.patterns.consensus.numbers import whole_number, written
 from orchestration.patterns.consensus.statements import NAMED, Statement, statements, window
 
 SHORT_WORDS = 6
-"""An answer of at most so many words is compared as it is; a longer one by what it means."""
+"""An answer of at most this many words is compared literally; a longer one by its meaning."""
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _NOT_WORDS = re.compile(r"[^\w\s%+/.:-]|(?<!\d)[.:](?!\d)|(?<=\d)[.:](?!\d)|_")
@@ -19,14 +19,14 @@ _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
 
 
 def final_answer(text: str, *, least: float = NAMED) -> str | None:
-    """What a text names as its answer at the last place that says so with a strength of `least` or more: a
-    JSON field, a box, a tag, `The answer is`; None where nothing does."""
+    """The text's last answer that is named with a strength of at least `least`: in a JSON field, a box, a
+    tag, after `The answer is`; None where nothing is named so."""
     found = _final(window(text), least)
     return None if found is None else found.said
 
 
 def final_lines(text: str) -> str | None:
-    """The same for an answer that may be of several sentences or lines: all that follows."""
+    """Like `final_answer`, for an answer of several sentences or lines: everything that follows."""
     read = window(text)
     found = _final(read)
     if found is None:
@@ -44,7 +44,8 @@ def _final(text: str, least: float = NAMED) -> Statement | None:
 
 
 def exact(text: str) -> str | None:
-    """The answer without case, articles, punctuation and emphasis; a number in digits; None for none."""
+    """The answer without case, articles, punctuation and emphasis, with numbers in digits; None where nothing
+    is left."""
     said = _WRAPPED.sub(r"\1", final_answer(text) or text.strip())
     number = whole_number(said)
     if number is not None:
@@ -58,5 +59,5 @@ def exact(text: str) -> str | None:
 
 
 def is_short(text: str) -> bool:
-    """Whether what a text names as its answer can be compared as it is."""
+    """Whether the final answer of a text is short enough to be compared literally."""
     return len((final_answer(text) or text).split()) <= SHORT_WORDS

@@ -1,18 +1,17 @@
-"""Texts that say nothing, or the same over and over."""
+"""Recognises texts that are empty or repeat themselves."""
 
 from __future__ import annotations
 
 LOOP_WORDS = 24
 LOOP_SHARE = 0.25
-"""A text of that many words of which so few differ is a small model that has lost its way."""
+"""A text of at least `LOOP_WORDS` words, with at most this share of different ones, is a loop."""
 TAIL_WORDS = 160
-"""Words at the end of a longer text that are looked at. Mathematics repeats words, but not phrases."""
+"""Words at the end of a longer text that are examined. Mathematics repeats words, but not phrases."""
 _GRAM = 4
 
 
 def is_garbage(text: str) -> bool:
-    """Whether a text says nothing: no letter or digit, or the same few words over and over from its first
-    half on."""
+    """Whether a text has no letter or digit, or repeats a few words from its first half on."""
     if not any(each.isalnum() for each in text):
         return True
     words = text.casefold().split()
@@ -25,7 +24,7 @@ def is_garbage(text: str) -> bool:
 
 
 def loops(text: str) -> bool:
-    """Whether a text ends in a loop: what it says last is no conclusion."""
+    """Whether a text ends in a loop, so that its end is not a conclusion."""
     words = text[-4_000:].casefold().split()[-TAIL_WORDS:]
     return len(words) >= LOOP_WORDS and _repeats(words)
 

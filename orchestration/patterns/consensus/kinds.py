@@ -1,4 +1,4 @@
-"""What kind of answer a question wants, since that says when two answers are the same."""
+"""Finds the kind of answer that a question wants, which decides when two answers are the same."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ _EXPLAIN_IT = re.compile(
     r"(?:reasoning|answer|steps?|work|working|solution|calculations?|method|thinking|approach)\b))",
     re.IGNORECASE,
 )
-"""What a question asks for beside its answer: how that is come to."""
+"""A question that also asks for the way to its answer."""
 
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _NUMERIC_SHARE = 2 / 3
-"""Of the answers that say their kind, so many have to be of it: one refusal changes nothing."""
+"""The share of answers with a recognisable kind that must have one kind, so that one refusal changes
+nothing."""
 
 
 def asked_kind(question: str, guide: GuidedDecoding | None = None) -> AnswerKind:
-    """What the question alone says; `AUTO` where the answers have to."""
+    """The kind that the question alone tells; `AUTO` where the answers must decide."""
     if guide is not None:
         return AnswerKind.EXACT
     if options_of(question):
@@ -58,8 +59,9 @@ def asked_kind(question: str, guide: GuidedDecoding | None = None) -> AnswerKind
 
 
 def kind_of(question: str, answers: Sequence[str], guide: GuidedDecoding | None = None) -> AnswerKind:
-    """Never `AUTO`. What the answers end in goes before words of the question: in a number, an option, a
-    formula, a program. Short answers are compared as they are, all others by what they mean."""
+    """The kind of the answers to a question; never `AUTO`. The ends of the answers count more than the words
+    of the question: a number, an option, a formula, a program. Other short answers are compared literally,
+    and long ones by their meaning."""
     asked = asked_kind(question, guide)
     answers = [window(answer) for answer in answers]
     if guide is not None or not answers:
@@ -96,7 +98,7 @@ _PROGRAM = re.compile(
 
 
 def _code_alone(match: re.Match[str]) -> str:
-    """Nothing for JSON that shows the form of the answer."""
+    """A fenced block, or '' for JSON that only shows the form of the answer."""
     shown = match[1].strip()
     return "" if shown.startswith(("{", "[")) and not re.search(r"[;]|\bdef\b|=>", shown) else match[0]
 
@@ -107,7 +109,8 @@ def _mostly(said: Iterable[bool]) -> bool:
 
 
 def _ending(answer: str) -> AnswerKind | None:
-    """The kind of what an answer names as such: a number, a formula, or anything else."""
+    """The kind of an answer's final statement: a number, a formula, or anything else; None where it has
+    none."""
     said = final_answer(answer, least=EXPLICIT)
     if said is None:
         said = answer if len(answer.split()) <= SHORT_WORDS else None
@@ -131,12 +134,12 @@ def value_kind(said: str) -> AnswerKind | None:
 
 
 def _is_sum(question: str) -> bool:
-    """Whether a question gives numbers to reckon with."""
+    """Whether a question gives numbers to calculate with."""
     return len(numbers(question[-8_000:])) >= 2 and not _WORDY.search(question)
 
 
 def _asks_number(question: str) -> bool:
-    """Whether a question asks for a number, and for nothing beside it but how it is come to."""
+    """Whether a question asks for a number, and for nothing else but the way to it."""
     asked = _EXPLAIN_IT.sub("", window(question))
     return _NUMBER.search(asked) is not None and _WORDY.search(asked) is None
 
@@ -147,14 +150,14 @@ def _ends_in_number(answer: str) -> bool:
 
 
 def key_of(kind: AnswerKind, answer: str, question: str, guide: GuidedDecoding | None = None) -> str | None:
-    """What the same answers have in common. None for an answer that is none: it names no number or option,
-    does not meet the guide, is empty. `TEXT` has no keys: see `similarity_matrix`."""
+    """The key that equal answers share. None for an invalid answer: one that names no number or option, does
+    not follow the guide, or is empty. `TEXT` has no keys: see `similarity_matrix`."""
     found = read_answer(kind, answer, question, guide)
     return found.key if found.confidence >= MIN_CONFIDENCE else None
 
 
 def cut_short(kind: AnswerKind, answer: str, *, whole: bool) -> bool:
-    """Whether an answer ran out of tokens before it came to the number or option it reasoned towards."""
+    """Whether an answer ran out of tokens before it came to its number or option."""
     return (
         not whole and kind in (*_VALUES, AnswerKind.CHOICE) and final_answer(answer, least=EXPLICIT) is None
     )

@@ -1,4 +1,4 @@
-"""Numbers as people and models write them, as exact rationals, so that `1,234.50 €` and `1234.5` are one."""
+"""Reads numbers as people and models write them, as exact rationals: `1,234.50 €` and `1234.5` are equal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _FOREIGN = {
 SCALES = {"hundred": 100, "dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_EXPONENT = 30
 _MAX_CHARS = 300
-"""Of one number; a longer one is none."""
+"""Maximum characters of one number; a longer one is not read."""
 
 _MARKS = re.compile(
     r"\\[,;:! ()\[\]]|\\left|\\right|\\?[$€£¥₹*`]|\\(?:text|mathrm|mathbf|textbf|boxed)\{([^{}]*)\}"
@@ -83,7 +83,7 @@ _SIGNS = {
 
 
 def numbers(text: str, *, percent: bool = False) -> list[Fraction]:
-    """The numbers in `text`, in their order. `50%` is one half; with `percent`, where the question asks for
+    """The numbers in `text`, in their order. `50%` is one half; with `percent`, for a question that asks for
     a percentage, it is 50."""
     found = []
     for match in _NUMBER.finditer(_cleaned(text)):
@@ -94,14 +94,14 @@ def numbers(text: str, *, percent: bool = False) -> list[Fraction]:
 
 
 def whole_number(text: str) -> Fraction | None:
-    """The number that `text` is, when there is nothing else in it."""
+    """The number that the whole of `text` is; None where it has anything else."""
     cleaned = _cleaned(text).strip().rstrip(".!")
     match = _NUMBER.fullmatch(cleaned)
     return _value(match) if match is not None and not match["percent"] else None
 
 
 def whole_percentage(text: str, *, percent: bool = False) -> Fraction | None:
-    """The percentage that `text` is, when there is nothing else in it: as `numbers` has it."""
+    """The percentage that the whole of `text` is, read as in `numbers`; None where it has anything else."""
     cleaned = _cleaned(text).replace("\\%", "%").strip().rstrip(".!")
     match = _NUMBER.fullmatch(cleaned)
     if match is None or not match["percent"] or (value := _value(match)) is None:
@@ -110,7 +110,7 @@ def whole_percentage(text: str, *, percent: bool = False) -> Fraction | None:
 
 
 def in_words(text: str) -> Fraction | None:
-    """Of `two thirds` and `half`, and of the numbers to twelve in other languages."""
+    """The value of `two thirds` and `half`, and of the numbers up to twelve in other languages."""
     words = re.findall(r"[^\W\d_]+", text.casefold())
     if len(words) == 1 and words[0] in _FOREIGN:
         return Fraction(_FOREIGN[words[0]])
@@ -121,7 +121,7 @@ def in_words(text: str) -> Fraction | None:
 
 
 def last_number(text: str, *, percent: bool = False) -> Fraction | None:
-    """What a calculation comes to: the number after the last `=`, else the last one."""
+    """The result of a calculation: the number after the last `=`, else the last number."""
     after = text.rpartition("=")[2]
     found = numbers(after, percent=percent)
     if found and after != text:
@@ -131,7 +131,7 @@ def last_number(text: str, *, percent: bool = False) -> Fraction | None:
 
 
 def written(value: Fraction) -> str:
-    """One way to write a number: `1234.5`, and `1/3` where the decimals would not end."""
+    """The normal form of a number: `1234.5`, and `1/3` where its decimals do not end."""
     bottom = value.denominator
     for prime in (2, 5):
         while bottom % prime == 0:
@@ -152,7 +152,7 @@ _RAISED = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
 def settled(value: Fraction) -> Fraction:
     """A simple fraction where `value` is its decimals: 0.333 is 1/3, and 0.6666 is 2/3. Fractions with
-    denominators up to 12 lie further apart than three decimals can blur."""
+    denominators up to 12 differ by more than three decimals blur."""
     places = _places(value)
     if not 3 <= places <= _MAX_EXPONENT:
         return value
@@ -165,7 +165,7 @@ def settled(value: Fraction) -> Fraction:
 
 
 def in_ascii(text: str) -> str:
-    """With the digits of other scripts, fractions such as `½`, and every kind of minus as ASCII has them."""
+    """The text with digits of other scripts, fractions such as `½` and all kinds of minus as ASCII."""
     if text.isascii():
         return text
     return "".join(each if each.isascii() else _ascii(each) for each in text)
@@ -181,7 +181,7 @@ def _ascii(char: str) -> str:
 
 
 def _places(value: Fraction) -> int:
-    """Decimals of `value`; -1 where they do not end."""
+    """The number of decimals of `value`; -1 where they do not end."""
     bottom, twos, fives = value.denominator, 0, 0
     while bottom % 2 == 0:
         bottom //= 2
@@ -193,7 +193,7 @@ def _places(value: Fraction) -> int:
 
 
 def _cleaned(text: str) -> str:
-    """Without LaTeX, currency and emphasis; `½` as 1/2, every kind of minus as `-`."""
+    """The text without LaTeX, currency and emphasis, with `½` as 1/2 and every kind of minus as `-`."""
     spelled = _RAISED.sub(lambda match: "^" + match[0].translate(_LOWERED), in_ascii(text))
     spelled = _LATEX_FRACTION.sub(r" \1/\2 ", spelled)
     return _MARKS.sub(lambda match: match[1] or "", spelled)
@@ -218,7 +218,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _decimal(digits: str, power: int) -> Fraction | None:
-    """Of `1,234.50`, `1.234,50` and `1,5`: the last mark is the decimal one, unless it groups thousands."""
+    """The value of `1,234.50`, `1.234,50` and `1,5`: the last mark is the decimal one, unless it groups
+    thousands."""
     plain = re.sub(r"['\u00a0\u202f]", "", digits)
     marks = [mark for mark in plain if mark in ".,"]
     if abs(power) > _MAX_EXPONENT:
@@ -234,7 +235,7 @@ def _decimal(digits: str, power: int) -> Fraction | None:
 
 
 def _spelled(words: Sequence[str]) -> Fraction | None:
-    """`one hundred and five` is 105; words that do not make one number give none."""
+    """The value of spelled words: `one hundred and five` is 105."""
     total, current = 0, 0
     for word in words:
         if word == "and":

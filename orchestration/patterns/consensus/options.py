@@ -8,9 +8,9 @@ from functools import lru_cache
 
 MAX_OPTION_CHARS = 300
 _MAX_OPTIONS = 40
-"""Options of one question."""
+"""Maximum options of one question."""
 _QUESTION_CHARS = 16_000
-"""Options stand at the end of a question; of a longer one, so much is read."""
+"""Characters of a longer question that are read, from its end, where options stand."""
 _LABEL = r"(?P<label>[A-Za-z]|\d{1,2}|[ivxIVX]{1,5})"
 _LINE = re.compile(
     rf"^[ \t]*(?:[-•>][ \t]+|"
@@ -61,12 +61,13 @@ def _find_options(question: str) -> tuple[tuple[str, str], ...]:
 
 
 def options_of(question: str) -> dict[str, str]:
-    """The options by their labels, or by themselves for `yes or no`; empty when there are none."""
+    """The options of a question by their labels, or by themselves for `yes or no`; empty when there are
+    none."""
     return dict(_find_options(question))
 
 
 def _listed(text: str) -> dict[str, str]:
-    """One in a line: the last list whose labels go on from the first."""
+    """The options that stand one in a line: the last list whose labels are in sequence from the first."""
     lists: list[dict[str, str]] = []
     run: dict[str, str] = {}
     end = 0
@@ -85,12 +86,12 @@ def _listed(text: str) -> dict[str, str]:
 
 
 def _rank(options: Mapping[str, str]) -> int:
-    """Letters before numbers, which more often count steps and facts."""
+    """Letters rank before numbers, which more often number steps and facts."""
     return not next(iter(options)).isdigit()
 
 
 def _inline(text: str) -> dict[str, str]:
-    """In one line: `(A) red (B) blue`, `A. red, B. blue`."""
+    """The options that stand in one line: `(A) red (B) blue`, `A. red, B. blue`."""
     found: dict[str, tuple[int, int]] = {}
     best: dict[str, tuple[int, int]] = {}
     for match in _INLINE.finditer(text):
@@ -114,7 +115,7 @@ def _inline(text: str) -> dict[str, str]:
 
 
 def _headed(text: str) -> dict[str, str]:
-    """Without labels, under `Options:` or `Choices:`."""
+    """The options without labels below `Options:` or `Choices:`."""
     for match in reversed([*_HEADING.finditer(text)][-4:]):
         rest = match["rest"].strip()
         words = re.split(r"\s*[,;/|]\s*|\s+or\s+", rest.rstrip(".")) if rest else []
@@ -148,12 +149,12 @@ def _next(labels: Sequence[str]) -> str:
 
 
 def _near(text: str, end: int, start: int) -> bool:
-    """Whether the next option follows the one before, with no more than a wrapped line or two between."""
+    """Whether an option follows the one before with at most a few wrapped lines between."""
     return text.count("\n", end, start) <= 4
 
 
 def _are_options(options: Mapping[str, str], text: str) -> bool:
-    """Not several questions, and not what a text counts or a code shows."""
+    """Whether a list is one of options, and not of questions, counted items or code."""
     if sum(words.rstrip().endswith("?") for words in options.values()) * 2 > len(options):
         return False
     if next(iter(options)) in ("A", "a"):

@@ -1,15 +1,15 @@
-"""When enough have voted: the rest would not change the outcome, or hardly.
+"""When enough voters have voted: the rest are unlikely to change the outcome.
 
-The votes for the leader among those cast are taken as draws with an unknown share p, about which nothing is
-known before (uniform, Beta(1, 1)); what the votes still out will do then follows the beta-binomial
-distribution. The vote ends when the leader stays ahead with at least the wanted probability. This is
-stochastic curtailment by predictive probability (Spiegelhalter, Freedman, Blackburn, Controlled Clinical
-Trials 7, 1986), for a vote of known size. Adaptive-Consistency (Aggarwal et al., EMNLP 2023) asks with the
-same Beta posterior whether the leader would win among infinitely many, which takes more votes than there
-mostly are. Where no votes that are out could change the outcome, the probability is 1.
+The votes for the leader among those cast are taken as draws with an unknown share p with a uniform prior,
+Beta(1, 1); the number of the pending votes for it then follows the beta-binomial distribution. The vote ends
+when the leader keeps its lead with at least the wanted probability. This is stochastic curtailment by
+predictive probability (Spiegelhalter, Freedman, Blackburn, Controlled Clinical Trials 7, 1986), for a vote of
+known size. Adaptive-Consistency (Aggarwal et al., EMNLP 2023) asks with the same Beta posterior whether the
+leader would win among infinitely many votes, which needs more votes than there mostly are. Where no pending
+vote could change the outcome, the probability is 1.
 
-It errs on the side of going on: all votes out that are not the leader's are counted for the runner-up, and
-a tie as a loss.
+The estimate errs on the side of going on: all pending votes that are not the leader's are counted for the
+runner-up, and a tie as a loss.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TEST_NAME = "beta-binomial predictive probability that the leader of the votes c
 
 
 def lead_probability(leader: float, runner_up: float, others: float, out: Sequence[float]) -> float:
-    """The probability that the leader still leads when the votes `out`, by their weights, are in.
+    """The probability that the leader still leads when the votes `out`, given by their weights, are in.
 
-    `leader` and `runner_up` are weights of votes so far; `others` is the weight of all that are not the
-    leader's, the runner-up's among them. A weight of 1 counts as one draw.
+    `leader` and `runner_up` are weights of votes so far; `others` is the weight of all votes that are not the
+    leader's, including the runner-up's. A weight of 1 counts as one draw.
     """
     lead = leader - runner_up
     if lead <= 0:
@@ -37,7 +37,8 @@ def lead_probability(leader: float, runner_up: float, others: float, out: Sequen
 
 
 def _outcomes(out: Sequence[float]) -> dict[tuple[int, float], int]:
-    """In how many ways so many of the votes out, of so much weight together, can go to the leader."""
+    """The number of ways in which so many of the pending votes, of so much weight together, can go to the
+    leader."""
     ways = {(0, 0.0): 1}
     for weight in out:
         more = dict(ways)
@@ -49,7 +50,8 @@ def _outcomes(out: Sequence[float]) -> dict[tuple[int, float], int]:
 
 
 def _chance(votes: int, of: int, a: float, b: float) -> float:
-    """That exactly these `votes` of so many are the leader's: B(a + votes, b + of - votes) / B(a, b)."""
+    """The probability that exactly `votes` of so many are the leader's: B(a + votes, b + of - votes) / B(a,
+    b)."""
     return exp(
         lgamma(a + votes)
         + lgamma(b + of - votes)

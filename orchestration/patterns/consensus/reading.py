@@ -1,4 +1,4 @@
-"""What an answer says, as a key that is the same for the same answers, and how surely it was read."""
+"""Reads an answer as a key that is the same for equal answers, with a confidence."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from orchestration.patterns.consensus.statements import (
 from orchestration.patterns.consensus.value_reading import read_value
 
 SURE_CONFIDENCE = 0.5
-"""From this confidence on, a reading needs nobody who confirms it."""
+"""From this confidence on, a reading needs no confirmation."""
 MIN_CONFIDENCE = 0.25
-"""Below, a reading is a guess, which no vote counts."""
+"""Below this confidence, a reading is a guess, which no vote counts."""
 
 _CACHED_READINGS = 256
-"""Readings that are remembered: a vote is counted anew with every answer that comes in."""
+"""Readings that are cached, since a vote is counted again with every answer."""
 
 _PERCENT = re.compile(r"%|\bper\s?cent(?:age)?\b|\bprozent\b|\bpour\s?cent\b|\bpor ciento\b", re.IGNORECASE)
 
@@ -41,8 +41,8 @@ _PERCENT = re.compile(r"%|\bper\s?cent(?:age)?\b|\bprozent\b|\bpour\s?cent\b|\bp
 def read_answer(
     kind: AnswerKind, text: str, question: str, guide: GuidedDecoding | None = None
 ) -> AnswerReading:
-    """What `text` answers to `question`. Explicit places go before others, and later ones before earlier;
-    what the text takes back goes last."""
+    """The reading of an answer to `question`. Explicit places rank before others and later before earlier
+    ones; withdrawn ones rank last."""
     if guide is not None:
         return _guided(text, guide)
     if kind is AnswerKind.CODE:
@@ -60,8 +60,8 @@ def _read(kind: AnswerKind, text: str, question: str) -> AnswerReading:
 
 
 def _guided(answer: str, guide: GuidedDecoding) -> AnswerReading:
-    """JSON by its answer field, else with its keys sorted; text that follows a regular expression as it is: a
-    caller's is not tried here, since some take for ever."""
+    """The reading of a guided answer: JSON by its answer field, else with sorted keys; text of a regular
+    expression as it is. A caller's expression is not matched here, since some never end."""
     if guide.json_schema is None:
         return _sure(answer.strip() or None, "guide")
     try:
@@ -72,7 +72,7 @@ def _guided(answer: str, guide: GuidedDecoding) -> AnswerReading:
 
 
 def _json_key(text: str, value: object) -> str:
-    """The answer field of an object that has something beside it, such as its reasons; else all of it."""
+    """The answer field of an object that has other fields, such as reasons; else the whole object."""
     if isinstance(value, dict):
         said = [said for _, said in answer_fields(text)]
         if said:
@@ -93,7 +93,7 @@ def _sure(key: str | None, form: str) -> AnswerReading:
 
 
 def _worded(text: str) -> AnswerReading:
-    """What is compared as it is: the value or the words of the answer."""
+    """The reading of an answer that is compared literally: its value or its words."""
     found = best_reading(
         text, statements(text), lambda said: _plain_key(plain(said)) if exact(said) else None
     )

@@ -1,4 +1,4 @@
-"""How alike free texts are, and which of them say the same."""
+"""Compares free texts: how similar they are, and which say the same."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Matrix = npt.NDArray[np.float64]
 
 MIN_SIMILARITY = 0.8
 """Cosine of all-MiniLM-L6-v2 from which two answers to one question say the same. Answers share the words of
-their question, so that even opposite ones lie at 0.5 to 0.8; paraphrases lie at 0.75 to 1."""
+their question, so that even opposite ones have 0.5 to 0.8; paraphrases have 0.75 to 1."""
 MIN_OVERLAP = 0.5
-"""The same for the share of words in common."""
+"""The same threshold for the share of common words."""
 
 STATEMENT_WORDS = 25
-"""A text of at most so many words states one thing, which a `not`, another number or another name turns
-round. Of a longer one, the statement is what it names as its answer or concludes; where it does neither, it
-is judged as a whole."""
+"""A text of at most this many words states one thing, which a `not`, another number or another name reverses.
+The statement of a longer text is its final answer or conclusion; without one, it is compared as a whole."""
 _SAME_REST = 0.6
-"""The share of other words in common from which two statements differ in their numbers or names alone."""
+"""The share of common other words from which two statements differ only in their numbers or names."""
 _FEW_NAMES = 0.34
-"""From this share of capitals on, they are the language's, such as German, or a heading's, and no names."""
+"""From this share of capitalised words on, capitals belong to the language, such as German, or to a heading,
+and do not mark names."""
 
 _WORD = re.compile(r"\w+")
 _CAPITALS = re.compile(r"\b[^\W\d_a-zß-ÿ]\w+")
@@ -60,13 +60,14 @@ _NEGATIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """What a text states. `names` are words with a capital within a sentence, `capitals` all of them."""
+    """What a text states. `names` are capitalised words within a sentence, `capitals` all capitalised
+    words."""
 
     words: frozenset[str]
     exact: str
     short: bool
     denies: bool | None
-    """None where a text is too long to tell."""
+    """Whether it has a negation; None where the text is too long to tell."""
     numbers: frozenset[Fraction]
     names: frozenset[str]
     capitals: frozenset[str]
@@ -77,10 +78,10 @@ class Assertion:
 def similarity_matrix(
     texts: Sequence[str], vectors: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]] | None = None
 ) -> Matrix:
-    """How alike each two of `texts` are: the cosine of their `vectors` (of length 1), else the share of
-    content words in common (Sørensen-Dice). Embeddings are blind to what turns a statement round: where one
-    of two statements denies and the other does not, or their numbers or names differ, they are not alike at
-    all. A short answer that the other one contains is the same."""
+    """The similarity of each pair of `texts`: the cosine of their `vectors` (of length 1), else the share of
+    common content words (Sørensen-Dice). Embeddings do not see what reverses a statement: where only one of
+    two statements has a negation, or their numbers or names differ, the similarity is 0. Where one contains
+    the other, a short answer, it is 1."""
     count = len(texts)
     made = np.eye(count)
     if count < 2:
@@ -102,10 +103,11 @@ def similarity_matrix(
 
 
 def clusters(alike: Matrix, threshold: float) -> list[list[int]]:
-    """Texts that say the same: every two of a cluster are at least `threshold` alike (complete linkage:
-    Manning, Raghavan, Schütze, Introduction to Information Retrieval, 2008, section 17.2). Connected
-    components would chain A to C over a B between the two; saying the same has to hold both ways between
-    all, as in semantic entropy (Farquhar et al., Nature 630, 2024). Deterministic; the earliest first."""
+    """Groups of texts that say the same: all pairs of a group have at least the similarity `threshold`
+    (complete linkage: Manning, Raghavan, Schütze, Introduction to Information Retrieval, 2008, section 17.2).
+    Connected components would chain A to C over a B between them; saying the same must hold both ways between
+    all, as in semantic entropy (Farquhar et al., Nature 630, 2024). The result is deterministic, the earliest
+    text first."""
     groups = [[index] for index in range(len(alike))]
     while True:
         best: tuple[float, int, int] | None = None
@@ -121,7 +123,7 @@ def clusters(alike: Matrix, threshold: float) -> list[list[int]]:
 
 
 def medoid(members: Sequence[int], alike: Matrix, weights: Sequence[float]) -> int:
-    """The member that is most alike to the others, by their weight: what minimum Bayes risk decoding takes
+    """The member that is most similar to the others, by their weight: what minimum Bayes risk decoding takes
     (Kumar and Byrne, HLT-NAACL 2004). The earliest of equals."""
     pull = np.asarray([weights[index] for index in members])
     said = alike[np.ix_(members, members)] @ pull
@@ -153,7 +155,7 @@ def _claim(text: str) -> Assertion:
 
 
 def _statement(text: str, words: Sequence[str]) -> str | None:
-    """The one thing that a text states; None where it is too long to tell."""
+    """The one statement of a text; None where it is too long to tell."""
     if len(words) <= STATEMENT_WORDS:
         return text
     read = window(text)
@@ -200,5 +202,5 @@ def _opposed(one: Assertion, other: Assertion) -> bool:
 
 
 def _holds(brief: Assertion, text: Assertion) -> bool:
-    """Whether a short answer's words stand in `text` in their order."""
+    """Whether the words of a short answer stand in `text` in their order."""
     return brief.short and bool(brief.exact) and f" {brief.exact} " in f" {text.exact} "

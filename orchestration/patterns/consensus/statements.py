@@ -1,4 +1,4 @@
-"""The places of a text where it names its answer, each with how strongly it does."""
+"""Finds the places of a text that name its answer, each with a strength."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from orchestration.patterns.consensus.fields import answer_fields
 
 HEAD_CHARS = 4_000
 TAIL_CHARS = 16_000
-"""An answer names itself at its beginning or at its end: of a longer text, only these are read."""
+"""Characters of a longer text that are read, from its beginning and from its end, where answers stand."""
 EXPLICIT = 0.8
 """From this strength on, a place says that it is the answer."""
 NAMED = 0.88
-"""From this strength on, it calls it the answer, and not just a result or a choice."""
+"""From this strength on, a place calls it the answer, and not just a result or a choice."""
 _MOST = 32
-"""Places of one form that are looked at, from the end."""
+"""Maximum places of one form that are read, from the end."""
 _MOST_SAID = 1_000
 
 _NOUN = (
@@ -52,7 +52,7 @@ _WEAK = re.compile(
     r"conclusion",
     re.IGNORECASE,
 )
-"""What a text speaks of also where it does not come to its answer."""
+"""Words that a text also uses where it does not come to its answer."""
 _KEY = re.compile(r"[\"'”]\s*:")
 _QUOTES = ('"', "'", "“", "”")
 _ASIDE = re.compile(r"\s*(?:as|in|with|for|by|without)\b", re.IGNORECASE)
@@ -92,14 +92,14 @@ NEXT_QUESTION = re.compile(
 )
 _SPECIAL = re.compile(r"(?:\s|</?s>|<pad>|<\|[\w-]{1,40}\|>|<(?:end_of_turn|eos|eot)>)+\Z")
 _THOUGHTS = ("</think>", "</thinking>", "</thought>")
-"""What ends a model's thoughts, where they stand in its text; what it says comes after."""
+"""Marks that end a model's reasoning inside its text; the answer comes after."""
 _EMPHASIS = re.compile(r"\*{1,3}|__")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a text says at one place. `strength` is from 0 to 1; `form` names how it is said; `end` is where
-    it ends."""
+    """The statement at one place of a text. `strength` is from 0 to 1; `form` names the kind of place; `end`
+    is where it ends."""
 
     said: str
     place: int
@@ -109,8 +109,8 @@ class Statement:
 
 
 def window(text: str) -> str:
-    """What is read of a text: all of it, or the beginning and the end of a very long one, without what
-    tokenizers leave at the end."""
+    """The part of a text that is read: all of it, or the beginning and end of a very long one, without
+    special tokens at its end."""
     thought = max((at + len(mark) for mark in _THOUGHTS if (at := text.rfind(mark)) >= 0), default=0)
     text = text[thought:] if text[thought:].strip() else text
     if len(text) > HEAD_CHARS + TAIL_CHARS:
@@ -122,8 +122,8 @@ def window(text: str) -> str:
 
 
 def statements(text: str, *, a_line: bool = True) -> list[Statement]:
-    """All that `text`, a window, names as its answer, in the order of their places. `a_line` says that a line
-    `A: 18` is the answer, and no option A."""
+    """All statements of `text`, a window, that name its answer, in their order. `a_line` reads a line `A: 18`
+    as the answer 18, and not as option A."""
     found = [
         *(Statement(said, place, place + 1, 0.97, "json") for place, said in answer_fields(text)),
         *_boxes(text),
@@ -139,7 +139,7 @@ def statements(text: str, *, a_line: bool = True) -> list[Statement]:
 
 
 def withdrawals(text: str) -> list[Statement]:
-    """What a text says after it takes back what it said."""
+    """The statements that follow a withdrawal of an earlier one."""
     found = []
     for match in [*WITHDRAWN.finditer(text)][-_MOST:]:
         said, end = _sentence(text, match.end())
@@ -149,12 +149,12 @@ def withdrawals(text: str) -> list[Statement]:
 
 
 def sentences(text: str) -> list[str]:
-    """Of a text, without empty ones."""
+    """The sentences of a text, without empty ones."""
     return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
 def last_statement(text: str) -> Statement | None:
-    """The last sentence of a text that says something."""
+    """The last sentence of a text that has content."""
     begin = max(0, len(text) - _MOST_SAID)
     for match in reversed([*re.finditer(r"[^\n]+", text[begin:])]):
         line = match[0].strip()
@@ -166,7 +166,7 @@ def last_statement(text: str) -> Statement | None:
 
 
 def plain(said: str) -> str:
-    """Without emphasis and the marks of code around it."""
+    """A statement without emphasis and code marks."""
     return _EMPHASIS.sub("", said).strip().strip("`").strip()
 
 
@@ -236,7 +236,7 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
 
 
 def _sentence(text: str, begin: int) -> tuple[str, int]:
-    """The sentence or the formula that begins at `begin`, or in one of the next lines, and its end."""
+    """The sentence or formula that begins at `begin`, or in one of the next lines, and its end."""
     rest = text[begin : begin + _MOST_SAID]
     skipped = len(rest) - len(rest.lstrip(" \t\r\n*_:\"'`"))
     rest = rest[skipped:]

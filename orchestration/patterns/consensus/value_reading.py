@@ -76,7 +76,7 @@ def read_value(kind: AnswerKind, text: str, *, percent: bool) -> AnswerReading:
 
 
 def _is_two_numbers(said: str) -> bool:
-    """Whether a statement ends in two numbers of which it takes neither: `7 or 8`, `between 6 and 8`."""
+    """Whether a statement ends with two numbers and takes neither: `7 or 8`, `between 6 and 8`."""
     match = _TWO_NUMBERS.search(plain(said))
     if match is None:
         return False
@@ -85,7 +85,7 @@ def _is_two_numbers(said: str) -> bool:
 
 
 def _is_value(said: str) -> bool:
-    """Whether a sentence is a value, and does not only speak of some."""
+    """Whether a sentence is a value, and not one that only mentions values."""
     said = plain(said)
     if len(said.split()) > SHORT_WORDS:
         return False
@@ -98,7 +98,7 @@ def _is_value(said: str) -> bool:
 
 
 def _concluded(said: str, *, percent: bool) -> Fraction | None:
-    """The number that a sentence comes to; numbers in digits go before those in words."""
+    """The number that a sentence concludes with; numbers in digits rank before those in words."""
     if "=" not in said:
         digits = re.findall(r"(?<![\w.])[-−]?[$€£]?\d[\d.,]*(?:\s*/\s*\d+)?%?", said)
         money = [each for each in digits if each.lstrip("-−")[0] in "$€£"]
@@ -109,13 +109,13 @@ def _concluded(said: str, *, percent: bool) -> Fraction | None:
 
 
 def is_letter(said: str) -> bool:
-    """Whether a statement is one letter: the label of an option or the name of a variable, and no number."""
+    """Whether a statement is one letter: an option's label or a variable's name, but not a number."""
     return len(plain(said).strip("().:* ")) == 1 and not re.search(r"\d", said)
 
 
 def value_key(said: str, *, percent: bool = False, words: bool = True) -> str | None:
-    """The value that a statement is, or begins with: a number, a time, a ratio, an expression. `words` says
-    that a number may stand among words."""
+    """The key of the value that a statement is or begins with: a number, a time, a ratio, an expression.
+    `words` allows a number among words."""
     said = plain(said)
     clock = _CLOCK.fullmatch(said)
     if clock is not None:
@@ -160,7 +160,7 @@ def _time(clock: re.Match[str]) -> str:
 
 
 def _number_in(said: str, *, percent: bool) -> str | None:
-    """What a statement comes to: after its last `=`, else its first number."""
+    """The key of the number after the last `=` of a statement, else of its first number."""
     if "=" in said or "≈" in said or "\\approx" in said:
         after = re.split(r"=|≈|\\approx", said)[-1].strip()
         if looks_mathematical(after) and (key := math_key(after)) is not None:

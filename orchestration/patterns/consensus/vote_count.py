@@ -1,4 +1,4 @@
-"""The count of a vote: who agrees with whom, who leads, and how surely."""
+"""Counts a vote: which answers agree, and which leads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from orchestration.patterns.consensus.similarity import Matrix, clusters, medoid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """What one voice answered. `key` is None where it is no answer to this question, or free text.
-    `pass_rate` is the share of the question's examples that it passes, where that was tried."""
+    """The vote of one voter. `key` is None for free text, and for an answer that is not valid for the
+    question. `pass_rate` is the share of the question's examples that a program passes, where it was
+    tested."""
 
     voter: int
     text: str
@@ -25,8 +26,8 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class AnswerGroup:
-    """Voices that gave the same answer. `representative` is the voice whose text stands for it, `pass_rate`
-    that of its ballots, and `key` what they have in common; None of free texts."""
+    """Voters that gave the same answer. `representative` is the voter whose text stands for it, `pass_rate`
+    that of its vote, and `key` the common key; None for free texts."""
 
     voters: tuple[int, ...]
     weight: float
@@ -37,8 +38,8 @@ class AnswerGroup:
 
 @dataclass(frozen=True, slots=True)
 class VoteCount:
-    """Parties with the leader first: more merit, then more weight, of free texts what is most like all
-    others, then the voice that is named first. `invalid` voices answered, but not the question."""
+    """Groups with the leader first: by pass rate, then by weight, free texts by their similarity to all
+    others, then by the lowest voter number. `invalid` voters answered, but not the question."""
 
     kind: AnswerKind
     groups: tuple[AnswerGroup, ...]
@@ -50,13 +51,13 @@ class VoteCount:
 
     @property
     def agreement(self) -> float:
-        """The leader's share of the votes cast."""
+        """The leader's share of the weight of all valid votes."""
         cast = sum(group.weight for group in self.groups)
         return self.groups[0].weight / cast if cast else 0.0
 
     def led_by(self, voter: int) -> VoteCount:
-        """The same with the group of that voice in the lead, whatever it weighs; as it is where the voice has
-        none."""
+        """The same count with the group of this voter in the lead; unchanged where the voter is in no
+        group."""
         first = next((group for group in self.groups if voter in group.voters), None)
         if first is None:
             return self
@@ -75,9 +76,9 @@ def count_votes(
     threshold: float,
     together: Callable[[Sequence[Vote]], float] = weights_added,
 ) -> VoteCount:
-    """`alike` says how alike each two of `votes` are, in their order; free texts that are at least
-    `threshold` alike are one answer. `together` says what votes for one answer weigh together. The order in
-    which ballots came does not matter."""
+    """Count `votes`; their order does not matter. `alike` holds the similarity of each pair of votes; free
+    texts with at least `threshold` are one answer. `together` gives the joint weight of votes for one
+    answer."""
     if kind is AnswerKind.TEXT:
         groups = clusters(alike, threshold)
     else:
@@ -99,5 +100,5 @@ def count_votes(
 
 
 def _most_trusted(members: Sequence[int], votes: Sequence[Vote]) -> int:
-    """The ballot whose voice has the most weight, which speaks for its group; the first named of equals."""
+    """The vote with the highest pass rate, then the highest weight, then the lowest voter number."""
     return min(members, key=lambda at: (-(votes[at].pass_rate or 0.0), -votes[at].weight, votes[at].voter))

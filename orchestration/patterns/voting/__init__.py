@@ -1,4 +1,4 @@
-"""Votes among voters, of different models or samples of one."""
+"""A vote among voters: different models, or samples of one model."""
 
 from orchestration.patterns.voting.voters import MAX_VOTERS, Voter, choose_voters
 from orchestration.patterns.voting.voting import VoteRules, Voting

@@ -1,4 +1,4 @@
-"""The answers of one vote as they come, and how they stand."""
+"""The answers of one vote, and their count."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ _VALUES = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE)
 
 
 class AnswerPool:
-    """`kind` may be `AUTO`; `alike` is the cosine from which two texts say the same."""
+    """Collects the answers of one vote. With the kind `AUTO`, the kind of answer is found from the question
+    and the answers. `min_similarity` is the cosine from which two texts count as the same answer."""
 
     def __init__(self, context: RunContext, kind: AnswerKind, min_similarity: float) -> None:
         self.answers: dict[int, StepResult] = {}
-        """By the number of the voter."""
+        """The answers by the numbers of their voters."""
         self.question = context.run.messages[last_question_index(context.run.messages)].content
         self._context = context
         self._caller = CallerText(context.run.messages)
@@ -47,14 +48,14 @@ class AnswerPool:
         self._vectors: dict[str, list[float]] = {}
         self._can_embed = True
         self._embedding_error = ""
-        """Why texts are compared by their words, until it is told."""
+        """Why texts are compared by their words; '' once the caller was warned."""
         self._sound: set[int] = set()
-        """Those whose answers make sense."""
+        """The voters whose answers make sense."""
         self._tests = ProgramTests(context, self.question)
         self._extracted: dict[int, str] = {}
-        """Keys of answers that a model had to read."""
+        """The keys of answers that a model had to read."""
         self.unclear: list[Voter] = []
-        """Those who answered, as of the latest tally, what no rule could read, or none surely."""
+        """The voters whose answers, as of the latest count, no rule could read with confidence."""
 
     def add(self, voter: Voter, answer: StepResult) -> None:
         text = without_end_marks(answer.text)
@@ -67,8 +68,8 @@ class AnswerPool:
         self._voters[voter.number] = voter
 
     async def count(self) -> VoteCount:
-        """Of what is in, whatever the order it came in. An answer that is unsound, such as one that says the
-        same again and again, counts where it surely takes an option or names a value."""
+        """Count the answers; their order does not matter. An answer that makes no sense, such as one that
+        repeats itself, counts only where it clearly takes an option or names a value."""
         guide, kind = self._context.run.guide, self._kind
         if kind is AnswerKind.AUTO:
             sound = [answer.text for number, answer in self._sorted() if number in self._sound]
@@ -86,8 +87,8 @@ class AnswerPool:
         return await self._count(kind, votes)
 
     def _without_refusals(self) -> set[int]:
-        """Sound answers without those that refuse or repeat the question, as long as these are fewer: whether
-        to answer at all is for the most to say."""
+        """The voters with sensible answers, without refusals and repetitions of the question. Where these are
+        the majority they stay: the majority decides whether to answer at all."""
         answers = {
             number
             for number in self._sound
@@ -96,27 +97,29 @@ class AnswerPool:
         return answers if 2 * len(answers) > len(self._sound) else self._sound
 
     async def warn_of_word_comparison(self, count: VoteCount) -> None:
-        """Note, once, that texts were compared by their words, where that made the tally."""
+        """Warn the caller, once, where the count rests on a comparison of words."""
         if count.kind is AnswerKind.TEXT and self._embedding_error:
             await self._context.warn(f"the answers were compared by their words: {self._embedding_error}")
             self._embedding_error = ""
 
     async def extract(self, kind: AnswerKind) -> bool:
-        """Have a small model read what no rule could, within the budget. Whether it could read any."""
+        """Have a small model read the unclear answers, within the budget. Returns whether it could read
+        any."""
         texts = {voter.number: self.answers[voter.number].text for voter in self.unclear}
         found = await extracted(self._context, kind, self.question, texts)
         self._extracted |= found
         return bool(found)
 
     async def count_texts(self) -> VoteCount:
-        """Where no answer is one to this question: what they say is compared all the same."""
+        """The count where no answer is valid: the texts are compared all the same."""
         numbers = [number for number, answer in self._sorted() if answer.text.strip()] or [*self.answers]
         return await self._count(
             AnswerKind.TEXT, [self._ballot(AnswerKind.TEXT, number) for number in numbers]
         )
 
     async def agree(self, kind: AnswerKind, one: str, other: str) -> bool:
-        """Whether two answers to the question say the same; programs that were tried, whether they do."""
+        """Whether two answers to the question are the same. Programs that were tested are the same where
+        their results are."""
         if kind is AnswerKind.CODE:
             one_trial, other_trial = self._tests.known(one), self._tests.known(other)
             if one_trial is not None and other_trial is not None:
@@ -130,13 +133,13 @@ class AnswerPool:
         return bool(similarity_matrix([one, other], vectors)[0, 1] >= threshold)
 
     def weight_of(self, numbers: Sequence[int]) -> float:
-        """What the votes of these voters for one answer weigh together."""
+        """The joint weight of these voters' votes for one answer."""
         if one_model([voter.model for voter in self._voters.values()]):
             return sum(self._voters[number].weight for number in numbers)
         return self._context.trust.together(self.models_of(numbers))
 
     def models_of(self, numbers: Sequence[int]) -> list[str]:
-        """Those that gave the answers of these voters."""
+        """The models that gave the answers of these voters."""
         return [self._voters[number].model or self.answers[number].finish.model for number in numbers]
 
     def _sorted(self) -> list[tuple[int, StepResult]]:
@@ -155,12 +158,14 @@ class AnswerPool:
         return Vote(voter=number, text=answer.text, weight=voter.weight, key=key)
 
     def _is_no_answer(self, kind: AnswerKind, answer: StepResult) -> bool:
-        """Whether it ran out of tokens on its way, or lists the options of the question again."""
+        """Whether the answer ran out of tokens before its conclusion, or only repeats the question's
+        options."""
         cut = cut_short(kind, answer.text, whole=answer.finish.reason == "stop")
         return cut or (kind is AnswerKind.CHOICE and is_echo(answer.text, self.question))
 
     async def _tested(self, vote: Vote) -> Vote:
-        """Programs that do the same on the question's examples agree, however they are written."""
+        """The vote for a program, with its test results as key: programs that do the same on the question's
+        examples agree, however they are written."""
         trial = await self._tests.of(vote.voter, vote.text)
         return vote if trial is None else replace(vote, key=trial.key, pass_rate=trial.pass_rate)
 
@@ -178,7 +183,7 @@ class AnswerPool:
         return self.weight_of([vote.voter for vote in votes])
 
     async def _embedded(self, texts: Sequence[str]) -> list[list[float]] | None:
-        """None where nothing embeds."""
+        """The vectors of texts; None where no embedding model answers."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new and self._can_embed:
             try:

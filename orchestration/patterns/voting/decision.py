@@ -1,7 +1,7 @@
-"""When a vote is decided, and who is to be asked until then.
+"""When a vote is decided, and which voters are asked until then.
 
 Samples of one model are draws from one distribution: see `orchestration.patterns.consensus.quorum`. Different
-models are not: what is known of each tells what it will do, see `orchestration.trust.early_stop`.
+models are not: their records predict their votes, see `orchestration.trust.early_stop`.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ ROUNDING = 1e-9
 
 
 class Decision(Protocol):
-    """Of one vote. `test` names what is computed, for the report; `follow_ups` are the voters that are asked
-    only since others did not agree."""
+    """Decides one vote. `test` names the statistical test, for the report; `follow_ups` are the voters that
+    were asked only because others disagreed."""
 
     test: str
     confidence: float
     follow_ups: set[int]
 
     def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> LeadForecast:
-        """Whether the leader still leads when `pending` have voted."""
+        """The probability that the leader still leads when `pending` have voted."""
 
     def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
-        """Whether nobody else need be heard."""
+        """Whether no further voter need be heard."""
 
     def with_leader(self, count: VoteCount) -> VoteCount:
-        """The tally with the group first that is to be the answer."""
+        """The count with the group first that is to be the answer."""
 
     def number_to_start(self, count: VoteCount, running: Sequence[Voter], waiting: Sequence[Voter]) -> int:
-        """How many of `waiting`, in their order, are to begin now."""
+        """How many of `waiting`, in their order, are to start now."""
 
 
 class SampleDecision:
-    """Among samples of one model."""
+    """A vote among samples of one model."""
 
     test = TEST_NAME
 
@@ -72,14 +72,15 @@ class SampleDecision:
 
 
 class PanelDecision:
-    """Among different models. The most trusted are asked first, as many as decide the vote where they agree,
-    and others while it is open. Where the record says that company does not help, the most trusted voter is
-    asked alone and its answer leads, whatever others say. `late` are voters that are not waited for."""
+    """A vote among different models. The most trusted are asked first, as many as decide the vote where they
+    agree; others follow while it is open. Where the record says that a vote is worse than the best model
+    alone, only the most trusted voter is asked and its answer leads. `late` are voters that are no longer
+    waited for."""
 
     test = "probability, by the records of the models, that the leader leads when all have voted"
 
     def __init__(self, trust: Trust, pool: AnswerPool, confidence: float, voters: Sequence[Voter]) -> None:
-        """`voters` in the order in which they are to be asked."""
+        """`voters` are in the order in which they are asked."""
         self.confidence = confidence
         self.follow_ups: set[int] = set()
         self.late: set[int] = set()
@@ -88,7 +89,7 @@ class PanelDecision:
         first = voters[0]
         prefers = trust.prefers_best and trust.is_proven(first.model or "")
         self.preferred = first if prefers else None
-        """Whose answer is better than the vote's."""
+        """The voter whose answer is better than the vote's, if any."""
 
     def outlook(self, count: VoteCount, pending: Sequence[Voter]) -> LeadForecast:
         leader = count.leader
@@ -102,7 +103,7 @@ class PanelDecision:
         return forecast_lead(self._trust, groups, [voter.model or "" for voter in pending])
 
     def is_over(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
-        """Never before the most trusted voter has spoken, unless it is late."""
+        """A vote does not end before the most trusted voter has answered, unless that one is late."""
         return self._decides(self.outlook(count, pending)) and not self._waits_for_best(count, pending)
 
     def with_leader(self, count: VoteCount) -> VoteCount:
@@ -119,7 +120,8 @@ class PanelDecision:
         models = [voter.model or "" for voter in waiting]
 
         def decides(more: int) -> bool:
-            """Whether the vote is decided where so many more agree with the leader. The more, the surer."""
+            """Whether the vote is decided where so many more agree with the leader; it is monotonic in
+            `more`."""
             agreed = [[*groups[0], *busy, *models[:more]], *groups[1:]]
             return bool(agreed[0]) and self._decides(
                 forecast_lead(self._trust, agreed, [*slow, *models[more:]])
@@ -137,7 +139,7 @@ class PanelDecision:
         return voter in pending and voter is not None and voter.number not in self.late
 
     def _waits_for_best(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
-        """Whether a voter is out that is trusted more than all who were heard, and not late."""
+        """Whether a pending voter that is not late is trusted more than all that have voted."""
         heard = [voter for group in count.groups for voter in group.voters]
         most = max((self._trust.weight(model) for model in self._pool.models_of(heard)), default=0.0)
         return any(voter.weight > most + ROUNDING and self._waits_for(voter, pending) for voter in pending)

@@ -1,4 +1,4 @@
-"""Answers that no rule reads surely: a small model is asked what they say."""
+"""Asks a small model what an answer says, where no rule can read it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from orchestration.patterns.consensus.reading import read_answer
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 MAX_EXTRACTIONS = 8
-"""Answers of one run that are given to a model."""
+"""Maximum answers of one run that a model reads."""
 READ_CHARS = 4_000
-"""Of an answer, from its end, where it comes to something."""
+"""Characters of an answer that the model reads, from the end, where the conclusion stands."""
 _MOST_TOKENS = 200
 _READABLE = (AnswerKind.NUMBER, AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.EXACT)
 _NONE = "none"
@@ -40,11 +40,12 @@ _OF_VALUE = 'Say it as {"answer": "…"}; {"answer": null} where it gives none, 
 async def extracted(
     context: RunContext, kind: AnswerKind, question: str, texts: Mapping[int, str]
 ) -> dict[int, str]:
-    """The keys of what a small model finds in `texts`, by the numbers of their voters. What is not in the
-    text itself is not believed; a model that fails, and a budget that is spent, find nothing.
+    """The keys that a small model finds in `texts`, by the numbers of their voters. A key that is not in the
+    text itself is dropped; a model that fails, or a budget that is spent, finds nothing.
 
-    The smallest of the models that live is asked, or the run's. Each number is asked for once in a run. The
-    question is not shown, so that nobody answers it here."""
+    The smallest live model is asked, or the run's own. Each text is asked about once in a run. The question
+    is not shown, so that the model cannot answer it itself.
+    """
     if kind not in _READABLE or context.run.guide is not None:
         return {}
     asked = {number: text for number, text in sorted(texts.items()) if text.strip()}
@@ -87,13 +88,14 @@ async def _found(context: RunContext, kind: AnswerKind, question: str, text: str
 
 
 def _smallest(context: RunContext) -> str | None:
-    """Of the models whose size is known; None, which is the coordinator's own, where none is."""
+    """The smallest live model of known size; None, which means the coordinator's own, where no size is
+    known."""
     known = [card for card in context.models if card.kind == "chat" and card.parameters]
     return min(known, key=lambda card: (card.parameters, card.name)).name if known else None
 
 
 def _believed(kind: AnswerKind, question: str, text: str, said: str) -> str | None:
-    """The key of what a model says that `text` answers, where the text has it."""
+    """The key of the answer that a model found in `text`; None where `text` does not contain it."""
     options = options_of(question) if kind is AnswerKind.CHOICE else {}
     if options:
         label = choice_of(said, options)

@@ -1,4 +1,4 @@
-"""What a vote says of itself: to people who watch, to the caller, and to programs."""
+"""The report of a vote: events for observers, notes for the caller, JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.lengths import AnswerLength
 
 REPORTED_TOKENS = 100
-"""Of each answer in the report; the steps have them whole."""
+"""Tokens of each answer in the report; the run's steps hold it whole."""
 QUOTED_TOKENS = 20
-"""Of each answer that a note quotes."""
+"""Tokens of each answer that a note quotes."""
 QUOTED_CHARS = 2_000
-"""Looked at for a quotation."""
+"""Characters of an answer that are searched for a quotation."""
 _LACKS = {
     AnswerKind.NUMBER: "names no number",
     AnswerKind.MATH: "names no value",
@@ -38,7 +38,7 @@ _LACKS = {
 
 @dataclass(slots=True)
 class VoteReporter:
-    """Of one run; `title` names its part of the report."""
+    """Reports one vote; `title` names its part of the run's report."""
 
     context: RunContext
     title: str
@@ -46,15 +46,15 @@ class VoteReporter:
     decision: Decision
     failures: dict[int, OrchestraError] = field(default_factory=dict)
     tokens_written: Counter[int] = field(default_factory=Counter)
-    """Tokens that each voter has written so far."""
+    """The tokens that each voter has written so far."""
     probability: float = 0.0
-    """That the leader's lead lasts, as of the latest count."""
+    """The probability that the leader keeps its lead, as of the latest count."""
 
     def add_failure(self, voter: Voter, error: OrchestraError) -> None:
         self.failures[voter.number] = error
 
     async def add_count(self, count: VoteCount, pool: AnswerPool, pending: Sequence[Voter]) -> None:
-        """Some have voted."""
+        """Publish a new count."""
         self.probability = self.decision.outlook(count, pending).probability
         await self.context.event(
             "vote",
@@ -75,7 +75,7 @@ class VoteReporter:
     async def close(
         self, count: VoteCount, pool: AnswerPool, samples: SamplePool, *, all_invalid: bool
     ) -> None:
-        """The vote is over. `all_invalid` says that no answer was one to this question."""
+        """Write the report at the end of the vote. `all_invalid` says that no answer was valid."""
         await pool.warn_of_word_comparison(count)
         await self._note(count, pool, all_invalid=all_invalid)
         self._learn_lengths(pool)
@@ -158,8 +158,8 @@ class VoteReporter:
     def _voter_json(
         self, voter: Voter, pool: AnswerPool, group_of: dict[int, int], *, stopped: bool
     ) -> dict[str, Any]:
-        """`group` tells apart what was answered: 0 agrees, None could not be counted. `follow_ups` says that
-        the voter was asked only since others had not agreed."""
+        """One voter as the report has it. `group` numbers the different answers: 0 is the leader's, None
+        could not be counted. `followed` says that the voter was asked only because others disagreed."""
         number = voter.number
         said: dict[str, Any] = {
             "voice": number,
@@ -187,13 +187,14 @@ class VoteReporter:
         return said
 
     def _copies(self, pool: AnswerPool) -> list[list[int]]:
-        """Voices that answered under different names of one model."""
+        """The groups of voters that answered under different names of one model."""
         models = dict(zip(pool.answers, pool.models_of([*pool.answers]), strict=True))
         same = [set(names) for names in self.context.trust.distinct([*models.values()]) if len(names) > 1]
         return [sorted(number for number, model in models.items() if model in names) for names in same]
 
     def _ended(self, pool: AnswerPool) -> dict[str, list[AnswerLength]]:
-        """What each model wrote to its end. One that says nothing tells no length and no time."""
+        """The answers of each model that were written to their end; an empty one says nothing of length or
+        time."""
         ended: dict[str, list[AnswerLength]] = {}
         for answer in pool.answers.values():
             if answer.text.strip():
@@ -205,8 +206,8 @@ class VoteReporter:
         self.context.lengths.learn(self.context.question_kind, self._ended(pool))
 
     def _saved(self, pool: AnswerPool, unused: Sequence[Voter]) -> int:
-        """Tokens that the voters which were stopped, or never begun, would still have written: what their
-        models write at this kind of question, as the others' answers let one expect of this one."""
+        """The tokens that stopped and unstarted voters would still have written: what their models usually
+        write for this kind of question, scaled by the other answers to this one."""
         ended = self._ended(pool)
         total = 0.0
         for voter in unused:
@@ -223,15 +224,15 @@ def _named(numbers: Sequence[int]) -> str:
 
 
 def _value(kind: AnswerKind, group: AnswerGroup) -> str | None:
-    """The number or option that the voices of a party answered; None of what is longer than that, and of an
-    expression, whose key (`~`) nobody can read."""
+    """The number or option that a group answered; None for longer answers, and for expressions, whose keys
+    (`~`) people cannot read."""
     return (
         group.key if kind in (AnswerKind.NUMBER, AnswerKind.CHOICE) and "~" not in (group.key or "") else None
     )
 
 
 def _quoted(kind: AnswerKind, group: AnswerGroup, pool: AnswerPool) -> str:
-    """What a party answered, in few words."""
+    """The answer of a group in few words."""
     text = pool.answers[group.representative].text
     value = _value(kind, group)
     if value is None and kind is not AnswerKind.TEXT:

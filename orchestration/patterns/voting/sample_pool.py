@@ -1,4 +1,4 @@
-"""Voters at work: as many as are wanted, and as the budget lets, stopped when enough have answered."""
+"""Runs voters at the same time, within the budget, and stops them when enough have answered."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ AskVoter = Callable[[Voter], Coroutine[Any, Any, StepResult]]
 
 
 class SamplePool:
-    """Use it with `async with`: leaving it stops the voters that are at work.
+    """Use it with `async with`: leaving it stops the running voters.
 
-    A pattern yields to its caller while voters are at work, and an `asyncio.TaskGroup` must not be held over
-    a `yield`: it makes a group of the `GeneratorExit` of a caller that leaves. This is what is needed of it.
+    A pattern yields to its caller while voters run, and an `asyncio.TaskGroup` must not be held over a
+    `yield`: it turns the `GeneratorExit` of a caller that leaves into an exception group.
     """
 
     def __init__(
         self, voters: Sequence[Voter], ask: AskVoter, *, max_parallel: int, affords: Callable[[int], bool]
     ) -> None:
-        """`voters` begin in their order. `affords` says whether the budget lets so many work at once."""
+        """`voters` start in their order. `affords` says whether the budget allows that many at once."""
         self.waiting = list(voters)
-        """Those that have not begun."""
+        """The voters that have not started."""
         self.stopped: list[Voter] = []
-        """Those that were stopped; filled on leaving."""
+        """The voters that were stopped; filled on leaving."""
         self._ask_voter = ask
         self._max_parallel = max_parallel
         self._affords = affords
@@ -53,15 +53,15 @@ class SamplePool:
 
     @property
     def pending(self) -> list[Voter]:
-        """Those not heard yet."""
+        """The voters without a result."""
         return [*self.running, *self.waiting]
 
     def seconds(self, voter: Voter) -> float:
-        """How long it has been at work."""
+        """The seconds since a voter started."""
         return asyncio.get_running_loop().time() - self._started[voter.number]
 
     def start(self, voters: int) -> None:
-        """Let so many more begin, as far as may be at once and the budget reaches."""
+        """Start up to so many more voters, as `max_parallel` and the budget allow."""
         loop = asyncio.get_running_loop()
         while voters > 0 and self.waiting and len(self._tasks) < self._max_parallel:
             if self._tasks and not self._affords(len(self._tasks) + 1):
@@ -72,8 +72,8 @@ class SamplePool:
             voters -= 1
 
     async def next_results(self, timeout_s: float | None = None) -> list[VoterResult]:
-        """Wait for the next to end; empty when none is at work, or none ended in time. Once the budget is
-        spent, no other begins."""
+        """Wait for the next results; empty when no voter is running, or none ended in time. When the budget
+        is spent, the waiting voters are dropped."""
         if not self._tasks:
             return []
         done, _ = await asyncio.wait(self._tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What the caller of a vote gets: an answer as soon as it is likely, and one correction at most."""
+"""Streams the answer of a vote as soon as it is likely, and corrects it at most once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from orchestration.patterns.single import final_sampling
 
 
 class VoteStreamer:
-    """Of one run. The text is the spokesman's of the leading party as it is; with `synthesis`, and where some
-    voters dissent in a free text, the most trusted of them writes it from that and from the dissent.
+    """Streams one vote. The text is that of the leading group's representative. With `synthesis`, and where
+    voters disagree in free texts, the most trusted model writes it from the leading and the other answers.
 
-    A run that is taken up says all again, and the resume filter leaves out what its caller has.
+    A run that is resumed streams everything again; the resume filter drops what its caller has.
     """
 
     def __init__(self, context: RunContext, *, synthesis: bool) -> None:
@@ -31,14 +31,14 @@ class VoteStreamer:
         self._synthesis = synthesis
         self._streamed = ""
         self._representative: int | None = None
-        """Whose answer was streamed."""
+        """The voter whose answer was streamed."""
         self._synthesised: StepResult | None = None
-        """The synthesis."""
+        """The synthesis, where one was written."""
 
     async def stream_leader(
         self, count: VoteCount, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[TextDelta, None]:
-        """Stream what leads now, unless something was streamed before."""
+        """Stream the answer that leads now, unless something was streamed before."""
         if self._streamed or count.leader is None:
             return
         async with aclosing(self._stream(count, count.leader, answers)) as parts:
@@ -46,7 +46,7 @@ class VoteStreamer:
                 yield part
 
     def keep_streamed(self, count: VoteCount) -> VoteCount:
-        """The tally where what was streamed stands for its party, and leads whatever that is tied with:
+        """The count in which the streamed answer represents its group, and leads where that is tied: so
         nothing is corrected without need."""
         tied = [group for group in count.groups if group.weight == count.groups[0].weight]
         mine = next((group for group in tied if self._representative in group.voters), None)
@@ -58,7 +58,8 @@ class VoteStreamer:
     async def stream_outcome(
         self, count: VoteCount, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[TextDelta | StepResult, None]:
-        """Stream the outcome where it is not what was streamed; then the whole as the `StepResult`."""
+        """Stream the outcome where it differs from what was streamed; then yield the whole as the
+        `StepResult`."""
         leader = count.leader
         assert leader is not None
         if self._representative not in leader.voters:
@@ -95,7 +96,7 @@ class VoteStreamer:
     async def _write(
         self, count: VoteCount, leader: AnswerGroup, answers: Mapping[int, StepResult]
     ) -> AsyncGenerator[TextDelta, None]:
-        """The text that the most trusted voter writes, as it comes."""
+        """Stream the synthesis of the most trusted voter."""
         run, limits = self._context.run, self._context.limits
         talk = await Conversation.on(self._context)
         texts = [
@@ -136,7 +137,8 @@ class VoteStreamer:
                     yield item
 
     def _held_by(self, group: AnswerGroup, count: VoteCount) -> str:
-        """How many say so, and what their votes weigh, for who writes the synthesis."""
+        """How many voters gave an answer, and their share of the weight, for the model that writes the
+        synthesis."""
         votes = sum(len(each.voters) for each in count.groups)
         whole = sum(each.weight for each in count.groups)
         share = group.weight / whole if whole else 0.0

@@ -1,4 +1,4 @@
-"""Who votes: which models, how often, in what order, and what each is asked."""
+"""The voters of a vote: their models and samples, their order, and their instructions."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from orchestration.patterns.single import final_sampling
 from orchestration.trust.families import base_name
 
 MAX_VOTERS = 16
-"""Voters of one vote."""
+"""Maximum voters of one vote."""
 
 ENDINGS = {
     AnswerKind.NUMBER: "End with: The answer is NUMBER.",
     AnswerKind.CHOICE: "Answer with the letter of the right option and its words.",
 }
-"""How an answer has to be so that it can be counted. Small models are the worse for thinking aloud: of small
-sums and choices SmolLM2-135M has a fifth right where it is told to, and a third where it is not."""
+"""How an answer must end so that it can be counted. Small models do worse when they think aloud: SmolLM2-135M
+gets a fifth of small sums and choices right when told to, and a third when not."""
 
 _SAYS_HOW = re.compile(
     r"\b(?:answer|reply|respond|write|give|state|end|finish|output)\b[^.?!\n]{0,40}\b(?:with|only|just|as|in|by)\b",
     re.IGNORECASE,
 )
-"""A question that says itself how to answer: told twice and differently, small models guess."""
+"""A question that itself says how to answer: small models guess when they are told twice and differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voter:
-    """One of a vote. `model` is None where the coordinator's role chooses it."""
+    """One voter. `model` is None where the coordinator's role chooses the model."""
 
     number: int
     model: str | None
@@ -42,7 +42,7 @@ class Voter:
 
     @property
     def name(self) -> str:
-        """Of its step."""
+        """The name of its step."""
         return f"voice {self.number}"
 
     def __str__(self) -> str:
@@ -52,10 +52,11 @@ class Voter:
 def choose_voters(
     run: Run, context: RunContext, models: Sequence[str], samples: int, temperature: float
 ) -> list[Voter]:
-    """Each model once, and in turns again up to `samples` voters. Without `models` the caller's model votes,
-    else the panel of those that live which is expected to do best: see `orchestration.trust.panel`.
+    """The voters of a run: each model once, then again in turns up to `samples` voters. Without `models` the
+    caller's model votes, else the panel of live models that is expected to do best: see
+    `orchestration.trust.panel`.
 
-    A model that votes once keeps its own temperature; one that votes again is a sample at `temperature`.
+    A model that votes once keeps its own temperature; one that votes more often is sampled at `temperature`.
     """
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
     named = named or [*context.panel(MAX_VOTERS)] or [None]
@@ -77,15 +78,16 @@ def choose_voters(
 
 
 def one_model(models: Sequence[str | None]) -> bool:
-    """Whether all are samples of one model, under whatever names."""
+    """Whether all are samples of one model, under any of its names."""
     return len({base_name(model) if model is not None else None for model in models}) <= 1
 
 
 def instructed(
     messages: tuple[ChatMessage, ...], asked: AnswerKind, *, think: bool, small: bool = True
 ) -> tuple[ChatMessage, ...]:
-    """The conversation with what every voter is told: whether to think aloud, which `small` models do in few
-    words, and how to answer. The same for all voters and before the conversation, so that it is read once."""
+    """The conversation after the instructions for every voter: whether to think aloud, which `small` models
+    do in few words, and how to answer. They come first and are the same for all, so their prefix is computed
+    once."""
     told = [THINK_BRIEFLY if small else THINK] if think else []
     if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question_index(messages)].content):
         told.append(ENDINGS[asked])

@@ -20,20 +20,19 @@ from orchestration.patterns.voting.streamer import VoteStreamer
 from orchestration.patterns.voting.voters import Voter, instructed, one_model
 
 SLOW_FACTOR, SLOW_LEAST_S, SLOW_ALONE_S = 5.0, 5.0, 60.0
-"""A voter of whose time nothing is known is late after five times the seconds of the others, and five; where
-none has answered, after a minute."""
+"""A voter without known times is late after `SLOW_FACTOR` times the seconds of the slowest other plus
+`SLOW_LEAST_S`; where no other has answered, after `SLOW_ALONE_S`."""
 LOST_FACTOR, LOST_LEAST_S = 4.0, 30.0
-"""A voter that takes four times as long as a late one, and half a minute, is not waited for any more, even
-where its vote would decide."""
+"""A voter is lost after `LOST_FACTOR` times the seconds after which it is late, at least `LOST_LEAST_S`. A
+lost voter is no longer waited for, even where its vote would decide."""
 _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteRules:
-    """Of a vote. It ends early where the leader stays ahead with a probability of `confidence`; its answer is
-    streamed from a probability of `stream_at` on, and at the latest when one voter alone is still out, so
-    that the slowest is never waited for with nothing said. With `cascade` voters are asked only while it is
-    open."""
+    """Rules of a vote. It ends early where the leader keeps its lead with a probability of `confidence`. Its
+    answer is streamed from a probability of `stream_at` on, and when only one voter is pending, so that the
+    slowest voter delays no stream. With `cascade`, voters are asked only while the outcome is open."""
 
     kind: AnswerKind = AnswerKind.AUTO
     confidence: float = 0.95
@@ -47,7 +46,7 @@ class VoteRules:
 
 
 class Voting:
-    """Of one run; `title` names its part of the report."""
+    """Runs one vote; `title` names its part of the run's report."""
 
     def __init__(self, context: RunContext, voters: Sequence[Voter], rules: VoteRules, title: str) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
@@ -70,22 +69,22 @@ class Voting:
         )
         self._first_error: OrchestraError | None = None
         self._lost: dict[int, float] = {}
-        """Voters that are not waited for any more, with the seconds that they took."""
+        """Voters that are no longer waited for, with the seconds that they took."""
         self._late: set[int] = set()
-        """Voters that take longer than they ever do."""
+        """Voters that have taken longer than they ever did."""
         self._waits_for_end = context.run.guide is not None or any(
             _JSON.search(message.content) for message in context.run.messages if message.role != "assistant"
         )
-        """Whether the caller reads the text by a program, so that none may be streamed that is corrected."""
+        """Whether a program reads the answer, so that no text may be streamed that is corrected later."""
         models = [voter.model or "" for voter in voters]
         self._audited = rules.early and not samples and context.trust.audits(models)
-        """Whether all are heard, whatever is known."""
+        """Whether all voters are heard, to check the record of early ends."""
         self._starts_all = samples or self._audited or not (rules.early and rules.cascade)
-        """Whether all are asked at once."""
+        """Whether all voters start at once."""
 
     async def perform(self) -> AsyncGenerator[TextDelta | StepResult, None]:
-        """The answer, and a correction where it was streamed too soon. Raises the first error when no voter
-        answers."""
+        """Stream the answer, and a correction where it was streamed too soon. Raises the first error when no
+        voter answers."""
         self.context.budget.keeps = self.rules.synthesis
         count = VoteCount(AnswerKind.TEXT, ())
         async with self.samples:
@@ -136,13 +135,13 @@ class Voting:
         )
 
     def _affords(self, voters: int) -> bool:
-        """Whether so many may write as much as they may within what is left of the tokens. One after another,
-        more of them come to speak, since what one leaves is the next one's."""
+        """Whether the tokens that are left allow so many voters to write their maximum at once. Fewer at once
+        means that more can vote, since what one leaves is available to the next."""
         most = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
         return self.context.budget.affords(voters, self.messages, COORDINATOR, most)
 
     def _start(self, count: VoteCount) -> None:
-        """Let those begin who are wanted, and anybody rather than nobody."""
+        """Start the voters that the decision wants, and at least one where none is running."""
         waiting = self.samples.waiting
         if not waiting:
             return
@@ -157,7 +156,7 @@ class Voting:
             self.decision.follow_ups |= {voter.number for voter in started}
 
     def _mark_late(self) -> None:
-        """Note who takes longer than it ever does, so that others are asked in its place."""
+        """Note the voters that take longer than they ever did, so that others are asked instead."""
         timed = self._timed()
         self._lost = {voter.number: took for voter, took, (_, lost) in timed if took >= lost}
         self._late = {voter.number for voter, took, (late, _) in timed if took >= late}
@@ -165,8 +164,7 @@ class Voting:
             self._panel.late = self._late
 
     def _patience_s(self) -> float | None:
-        """How long to wait until the next is late or lost; None where nobody is that is not known to be.
-        Time has passed since that was noted: who became so meanwhile is not waited for."""
+        """Seconds until the next voter is late or lost; None where every running voter is known to be."""
         waits = [
             max(0.0, at - took)
             for voter, took, times in self._timed()
@@ -176,7 +174,7 @@ class Voting:
         return min(waits, default=None)
 
     def _timed(self) -> list[tuple[Voter, float, tuple[float, float]]]:
-        """Of each voter at work the seconds that it has taken, and after which it is late, and lost."""
+        """Each running voter with its seconds so far, and the seconds after which it is late and lost."""
         if not self.rules.early:
             return []
         kind, lengths = self.context.question_kind, self.context.lengths
@@ -188,7 +186,7 @@ class Voting:
         return found
 
     def _slow_here_s(self) -> float:
-        """Seconds after which a voter is late beside those who have answered."""
+        """Seconds after which a voter without known times is late."""
         seconds = [answer.seconds for answer in self.pool.answers.values()]
         return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
@@ -204,7 +202,7 @@ class Voting:
         return count
 
     async def _with_unclear(self, count: VoteCount) -> VoteCount:
-        """With the answers that only a model can read, where they could turn the vote."""
+        """The count with unclear answers read by a model, where they could turn the vote."""
         weights = sum(voter.weight for voter in self.pool.unclear)
         leader, *others = [group.weight for group in count.groups] or [0.0]
         if not self.pool.unclear or leader - max(others, default=0.0) > weights:
@@ -225,7 +223,8 @@ class Voting:
         return self._panel is not None and all(voter.number in self._panel.late for voter in pending)
 
     def _may_stream(self, count: VoteCount) -> bool:
-        """A text that a program reads cannot be corrected, so it waits for the end."""
+        """Whether the leading answer may be streamed now. A text that a program reads cannot be corrected, so
+        it waits for the end."""
         pending = self.samples.pending
         if self._waits_for_end or not pending:
             return False
