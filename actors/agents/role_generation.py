@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.cluster.registry import Registry
-from orchestration.messages import Generation
+from orchestration.messages import Continuation, Generation
 from orchestration.patterns import GenerationRequest
 from orchestration.roles import Role, choose_model
 from orchestration.small_models import is_small
@@ -28,6 +28,7 @@ def role_generation(
         priority=request.priority,
         labels=request.labels,
         extra=request.extra,
-        prefix=request.prefix,
-        prefix_tokens=request.prefix_tokens,
+        continuation=Continuation(text=request.prefix, tokens=request.prefix_tokens)
+        if request.prefix
+        else None,
     )

@@ -17,7 +17,7 @@ from actors.dispatcher.job import Job
 from actors.jobs.dead_letters import dead_letter_delivery
 from actors.streams.handoff import may_race, stream_position
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
-from orchestration.messages import Generation, StreamPosition
+from orchestration.messages import Continuation, Generation, StreamPosition
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,12 @@ def continued(body: bytes, position: StreamPosition, model: str) -> bytes:
         generation.model_copy(
             update={
                 "model": model,
-                "prefix": position.text,
-                "prefix_tokens": position.tokens,
-                "first_seq": position.seq,
-                "writer": position.writer,
+                "continuation": Continuation(
+                    text=position.text,
+                    tokens=position.tokens,
+                    first_seq=position.seq,
+                    writer=position.writer,
+                ),
             }
         )
         .model_dump_json(exclude_defaults=True)

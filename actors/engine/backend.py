@@ -205,7 +205,7 @@ class EngineBackend(Backend):
         assert generation.guide is not None
         assert generation.guide.json_schema is not None
         again = partial(correction, generation, partial(self._written, model))
-        written = self._written(model, generation.model_copy(update={"prefix": "", "prefix_tokens": 0}))
+        written = self._written(model, generation.model_copy(update={"continuation": None}))
         try:
             check = SchemaCheck(generation.guide.json_schema)
         except InvalidGuide as error:

@@ -130,9 +130,7 @@ def correction(
     request = f"This JSON is wrong: {wrong}. Write all of it again, corrected."
     turns = (ChatMessage(role="assistant", content=answer), ChatMessage(role="user", content=request))
     return write(
-        generation.model_copy(
-            update={"messages": (*generation.messages, *turns), "prefix": "", "prefix_tokens": 0}
-        )
+        generation.model_copy(update={"messages": (*generation.messages, *turns), "continuation": None})
     )
 
 

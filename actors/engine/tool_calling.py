@@ -53,8 +53,7 @@ def with_call_guide(generation: Generation) -> Generation:
             "guide": GuidedDecoding(json_schema=schema, field="tools"),
             # the form of the call is its end: nothing in an argument is
             "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
-            "prefix": "",  # a call that another node began comes anew: nobody has read any of it
-            "prefix_tokens": 0,
+            "continuation": None,  # a call that another node began was not read: it is written again
         }
     )
 

@@ -33,6 +33,7 @@ from orchestration.errors import (
     Unavailable,
 )
 from orchestration.messages import (
+    Continuation,
     Finish,
     Generation,
     GenerationEnd,
@@ -164,7 +165,8 @@ class Node(Actor):
 
     async def on_generation(self, message: Generation) -> GenerationEnd:
         """Run it; the result is the event that ended the stream."""
-        if message.id in self._cancels or f"{message.id} {message.writer}" in self._cancels:
+        continuation = message.continuation or Continuation()
+        if message.id in self._cancels or f"{message.id} {continuation.writer}" in self._cancels:
             raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
         if message.id in self._active:
             raise NodeBusy(f"node {self.id} is already at work on {message.id}")
@@ -173,8 +175,9 @@ class Node(Actor):
         loading = self.models.acquire(message.model)
         task = asyncio.current_task()
         assert task is not None
-        again = message.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
-        writer = StreamWriter(self.bus, StreamAddress(message.id), task.cancel, again, message.first_seq)
+        name = continuation.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
+        address = StreamAddress(message.id)
+        writer = StreamWriter(self.bus, address, task.cancel, name, continuation.first_seq)
         self._active[message.id] = task
         self._stalls.begin(message.id, task)
         self._load_changed()
@@ -265,8 +268,9 @@ class Node(Actor):
         """The generation as the backend takes it, and what the caller should know of that. Raises
         `InvalidRequest` for tools that must be called where none can be."""
         if generation.prefill:  # to a backend it is what was written so far, and costs the caller no token
-            begun = {"prefix": generation.prefill + generation.prefix, "prefill": ""}
-            generation = generation.model_copy(update=begun)
+            begun = generation.continuation or Continuation()
+            begun = begun.model_copy(update={"text": generation.prefill + begun.text})
+            generation = generation.model_copy(update={"continuation": begun, "prefill": ""})
         if generation.offer is None or self.backend.calls_tools:
             return generation, ()
         said = f"the {self.backend.name} backend calls no tools"

@@ -38,12 +38,13 @@ from orchestration.messages.nodes import (
 )
 from orchestration.messages.tools import Tool, ToolCall, ToolOffer, ToolResult
 from orchestration.messages.wire import Wire
-from orchestration.messages.work import Budget, Generation, Priority, Run
+from orchestration.messages.work import Budget, Continuation, Generation, Priority, Run
 
 __all__ = [
     "Accounts",
     "Budget",
     "ChatMessage",
+    "Continuation",
     "End",
     "EventFrame",
     "Finish",

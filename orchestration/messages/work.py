@@ -20,15 +20,24 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
+class Continuation(Wire):
+    """Where an answer goes on that another node has begun: after `text`, which was read, of `tokens` tokens.
+
+    The next event has the number `first_seq`, and the header of its writer is `writer`.
+    """
+
+    text: str = ""
+    tokens: int = Field(default=0, ge=0)
+    first_seq: int = Field(default=0, ge=0)
+    writer: str = ""
+
+
 class Generation(Wire):
     """One model call.
 
-    `id` is `<client>.<number>`, two subject tokens: the asker listens to `stream.<client>.>` once and
-    gets every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
+    `id` is `<client>.<number>`, two subject tokens: the client subscribes to `stream.<client>.*` once and
+    receives every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
     and `inputs` (kind embedding) is used.
-
-    `prefix` to `writer` are set where another node has begun the answer: `prefix` is the text that was
-    read so far, of `prefix_tokens` tokens; the next event is number `first_seq`, signed by `writer`.
     """
 
     id: str
@@ -45,14 +54,20 @@ class Generation(Wire):
     guide: GuidedDecoding | None = None
     offer: ToolOffer | None = None
     priority: Priority = Priority.INTERACTIVE
-    prefix: str = ""
-    prefix_tokens: int = Field(default=0, ge=0)
-    first_seq: int = Field(default=0, ge=0)
-    writer: str = ""
+    continuation: Continuation | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     """What the node must have: see `orchestration.placement.needs`."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields of the caller's body that Orchestra does not use. An upstream gets them as they came."""
+
+    @property
+    def prefix(self) -> str:
+        """The text that the answer goes on from."""
+        return self.continuation.text if self.continuation else ""
+
+    @property
+    def prefix_tokens(self) -> int:
+        return self.continuation.tokens if self.continuation else 0
 
 
 class Budget(Wire):

@@ -57,9 +57,12 @@ def continuation_request(generation: Generation, way: ContinuationMethod) -> Gen
     """The generation to ask for: that with its prefix, or from its beginning."""
     if way is not ContinuationMethod.AGAIN:
         # Templates strip the end of a message, and some servers refuse one that ends in a space.
-        prefix = generation.prefix if generation.kind == "completion" else generation.prefix.rstrip()
-        return generation.model_copy(update={"prefix": prefix})
-    return generation.model_copy(update={"prefix": "", "prefix_tokens": 0})
+        continuation = generation.continuation
+        if continuation is None or generation.kind == "completion":
+            return generation
+        stripped = continuation.model_copy(update={"text": continuation.text.rstrip()})
+        return generation.model_copy(update={"continuation": stripped})
+    return generation.model_copy(update={"continuation": None})
 
 
 class ContinuationFilter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,11 +72,15 @@ def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
                 "prompt": prompt or "",
                 "guide": sampling.pop("guide", None),
                 "sampling": sampling,
-                "prefix": tensors.text("prefix") or "",
-                "prefix_tokens": 0 if begun is None else int(begun),
+                "continuation": {
+                    "text": tensors.text("prefix") or "",
+                    "tokens": 0 if begun is None else int(begun),
+                },
             }
         )
     except ValidationError as error:
         problem = first_problem(error)
+        if problem.path == ("continuation", "tokens"):  # the input has another name
+            problem = replace(problem, path=("prefix_tokens",))
         raise InvalidRequest(str(problem), param=problem.where) from error
     return ChatRequest(generation=generation, stream=stream is None or bool(stream))

@@ -15,7 +15,15 @@ from actors.backends.recorded import BadRecords, QuestionIndex, RecordedQuestion
 from actors.backends.replay import ReplayBackend, ReplaySettings
 from actors.node.backend_factory import ServedName, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
-from orchestration.messages import ChatMessage, Finish, Generation, GuidedDecoding, Sampling, TextDelta
+from orchestration.messages import (
+    ChatMessage,
+    Continuation,
+    Finish,
+    Generation,
+    GuidedDecoding,
+    Sampling,
+    TextDelta,
+)
 
 SUM = "What is 2 + 2?\n\nThink step  by step, and end with the number."
 LONG = "A train leaves at noon and travels 60 miles per hour for two and a half hours. How far does it get?"
@@ -106,7 +114,7 @@ async def test_recorded_usage_is_told(backend: ReplayBackend) -> None:
 
 
 async def test_it_goes_on_with_the_sample_that_another_node_began(backend: ReplayBackend) -> None:
-    begun = asked(SUM).model_copy(update={"prefix": "It is", "prefix_tokens": 1})
+    begun = asked(SUM).model_copy(update={"continuation": Continuation(text="It is", tokens=1)})
     assert (await answered(backend, begun))[0] == " 5."
 
 

@@ -17,7 +17,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from actors.streams.writer import SUPERSEDED, WRITER_HEADER
-from orchestration.messages import Generation, GenerationEnd, TextDelta, decode_event
+from orchestration.messages import Continuation, Generation, GenerationEnd, TextDelta, decode_event
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
@@ -171,7 +171,7 @@ async def test_a_drain_that_runs_out_leaves_a_begun_answer_to_others(cluster: Lo
 
 async def test_a_generation_goes_on_after_its_prefix(cluster: LocalCluster) -> None:
     node = await cluster.node()
-    begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
+    begun = {"continuation": Continuation(text="one two", tokens=2, first_seq=7, writer="w")}
     generation = cluster.generation("one two three four").model_copy(update=begun)
     reply, listener = await send(cluster, node, generation)
     await eventually(lambda: listener.events and isinstance(listener.events[-1], GenerationEnd))
@@ -183,7 +183,7 @@ async def test_a_generation_goes_on_after_its_prefix(cluster: LocalCluster) -> N
 
 async def test_where_only_the_end_was_lost_only_the_end_is_written(cluster: LocalCluster) -> None:
     node = await cluster.node()
-    begun = {"prefix": "one two", "prefix_tokens": 2, "first_seq": 7, "writer": "w"}
+    begun = {"continuation": Continuation(text="one two", tokens=2, first_seq=7, writer="w")}
     reply, _ = await send(cluster, node, cluster.generation("one two", tokens=2).model_copy(update=begun))
     ended = GenerationEnd.model_validate_json(reply.data)
     assert (ended.events, ended.finish.reason, ended.finish.usage.completion_tokens) == (7, "length", 2)

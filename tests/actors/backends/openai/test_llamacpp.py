@@ -18,6 +18,7 @@ from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
 from orchestration.messages import (
     ChatMessage,
+    Continuation,
     Finish,
     Generation,
     GuidedDecoding,
@@ -222,7 +223,9 @@ async def test_an_answer_that_another_node_began_goes_on_as_it_would_have(backen
     asked = _chat("Count from one to ten in words.", Sampling(temperature=0, max_tokens=20))
     text, pieces, finish = await _all(backend, asked)
     begun = "".join(piece.text for piece in pieces[:4])
-    rest, _, end = await _all(backend, asked.model_copy(update={"prefix": begun, "prefix_tokens": 4}))
+    rest, _, end = await _all(
+        backend, asked.model_copy(update={"continuation": Continuation(text=begun, tokens=4)})
+    )
     assert begun + rest == text
     assert end.usage.completion_tokens == finish.usage.completion_tokens
     assert abs(end.usage.prompt_tokens - finish.usage.prompt_tokens) <= 2  # other cuts of the same text

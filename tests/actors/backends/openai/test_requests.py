@@ -25,7 +25,7 @@ from orchestration.errors import (
     Unavailable,
     UnknownModel,
 )
-from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling
+from orchestration.messages import ChatMessage, Continuation, Generation, GuidedDecoding, Sampling
 
 UPSTREAM = Upstream(host="host:1", api_key_env="THE_KEY", api_key="sk-secret")
 CHAT = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hé"),))
@@ -357,7 +357,7 @@ def test_a_server_that_refuses_several_models_and_answers_none_is_held_off_as_a_
     backoff.check("d")
 
 
-BEGUN = {"prefix": "Once upon", "prefix_tokens": 2}
+BEGUN: dict[str, Any] = {"continuation": Continuation(text="Once upon", tokens=2)}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import Generation, GuidedDecoding
+from orchestration.messages import Continuation, Generation, GuidedDecoding
 from tests.actors.engine.onnx.asking import Answer, ask, chat, complete
 
 COUNT = "One, two, three, four,"
@@ -25,8 +25,10 @@ def begun(generation: Generation, whole: Answer, pieces: int) -> Generation:
     written = whole.pieces[:pieces]
     return generation.model_copy(
         update={
-            "prefix": "".join(piece.text for piece in written),
-            "prefix_tokens": sum(piece.tokens for piece in written),
+            "continuation": Continuation(
+                text="".join(piece.text for piece in written),
+                tokens=sum(piece.tokens for piece in written),
+            )
         }
     )
 
@@ -70,5 +72,5 @@ async def test_an_answer_whose_guide_is_complete_only_ends(backend: OnnxBackend)
 async def test_a_stop_string_that_began_in_the_prefix_stops(backend: OnnxBackend) -> None:
     asked = complete(COUNT, max_tokens=40, stop=("six, seven",))
     prefix = " five, six,"
-    rest = await ask(backend, asked.model_copy(update={"prefix": prefix, "prefix_tokens": 4}))
+    rest = await ask(backend, asked.model_copy(update={"continuation": Continuation(text=prefix, tokens=4)}))
     assert (rest.text, rest.finish.reason) == ("", "stop")

@@ -15,6 +15,7 @@ from actors.engine.tool_calling import parse_call, parse_outputs, render
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import (
     ChatMessage,
+    Continuation,
     Finish,
     Generation,
     GuidedDecoding,
@@ -96,7 +97,7 @@ async def test_parameters_refer_to_themselves_and_not_to_the_call(backend: OnnxB
 async def test_a_call_that_another_node_began_is_written_anew(backend: OnnxBackend) -> None:
     offer = offering(WEATHER, choice="required")
     whole = await ask(backend, offer)
-    moved = await ask(backend, offer.model_copy(update={"prefix_tokens": 3, "first_seq": 2}))
+    moved = await ask(backend, offer.model_copy(update={"continuation": Continuation(tokens=3, first_seq=2)}))
     assert moved.finish.calls[0].arguments == whole.finish.calls[0].arguments
 
 
@@ -173,7 +174,7 @@ async def test_a_model_that_may_call_is_held_to_a_text_or_a_call(backend: OnnxBa
         assert not answer.text.startswith("{")
         assert answer.finish.reason in ("stop", "length")
     begun = offering(WEATHER).model_copy(
-        update={"prefix": "The weather in", "prefix_tokens": 3, "first_seq": 1}
+        update={"continuation": Continuation(text="The weather in", tokens=3, first_seq=1)}
     )
     rest = await ask(backend, begun)
     assert rest.text
@@ -198,7 +199,7 @@ async def test_the_first_character_tells_a_call_from_a_text(
             yield TextDelta(text=piece)
         yield Finish(reason="stop", usage=Usage())
 
-    generation = offering(WEATHER).model_copy(update={"prefix": begun})
+    generation = offering(WEATHER).model_copy(update={"continuation": Continuation(text=begun)})
     answer = [output async for output in parse_outputs(outputs(), generation)]
     finish = answer[-1]
     assert isinstance(finish, Finish)

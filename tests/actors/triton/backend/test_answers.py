@@ -19,7 +19,7 @@ from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository
 from actors.triton.repository_plan import ModelSpec
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
-from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling
+from orchestration.messages import ChatMessage, Continuation, Generation, GuidedDecoding, Sampling
 from tests.actors.triton.backend.embeddings import vectors
 from tests.actors.triton.backend.repository import answered, backend_for
 from tests.fixtures.eventually import eventually
@@ -116,7 +116,7 @@ async def test_a_seed_a_schema_and_a_prefix_reach_the_model(triton: TritonBacken
     guided = question("Is water wet?").model_copy(update={"guide": guide})
     assert (await answered(triton, guided))[0] in ("yes", "no")
     whole, _ = await answered(triton, question(text))
-    begun = question(text).model_copy(update={"prefix": whole[:20], "prefix_tokens": 5})
+    begun = question(text).model_copy(update={"continuation": Continuation(text=whole[:20], tokens=5)})
     assert (await answered(triton, begun))[0] == (await answered(onnx, begun))[0]
 
 

@@ -18,7 +18,7 @@ from orchestration.errors import (
     OrchestraError,
     UnknownModel,
 )
-from orchestration.messages import TextDelta
+from orchestration.messages import Continuation, TextDelta
 from tests.actors.triton.backend.repository import answered, backend_for, chat_model, saying
 from tests.fixtures.eventually import eventually
 from tests.fixtures.triton import RunningTriton
@@ -51,7 +51,9 @@ async def test_many_answers_are_streamed_at_once(backend: TritonBackend, name: s
 
 
 async def test_an_answer_goes_on_from_what_another_node_wrote(backend: TritonBackend, name: str) -> None:
-    text, _ = await answered(backend, saying(name, "count 4", prefix="w0 w1 ", prefix_tokens=2))
+    text, _ = await answered(
+        backend, saying(name, "count 4", continuation=Continuation(text="w0 w1 ", tokens=2))
+    )
     assert text == "w2 w3 "
 
 
