@@ -7,6 +7,11 @@ from typing import Self
 
 from orchestration.messages import Priority
 
+CHAT_SUBJECT = "orchestra.chat"
+"""The NATS service of gateways that answers chats."""
+CHAT_CANCEL_SUBJECT = f"{CHAT_SUBJECT}.cancel"
+"""Cancels the chat whose id the message holds."""
+
 
 def encode_token(name: str) -> str:
     """Any name as one subject token: letters, digits and `-` stay, all else becomes `_` + hex bytes.

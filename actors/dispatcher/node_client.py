@@ -14,8 +14,8 @@ from actors.dispatcher.job import Job
 from actors.dispatcher.job_requirements import needs_of
 from actors.dispatcher.metrics import placed
 from actors.dispatcher.placer import Placing
+from actors.runtime.envelope import DEFAULT_DEADLINE_S
 from actors.runtime.service import ERROR
-from actors.streams.client import DEFAULT_DEADLINE_S
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import (
     BackendFailed,

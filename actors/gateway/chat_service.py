@@ -24,6 +24,7 @@ from typing import Any
 
 from actors import __version__
 from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
@@ -39,8 +40,6 @@ from actors.telemetry.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 
-CHAT_SUBJECT = "orchestra.chat"
-CANCEL = "orchestra.chat.cancel"
 CANCEL_KEY = "Orchestra-Cancel-Key"
 QUEUE = "orchestra"
 
@@ -72,7 +71,7 @@ class ChatService(Actor):
         self._cancels: Subscription | None = None
 
     async def started(self) -> None:
-        self._cancels = await self.gateway.bus.subscribe(CANCEL, self._cancel)
+        self._cancels = await self.gateway.bus.subscribe(CHAT_CANCEL_SUBJECT, self._cancel)
 
     async def stopped(self) -> None:
         if self._cancels is not None:
@@ -178,5 +177,5 @@ def chat_endpoint(ref: ActorRef, resolver: ModelResolver, max_body_bytes: int) -
         encode=bytes,
         encode_error=error_json,
         queue=QUEUE,
-        metadata={"body": "OpenAI chat completion request", "cancel": CANCEL},
+        metadata={"body": "OpenAI chat completion request", "cancel": CHAT_CANCEL_SUBJECT},
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.bus.subjects import CHAT_SUBJECT
 from actors.gateway.bodies import ChatBody, CompletionBody, EmbeddingBody
-from actors.gateway.chat_service import CHAT_SUBJECT
 from actors.gateway.feedback import FeedbackApi
 from actors.gateway.generations import GenerationRoutes
 from actors.gateway.jobs_api import JobBody, JobId, JobsApi, ListJobs

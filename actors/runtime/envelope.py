@@ -16,8 +16,10 @@ TRACE = "traceparent"
 ATTEMPT = "Orchestra-Attempt"
 PATTERN = "Orchestra-Pattern"
 
-_FAR = 1e11
-"""The year 5138: past it a deadline is a mistake, and timers overflow."""
+DEFAULT_DEADLINE_S = 600.0
+"""How long a request without a deadline of its own may take."""
+_MAX_DEADLINE = 1e11
+"""The year 5138: a later deadline is a mistake, and timers overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class Envelope:
             deadline = float(headers.get(DEADLINE, 0))
         except ValueError:
             deadline = 0.0
-        if not 0 < deadline < _FAR:  # NaN too
+        if not 0 < deadline < _MAX_DEADLINE:  # NaN too
             deadline = 0.0
         attempt = headers.get(ATTEMPT, "1")
         return cls(

@@ -11,7 +11,8 @@ from typing import Any
 
 from actors.bus.bus import Bus, Message
 from actors.bus.message import ERROR, ERROR_CODE
-from actors.runtime.envelope import Envelope
+from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
+from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
@@ -23,9 +24,6 @@ from orchestration.errors import (
     from_body,
 )
 
-CHAT = "orchestra.chat"
-CANCEL = f"{CHAT}.cancel"
-DEFAULT_DEADLINE_S = 600.0
 CALL_TIMEOUT_S = 30.0
 WAY_OUT = "orchestra up, or orchestra gateway"
 
@@ -45,14 +43,14 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     open_id = ""
     try:
         data = json.dumps(body | {"stream": True}).encode()
-        await bus.publish(CHAT, data, reply=inbox, headers=envelope.headers() or None)
+        await bus.publish(CHAT_SUBJECT, data, reply=inbox, headers=envelope.headers() or None)
         while True:
             async with asyncio.timeout(envelope.remaining(DEFAULT_DEADLINE_S)):
                 message = await arrived.get()
             if message is None:
                 raise BusUnavailable("the connection to NATS was lost before the answer was complete")
             if message.status == "503":
-                raise Unavailable(f"no gateway answers on {CHAT}; start one: {WAY_OUT}")
+                raise Unavailable(f"no gateway answers on {CHAT_SUBJECT}; start one: {WAY_OUT}")
             if message.header(ERROR):
                 open_id = ""
                 raise _error(message)
@@ -68,14 +66,14 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
         bus.on_disconnect.remove(lost)
         if open_id:
             with suppress(OrchestraError):  # without NATS nobody can be told
-                bus.post(CANCEL, open_id.encode())
+                bus.post(CHAT_CANCEL_SUBJECT, open_id.encode())
         await subscription.unsubscribe()
 
 
 async def chat_whole(bus: Bus, body: dict[str, Any], envelope: Envelope) -> dict[str, Any]:
     """The whole answer to a body of /v1/chat/completions, as the OpenAI API has it. Raises as `chat` does."""
     seconds = envelope.remaining(DEFAULT_DEADLINE_S)
-    return await _call(bus, CHAT, body, envelope.headers() or None, seconds)
+    return await _call(bus, CHAT_SUBJECT, body, envelope.headers() or None, seconds)
 
 
 async def jobs_call(

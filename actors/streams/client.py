@@ -20,7 +20,7 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.jetstream import stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
-from actors.runtime.envelope import Envelope
+from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.streams.reader import StreamReader
 from actors.streams.writer import SUPERSEDED
 from orchestration.errors import (
@@ -35,7 +35,6 @@ from orchestration.placement import NEEDS_HEADER, needs_of
 log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
-DEFAULT_DEADLINE_S = 600.0
 MAX_ORPHANS = 10_000
 """Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
 STREAM_PREFIX = "stream."
