@@ -31,7 +31,7 @@ class RetryDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """When a job is tried again, and after which pause.
+    """Decides when a job is tried again, and after which pause.
 
     The pause doubles with each attempt that counts, from `first_pause_s` up to `max_pause_s`. While no node
     can serve the job, it is tried every `outage_pause_s`, until it is `max_age_s` seconds old.

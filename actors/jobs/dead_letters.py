@@ -53,16 +53,16 @@ class DeadLetter:
     message: Message
 
     @classmethod
-    def of(cls, found: StoredMessage) -> DeadLetter:
-        message = found.message
+    def of(cls, stored: StoredMessage) -> DeadLetter:
+        message = stored.message
         try:
             error = ErrorBody.model_validate_json(message.header(ERROR_HEADER))
         except ValidationError:
             error = None
         attempts = message.header(ATTEMPTS_HEADER, "0")
         return cls(
-            number=found.sequence,
-            kind=found.subject.split(".")[1] if "." in found.subject else "",
+            number=stored.sequence,
+            kind=stored.subject.split(".")[1] if "." in stored.subject else "",
             id=message.header(ID_HEADER),
             subject=message.header(SUBJECT_HEADER),
             reason=message.header(REASON_HEADER),
@@ -141,10 +141,10 @@ class DeadLetterStore:
 
     async def show(self, number: int) -> DeadLetter:
         """Raises `NoSuchJob`."""
-        found = await message_at(self.bus, STREAM, number)
-        if found is None:
+        stored = await message_at(self.bus, STREAM, number)
+        if stored is None:
             raise NoSuchJob(f"no dead letter {number}")
-        return DeadLetter.of(found)
+        return DeadLetter.of(stored)
 
     async def drop(self, number: int) -> None:
         """Raises `NoSuchJob`."""

@@ -121,7 +121,7 @@ def new_job_id(key: str = "") -> str:
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` has the form of a job's id. Other texts are no keys of the bucket."""
+    """Whether `text` has the form of a job's id. Other texts cannot be keys of the bucket."""
     return _ID.fullmatch(text) is not None
 
 

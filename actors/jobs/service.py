@@ -48,7 +48,7 @@ class JobSubmission:
     """A job that is not accepted yet.
 
     The id of `work` is the job's id. `model` is the name in the body, `fingerprint` a hash of everything the
-    submitter sent. `max_unfinished` limits the caller's unfinished jobs; None is no limit. `keyed` is true
+    submitter sent. `max_unfinished` limits the caller's unfinished jobs; None: unlimited. `keyed` is true
     when the id comes from an idempotency key. `notes` are returned with the answer.
     """
 
@@ -175,7 +175,7 @@ class JobService:
             self.store.jobs_stream,
             limit=min(limit, self.max_listed),
             before=before,
-            wanted=visible,
+            matches=visible,
         )
         records = [JobRecord.model_validate_json(each.message.data) for each in page]
         return {"object": "list", "data": [job_summary(record) for record in records], "next": more}

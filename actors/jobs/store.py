@@ -111,13 +111,13 @@ class JobStore:
         if not value.startswith(b'{"prefix":'):
             return JobResult.model_validate_json(value)
         index = ResultParts.model_validate_json(value)
-        found: list[bytes] = []
+        parts: list[bytes] = []
         for number in range(index.parts):
             entry = await self.results.get(f"{index.prefix}.{number}", sure=True)
             if entry is None or entry.value is None:
                 raise BusUnavailable(f"part {number} of the result {index.prefix} is missing")
-            found.append(entry.value)
-        return JobResult.model_validate_json(b"".join(found))
+            parts.append(entry.value)
+        return JobResult.model_validate_json(b"".join(parts))
 
 
 async def _create(bucket: Bucket, key: str, value: bytes) -> bytes | None:

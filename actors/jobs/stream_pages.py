@@ -38,9 +38,9 @@ def _all(message: Message) -> bool:
 
 
 async def latest_messages(
-    bus: Bus, stream: str, *, limit: int, before: int = 0, wanted: Callable[[Message], bool] = _all
+    bus: Bus, stream: str, *, limit: int, before: int = 0, matches: Callable[[Message], bool] = _all
 ) -> tuple[list[StoredMessage], int]:
-    """Return up to `limit` messages that are `wanted`, newest first, and the `before` of the next page.
+    """Return up to `limit` messages that `matches` accepts, newest first, and the `before` of the next page.
 
     `before` is the sequence to begin below; 0 is the end of the stream, and as a result: no next page. Delete
     markers of a bucket are left out. Raises `BusUnavailable` when the stream does not exist.
@@ -48,20 +48,20 @@ async def latest_messages(
     state = await stream_state(bus, stream)
     first, last = int(state.get("first_seq", 1)), int(state.get("last_seq", 0))
     end = min(before, last + 1) if before > 0 else last + 1 + AHEAD
-    found: list[StoredMessage] = []
+    messages: list[StoredMessage] = []
     for _ in range(MAX_WINDOWS):
-        if end <= first or len(found) >= limit:
+        if end <= first or len(messages) >= limit:
             break
         start = max(first, end - WINDOW)
         window = await _window(bus, stream, start, end)
-        found += [
-            each for each in reversed(window) if not each.message.header(OPERATION) and wanted(each.message)
+        messages += [
+            each for each in reversed(window) if not each.message.header(OPERATION) and matches(each.message)
         ]
         end = start
-    if len(found) > limit:
-        found = found[:limit]
-        end = found[-1].sequence
-    return found, end if end > first else 0
+    if len(messages) > limit:
+        messages = messages[:limit]
+        end = messages[-1].sequence
+    return messages, end if end > first else 0
 
 
 async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, Any]:
@@ -69,9 +69,9 @@ async def stream_state(bus: Bus, stream: str, subjects: str = "") -> dict[str, A
 
     Raises `BusUnavailable` when the stream does not exist.
     """
-    wanted = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
+    options = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
     try:
-        info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}", wanted)).data)
+        info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}", options)).data)
     except NoResponders as error:
         raise BusUnavailable("this NATS server has no JetStream") from error
     if "error" in info:
@@ -93,7 +93,7 @@ async def message_at(bus: Bus, stream: str, sequence: int) -> StoredMessage | No
 async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMessage]:
     """The messages with sequences from `start` to `end`, `end` excluded: one request, many replies."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    found: list[StoredMessage] = []
+    messages: list[StoredMessage] = []
 
     def arrived(message: Message) -> None:
         if done.done():
@@ -106,7 +106,7 @@ async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMes
             return
         sequence = int(message.header(SEQUENCE, "0"))
         if sequence < end:
-            found.append(StoredMessage(sequence, message))
+            messages.append(StoredMessage(sequence, message))
 
     reply = bus.expect(arrived)
     body = json.dumps({"seq": start, "next_by_subj": ">", "batch": end - start}).encode()
@@ -118,4 +118,4 @@ async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMes
         raise DeadlineExceeded(f"stream {stream} did not answer within {TIMEOUT_S:g} s") from error
     finally:
         bus.forget(reply)
-    return found
+    return messages

@@ -65,11 +65,11 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        for each in found:
-            if is_private(each["host"]):
-                raise PrivateAddress(f"{host} resolves to {each['host']}, which is not public")
-        return found
+        addresses = await self._inner.resolve(host, port, family)
+        for address in addresses:
+            if is_private(address["host"]):
+                raise PrivateAddress(f"{host} resolves to {address['host']}, which is not public")
+        return addresses
 
     async def close(self) -> None:
         await self._inner.close()

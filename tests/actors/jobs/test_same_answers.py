@@ -58,7 +58,7 @@ def test_a_job_gives_the_answer_of_the_same_chat(cluster: Cluster, client: JobsC
 
 
 def test_a_job_gives_the_error_of_the_same_chat(cluster: Cluster, client: JobsClient) -> None:
-    """When it is submitted, or, where only the node can tell, at its end."""
+    """The error comes at the submission or, where only the node can know it, at the end of the job."""
     for change, param, _ in WRONG:
         body = {"model": "echo", "messages": HI} | change
         expected = chat(cluster, body)["error"]
