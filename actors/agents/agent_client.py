@@ -1,130 +1,87 @@
-"""How a coordinator asks the other agents, whichever machine they are on: the `Ask` of a pattern."""
+"""How a coordinator has the steps of a run done: model calls here, steps with tools at their agents."""
 
 from __future__ import annotations
 
-import asyncio
-from base64 import b64decode
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import logging
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
 
 from actors.agents.metrics import STEPS
-from actors.agents.role_generation import role_generation
+from actors.agents.model_client import ModelClient
 from actors.agents.run_event_publisher import RunEventPublisher
-from actors.bus.bus import Bus
-from actors.cluster.registry import Registry
-from actors.embedding.embedder import Embedder
-from actors.runtime.envelope import Envelope
-from actors.streams.client import StreamClient
+from actors.bus.subjects import AgentAddress
+from actors.runtime.stream_call import stream_call
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import span, traceparent
-from actors.tools.client import RemoteHands
-from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import (
-    Finish,
-    Generation,
-    Priority,
-    Step,
-    StreamEnd,
-    TextDelta,
-    Tool,
-    ToolResult,
-    Vectors,
+from actors.telemetry.telemetry import traceparent
+from orchestration.errors import InternalError, NodeLost, NoResponders, ShuttingDown
+from orchestration.messages import Step
+from orchestration.patterns import ResumeFilter
+from orchestration.patterns.step_request import (
+    STEP_EVENT,
+    StepEvent,
+    StepEventFrame,
+    StepRecorded,
+    StepRequest,
+    StepText,
 )
-from orchestration.patterns import GenerationRequest, StepAccepted, ToolUse
-from orchestration.roles import Role
 
-AGAIN_S = 0.5
-"""Pause between two looks for a node, while none serves a model for the step."""
+log = logging.getLogger(__name__)
+
+MAX_TRIES = 8
+"""Times that a step is sent to agents of a name, while they leave or are lost."""
+ABSENT_S = 2.0
+"""An agent of which no replica has tools is not asked again within that time."""
+
+
+@dataclass(slots=True)
+class AbsentAgents:
+    """Agents of which no replica has tools, as was found a moment ago. One for a process."""
+
+    _until: dict[str, float] = field(default_factory=dict)
+
+    def __contains__(self, agent: str) -> bool:
+        return time.monotonic() < self._until.get(agent, 0.0)
+
+    def add(self, agent: str) -> None:
+        self._until[agent] = time.monotonic() + ABSENT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentClient:
-    """Does the steps of one run. Progress goes to the run's stream."""
+class AgentClient(ModelClient):
+    """The `StepExecutor` of one run. Progress goes to the run's stream."""
 
-    bus: Bus
-    streams: StreamClient
-    registry: Registry
-    roles: Mapping[str, Role]
     writer: StreamWriter
     run_events: RunEventPublisher
-    envelope: Envelope
-    hands: RemoteHands
-    embedder: Embedder | None = None
+    absent: AbsentAgents
 
-    async def generate(
-        self, question: GenerationRequest
-    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
-        """Put the role's model call on its queue. Its events come straight from the node."""
-        with span(
-            f"invoke_agent {question.agent}",
-            parent=self.envelope.trace,
-            kind=SpanKind.CLIENT,
-            gen_ai__operation__name="invoke_agent",
-            gen_ai__provider__name="orchestra",
-            gen_ai__agent__name=question.agent,
-            orchestra__step__name=question.name,
-        ) as running:
-            envelope = self.envelope.with_trace(traceparent(self.envelope.trace)).with_timeout(
-                question.seconds
-            )
-
-            generation = await self._generation(question, envelope)
-            yield StepAccepted(model=generation.model)
-            async with aclosing(self.streams.stream(generation, envelope)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        yield event
-                    elif isinstance(event, StreamEnd):
-                        finish = event.finish
-                        running.set_attribute("gen_ai.request.model", finish.model)
-                        running.set_attribute("gen_ai.usage.input_tokens", finish.usage.prompt_tokens)
-                        running.set_attribute("gen_ai.usage.output_tokens", finish.usage.completion_tokens)
-                        if finish.refusal:  # a pattern takes it for text
-                            yield TextDelta(text=finish.refusal, tokens=0)
-                        yield finish
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """This process makes the vectors, or where it cannot, any node's embedding model."""
-        why = "the agents have no embedding model"
-        if self.embedder is not None and self.embedder.usable:
+    async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
+        """Send the step to an agent once. Where that agent is lost or leaves, another one goes on: parts that
+        were recorded are not done again, and text that was streamed is not streamed again."""
+        if request.agent in self.absent:
+            raise NoResponders(f"no agent {request.agent!r} has tools")
+        sent = _SentStep(request)
+        for tries in range(1, MAX_TRIES + 1):
             try:
-                return [row.tolist() for row in await self.embedder.vectors(texts)]
-            except NoNode as error:  # it is being fetched, or cannot be
-                why = error.message
-        cards = self.registry.cards.values()
-        model = min((card.name for card in cards if card.kind == "embedding"), default=None)
-        if model is None:
-            raise NoNode(f"{why}, and no live node serves one")
-        work = Generation(id=self.streams.new_id(), kind="embedding", model=model, inputs=tuple(texts))
-        vectors: list[list[float]] = [[] for _ in texts]
-        async with aclosing(self.streams.stream(work, self.envelope)) as events:
-            async for event in events:
-                if isinstance(event, Vectors):
-                    for at, encoded in enumerate(event.vectors, event.index):
-                        vectors[at] = np.frombuffer(b64decode(encoded), "<f4").tolist()
-        return vectors
-
-    async def tools(self, agent: str) -> tuple[Tool, ...]:
-        return await self.hands.tools(agent, self.envelope)
-
-    async def use(self, use: ToolUse) -> ToolResult:
-        """The agent uses it on its own machine. The span names the tool, not what it was given."""
-        with span(
-            f"execute_tool {use.tool}",
-            parent=self.envelope.trace,
-            kind=SpanKind.CLIENT,
-            gen_ai__operation__name="execute_tool",
-            gen_ai__tool__name=use.tool,
-            gen_ai__agent__name=use.agent,
-            orchestra__step__name=use.name,
-        ):
-            envelope = self.envelope.with_trace(traceparent(self.envelope.trace)).with_timeout(use.seconds)
-            return await self.hands.use(use.agent, use.tool, use.arguments, envelope)
+                async with aclosing(self._send(sent.request())) as events:
+                    async for event in events:
+                        new = sent.new(event)
+                        if new is not None:
+                            yield new
+                return
+            except NoResponders as error:
+                if sent.begun:
+                    raise NodeLost(f"agent {request.agent!r} was lost: {error.message}") from error
+                self.absent.add(request.agent)
+                raise
+            except (ShuttingDown, NodeLost) as error:
+                if tries == MAX_TRIES:
+                    raise
+                log.info("step %s of run %s is sent again: %s", request.name, request.run.id, error)
 
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:
@@ -135,24 +92,62 @@ class AgentClient:
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.run_events.add(type, data)
 
-    async def _generation(self, request: GenerationRequest, envelope: Envelope) -> Generation:
-        """The model call of a step. An interactive one waits for a node until its deadline; a job's fails at
-        once and is tried again later.
+    async def _send(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
+        settings = self.services.settings
+        subject = AgentAddress(settings.cluster, request.agent).step
+        body = request.model_dump_json(exclude_defaults=True).encode()
+        envelope = self.envelope.with_trace(traceparent(self.envelope.trace))
+        messages = stream_call(self.services.bus, subject, body, envelope, settings.step_silence_s)
+        expected = 0
+        async with aclosing(messages):
+            async for message in messages:
+                frame = _decoded(message, subject)
+                if frame.seq != expected:
+                    lost = f"events {expected} to {frame.seq - 1}"
+                    raise NodeLost(f"{lost} of step {request.name!r} did not arrive")
+                expected += 1
+                yield frame.event
 
-        Raises `InvalidRequest` for an agent that does not exist, and what `choose_model` raises.
-        """
-        role = self.roles.get(request.agent)
-        if role is None:
-            known = ", ".join(self.roles)
-            raise InvalidRequest(f"no agent {request.agent!r}; the agents are {known}", param="agent")
-        told = False
-        while True:
-            try:
-                return role_generation(role, request, self.registry, self.streams.new_id())
-            except NoNode as error:
-                if request.priority is not Priority.INTERACTIVE or envelope.remaining(AGAIN_S) < 2 * AGAIN_S:
-                    raise
-                if not told:
-                    told = True
-                    await self.writer.progress(f"waiting: {error.message}")
-            await asyncio.sleep(AGAIN_S)
+
+class _SentStep:
+    """A step as it is sent, once more where its agent is lost."""
+
+    def __init__(self, request: StepRequest) -> None:
+        self.begun = False
+        self._request = request
+        self._records = {record.step.name: record for record in request.records}
+        self._resume = ResumeFilter()
+        self._texts: list[str] = []
+        self._tokens = 0
+
+    def request(self) -> StepRequest:
+        """What is sent now: with all that an agent before has done."""
+        if not self.begun:
+            return self._request
+        update: dict[str, Any] = {"records": tuple(self._records.values())}
+        if self._texts:
+            text = "".join(self._texts)
+            self._resume = ResumeFilter(text, self._tokens)
+            update |= {"prefix": text, "prefix_tokens": self._tokens}
+        return self._request.model_copy(update=update)
+
+    def new(self, event: StepEvent) -> StepEvent | None:
+        """The event, or what of it is new; None where nothing is."""
+        self.begun = True
+        if isinstance(event, StepRecorded):
+            self._records[event.record.step.name] = event.record.model_copy(update={"run_s": 0.0})
+        elif isinstance(event, StepText):
+            delta = self._resume.new(event.delta)
+            if delta is None:
+                return None
+            self._tokens += delta.tokens
+            delta.add_to(self._texts)
+            return StepText(delta=delta)
+        return event
+
+
+def _decoded(message: bytes, subject: str) -> StepEventFrame:
+    try:
+        return STEP_EVENT.validate_json(message)
+    except ValidationError as error:
+        raise InternalError(f"an event on {subject} cannot be read") from error

@@ -15,95 +15,85 @@ from actors.agents.protocol import (
     service_info,
 )
 from actors.agents.run_consumer import RunConsumer
+from actors.agents.services import AgentOptions, AgentServices
 from actors.agents.settings import AgentsSettings
 from actors.agents.specialist import Researcher, Specialist
+from actors.agents.step_agent import StepAgent
 from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
-from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
-from actors.embedding.embedder import Embedder
-from actors.jobs.settings import JobsSettings
+from actors.cluster.registry import Registry
 from actors.learning.tuner import Tuner
 from actors.runtime.actor_host import ActorRef
-from actors.runtime.service import Endpoint, Service, ServiceInfo
+from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
-from actors.tools.server import Workbench, endpoints
-from orchestration.patterns import BUILT_IN, COORDINATOR, Catalogue
+from orchestration.patterns import COORDINATOR, StepRequest
 from orchestration.roles import Role, load_roles
 
 RESEARCH = "research"
 STEPS_SERVICE = "orchestra-agents"
-"""The service of the `ask` endpoints, one for each role."""
+"""The service of the `step` endpoints, one for each role that has tools here."""
 READY_POLL_S = 2.0
-"""Between two looks whether there are tools now, such as documents that were added."""
+"""Pause between two looks for tools that come later, such as documents that are added."""
 
 
 class AgentHost:
     """The six agents and the coordinator's consumer of runs."""
 
     def __init__(
-        self,
-        bus: Bus,
-        settings: AgentsSettings,
-        system: ActorSystem,
-        jobs: JobsSettings | None = None,
-        fallbacks: Fallbacks = NO_FALLBACKS,
-        embedder: Embedder | None = None,
-        tools: ToolRegistry | None = None,
-        catalogue: Catalogue = BUILT_IN,
+        self, bus: Bus, settings: AgentsSettings, system: ActorSystem, options: AgentOptions
     ) -> None:
         self.bus = bus
         self.settings = settings
-        self.jobs = jobs or JobsSettings()
-        self.roles = load_roles(settings.roles)
-        self.streams = StreamClient(bus)
-        self.registry = Registry(bus, fallbacks)
-        self.embedder = embedder
-        self.tuner = Tuner(bus, settings.auto)
-        self.tools = tools or ToolRegistry(settings.tools)
-        self.catalogue = catalogue
         self.system = system
+        self.options = options
+        embedder, roles = options.embedder, load_roles(settings.roles)
+        self.tools = (
+            ToolRegistry(settings.tools) if options.build_tools is None else options.build_tools(embedder)
+        )
+        self.services = AgentServices(
+            bus=bus,
+            streams=StreamClient(bus),
+            registry=Registry(bus, options.fallbacks),
+            roles=roles,
+            descriptions={name: role.description for name, role in roles.items()},
+            settings=settings,
+            tuner=Tuner(bus, settings.auto),
+            tools=self.tools,
+            embedder=embedder,
+            catalogue=options.catalogue,
+        )
         self.coordinator: ActorRef | None = None
-        self.specialists: list[ActorRef] = []
-        self.benches: list[ActorRef] = []
-        self._offers: list[asyncio.Task[None]] = []
+        self.agents: list[ActorRef] = []
         self.run_consumer: RunConsumer | None = None
         self.steps = Service(
             bus,
-            ServiceInfo(name=STEPS_SERVICE, version=__version__, description="The steps of runs, by role"),
+            ServiceInfo(name=STEPS_SERVICE, version=__version__, description="Steps of runs that need tools"),
         )
         self.prompts: list[Service] = []
+        self._opening: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Raises `BusUnavailable` when the buckets and streams are not there."""
-        await self.streams.start()
-        await self.registry.start()
-        await self.tuner.start()
+        services = self.services
+        await services.streams.start()
+        await services.registry.start()
+        await services.tuner.start()
         await self.steps.start()
-        for role in self.roles.values():
+        for role in services.roles.values():
             await self._spawn(role)
             if role.name in self.tools.roles:
-                await self._equip(role)
-        self.coordinator = await self.system.spawn(
-            Coordinator,
-            lambda: Coordinator(
-                self.bus,
-                self.streams,
-                self.registry,
-                self.roles,
-                self.settings,
-                self.embedder,
-                self.tuner,
-                self.catalogue,
-            ),
+                await self._serve_steps(role.name)
+        self.coordinator = await self.system.spawn(Coordinator, lambda: Coordinator(services))
+        self.run_consumer = RunConsumer(
+            self.bus, self.coordinator, self.settings, self.options.jobs, services.catalogue
         )
-        self.run_consumer = RunConsumer(self.bus, self.coordinator, self.settings, self.jobs, self.catalogue)
         await self.run_consumer.start()
         await self.bus.flush()
 
     async def _spawn(self, role: Role) -> None:
-        cluster = self.settings.cluster
+        cluster, services = self.settings.cluster, self.services
         address = AgentAddress(cluster, role.name)
         service = Service(self.bus, service_info(cluster, role.name, role.description))
         identity = AgentIdentity(address=address, instance=service.id, heartbeat_s=self.settings.heartbeat_s)
@@ -112,10 +102,10 @@ class AgentHost:
             kind = Researcher
 
         def make() -> Specialist:
-            return kind(role, self.bus, self.streams, self.registry, identity)
+            return kind(role, self.bus, services.streams, services.registry, identity)
 
         ref: ActorRef = await self.system.spawn(kind, make, name=f"agent {role.name}")
-        self.specialists.append(ref)
+        self.agents.append(ref)
         await service.start()
         self.prompts.append(service)
         await service.add(
@@ -140,26 +130,31 @@ class AgentHost:
             )
         )
 
-    async def _equip(self, role: Role) -> None:
-        """Let others use the role's tools here."""
-
-        def make() -> Workbench:
-            return Workbench(role.name, self.tools)
-
-        ref: ActorRef = await self.system.spawn(Workbench, make, name=f"tools of {role.name}")
-        self.benches.append(ref)
-        if self.tools.ready(role.name):
-            await self._offer(role, ref)
+    async def _serve_steps(self, role: str) -> None:
+        """Do steps that need the role's tools, as soon as there are any: an agent without tools must not take
+        a step from one that has some."""
+        ref: ActorRef = await self.system.spawn(
+            StepAgent, lambda: StepAgent(role, self.services), name=f"steps of {role}"
+        )
+        self.agents.append(ref)
+        if self.tools.ready(role):
+            await self._open(role, ref)
         else:
-            self._offers.append(asyncio.get_running_loop().create_task(self._offer(role, ref)))
+            self._opening.append(asyncio.get_running_loop().create_task(self._open(role, ref)))
 
-    async def _offer(self, role: Role, ref: ActorRef) -> None:
-        """Listen for those who use the role's tools, as soon as there can be any: nobody who has none should
-        answer for one who has."""
-        while not self.tools.ready(role.name):  # noqa: ASYNC110 - a file tells nobody that it has come
+    async def _open(self, role: str, ref: ActorRef) -> None:
+        while not self.tools.ready(role):  # noqa: ASYNC110 - a file tells nobody that it has come
             await asyncio.sleep(READY_POLL_S)
-        for endpoint in endpoints(AgentAddress(self.settings.cluster, role.name), ref, SERVICE):
-            await self.steps.add(endpoint)
+        await self.steps.add(
+            Endpoint(
+                name=f"step-{role}",
+                subject=AgentAddress(self.settings.cluster, role).step,
+                ref=ref,
+                decode=decode_model(StepRequest),
+                queue=SERVICE,
+                streams=True,
+            )
+        )
 
     async def drain(self) -> bool:
         """Take nothing new, finish what was begun within `drain_timeout_s`, then leave. True when nothing
@@ -177,17 +172,17 @@ class AgentHost:
             clean = await self.coordinator.host.drain(self._left(end))
         if self.run_consumer is not None:
             await self.run_consumer.stop()
-        for offer in self._offers:
-            offer.cancel()
+        for opening in self._opening:
+            opening.cancel()
         await self.steps.leave()
-        for ref in (*self.specialists, *self.benches):
+        for ref in self.agents:
             clean = await ref.host.drain(self._left(end)) and clean
         await self.tools.close()
-        await self.registry.stop()
-        await self.streams.stop()
-        await self.tuner.stop()
-        if self.embedder is not None:
-            self.embedder.close()
+        await self.services.registry.stop()
+        await self.services.streams.stop()
+        await self.services.tuner.stop()
+        if self.services.embedder is not None:
+            self.services.embedder.close()
         return clean
 
     @staticmethod

@@ -1,46 +1,42 @@
-"""The coordinator: performs the patterns of runs, and takes prompts like every agent."""
+"""Runs the patterns of runs. The coordinator also answers prompts, as every agent does."""
 
 from __future__ import annotations
 
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.agents.agent_client import AgentClient
+from actors.agents.agent_client import AbsentAgents, AgentClient
 from actors.agents.messages import Prompt
 from actors.agents.run_event_publisher import RunEventPublisher
-from actors.agents.settings import AgentsSettings
+from actors.agents.run_facts import final_tokens, run_facts
+from actors.agents.services import AgentServices
 from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
-from actors.bus.bus import Bus
-from actors.cluster.registry import Registry
-from actors.embedding.embedder import Embedder
-from actors.learning.tuner import RunAdvisor, Tuner
+from actors.learning.tuner import RunAdvisor
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.streams.characters import whole_characters
-from actors.streams.client import StreamClient
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import recorded_trace_id, span, traceparent
-from actors.tools.client import RemoteHands
 from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
-from orchestration.errors import InternalError, NoNode, OrchestraError
+from orchestration.errors import InternalError, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import ChatMessage, End, Generation, Run, RunEnd, Step, StreamEnd, TextDelta
 from orchestration.patterns import (
-    BUILT_IN,
     COORDINATOR,
-    Catalogue,
+    BudgetTracker,
     ResumeFilter,
     RunContext,
+    RunReport,
     StepCache,
     StepRecord,
     StepResult,
+    StepRunner,
 )
-from orchestration.roles import Role, choose_model
 from orchestration.trust.lengths import AnswerLengths
 
 
@@ -75,29 +71,11 @@ class Coordinator(Actor):
     concurrency = 3 * 1024
     mailbox_size = 3 * 1024
 
-    def __init__(
-        self,
-        bus: Bus,
-        streams: StreamClient,
-        registry: Registry,
-        roles: dict[str, Role],
-        settings: AgentsSettings,
-        embedder: Embedder | None = None,
-        tuner: Tuner | None = None,
-        catalogue: Catalogue = BUILT_IN,
-    ) -> None:
-        self.bus = bus
-        self.streams = streams
-        self.registry = registry
-        self.agents = {name: role.description for name, role in roles.items()}
-        self.roles = roles
-        self.settings = settings
-        self.embedder = embedder
-        self.tuner = tuner
-        self.catalogue = catalogue
+    def __init__(self, services: AgentServices) -> None:
+        self.services = services
         self.durations = Durations()
         self.lengths = AnswerLengths()
-        self.tools = RemoteHands(bus=bus, cluster=settings.cluster, timeout_s=settings.tools.timeout_s)
+        self.absent = AbsentAgents()
 
     async def on_run(self, execution: RunExecution) -> End:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
@@ -115,15 +93,14 @@ class Coordinator(Actor):
             execution.run_events.add("started", _started(execution))
             if isinstance(work, Generation):
                 return await self._generate(work, execution)
-            context = self._context(work, execution)
-            tuning = self._tuning(work, context, execution)
+            tuning = self.services.tuner.of(work, execution.envelope.caller)
+            context = self._context(work, execution, tuning)
             began = time.perf_counter()
             answer = await self._perform(work, context, execution)
             if context.resume_filter.anew:
                 await context.warn("begun anew: it does not go on from what its first coordinator had said")
             await context.settle()
-            if tuning is not None:
-                await tuning.ended(context, answer, time.perf_counter() - began)
+            await tuning.ended(context, answer, time.perf_counter() - began)
             for name, value in _choice(context).items():
                 running.set_attribute(f"orchestra.auto.{name}", value)
             running.set_attribute("gen_ai.usage.input_tokens", context.usage.prompt_tokens)
@@ -134,16 +111,16 @@ class Coordinator(Actor):
             steps=tuple(context.steps),
             accounts=accounts_of(context.steps),
             trace_id=recorded_trace_id(trace),
-            report=context.report,
+            report=context.report.sections,
         )
         # A plug-in may have put anything into the report.
         with wrap_unexpected_errors(f"the report of run {work.id}", "pattern"):
-            return fitting(ended, min(MAX_END_BYTES, self.bus.max_payload // 2))
+            return fitting(ended, min(MAX_END_BYTES, self.services.bus.max_payload // 2))
 
     async def _generate(self, generation: Generation, execution: RunExecution) -> End:
         """Send a job's generation to the nodes as it is, and write what they answer to the job's stream."""
-        call = generation.model_copy(update={"id": self.streams.new_id()})
-        async with aclosing(self.streams.stream(call, execution.envelope)) as events:
+        call = generation.model_copy(update={"id": self.services.streams.new_id()})
+        async with aclosing(self.services.streams.stream(call, execution.envelope)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     execution.run_events.add_text(event.text)
@@ -152,59 +129,34 @@ class Coordinator(Actor):
                     return event.model_copy(update={"trace_id": recorded_trace_id(execution.envelope.trace)})
         raise InternalError(f"the generation of {generation.id} ended without saying so")
 
-    def _context(self, run: Run, execution: RunExecution) -> RunContext:
-        """Where the run is performed, with all that is known of it already."""
-        colleagues = AgentClient(
-            bus=self.bus,
-            streams=self.streams,
-            registry=self.registry,
-            roles=self.roles,
+    def _context(self, run: Run, execution: RunExecution, tuning: RunAdvisor) -> RunContext:
+        """The run as its pattern sees it, with all that is known of it already."""
+        facts = run_facts(
+            self.services,
+            run,
+            trust_of=tuning.trust,
+            question_kind=tuning.kind or "factual",
+            lengths=self.lengths,
+            durations=self.durations,
+            advisor=tuning,
+        )
+        client = AgentClient(
+            services=self.services,
+            envelope=execution.envelope,
             writer=execution.writer,
             run_events=execution.run_events,
-            envelope=execution.envelope,
-            hands=self.tools,
-            embedder=self.embedder,
+            absent=self.absent,
         )
-        context = RunContext(
-            run,
-            colleagues,
-            agents=self.agents,
+        execution.step_cache = StepCache(execution.records, execution.known)
+        budget = BudgetTracker(
+            run.budget,
             clock=time.perf_counter,
-            limits=self.settings.limits,
-            models=[card for card in self.registry.cards.values() if card.kind == "chat"],
-            defaults=self.settings.patterns,
+            final_tokens=final_tokens(run, facts),
+            deadline_s=execution.envelope.remaining(0) or None,
         )
-        context.taking_part = set() if run.model else self._models()
-        alive = {card.name for card in context.models}
-        context.agents_with_models = {
-            name for name, role in self.roles.items() if not alive.isdisjoint(role.models)
-        }
-        context.patterns = self.catalogue
-        context.steps = execution.steps
-        context.resume_filter = execution.resume_filter
-        context.step_cache = execution.step_cache = StepCache(execution.records, execution.known)
-        context.durations = self.durations
-        context.lengths = self.lengths
-        context.budget.deadline_s = execution.envelope.remaining(0) or None
-        return context
-
-    def _models(self) -> set[str]:
-        """Those that the agents are asked on now, where a caller names none."""
-        cards = self.registry.cards
-        with suppress(NoNode):
-            return {choose_model(None, role.models, cards, ()) for role in self.roles.values()}
-        return set()
-
-    def _tuning(self, run: Run, context: RunContext, execution: RunExecution) -> RunAdvisor | None:
-        """What earlier runs teach this one."""
-        if self.tuner is None:
-            return None
-        tuning = self.tuner.of(run, execution.envelope.caller)
-        context.advisor = tuning
-        context.trust = tuning.trust()
-        context.trust_of = tuning.trust
-        context.question_kind = tuning.kind or context.question_kind
-        return tuning
+        report = RunReport(steps=execution.steps)
+        runner = StepRunner(client, budget, time.perf_counter, report, execution.step_cache)
+        return RunContext(run, facts, runner, execution.resume_filter)
 
     async def _perform(self, run: Run, context: RunContext, execution: RunExecution) -> StepResult:
         what = f"pattern {run.pattern!r} of run {run.id}"
@@ -212,7 +164,7 @@ class Coordinator(Actor):
             with wrap_unexpected_errors(what, "pattern"):  # it may be a plug-in
                 answer = await self._performed(run, context, execution)
         except OrchestraError:
-            await context.tell_stopped()
+            await context.runner.tell_stopped()
             raise
         if answer is None:
             raise InternalError(f"{what} ended without an answer")
@@ -220,7 +172,7 @@ class Coordinator(Actor):
 
     async def _performed(self, run: Run, context: RunContext, execution: RunExecution) -> StepResult | None:
         answer: StepResult | None = None
-        async with aclosing(self.catalogue.find(run.pattern)(run, context)) as items:
+        async with aclosing(self.services.catalogue.find(run.pattern)(run, context)) as items:
             async for item in items:
                 if isinstance(item, StepResult):
                     answer = item
@@ -252,7 +204,7 @@ def _started(execution: RunExecution) -> dict[str, Any]:
 
 def _choice(context: RunContext) -> dict[str, str]:
     """What `auto` chose, as a trace tells it."""
-    chosen = context.report.get("auto", {})
+    chosen = context.report.sections.get("auto", {})
     return {name: str(chosen[name]) for name in ("kind", "pattern", "profile") if name in chosen}
 
 

@@ -31,8 +31,9 @@ class AgentsSettings(BaseModel):
     """How often a run at work is kept from redelivery; a third of the consumers' ack_wait."""
     takeover_quiet_s: float = Field(default=3, gt=0)
     """What was given to another coordinator before is left to it while it wrote within that time."""
-    accept_timeout_s: float = Field(default=2, gt=0)
-    """How long an agent may take to put a step on its queue, before another one is asked."""
+    step_silence_s: float = Field(default=5, gt=1)
+    """Seconds that an agent which does a step with tools may be silent, before the step is sent to another.
+    Agents tell every second that they are at work."""
     drain_timeout_s: float = Field(default=30, ge=0)
     remembered_cancels: int = Field(default=10_000, ge=1)
     """Cancelled runs remembered while they may still be in the queue."""

@@ -217,19 +217,9 @@ class AgentAddress:
         return f"agents.prompt.orchestra.{self.cluster}.{self.name}"
 
     @property
-    def ask(self) -> str:
-        """Ours, beside the protocol's: a step of a run, whose events go to the client's stream."""
-        return f"agents.ask.orchestra.{self.cluster}.{self.name}"
-
-    @property
-    def tools(self) -> str:
-        """Ours: what the agent can use."""
-        return f"agents.tools.orchestra.{self.cluster}.{self.name}"
-
-    @property
-    def use(self) -> str:
-        """Ours: use one of its tools."""
-        return f"agents.use.orchestra.{self.cluster}.{self.name}"
+    def step(self) -> str:
+        """Ours, beside the protocol's: a step of a run, done where the agent's tools are."""
+        return f"agents.step.orchestra.{self.cluster}.{self.name}"
 
     @property
     def status(self) -> str:

@@ -152,6 +152,7 @@ async def agents(
 ) -> tuple[str, list[Watch]]:
     """Run the coordinator and the specialists."""
     from actors.agents.process import run_agents
+    from actors.agents.services import AgentOptions
     from actors.cli.progress import agents_embedder
     from actors.jobs.process import run_webhooks
     from actors.launch.build_tools import build_tools
@@ -163,11 +164,13 @@ async def agents(
             bus,
             settings.agents,
             system,
-            settings.jobs,
-            settings.dispatcher.fallbacks,
-            agents_embedder(settings),
-            partial(build_tools, settings),
-            load_catalogue(settings.patterns),
+            AgentOptions(
+                jobs=settings.jobs,
+                fallbacks=settings.dispatcher.fallbacks,
+                embedder=agents_embedder(settings),
+                build_tools=partial(build_tools, settings),
+                catalogue=load_catalogue(settings.patterns),
+            ),
         )
     )
     return f"agents of cluster {settings.agents.cluster} are here", []

@@ -6,14 +6,12 @@ from actors.embedding.embedder import Embedder
 from actors.installation.optional_imports import needs_extra
 from actors.settings import Settings
 from actors.tools.base import ToolProvider
-from actors.tools.calculator import CalculatorTool
 from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.python import PythonTool
 from actors.tools.registry import ToolRegistry
 
 RESEARCH = "research"
 CODE = "code"
-REASONING = "reasoning"
 
 
 def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
@@ -24,7 +22,6 @@ def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
         from actors.knowledge.tool import KnowledgeTool
 
         tools.register_provider(RESEARCH, KnowledgeTool(settings.folder, embedder, settings.knowledge))
-    tools.register(REASONING, CalculatorTool())
     if settings.agents.sandbox.enabled:
         tools.register(CODE, PythonTool(settings.agents.sandbox))
     for name, server in settings.agents.mcp.items():

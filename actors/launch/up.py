@@ -63,6 +63,7 @@ async def run_up(
     written, a model that is corrupt.
     """
     from actors.agents.process import run_agents
+    from actors.agents.services import AgentOptions
     from actors.gateway.process import run_gateway
     from actors.jobs.process import run_webhooks
     from actors.launch.build_tools import build_tools
@@ -106,11 +107,13 @@ async def run_up(
                 bus,
                 settings.agents,
                 system,
-                settings.jobs,
-                settings.dispatcher.fallbacks,
-                embedder,
-                partial(build_tools, settings),
-                catalogue,
+                AgentOptions(
+                    jobs=settings.jobs,
+                    fallbacks=settings.dispatcher.fallbacks,
+                    embedder=embedder,
+                    build_tools=partial(build_tools, settings),
+                    catalogue=catalogue,
+                ),
             )
         )
         gateway = await stack.enter_async_context(

@@ -176,17 +176,18 @@ class RunAdvisor:
 
     async def ended(self, context: RunContext, answer: StepResult, seconds: float) -> None:
         """Write down what the user's feedback will be about, and learn what the run itself teaches."""
-        kind, flip = self.kind, flip_in(context.report)
+        kind, flip = self.kind, flip_in(context.report.sections)
         if kind is not None and flip is not None:
             DEBATE_FLIPS.labels(kind, flip).inc()
         if kind is None or not self.tuner.settings.learn:
             return
         arm = self._chosen.arm.name if self._chosen is not None else None
-        answers, verdicts = answers_in(context.report, answer.finish.model), verdicts_in(context.report)
+        sections = context.report.sections
+        answers, verdicts = answers_in(sections, answer.finish.model), verdicts_in(sections)
         usage = context.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
         ran = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
-        verified = verified_in(context.report)
+        verified = verified_in(context.report.sections)
         if verified is not None:
             ran = replace(ran, source="test", quality=verified)
         self.tuner.learn(kind, ran)
@@ -207,7 +208,7 @@ class RunAdvisor:
     def _learn_checks(self, context: RunContext, answer: StepResult, kind: Kind, *, single: bool) -> None:
         """What checks of the run's steps teach, beside that of its answer. A vote counts itself what meets no
         form."""
-        checks = [check for check in checks_in(context.report) if not check.is_of_answer]
+        checks = [check for check in checks_in(context.report.sections) if not check.is_of_answer]
         form = check_of_form(answer.text, answer.finish.model, self.run.guide, kind) if single else None
         for check in [*checks, *([form] if form is not None else [])]:
             self.tuner.learn(check.kind, check.lesson)

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestration.errors import InternalError, InvalidRequest, NoNode, OrchestraError
+from orchestration.errors import InternalError, InvalidRequest, NoNode, NoResponders, OrchestraError
 from orchestration.messages import (
     ChatMessage,
     Finish,
@@ -19,11 +19,19 @@ from orchestration.messages import (
     Run,
     Step,
     TextDelta,
-    Tool,
-    ToolResult,
     Usage,
 )
-from orchestration.patterns import Catalogue, GenerationRequest, RunContext, StepResult, ToolUse
+from orchestration.patterns import (
+    BudgetTracker,
+    Catalogue,
+    GenerationRequest,
+    RunContext,
+    RunFacts,
+    StepRequest,
+    StepResult,
+    StepRunner,
+)
+from orchestration.patterns.step_request import StepAlive, StepEvent
 from orchestration.roles import load_roles
 from orchestration.schema_instance import schema_instance
 
@@ -66,8 +74,9 @@ async def dry_run(
 async def _performed(catalogue: Catalogue, run: Run) -> DryRunResult:
     roles = {name: role.description for name, role in load_roles({}).items()}
     models = (ModelCard(name=MODEL),)
-    context = RunContext(run, _Echo(frozenset(roles)), agents=roles, clock=time.perf_counter, models=models)
-    context.patterns = catalogue
+    facts = RunFacts(agents=roles, models=models, patterns=catalogue)
+    budget = BudgetTracker(run.budget, clock=time.perf_counter, final_tokens=facts.limits.final_tokens)
+    context = RunContext(run, facts, StepRunner(_Echo(frozenset(roles)), budget, time.perf_counter))
     text: list[str] = []
     answer: StepResult | None = None
     try:
@@ -90,7 +99,7 @@ async def _performed(catalogue: Catalogue, run: Run) -> DryRunResult:
         raise InternalError(f"it fails with {type(error).__name__}: {error}") from error
     if answer is None:
         raise InternalError("it ends without an answer")
-    return DryRunResult("".join(text), context.steps, context.notes, context.report)
+    return DryRunResult("".join(text), context.steps, context.notes, context.report.sections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +128,9 @@ class _Echo:
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         raise NoNode("a dry run has no embedding model")
 
-    async def tools(self, agent: str) -> tuple[Tool, ...]:
-        return ()
-
-    async def use(self, use: ToolUse) -> ToolResult:
-        raise InvalidRequest(f"a dry run has no tool {use.tool!r}")
+    async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
+        raise NoResponders("a dry run has no agent with tools")
+        yield StepAlive()
 
     async def progress(self, text: str, step: Step | None) -> None:
         self.messages.append(text)

@@ -39,6 +39,8 @@ from orchestration.validation import first_problem
 
 log = logging.getLogger(__name__)
 
+CALLER_LEFT = b"caller left"
+"""What a caller sends to the reply subject of a stream's message, when it wants no more of the stream."""
 RETRY_AFTER = "Retry-After"
 """Seconds, as in HTTP."""
 
@@ -253,7 +255,7 @@ class _ReplySink:
                 self.bus.post(self.reply, self.endpoint.acknowledgement, reply=self.probe)
 
     def _caller_gone(self, message: Message) -> None:
-        if message.status == "503" and self.work is not None:
+        if (message.status == "503" or message.data == CALLER_LEFT) and self.work is not None:
             self.work.cancel()
 
     async def item(self, value: Any) -> None:

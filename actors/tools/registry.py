@@ -1,9 +1,11 @@
-"""Who can use what: the tools of each role in this process, used within bounds."""
+"""The tools of each role in this process, and their use within limits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -11,69 +13,72 @@ from pydantic_core import PydanticSerializationError, to_json
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.tools.base import LocalTool, ToolProvider
 from actors.tools.settings import ToolSettings
-from orchestration.errors import InternalError, InvalidRequest, OrchestraError
+from orchestration.errors import InternalError, InvalidRequest, OrchestraError, Overloaded
 from orchestration.messages import Tool, ToolResult
 
 JSON_BYTES = 6
-"""Of one byte of text in JSON at most, which is a control character's."""
+"""Bytes that one byte of text takes in JSON at most, which is a control character."""
 
 
-class _Held:
-    """A single hand as a box of one tool."""
+class _SingleTool:
+    """One local tool as a provider."""
 
-    def __init__(self, hand: LocalTool) -> None:
-        self.hand = hand
+    def __init__(self, local: LocalTool) -> None:
+        self.local = local
 
     @property
     def ready(self) -> bool:
         return True
 
     async def tools(self) -> tuple[Tool, ...]:
-        return (self.hand.tool,)
+        return (self.local.tool,)
 
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        return await self.hand.use(arguments)
+        return await self.local.use(arguments)
 
     async def close(self) -> None:
-        """A hand holds nothing open."""
+        """A local tool holds nothing open."""
 
 
 class ToolRegistry:
-    """The tools of this process, given to roles before the agents start."""
+    """The tools of this process, registered for roles before the agents start."""
 
     def __init__(self, settings: ToolSettings | None = None) -> None:
         self.settings = settings or ToolSettings()
-        self._boxes: dict[str, list[ToolProvider]] = {}
+        self._providers: dict[str, list[ToolProvider]] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._waiting: Counter[str] = Counter()
 
     @property
     def roles(self) -> Collection[str]:
-        """Those that have been given anything."""
-        return self._boxes.keys()
+        """The roles that have tools, or may get some."""
+        return self._providers.keys()
 
-    def register(self, role: str, hand: LocalTool) -> None:
+    def register(self, role: str, local: LocalTool) -> None:
         """Let `role` use one tool of ours."""
-        self.register_provider(role, _Held(hand))
+        self.register_provider(role, _SingleTool(local))
 
-    def register_provider(self, role: str, box: ToolProvider) -> None:
-        """Let `role` use whatever is in the box. Of two tools of one name that given first counts."""
-        self._boxes.setdefault(role, []).append(box)
+    def register_provider(self, role: str, provider: ToolProvider) -> None:
+        """Let `role` use all tools of the provider. Of two with one name the first registered counts."""
+        self._providers.setdefault(role, []).append(provider)
 
     def ready(self, role: str) -> bool:
         """Whether `role` may have any tools here."""
-        return any(box.ready for box in self._boxes.get(role, ()))
+        return any(provider.ready for provider in self._providers.get(role, ()))
 
     async def tools(self, role: str) -> tuple[Tool, ...]:
         """What `role` can use now."""
-        offered = await asyncio.gather(*(box.tools() for box in self._boxes.get(role, ())))
+        offered = await asyncio.gather(*(provider.tools() for provider in self._providers.get(role, ())))
         found: dict[str, Tool] = {}
         for tool in (tool for tools in offered for tool in tools):
             found.setdefault(tool.name, tool)
         return tuple(found.values())
 
     async def use(self, role: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """What came of it. A tool that takes too long or fails in an unforeseen way is the result's `error`.
+        """Use a tool. One that takes too long, or raises, gives a result with an `error`.
 
-        Raises `InvalidRequest` for a tool that the role does not have, or arguments that are too large.
+        Raises `InvalidRequest` for a tool that the role does not have, or arguments that are too large;
+        `Overloaded` when too many uses wait.
         """
         size, limit = len(to_json(arguments)), self.settings.max_arguments_bytes
         if size > limit:
@@ -81,11 +86,35 @@ class ToolRegistry:
                 f"arguments of {size} bytes for {tool!r} exceed max_arguments_bytes {limit}",
                 param="arguments",
             )
-        box = await self._box(role, tool)
+        provider = await self._provider(role, tool)
+        async with self._place(role):
+            return await self._use(provider, tool, arguments)
+
+    @asynccontextmanager
+    async def _place(self, role: str) -> AsyncIterator[None]:
+        """Wait for one of the `concurrency` places of the role."""
+        places = self._places.setdefault(role, asyncio.Semaphore(self.settings.concurrency))
+        limit = self.settings.max_waiting
+        if places.locked() and self._waiting[role] >= limit:
+            raise Overloaded(
+                f"limit reached: {limit} uses of the tools of {role} wait (max_waiting)",
+                retry_after_s=1,
+            )
+        self._waiting[role] += 1
+        try:
+            await places.acquire()
+        finally:
+            self._waiting[role] -= 1
+        try:
+            yield
+        finally:
+            places.release()
+
+    async def _use(self, provider: ToolProvider, tool: str, arguments: dict[str, Any]) -> ToolResult:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 with wrap_unexpected_errors(tool, "tool"):  # it is somebody's plug-in
-                    result = self._bounded(tool, await box.use(tool, arguments))
+                    result = self._bounded(tool, await provider.use(tool, arguments))
             return result
         except TimeoutError:
             return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
@@ -95,16 +124,16 @@ class ToolRegistry:
             return ToolResult(error=f"{tool}: {error.message}")
 
     async def close(self) -> None:
-        """Let go of all boxes, each once."""
-        boxes = {id(box): box for boxes in self._boxes.values() for box in boxes}
-        await asyncio.gather(*(box.close() for box in boxes.values()))
+        """Close all providers, each once."""
+        providers = {id(each): each for listed in self._providers.values() for each in listed}
+        await asyncio.gather(*(provider.close() for provider in providers.values()))
 
-    async def _box(self, role: str, tool: str) -> ToolProvider:
+    async def _provider(self, role: str, tool: str) -> ToolProvider:
         names: list[str] = []
-        for box in self._boxes.get(role, ()):
-            offered = [each.name for each in await box.tools()]
+        for provider in self._providers.get(role, ()):
+            offered = [each.name for each in await provider.tools()]
             if tool in offered:
-                return box
+                return provider
             names += offered
         raise InvalidRequest(
             f"{role} has no tool {tool!r}; its tools: {', '.join(names) or 'none'}", param="tool"

@@ -1,7 +1,8 @@
 """How agents answer together: pure async functions over one capability, to ask an agent."""
 
 from orchestration.messages import Finish, TextDelta
-from orchestration.patterns.base import GenerationRequest, StepAccepted, StepExecutor, StepResult, ToolUse
+from orchestration.patterns.base import GenerationRequest, StepAccepted, StepResult, ToolUse
+from orchestration.patterns.budget_tracker import BudgetTracker
 from orchestration.patterns.catalogue import (
     BUILT_IN,
     BrokenPlugin,
@@ -11,29 +12,41 @@ from orchestration.patterns.catalogue import (
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
 from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.resume_filter import ResumeFilter
-from orchestration.patterns.run_context import COORDINATOR, CRITIC, RunContext
+from orchestration.patterns.run_context import COORDINATOR, CRITIC, RunContext, RunFacts
+from orchestration.patterns.run_report import RunReport
+from orchestration.patterns.specialist_answer import perform_step
 from orchestration.patterns.step_cache import StepCache, StepRecord
+from orchestration.patterns.step_request import StepDone, StepRequest
+from orchestration.patterns.step_runner import LocalTools, StepExecutor, StepRunner
 
 __all__ = [
     "BUILT_IN",
     "COORDINATOR",
     "CRITIC",
     "BrokenPlugin",
+    "BudgetTracker",
     "Catalogue",
     "Finish",
     "GenerationRequest",
+    "LocalTools",
     "NameTaken",
     "Pattern",
     "PatternSettings",
     "ResumeFilter",
     "RunContext",
+    "RunFacts",
+    "RunReport",
     "StepAccepted",
     "StepCache",
+    "StepDone",
     "StepExecutor",
     "StepLimits",
     "StepRecord",
+    "StepRequest",
     "StepResult",
+    "StepRunner",
     "TextDelta",
     "ToolUse",
     "pattern",
+    "perform_step",
 ]

@@ -16,8 +16,8 @@ from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.grounding_context import PLAIN
-from orchestration.patterns.research import RESEARCH
 from orchestration.patterns.run_context import COORDINATOR, RunContext
+from orchestration.patterns.specialist_answer import RESEARCH
 from orchestration.patterns.specialist_step import best_match
 from orchestration.patterns.voting import MAX_VOTERS
 from orchestration.query_analysis.analysis import Analysis, analyse
@@ -71,9 +71,9 @@ async def auto(
     those chosen. What was chosen, and why, is in the report.
     """
     analysis = analyse_question(run.messages)
-    known = {name: each for name, each in context.patterns.items() if name != "auto"}
+    known = {name: each for name, each in context.facts.patterns.items() if name != "auto"}
     model = run.model or _preferred(context, analysis, settings)
-    settled = model is not None or COORDINATOR in context.agents_with_models
+    settled = model is not None or COORDINATOR in context.facts.agents_with_models
     candidates = None if settled else _candidates(run, context, analysis)
     several = candidates is not None and len(candidates.models) > 1
     allowed = _allowed(run, settings, known, several=several)
@@ -84,7 +84,11 @@ async def auto(
         )
     chosen = await _from_documents(run, context, analysis, ways[0]) if RESEARCH in allowed else None
     if chosen is None:
-        chosen = best(ways) if context.advisor is None else await context.advisor.choose(run, analysis, ways)
+        chosen = (
+            best(ways)
+            if context.facts.advisor is None
+            else await context.facts.advisor.choose(run, analysis, ways)
+        )
     arm = chosen.arm
     model = arm.model or model
     context.report["auto"] = said = {
@@ -100,16 +104,15 @@ async def auto(
     await context.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
     how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)
     await context.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
-    if chosen.teaches:
-        context.trust = replace(context.trust, audit=True)
-    context.run = _tuned(run, context, analysis, chosen.arm, model, settings)
+    tuned = _tuned(run, context, analysis, chosen.arm, model, settings)
+    context.use_run(tuned, audit=chosen.teaches)
     try:
         async with aclosing(known[arm.pattern].inside(context.run, context)) as items:
             async for item in items:
                 yield item
     except OrchestraError as error:
-        if context.advisor is not None:
-            context.advisor.failed(error)
+        if context.facts.advisor is not None:
+            context.facts.advisor.failed(error)
         raise
 
 
@@ -160,7 +163,7 @@ def _candidates(run: Run, context: RunContext, analysis: Analysis) -> Candidates
     models = context.ranked()[:MAX_MODELS]
     panel = context.panel(MAX_VOTERS)
     known = {
-        name: context.lengths.expected(context.question_kind, name) or analysis.tokens
+        name: context.facts.lengths.expected(context.facts.question_kind, name) or analysis.tokens
         for name in {*models, *panel}
     }
     tokens = {name: asked + length for name, length in known.items()}

@@ -1,10 +1,10 @@
-"""What a pattern is made of: steps that are asked, what comes of them, and who does them."""
+"""Steps: what is asked, and what comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from orchestration.messages import (
     ChatMessage,
@@ -13,9 +13,6 @@ from orchestration.messages import (
     Priority,
     Sampling,
     Step,
-    TextDelta,
-    Tool,
-    ToolResult,
 )
 
 
@@ -70,34 +67,3 @@ class ToolUse:
     tool: str
     arguments: Mapping[str, Any]
     seconds: float | None = None
-
-
-class StepExecutor(Protocol):
-    """The capability that a pattern runs on."""
-
-    def generate(
-        self, question: GenerationRequest
-    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
-        """`StepAccepted`, `TextDelta`s, then one `Finish`.
-
-        Raises an `OrchestraError`, `DeadlineExceeded` when the question's `seconds` are over; closing it
-        stops the work.
-        """
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when no
-        embedding model is to be had, and what else a generation raises."""
-
-    async def tools(self, agent: str) -> tuple[Tool, ...]:
-        """What `agent` can use now; nothing where it has no hands. Raises `NodeLost` when it is silent."""
-
-    async def use(self, use: ToolUse) -> ToolResult:
-        """What came of it, within the time and size that the agent's settings say. What goes wrong in the
-        tool itself is the result's `error`. Raises `InvalidRequest` for a tool that the agent does not have,
-        `Overloaded` when too many are in use, `NodeLost` when the agent is silent, `DeadlineExceeded`."""
-
-    async def progress(self, text: str, step: Step | None) -> None:
-        """Tell who watches; `step` is set when one has finished or failed."""
-
-    async def event(self, type: str, data: dict[str, Any]) -> None:
-        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own types."""

@@ -34,6 +34,16 @@ class Allowance:
     prompt: int = 0
 
 
+@dataclass(slots=True)
+class BudgetShare:
+    """What a step that an agent does may use in all. `held` tokens and `calls` of it are kept from other
+    steps, until they are used or the share is given back."""
+
+    budget: Budget
+    held: int = 0
+    calls: int = 0
+
+
 class BudgetTracker:
     """Of one run. `clock` gives seconds, and `final_tokens` are those that the last step writes at most.
 
@@ -46,11 +56,19 @@ class BudgetTracker:
     that at most.
     """
 
-    def __init__(self, budget: Budget, *, clock: Callable[[], float], final_tokens: int) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        clock: Callable[[], float],
+        final_tokens: int,
+        deadline_s: float | None = None,
+        keeps: bool = True,
+    ) -> None:
         self.budget = budget
-        self.deadline_s: float | None = None
+        self.deadline_s = deadline_s
         """When the run has to be over, in seconds from its beginning."""
-        self.keeps = True
+        self.keeps = keeps
         self.tokens = 0
         """Used by steps that are over, read and written."""
         self.calls = 0
@@ -62,6 +80,7 @@ class BudgetTracker:
         self._began = clock()
         self._final_tokens = final_tokens
         self._held = 0
+        self._held_calls = 0
         self._around: dict[str, int] = {}
         self._read: dict[tuple[str, ...], int] = {}
         """What was read by those that said so, by agent and texts."""
@@ -86,6 +105,52 @@ class BudgetTracker:
         held = prompt + (max_tokens or 0)
         self._held += held
         return Allowance(max_tokens, seconds, held, prompt)
+
+    def share(self, name: str, request: GenerationRequest | None, *, last: bool) -> BudgetShare:
+        """What a step may use that an agent does, whose own model call is `request`: that call, and of what
+        is left beyond it half, so that steps at work at the same time do not overrun the budget together; all
+        of it where the step is the last. The use of a tool, which has no `request`, takes time alone.
+
+        Raises `BudgetExceeded` naming the limit where the step is not worth beginning.
+        """
+        if request is None:
+            return BudgetShare(Budget(seconds=self.seconds_for(name)))
+        allowance = self.begin(request, last=last)
+        self.calls -= 1  # its calls count when they are over
+        part = 1 if last else 2
+        tokens, calls, extra = None, None, 0
+        if self.budget.tokens is not None:
+            kept = self._kept_tokens(self.keeps and not last)
+            extra = max(0, self.budget.tokens - self.tokens - self._held - kept) // part
+            tokens = allowance.held + extra
+            self._held += extra
+        if self.budget.calls is not None:
+            left = self.budget.calls - self.calls - self._held_calls - (self.keeps and not last)
+            calls = 1 + (left - 1) // part
+            self._held_calls += calls
+        budget = Budget(tokens=tokens, calls=calls, seconds=allowance.seconds)
+        return BudgetShare(budget, allowance.held + extra, calls or 0)
+
+    def used(self, share: BudgetShare, usage: Usage) -> None:
+        """A model call of the step that has the share is over."""
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        self.recorded(usage)
+        freed = min(share.held, tokens)
+        share.held -= freed
+        self._held -= freed
+        if share.calls:
+            share.calls -= 1
+            self._held_calls -= 1
+
+    def give_back(self, share: BudgetShare) -> None:
+        """The step that had it is over."""
+        self._held -= share.held
+        self._held_calls -= share.calls
+
+    def merge(self, left_out: Sequence[str], shortened: Sequence[str]) -> None:
+        """Add what an agent left out of a step, or kept short."""
+        self.left_out += [name for name in left_out if name not in self.left_out]
+        self.shortened += [name for name in shortened if name not in self.shortened]
 
     def prompt_tokens(self, messages: Sequence[ChatMessage], agent: str) -> int:
         """About how many an agent reads that is asked this, rather too many than too few."""
@@ -177,11 +242,11 @@ class BudgetTracker:
 
     def _one_call(self, name: str, keeps: bool) -> None:
         limit = self.budget.calls
-        if limit is not None and self.calls + keeps >= limit:
-            kept = ", and the last is kept for the answer" if keeps and self.calls < limit else ""
+        used = self.calls + self._held_calls
+        if limit is not None and used + keeps >= limit:
+            kept = ", and the last is kept for the answer" if keeps and used < limit else ""
             raise BudgetExceeded(
-                f"step {name!r} would be call {self.calls + 1} of a budget of {limit} calls: "
-                f"{self.calls} used{kept}"
+                f"step {name!r} would be call {used + 1} of a budget of {limit} calls: {used} used{kept}"
             )
 
     def _tokens_for(self, question: GenerationRequest, prompt: int, keeps: bool, last: bool) -> int | None:
@@ -202,7 +267,7 @@ class BudgetTracker:
                 f"step {question.name!r} asks for about {prompt} tokens to read and {wanted} to write, and "
                 f"of a budget of {limit} tokens {self.tokens + self._held} are used{besides}"
             )
-        if left < wanted:
+        if left < wanted and question.name not in self.shortened:
             self.shortened.append(question.name)
         return left if last and asked is None else min(wanted, left)
 

@@ -20,17 +20,15 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from inspect import getdoc, isasyncgenfunction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Run, TextDelta
 from orchestration.patterns.base import StepResult
+from orchestration.patterns.run_context import RunContext
 from orchestration.validation import first_problem
-
-if TYPE_CHECKING:
-    from orchestration.patterns.run_context import RunContext
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -77,11 +75,11 @@ class Pattern:
 
     def __call__(self, run: Run, context: RunContext) -> PatternOutput:
         """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
-        return self.perform(run, context, self.set(context.defaults.get(self.name, {}), run.settings))
+        return self.perform(run, context, self.set(context.facts.defaults.get(self.name, {}), run.settings))
 
     def inside(self, run: Run, context: RunContext) -> PatternOutput:
         """Perform it as a part of another pattern, whose settings `run` has."""
-        return self.perform(run, context, self.set(context.defaults.get(self.name, {})))
+        return self.perform(run, context, self.set(context.facts.defaults.get(self.name, {})))
 
     def set(self, *said: Mapping[str, Any]) -> PatternSettings:
         """The settings in force: the later of `said` go over the earlier, field by field.

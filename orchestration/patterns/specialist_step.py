@@ -1,18 +1,19 @@
-"""A specialist's step with its hands: what it looks up before it answers, and what is checked afterwards.
+"""A specialist's step: what it looks up before it answers, and what is checked afterwards.
 
-Patterns call `run_specialist_step` where they would call `context.ask` for a specialist. An agent without
-tools, or whose tools fail, answers as it would with `ask`.
+Patterns call `run_specialist_step` where they would call `context.ask` for a specialist. The step is done
+where the agent's tools are. An agent without tools, or whose tools fail, answers as it would with `ask`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, Tool
+from orchestration.errors import InvalidRequest, NoResponders, OrchestraError
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.base import StepResult
 from orchestration.patterns.clipping import clip, estimate_tokens, truncate
 from orchestration.patterns.conversation import last_question_index
@@ -21,6 +22,7 @@ from orchestration.patterns.grounding_context import PLAIN, Source, before, fitt
 from orchestration.patterns.limits import AROUND_TOKENS
 from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.step_repair import check_and_repair
+from orchestration.patterns.step_request import StepDone, StepRequest
 from orchestration.patterns.tool_choice import call_tools
 
 KNOWLEDGE = "knowledge"
@@ -95,19 +97,53 @@ async def run_specialist_step(
     sources, a sentence that one of them supports cites it, and what none supports is said below the text.
     Nothing is done to a text of which a guide says what it is like.
     """
-    material = await gather_sources(context, agent, messages, name=name, query=query)
-    answer = await context.ask(
-        agent,
-        material.before(messages),
+    request = StepRequest(
+        kind="specialist",
+        run=context.run,
         name=name,
-        sampling=material.sampling(sampling),
+        agent=agent,
+        messages=messages,
+        sampling=sampling,
         guide=guide,
         model=model,
+        query=query,
+        first_source=first_source(context, name),
     )
-    if guide is not None:
+    if context.facts.tools is None:
+        try:
+            async with aclosing(context.delegate(request)) as items:
+                async for item in items:
+                    if isinstance(item, StepDone):
+                        return StepResult(text=item.text, finish=item.finish, seconds=item.seconds)
+        except (
+            NoResponders
+        ):  # no agent of that name has tools: the step is a model call and checks of its text
+            pass
+    return await specialist_step(context, request)
+
+
+async def specialist_step(context: RunContext, request: StepRequest) -> StepResult:
+    """The same in this process, with the tools that the agent has here."""
+    agent, name = request.agent, request.name
+    material = await gather_sources(context, agent, request.messages, name=name, query=request.query)
+    answer = await context.ask(
+        agent,
+        material.before(request.messages),
+        name=name,
+        sampling=material.sampling(request.sampling),
+        guide=request.guide,
+        model=request.model,
+    )
+    if request.guide is not None:
         return answer
     answer = await check_and_repair(
-        context, agent, messages, answer, name=name, sampling=sampling, model=model
+        context,
+        agent,
+        request.messages,
+        answer,
+        name=name,
+        sampling=request.sampling,
+        model=request.model,
     )
     if not material.sources:
         return answer
@@ -116,18 +152,19 @@ async def run_specialist_step(
     return replace(answer, text=f"{text}\n\n({check})" if str(check) else text)
 
 
-def numbered(context: RunContext, name: str) -> int:
-    """What the sources of a step are numbered from. A pattern whose steps may begin in any order asks for all
-    of them beforehand, so that they are numbered alike when the run is performed again."""
-    return context.numbers.setdefault(name, NUMBERS * len(context.numbers) + 1)
+def first_source(context: RunContext, name: str) -> int:
+    """The number of the first source of a step. A pattern whose steps may begin in any order asks for all of
+    them before it begins, so that they have the same numbers when the run is performed again."""
+    numbers = context.source_numbers
+    return numbers.setdefault(name, NUMBERS * len(numbers) + 1)
 
 
 async def gather_sources(
     context: RunContext, agent: str, messages: Sequence[ChatMessage], *, name: str, query: str = ""
 ) -> Grounding:
     """What the agent's tools bring for a step called `name`. Sources are in the report too."""
-    first = numbered(context, name)
-    tools = await _offered(context, agent)
+    first = first_source(context, name)
+    tools = {tool.name: tool for tool in await context.local_tools(agent)}
     asked = query or messages[last_question_index(messages)].content
     sources: list[Source] = []
     chosen = [tool for tool in tools.values() if "." in tool.name]  # those of servers: <server>.<tool>
@@ -141,9 +178,7 @@ async def gather_sources(
         await context.warn_cut(f"the sources of {name}", needed, _room(context, messages))
     sources = kept
     if sources:
-        said = context.report.setdefault("sources", [])
-        said.extend(_reported(source, name) for source in sources)
-        said.sort(key=lambda source: int(source["n"]))
+        context.report.extend("sources", [_reported(source, name) for source in sources])
     return Grounding(name, tuple(sources), context.is_small())
 
 
@@ -169,8 +204,12 @@ async def check_grounding(context: RunContext, text: str, material: Grounding) -
     wrong = tuple(sorted(n for n in cited(text) if n not in given))
     check = GroundingCheck(tuple(judged(claims, held, vectors)), wrong)
     if check.unsupported:
-        context.report.setdefault("unsupported", []).extend(
-            {"step": material.step, "claim": claim.text, "score": claim.score} for claim in check.unsupported
+        context.report.extend(
+            "unsupported",
+            [
+                {"step": material.step, "claim": claim.text, "score": claim.score}
+                for claim in check.unsupported
+            ],
         )
     await context.event(
         "grounding", step=material.step, claims=len(claims), unsupported=len(check.unsupported), wrong=wrong
@@ -193,20 +232,9 @@ def with_citations(text: str, material: Grounding, check: GroundingCheck) -> str
     return text
 
 
-async def _offered(context: RunContext, agent: str) -> dict[str, Tool]:
-    """The agent's tools by their names; none where it cannot be asked."""
-    try:
-        return {tool.name: tool for tool in await context.tools(agent)}
-    except OrchestraError as error:
-        await context.progress(f"{agent} works without tools: {error.message}")
-        return {}
-
-
 async def best_match(context: RunContext, agent: str, query: str) -> float:
     """How well the passage of the agent's documents that fits `query` best does, from -1 to 1; 0 where it has
     no documents."""
-    if KNOWLEDGE not in await _offered(context, agent):
-        return 0.0
     found = await _looked_up(context, agent, query, "look", 1)
     return max((source.score for source in found), default=0.0)
 
@@ -216,6 +244,8 @@ async def _looked_up(context: RunContext, agent: str, query: str, name: str, fir
     arguments = {"query": clip(query, QUERY_TOKENS), "most": PASSAGES}
     try:
         result = await context.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
+    except InvalidRequest:  # the agent has no documents
+        return []
     except OrchestraError as error:
         await context.progress(f"{name}: goes on without the knowledge base: {error.message}")
         return []

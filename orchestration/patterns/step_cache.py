@@ -91,6 +91,16 @@ class StepCache:
         known = self._known.get(asked.name)
         return known if known is not None and known.asked == fingerprint(asked) else None
 
+    def records(self, prefix: str) -> tuple[StepRecord, ...]:
+        """The records with an answer whose names begin so, for an agent that does these steps."""
+        known = self._known.items()
+        return tuple(kept for name, kept in known if name.startswith(prefix) and not kept.step.discarded)
+
+    async def keep_record(self, record: StepRecord) -> None:
+        """Record a step that an agent did."""
+        if self._keeper is not None:
+            await self._keeper.keep(record)
+
     async def keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord, *, last: bool) -> StepRecord:
         """Record a step before anybody sees it, or when the `next` one begins. Returns the one that
         counts."""

@@ -104,7 +104,7 @@ async def _tried(context: RunContext, request: str, answer: StepResult, step: st
         "examples": [{"call": each.call, "expected": each.expected} for each in examples],
     }
     try:
-        if PYTHON not in {tool.name for tool in await context.tools(CODE)}:
+        if PYTHON not in {tool.name for tool in await context.local_tools(CODE)}:
             return _Program(problem)
         result = await context.use(CODE, PYTHON, arguments, name=step)
     except OrchestraError as error:
@@ -138,7 +138,7 @@ async def _told(
         "failures": trial.failures if trial else [],
         "repaired": repaired,
     }
-    context.report.setdefault("code", []).append(said)
+    context.report.extend("code", [said])
     await context.event("code", **said)
     if not program.wrong:
         return answer
@@ -162,13 +162,13 @@ async def _summed(
     right_ones = right_sums(answer.text)
     if right_ones or corrections:
         checked = {"step": name, "model": answer.finish.model, "right": right_ones, "wrong": len(corrections)}
-        context.report.setdefault("sums", []).append(checked)
+        context.report.extend("sums", [checked])
     if not corrections:
         return answer
     said: Sequence[dict[str, str]] = [
         {"step": name, "sum": each.sum, "wrong": each.wrong, "right": each.right} for each in corrections
     ]
-    context.report.setdefault("arithmetic", []).extend(said)
+    context.report.extend("arithmetic", said)
     await context.event("arithmetic", step=name, corrections=said)
     right = "; ".join(map(str, corrections))
     if holds:

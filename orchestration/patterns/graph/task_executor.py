@@ -22,7 +22,7 @@ from orchestration.patterns.prompt_texts import (
     TASK_ONLY,
 )
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.specialist_step import numbered, run_specialist_step
+from orchestration.patterns.specialist_step import first_source, run_specialist_step
 from orchestration.query_analysis.analysis import analyse
 
 Results = Mapping[int, TaskResult]
@@ -147,12 +147,12 @@ class TaskExecutor:
             self.models[task.id] = self.context.trusted_model(task.specialist, kind=kind)
         self.results |= {task.id: TaskResult(task, expected_s=self._expected(task)) for task in new}
         for name in [step_name(task, attempt) for attempt in (1, 2) for task in new]:
-            numbered(self.context, name)
+            first_source(self.context, name)
         return Schedule(graph, self._expected, order=self._order, done=done)
 
     def _expected(self, task: Task) -> float:
         model = self.models.get(task.id) or self.context.run.model
-        return self.context.durations.expected(task.specialist, model)
+        return self.context.facts.durations.expected(task.specialist, model)
 
     async def _perform(self, task: Task) -> bool:
         """Whether the task has a result."""
@@ -175,7 +175,9 @@ class TaskExecutor:
                 await self._set_state(result, "failed")
                 return False
             result.error, result.ended = None, self._now()
-            self.context.durations.learn(task.specialist, result.answer.finish.model, result.answer.seconds)
+            self.context.facts.durations.learn(
+                task.specialist, result.answer.finish.model, result.answer.seconds
+            )
             await self._set_state(result, "done")
             return True
 
@@ -209,7 +211,7 @@ class TaskExecutor:
         return f"{self.question}{earlier}\n\nYour task: {task.task}"
 
     async def _run(self, task: Task, name: str, request: str, after: Sequence[str]) -> StepResult:
-        self.context.builds_on[name] = tuple(after)
+        self.context.builds_on(name, after)
         answer = await run_specialist_step(
             self.context,
             task.specialist,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from orchestration.errors import OrchestraError
+from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.patterns.code_check import ProgramCheck, program_check
 from orchestration.patterns.consensus import ProgramExample, code_in, examples_of
 from orchestration.patterns.run_context import RunContext
@@ -26,7 +26,7 @@ class ProgramTests:
     async def of(self, voter: int, answer: str) -> ProgramCheck | None:
         """The test of a voter's program; None where it was not tested."""
         if self._examples is None:
-            self._examples = await self._testable_examples()
+            self._examples = examples_of(self._question)
         if self._examples and (voter, answer) not in self._tested:
             self._tested[voter, answer] = await self._test(voter, answer, self._examples)
         return self._tested.get((voter, answer))
@@ -35,21 +35,15 @@ class ProgramTests:
         """The test of this program, of any voter; None where it was not tested."""
         return next((check for (_, text), check in self._tested.items() if text == answer and check), None)
 
-    async def _testable_examples(self) -> Sequence[ProgramExample]:
-        """The examples, where a tool can test them."""
-        examples = examples_of(self._question)
-        try:
-            tools = await self._context.tools(AGENT) if examples else ()
-        except OrchestraError:
-            tools = ()
-        return examples if any(tool.name == TOOL for tool in tools) else ()
-
     async def _test(self, voter: int, answer: str, examples: Sequence[ProgramExample]) -> ProgramCheck | None:
         again = sum(number == voter for number, _ in self._tested)
         name = f"voice {voter} / examples" + (f" {again + 1}" if again else "")
         arguments = {"code": code_in(answer), "examples": [asdict(example) for example in examples]}
         try:
             result = await self._context.use(AGENT, TOOL, arguments, name=name)
+        except InvalidRequest:  # the code agent has no tool that runs programs
+            self._examples = ()
+            return None
         except OrchestraError as error:
             await self._context.progress(f"the program of voice {voter} was not tested: {error}")
             return None

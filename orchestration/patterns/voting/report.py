@@ -203,7 +203,7 @@ class VoteReporter:
         return ended
 
     def _learn_lengths(self, pool: AnswerPool) -> None:
-        self.context.lengths.learn(self.context.question_kind, self._ended(pool))
+        self.context.facts.lengths.learn(self.context.facts.question_kind, self._ended(pool))
 
     def _saved(self, pool: AnswerPool, unused: Sequence[Voter]) -> int:
         """The tokens that stopped and unstarted voters would still have written: what their models usually
@@ -212,7 +212,9 @@ class VoteReporter:
         total = 0.0
         for voter in unused:
             position = self.tokens_written[voter.number]
-            left = self.context.lengths.left(self.context.question_kind, voter.model or "", ended, position)
+            left = self.context.facts.lengths.left(
+                self.context.facts.question_kind, voter.model or "", ended, position
+            )
             limit = voter.sampling.max_tokens
             total += left if limit is None else max(0.0, min(left, limit - position))
         return round(total)

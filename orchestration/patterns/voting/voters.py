@@ -61,8 +61,7 @@ def choose_voters(
     named: list[str | None] = [*models] or [run.model] if run.model else [*models]
     named = named or [*context.panel(MAX_VOTERS)] or [None]
     voting = [named[at % len(named)] for at in range(max(len(named), samples))][:MAX_VOTERS]
-    context.taking_part |= {name for name in voting if name is not None}
-    context.trust = context.trust.among(name for name in voting if name is not None)
+    context.restrict_to([name for name in voting if name is not None])
     seed, alike = run.sampling.seed, one_model(voting)
     voters = []
     for number, model in enumerate(voting, 1):

@@ -177,7 +177,7 @@ class Voting:
         """Each running voter with its seconds so far, and the seconds after which it is late and lost."""
         if not self.rules.early:
             return []
-        kind, lengths = self.context.question_kind, self.context.lengths
+        kind, lengths = self.context.facts.question_kind, self.context.facts.lengths
         found = []
         for voter in self.samples.running:
             slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from actors.agents.agent_host import AgentHost
 from actors.agents.process import run_agents
+from actors.agents.services import AgentOptions
 from actors.agents.settings import AgentsSettings
 from actors.backends.base import Backend
 from actors.bus.bus import Bus, BusSettings
@@ -79,8 +80,7 @@ async def cluster(
                 bus,
                 settings or AgentsSettings(drain_timeout_s=5),
                 system,
-                embedder=Embedder(embedder) if embedder else None,
-                build_tools=build_tools,
+                AgentOptions(embedder=Embedder(embedder) if embedder else None, build_tools=build_tools),
             )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))

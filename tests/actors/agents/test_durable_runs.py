@@ -132,7 +132,7 @@ async def not_recorded(records: StepRecords) -> bool:
 
 async def test_a_run_that_fails_half_way_ends_with_its_finished_steps(nats: RunningNats) -> None:
     async with cluster(nats.url, Planned(PLAN[:1])) as running:
-        del running.team.roles["research"]
+        del running.team.services.roles["research"]
         run = make_run(running.streams, "maestro")
         heard: list[bytes] = []
         listening = await running.streams.bus.subscribe(

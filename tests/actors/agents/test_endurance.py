@@ -56,7 +56,7 @@ async def test_a_replica_that_leaves_costs_no_run_a_step(nats: RunningNats) -> N
 
 async def test_a_step_without_tools_needs_no_agent_so_one_that_drains_costs_no_run(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(), SETTINGS) as running:
-        for agent in running.team.specialists:
+        for agent in running.team.agents:
             await agent.host.drain(1)
         ends = await asyncio.gather(
             *(end_of(running.streams, "single", Envelope.within(20)) for _ in range(60))

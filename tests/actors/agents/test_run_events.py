@@ -120,17 +120,14 @@ async def test_a_caller_that_leaves_stops_every_step_at_work(nats: RunningNats) 
         last = messages[-1][-1]
         assert isinstance(last, RunEnded)
         assert last.finish_reason == "cancelled"
-        assert not running.team.streams.open_streams
+        assert not running.team.services.streams.open_streams
         await until_queued(running.bus, 0)
 
 
 async def test_an_answer_that_the_budgets_seconds_end_is_given_with_a_note(nats: RunningNats) -> None:
     async with cluster(nats.url, echo(speed=20.0, repeat=True)) as running:
         run = make_run(
-            running.streams,
-            "single",
-            budget={"seconds": 0.5},
-            sampling={"max_tokens": 1_000, "stop": ()},
+            running.streams, "single", budget={"seconds": 0.5}, sampling={"max_tokens": 1_000, "stop": ()}
         )
         text, ended, _ = await perform(running.streams, run)
         assert text.startswith("Why is the")

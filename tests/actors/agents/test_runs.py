@@ -95,7 +95,7 @@ async def test_a_maestro_run_streams_its_answer_and_ends_with_every_step(nats: R
         total = Usage()
         for step in ended.steps:
             total += step.usage
-            assert step.agent in running.team.roles
+            assert step.agent in running.team.services.roles
             assert step.node == running.node.id
             assert step.model == "echo"
             assert step.usage.completion_tokens > 0
@@ -169,7 +169,7 @@ async def test_a_specialist_that_fails_degrades_the_run_and_is_said(nats: Runnin
         {"specialist": "code", "task": "write", "stage": 1},
     ]
     async with cluster(nats.url, Planned(plan)) as running:
-        del running.team.roles["research"]
+        del running.team.services.roles["research"]
         _, ended, progress = await perform(running.streams, make_run(running.streams, "maestro"))
         failed = [step for step in ended.steps if step.error is not None]
         failures = [(step.agent, step.error.code) for step in failed if step.error]
@@ -182,7 +182,7 @@ async def test_all_specialists_failing_fails_the_run(nats: RunningNats) -> None:
     async with cluster(
         nats.url, Planned([{"specialist": "research", "task": "read", "stage": 1}])
     ) as running:
-        del running.team.roles["research"]
+        del running.team.services.roles["research"]
         with pytest.raises(OrchestraError, match="no agent 'research'"):
             await perform(running.streams, make_run(running.streams, "maestro"))
 
@@ -379,7 +379,7 @@ async def test_replicas_of_the_agents_share_runs(nats: RunningNats) -> None:
             runs = [make_run(running.streams, "maestro") for _ in range(12)]
             performing = asyncio.gather(*(perform(running.streams, run) for run in runs))
             for team in (running.team, second):
-                await eventually(lambda team=team: team.streams.open_streams)  # type: ignore[misc]
+                await eventually(lambda team=team: team.services.streams.open_streams)  # type: ignore[misc]
             assert all(ended.finish.reason == "stop" for _, ended, _ in await performing)
 
 

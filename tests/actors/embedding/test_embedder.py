@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from actors.agents.agent_client import AgentClient
+from actors.agents.agent_client import AbsentAgents, AgentClient
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.declarations import shipped_declaration
@@ -21,7 +22,6 @@ from actors.embedding.embedder import BATCH, CACHED_VECTORS, Embedder
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from actors.streams.writer import StreamWriter
-from actors.tools.client import RemoteHands
 from orchestration.errors import NoNode
 from tests.actors.agents.clusters import Cluster, cluster, connection
 from tests.actors.engine.onnx.asking import embed
@@ -45,15 +45,11 @@ async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterat
     """Those of a run that nobody reads."""
     address = StreamAddress(running.streams.new_id())
     yield AgentClient(
-        bus=running.bus,
-        streams=running.team.streams,
-        registry=running.team.registry,
-        roles={},
+        services=replace(running.team.services, embedder=embedder),
         writer=StreamWriter(running.bus, address, lambda: None),
         run_events=RunEventPublisher(running.bus, address.id),
         envelope=Envelope.within(20),
-        hands=RemoteHands(bus=running.bus, cluster="local", timeout_s=5),
-        embedder=embedder,
+        absent=AbsentAgents(),
     )
 
 

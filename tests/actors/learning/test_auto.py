@@ -16,7 +16,7 @@ from orchestration.query_analysis.analysis import Analysis, analyse
 from orchestration.query_analysis.chores import is_chore
 from orchestration.query_analysis.profiles import PROFILES, Arm, arms
 from orchestration.trust.records import KindRecord
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, make_run, perform
+from tests.orchestration.patterns.scripted import AGENTS, Scripted, make_context, make_run, perform
 
 HARD = "Compare nuclear and wind power for an island: cost and waste. Weigh the risks and recommend one."
 
@@ -145,8 +145,7 @@ async def offered_models(
     advice, ask = Advice(want), Scripted({})
     cards = [ModelCard(name=f"m{number}", parameters=10**number) for number in range(1, 12)]
     run = make_run(text, **fields)
-    context = RunContext(run, ask, agents={}, clock=lambda: 0.0, models=cards)
-    context.patterns, context.advisor = BUILT_IN, advice
+    context = make_context(run, ask, agents={}, clock=lambda: 0.0, models=cards, advisor=advice)
     async for _ in auto(run, context):
         pass
     names = {name.split("/", 2)[2] for name in advice.offered if name.count("/") == 2}
@@ -192,9 +191,7 @@ async def test_one_model_answers_where_a_team_has_little_to_add(fields: dict[str
 async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> None:
     advice = Advice("ensemble")
     ask = Scripted({})
-    context = RunContext(make_run(HARD), ask, agents={}, clock=lambda: 0.0)
-    context.patterns = BUILT_IN
-    context.advisor = advice
+    context = make_context(make_run(HARD), ask, agents={}, clock=lambda: 0.0, advisor=advice)
     async for _ in auto(context.run, context):
         pass
     assert context.report["auto"]["pattern"] == "ensemble"
@@ -204,9 +201,9 @@ async def test_an_advisor_chooses_among_the_ways_that_suit_the_question() -> Non
 
 async def test_an_advisor_hears_that_what_it_chose_came_to_nothing() -> None:
     advice, error = Advice("single"), BackendFailed("broken")
-    context = RunContext(make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0)
-    context.patterns = BUILT_IN
-    context.advisor = advice
+    context = make_context(
+        make_run(HARD), Scripted({"answer": error}), agents={}, clock=lambda: 0.0, advisor=advice
+    )
     with pytest.raises(BackendFailed):
         async for _ in auto(context.run, context):
             pass
@@ -228,9 +225,7 @@ async def test_a_question_that_is_not_there_is_refused() -> None:
 
 async def test_a_pattern_that_is_named_is_offered_though_nothing_is_known_of_it() -> None:
     advice, run = Advice("research"), make_run("Where is Machu Picchu?", settings={"patterns": ["research"]})
-    context = RunContext(run, Scripted({}), agents={}, clock=lambda: 0.0)
-    context.patterns = BUILT_IN
-    context.advisor = advice
+    context = make_context(run, Scripted({}), agents={}, clock=lambda: 0.0, advisor=advice)
     async for _ in auto(run, context):
         pass
     assert context.report["auto"]["pattern"] == "research"
@@ -294,9 +289,7 @@ async def test_a_title_is_short_where_the_caller_does_not_say_how_long_it_may_be
 @pytest.mark.parametrize("text", CHORES, ids=range(len(CHORES)))
 async def test_a_title_tags_a_summary_or_json_are_the_work_of_one_model(text: str) -> None:
     advice = Advice("single")
-    context = RunContext(make_run(text), Scripted({}), agents=AGENTS, clock=lambda: 0.0)
-    context.patterns = BUILT_IN
-    context.advisor = advice
+    context = make_context(make_run(text), Scripted({}), agents=AGENTS, clock=lambda: 0.0, advisor=advice)
     async for _ in auto(context.run, context):
         pass
     assert advice.offered == ["precise/single"]

@@ -40,7 +40,7 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         counted = await FeedbackCounter(running.bus).give(Feedback(run=plain.id, score=1))
         assert (counted.kind, counted.pattern) == ("factual", "single")
 
-        shelf = running.team.tuner.shelf
+        shelf = running.team.services.tuner.shelf
         lessons = [
             Observation(source="user", quality=1, arm="strict/ensemble", caller=f"user {number}")
             for number in range(60)

@@ -53,7 +53,7 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
         _, ended, _ = await perform(running.streams, run)
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"]) == ("creative", "single")
-        shelf = running.team.tuner.shelf
+        shelf = running.team.services.tuner.shelf
         arm = f"{said['profile']}/single"
         await eventually(lambda: arm in shelf.record("creative").costs)
         known = shelf.record("creative").costs[arm]
@@ -189,7 +189,7 @@ async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> N
     nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("wise", "rash")]
     settings = AgentsSettings(drain_timeout_s=5)
     async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
-        shelf = running.team.tuner.shelf
+        shelf = running.team.services.tuner.shelf
         lessons = [
             Observation(source="user", quality=quality, answers=(VoterAnswer(model=model, group=0),))
             for model, quality in (("wise", 1), ("rash", 0))

@@ -47,7 +47,7 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
         assert entry is not None
         known = RunFeedback.model_validate_json(entry.value or b"")
         assert known.verdicts == {"echo": pytest.approx((verdict["score"] - 1) / 9)}
-        shelf = running.team.tuner.shelf
+        shelf = running.team.services.tuner.shelf
         await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=-1))
         await eventually(lambda: "echo" in shelf.record(known.kind).judges)
         record = shelf.record(known.kind)
@@ -64,7 +64,7 @@ async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_ow
     nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("able", "usual")]
     settings = AgentsSettings(drain_timeout_s=5, roles={"critic": RoleOverride(models=("usual",))})
     async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
-        shelf = running.team.tuner.shelf
+        shelf = running.team.services.tuner.shelf
         for kind in KINDS:
             right = Observation(source="user", quality=1, answers=(VoterAnswer(model="able", group=0),))
             await shelf.add(kind, [right] * 20)
@@ -100,7 +100,7 @@ async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
 
 async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nats: RunningNats) -> None:
     _, context = await debated(("7", "7", "8"), ("7", "7", "7"))
-    context.report = {
+    context.report.sections = {
         "code": [{"step": "task 1", "model": "coder", "parses": True, "examples": 2, "passed": 2}],
         "sums": [{"step": "task 2", "model": "thinker", "right": 1, "wrong": 1}],
     }

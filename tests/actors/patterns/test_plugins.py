@@ -133,7 +133,7 @@ async def test_an_installed_package_brings_its_pattern(package: Path) -> None:
     text, _, context = await perform(
         catalogue.find("drafts"), run, Scripted({"creative": "hum", "answer": "la"})
     )
-    assert (text, context.report) == ("la", {"drafts": ["hum", "hum"]})
+    assert (text, context.report.sections) == ("la", {"drafts": ["hum", "hum"]})
     with pytest.raises(InvalidRequest, match=r"orchestra\.settings\.drafts: .* less than or equal to 8"):
         catalogue.find("drafts").set({"drafts": 9})
 

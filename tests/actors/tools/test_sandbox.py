@@ -14,7 +14,6 @@ import pytest
 
 from actors.launch.build_tools import build_tools
 from actors.settings import Settings
-from actors.tools.calculator import CalculatorTool
 from actors.tools.python import PythonTool, passed
 from actors.tools.sandbox import lockdown as walls
 from actors.tools.sandbox.sandbox import CallResult, Ran, Sandbox
@@ -266,10 +265,3 @@ async def test_a_wrong_program_goes_back_with_what_it_really_gave() -> None:
     assert "double(3) should give 6, and gives 9" in told
     assert "double(0) should give 0, and fails: ZeroDivisionError" in told
     assert context.report["code"][0]["passed"] == 2
-
-
-async def test_the_reasoning_agent_has_a_calculator() -> None:
-    hand = CalculatorTool()
-    assert (await hand.use({"expression": "15% of 80"})).data == {"value": "12"}
-    assert (await hand.use({"expression": "1 / 0"})).error == "a division by zero has no value"
-    assert (await hand.use({"sum": "1"})).error.startswith("expression: ")

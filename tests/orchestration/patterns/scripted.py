@@ -1,4 +1,4 @@
-"""An `Ask` that answers from a script, so that a pattern's logic can be tested without a model."""
+"""A `StepExecutor` that answers from a script, so that a pattern's logic can be tested without a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import Any
 
-from orchestration.errors import OrchestraError
+from orchestration.errors import NoResponders, OrchestraError
 from orchestration.messages import (
     ChatMessage,
     Finish,
@@ -24,14 +24,21 @@ from orchestration.messages import (
 )
 from orchestration.patterns import (
     BUILT_IN,
+    BudgetTracker,
     GenerationRequest,
     Pattern,
+    ResumeFilter,
     RunContext,
+    RunFacts,
+    StepCache,
     StepLimits,
+    StepRequest,
     StepResult,
+    StepRunner,
     ToolUse,
 )
 from orchestration.patterns.base import StepAccepted
+from orchestration.patterns.step_request import StepAlive, StepEvent
 
 AGENTS = {
     "coordinator": "plans",
@@ -97,6 +104,10 @@ class Scripted:
         self.embedded.append(tuple(texts))
         return [[float(text[:1].lower() == letter) for letter in ascii_lowercase] for text in texts]
 
+    async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
+        raise NoResponders(f"no agent {request.agent!r} has tools")
+        yield StepAlive()
+
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         return tuple(Tool(name=name) for name in self.hands.get(agent, ()))
 
@@ -141,6 +152,34 @@ def make_run(text: str = "Why is the sky blue?", **fields: object) -> Run:
     return Run.model_validate(said | fields)
 
 
+def make_context(
+    run: Run,
+    ask: Scripted,
+    *,
+    agents: Mapping[str, str] = AGENTS,
+    clock: Callable[[], float] | None = None,
+    limits: StepLimits | None = None,
+    models: Sequence[ModelCard] = (),
+    step_cache: StepCache | None = None,
+    resume_filter: ResumeFilter | None = None,
+    **facts: Any,
+) -> RunContext:
+    """A run whose steps `ask` answers. Where that has tools, it is the agent that does the steps too."""
+    clock = clock or counting_clock()
+    has_tools = bool(ask.hands) or type(ask).tools is not Scripted.tools
+    known = RunFacts(
+        agents=agents,
+        models=tuple(models),
+        limits=limits or StepLimits(),
+        patterns=BUILT_IN,
+        tools=ask if has_tools else None,
+        **facts,
+    )
+    final = run.sampling.max_tokens or known.limits.final_tokens
+    budget = BudgetTracker(run.budget, clock=clock, final_tokens=final)
+    return RunContext(run, known, StepRunner(ask, budget, clock, step_cache=step_cache), resume_filter)
+
+
 async def perform(
     pattern: Pattern,
     run: Run,
@@ -151,8 +190,7 @@ async def perform(
     models: Sequence[ModelCard] = (),
 ) -> tuple[str, StepResult, RunContext]:
     """The text the caller sees, the last answer, and the context with its steps."""
-    context = RunContext(run, ask, agents=agents, clock=counting_clock(), limits=limits, models=models)
-    context.patterns = BUILT_IN
+    context = make_context(run, ask, agents=agents, limits=limits, models=models)
     text: list[str] = []
     answer: StepResult | None = None
     async with aclosing(pattern(run, context)) as items:

@@ -22,7 +22,7 @@ from orchestration.patterns import (
     pattern,
 )
 from orchestration.patterns.base import StepAccepted
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
+from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_context, make_run
 from tests.orchestration.patterns.test_recall import Book
 
 SCRIPT = {"quick": "one two", "last": "three"}
@@ -76,10 +76,8 @@ async def halting(
 
 async def performed(book: Book, run: Run | None = None) -> tuple[RunContext, Halting]:
     ask = Halting(SCRIPT)
-    context = RunContext(
-        run or make_run(budget=Budget(tokens=9_000)), ask, agents=AGENTS, clock=counting_clock()
-    )
-    context.step_cache = StepCache(book, dict(book.kept))
+    run = run or make_run(budget=Budget(tokens=9_000))
+    context = make_context(run, ask, step_cache=StepCache(book, dict(book.kept)))
     async for _ in halting(context.run, context):
         pass
     return context, ask
@@ -124,8 +122,7 @@ async def test_a_step_that_is_stopped_while_it_is_recorded_counts() -> None:
             return kept
 
     ask = Scripted(SCRIPT)
-    context = RunContext(make_run(), ask, agents=AGENTS, clock=counting_clock())
-    context.step_cache = StepCache(Slow())
+    context = make_context(make_run(), ask, step_cache=StepCache(Slow()))
     asking = asyncio.create_task(context.ask("coordinator", context.run.messages, name="quick"))
     await recording.wait()
     asking.cancel()
@@ -136,7 +133,7 @@ async def test_a_step_that_is_stopped_while_it_is_recorded_counts() -> None:
 
 
 async def test_a_caller_that_leaves_stops_a_step_that_counts() -> None:
-    context = RunContext(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
+    context = make_context(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
     async with aclosing(context.stream("coordinator", context.run.messages, name="slow")) as items:
         await anext(items)
     assert [(step.name, step.usage.completion_tokens) for step in context.steps] == [("slow", 2)]
@@ -163,7 +160,7 @@ async def test_a_run_that_is_taken_up_counts_what_its_first_coordinator_threw_aw
 
 
 async def test_a_step_that_is_stopped_names_the_model_that_accepted_it() -> None:
-    context = RunContext(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
+    context = make_context(make_run(), Halting(SCRIPT), agents=AGENTS, clock=counting_clock())
     async with aclosing(context.stream("coordinator", context.run.messages, name="slow")) as items:
         assert await anext(items) == TextDelta(text="um ", tokens=2)
     assert [step.model for step in context.steps] == ["m-slow"]

@@ -11,12 +11,18 @@ import pytest
 
 from orchestration.errors import BackendFailed, InvalidRequest, NodeLost, NoNode, OrchestraError
 from orchestration.messages import Budget, ChatMessage, GuidedDecoding, ModelCard, Run, Sampling, TextDelta
-from orchestration.patterns import RunContext
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.debate import debate
 from orchestration.patterns.debating.critique import InvalidCritique, parse_critique
 from tests.fixtures.eventually import eventually
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
+from tests.orchestration.patterns.scripted import (
+    AGENTS,
+    Scripted,
+    counting_clock,
+    make_context,
+    make_run,
+    perform,
+)
 from tests.orchestration.patterns.test_recall import Book, performed
 
 SUM = "What is 3 + 4?"
@@ -73,7 +79,7 @@ async def test_each_answers_alone_then_criticises_and_improves_until_all_agree()
         "critique": json.loads(CRITIQUE),
     }
     assert report["critiques"] == {"asked": 3, "usable": 3}
-    assert json.loads(json.dumps(context.report)) == context.report
+    assert json.loads(json.dumps(context.report.sections)) == context.report.sections
     assert not context.notes
 
 
@@ -329,7 +335,7 @@ async def test_a_budget_of_calls_ends_it_with_the_best_there_is(
         assert isinstance(steps, list)
         steps = steps[:1]  # what the one says is the answer
     assert names == steps or len(names) == steps
-    assert context.report.get("debate", {}).get("ended") == ended
+    assert context.report.sections.get("debate", {}).get("ended") == ended
     if calls < 9:
         assert any(note.startswith(f"to stay within {calls} calls: without") for note in context.notes)
 
@@ -390,7 +396,7 @@ async def test_leaving_in_the_middle_of_a_round_stops_all_who_speak() -> None:
     names = {f"round 2 / debater {n}: critique": barrier for n in (1, 2, 3)}
     ask = Scripted(answers(("7", "8", "9")) | critiques(), meet=names)
     run = asked()
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
 
     async def hear() -> None:
         async with aclosing(debate(run, context)) as items:
@@ -409,7 +415,7 @@ async def test_leaving_in_the_middle_of_the_synthesis_stops_it() -> None:
     said = (BEES, WASPS, HORNETS)
     ask = Scripted(answers(said, said) | critiques() | {"synthesis": "Some insects sting."})
     run = asked(OPEN)
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(debate(run, context)) as items:
         assert await anext(items) == TextDelta(text="Some")
     assert ask.open_now == 0

@@ -13,7 +13,7 @@ from orchestration.trust.counts import Counts
 from orchestration.trust.observation import VoterAnswer
 from orchestration.trust.run_observations import answers_in, flip_in, verified_in
 from orchestration.trust.trust import Trust
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock
+from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_context
 from tests.orchestration.patterns.test_debate import BEES, HORNETS, OPEN, WASPS, answers, asked, critiques
 from tests.orchestration.patterns.test_ensemble import Running, play
 
@@ -33,10 +33,10 @@ async def debated(
     script["synthesis"] = "what they have in common is wings."
     ask = Scripted(script)
     run = asked(text, models=models, rounds=len(rounds), debaters=len(models))
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     context.trust = trust or Trust(prior=lambda name: priors.get(name, 0.6))
     _, answer = await play(debate, context)
-    assert json.loads(json.dumps(context.report)) == context.report
+    assert json.loads(json.dumps(context.report.sections)) == context.report.sections
     return answer.text, context
 
 
@@ -65,7 +65,7 @@ async def test_a_majority_that_only_follows_another_is_bounded_and_the_first_rou
     assert (report["answer"], report["flipped"], report["first_round_stands"]) == ("7", False, True)
     assert leads(context) == [(2, "7", "8", False)]
     assert any("the first round's answer “7” stands" in note for note in context.notes)
-    assert flip_in(context.report) == "refused"
+    assert flip_in(context.report.sections) == "refused"
 
 
 async def test_a_change_that_the_trust_of_who_argued_carries_is_told_as_a_flip() -> None:
@@ -78,7 +78,7 @@ async def test_a_change_that_the_trust_of_who_argued_carries_is_told_as_a_flip()
     (lead,) = [flip for flip in report["flips"] if flip["debater"] is None]
     assert lead["to_weight"] > lead["from_weight"] > 2
     assert any(note.startswith("the debate changed its answer from “7” to “8”") for note in context.notes)
-    assert flip_in(context.report) == "taken"
+    assert flip_in(context.report.sections) == "taken"
 
 
 async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either() -> None:
@@ -87,7 +87,7 @@ async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either(
     assert (flip["round"], flip["who"], flip["from"], flip["to"]) == (2, "debater 3", "8", "7")
     assert flip["from_weight"] == pytest.approx(flip["to_weight"] / 2, abs=0.01)
     assert flip["share"] == pytest.approx(1 / 3, abs=0.01)
-    assert (flip_in(context.report), context.notes) == (None, [])
+    assert (flip_in(context.report.sections), context.notes) == (None, [])
 
 
 async def test_what_nobody_had_said_counts_whole_where_all_come_to_it() -> None:
@@ -152,7 +152,7 @@ async def test_the_first_answers_teach_of_the_models_by_what_the_debate_came_to(
         ("three", "7", True, 0),
     ]
     assert {each["weight"] for each in voters} == {round(Trust(prior=EQUAL.__getitem__).weight("one"), 3)}
-    assert answers_in(context.report, "one") == tuple(
+    assert answers_in(context.report.sections, "one") == tuple(
         VoterAnswer(model=name, group=group) for name, group in (("one", 0), ("two", 1), ("three", 0))
     )
 
@@ -172,7 +172,7 @@ async def test_the_most_trusted_writes_the_synthesis_of_those_that_debate() -> N
     cards = [ModelCard(name=name, context_tokens=8192, parameters=1) for name in (*WISE, "other")]
     ask = Scripted(answers(said, said) | critiques() | {"synthesis": "some insects."})
     run = asked(OPEN, models=["one", "two", "three"])
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock(), models=cards)
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock(), models=cards)
     context.trust = Trust(prior=(WISE | {"other": 0.99}).__getitem__)
     await play(debate, context)
     assert ask.question("synthesis").model == "three"
@@ -186,10 +186,10 @@ async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_w
     script = answers((plus, plus, square), (plus, times, again)) | critiques()
     ask = Running(script, hands={"code": {"python": ToolResult()}})
     run = asked("Write a Python function double(x), so that double(3) == 6 and double(0) == 0.")
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     _, answer = await play(debate, context)
     report = context.report["debate"]
     assert answer.text == times
-    assert (report["examples_passed"], verified_in(context.report)) == (1, 1.0)
+    assert (report["examples_passed"], verified_in(context.report.sections)) == (1, 1.0)
     assert [flip["accepted"] for flip in report["flips"] if flip["debater"] is None] == [True]
     assert [voter["group"] for voter in report["voices"]] == [2, 2, 1], "of two examples square passes one"

@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import ChatMessage, Finish, GuidedDecoding, Sampling, TextDelta, ToolResult
-from orchestration.patterns import GenerationRequest, RunContext, StepLimits, StepResult
+from orchestration.patterns import GenerationRequest, StepLimits, StepResult
 from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.decompose import decompose
 from orchestration.patterns.specialist_step import NUMBERS
 from tests.orchestration.patterns.graphs import DIAMOND, edges_json, events, graph_json, names
-from tests.orchestration.patterns.scripted import AGENTS, Reply, Scripted, counting_clock, make_run, perform
+from tests.orchestration.patterns.scripted import (
+    AGENTS,
+    Reply,
+    Scripted,
+    counting_clock,
+    make_context,
+    make_run,
+    perform,
+)
 from tests.orchestration.patterns.test_recall import Book, performed
 
 
@@ -149,15 +157,15 @@ async def test_what_is_measured_puts_the_next_tasks_in_order() -> None:
         {"plan": graph_json((1, "code", "a", []), (2, "research", "b", []), (3, "creative", "c", []))}
     )
     run = make_run(settings={"max_parallel": 1})
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     for agent, seconds in (("code", 1.0), ("research", 9.0), ("creative", 4.0)):
-        context.durations.learn(agent, "m", seconds)
+        context.facts.durations.learn(agent, "m", seconds)
     async with aclosing(decompose(run, context)) as items:
         async for _ in items:
             pass
     assert names(context)[1:-1] == ["task 2", "task 3", "task 1"]
     assert [task["expected"] for task in context.report["decompose"]["tasks"]] == [1.0, 9.0, 4.0]
-    assert context.durations.expected("research") < 9.0
+    assert context.facts.durations.expected("research") < 9.0
     ask = Scripted(ask.script)
     _, _, context = await perform(decompose, make_run(settings={"max_parallel": 1, "order": "ready"}), ask)
     assert names(context)[1:-1] == ["task 1", "task 2", "task 3"]
@@ -212,7 +220,7 @@ async def test_every_step_stays_within_a_small_context_however_much_is_said() ->
 async def test_leaving_in_the_middle_stops_the_steps() -> None:
     ask = Scripted({"plan": DIAMOND, "synthesis": "one two three"})
     run = make_run()
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(decompose(run, context)) as items:
         async for item in items:
             assert not isinstance(item, StepResult)

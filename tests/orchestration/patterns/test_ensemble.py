@@ -35,7 +35,14 @@ from orchestration.patterns.base import StepAccepted, ToolUse
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.trust.trust import Trust
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run, perform
+from tests.orchestration.patterns.scripted import (
+    AGENTS,
+    Scripted,
+    counting_clock,
+    make_context,
+    make_run,
+    perform,
+)
 
 SUM = "What is 3 + 4?"
 OPEN = "Tell me something about bees."
@@ -78,7 +85,7 @@ class Paced(Scripted):
 
 
 def set_up(run: Run, ask: Scripted, **said: Any) -> RunContext:
-    return RunContext(run, ask, agents=AGENTS, clock=counting_clock(), **said)
+    return make_context(run, ask, agents=AGENTS, clock=counting_clock(), **said)
 
 
 async def play(pattern: Pattern, context: RunContext) -> tuple[list[str], StepResult]:
@@ -111,7 +118,7 @@ async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
     assert [voter["agrees"] for voter in report["voices"]] == [False, True, True]
     assert (report["voices"][0]["answer"], report["voices"][0]["node"]) == ("The answer is 8.", "n1")
     assert report["dissent"] == [{"answer": "The answer is 8.", "voices": [1], "weight": 1.0, "value": "8"}]
-    assert json.loads(json.dumps(context.report)) == context.report
+    assert json.loads(json.dumps(context.report.sections)) == context.report.sections
     assert [kind for kind, _ in ask.happened].count("vote") >= 1
     assert context.notes == ["2 of 3 voices agree; others: “8”"]
 
@@ -224,12 +231,11 @@ async def test_a_run_that_is_taken_up_asks_no_voice_again_that_has_ended() -> No
             return kept.setdefault(said.step.name, said)
 
     script = {"voice 1": "7", "voice 2": "8", "voice 3": "It is 8."}
-    context = set_up(voted(early=False), Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2")))
-    context.step_cache = StepCache(Book())
+    paced = Paced(script, mute={"voice 3": 0}, turns=("voice 1", "voice 2"))
+    context = set_up(voted(early=False), paced, step_cache=StepCache(Book()))
     async with aclosing(ensemble(context.run, context)) as items:
         assert isinstance(await anext(items), TextDelta)  # then its coordinator dies
-    again = set_up(context.run, ask := Scripted(script))
-    again.step_cache = StepCache(Book(), dict(kept))
+    again = set_up(context.run, ask := Scripted(script), step_cache=StepCache(Book(), dict(kept)))
     _, answer = await play(ensemble, again)
     assert [question.name for question in ask.asked] == ["voice 3"]
     assert answer.text.endswith("8")

@@ -7,7 +7,14 @@ from orchestration.messages import Budget, GuidedDecoding, ModelCard
 from orchestration.patterns import RunContext
 from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.voting.extraction import extracted
-from tests.orchestration.patterns.scripted import AGENTS, Script, Scripted, counting_clock, make_run
+from tests.orchestration.patterns.scripted import (
+    AGENTS,
+    Script,
+    Scripted,
+    counting_clock,
+    make_context,
+    make_run,
+)
 
 GAS = "Which gas is green?\n(A) argon\n(B) neon\n(C) chlorine"
 MODELS = (
@@ -19,7 +26,7 @@ MODELS = (
 
 def stage_of(script: Script, **fields: object) -> tuple[RunContext, Scripted]:
     ask = Scripted(script)
-    return RunContext(make_run(**fields), ask, agents=AGENTS, clock=counting_clock(), models=MODELS), ask  # type: ignore[arg-type]
+    return make_context(make_run(**fields), ask, agents=AGENTS, clock=counting_clock(), models=MODELS), ask  # type: ignore[arg-type]
 
 
 async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_without_the_question() -> None:

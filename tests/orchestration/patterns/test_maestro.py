@@ -17,13 +17,14 @@ from orchestration.errors import (
     OrchestraError,
 )
 from orchestration.messages import Budget, ChatMessage, GuidedDecoding, Priority, Sampling
-from orchestration.patterns import RunContext, StepLimits, StepResult
+from orchestration.patterns import StepLimits, StepResult
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.patterns.maestro import maestro
 from tests.orchestration.patterns.scripted import (
     AGENTS,
     Scripted,
     counting_clock,
+    make_context,
     make_run,
     perform,
     plan_json,
@@ -243,7 +244,7 @@ async def test_every_step_is_bounded_and_long_texts_are_passed_on_clipped_with_a
 async def test_leaving_in_the_middle_of_the_answer_stops_the_step() -> None:
     ask = Scripted({"plan": plan_json(("code", "write", 1)), "review": VERDICT, "synthesis": "one two three"})
     run = make_run()
-    stage = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    stage = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     async with aclosing(maestro(run, stage)) as items:
         async for item in items:
             assert not isinstance(item, StepResult)
@@ -331,7 +332,7 @@ async def test_those_concerned_revise_with_what_they_must_fix_until_the_verdict_
     assert report["revisions"] == [
         {"revision": 1, "step": "research", "must_fix": ["name the particles", "be short"]}
     ]
-    assert json.loads(json.dumps(stage.report)) == stage.report
+    assert json.loads(json.dumps(stage.report.sections)) == stage.report.sections
     assert not stage.notes
 
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ class Quick(AnswerLengths):
 async def test_a_most_trusted_voter_that_is_late_is_not_waited_for() -> None:
     ask = Paced(saying("8", "7", "7", "7"), mute={"voice 1": 1})
     context = panel(ask, known())
-    context.lengths = Quick()
+    context.facts = replace(context.facts, lengths=Quick())
     _, answer, report = await held(context)
     assert answer.text == "7"
     assert ask.stopped == ["voice 1"]
@@ -157,7 +158,7 @@ async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
     monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.05)
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=models)
-    context.lengths = Quick()
+    context.facts = replace(context.facts, lengths=Quick())
     parts, answer, report = await held(context)
     assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
     assert report["voices"][2]["stopped"]
@@ -179,7 +180,7 @@ async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_ho
     monkeypatch.setattr(SamplePool, "seconds", seconds)
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
-    context.lengths = Quick()
+    context.facts = replace(context.facts, lengths=Quick())
     _, answer, _ = await held(context)
     assert (answer.text, ask.stopped) == ("7", ["voice 3"])
 
@@ -262,7 +263,7 @@ async def test_a_panel_of_copies_of_one_model_says_that_its_agreement_says_littl
         "voices 1, 2 and 3 are copies of one model, by their names or by how they answer: that they agree "
         "says little"
     ]
-    record = KindRecord().after(Observation(answers=answers_in(context.report, "")), context.trust)
+    record = KindRecord().after(Observation(answers=answers_in(context.report.sections, "")), context.trust)
     assert record.models == {}, "and teaches nothing"
 
 
@@ -380,10 +381,10 @@ async def test_a_run_that_is_taken_up_asks_and_decides_the_same() -> None:
 
     script = saying("7", "8", "8", "8")
     first = panel(ask := Scripted(script), known())
-    first.step_cache = StepCache(Book())
+    first.runner.step_cache = StepCache(Book())
     _, answer, report = await held(first)
     again = panel(second := Scripted(script), known())
-    again.step_cache = StepCache(Book(), dict(kept))
+    again.runner.step_cache = StepCache(Book(), dict(kept))
     _, same, told = await held(again)
     assert len(ask.asked) > 2
     assert second.asked == []
@@ -425,7 +426,7 @@ async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() 
             words = [f"w{n}" for n in range(int(usual[name] * of_question * draws.lognormal(0, 0.3)))]
             texts.append(" ".join([*words, f"The answer is {said}."]))
         context = panel(Scripted(saying(*texts)), trust, stream_at=1, kind="number")
-        context.lengths = lengths
+        context.facts = replace(context.facts, lengths=lengths)
         _, answer, report = await held(context)
         silent = [v["voice"] for v in report["voices"] if v.get("stopped")]
         if silent:
@@ -500,7 +501,9 @@ async def test_a_letter_is_no_number_and_no_key_of_an_expression_is_shown() -> N
 async def test_an_answer_that_says_nothing_tells_nothing_of_how_long_its_model_takes() -> None:
     context = panel(Scripted(saying("8", "", "8", "8")), known(), text=HOW_MANY, early=False)
     await held(context)
-    known_of = [context.lengths.expected(context.question_kind, model) is not None for model in MODELS]
+    known_of = [
+        context.facts.lengths.expected(context.facts.question_kind, model) is not None for model in MODELS
+    ]
     assert known_of == [True, False, True, True]
 
 
@@ -711,7 +714,9 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
         assert 0 < report["agreement"] <= 1
         assert report["tokens_saved"] >= 0
         assert all(voter["agrees"] == (voter["group"] == 0) for voter in report["voices"])
-        seen = Observation(source="user", quality=0.5, answers=answers_in(context.report, ""), caller="alice")
+        seen = Observation(
+            source="user", quality=0.5, answers=answers_in(context.report.sections, ""), caller="alice"
+        )
         record = KindRecord().after(seen, trust)
         assert KindRecord.read(record.model_dump_json().encode()) == record
         assert asyncio.all_tasks() == {asyncio.current_task()}

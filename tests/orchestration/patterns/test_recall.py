@@ -22,7 +22,7 @@ from orchestration.patterns import (
     StepResult,
     pattern,
 )
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
+from tests.orchestration.patterns.scripted import Scripted, make_context, make_run
 
 SCRIPT = {"plan": "read, then write", "code": "x = 1", "synthesis": "It scatters all the light."}
 STEPS = ["plan", "research", "code", "review", "synthesis"]
@@ -62,11 +62,8 @@ async def performed(
     pattern: Pattern, run: Run, ask: Scripted, book: Book, resume_filter: ResumeFilter | None = None
 ) -> tuple[str, RunContext]:
     """What goes out to the caller, who has what `resume_filter` says."""
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
-    context.resume_filter, context.step_cache = (
-        resume_filter or ResumeFilter(),
-        StepCache(book, dict(book.kept)),
-    )
+    cache = StepCache(book, dict(book.kept))
+    context = make_context(run, ask, step_cache=cache, resume_filter=resume_filter)
     said = []
     async for item in pattern(run, context):
         if isinstance(item, TextDelta):
@@ -117,8 +114,7 @@ async def test_what_another_coordinator_recorded_first_is_what_counts() -> None:
     book = Book()
     await performed(chain, make_run(), Scripted(SCRIPT | {"research": "theirs"}), book)
     ask = Scripted(SCRIPT | {"research": "ours"})
-    context = RunContext(make_run(), ask, agents=AGENTS, clock=counting_clock())
-    context.step_cache = StepCache(book)  # it knows of none when it begins
+    context = make_context(make_run(), ask, step_cache=StepCache(book))  # it knows of none when it begins
     _ = [item async for item in chain(context.run, context)]
     found = next(step for step in context.steps if step.name == "research")
     assert found.text == "theirs"

@@ -31,6 +31,7 @@ from tests.orchestration.patterns.scripted import (
     AGENTS,
     Scripted,
     counting_clock,
+    make_context,
     make_run,
     perform,
     plan_json,
@@ -218,7 +219,7 @@ class Slow(Scripted):
 async def test_an_answer_that_the_budgets_seconds_end_is_what_came_until_then() -> None:
     ask = Slow({})
     run = make_run(budget=Budget(seconds=30))
-    context = RunContext(run, ask, agents=AGENTS, clock=lambda: ask.now)
+    context = make_context(run, ask, agents=AGENTS, clock=lambda: ask.now)
     async with aclosing(single(run, context)) as items:
         said = [item async for item in items]
     await context.settle()
@@ -232,7 +233,7 @@ async def test_an_answer_that_the_budgets_seconds_end_is_what_came_until_then() 
 async def test_an_inner_step_that_the_budgets_seconds_end_is_left_out() -> None:
     ask = Slow({})
     run = make_run(budget=Budget(seconds=30))
-    context = RunContext(run, ask, agents=AGENTS, clock=lambda: ask.now)
+    context = make_context(run, ask, agents=AGENTS, clock=lambda: ask.now)
     with pytest.raises(
         BudgetExceeded, match=r"'inner' was cut off after 20\.0 s of the budget of 30 seconds"
     ):
@@ -245,7 +246,7 @@ async def test_an_inner_step_that_the_budgets_seconds_end_is_left_out() -> None:
 async def test_a_deadline_that_is_not_the_budgets_is_the_steps_own_error() -> None:
     ask = Scripted({"research": DeadlineExceeded("the node was late")})
     run = make_run(budget=Budget(seconds=1_000))
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock())
+    context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     with pytest.raises(DeadlineExceeded, match="the node was late"):
         await context.ask("research", run.messages, name="inner")
 
@@ -277,6 +278,6 @@ async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() ->
     kinds = [kind for kind, _ in ask.happened]
     both = ["step_started"] * 2 + ["step_ended"] * 2
     one = ["step_started", "step_ended"]
-    assert kinds == [*both, *both, "vote", *one, "note", *one]
+    assert kinds == [*both, *both, "vote", *one, "warning", *one]
     ended = [data["step"] for kind, data in ask.happened if kind == "step_ended"]
     assert [step.name for step in ended if step.error] == ["e"]

@@ -13,7 +13,7 @@ from orchestration.messages import ChatMessage, Tool, ToolResult
 from orchestration.patterns import RunContext, StepLimits
 from orchestration.patterns.specialist_step import run_specialist_step
 from orchestration.patterns.tool_choice import STRING_CHARACTERS, bounded
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
+from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_context, make_run
 
 STOCK = Tool(
     name="shop.stock",
@@ -42,7 +42,7 @@ async def find(
         {"find": "There are 17 bolts.", **script},
         hands={"research": {"shop.stock": result, "shop.hours": result}},
     )
-    context = RunContext(
+    context = make_context(
         make_run(), ask, agents=AGENTS, clock=counting_clock(), limits=StepLimits(tool_calls=calls)
     )
     answer = await run_specialist_step(context, "research", QUESTION, name="find")

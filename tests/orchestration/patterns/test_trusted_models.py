@@ -20,7 +20,14 @@ from orchestration.trust.assignment import most_trusted
 from orchestration.trust.counts import Counts
 from orchestration.trust.trust import Trust
 from tests.orchestration.patterns.graphs import graph_json
-from tests.orchestration.patterns.scripted import AGENTS, Reply, Scripted, counting_clock, make_run, plan_json
+from tests.orchestration.patterns.scripted import (
+    AGENTS,
+    Reply,
+    Scripted,
+    make_context,
+    make_run,
+    plan_json,
+)
 from tests.orchestration.patterns.test_debate import BEES, HORNETS, OPEN, WASPS, answers, critiques
 from tests.orchestration.patterns.test_maestro import VERDICT, teamed, verdict_json
 
@@ -50,11 +57,11 @@ def trusting(priors: Mapping[str, float], proven: Collection[str] = ()) -> Trust
 async def performed(
     pattern: Pattern, run: Run, ask: Scripted, fixed: Collection[str] = (), trust: Trust | None = None
 ) -> RunContext:
-    context = RunContext(run, ask, agents=AGENTS, clock=counting_clock(), models=CARDS)
-    by_kind: dict[Kind, Trust] = {"code": trusting(CODE)}
-    context.trust = trust or trusting(FACTUAL)
-    context.trust_of = lambda kind: by_kind.get(kind, context.trust)
-    context.agents_with_models = fixed
+    own = trust or trusting(FACTUAL)
+    by_kind: dict[Kind | None, Trust] = {"code": trusting(CODE)}
+    context = make_context(
+        run, ask, models=CARDS, trust_of=lambda kind: by_kind.get(kind, own), agents_with_models=fixed
+    )
     async with aclosing(pattern(run, context)) as items:
         async for _ in items:
             pass

@@ -7,17 +7,17 @@ import pytest
 from orchestration.errors import BudgetExceeded, InternalError, NodeLost
 from orchestration.messages import Budget, ToolResult
 from orchestration.patterns import RunContext
-from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_run
+from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_context, make_run
 
 
 def stage_of(ask: Scripted, **fields: object) -> RunContext:
-    return RunContext(make_run(**fields), ask, agents=AGENTS, clock=counting_clock())  # type: ignore[arg-type]
+    return make_context(make_run(**fields), ask, agents=AGENTS, clock=counting_clock())  # type: ignore[arg-type]
 
 
 async def test_a_use_is_a_step_that_names_its_tool_and_costs_no_tokens() -> None:
     ask = Scripted({}, hands={"reasoning": {"calculator": ToolResult(text="4", data=4)}})
     context = stage_of(ask)
-    assert [tool.name for tool in await context.tools("reasoning")] == ["calculator"]
+    assert [tool.name for tool in await context.local_tools("reasoning")] == ["calculator"]
     result = await context.use("reasoning", "calculator", {"sum": "2 + 2"}, name="check")
     assert result.data == 4
     (step,) = context.steps

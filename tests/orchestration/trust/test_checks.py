@@ -27,18 +27,18 @@ from tests.orchestration.patterns.test_mending import BROKEN, QUESTION, RIGHT, W
 async def test_examples_that_a_program_passes_say_whether_the_answer_is_right(
     results: list[Any], script: dict[str, str], verified: float
 ) -> None:
-    _, _, stage = await perform(code, make_run(QUESTION), Sandboxed(results, **script))
-    assert verified_in(stage.report) == verified
-    (check,) = checks_in(stage.report)
+    _, _, context = await perform(code, make_run(QUESTION), Sandboxed(results, **script))
+    assert verified_in(context.report.sections) == verified
+    (check,) = checks_in(context.report.sections)
     assert (check.model, check.kind, check.quality, check.is_of_answer) == ("m", "code", verified, True)
 
 
 async def test_a_program_that_does_not_parse_was_wrong_and_one_that_was_not_tried_says_nothing() -> None:
     run = make_run("Write a function that doubles.")
-    _, _, stage = await perform(code, run, Scripted({"answer": BROKEN, "answer: repair": BROKEN}))
-    assert verified_in(stage.report) == 0.0
-    _, _, stage = await perform(code, run, Scripted({"answer": RIGHT}))
-    assert (verified_in(stage.report), checks_in(stage.report)) == (None, [])
+    _, _, context = await perform(code, run, Scripted({"answer": BROKEN, "answer: repair": BROKEN}))
+    assert verified_in(context.report.sections) == 0.0
+    _, _, context = await perform(code, run, Scripted({"answer": RIGHT}))
+    assert (verified_in(context.report.sections), checks_in(context.report.sections)) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,12 @@ async def test_a_program_that_does_not_parse_was_wrong_and_one_that_was_not_trie
 async def test_sums_that_were_checked_teach_of_the_model_that_wrote_them(
     answer: str, quality: float | None, weight: float | None
 ) -> None:
-    _, _, stage = await perform(reasoning, make_run("How much?"), Scripted({"answer": answer}))
-    found = [(check.model, check.kind, check.quality, check.weight) for check in checks_in(stage.report)]
+    _, _, context = await perform(reasoning, make_run("How much?"), Scripted({"answer": answer}))
+    found = [
+        (check.model, check.kind, check.quality, check.weight) for check in checks_in(context.report.sections)
+    ]
     assert found == ([("m", "reasoning", quality, weight)] if quality is not None else [])
-    assert verified_in(stage.report) is None
+    assert verified_in(context.report.sections) is None
 
 
 @pytest.mark.parametrize(

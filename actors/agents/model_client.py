@@ -1,0 +1,113 @@
+"""Makes the model calls and the embeddings of a run's steps, in the process that does the step."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+from opentelemetry.trace import SpanKind
+
+from actors.agents.role_generation import role_generation
+from actors.agents.services import AgentServices
+from actors.runtime.envelope import Envelope
+from actors.telemetry.telemetry import span, traceparent
+from orchestration.errors import InvalidRequest, NoNode
+from orchestration.messages import Finish, Generation, Priority, Step, StreamEnd, TextDelta, Vectors
+from orchestration.patterns import GenerationRequest
+from orchestration.patterns.base import StepAccepted
+
+NODE_POLL_S = 0.5
+"""Pause between two looks for a node, while none serves a model for the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelClient(ABC):
+    """The model calls of one run, or of one step of it."""
+
+    services: AgentServices
+    envelope: Envelope
+
+    @abstractmethod
+    async def progress(self, text: str, step: Step | None) -> None:
+        """See `StepExecutor.progress`."""
+
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
+        """Put the role's model call on its queue. Its events come straight from the node."""
+        with span(
+            f"invoke_agent {question.agent}",
+            parent=self.envelope.trace,
+            kind=SpanKind.CLIENT,
+            gen_ai__operation__name="invoke_agent",
+            gen_ai__provider__name="orchestra",
+            gen_ai__agent__name=question.agent,
+            orchestra__step__name=question.name,
+        ) as running:
+            trace = traceparent(self.envelope.trace)
+            envelope = self.envelope.with_trace(trace).with_timeout(question.seconds)
+            generation = await self._generation(question, envelope)
+            yield StepAccepted(model=generation.model)
+            async with aclosing(self.services.streams.stream(generation, envelope)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        yield event
+                    elif isinstance(event, StreamEnd):
+                        finish = event.finish
+                        running.set_attribute("gen_ai.request.model", finish.model)
+                        running.set_attribute("gen_ai.usage.input_tokens", finish.usage.prompt_tokens)
+                        running.set_attribute("gen_ai.usage.output_tokens", finish.usage.completion_tokens)
+                        if finish.refusal:  # to a pattern, a text like any
+                            yield TextDelta(text=finish.refusal, tokens=0)
+                        yield finish
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """This process makes the vectors, or where it cannot, any node's embedding model."""
+        embedder, streams = self.services.embedder, self.services.streams
+        why = "the agents have no embedding model"
+        if embedder is not None and embedder.usable:
+            try:
+                return [row.tolist() for row in await embedder.vectors(texts)]
+            except NoNode as error:  # it is being fetched, or cannot be
+                why = error.message
+        cards = self.services.registry.cards.values()
+        model = min((card.name for card in cards if card.kind == "embedding"), default=None)
+        if model is None:
+            raise NoNode(f"{why}, and no live node serves one")
+        work = Generation(id=streams.new_id(), kind="embedding", model=model, inputs=tuple(texts))
+        vectors: list[list[float]] = [[] for _ in texts]
+        async with aclosing(streams.stream(work, self.envelope)) as events:
+            async for event in events:
+                if isinstance(event, Vectors):
+                    for at, encoded in enumerate(event.vectors, event.index):
+                        vectors[at] = np.frombuffer(b64decode(encoded), "<f4").tolist()
+        return vectors
+
+    async def _generation(self, request: GenerationRequest, envelope: Envelope) -> Generation:
+        """The model call of a step. An interactive one waits for a node until its deadline; a job's fails at
+        once and is tried again later.
+
+        Raises `InvalidRequest` for an agent that does not exist, and what `choose_model` raises.
+        """
+        services = self.services
+        role = services.roles.get(request.agent)
+        if role is None:
+            known = ", ".join(services.roles)
+            raise InvalidRequest(f"no agent {request.agent!r}; the agents are {known}", param="agent")
+        waits = False
+        while True:
+            try:
+                return role_generation(role, request, services.registry, services.streams.new_id())
+            except NoNode as error:
+                left_s = envelope.remaining(NODE_POLL_S)
+                if request.priority is not Priority.INTERACTIVE or left_s < 2 * NODE_POLL_S:
+                    raise
+                if not waits:
+                    waits = True
+                    await self.progress(f"waiting: {error.message}", None)
+            await asyncio.sleep(NODE_POLL_S)

@@ -1,0 +1,179 @@
+"""The actor that does steps of runs with the tools of one role, on the machine that has them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.trace import SpanKind
+from pydantic_core import to_jsonable_python
+
+from actors.agents.model_client import ModelClient
+from actors.agents.run_facts import final_tokens, run_facts
+from actors.agents.services import AgentServices
+from actors.runtime.actor import Actor
+from actors.runtime.envelope import current_envelope
+from actors.telemetry.telemetry import span
+from orchestration.errors import DeadlineExceeded, NoResponders
+from orchestration.messages import Finish, Step, TextDelta, Tool, ToolResult
+from orchestration.patterns import (
+    BudgetTracker,
+    GenerationRequest,
+    ResumeFilter,
+    RunContext,
+    StepAccepted,
+    StepCache,
+    StepDone,
+    StepRecord,
+    StepRequest,
+    StepRunner,
+    ToolUse,
+    perform_step,
+)
+from orchestration.patterns.step_request import (
+    StepAlive,
+    StepEvent,
+    StepEventFrame,
+    StepProgress,
+    StepRecorded,
+    StepRunEvent,
+    StepText,
+    StepWritten,
+)
+
+ALIVE_S = 1.0
+"""Pause after which an agent that has nothing else to say tells that it works on the step."""
+WRITTEN_S = 0.25
+"""Least pause between two reports of what the model writes."""
+
+
+class StepAgent(Actor):
+    """Does the steps of one role. They wait for nodes and tools most of their time, so many run at once;
+    `ToolRegistry` bounds the tools."""
+
+    concurrency = 64
+    mailbox_size = 256
+
+    def __init__(self, role: str, services: AgentServices) -> None:
+        self.role = role
+        self.services = services
+
+    async def on_step(self, request: StepRequest) -> AsyncIterator[StepEventFrame]:
+        """The events of the step as they come, then its end. A coordinator that leaves stops the work."""
+        events: asyncio.Queue[StepEvent | None] = asyncio.Queue()
+        client = StepEventClient(
+            services=self.services, envelope=current_envelope.get(), events=events, role=self.role
+        )
+        work = asyncio.get_running_loop().create_task(self._perform(request, client))
+        work.add_done_callback(lambda _: events.put_nowait(None))
+        seq = 0
+        try:
+            yield StepEventFrame(seq=seq, event=StepAlive())
+            while True:
+                try:
+                    async with asyncio.timeout(ALIVE_S):
+                        event = await events.get()
+                except TimeoutError:
+                    event = StepAlive()
+                if event is None:
+                    break
+                seq += 1
+                yield StepEventFrame(seq=seq, event=event)
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _perform(self, request: StepRequest, client: StepEventClient) -> None:
+        run = request.run
+        facts = run_facts(self.services, run, taking_part=request.models, tools=client)
+        budget = BudgetTracker(
+            run.budget,
+            clock=time.perf_counter,
+            final_tokens=final_tokens(run, facts),
+            deadline_s=client.envelope.remaining(0) or None,
+            keeps=request.kind == "answer",
+        )
+        cache = StepCache(client, {record.step.name: record for record in request.records})
+        runner = StepRunner(client, budget, time.perf_counter, step_cache=cache)
+        context = RunContext(run, facts, runner, ResumeFilter(request.prefix, request.prefix_tokens))
+        done = StepDone()
+        async with aclosing(perform_step(context, request)) as items:
+            async for item in items:
+                if isinstance(item, StepDone):
+                    done = item
+                else:
+                    client.events.put_nowait(StepText(delta=item))
+        await runner.tell_stopped()
+        update = {
+            "report": to_jsonable_python(runner.report.sections),
+            "left_out": tuple(budget.left_out),
+            "shortened": tuple(budget.shortened),
+        }
+        client.events.put_nowait(done.model_copy(update=update))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEventClient(ModelClient):
+    """The executor, the tools and the record of one step at its agent: what happens is put into `events`."""
+
+    events: asyncio.Queue[StepEvent | None]
+    role: str
+
+    async def generate(
+        self, question: GenerationRequest
+    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
+        texts: list[str] = []
+        tokens, model, told_at = 0, "", time.monotonic()
+        async with aclosing(ModelClient.generate(self, question)) as items:
+            async for item in items:
+                if isinstance(item, StepAccepted):
+                    model = item.model
+                elif isinstance(item, TextDelta):
+                    texts.append(item.text)
+                    tokens += item.tokens
+                    if time.monotonic() - told_at >= WRITTEN_S:
+                        self.events.put_nowait(StepWritten(text="".join(texts), tokens=tokens, model=model))
+                        texts, tokens, told_at = [], 0, time.monotonic()
+                yield item
+
+    async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
+        raise NoResponders(f"agent {request.agent!r} does its own step")
+        yield StepAlive()
+
+    async def progress(self, text: str, step: Step | None) -> None:
+        self.events.put_nowait(StepProgress(text=text, step=step))
+
+    async def event(self, type: str, data: dict[str, Any]) -> None:
+        self.events.put_nowait(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))
+
+    async def keep(self, kept: StepRecord) -> StepRecord:
+        """Have the coordinator record a finished part. What was used in vain it records by itself."""
+        if kept.asked:
+            self.events.put_nowait(StepRecorded(record=kept))
+        return kept
+
+    async def tools(self, agent: str) -> tuple[Tool, ...]:
+        return await self.services.tools.tools(agent) if agent == self.role else ()
+
+    async def use(self, use: ToolUse) -> ToolResult:
+        """The span names the tool, not what it was given."""
+        with span(
+            f"execute_tool {use.tool}",
+            kind=SpanKind.INTERNAL,
+            gen_ai__operation__name="execute_tool",
+            gen_ai__tool__name=use.tool,
+            gen_ai__agent__name=use.agent,
+            orchestra__step__name=use.name,
+        ):
+            try:
+                async with asyncio.timeout(use.seconds):
+                    return await self.services.tools.use(use.agent, use.tool, dict(use.arguments))
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"{use.tool} had {use.seconds or 0:.1f} s of the step's time"
+                ) from error
