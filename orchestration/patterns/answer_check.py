@@ -1,7 +1,8 @@
-"""Whether a text may be an answer: it has none of our prompts' words, no loop and no mark of a clipped text.
+"""Checks whether a text can be an answer: it must not repeat our prompts, loop, or have the mark of a clipped
+text.
 
-Small models go on from the example that a prompt shows, recite the criteria of a good answer, or say the same
-line until they run out of tokens. What the caller said may be said again, as often as is wished.
+Small models continue the example that a prompt shows, recite the criteria of a good answer, or repeat a line
+until they run out of tokens. A text may repeat what the caller wrote, as often as it likes.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from orchestration.patterns.caller_text import (
 from orchestration.patterns.clipping import MARK
 
 INSIDE_SHARE = 0.6
-"""An answer consists of the team's own notes, such as the critic's remarks, where so much of it is such
-notes, each of them whole."""
+"""An answer with at least this share of whole notes of the team, such as the critic's remarks, consists of
+them."""
 LONGEST_UNIT = 200
-"""Words of a fragment whose repetition is seen."""
+"""Maximum words of a fragment whose repetition is detected."""
 MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
-"""Of a fragment in a row, of one that has fewer than `SHORT_UNIT` words, and from `LONG_UNIT` on."""
+"""Allowed copies of a fragment in a row; of one with fewer than `SHORT_UNIT` words; of one with at least
+`LONG_UNIT`."""
 SHORT_UNIT, LONG_UNIT = 3, 48
 MOST_ROWS = 32
-"""Of a fragment with marks of a form, such as a row of a table, an entry of JSON or an element of HTML."""
+"""Allowed copies of a fragment with marks of a form, such as a table row, a JSON entry or an HTML element."""
 END_MARKS = (
     "</s>",
     "<eos>",
@@ -43,46 +45,47 @@ END_MARKS = (
     "<|END_OF_TURN_TOKEN|>",
     "[/INST]",
 )
-"""Of well-known chat templates."""
+"""End marks of well-known chat templates."""
 MARK_CHARACTERS = 64
-"""That the mark of a clipped text has at most."""
+"""Maximum characters of the mark of a clipped text."""
 
 _MARK_BEGUN = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
 
 
 _HEAD_CHARACTERS = 48
-"""Of a line that may be one of them."""
+"""Maximum characters of a line that may be one of our headings."""
 
 
 class AnswerCheck:
-    """Reads one answer as it comes. `inside` are texts that were made for the team's own use: criteria,
-    remarks. `problem` is '' until something is found."""
+    """Checks one answer as it streams in. `inside` are texts for the team's own use: criteria, remarks.
+    `problem` is '' until a problem is found."""
 
     def __init__(self, caller: CallerText, inside: Iterable[str] = ()) -> None:
         self.problem = ""
         self._caller = caller
         self._inside = [joined_words([note]) for note in inside if len(words_of([note])) > 1]
         self._end, self._read, self._has_text = "", 0, False
-        """The last characters of the text, and how many there are in all."""
+        """The last characters of the text, the number of all characters, and whether any is not white
+        space."""
         self._line = ""
-        """The beginning of the line that has not ended."""
+        """The beginning of the current line."""
         self._tail, self._at = "\n", -1
-        """What no words were made of yet, and where in the text it begins."""
+        """The text that is not split into words yet, and its position."""
         self._words: list[str] = []
         self._starts: list[int] = []
-        """Of the words, in characters of the text."""
+        """The position of each word, in characters of the text."""
         self._is_code = self._has_mark = False
         self._marked: list[bool] = []
-        """Of the words, whether a mark of a form is before it."""
+        """Whether a mark of a form stands before each word."""
         self._seen: dict[str, list[int]] = {}
-        """Where each word was among the latest ones."""
+        """The latest indices of each word."""
         self._copied: dict[int, int] = {}
-        """By the length of a fragment: words in a row that are those so many before."""
+        """By the length of a fragment: the number of words in a row that equal the word so many before."""
         self._allowed: list[int] = []
-        """Lengths of fragments that are repeated now, and may be."""
+        """Lengths of fragments that repeat now and are allowed to."""
 
     def read(self, text: str) -> None:
-        """More of the answer. Takes a time that is linear in it."""
+        """Check more of the answer, in time linear in its length."""
         self._end = (self._end + text)[-MARK_CHARACTERS - len(text) :]
         self._read += len(text)
         self._has_text = self._has_text or bool(text.strip())
@@ -98,7 +101,7 @@ class AnswerCheck:
 
     @property
     def sure(self) -> int:
-        """Characters of what was read that become no problem, whatever comes; 0 where there is one."""
+        """The number of characters read that no later text can make a problem; 0 where there is a problem."""
         if self.problem:
             return 0
         pending = words_of([self._tail])
@@ -120,7 +123,7 @@ class AnswerCheck:
         return max(0, sure)
 
     def end(self) -> str:
-        """The problem of the whole answer, in words that follow "it"; '' where there is none."""
+        """The problem of the whole answer, as words that follow "it"; '' where there is none."""
         self._take(len(self._tail))
         self._look_for_headings("\n")
         if not self.problem and not self._has_text:
@@ -141,7 +144,7 @@ class AnswerCheck:
         self._line = last[: _HEAD_CHARACTERS + 1]
 
     def _take(self, cut: int) -> None:
-        """Words of the tail's first `cut` characters."""
+        """Check the words in the first `cut` characters of the tail."""
         for token in TOKEN.finditer(self._tail, 0, cut):
             if token["fence"]:
                 self._is_code = not self._is_code
@@ -184,7 +187,8 @@ class AnswerCheck:
                 return
 
     def _is_loop(self, unit: Sequence[str]) -> bool:
-        """Numbers may repeat, and so may what a text has more than once in a row that is quoted."""
+        """Whether a repeated fragment is a loop. Numbers may repeat, and so may quoted text that repeats in
+        its source."""
         if not any(word.isalpha() for word in unit):
             return False
         return not any(self._caller.said([*unit[at:], *unit, *unit[:at]]) for at in range(len(unit)))
@@ -199,14 +203,14 @@ class AnswerCheck:
 
 
 def problem_of(text: str, caller: CallerText, inside: Iterable[str] = ()) -> str:
-    """What is wrong with a whole text as an answer; '' where nothing is."""
+    """The problem of a whole text as an answer; '' where there is none."""
     check = AnswerCheck(caller, inside)
     check.read(text)
     return check.end()
 
 
 def without_end_marks(text: str) -> str:
-    """`text` without the marks of its end that an upstream leaves there: they are no words of its model."""
+    """The text without the end marks that an upstream left in it."""
     kept = text.rstrip()
     while kept.endswith(END_MARKS):
         mark = next(mark for mark in END_MARKS if kept.endswith(mark))
@@ -215,8 +219,8 @@ def without_end_marks(text: str) -> str:
 
 
 def is_echo(text: str, asked: str) -> bool:
-    """Whether a text is the whole request, said once or more, as the backend for dry runs says it. A model
-    that goes on from a prompt says parts of it."""
+    """Whether a text is the whole request, once or several times, as the echo backend answers. A model that
+    continues a prompt repeats only parts of it."""
     words, source = text.split(), asked.split()
     return len(words) >= len(source) > 0 and all(
         word == source[at % len(source)] for at, word in enumerate(words)

@@ -1,6 +1,6 @@
-"""Arithmetic, exactly: a calculator for expressions as people and models write them.
+"""An exact calculator for expressions as people and models write them.
 
-Everything is a fraction, so 0.1 + 0.2 is 0.3. Roots that are no fractions are right to 50 digits.
+All values are fractions, so 0.1 + 0.2 is 0.3. Irrational roots have 50 digits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fractions import Fraction
 MAX_CHARACTERS = 400
 MAX_PARTS = 120
 MAX_BITS = 8_192
-"""Of a numerator or denominator: some 2,400 digits."""
+"""Maximum bits of a numerator or denominator: some 2,400 digits."""
 _MAX_EXPONENT = 4_096
 _MAX_FACTORIAL = 500
 _PRECISE = Context(prec=50)
@@ -32,7 +32,7 @@ _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-",
 
 
 class NotArithmetic(ValueError):
-    """An expression that is none, is too large, or has no value; the text says which."""
+    """The expression cannot be parsed, is too large, or has no value; the message says which."""
 
 
 def evaluate(text: str) -> Fraction:
@@ -59,7 +59,7 @@ def evaluate(text: str) -> Fraction:
 
 
 def format_number(value: Fraction) -> str:
-    """As a whole number, or with at most 12 significant digits."""
+    """The value as a whole number, or with at most 12 significant digits."""
     if value.denominator == 1:
         return str(value.numerator)
     context = Context(prec=max(_SHOWN_DIGITS, len(str(int(abs(value))))))
@@ -84,7 +84,7 @@ def _value(node: ast.expr, source: str) -> Fraction:
 
 
 def _literal(node: ast.Constant, source: str) -> Fraction:
-    """The number as it is written: 0.1 is a tenth, whatever a float makes of it."""
+    """The number as it is written: 0.1 is exactly a tenth."""
     written = (ast.get_source_segment(source, node) or "").replace("_", "")
     try:
         number = Decimal(written)
@@ -154,7 +154,7 @@ def _sqrt(value: Fraction) -> Fraction:
 
 
 def _round(value: Fraction, digits: Fraction = Fraction(0)) -> Fraction:
-    """Halves go away from zero, as at school, and not to the even digit."""
+    """Rounds halves away from zero, as at school, and not to the even digit."""
     places = _whole(digits)
     if abs(places) > _SHOWN_DIGITS * 2:
         raise NotArithmetic(f"{places} digits are too many to round to")

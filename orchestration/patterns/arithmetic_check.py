@@ -1,4 +1,4 @@
-"""The sums in a text, such as `12 × 3 + 4 = 36 + 4 = 41`: held against the calculator, and put right."""
+"""Checks the sums in a text, such as `12 × 3 + 4 = 36 + 4 = 41`, and corrects wrong results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.numbers import numbers
 
 ROUNDS = 16
-"""Of corrections that follow from another."""
+"""Maximum rounds of corrections that follow from others."""
 MOST = 32
-"""Sums of one text that are looked at."""
+"""Maximum sums of one text that are checked."""
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(
     rf"(?P<token>{_NUMBER}|[-+−–*×·÷/^()%$€£√]|\bsqrt\b|(?<=[\d)%])[ \t]?[xX](?=[ \t]?[\d($€£])|\bof\b|"
@@ -25,10 +25,10 @@ _STATED = re.compile(rf"^(?P<before>\s*\**\s*[$€£]?)(?P<number>[-−]?(?:{_NU
 _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _COMPUTES = re.compile(r"[+*×·÷/^√xX%]|sqrt|\\|\bof\b|[\d)%]\s*[-−–]")
 _OFF = re.compile(rf"[-+−–]\s*(?:{_NUMBER})\s*%")
-"""Of what are these percent? People differ."""
+"""A percentage that is added or taken off: texts differ in what it is a percentage of."""
 _SHARE = re.compile(r"\s*(?:\d+(?:\.\d+)?\s*%|\(?\s*(?P<top>\d+)\s*/\s*(?P<bottom>\d+)\s*\)?)\s*")
-"""A percentage or a fraction alone. A text that goes on `40% = 88` or `(1/3) = 22` means that share of
-something: half of the corrections of large models' texts were of such places."""
+"""A percentage or a fraction alone. A text with `40% = 88` or `(1/3) = 22` means that share of something:
+half of all corrections of large models' texts were of such places."""
 _REMAINDER = re.compile(
     r"\s*,?\s*(?:and |with )?(?:an? |the )?(?:remainder|rem\b|r\b|modulo|mod\b)|\s*\((?:mod|rem)",
     re.IGNORECASE,
@@ -47,14 +47,15 @@ _AROUND = (
     re.compile(r"\$\$?[ \t]*(?P<sum>.*[^$ \t])[ \t]*\$\$?"),
     re.compile(r"\((?P<sum>[^()=]*(?:\([^()]*\)[^()=]*)*=.*?)\)?"),
 )
-"""A bullet, at the beginning of a line; emphasis; LaTeX's `$…$`, and `(…)` around a whole sum."""
+"""What may stand around a whole sum: a bullet at the beginning of a line, emphasis, LaTeX's `$…$`, and
+`(…)`."""
 _LOOSE = Fraction(1, 100)
-"""How far a step of a sum with rounded decimals may be off, relative to its value."""
+"""Tolerance of a step of a sum with rounded decimals, relative to its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What was wrong: `sum` gives `right`, and the text had `wrong`."""
+    """A corrected result: `sum` gives `right`, and the text had `wrong`."""
 
     sum: str
     wrong: str
@@ -65,8 +66,8 @@ class Correction:
 
 
 def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
-    """The text with the right results in place of wrong ones. What is in code, has variables or cannot be
-    read is left alone."""
+    """The text with right results in place of wrong ones, and the corrections. Code, sums with variables and
+    unreadable ones stay as they are."""
     made: list[str] = []
     found: list[Correction] = []
     done = 0
@@ -82,15 +83,15 @@ def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
 
 
 def right_sums(text: str) -> int:
-    """How many sums of the text the calculator agrees with."""
+    """The number of sums in the text that are right."""
     chains = [text[start:end] for start, end in _chains(text)]
     return sum(_read(chain) is not None and _checked(chain) is None for chain in chains)
 
 
 def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool]:
-    """The text as `corrected` gives it, with a wrong result replaced by the right one where it is said again
-    and was not `asked`, and what is computed from it corrected in turn. Then the corrections, and whether
-    what the text comes to is among its numbers that are right."""
+    """The corrected text, where a wrong result is also replaced wherever it is repeated and was not in the
+    question, and sums that use it are corrected in turn; the corrections; and whether the text's final number
+    is right or given."""
     given = set(numbers(asked))
     found: list[Correction] = []
     for _ in range(ROUNDS):
@@ -109,7 +110,7 @@ def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool
 
 
 def rests_on(text: str, corrections: Sequence[Correction], asked: str) -> bool:
-    """Whether the number that a text comes to is one of the right results, or one that was given."""
+    """Whether the final number of a text is one of the right results, or a given one."""
     if not corrections or corrected(text)[1]:
         return not corrections
     sums = [text[start:end] for start, end in _chains(text)]
@@ -120,13 +121,13 @@ def rests_on(text: str, corrections: Sequence[Correction], asked: str) -> bool:
 
 
 def _replaced(text: str, wrong: str, value: str) -> str:
-    """With `value` for each `wrong` that is a number of its own, and a result."""
+    """The text with `value` for each `wrong` that is a whole number by itself, and a result."""
     again = re.compile(rf"(?<![\w.,]){re.escape(wrong)}(?!\w|[.,]\d)")
     return again.sub(lambda said: said[0] if _names(said) else value, text)
 
 
 def _names(said: re.Match[str]) -> bool:
-    """Whether a number names something, such as a step, an entry of a list or a time, and is no result."""
+    """Whether a number is not a result but a name, such as that of a step, a list entry or a time."""
     text, start, end = said.string, said.start(), said.end()
     before = text[max(0, start - 24) : start]
     is_entry = _BULLET.search(before) is not None and _OF_A_LIST.match(text, end) is not None
@@ -134,7 +135,7 @@ def _names(said: re.Match[str]) -> bool:
 
 
 def _chains(text: str) -> Iterator[tuple[int, int]]:
-    """Where runs of numbers, signs and `=` begin and end that may be sums."""
+    """The bounds of runs of numbers, signs and `=` that may be sums."""
     code = [match.span() for match in _FENCE.finditer(text)]
     place, count = 0, 0
     while count < MOST:
@@ -160,7 +161,7 @@ def _chains(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:
-    """Where a chain begins and ends without what is around it."""
+    """The bounds of a chain without what stands around it."""
     chain = text[start:end].rstrip()
     is_first = _BULLET.search(text[max(0, start - 24) : start]) is not None
     for around in _AROUND if is_first else _AROUND[1:]:
@@ -172,13 +173,13 @@ def _bare(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _touched(text: str, start: int, end: int) -> bool:
-    """Whether what stands around a sum changes what it says: names, and divisions with a remainder."""
+    """Whether the text around a sum changes its meaning: names, and divisions with a remainder."""
     before, after = text[:start][-1:], text[end:]
     return before.isalnum() or before in {"_", "."} or after[:1].isalpha() or bool(_REMAINDER.match(after))
 
 
 def _checked(chain: str) -> tuple[str, Correction] | None:
-    """The chain put right and what was wrong with it; None where nothing was, or nothing can be said."""
+    """The corrected chain and the correction; None where nothing is wrong, or nothing can be said."""
     read = _read(chain)
     if read is None:
         return None
@@ -198,7 +199,7 @@ def _checked(chain: str) -> tuple[str, Correction] | None:
 
 
 def _read(chain: str) -> tuple[str, list[str], list[Fraction]] | None:
-    """What stands before the sum, its parts between `=`, and their values; None for what is no sum."""
+    """The text before the sum, its parts between `=`, and their values; None where it is not a sum."""
     parts = chain.split("=")
     if not parts[0].strip():  # `x = 3 + 4 = 7`: what was before is no number
         head, parts = parts[0] + "=", parts[1:]
@@ -215,7 +216,7 @@ def _read(chain: str) -> tuple[str, list[str], list[Fraction]] | None:
 
 
 def _is_share(part: str, result: str) -> bool:
-    """Whether a part is a percentage alone, or a proper fraction alone whose result is no share."""
+    """Whether a part is a percentage alone, or a proper fraction alone with a result that is not a share."""
     share = _SHARE.fullmatch(part)
     if share is None or share["top"] is None:
         return share is not None
@@ -223,7 +224,7 @@ def _is_share(part: str, result: str) -> bool:
 
 
 def _begins(part: str) -> bool:
-    """Whether a sum begins here: before a sign stands something that we cannot read."""
+    """Whether a part is a whole sum: one that begins with an operator has an unreadable operand before it."""
     return part.lstrip()[:1] not in set("+*×·÷/^%)xX-−–") and not part.lstrip().startswith("of")
 
 
@@ -233,7 +234,7 @@ def _evaluated(part: str) -> Fraction:
 
 
 def _put(head: str, parts: list[str], index: int, right: Fraction) -> tuple[str, Correction] | None:
-    """The chain up to `index` with the right value there. What comes after was made from the wrong one."""
+    """The chain up to `index` with the right value there. What follows was computed from the wrong one."""
     wrong = parts[index].strip()
     before = "=".join(parts[:index])
     stated = _STATED.match(parts[index])
@@ -257,7 +258,7 @@ def _put(head: str, parts: list[str], index: int, right: Fraction) -> tuple[str,
 
 
 def _like(value: Fraction, number: str, first: str) -> str:
-    """`value` as the wrong number was written: with so many decimals where it has no end, in groups of
+    """`value` in the format of the wrong number: as many decimals where it has no end, and groups of
     three."""
     places = max(2, len(number.partition(".")[2]))
     text = format_number(value)
@@ -271,7 +272,8 @@ def _like(value: Fraction, number: str, first: str) -> str:
 
 
 def _agrees(stated: re.Match[str], value: Fraction) -> bool:
-    """Whether a stated number is `value`, rounded or cut off at its last decimal; whole numbers are exact."""
+    """Whether a stated number is `value`, rounded or cut off at its last decimal; whole numbers must be
+    exact."""
     said, places = evaluate(stated["number"]), len(stated["number"].partition(".")[2])
     last = Fraction(1, 10**places) if places else Fraction(0)
     return any(

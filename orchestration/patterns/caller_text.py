@@ -1,4 +1,4 @@
-"""What the caller of a run wrote, and what of it a text copies."""
+"""The caller's text, and whether another text copies it, or our prompts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from orchestration.patterns.clipping import MARK
 from orchestration.patterns.prompt_texts import EXAMPLES, HEADINGS, INSTRUCTIONS
 
 EXAMPLE_RUN, INSTRUCTION_RUN = 5, 7
-"""Words in a row that only an example, or an instruction, has."""
+"""Words in a row that show a copy of an example, and of an instruction."""
 MIN_TASK_WORDS, TASK_RUN, TASK_SHARE = 5, 3, 0.6
-"""A subtask of so many words is copied where so much of it stands in an example in runs of so many."""
+"""A subtask of at least `MIN_TASK_WORDS` words is a copy where `TASK_SHARE` of it stands in an example, in
+runs of `TASK_RUN` words."""
 TOKEN = re.compile(
     r"(?P<fence>```)|(?P<marker>\n[ \t]*(?:\d{1,3}[.)]|[-*•>|#]+)(?=\s|$))|"
     r"(?P<mark>[|{}<>;=\t]|,(?=[^\W\d]))|"
@@ -30,13 +31,13 @@ _REPEATS = re.compile(
     r"\blorem ipsum\b|\bsongs?\b|\bsing\b",
     re.IGNORECASE,
 )
-"""Asks for copies."""
+"""A request for copies."""
 _HEADINGS = tuple(" ".join(head.casefold().split()).rstrip(":") for head in HEADINGS)
 _AROUND_HEADS = " \t*#_>-:"
 
 
 def heading_of(line: str) -> str:
-    """A line as `_HEADINGS` has it."""
+    """A line in the form of `_HEADINGS`."""
     return line.casefold().replace("’", "'").strip(_AROUND_HEADS)
 
 
@@ -47,7 +48,7 @@ _GUESS = re.compile(
 
 
 class CallerText:
-    """What the caller said, and what else an answer may repeat, such as its sources."""
+    """The caller's messages, and other texts that an answer may repeat, such as its sources."""
 
     def __init__(self, messages: Sequence[ChatMessage], also: Iterable[str] = ()) -> None:
         said = [message.content for message in messages]
@@ -58,7 +59,7 @@ class CallerText:
         )
         lines = {heading_of(line) for line in self.text.splitlines()}
         self.headings = [head for head in _HEADINGS if head not in lines]
-        """Of ours, those that an answer may not have."""
+        """Our headings that the answer must not have."""
         self.has_mark = MARK.search(self.text) is not None
         examples = (each.shown for each in EXAMPLES if not each.is_about(self.text))
         self.examples = joined_words(text for shown in examples for text in shown)
@@ -68,12 +69,12 @@ class CallerText:
 
 
 def is_no_task(task: str, caller: CallerText) -> bool:
-    """Whether a subtask is no work on the question: copied from an example, or a guess at the answer."""
+    """Whether a subtask is not work on the question: copied from an example, or a guess at the answer."""
     return _GUESS.match(task) is not None or is_of_an_example(task, caller)
 
 
 def is_of_an_example(task: str, caller: CallerText) -> bool:
-    """Whether a subtask was copied from the example of a plan, which is about something else."""
+    """Whether a subtask was copied from the example in a prompt, which is about another question."""
     if any(each.tells(task) for each in EXAMPLES if not each.is_about(caller.text)):
         return True
     words, copied = words_of([task]), set[int]()
@@ -85,14 +86,14 @@ def is_of_an_example(task: str, caller: CallerText) -> bool:
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
-    """The words of texts in lower case; a character of Chinese, Japanese or Korean is one."""
+    """The words of texts in lower case; a character of Chinese, Japanese or Korean is a word."""
     return [
         token["word"].casefold() for text in texts for token in TOKEN.finditer(f"\n{text}") if token["word"]
     ]
 
 
 def joined_words(texts: Iterable[str]) -> str:
-    """Texts as `CallerText.said` looks for words in them; no run of words goes from one to the next."""
+    """The words of texts for a search of runs of words; no run crosses two texts."""
     return " | ".join(f" {' '.join(words_of([text]))} " for text in texts)
 
 

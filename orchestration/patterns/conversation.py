@@ -1,4 +1,4 @@
-"""A caller's conversation, as a team of agents needs it: one question and what led to it."""
+"""A caller's conversation as a team of agents needs it: one question, and the history that led to it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from orchestration.patterns.prompt_texts import EARLIER_HEAD
 from orchestration.patterns.run_context import RunContext
 
 _HEADS = (2 / 3, 1 / 3, 2 / 3)
-"""How much of each that is cut is its beginning: what was said last counts most, and what was said first sets
-the scene."""
+"""The share of the beginning of each clipped text: the latest words count most, and the first set the
+scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`question` is the last thing the user said, `history` what was said before it, `instructions`
-    the caller's system messages; '' where there is none. `cuts` are what had to be clipped, with the tokens
-    that it has and those that are left."""
+    """`question` is the user's last message, `history` the messages before it, `instructions` the caller's
+    system messages; '' where there are none. `cuts` are the clipped parts, each with the tokens that it has
+    and that are left."""
 
     question: str
     history: str
@@ -30,7 +30,7 @@ class Conversation:
 
     @classmethod
     def of(cls, messages: Sequence[ChatMessage], limits: StepLimits) -> Conversation:
-        """Raises `InvalidRequest` when nobody asks anything."""
+        """Raises `InvalidRequest` when no message asks anything."""
         asked = last_question_index(messages)
         before = [message for message in messages[:asked] if message.role != "system"]
         texts = {
@@ -63,13 +63,13 @@ class Conversation:
 
     @classmethod
     async def on(cls, context: RunContext) -> Conversation:
-        """That of a context's run. The caller is told what is cut."""
+        """The conversation of a run; the caller is warned of what is clipped."""
         talk = cls.of(context.run.messages, context.limits)
         await talk.tell(context)
         return talk
 
     async def tell(self, context: RunContext) -> None:
-        """Note what is cut, once for a run."""
+        """Warn of what is clipped, once in a run."""
         for what, need, share in self.cuts:
             await context.warn_cut(what, need, share)
 
@@ -78,7 +78,7 @@ class Conversation:
         return f"{earlier}Question: {self.question}"
 
     def system(self) -> tuple[ChatMessage, ...]:
-        """The caller's own instructions, for whoever writes the answer."""
+        """The caller's instructions, for the step that writes the answer."""
         return (ChatMessage(role="system", content=self.instructions),) if self.instructions else ()
 
 

@@ -3,7 +3,7 @@
     round 1: all answer at once ──▶ round 2 … : critique, improved answer ──▶ synthesis (streamed)
 
 After multiagent debate (Du et al., "Improving Factuality and Reasoning in Language Models through Multiagent
-Debate", ICML 2024), with the critique in a guided form of its own.
+Debate", ICML 2024). The critique is a step of its own with a guided form.
 """
 
 from __future__ import annotations
@@ -23,41 +23,42 @@ from orchestration.patterns.single import single
 
 
 class DebateSettings(PatternSettings):
-    """Who debates, for how long, and who judges."""
+    """The debaters, the rounds and the judge."""
 
     debaters: int = Field(default=3, ge=2, le=MAX_DEBATERS)
     rounds: int = Field(default=2, ge=1, le=5)
-    """At most, the first one of independent answers among them."""
+    """Maximum rounds, including the first one of independent answers."""
     roles: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         default=(), max_length=MAX_DEBATERS
     )
-    """In turns: names of agents, or standpoints to argue from."""
+    """Roles that debaters take in turns: names of agents, or standpoints to argue from."""
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         default=(), max_length=MAX_DEBATERS
     )
-    """In turns. Empty: the caller's model, else those that live which are expected to do best together."""
+    """Models that debaters use in turns. Empty: the caller's model, else the live models that are expected to
+    do best together."""
     visible: SharedView = "answers"
-    """What each sees of the others."""
+    """What each debater sees of the others."""
     judge: str = Field(default=COORDINATOR, min_length=1, max_length=64)
     """The agent that writes the synthesis of free texts."""
     agree_at: float = Field(default=1.0, gt=0.5, le=1)
-    """The share of debaters with the same position from which the debate is over."""
+    """The debate ends when this share of debaters, by weight, holds the same position."""
     temperature: float = Field(default=0.7, ge=0, le=2)
-    """Of debaters with the same model and role."""
+    """Temperature of debaters with the same model and role."""
 
 
 @pattern("debate", settings=DebateSettings)
 async def debate(
     run: Run, context: RunContext, settings: DebateSettings
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
-    """Debaters answer, criticise each other and improve; a judge ends it and writes the synthesis.
+    """Debaters answer, criticise each other and improve; a judge ends the debate and writes the synthesis.
 
-    The answers of the first round are independent, those of later ones mostly follow: who takes over
-    another's position counts for it in part, and the first round's leader stays unless what is held instead
-    weighs more: see `orchestration.patterns.debating.evidence`.
+    The answers of the first round are independent; later ones mostly follow others. So a debater that adopts
+    another's position counts for it in part, and the first round's leader stays unless another position
+    outweighs it: see `orchestration.patterns.debating.evidence`.
 
-    A debater that fails or answers garbage drops out, which is said; when all fail the first error is
-    raised, and when none could be asked within the budget or makes sense, the coordinator answers alone.
+    A debater that fails or answers nonsense drops out, with a note. When all fail, the first error is raised;
+    when none could be asked within the budget, or none makes sense, the coordinator answers alone.
     """
     debaters = choose_debaters(
         run,

@@ -1,4 +1,4 @@
-"""How many tokens each step of a pattern may read and write, by the context of the models that take part."""
+"""The tokens that each step of a pattern may read and write, by the context of the models that take part."""
 
 from __future__ import annotations
 
@@ -8,77 +8,78 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 MIN_CONTEXT = 2048
-"""What the defaults fit, and what is taken where no model is known."""
+"""The context that the defaults fit, in tokens; also assumed where no model is known."""
 UNKNOWN_CONTEXT = 8192
-"""Of a model whose server does not say; those that are served today have that or more."""
+"""The context of a model whose server does not report it; models in use today have that or more."""
 AROUND_TOKENS = 240
-"""Kept for a role's prompt and for our instructions."""
+"""Tokens reserved for a role's prompt and our instructions."""
 
 TASK_CHARS, FIX_CHARS, ANALYSIS_CHARS, CRITIQUE_CHARS = 120, 90, 120, 120
-"""Characters of texts in guided forms at the default limits."""
+"""Maximum characters of texts in guided forms at the default limits."""
 
 
 class StepLimits(BaseModel):
-    """Tokens per step, so that a run stays bounded in time and fits the models' context. The defaults are for
-    a small model with a context of `MIN_CONTEXT` tokens: see `within` for others. What is set stays so.
+    """Tokens per step, so that a run is bounded in time and fits the models' context. The defaults are for a
+    small model with a context of `MIN_CONTEXT` tokens; `within` derives those of other models. A limit that a
+    deployment sets stays as it is.
 
-    What is passed on is measured by `clipping.estimate_tokens`, which knows no tokenizer.
+    Passed texts are measured by `clipping.estimate_tokens`, without a tokenizer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan_tokens: int = Field(default=320, ge=64)
     specialist_tokens: int | None = Field(default=192, ge=16)
-    """Of what a specialist or a debater writes; None is as much as it likes."""
+    """Maximum tokens that a specialist or a debater writes; None for no limit."""
     verdict_tokens: int = Field(default=224, ge=32)
-    """Of a verdict, an analysis or a critique, which are guided and end by themselves."""
+    """Maximum tokens of a verdict, an analysis or a critique, which are guided and end by themselves."""
     final_tokens: int = Field(default=384, ge=16)
-    """Of the answer, where the caller did not say `max_tokens`. To a model that is not known to be small no
-    limit of ours is sent, unless it is set: then this is what room is kept for."""
+    """Maximum tokens of the answer where the caller sets no `max_tokens`. A model that is not known to be
+    small gets no limit unless this is set; then it is only the room that is reserved."""
     talk_tokens: int = Field(default=768, ge=32)
-    """Of the conversation as the agents of a team see it: the question, what was said before and the caller's
-    instructions share it by need."""
+    """Maximum tokens of the conversation as the agents of a team see it. The question, the history and the
+    caller's instructions share them by need."""
     question_tokens: int | None = Field(default=None, ge=32)
-    """Of the caller's question at most; None is as much as there is room for."""
+    """Maximum tokens of the caller's question; None for all the room there is."""
     history_tokens: int | None = Field(default=None, ge=0)
-    """Of what was said before the question at most; None is as much as there is room for."""
+    """Maximum tokens of the conversation before the question; None for all the room there is."""
     passed_tokens: int = Field(default=220, ge=16)
-    """Of each answer that is passed on to other agents."""
+    """Maximum tokens of each answer that is passed to other agents."""
     material_tokens: int = Field(default=720, ge=32)
-    """Of sources that a specialist is given, all together."""
+    """Maximum tokens of the sources of a specialist's step, all together."""
     tool_calls: int = Field(default=2, ge=0, le=4)
-    """Of a step's tools that an agent chooses by itself, such as those of MCP servers."""
+    """Maximum calls in a step of tools that an agent chooses itself, such as those of MCP servers."""
     max_specialists: int = Field(default=3, ge=1, le=8)
-    """Steps of a plan."""
+    """Maximum steps of a plan."""
 
     @property
     def task_chars(self) -> int:
-        """Characters of each task of a plan."""
+        """Maximum characters of each task of a plan."""
         return self._scaled("plan_tokens", TASK_CHARS)
 
     @property
     def fix_chars(self) -> int:
-        """Characters of each fix that a critic asks for."""
+        """Maximum characters of each fix that a critic asks for."""
         return self._scaled("verdict_tokens", FIX_CHARS)
 
     @property
     def analysis_chars(self) -> int:
-        """Characters of what a question asks for, in its analysis."""
+        """Maximum characters of the goal in a question's analysis."""
         return self._scaled("verdict_tokens", ANALYSIS_CHARS)
 
     @property
     def critique_chars(self) -> int:
-        """Characters of each entry of a debater's critique."""
+        """Maximum characters of each entry of a debater's critique."""
         return self._scaled("verdict_tokens", CRITIQUE_CHARS)
 
     def _scaled(self, name: str, chars: int) -> int:
-        """`chars` is the bound at the default of the limit `name`; a higher limit raises it alike."""
+        """`chars` scaled by the limit `name`, whose default gives `chars`; never less."""
         return max(chars, chars * int(getattr(self, name)) // self._default(name))
 
     def within(self, context: int, talk: float, written: int | None = None, *, small: bool = True) -> Self:
-        """The limits for models that take `context` tokens and a conversation of about `talk`; `written` are
-        those that the caller wants at most. What the conversation leaves goes to what is passed on. `small`
-        says that the models are known to be."""
+        """The limits for models with a context of `context` tokens and a conversation of about `talk`;
+        `written` is the caller's `max_tokens`. Tokens that the conversation leaves go to what is passed on.
+        `small` says that the models are known to be small."""
         if context < MIN_CONTEXT:
             return self._set({name: self._default(name) * context // MIN_CONTEXT for name in _SCALED})
         final = _between(384, context // 10, 4096) if small else _between(384, context // 4, 4096)
@@ -107,7 +108,7 @@ class StepLimits(BaseModel):
         return self._set(fitted)
 
     def _set(self, values: Mapping[str, int | None]) -> Self:
-        """With `values` where a deployment has set nothing."""
+        """The limits with `values`, but for those that a deployment has set."""
         return self.model_copy(
             update={name: value for name, value in values.items() if name not in self.model_fields_set}
         )

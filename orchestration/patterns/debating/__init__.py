@@ -1,4 +1,4 @@
-"""Debates: debaters who answer, criticise each other and improve, and a judge who ends it."""
+"""Debates: debaters that answer, criticise each other and improve, and a judge that ends it."""
 
 from orchestration.patterns.debating.debaters import MAX_DEBATERS, Debater, choose_debaters
 from orchestration.patterns.debating.judge import Judge

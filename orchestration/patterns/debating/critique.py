@@ -1,6 +1,6 @@
-"""The form in which a debater says what is strong and weak in the answers, its own among them.
+"""The guided form in which a debater criticises the answers, its own included.
 
-It is a step of its own, before the improved answer, so that the answer is free, or of the caller's form.
+The critique is a step before the improved answer, so that the answer itself is free, or in the caller's form.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ _QUESTION = f"Question: {LEAP_QUESTION}\n\nYour answer:\n{LEAP_ANSWERS[0]}\n\nDe
 
 
 class InvalidCritique(ValueError):
-    """What a debater wrote is no critique."""
+    """The debater's text is not a critique."""
 
 
 class Critique(BaseModel):
-    """`strengths` and `weaknesses` are those of the others' answers, `mine` what is weak in the own one."""
+    """`strengths` and `weaknesses` are those of the others' answers, `mine` is the weakness of the own
+    answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,7 +36,7 @@ class Critique(BaseModel):
 
 
 def critique_schema(chars: int = CRITIQUE_CHARS) -> dict[str, Any]:
-    """The JSON schema that guides it; bounded, so that it ends within about 110 tokens."""
+    """The JSON schema that guides the critique; bounded: about 110 tokens with the default `chars`."""
     entry = {"type": "string", "minLength": 5, "maxLength": chars}
     return {
         "type": "object",
@@ -46,7 +47,7 @@ def critique_schema(chars: int = CRITIQUE_CHARS) -> dict[str, Any]:
 
 
 def critique_request(question: str, own: str, others: str) -> tuple[ChatMessage, ...]:
-    """What a debater is asked; the beginning is the same each time, so that it is read once."""
+    """The debater's prompt; its beginning is the same in every run, so that its prefix is computed once."""
     return (
         ChatMessage(role="user", content=f"{COMPARE}\n\n{_QUESTION}"),
         ChatMessage(role="assistant", content=json.dumps(LEAP_CRITIQUE)),
@@ -55,8 +56,8 @@ def critique_request(question: str, own: str, others: str) -> tuple[ChatMessage,
 
 
 def parse_critique(text: str, caller: CallerText | None = None) -> Critique:
-    """Raises `InvalidCritique` for what is not the form, or says nothing in one of its entries, or what the
-    example says."""
+    """The critique in `text`. Raises `InvalidCritique` for a text in another form, an entry without content,
+    and one copied from the example."""
     try:
         critique = Critique.model_validate_json(text)
     except ValidationError as error:

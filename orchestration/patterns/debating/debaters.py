@@ -1,4 +1,4 @@
-"""Who takes part in a debate, and what each of them holds."""
+"""The debaters of a debate and their positions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting import Voter, choose_voters
 
 MAX_DEBATERS = 6
-"""Debaters of one debate."""
+"""Maximum debaters of one debate."""
 ROLES = ("reasoning", "research", COORDINATOR)
-"""Who debates where nobody says: those whose role is to be right."""
+"""The roles of debaters where the settings name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debater:
-    """`voter` is its number, model and weight. It speaks as `agent`; `standpoint` is what it argues for, ''
-    where it is free."""
+    """One debater. `voter` holds its number, model and weight. It speaks as `agent`; `standpoint` is what it
+    argues for, '' for anything."""
 
     voter: Voter
     agent: str
@@ -39,7 +39,7 @@ class Debater:
         return f"{self.name} ({self.standpoint or self.agent}{model})"
 
     def system(self) -> tuple[ChatMessage, ...]:
-        """What it is told before every conversation."""
+        """The instruction before every conversation."""
         if not self.standpoint:
             return ()
         return (ChatMessage(role="system", content=f"Argue from this standpoint: {self.standpoint}"),)
@@ -47,9 +47,9 @@ class Debater:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A debater's answer as of one round. `changed` says that it holds something else than before,
-    `unchanged` that it has no new answer, and `reason` is that of either: what it found weak in its own, or
-    what went wrong. `critique` is what it said in that round."""
+    """A debater's answer as of one round. `changed`: it says something else than before. `unchanged`: there
+    is no new answer. `reason` explains either: the weakness that it found in its own answer, or what went
+    wrong. `critique` is its critique of that round."""
 
     answer: StepResult
     changed: bool = False
@@ -67,8 +67,8 @@ def choose_debaters(
     models: Sequence[str],
     temperature: float,
 ) -> list[Debater]:
-    """So many debaters, in turns of the models and of the roles: an agent's name, or a standpoint. Two that
-    would be the same, in everything, are samples at `temperature`."""
+    """The debaters, with models and roles in turns; a role is an agent's name or a standpoint. Debaters with
+    the same model and role are samples at `temperature`."""
     names = list(roles) or [role for role in ROLES if role in context.agents] or [COORDINATOR]
     voters = choose_voters(run, context, models, debaters, temperature)[:MAX_DEBATERS]
     taken = [names[at % len(names)] for at in range(len(voters))]

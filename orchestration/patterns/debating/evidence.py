@@ -1,8 +1,9 @@
-"""What the positions of a debate weigh, and when one of a later round may replace that of the first.
+"""Weighs the positions of a debate, and decides when a later one may replace that of the first round.
 
-The answers of the first round are independent, those of later rounds are not: most who change their mind
-take the position of the many or of the surest, right or wrong (Estornell and Liu, "Multi-LLM Debate", NeurIPS
-2024; Choi et al., "Debate or Vote", 2025). So who takes over another's position counts for it in part.
+The answers of the first round are independent, those of later rounds are not: most debaters that change their
+mind adopt the position of the majority or of the most confident, right or wrong (Estornell and Liu,
+"Multi-LLM Debate", NeurIPS 2024; Choi et al., "Debate or Vote", 2025). So a debater that adopts another's
+position counts for it in part.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.voting.answer_pool import AnswerPool
 
 FOLLOWED = 0.5
-"""What the vote of who follows counts at most: so much where all trust is on the side of those whom it
-follows, and less the more there was for what it held before."""
+"""Maximum share that a follower's vote counts. It is reached where its old position had no weight, and falls
+as the weight of the old position rises."""
 SAID_TOKENS = 100
-"""Of each answer in a flip; the steps have them whole."""
+"""Tokens of each answer in a flip; the run's steps hold it whole."""
 ROUNDING = 1e-6
 
 Texts = Mapping[int, str]
-"""What each debater holds, by its number."""
+"""The text of each debater's position, by its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A debater, or the lead of the debate where `debater` is None, changed from one position to another in a
-    round. The weights are those of who held either: before the round for a debater; for the lead that of the
-    leader so far, and of the new one. `counts` is the share that the debater's vote counts from then on, and
-    of the lead 1 where the change stands and 0 where it does not."""
+    """A change of position in one round: of a debater, or of the debate's lead where `debater` is None. The
+    weights are those of the old and the new position: before the round for a debater; of the old and the new
+    leader for the lead. `counts` is the share that the debater's vote counts from then on; for the lead, 1
+    where the change is accepted and 0 where not."""
 
     round: int
     debater: int | None
@@ -55,7 +56,8 @@ class Flip:
 
 
 class Evidence:
-    """Of one debate. `first` is the tally of the first round, `answers` are all that were given in it."""
+    """The evidence of one debate. `first` is the vote count of the first round, `answers` are all answers in
+    it."""
 
     def __init__(self, pool: AnswerPool) -> None:
         self.first = VoteCount(AnswerKind.TEXT, ())
@@ -64,15 +66,16 @@ class Evidence:
         """Debaters that hold another position than their first one."""
         self.flips: list[Flip] = []
         self.kept: StepResult | None = None
-        """The answer of the first round that stands though nobody holds it any more."""
+        """The leading answer of the first round, where it stays though no debater holds it any more."""
         self.flipped = self.refused = False
-        """Whether the lead is another than in the first round, and whether it would be but for the bound."""
+        """Whether another position leads than in the first round, and whether one would lead by a simple
+        count."""
         self._pool = pool
         self._shares: dict[int, float] = {}
 
     def opened(self, count: VoteCount, answers: Mapping[int, StepResult]) -> None:
-        """The first round is over. Its leader may weigh less than others, where the record says that the most
-        trusted is right more often than the vote."""
+        """Record the first round. Its leader may weigh less than others, where the record says that the most
+        trusted model is right more often than the vote."""
         self.first, self.answers = count, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
@@ -83,8 +86,9 @@ class Evidence:
         now: tuple[VoteCount, Texts],
         changed: Sequence[int],
     ) -> VoteCount:
-        """A later round is over, in which the debaters `changed` took other positions: the tally, led by what
-        weighs most as evidence. The leader of the first round stays it unless another outweighs it."""
+        """Record a later round, in which the debaters `changed` took other positions. Returns the count, led
+        by the position with the most weight as evidence; the first round's leader stays unless another
+        outweighs it."""
         shares = {each: await self._moved(number, each, before, now) for each in changed}
         self._shares |= shares
         count, texts = now
@@ -99,8 +103,8 @@ class Evidence:
         return count if outcome is None else count.led_by(outcome.representative)
 
     async def first_round_groups(self, count: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
-        """Which answer each debater gave in the first round: 0 is `answer`, that of the debate, or what it
-        came from; others are told apart by numbers from 1 on. Those that could not be counted are left
+        """The group of each debater in the first round: 0 for `answer`, the debate's outcome, and for the
+        answer it came from; other answers are numbered from 1. Debaters that could not be counted are left
         out."""
         representative = count.groups[0].representative if count.groups and self.kept is None else None
         still = set(count.groups[0].voters) - self.moved if representative is not None else set[int]()
@@ -125,8 +129,8 @@ class Evidence:
 
     @property
     def _is_clear(self) -> bool:
-        """Whether the first round had a leader that later ones are held against: none that is tied, and of
-        free texts, which all are written anew, one that several gave."""
+        """Whether the first round had a clear leader: not tied, and in free texts, which are rewritten in
+        every round, given by several debaters."""
         leader, *others = self.first.groups
         weight = max((group.weight for group in others), default=0.0)
         pass_rate = max((group.pass_rate or 0.0 for group in others), default=0.0)
@@ -136,8 +140,8 @@ class Evidence:
     async def _moved(
         self, number: int, debater: int, before: tuple[VoteCount, Texts], now: tuple[VoteCount, Texts]
     ) -> float:
-        """The share that the debater's vote counts from now on: all of it for its own first answer and for
-        what nobody held before, else a part by the trust of who argued for it against what it leaves."""
+        """The share that the debater's vote counts from now on: 1 for its own first answer and for a new
+        position, else a part by the weight of the position it adopts against the one it leaves."""
         (count, texts), (after, said) = before, now
         left = next((group for group in count.groups if debater in group.voters), None)
         taken = await self._group_of(after.kind, said[debater], count, texts)
@@ -161,7 +165,7 @@ class Evidence:
         return counts
 
     async def _replaces(self, group: AnswerGroup, weight: float, count: VoteCount, texts: Texts) -> bool:
-        """Whether a position may take the place of the first round's leader."""
+        """Whether a position may replace the first round's leader."""
         leader, bar = self.first.groups[0], max(each.weight for each in self.first.groups)
         if not self._is_clear or (group.pass_rate or 0.0) > (leader.pass_rate or 0.0):
             return True
@@ -180,7 +184,7 @@ class Evidence:
         *,
         stays: bool,
     ) -> None:
-        """Say where the count of heads, or what weighs most, has another leader than the first round."""
+        """Record a flip where the simple count, or the evidence, has another leader than the first round."""
         (count, texts), first = now, self._first_text
         kind = count.kind
         led = count.groups[0] if outcome is None or stays else outcome
@@ -203,7 +207,7 @@ class Evidence:
         self.flips.append(flip)
 
     async def _held(self, count: VoteCount, texts: Texts) -> AnswerGroup | None:
-        """The party that holds what led the first round, in whatever words."""
+        """The group that holds the position of the first round's leader, in any words."""
         unmoved = set(self.first.groups[0].voters) - self.moved
         same = await self._group_of(count.kind, self._first_text, count, texts)
         return same or next((group for group in count.groups if not unmoved.isdisjoint(group.voters)), None)
@@ -211,14 +215,15 @@ class Evidence:
     async def _group_of(
         self, kind: AnswerKind, text: str, count: VoteCount, texts: Texts
     ) -> AnswerGroup | None:
-        """The one that holds what `text` says."""
+        """The group that holds the position of `text`."""
         for group in count.groups:
             if await self._pool.agree(kind, text, texts[group.representative]):
                 return group
         return None
 
     def _weight(self, voters: Sequence[int]) -> float:
-        """Of who holds a position: each adds what it weighs beside those that follow less, by its share."""
+        """The weight of a position: each voter adds its own joint weight, times the share that its vote
+        counts."""
         total, heard = 0.0, list[int]()
         for voter in sorted(voters, key=lambda each: (-self._shares[each], each)):
             alone = self._pool.weight_of(heard)

@@ -1,4 +1,4 @@
-"""The judge of a debate: says when it is over and why, and writes what came of it."""
+"""The judge of a debate: decides when it is over, reports it, and writes its answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from orchestration.patterns.single import final_sampling
 from orchestration.patterns.voting.voters import instructed
 
 SAID_TOKENS = 100
-"""Of each answer in the report; the steps have them whole."""
+"""Tokens of each answer in the report; the run's steps hold it whole."""
 QUOTED_TOKENS = 20
-"""Of each answer that a note quotes."""
+"""Tokens of each answer that a note quotes."""
 ROUNDING = 1e-6
 HALF = 0.5 + ROUNDING
 OF_DEBATES = frozenset(("debate", "debates", "debated", "debater", "debaters"))
@@ -38,7 +38,7 @@ OF_ANSWERS = re.compile(
     r"most (?:of them )?(?:agree|hold))\b",
     re.IGNORECASE,
 )
-"""Says something of the answers that the debaters gave, which the caller does not see."""
+"""Mentions the answers of the debaters, which the caller does not see."""
 
 
 class EndReason(StrEnum):
@@ -52,14 +52,14 @@ class EndReason(StrEnum):
 
 
 class Judge:
-    """Of one run. `agent` writes the synthesis, on the most trusted of `models`, or of all that live where
-    those are empty; the debate is over where at least `agree_at` of the debaters, by weight, hold the same
-    position, where a round changed no mind, and after `max_rounds`."""
+    """The judge of one debate. `agent` writes the synthesis, on the most trusted of `models`, or of all live
+    models where that is empty. The debate is over when at least `agree_at` of the debaters, by weight, hold
+    the same position, when a round changed no mind, and after `max_rounds`."""
 
     def __init__(
         self, floor: DebateRounds, agent: str, agree_at: float, max_rounds: int, models: Sequence[str] = ()
     ) -> None:
-        """Raises `InvalidRequest` for an agent that does not exist."""
+        """Raises `InvalidRequest` for an unknown agent."""
         self.context: RunContext = floor.context
         if agent not in self.context.agents:
             raise InvalidRequest(
@@ -75,7 +75,7 @@ class Judge:
         self._told: list[dict[str, Any]] = []
 
     async def after(self, number: int) -> EndReason | None:
-        """Hear a round; why the debate is over, or None while it goes on."""
+        """Report a round; returns why the debate is over, None while it goes on."""
         floor = self.floor
         self.ended = self._why_over(number)
         if self.ended is EndReason.ALONE:
@@ -105,10 +105,10 @@ class Judge:
         return self.ended
 
     async def write(self) -> AsyncGenerator[TextDelta | StepResult, None]:
-        """The synthesis of free texts, where it says what the debaters hold. Where it does not, where none is
-        to be had, of one debater who is left, and where the first round stands against what most hold now,
-        the best position is said as it is. So is every number, option, program and other answer of a fixed
-        form, which a synthesis could only get wrong."""
+        """Stream the answer. For free texts it is a synthesis, where that states what the debaters hold. The
+        best position itself is the answer where the synthesis fails or states something else, where one
+        debater is left, where the first round's leader stays against a new majority, and for numbers,
+        options, programs and other fixed forms, which a synthesis could only spoil."""
         await self._note_flip()
         if self._is_synthesised:
             parts: list[TextDelta] = []
@@ -128,7 +128,7 @@ class Judge:
                 yield item
 
     async def _wrong(self, text: str) -> str:
-        """Why a synthesis is no outcome of the debate, for a note; '' where it is one."""
+        """Why a synthesis is not the debate's outcome, for a note; '' where it is."""
         floor = self.floor
         held = [position.answer.text for position in floor.positions.values()]
         caller = CallerText(self.context.run.messages, also=held)
@@ -145,8 +145,8 @@ class Judge:
         return "the synthesis does not say what most of the debaters hold: see the report"
 
     async def report(self) -> dict[str, Any]:
-        """Positions and changes of mind, round by round. `voters` are the answers of the first round, which
-        alone are independent."""
+        """The report: positions and changes of mind by round. `voices` are the answers of the first round,
+        the only independent ones."""
         floor, evidence = self.floor, self.floor.evidence
         count = floor.count if evidence.kept is None else evidence.first
         pass_rate = count.groups[0].pass_rate
@@ -175,7 +175,7 @@ class Judge:
         return self.ended is not EndReason.ALONE and kind is AnswerKind.TEXT and not evidence.refused
 
     async def _note_flip(self) -> None:
-        """Say where the later rounds have another leader than the first one, and what became of it."""
+        """Note where later rounds had another leader than the first one, and whether that was accepted."""
         evidence = self.floor.evidence
         flip = next((each for each in reversed(evidence.flips) if each.debater is None), None)
         if flip is None:
@@ -191,8 +191,8 @@ class Judge:
             )
 
     async def _voices(self) -> list[dict[str, Any]]:
-        """Who answered what in the first round: `group` 0 is the answer of the debate, others are told apart
-        by numbers from 1 on, None could not be counted."""
+        """The answers of the first round: `group` 0 is the debate's answer, other answers are numbered from
+        1, None could not be counted."""
         floor = self.floor
         group_of = await floor.evidence.first_round_groups(floor.count, floor.texts, floor.outcome.text)
         return [
@@ -242,7 +242,7 @@ class Judge:
         return f"{floor.talk}\n\n{DEBATED_HEAD}\n{held}\n\n{KEEP_TO_MOST_HOLD}"
 
     async def _synthesis(self, heard: Callable[[TextDelta], None]) -> StepResult:
-        """Raises what a step raises."""
+        """Raises the errors of a step."""
         floor, run, limits = self.floor, self.context.run, self.context.limits
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:

@@ -1,4 +1,4 @@
-"""The floor of a debate: debaters take it, round after round, until the judge ends it."""
+"""The rounds of a debate: all debaters answer, then criticise and improve."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ from orchestration.patterns.voting.voters import instructed, one_model
 SharedView = Literal["answers", "answers and critique", "summary"]
 Speak = Callable[[Debater], Awaitable[Position]]
 REMARK_TOKENS = 40
-"""Of each remark that is passed on."""
+"""Tokens of each remark that is passed on."""
 
 
 class DebateRounds:
-    """Of one run. `debaters` are those still in; `positions` hold the last of each that had one."""
+    """The rounds of one debate. `debaters` are those still taking part; `positions` hold the latest of
+    each."""
 
     def __init__(self, context: RunContext, debaters: Sequence[Debater], visible: SharedView) -> None:
         """Raises `InvalidRequest` when nothing is asked."""
@@ -53,14 +54,14 @@ class DebateRounds:
         self.debaters = list(debaters)
         self.positions: dict[int, Position] = {}
         self.opening: list[tuple[Debater, StepResult]] = []
-        """What each said in the first round, that of the dropped among it."""
+        """The answers of the first round, those of dropped debaters included."""
         self.dropped: list[tuple[Debater, int, str]] = []
-        """With the round, and why."""
+        """Dropped debaters, each with the round and the reason."""
         self.errors: list[OrchestraError] = []
         self.count = VoteCount(AnswerKind.TEXT, ())
         self.asked_forms = self.usable_forms = 0
         self.spent = False
-        """Whether the budget did not reach for a step."""
+        """Whether the budget was too small for a step."""
         self.talk = Conversation.of(context.run.messages, context.limits)
         self.pool = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.pool)
@@ -69,7 +70,7 @@ class DebateRounds:
 
     @property
     def agreement(self) -> float:
-        """The share of all debaters still in, by their weight, that hold the leading position."""
+        """The share of all debaters taking part, by weight, that hold the leading position."""
         groups = self.count.groups
         counted = {voter for group in groups for voter in group.voters}
         whole = sum(group.weight for group in groups)
@@ -78,23 +79,23 @@ class DebateRounds:
 
     @property
     def outcome(self) -> StepResult:
-        """What the debate came to so far, in the words of one who holds it."""
+        """The answer of the debate so far, in the words of its representative."""
         leader = self.count.leader
         assert leader is not None
         return self.evidence.kept or self.positions[leader.representative].answer
 
     @property
     def texts(self) -> dict[int, str]:
-        """What each holds."""
+        """The text of each debater's position."""
         return {number: position.answer.text for number, position in self.positions.items()}
 
     @property
     def changes(self) -> int:
-        """Debaters that changed their mind in the last round."""
+        """The number of debaters that changed their mind in the last round."""
         return sum(position.changed for position in self.positions.values())
 
     async def open(self) -> None:
-        """The first round: all answer at once, and see nothing of each other."""
+        """Run the first round: all answer at once, and see nothing of each other."""
         await self.talk.tell(self.context)
         replies = await self._at_once(self._answer)
         for debater, reply in zip(list(self.debaters), replies, strict=True):
@@ -114,7 +115,8 @@ class DebateRounds:
         self.evidence.opened(self.count, said)
 
     async def hold(self, number: int) -> None:
-        """A later round: each sees the others' last answers, criticises them, and improves its own."""
+        """Run a later round: each debater sees the others' latest answers, criticises them, and improves its
+        own."""
         stood = self.count, self.texts
         replies = await self._at_once(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
@@ -177,7 +179,7 @@ class DebateRounds:
         return Position(answer=answer, reason=critique.mine if critique else "", critique=critique)
 
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
-        """None where the form cannot be used: the answer does without."""
+        """A debater's critique; None where its form is invalid: the improved answer does without."""
         self.asked_forms += 1
         sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voter.sampling.seed)
         messages = critique_request(str(self.talk), own, others)
@@ -212,7 +214,7 @@ class DebateRounds:
         )
 
     def _others(self, debater: Debater) -> list[tuple[str, str]]:
-        """Who says what, as `debater` sees it, of about twice `passed_tokens`, however many they are."""
+        """The names and texts of the others as `debater` sees them, of about twice `passed_tokens` in all."""
         tokens = self.context.limits.passed_tokens
         if self._visible == "summary":
             return [(f"Position {at}", text) for at, text in enumerate(self.summary(2 * tokens), 1)]
@@ -229,7 +231,7 @@ class DebateRounds:
         return shown
 
     def summary(self, tokens: int) -> list[str]:
-        """One text of each position with how many hold it, of about `tokens` together."""
+        """One text of each position with the number of its debaters, of about `tokens` in all."""
         groups = self.count.groups
         each = min(self.context.limits.passed_tokens, tokens // max(1, len(groups)))
         return [
@@ -239,7 +241,7 @@ class DebateRounds:
         ]
 
     def _is_one(self, answer: StepResult) -> bool:
-        """Whether it answers the question, as far as its kind tells."""
+        """Whether a text answers the question, as far as the kind of answer tells."""
         kind, guide = self.count.kind, self.context.run.guide
         if self._is_nonsense(answer.text):
             return False
@@ -273,7 +275,7 @@ class DebateRounds:
         self.dropped.append((debater, number, why))
 
     async def _count(self) -> None:
-        """How the positions stand."""
+        """Count the positions."""
         if not self.debaters:  # what was held before is the best there is
             return
         for debater, _, _ in self.dropped:
