@@ -1,4 +1,4 @@
-"""What a run has read and written: by model, and how much of it is in no answer."""
+"""Token accounts of a run: by model, and the part that no answer contains."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from orchestration.messages import Accounts, Step, Usage
 
 
 def total_of(steps: Iterable[Step]) -> Usage:
-    """Of all steps, also of those that failed or were stopped."""
+    """The usage of all steps, including those that failed or were stopped."""
     return sum((step.usage for step in steps), Usage())
 
 
 def accounts_of(steps: Iterable[Step]) -> Accounts:
-    """Of steps that used any tokens. A model that nobody named is ''."""
+    """The accounts of steps that used tokens. A model without a name is ''."""
     by_model: dict[str, Usage] = {}
     discarded = Usage()
     for step in steps:

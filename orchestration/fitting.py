@@ -1,4 +1,4 @@
-"""Cuts what a run tells beside its answer to what one message can hold.
+"""Cuts the steps and the report of a run to what one message can hold.
 
 The answer itself is streamed in pieces; its end carries the text of every step and the pattern's report,
 which grow with the number of steps and the length of what they said.
@@ -12,11 +12,11 @@ from orchestration.errors import PayloadTooLarge
 from orchestration.messages import Finish, RunEnd, Step
 
 MAX_END_BYTES = 2 * 2**20
-"""Of the end of a run, as JSON. It has to fit into a message beside a job's answer; people read far less."""
+"""Maximum bytes of the end of a run, as JSON. It has to fit into a message beside a job's answer."""
 MAX_STEP_CHARACTERS = 64 * 1024
-"""Of the text of one step, as it is told while the run is at work."""
+"""Maximum characters of a step's text in a progress event."""
 _CUTS = (65_536, 16_384, 4_096, 1_024, 256, 64)
-"""Characters left of each text, and entries of each list: the first that fits is taken."""
+"""Limits that are tried in order: characters of each text, and entries of each list."""
 
 
 def fitting(ended: RunEnd, limit: int = MAX_END_BYTES) -> RunEnd:

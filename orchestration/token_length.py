@@ -11,7 +11,7 @@ OTHER_PER_TOKEN = 1.3
 
 
 MESSAGE_TOKENS = 4
-"""Of the template around each message of a chat."""
+"""Tokens of the template around each message of a chat."""
 
 
 def likely_prompt(generation: Generation) -> int:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
 from actors.jobs.dead_letters import dead_letter_delivery
-from actors.streams.handoff import may_race, stream_position
+from actors.streams.handoff import request_race, stream_position
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
 from orchestration.messages import Continuation, Generation, StreamPosition
 
@@ -38,7 +38,7 @@ async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
 
     Who came first is published to `tell`. Raises what `stream_position` does.
     """
-    position = await may_race(bus, job.id, tell)
+    position = await request_race(bus, job.id, tell)
     if not position.open or position.alive:
         return "", b""
     return position.writer, continued(job.delivery.message.data, position, job.queue.model)

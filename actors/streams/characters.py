@@ -4,8 +4,7 @@ from __future__ import annotations
 
 
 def whole_characters(text: str) -> str:
-    """With the halves of each character joined, and U+FFFD for one that has only half: nothing else can be
-    written as UTF-8."""
+    """The text with surrogate pairs joined, and U+FFFD for a lone surrogate, which UTF-8 cannot encode."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,7 +1,7 @@
-"""Whoever wants an answer: puts generations and runs on their queues and holds their streams.
+"""The client of streams: it puts generations and runs on their queues and reads their streams.
 
-An asker listens to `stream.<client>.*` once; the id of what it asks for holds its name, so every answer
-finds its way back without a subscription per request.
+A client subscribes to `stream.<client>.*` once. Its name is in the id of all its work, so every answer
+reaches it without a subscription per request.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
 MAX_ORPHANS = 10_000
-"""Cancels that could not be sent while NATS was away; the oldest are forgotten first."""
+"""Maximum cancels kept while NATS is away; the oldest are dropped."""
 STREAM_PREFIX = "stream."
 
 ACCEPT_TIMEOUT_S = 3.0
-"""A queue acknowledges within milliseconds. When the server that leads it dies, what was on its way there is
-lost without a word, and whoever asked should hear so and ask again."""
+"""How long to wait for the queue's acknowledgement, which takes milliseconds. When the server that leads the
+queue dies, messages on their way to it are lost silently, and the caller should ask again."""
 MAX_OUTAGE_S = 8.0
-"""Open streams are given up when NATS was away for so long: 5 s, as its server may need to restart, and the
-time until all processes have found it again."""
+"""How long NATS may be away before open streams fail: 5 s for a restart of its server, and 3 s until all
+processes have reconnected."""
 
 REPLAY_DELAY_S = 2.0
 
@@ -61,28 +61,28 @@ class StreamClient:
         self.name = token_hex(6)
         self._open: dict[str, StreamReader] = {}
         self._numbers = count()
-        self._orphans: deque[str] = deque(maxlen=MAX_ORPHANS)
+        self._unsent_cancels: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscriptions: list[Subscription] = []
-        self._outage: asyncio.TimerHandle | None = None
+        self._outage_timer: asyncio.TimerHandle | None = None
         self._withdrawals = MessageDeleter(bus)
 
     async def start(self) -> None:
         self._subscriptions = [
-            await self.bus.subscribe(StreamAddress.of_client(self.name), self._arrived),
-            await self.bus.subscribe(StreamAddress(f"{self.name}.*").handoff, self._resumed),
+            await self.bus.subscribe(StreamAddress.of_client(self.name), self._on_event),
+            await self.bus.subscribe(StreamAddress(f"{self.name}.*").handoff, self._on_handoff_request),
         ]
-        self.bus.on_disconnect.append(self._disconnected)
-        self.bus.on_reconnect.append(self._reconnected)
+        self.bus.on_disconnect.append(self._on_disconnect)
+        self.bus.on_reconnect.append(self._on_reconnect)
         await self.bus.flush()
 
     async def stop(self) -> None:
         """Streams still open get an error."""
         self._fail_all(BusUnavailable("shutting down"))
-        if self._disconnected in self.bus.on_disconnect:
-            self.bus.on_disconnect.remove(self._disconnected)
-            self.bus.on_reconnect.remove(self._reconnected)
-        if self._outage is not None:
-            self._outage.cancel()
+        if self._on_disconnect in self.bus.on_disconnect:
+            self.bus.on_disconnect.remove(self._on_disconnect)
+            self.bus.on_reconnect.remove(self._on_reconnect)
+        if self._outage_timer is not None:
+            self._outage_timer.cancel()
         await self._withdrawals.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
@@ -112,8 +112,8 @@ class StreamClient:
         the end cancels the work. Use it under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work_id] = StreamReader(partial(self._ask_again, work_id))
-        accepted = self.bus.expect(lambda reply: self._accepted(opened, reply))
+        opened = self._open[work_id] = StreamReader(partial(self._request_replay, work_id))
+        accepted = self.bus.expect(lambda reply: self._on_accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
             opened.fail,
@@ -168,7 +168,7 @@ class StreamClient:
             )
 
     @staticmethod
-    def _accepted(opened: StreamReader, reply: Message) -> None:
+    def _on_accepted(opened: StreamReader, reply: Message) -> None:
         """The queue's acknowledgement: only a refusal is news."""
         try:
             if reply.status == "503":
@@ -184,18 +184,18 @@ class StreamClient:
         try:
             self.bus.post(StreamAddress(work_id).cancel)
         except BusUnavailable:
-            self._orphans.append(work_id)  # told when NATS is back: it may still be queued
+            self._unsent_cancels.append(work_id)  # sent when NATS is back: the work may still be queued
 
-    def _arrived(self, message: Message) -> None:
+    def _on_event(self, message: Message) -> None:
         opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
-        # Of a stream that has ended, what still comes is of work that was done twice.
+        # Events after the end come from work that was done twice.
         if (opened is None or not opened.put(message)) and message.reply:
             try:
                 self.bus.post(message.reply, SUPERSEDED)
             except BusUnavailable as error:
-                log.debug("a writer that was given up cannot be told: %s", error)
+                log.debug("a superseded writer could not be notified: %s", error)
 
-    def _resumed(self, message: Message) -> None:
+    def _on_handoff_request(self, message: Message) -> None:
         opened = self._open.get(StreamAddress.parse(message.subject).id)
         try:
             asked = HandoffRequest.model_validate_json(message.data)
@@ -203,50 +203,50 @@ class StreamClient:
                 position = StreamPosition(open=False)
             elif asked.peek:
                 position = opened.peek(asked.quiet_s, asked.attempt)
-            elif asked.tell:
-                position = opened.race(partial(self._tell_first, asked.tell))
+            elif asked.winner_subject:
+                position = opened.race(partial(self._publish_winner, asked.winner_subject))
             else:
-                position = opened.hand_over(asked.quiet_s, asked.attempt)
+                position = opened.hand_off(asked.quiet_s, asked.attempt)
             self.bus.post(message.reply, position.model_dump_json(exclude_defaults=True).encode())
         except (ValidationError, OrchestraError) as error:
-            log.warning("could not say on %s what was read so far: %s", message.subject, error)
+            log.warning("no answer to the handoff request on %s: %s", message.subject, error)
 
-    def _tell_first(self, subject: str, writer: str) -> None:
+    def _publish_winner(self, subject: str, writer: str) -> None:
         try:
             self.bus.post(subject, writer.encode())
         except BusUnavailable as error:
-            log.debug("nobody can be told which of two writers came first: %s", error)
+            log.debug("the winner of two writers could not be published: %s", error)
 
-    def _disconnected(self) -> None:
+    def _on_disconnect(self) -> None:
         """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
         lost = BusUnavailable("the connection to NATS was lost before the answer was complete")
         for opened in self._open.values():
             if not opened.accepted:
                 opened.fail(lost)
-        if self._outage is None:
-            self._outage = asyncio.get_running_loop().call_later(MAX_OUTAGE_S, self._fail_all, lost)
+        if self._outage_timer is None:
+            self._outage_timer = asyncio.get_running_loop().call_later(MAX_OUTAGE_S, self._fail_all, lost)
 
-    def _reconnected(self) -> None:
-        if self._outage is not None:
-            self._outage.cancel()
-            self._outage = None
-        for _ in range(len(self._orphans)):
-            self._cancel(self._orphans.popleft())
+    def _on_reconnect(self) -> None:
+        if self._outage_timer is not None:
+            self._outage_timer.cancel()
+            self._outage_timer = None
+        for _ in range(len(self._unsent_cancels)):
+            self._cancel(self._unsent_cancels.popleft())
         self._withdrawals.resume()
         self._catch_up()
-        # Once more for writers that come back a moment later.
+        # And once more, for writers that reconnect a moment later.
         asyncio.get_running_loop().call_later(REPLAY_DELAY_S, self._catch_up)
 
     def _catch_up(self) -> None:
-        """What was said meanwhile did not arrive."""
+        """Request the events that were published while the connection was lost."""
         for opened in list(self._open.values()):
-            opened.ask_again()
+            opened.request_replay()
 
-    def _ask_again(self, work_id: str, seq: int) -> None:
+    def _request_replay(self, work_id: str, seq: int) -> None:
         try:
             self.bus.post(StreamAddress(work_id).replay, b"%d" % seq)
         except BusUnavailable as error:
-            log.debug("cannot ask for events of %s: %s", work_id, error)
+            log.debug("cannot request missing events of %s: %s", work_id, error)
 
     def _fail_all(self, error: OrchestraError) -> None:
         for opened in self._open.values():

@@ -1,4 +1,4 @@
-"""One stream as its asker reads it: in order, from one writer at a time, handed over when that one dies."""
+"""Reads one stream: in order, from one writer at a time, and handed off to the next when that one dies."""
 
 from __future__ import annotations
 
@@ -17,69 +17,72 @@ from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavai
 from orchestration.messages import StreamEnd, StreamEvent, StreamPosition, TextDelta, decode_event
 
 MAX_BUFFERED = 16_384
-"""Events that may wait for a slow reader of one stream: more than a model's longest answer."""
+"""Maximum events of one stream that wait for a slow reader: more than a model's longest answer. Beyond it the
+stream fails."""
 MAX_SILENCE_S = 10.0
-"""A first writer silent for so long after a second one began is taken for dead: a lease and its sweep."""
+"""How long the first writer may be silent after a second one began, before it counts as dead: the time of a
+lease and its sweep."""
 
 MAX_GAP_S = 15.0
-"""Events that were lost are sent again within milliseconds. Where their writer is gone, another takes over:
-where its dispatcher is gone too, after the ack_wait of 6 s and a look at who writes."""
+"""How long missing events may stay missing before the stream fails. They are sent again within milliseconds.
+If their writer is gone, another continues; if its dispatcher is gone too, that takes the ack_wait of 6 s
+more."""
 REPLAY_INTERVAL_S = 0.2
-"""Between two requests for them."""
+"""Minimum time between two requests for missing events."""
 
 
 class StreamReader:
-    """Takes messages with `put`; `arrived` holds the events in order, or the error that ends it.
+    """Takes messages with `put`; `arrived` holds the events in order, or the error that ends the stream.
 
-    Who reads knows best how far a stream has come, so failover asks it: `hand_over` tells the text so
-    far and names the only writer that is heard from then on. Whatever a node that was given up still
-    sends, thawed or slow, is ignored, and so no event can come twice or be lost.
+    Failover asks the reader, which knows best how far a stream has come: `hand_off` returns the text so far
+    and names the only writer that is read from then on. What the replaced writer still sends is ignored, so
+    no event is read twice or lost.
 
-    Without a hand-over, work that was delivered twice has two writers, which cut their text into
-    different chunks: only the first one is read. So it is with two that `race`.
+    Without a handoff, work that was delivered twice has two writers, which cut their text differently: only
+    the first one is read. The same holds for two writers that `race`.
 
-    Events that were lost on the way are asked for again by `ask_again`, from the number that is missing on.
+    Events that were lost on the way are requested again by `request_replay`, from the first missing one on.
     """
 
-    def __init__(self, ask_again: Callable[[int], None]) -> None:
-        self._ask_again = ask_again
+    def __init__(self, request_replay: Callable[[int], None]) -> None:
+        self._request_replay = request_replay
         self.arrived: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
         self.refused = False
-        """By the queue: there is nothing to cancel."""
+        """Whether the queue refused the work: there is nothing to cancel."""
         self.accepted = False
-        """By the queue, or by a node that writes: it survives the loss of a connection."""
+        """Whether the queue or a node has the work, which then survives the loss of a connection."""
         self.receipt = b""
         """The queue's acknowledgement."""
         self.acceptance: asyncio.TimerHandle | None = None
-        """Runs when it should be accepted."""
+        """Fails the stream if nothing has accepted the work by then."""
         self._expected = 0
-        self._taken_over_at = 0
-        """The number of the first event of the writer that counts."""
+        self._handed_off_at = 0
+        """The number of the first event of the present writer."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._again = ""
-        self._thought_again = 0
-        self._begun = False
+        self._old_reasoning = ""
+        self._old_reasoning_read = 0
+        self._text_started = False
         self._tokens = 0
         self._writer: str | None = None
-        self._handed_over = False
-        self._holder = 0
-        """The latest delivery of the work that was told to go on."""
-        self._second = ""
-        self._on_first: Callable[[str], None] | None = None
-        self._over = False
-        self._heard_at = -math.inf
-        self._silence: asyncio.TimerHandle | None = None
-        self._gap: asyncio.TimerHandle | None = None
-        self._asked_at = 0.0
+        self._handed_off = False
+        self._attempt = 0
+        """The number of the latest delivery of the work that may write."""
+        self._second_writer = ""
+        self._on_winner: Callable[[str], None] | None = None
+        self._ended = False
+        self._last_signal_at = -math.inf
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._gap_timer: asyncio.TimerHandle | None = None
+        self._replay_requested_at = 0.0
 
     @property
     def queued(self) -> bool:
-        """Whether it may be in its queue still: nobody has written any of it."""
+        """Whether the work may still be in its queue: no writer has begun."""
         return bool(self.receipt) and self._writer is None
 
     def put(self, message: Message) -> bool:
-        """Take an event; False when its writer was given up, and should stop."""
+        """Take an event; False if its writer was replaced, and should stop."""
         try:
             frame = decode_event(message.data)
         except ValidationError as error:
@@ -90,8 +93,8 @@ class StreamReader:
         seq, event = frame.seq, frame.event
         writer = message.header(WRITER_HEADER)
         if (
-            self._second
-            and writer == self._second
+            self._second_writer
+            and writer == self._second_writer
             and isinstance(event, StreamEnd)
             and event.error is not None
         ):
@@ -99,157 +102,158 @@ class StreamReader:
         if seq == OUT_OF_BAND and isinstance(event, TextDelta):
             return self._is_alive(writer)
         if seq != OUT_OF_BAND and self._is_from_rival(writer):
-            return not self._handed_over
-        if self._over or (seq < self._expected and not isinstance(event, StreamEnd)):
+            return not self._handed_off
+        if self._ended or (seq < self._expected and not isinstance(event, StreamEnd)):
             return True
         self.accepted = True
         if seq > self._expected:
-            self._lost(seq)
+            self._request_missing(seq)
             return True
-        if self._gap is not None:
-            self._gap.cancel()
-            self._gap = None
+        if self._gap_timer is not None:
+            self._gap_timer.cancel()
+            self._gap_timer = None
         if isinstance(event, StreamEnd):
-            self._over = True
+            self._ended = True
             self.arrived.put_nowait(event)
         elif self.arrived.qsize() >= MAX_BUFFERED:
             self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
         else:
             self._expected += 1
             if isinstance(event, TextDelta):
-                event = self._unread(event)
+                event = self._without_old_reasoning(event)
                 self._text.append(event.text)
                 self._reasoning.append(event.reasoning)
                 self._tokens += event.tokens
             self.arrived.put_nowait(event)
         return True
 
-    def _unread(self, delta: TextDelta) -> TextDelta:
-        """The delta without the reasoning that was read of an earlier writer: the next one thinks anew. What
-        differs is read all the same, unless the answer's text has begun."""
-        left = len(self._again) - self._thought_again
+    def _without_old_reasoning(self, delta: TextDelta) -> TextDelta:
+        """The delta without the reasoning that an earlier writer has sent: the next one writes its reasoning
+        again. Reasoning that differs is kept, unless the answer's text has begun."""
+        left = len(self._old_reasoning) - self._old_reasoning_read
         if not delta.reasoning or not left:
             return delta
         new = ""
-        if not self._begun:
-            same = self._again.startswith(delta.reasoning[:left], self._thought_again)
+        if not self._text_started:
+            same = self._old_reasoning.startswith(delta.reasoning[:left], self._old_reasoning_read)
             new = delta.reasoning[left if same else 0 :]
-            self._thought_again += min(left, len(delta.reasoning)) if same else left
+            self._old_reasoning_read += min(left, len(delta.reasoning)) if same else left
         return replace(delta, reasoning=new)
 
-    def _lost(self, before: int) -> None:
-        """Events up to that number are missing: have them sent again, and give up where they do not come."""
+    def _request_missing(self, before: int) -> None:
+        """Request the missing events before that number; fail if they do not arrive within `MAX_GAP_S`."""
         loop = asyncio.get_running_loop()
-        if self._gap is None:
+        if self._gap_timer is None:
             lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
-            self._gap = loop.call_later(MAX_GAP_S, self.fail, lost)
-        elif time.monotonic() - self._asked_at < REPLAY_INTERVAL_S:
+            self._gap_timer = loop.call_later(MAX_GAP_S, self.fail, lost)
+        elif time.monotonic() - self._replay_requested_at < REPLAY_INTERVAL_S:
             return
-        self.ask_again()
+        self.request_replay()
 
-    def ask_again(self) -> None:
-        """Have all that is missing sent once more, the end included: after the connection was lost."""
-        if not self._over:
-            self._asked_at = time.monotonic()
-            self._ask_again(self._expected)
+    def request_replay(self) -> None:
+        """Request all missing events, including the end, after the connection was lost."""
+        if not self._ended:
+            self._replay_requested_at = time.monotonic()
+            self._request_replay(self._expected)
 
     def fail(self, error: OrchestraError) -> None:
-        """End it with `error`, after what has arrived; nothing is taken any more."""
-        self._over = True
+        """End the stream with `error`, after the events that have arrived. Later events are ignored."""
+        self._ended = True
         self.arrived.put_nowait(error)
 
-    def hand_over(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
-        """What was read so far, and the writer that may go on, which has delivery `attempt` of the work.
-        Where a later one goes on already, the earlier is superseded: two that have the same work, as after
-        NATS was away, would else take it from each other again and again.
+    def hand_off(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
+        """The position, with a new name for the only writer that may continue: that of delivery `attempt`.
 
-        With `quiet_s` above 0 a writer heard of within that time is left alone, and one that was not heard of
-        at all keeps its chance: it and the next one are rivals.
+        An earlier delivery than the present one is superseded. Otherwise two processes with the same work, as
+        after an outage of NATS, would take the stream from each other again and again.
+
+        With `quiet_s` above 0, a writer that sent something within that time keeps the stream. If no writer
+        has sent anything, the present one is not replaced: whichever writes first is read.
         """
-        if self._over:
+        if self._ended:
             return StreamPosition(open=False)
         if self._superseded(attempt):
             return StreamPosition(superseded=True)
         if quiet_s:
-            if time.monotonic() - self._heard_at < quiet_s:
+            if time.monotonic() - self._last_signal_at < quiet_s:
                 return StreamPosition(alive=True)
-            if self._expected == 0 and self._gap is None and not self._handed_over:
-                self._holder = max(self._holder, attempt)
+            if self._expected == 0 and self._gap_timer is None and not self._handed_off:
+                self._attempt = max(self._attempt, attempt)
                 return StreamPosition()
         self.close()
-        self._holder = max(self._holder, attempt)
-        self._handed_over, self._second, self._on_first = True, "", None
-        self._taken_over_at = self._expected
-        self._heard_at = time.monotonic()
+        self._attempt = max(self._attempt, attempt)
+        self._handed_off, self._second_writer, self._on_winner = True, "", None
+        self._handed_off_at = self._expected
+        self._last_signal_at = time.monotonic()
         self._writer = token_hex(4)
-        self._again, self._thought_again = "".join(self._reasoning), 0
-        self._begun = any(self._text)
+        self._old_reasoning, self._old_reasoning_read = "".join(self._reasoning), 0
+        self._text_started = any(self._text)
         return StreamPosition(
             text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer
         )
 
     def _superseded(self, attempt: int) -> bool:
-        return 0 < attempt < self._holder
+        return 0 < attempt < self._attempt
 
     def peek(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
-        """Whether the writer was heard of within that time, and the number of its events; changes nothing."""
+        """Whether the writer sent something within `quiet_s`, and how many events. Changes nothing."""
         return StreamPosition(
-            open=not self._over,
-            alive=time.monotonic() - self._heard_at < quiet_s,
+            open=not self._ended,
+            alive=time.monotonic() - self._last_signal_at < quiet_s,
             superseded=self._superseded(attempt),
-            seq=self._expected - self._taken_over_at,
+            seq=self._expected - self._handed_off_at,
         )
 
-    def race(self, on_first: Callable[[str], None]) -> StreamPosition:
-        """Let a second writer begin too, whose name is in the answer, unless there is something to read.
+    def race(self, on_winner: Callable[[str], None]) -> StreamPosition:
+        """Let a second writer begin too, whose name is in the answer, unless some text was read already.
 
-        `on_first` hears who came first: that one is read, and the other is given up.
+        `on_winner` receives the name of the first to write. That one is read, and the other is replaced.
         """
-        if self._over:
+        if self._ended:
             return StreamPosition(open=False)
-        if self._writer is not None or self._on_first is not None:
+        if self._writer is not None or self._on_winner is not None:
             return StreamPosition(alive=True)
-        self._second, self._on_first = token_hex(4), on_first
-        return StreamPosition(writer=self._second)
+        self._second_writer, self._on_winner = token_hex(4), on_winner
+        return StreamPosition(writer=self._second_writer)
 
     def close(self) -> None:
         if self.acceptance is not None:
             self.acceptance.cancel()
             self.acceptance = None
-        for timer in (self._silence, self._gap):
+        for timer in (self._silence_timer, self._gap_timer):
             if timer is not None:
                 timer.cancel()
-        self._silence = self._gap = None
+        self._silence_timer = self._gap_timer = None
 
     def _is_alive(self, writer: str) -> bool:
-        """Note a sign of life; False where it comes from a writer that was given up."""
+        """Note a keep-alive; False if it comes from a writer that was replaced."""
         if self._writer is None or self._writer == writer:
             self.accepted = True
-            self._heard_at = time.monotonic()
+            self._last_signal_at = time.monotonic()
             return True
-        return not self._handed_over
+        return not self._handed_off
 
     def _is_from_rival(self, writer: str) -> bool:
-        """Whether another than the writer that counts sent it; where that one has fallen silent, fail."""
+        """Whether another writer sent it than the present one, which then must not stay silent."""
         if self._writer is None or self._writer == writer:
-            self._writer, self._heard_at = writer, time.monotonic()
-            if self._on_first is not None:
+            self._writer, self._last_signal_at = writer, time.monotonic()
+            if self._on_winner is not None:
                 self._end_race(writer)
             return False
-        if self._silence is None and not self._handed_over:
+        if self._silence_timer is None and not self._handed_off:
             loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(MAX_SILENCE_S, self._check_silence)
+            self._silence_timer = loop.call_later(MAX_SILENCE_S, self._check_silence)
         return True
 
     def _end_race(self, winner: str) -> None:
-        on_first, self._on_first, self._second = self._on_first, None, ""
-        self._handed_over = True  # whoever else writes is told to stop
-        if on_first is not None:
-            on_first(winner)
+        on_winner, self._on_winner, self._second_writer = self._on_winner, None, ""
+        self._handed_off = True  # other writers are told to stop
+        if on_winner is not None:
+            on_winner(winner)
 
     def _check_silence(self) -> None:
-        left = self._heard_at + MAX_SILENCE_S - time.monotonic()
+        left = self._last_signal_at + MAX_SILENCE_S - time.monotonic()
         if left > 0:
-            self._silence = asyncio.get_running_loop().call_later(left, self._check_silence)
+            self._silence_timer = asyncio.get_running_loop().call_later(left, self._check_silence)
         else:
             self.fail(NodeLost("the node that wrote the answer was lost, after some of it was read"))

@@ -1,4 +1,4 @@
-"""Follows what happens in a run, from its beginning or from where one left it."""
+"""Reads the events of a run, from the first one or after a given number."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Wire
 
 STATE_HEADER = "Orchestra-Holds"
-"""What whoever answers has of the run."""
+"""The state of the run at the process that answers: one of the three values below."""
 EVENTS = "events"
 ENDED = "ended"
-"""Its events, and no more will come."""
+"""The process has all events of the run, which has ended."""
 QUEUED = "waiting"
-"""Its caller: no coordinator may have it now."""
+"""The process holds the run's caller; the run may wait in the queue."""
 
 REPLY_TIMEOUT_S = 1.0
-"""Who has the run answers within milliseconds; whoever has not, never."""
+"""How long to wait for the process that has the run. It answers within milliseconds; others do not answer."""
 MAX_QUIET_S = 10.0
-"""A run that is silent for so long is asked for again: its coordinator may be gone, and another have it."""
+"""How long a run may be silent before its coordinator is looked for again."""
 MAX_BUFFERED_MESSAGES = 1_024
-"""Messages that may wait for a slow reader; beyond, they are asked for again."""
+"""Maximum messages that wait for a slow reader; beyond it they are dropped and requested again."""
 
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
 
 class ReplayRequest(Wire):
-    """For the events of a run after that number."""
+    """Requests the events of a run after the number `after`."""
 
     after: int = -1
 
 
 class NoSuchRun(InvalidRequest):
-    """Nobody knows the run, or it is another caller's."""
+    """The run is unknown, or belongs to another caller."""
 
     status = 404
     code = "no_such_run"
@@ -150,7 +150,7 @@ class RunEventReader:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def arrived(message: Message) -> None:
-            if message.status:  # nobody listens at all
+            if message.status:  # no subscriber at all
                 answered.set_result(b"")
                 return
             self.owner, holds = message.header(CALLER), message.header(STATE_HEADER)

@@ -33,22 +33,22 @@ E = TypeVar("E", bound=StreamEnd)
 log = logging.getLogger(__name__)
 
 MIN_DELTA_INTERVAL_S = 0.020
-"""Chunks closer than this are joined: above about 50 a second the messages cost more than they give."""
+"""Deltas closer together than this are joined: above about 50 a second, messages cost more than they give."""
 MAX_EVENT_CHARACTERS = 128 * 1024
-"""Of one event; more goes out in several. As JSON one may take six bytes, and a message of a NATS server with
-its usual settings 1 MB."""
+"""Maximum characters of one event; longer text goes out in several. A character takes up to six bytes as
+JSON, and NATS' default limit for a message is 1 MB."""
 READER_ABSENT_S = 1.0
-"""A reader may be away for so long, as when the server dies that it was connected to."""
+"""How long a reader may be away, as after the death of the server that it was connected to."""
 KEEP_ALIVE_S = 1.0
-"""How often a writer with nothing to say lets its reader know that it lives."""
+"""How often a writer without text tells its reader that it is alive."""
 OUT_OF_BAND = -1
-"""The `seq` of what is no part of the numbered events: a sign of life of who writes, or an end by who watched
-over it."""
+"""The `seq` of messages outside the numbered events: a writer's keep-alive, or an end that the dispatcher
+sends for a writer that died."""
 _ALIVE = encode_event(OUT_OF_BAND, TextDelta(text="", tokens=0))
 WRITER_HEADER = "Orchestra-Writer"
-"""Names who writes, where a stream is written a second time; see `StreamReader`."""
+"""The header with the writer's name, on streams that are written a second time; see `StreamReader`."""
 SUPERSEDED = b"retired"
-"""What a reader answers to a writer that was given up, and whose stream goes on elsewhere."""
+"""The reader's reply to a writer that another one has replaced."""
 
 
 class StreamWriter:
@@ -71,9 +71,9 @@ class StreamWriter:
         self.subject = address.subject
         self.seq = first_seq
         self._on_gone = on_gone
-        self._probe = bus.expect(self._probed)
+        self._liveness_reply = bus.expect(self._on_liveness_reply)
         self._headers = {WRITER_HEADER: writer} if writer else None
-        self._tail = bus.replay_buffer.open(address, first_seq, self._probe, self._headers)
+        self._tail = bus.replay_buffer.open(address, first_seq, self._liveness_reply, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._replaces = 0
@@ -82,29 +82,31 @@ class StreamWriter:
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
         self._alive_at = time.monotonic()
-        self._asked_at = -math.inf
-        self._doubt: asyncio.TimerHandle | None = None
-        self._began_at = 0.0
+        self._sent_again_at = -math.inf
+        self._absence_timer: asyncio.TimerHandle | None = None
+        self._started_at = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
         self.superseded = False
-        """Whether the reader no longer hears this writer: another one goes on, or the stream is over."""
+        """Whether the reader ignores this writer: another one continues, or the stream has ended."""
 
-    def _probed(self, message: Message) -> None:
+    def _on_liveness_reply(self, message: Message) -> None:
         if message.data == SUPERSEDED:
             self.superseded = True
             self._on_gone()
         elif message.status == "503":
-            if time.monotonic() - self._asked_at < READER_ABSENT_S:
+            if time.monotonic() - self._sent_again_at < READER_ABSENT_S:
                 self._on_gone()
-            elif self._doubt is None:
-                self._doubt = asyncio.get_running_loop().call_later(READER_ABSENT_S, self._ask_once_more)
+            elif self._absence_timer is None:
+                self._absence_timer = asyncio.get_running_loop().call_later(
+                    READER_ABSENT_S, self._send_last_again
+                )
 
-    def _ask_once_more(self) -> None:
+    def _send_last_again(self) -> None:
         """Whether the reader is back: it reads an event that comes twice only once."""
-        self._doubt = None
-        self._asked_at = time.monotonic()
+        self._absence_timer = None
+        self._sent_again_at = time.monotonic()
         self.bus.replay_buffer.again(self._tail, self._tail.events[-1])
 
     async def write(self, delta: TextDelta) -> None:
@@ -117,7 +119,7 @@ class StreamWriter:
             await self.flush()
             self._replaces = delta.replaces
         if len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
-            await self._in_parts(delta)
+            await self._write_split(delta)
             return
         if self._held + len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
             await self.flush()
@@ -141,7 +143,7 @@ class StreamWriter:
             loop = asyncio.get_running_loop()
             self._flusher = loop.call_later(self._sent_at + MIN_DELTA_INTERVAL_S - now, self._flush_late)
 
-    async def _in_parts(self, delta: TextDelta) -> None:
+    async def _write_split(self, delta: TextDelta) -> None:
         text, reasoning = delta.text, delta.reasoning
         for start in range(0, len(reasoning), MAX_EVENT_CHARACTERS):
             thought = reasoning[start : start + MAX_EVENT_CHARACTERS]
@@ -152,15 +154,17 @@ class StreamWriter:
 
     def _flush_late(self) -> None:
         self._flusher = None
-        delta = self._take()
+        delta = self._take_joined()
         if delta is not None:
             try:
-                self.bus.post(self.subject, self._noted(delta), reply=self._probe, headers=self._headers)
+                self.bus.post(
+                    self.subject, self._encode(delta), reply=self._liveness_reply, headers=self._headers
+                )
             except OrchestraError as error:
                 self._failure = error  # the next `write`, or the end, raises it
 
-    def _take(self) -> TextDelta | None:
-        """What was held back, as the next event."""
+    def _take_joined(self) -> TextDelta | None:
+        """The deltas that wait, joined into one."""
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
@@ -181,23 +185,23 @@ class StreamWriter:
         return delta
 
     async def flush(self) -> None:
-        """Send what was held back."""
-        delta = self._take()
+        """Send the deltas that wait to be joined."""
+        delta = self._take_joined()
         if delta is not None:
             await self._send(delta)
 
     def flush_now(self) -> None:
-        """The same without waiting, for a writer that leaves the stream to another."""
+        """Do what `flush` does without waiting, for a writer that leaves the stream to another."""
         self._flush_late()
 
     def alive(self) -> None:
-        """Let the reader know that the answer is being worked on, where it has heard nothing for a while."""
+        """Tell the reader that the writer is alive, if nothing was sent for `KEEP_ALIVE_S`."""
         now = time.monotonic()
         if now - self._alive_at < KEEP_ALIVE_S or self._closed:
             return
         self._alive_at = now
         try:
-            self.bus.post(self.subject, _ALIVE, reply=self._probe, headers=self._headers)
+            self.bus.post(self.subject, _ALIVE, reply=self._liveness_reply, headers=self._headers)
         except OrchestraError as error:
             log.debug("the reader of %s cannot hear that its writer is alive: %s", self.subject, error)
 
@@ -215,52 +219,54 @@ class StreamWriter:
         return self.end_now(end)
 
     def end_now(self, end: E) -> E:
-        """The same for code that must not wait, such as a handler that was told to stop.
+        """Do what `end` does without waiting, for a handler that is being stopped.
 
         Raises `BusUnavailable` when NATS is away, or when it was and the end would hide a gap.
         """
-        delta = self._take()
+        delta = self._take_joined()
         if self._failure is not None:
             raise self._failure
         if self._closed:
             raise BusUnavailable(f"the stream {self.subject} has ended")
         if delta is not None:
-            self.bus.post(self.subject, self._noted(delta), headers=self._headers)
-        writing_s = time.monotonic() - self._began_at if self._began_at else 0.0
+            self.bus.post(self.subject, self._encode(delta), headers=self._headers)
+        writing_s = time.monotonic() - self._started_at if self._started_at else 0.0
         measured: dict[str, object] = {"writing_s": writing_s}
         if isinstance(end, GenerationEnd):
             measured["events"] = self.seq
         final = end.model_copy(update=measured)
-        self.bus.post(self.subject, self._noted(final), headers=self._headers)
+        self.bus.post(self.subject, self._encode(final), headers=self._headers)
         self.bus.replay_buffer.end(self._tail)
         self._stop()
         return final
 
     def close(self) -> None:
-        """Forget the stream without an end, when NATS is away. Harmless after `end`."""
+        """Drop the stream without an end, when NATS is away. Does nothing after `end`."""
         if not self._closed:
             self.bus.replay_buffer.drop(self._tail)
             self._stop()
 
     def _stop(self) -> None:
         self._closed = True
-        for timer in (self._flusher, self._doubt):
+        for timer in (self._flusher, self._absence_timer):
             if timer is not None:
                 timer.cancel()
-        self._flusher = self._doubt = None
-        self.bus.forget(self._probe)
+        self._flusher = self._absence_timer = None
+        self.bus.forget(self._liveness_reply)
 
     async def _send(self, event: TextDelta | Vectors | Progress) -> None:
         if self._failure is not None:
             raise self._failure
-        await self.bus.publish(self.subject, self._noted(event), reply=self._probe, headers=self._headers)
+        await self.bus.publish(
+            self.subject, self._encode(event), reply=self._liveness_reply, headers=self._headers
+        )
 
-    def _noted(self, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
+    def _encode(self, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
         """The event as it is sent, now or again. One that cannot be encoded leaves no gap before the next:
         it raises pydantic's `PydanticSerializationError`."""
         data = encode_event(self.seq, event)
         self.seq += 1
-        if not self._began_at:
-            self._began_at = time.monotonic()
+        if not self._started_at:
+            self._started_at = time.monotonic()
         self._tail.events.append(data)
         return data

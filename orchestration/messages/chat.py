@@ -25,13 +25,13 @@ class ChatMessage(Wire):
     name: str | None = None
     tool_call_id: str | None = None
     reasoning: str = ""
-    """What the assistant thought before its answer, where the caller sends that back: for upstreams."""
+    """The assistant's reasoning before its answer, if the caller sends it back; for upstreams."""
 
 
 class Sampling(Wire):
     """How the next token is chosen. A temperature of 0 is greedy and ignores top_p and top_k.
 
-    `None` means "not said": the role's or the backend's default applies.
+    `None` means "not set": the role's or the backend's default applies.
     """
 
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -46,7 +46,7 @@ class Sampling(Wire):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    """Tokens less likely than this share of the likeliest one's probability are left out."""
+    """Tokens are excluded whose probability is below this share of the most likely token's."""
     min_tokens: int | None = Field(default=None, ge=0)
     """Tokens before the answer may end."""
     ignore_eos: bool | None = None
@@ -54,23 +54,23 @@ class Sampling(Wire):
     stop_token_ids: tuple[TokenId, ...] | None = Field(default=None, max_length=1_024)
     """Tokens that end the answer, as the model's own ends do."""
     logit_bias: dict[TokenId, LogitBias] | None = Field(default=None, max_length=1_024)
-    """What is added to the logits of these tokens."""
+    """Added to the logits of these tokens."""
     truncate_prompt_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of the prompt that are read: the last ones."""
+    """Maximum tokens of the prompt; the last ones are kept."""
 
     def over(self, defaults: Sampling) -> Sampling:
-        """These values where they were said, `defaults` elsewhere."""
+        """These values where they are set, `defaults` elsewhere."""
         said = {name: getattr(self, name) for name in self.model_fields_set}
         return defaults.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
 class GuidedDecoding(Wire):
-    """What the text must conform to: a JSON schema, a regular expression, one of the texts of `choice`, or a
-    grammar (Lark's form, or llama.cpp's GBNF), exactly one of them.
+    """What the text must conform to, exactly one of: a JSON schema, a regular expression, one of the texts of
+    `choice`, or a grammar (Lark's form, or llama.cpp's GBNF).
 
     `json_schema` of `{}` means any JSON value ("json_object" of the OpenAI API uses `{"type": "object"}`).
     `name`, `description` and `strict` are what the caller gave beside the schema, for upstreams; without a
-    `name` the schema is Orchestra's own. `field` is where the caller said it, '' for Orchestra itself.
+    `name` the schema is Orchestra's own. `field` is the field of the caller's body, '' for Orchestra's own.
     """
 
     json_schema: dict[str, Any] | None = None

@@ -18,7 +18,7 @@ from orchestration.messages.wire import Wire, tag
 
 class Usage(Wire):
     """Tokens read and written. `cached_tokens` of the prompt were reused from a shared prefix, and
-    `reasoning_tokens` of those written are no part of the answer's text.
+    `reasoning_tokens` of those written do not belong to the answer's text.
 
     `estimated` marks counts that were derived from the text because the model's side reported no tokens.
     """
@@ -88,7 +88,7 @@ class Vectors(Wire):
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
-"""With `length` and `content_filter` the text is cut off."""
+"""The text is cut off if the reason is `length` or `content_filter`."""
 
 
 class Finish(Wire):

@@ -1,4 +1,4 @@
-"""How a stream is handed to another writer: the question to its reader, and the answer."""
+"""How a stream is handed off to another writer: the request to its reader, and the reader's answer."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from orchestration.messages.wire import Wire
 
 
 class HandoffRequest(Wire):
-    """Asks who reads a stream how it goes on: see `actors.streams.client`. While something was read of it
-    the last `quiet_s` seconds its writer is taken to be alive.
+    """Asks the reader of a stream for its position, and for the right to continue it.
 
-    With `tell`, a second writer may race the first one, unless something was read already: who came first
-    is published there, as the second's name or as nothing.
+    The writer is left alone, and the answer is `alive`, if the reader has received something from it within
+    the last `quiet_s` seconds.
     """
 
     quiet_s: float = 0.0
-    tell: str = ""
+    winner_subject: str = ""
+    """Set to let a second writer race the first one. The reader publishes the winner's name here: the second
+    writer's, or ''. Nothing of the stream may have been read yet."""
     attempt: int = 0
-    """The delivery that whoever asks has of the work; a later one than its is at it where the answer says
-    `superseded`. 0 where it cannot be told."""
+    """The delivery number of the work at the process that asks; 0 if unknown. The answer is `superseded` if a
+    later delivery has been taken up."""
     peek: bool = False
-    """Only tell whether the writer was heard of within `quiet_s`, and as `seq` the number of its events."""
+    """Only report whether the writer is alive, and as `seq` the number of its events; change nothing."""
 
 
 class StreamPosition(Wire):
-    """What was read of a stream, and who may write on: nobody but `writer`, from event `seq` on.
-
-    With `alive`, who wrote until now goes on, and nothing has changed. Not `open`: nobody wants it any more.
-    `superseded`: a later delivery of the work has been taken up, and this one is to be left alone.
-    """
+    """What the reader has of a stream. Only `writer` may continue it, from event `seq` on, after `text`."""
 
     open: bool = True
+    """False if nobody wants the answer any more."""
     alive: bool = False
+    """The present writer continues, and nothing has changed."""
     superseded: bool = False
+    """A later delivery of the work has been taken up; this one must be dropped."""
     text: str = ""
     tokens: int = 0
     seq: int = 0

@@ -26,9 +26,9 @@ class ModelCard(Wire):
 
 
 class LoadModel(Wire):
-    """Have a node load a model that it offers.
+    """Loads a model that the node offers.
 
-    With `ahead` nobody waits for it yet: only those `leaving` make room for it, and none that is in use.
+    With `ahead`, no request waits for it: only the models `leaving` may be unloaded for it, and none in use.
     """
 
     model: str
@@ -37,13 +37,13 @@ class LoadModel(Wire):
 
 
 class UnloadModel(Wire):
-    """Have a node free the memory of a model, once nothing runs on it."""
+    """Frees the memory of a model, once nothing runs on it."""
 
     model: str
 
 
 class LoadResult(Wire):
-    """What a node answers to the two: whether the model is in memory now, and how long it took to be so."""
+    """The node's answer to both: whether the model is in memory now, and how long the change took."""
 
     node: str
     model: str
@@ -53,7 +53,7 @@ class LoadResult(Wire):
 
 
 class MemoryUse(Wire):
-    """A node's memory for models. `limit_bytes` of 0 is no limit.
+    """A node's memory for models. A `limit_bytes` of 0 means unlimited.
 
     `claims` are models whose generations were refused just now because what is in memory was in use. A swap
     is a load that another model had to be unloaded for.
@@ -87,7 +87,7 @@ class ModelRates(Wire):
     `token_s_per_other` for each other generation at work.
 
     `samples` generations were measured. `error_rate` is the share of the latest that failed; `slowdown`
-    says how many times as long the very latest took as the others let one expect.
+    is the duration of the latest generations over the expected one.
     """
 
     samples: int = 0
@@ -111,9 +111,9 @@ class NodeInfo(Wire):
     hardware: Hardware
     labels: dict[str, str] = Field(default_factory=dict)
     rates: dict[str, ModelRates] = Field(default_factory=dict)
-    """By model, those that were measured."""
+    """Measured rates by model."""
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Models that it should serve and cannot load, and why."""
+    """Models that it should serve and cannot load, with the reason."""
     memory: MemoryUse = MemoryUse()
     slots: int
     running: int = 0

@@ -21,9 +21,9 @@ class Priority(StrEnum):
 
 
 class Continuation(Wire):
-    """Where an answer goes on that another node has begun: after `text`, which was read, of `tokens` tokens.
+    """The part of an answer that another node wrote and its reader has: `text`, of `tokens` tokens.
 
-    The next event has the number `first_seq`, and the header of its writer is `writer`.
+    The next writer continues after it. Its first event has the number `first_seq`, its name is `writer`.
     """
 
     text: str = ""
@@ -46,9 +46,9 @@ class Generation(Wire):
     messages: tuple[ChatMessage, ...] = ()
     prompt: str = ""
     prompt_ids: tuple[TokenId, ...] = ()
-    """Of a completion whose caller sends tokens of the model's own vocabulary, not a text."""
+    """The prompt of a completion as tokens of the model's vocabulary, instead of `prompt`."""
     prefill: str = ""
-    """What the caller began the answer with: the model goes on after it, and the answer is what follows."""
+    """The beginning of the answer, set by the caller. The model continues it; the answer is what follows."""
     inputs: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     guide: GuidedDecoding | None = None
@@ -56,9 +56,9 @@ class Generation(Wire):
     priority: Priority = Priority.INTERACTIVE
     continuation: Continuation | None = None
     labels: dict[str, str] = Field(default_factory=dict)
-    """What the node must have: see `orchestration.placement.needs`."""
+    """Labels that the node must have: see `orchestration.placement.needs`."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the caller's body that Orchestra does not use. An upstream gets them as they came."""
+    """Fields of the caller's body that Orchestra does not use. An upstream receives them unchanged."""
 
     @property
     def prefix(self) -> str:
@@ -71,7 +71,7 @@ class Generation(Wire):
 
 
 class Budget(Wire):
-    """What a run may use at most; None is no limit. `tokens` are those read and written by all steps."""
+    """Limits of a run; None means unlimited. `tokens` counts those read and written by all steps."""
 
     tokens: int | None = Field(default=None, ge=1)
     seconds: float | None = Field(default=None, gt=0)
@@ -85,14 +85,14 @@ class Run(Wire):
     pattern: str
     messages: tuple[ChatMessage, ...]
     model: str | None = None
-    """The model the caller prefers for every step; None leaves it to the roles."""
+    """The caller's model for every step; None leaves the choice to the roles."""
     sampling: Sampling = Sampling()
     guide: GuidedDecoding | None = None
     priority: Priority = Priority.INTERACTIVE
     labels: dict[str, str] = Field(default_factory=dict)
-    """What the nodes of every step must have."""
+    """Labels that the node of every step must have."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Of the generation of every step: see `Generation.extra`."""
+    """See `Generation.extra`: for the generation of every step."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Of the pattern, which knows and checks them."""
+    """The settings of the pattern, which checks them."""
     budget: Budget = Budget()

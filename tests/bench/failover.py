@@ -71,7 +71,7 @@ class Lane:
                     (victim,) = self.nodes.keys() & self.dispatcher.snapshot().running.keys()
                     at = time.perf_counter()
                     self.nodes[victim].send(signal.SIGKILL)
-                if at and opened[generation.id]._handed_over:
+                if at and opened[generation.id]._handed_off:
                     now = time.perf_counter()
                     self.from_kill.append(now - at)
                     self.from_seen.append(now - self.deaths[victim])

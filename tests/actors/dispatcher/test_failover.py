@@ -82,7 +82,7 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         own_nats.process.send_signal(signal.SIGCONT)
         text, _ = await asked
         assert text == " ".join([WORDS] * 75)
-        assert not opened._handed_over
+        assert not opened._handed_off
         assert not dispatcher.snapshot().silent_nodes
         await cluster.settled(dispatcher)
 

@@ -86,7 +86,7 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     await writing.flush()
     await streams.bus.flush()
     reads.put = really  # type: ignore[method-assign]
-    streams._reconnected()
+    streams._on_reconnect()
     assert (await reading.task).events == 3
     await writing.close()
 

@@ -91,7 +91,7 @@ async def test_nobody_may_race_who_is_read_already_nor_twice_nor_when_it_is_over
 
 
 async def test_a_hand_over_ends_the_race_for_both(race: Race) -> None:
-    third = race.stream.hand_over(0).writer
+    third = race.stream.hand_off(0).writer
     assert not race.write(FIRST, delta("late"))
     assert not race.write(race.second, delta("late"))
     assert race.write(third, delta("on time"))
@@ -100,7 +100,7 @@ async def test_a_hand_over_ends_the_race_for_both(race: Race) -> None:
 
 
 async def test_work_that_was_delivered_again_during_a_race_has_one_reader_too(race: Race) -> None:
-    assert race.stream.hand_over(quiet_s=3) == StreamPosition()  # its dispatcher died: another runs it anew
+    assert race.stream.hand_off(quiet_s=3) == StreamPosition()  # its dispatcher died: another runs it anew
     assert race.write("third", delta("quickest"))
     assert not race.write(FIRST, delta("late"))
     assert not race.write(race.second, delta("late"))
