@@ -1,4 +1,4 @@
-"""What callers take back: heard by whoever may have the work, and remembered where it is not here yet."""
+"""Cancels of work: applied where the work is here, and remembered where it has not arrived yet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from actors.bus.subjects import StreamAddress
 
 
 class CancelRegistry:
-    """Listens to every cancel. `cancel` stops the work of that id, and says whether it was here.
+    """Listens to every cancel. `cancel` stops the work with that id, and returns whether it was here.
 
-    A cancel may overtake what it takes back, or find it still in the queue: the newest `limit` ids that were
-    not here are remembered, and are `in` this.
+    A cancel may overtake its work, or the work may still be in the queue. So the newest `limit` ids of work
+    that was not here are remembered: `work_id in registry`.
     """
 
     def __init__(self, bus: Bus, cancel: Callable[[str], bool], *, limit: int) -> None:
@@ -39,7 +39,7 @@ class CancelRegistry:
         return frozenset(self._ids)
 
     def forget(self, work_id: str) -> None:
-        """It is over; harmless for one that is not remembered."""
+        """Forget the id: its work has ended. Harmless for an id that is not remembered."""
         self._ids.pop(work_id, None)
 
     def _arrived(self, message: Message) -> None:
@@ -48,7 +48,7 @@ class CancelRegistry:
             self.remember(work_id)
 
     def remember(self, work_id: str) -> None:
-        """It is not to be begun."""
+        """Remember that the work with this id must not start."""
         self._ids[work_id] = None
         if len(self._ids) > self.limit:
             self._ids.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Who gets a message: plain functions and coroutine functions alike, neither of which may end the reading."""
+"""Handlers of messages: plain or coroutine functions, whose exceptions never end the reading loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Callback = Callable[[Message], None]
 
 
 class Subscription(Protocol):
-    """What ends the flow of messages to a handler: at once, or once all that was sent is handled."""
+    """Ends the flow of messages to a handler: at once, or after everything sent so far is handled."""
 
     async def unsubscribe(self) -> None: ...
 
@@ -24,14 +24,14 @@ class Subscription(Protocol):
 
 
 class Handlers:
-    """Of the connection `name`. Tasks that a handler began are held until they are done."""
+    """The handlers of the connection `name`, and the tasks that they started."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._tasks: set[asyncio.Future[None]] = set()
 
     def direct(self, handler: Handler) -> Callback:
-        """A function that calls `handler`, and raises nothing."""
+        """Wrap `handler` in a function that logs its exceptions and raises nothing."""
 
         def deliver(message: Message) -> None:
             try:

@@ -23,17 +23,18 @@ log = logging.getLogger(__name__)
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
 """JetStream stores messages with the same id once, when they arrive within the stream's duplicate window."""
 QUEUE_FULL_CODES = {10077, 10023, 10047}
-"""Maximum messages per subject or in all, insufficient resources, storage exceeded."""
+"""JetStream's codes for: maximum messages per subject or in all, insufficient resources, storage exceeded."""
 WRONG_LAST_SEQUENCE = {10071, 10164}
-"""Another was stored; in a cluster, another is just being stored."""
+"""JetStream's codes for: another message was stored first, or, in a cluster, is being stored."""
 PULL_EXPIRES_S = 10.0
-"""A server that dies takes the requests with it that it had: then they are made anew 5 s after this."""
+"""A pull request ends after this long. Requests lost with a server that died are repeated 5 s later."""
 TOO_LARGE = 10054
-"""The message is larger than its stream takes."""
+"""JetStream's code for a message that exceeds the limit of its stream."""
 REFUSED_PAUSE_S = 0.5
 MAX_EXTRA = 64
-"""Messages asked for beyond the room while what comes takes up none, as after hundreds of callers have left:
-one at a time would be a round trip each. So many too many may come where wanted work lies behind them."""
+"""Maximum number of messages requested beyond the room, while the ones that come need none, as after hundreds
+of callers have left: requesting them singly would cost a round trip each. As many messages too many may come
+when wanted work follows them."""
 
 
 async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, timeout: float = 5) -> int:
@@ -54,7 +55,7 @@ def stored(subject: str, reply: Message) -> int:
     if problem.get("err_code") in QUEUE_FULL_CODES:
         raise QueueFull(f"the queue {subject} is full", retry_after_s=1)
     if problem.get("err_code") == TOO_LARGE:
-        raise PayloadTooLarge(f"what was sent to {subject} is larger than its stream takes")
+        raise PayloadTooLarge(f"the message to {subject} is larger than its stream allows (max_msg_size)")
     if problem.get("code", 500) >= 500:  # no leader, shutting down, overloaded: it passes
         raise BusUnavailable(f"JetStream cannot take {subject} now: {problem.get('description', problem)}")
     raise InternalError(f"JetStream refused {subject}: {problem.get('description', problem)}")
@@ -69,12 +70,12 @@ async def delete(bus: Bus, stream: str, sequence: int) -> bool:
 
 @dataclass(slots=True)
 class Delivery:
-    """One pulled message and the ways to settle it."""
+    """One pulled message, and how to acknowledge it."""
 
     bus: Bus
     message: Message
     over: bool = False
-    """Whether it is off the queue."""
+    """Whether it was acknowledged or terminated, and so has left the queue."""
 
     @property
     def attempt(self) -> int:
@@ -87,13 +88,13 @@ class Delivery:
         return int(self._token(5))
 
     def _token(self, place: int) -> str:
-        """Of the reply, `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…` with nine tokens; longer ones
-        have `<domain>.<account>` before the stream."""
+        """A token of the reply subject `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…`, which has nine
+        tokens; a longer one has `<domain>.<account>` before the stream."""
         tokens = self.message.reply.split(".")
         return tokens[place if len(tokens) == 9 else place + 2]
 
     def settle(self, verb: bytes) -> None:
-        """Say `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""
+        """Send `+ACK`, `-NAK`, `+WPI` or `+TERM` without waiting. Raises `BusUnavailable`."""
         self.bus.post(self.message.reply, verb)
         self.over = self.over or verb.startswith((b"+ACK", b"+TERM"))
 
@@ -101,12 +102,12 @@ class Delivery:
         self.settle(b"+ACK")
 
     async def nak(self, delay_s: float = 0) -> None:
-        """Give it back, to be delivered again after `delay_s` seconds."""
+        """Return it to the queue, to be delivered again after `delay_s` seconds."""
         delay = json.dumps({"delay": int(delay_s * 1e9)})
         self.settle(f"-NAK {delay}".encode())
 
     async def in_progress(self) -> None:
-        """Tell the server that the work goes on, so that it is not delivered again."""
+        """Extend the acknowledgement deadline: the work continues."""
         self.settle(b"+WPI")
 
     async def terminate(self, reason: str) -> None:
@@ -115,15 +116,14 @@ class Delivery:
 
 
 class Puller:
-    """Pulls from one durable consumer as much as `want` allows.
+    """Pulls messages from one durable consumer, as many as `want` allows.
 
-    `outstanding` is what the server was asked for and has not sent. Call `want` whenever the room
-    changes. Each delivery takes up room by itself, unless `deliver` has taken it off the queue when it
-    returns: then the puller asks for the next at once, and for more at a time the more such come. Else it
-    asks anew on its own only for room that is left when a request ends, so that no more comes than was
-    wanted.
+    `outstanding` is the number of messages requested and not yet received. Call `want` whenever the room
+    changes. Each delivery uses room, unless `deliver` has acknowledged it when it returns: then the puller
+    requests the next at once, and more at a time the more such messages come. Otherwise it repeats a request
+    only when one ends and room is left, so no more messages come than were wanted.
 
-    `missing` is set when the server knows no such consumer: it was deleted, or its stream was. Make it
+    `missing` is set when the server has no such consumer, because it or its stream was deleted. Create it
     again and call `want`.
     """
 
@@ -136,7 +136,7 @@ class Puller:
         self.room = 0
         self.missing = False
         self._extra = 0
-        """Deliveries in a row that took up no room."""
+        """Number of deliveries in a row that used no room."""
         self._subscription: Subscription | None = None
         self._asked_at = 0.0
         self._again: asyncio.TimerHandle | None = None
@@ -147,7 +147,7 @@ class Puller:
         self.bus.on_reconnect.append(self._reset)
 
     async def stop(self) -> None:
-        """Stop pulling; what the server had already sent is given back."""
+        """Stop pulling, and return to the queue what the server has already sent."""
         self._stopping = True
         self.room = 0
         if self._reset in self.bus.on_reconnect:
@@ -158,11 +158,11 @@ class Puller:
             await self._subscription.drain()
 
     def want(self, room: int) -> None:
-        """Take up to `room` more messages."""
+        """Request messages so that up to `room` more come."""
         self.room = room
         now = time.monotonic()
         if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
-            self.outstanding = 0  # its end was lost
+            self.outstanding = 0  # the message that ends it was lost
         wanted = room + self._extra if room else 0
         missing = wanted - self.outstanding
         if missing > 0 and missing * 2 >= wanted and self._again is None and not self._stopping:
@@ -173,7 +173,7 @@ class Puller:
         try:
             self.bus.post(self.subject, body, reply=self.inbox)
         except BusUnavailable:
-            return  # asked again on reconnect
+            return  # repeated after the reconnect
         self.outstanding += batch
         self._asked_at = now
 
@@ -183,7 +183,7 @@ class Puller:
             self.missing = False
             self.outstanding = max(0, self.outstanding - 1)
             self._taken(Delivery(self.bus, message))
-        elif status == "408":  # the request ended; what it still asked for is in the header
+        elif status == "408":  # the request ended; the header has the number of messages that did not come
             pending = message.header("Nats-Pending-Messages")
             self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
             self.want(self.room)
@@ -208,7 +208,7 @@ class Puller:
             self._extra = 0
 
     def _pause(self) -> None:
-        """Ask again after a while: the server refused, and would refuse again at once."""
+        """Request again after a pause: the server refused, and would refuse again at once."""
         if self._again is None and not self._stopping:
             self._again = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._retry)
 

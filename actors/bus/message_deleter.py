@@ -1,4 +1,4 @@
-"""Takes work off its queue that nobody wants any more, so that it fills no queue while all nodes are busy."""
+"""Deletes cancelled work from its queue, so that it does not fill the queue while all nodes are busy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from orchestration.errors import OrchestraError
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
-"""The oldest are left to whoever pulls them: a dispatcher or a coordinator hears of each cancel too."""
-TOGETHER = 64
-"""JetStream's API has one queue of 10,000 requests for all, and drops the whole queue when it is full."""
+"""Maximum number of messages to delete. The oldest beyond it stay: the dispatcher or coordinator that pulls
+one has received its cancel too."""
+BATCH = 64
+"""Requests sent before one answer is awaited: JetStream's API has one queue of 10,000 requests for all
+clients, and drops the whole queue when it is full."""
 
 
 class MessageDeleter:
-    """Deletes messages, `TOGETHER` at a time. Whoever has pulled one already acknowledges it as ever."""
+    """Deletes messages, `BATCH` at a time. A message that was pulled already is acknowledged as usual."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
@@ -36,7 +38,7 @@ class MessageDeleter:
         self.resume()
 
     def resume(self) -> None:
-        """Go on, after NATS was away."""
+        """Continue after a reconnect."""
         if self._waiting and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._delete_all())
 
@@ -47,14 +49,14 @@ class MessageDeleter:
             await asyncio.wait({self._task})
 
     async def _delete_all(self) -> None:
-        """The answer to the last of each `TOGETHER` stands for them all."""
+        """Wait for the answer to the last request of each batch only."""
         while self._waiting and self.bus.connected:
             try:
-                for _ in range(min(TOGETHER, len(self._waiting)) - 1):
+                for _ in range(min(BATCH, len(self._waiting)) - 1):
                     self.bus.post(*_request(*self._waiting.popleft()))
                 await self.bus.request(*_request(*self._waiting.popleft()))
             except OrchestraError as error:
-                log.debug("what nobody wants any more stays in its queue: %s", error)
+                log.debug("cancelled work stays in its queue: %s", error)
 
 
 def _request(stream: str, sequence: int) -> tuple[str, bytes]:

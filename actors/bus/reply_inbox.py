@@ -13,7 +13,7 @@ Arrived = Callable[[Message], None]
 
 
 class ReplyInbox:
-    """Hands what comes to `<inbox>.<token>` to whoever expects it. Empty when nobody waits."""
+    """Hands a message to `<inbox>.<token>` to the callback that expects it."""
 
     def __init__(self, inbox: str) -> None:
         self.inbox = inbox
@@ -32,13 +32,13 @@ class ReplyInbox:
         self.expected.pop(reply[self._prefix :], None)
 
     def arrived(self, message: Message) -> None:
-        """The handler of the inbox's subscription."""
+        """Handle a message to the inbox."""
         arrived = self.expected.get(message.subject[self._prefix :])
         if arrived is not None:
             arrived(message)
 
     def fail(self, error: Callable[[], OrchestraError]) -> None:
-        """End every wait: the answers are lost."""
+        """End every wait with `error`: the answers are lost."""
         for answer in list(self.waiting):
             if not answer.done():
                 answer.set_exception(error())
@@ -78,4 +78,4 @@ class ReplyInbox:
                 within.discard(answer)
             self.forget(reply)
             if answer.done() and not answer.cancelled():
-                answer.exception()  # seen, though sending itself may have failed first
+                answer.exception()  # retrieved, because sending itself may have failed first

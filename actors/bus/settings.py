@@ -17,12 +17,12 @@ class BusSettings(BaseModel):
     reconnect_wait_s: float = Field(default=0.25, gt=0)
     """Pause between two attempts to reconnect."""
     ping_interval_s: float = Field(default=3, gt=0)
-    """A server that answers none of three pings in a row is left for another, or tried anew."""
+    """A server that answers none of three pings in a row counts as lost; the client reconnects."""
     request_timeout_s: float = Field(default=5, gt=0)
     """How long a request within the cluster waits for its reply, unless its caller says otherwise."""
     pending_messages: int = Field(default=65_536, ge=1)
-    """Messages that may wait for one waiting handler before it counts as a slow consumer."""
+    """Maximum number of messages that wait for one coroutine handler; further ones are dropped (slow consumer)."""
     pending_bytes: int = Field(default=64 * 2**20, ge=1)
     """Bytes of such messages; at either limit further messages to the handler are dropped and counted."""
     local_delivery: bool = True
-    """Hand over what stays within this process without the server. Off, everything can be watched there."""
+    """Deliver messages within this process without the server. Switch it off to see all messages there."""
