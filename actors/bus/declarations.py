@@ -1,4 +1,4 @@
-"""What nats/streams.yaml may say: streams, consumers and buckets, and their form in JetStream's API.
+"""The declarations in nats/streams.yaml: streams, consumers and buckets, and their form in JetStream's API.
 
 Pure but for `load` and `shipped_declaration`, which read the file. Times are in seconds and sizes in MiB or
 KiB here; `config` gives nanoseconds and bytes. `actors.bus.drift` compares a declaration with a server, and
@@ -45,7 +45,7 @@ class ConsumerDeclaration(StrictModel):
     max_deliver: int = Field(ge=1)
     max_ack_pending: int = Field(ge=1)
     inactive_after_s: Seconds | None = None
-    """The server deletes it when nobody pulled for this long; None keeps it for ever."""
+    """The server deletes it after this long without a pull; None keeps it for ever."""
 
     @model_validator(mode="after")
     def _same_words(self) -> Self:
@@ -58,14 +58,14 @@ class ConsumerDeclaration(StrictModel):
         return "{" in self.name
 
     def filled(self, **words: str) -> ConsumerDeclaration:
-        """With `{word}`s replaced, in the name and in the filter; others stay."""
+        """A copy with each given `{word}` replaced in the name and in the filter; other words stay."""
         name, subject = self.name, self.filter
         for word, value in words.items():
             name, subject = name.replace(f"{{{word}}}", value), subject.replace(f"{{{word}}}", value)
         return self.model_copy(update={"name": name, "filter": subject})
 
-    def made_for(self, name: str) -> ConsumerDeclaration | None:
-        """This template filled so that it is called `name`, or None if it cannot be."""
+    def instantiate(self, name: str) -> ConsumerDeclaration | None:
+        """This template filled so that its name is `name`; None when no words do that."""
         pattern = re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>[A-Za-z0-9_-]+)", re.escape(self.name))
         match = re.fullmatch(pattern, name)
         return self.filled(**match.groupdict()) if match else None
@@ -110,12 +110,12 @@ class StreamDeclaration(StrictModel):
         return self
 
     def fixed_consumers(self) -> Iterator[ConsumerDeclaration]:
-        """Those that are made at once, one for each priority where the name says `{priority}`."""
+        """The consumers that are created at once: one per priority where the name has `{priority}`."""
         return (each for each in self._per_priority() if not each.is_template)
 
     def consumer(self, name: str) -> ConsumerDeclaration | None:
-        """The consumer of that name, from a template if need be; None if none is declared."""
-        made = (each.made_for(name) for each in self._per_priority())
+        """The consumer called `name`, possibly from a template; None when none is declared."""
+        made = (each.instantiate(name) for each in self._per_priority())
         return next((each for each in made if each is not None), None)
 
     def _per_priority(self) -> Iterator[ConsumerDeclaration]:
@@ -151,7 +151,7 @@ class BucketDeclaration(StrictModel):
     description: str = ""
     storage: Storage
     ttl_s: Seconds | None = None
-    """Entries vanish this long after they were written; None keeps them."""
+    """The server deletes an entry this long after it was written; None keeps it."""
     history: int = Field(default=1, ge=1, le=64)
     max_mib: int = Field(ge=1)
     max_value_kib: int = Field(ge=1)
@@ -221,7 +221,7 @@ class Declaration(StrictModel):
 
     @property
     def reserved_bytes(self) -> int:
-        """What file streams and buckets take out of the server's max_file_store, per replica."""
+        """Bytes that file streams and buckets reserve of the server's max_file_store, per replica."""
         parts: tuple[StreamDeclaration | BucketDeclaration, ...] = (*self.streams, *self.buckets)
         return sum(part.max_mib * _MIB for part in parts if part.storage == "file")
 
@@ -233,5 +233,5 @@ def load(path: Path | None = None) -> Declaration:
 
 @cache
 def shipped_declaration() -> Declaration:
-    """What `load` gives for the file that Orchestra ships, read once in a process."""
+    """The declaration that Orchestra ships, read once per process."""
     return load()

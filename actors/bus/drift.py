@@ -1,4 +1,4 @@
-"""How a server differs from the declaration, and what would mend each difference. Pure."""
+"""The differences between a server and the declaration, and the remedy for each. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Kind = Literal["stream", "consumer"]
 
 
 class Remedy(StrEnum):
-    """What it takes; the first two can be done without losing anything."""
+    """How to remove a difference. `CREATE` and `UPDATE` lose no data."""
 
     CREATE = "create"
     UPDATE = "update"
     RECREATE = "recreate"
-    """JetStream cannot change it in place: a person must delete it, with what it holds."""
+    """JetStream cannot change it in place: an operator must delete it, with its messages."""
     UNDECLARED = "undeclared"
-    """It is there and nobody declared it; it may be another's, so it is left alone."""
+    """The server has it and it is not declared. It may belong to another program, so it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Drift:
     actual: Any = None
     applied: bool = False
     refusal: str = ""
-    """Why the server would not have it, in its own words."""
+    """The server's error, when it refused the change."""
 
     def __str__(self) -> str:
         what = f"{self.kind} {self.name}"
@@ -47,7 +47,7 @@ class Drift:
         needed = {
             Remedy.CREATE: "is missing",
             Remedy.UPDATE: "to be changed",
-            Remedy.RECREATE: "cannot be changed in place: delete it by hand, with what it holds",
+            Remedy.RECREATE: "cannot be changed in place: delete it by hand, with its messages",
             Remedy.UNDECLARED: "is not declared; left alone",
         }
         if self.refusal:
@@ -57,11 +57,11 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What a server has, by name: configurations of the declared streams, and of their consumers."""
+    """The configurations that a server has: of declared streams, and of their consumers."""
 
     streams: Mapping[str, Config] = field(default_factory=dict)
     consumers: Mapping[str, Mapping[str, Config]] = field(default_factory=dict)
-    """By stream, then by consumer; durable ones only."""
+    """By stream, then by name; durable consumers only."""
 
 
 STREAM_FIXED = frozenset({"storage", "retention"})
@@ -106,10 +106,10 @@ def _compare(
         yield Drift(kind=kind, name=name, stream=stream, remedy=Remedy.CREATE)
         return
     for key, value in declared.items():
-        # Replicas are a least number: whoever starts must not undo what a cluster has grown to.
+        # Replicas are a minimum: a process that starts must not shrink a stream of a larger cluster.
         if key == "num_replicas" and (actual.get(key) or 1) >= value:
             continue
-        # the server leaves zero, false and empty out of its answers
+        # the server omits zero, false and empty values
         if (actual.get(key) or None) != (value or None):
             remedy = Remedy.RECREATE if key in fixed else Remedy.UPDATE
             yield Drift(

@@ -40,7 +40,7 @@ Changed = Callable[[bytes | None, str], None]
 
 
 class Conflict(OrchestraError):
-    """Someone else wrote the key first."""
+    """Another writer wrote the key first."""
 
     status = 409
     code = "conflict"
@@ -48,7 +48,7 @@ class Conflict(OrchestraError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`value` is None for a key that was deleted; `holder` names the lease that wrote it, if one did."""
+    """`value` is None for a deleted key; `holder` identifies the lease that wrote it, if one did."""
 
     key: str
     value: bytes | None
@@ -82,14 +82,14 @@ class Bucket:
         try:
             reply = await self.bus.request(self.subject(key), value, headers=headers)
         except NoResponders as error:
-            raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
+            raise BusUnavailable(f"bucket {self.name!r} does not exist; was it declared?") from error
         answer = json.loads(reply.data)
         problem = answer.get("error")
         if problem is None:
             return int(answer["seq"])
         description = problem.get("description", problem)
         if problem.get("err_code") in WRONG_LAST_SEQUENCE:
-            raise Conflict(f"{self.name}/{key} was written by someone else")
+            raise Conflict(f"{self.name}/{key} was written by another writer")
         if problem.get("err_code") in QUEUE_FULL_CODES:
             raise QueueFull(f"bucket {self.name!r} is full", retry_after_s=1)
         if problem.get("code", 500) >= 500:
@@ -135,23 +135,23 @@ class Bucket:
         )
 
     async def delete(self, key: str) -> None:
-        """Leave a delete marker, which watchers see at once. Not waited for."""
+        """Write a delete marker, which watchers see at once; returns before the server has stored it."""
         await self.bus.publish(self.subject(key), headers={OPERATION: "DEL"})
 
     async def delete_at(self, key: str, last: int) -> None:
-        """Delete what has the revision `last`. Raises `Conflict` when that is not what is there."""
+        """Delete the key if its revision is `last`. Raises `Conflict` otherwise."""
         await self._write(key, b"", {OPERATION: "DEL"}, last)
 
     async def get(self, key: str, *, sure: bool = False) -> Entry | None:
-        """The latest value, or None for a key that is not there, expired or deleted. `sure`: see `latest`."""
+        """The latest entry; None when the key is missing, expired or deleted. `sure`: see `latest`."""
         entry = await self.latest(key, sure=sure)
         return None if entry.value is None else entry
 
     async def latest(self, key: str, *, sure: bool = False) -> Entry:
-        """Like `get`, but tells the revision of a delete marker; revision 0 means that nothing is there.
+        """Like `get`, with the revision of a delete marker; revision 0 means that the key does not exist.
 
-        In a cluster any server that keeps the bucket answers, and may not have heard of the latest write;
-        where that matters, `sure` asks the one that leads it.
+        In a cluster any server with a replica of the bucket answers, and may lack the latest write. With
+        `sure` the leader of the bucket answers, which has it.
         """
         reply = await (self._leading if sure else self._direct)(self.subject(key))
         if reply.status:
@@ -160,12 +160,12 @@ class Bucket:
         return Entry(key, value, int(reply.header(SEQUENCE, "0")), reply.header(HOLDER))
 
     async def _direct(self, subject: str) -> Message:
-        return await self._asked(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}", b"")
+        return await self._request(f"$JS.API.DIRECT.GET.KV_{self.name}.{subject}", b"")
 
     async def _leading(self, subject: str) -> Message:
-        """What the leader has, in the form of a direct answer."""
+        """The leader's entry, in the form of a direct answer."""
         asked = json.dumps({"last_by_subj": subject}).encode()
-        answer = json.loads((await self._asked(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", asked)).data)
+        answer = json.loads((await self._request(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", asked)).data)
         problem = answer.get("error")
         if problem is None:
             found = answer["message"]
@@ -177,21 +177,21 @@ class Bucket:
             f"bucket {self.name!r} cannot be read now: {problem.get('description', problem)}"
         )
 
-    async def _asked(self, subject: str, body: bytes) -> Message:
+    async def _request(self, subject: str, body: bytes) -> Message:
         try:
             return await self.bus.request(subject, body)
         except NoResponders as error:
-            raise BusUnavailable(f"bucket {self.name!r} is not there; was it declared?") from error
+            raise BusUnavailable(f"bucket {self.name!r} does not exist; was it declared?") from error
 
     async def watch(self, changed: Changed) -> Subscription:
         """Call `changed(value, subject)` for every write from now on, and once for each present key.
 
-        `value` is None for a delete. The bucket must be declared as watched: the server then publishes
-        what it has stored once more, so this is one subscription and no consumer, and a refused write is
-        never seen. An entry that expires says nothing, so readers watch the clock.
+        `value` is None for a delete. The bucket must be declared as watched: the server then publishes each
+        stored write again, so this needs one subscription and no consumer, and never sees a refused write.
+        An expiry is not published: readers watch the clock.
         """
         newest: dict[str, int] = {}
-        """Revisions by subject, while a value read may be older than one just heard of."""
+        """Revisions by subject, while a value that is read may be older than one just received."""
         replayed = False
 
         def seen(message: Message) -> None:
@@ -212,7 +212,7 @@ class Bucket:
         return subscription
 
     async def replay(self, changed: Changed) -> None:
-        """Call `changed` for each key that is there now."""
+        """Call `changed` for each present key."""
         await self._each(lambda value, subject, revision: changed(value, subject))
 
     async def _each(self, found: Callable[[bytes, str, int], None]) -> None:

@@ -40,7 +40,7 @@ class Folder(Bucket):
                 subject = message.header("Nats-Subject")
                 if not message.header(OPERATION):
                     found[decode_token(subject.removeprefix(self._prefix))] = message.data
-            elif message.status in ("204", "404"):  # the last one; there is none
+            elif message.status in ("204", "404"):  # the end; no key
                 done.set_result(None)
             else:
                 done.set_exception(BusUnavailable(f"bucket {self.name!r} cannot be read: {message.status}"))
@@ -58,9 +58,9 @@ class Folder(Bucket):
         return found
 
     async def remove(self) -> None:
-        """Remove every key, without a trace. Raises `BusUnavailable`."""
+        """Remove every key, without delete markers. Raises `BusUnavailable`."""
         body = json.dumps({"filter": f"{self._prefix}*"}).encode()
-        answer = json.loads((await self._asked(f"$JS.API.STREAM.PURGE.KV_{self.name}", body)).data)
+        answer = json.loads((await self._request(f"$JS.API.STREAM.PURGE.KV_{self.name}", body)).data)
         if "error" in answer:
             problem = answer["error"].get("description", "refused")
             raise BusUnavailable(f"{self.name}/{self.folder} cannot be removed now: {problem}")

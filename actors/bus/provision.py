@@ -1,4 +1,4 @@
-"""Applies the declaration of streams to a server, over JetStream's JSON API. Safe to repeat and to race."""
+"""Applies the declaration to a server, over JetStream's JSON API. Safe to repeat, and to run concurrently."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ApiReply(Protocol):
 
 
 class Requester(Protocol):
-    """What this needs of a bus."""
+    """The part of `Bus` that this module uses."""
 
     async def request(self, subject: str, data: bytes = b"", *, timeout: float | None = None) -> ApiReply: ...
 
@@ -49,11 +49,11 @@ class JetStreamError(Unavailable):
 async def apply(
     bus: Requester, declaration: Declaration, *, replicas: int = 1, dry_run: bool = False
 ) -> list[Drift]:
-    """Make the server as declared; returns what differed, with `applied` set where that was mended.
+    """Change the server to match the declaration; returns the differences, `applied` set on the removed ones.
 
-    An empty list means that nothing differed. Nothing is ever deleted. With `dry_run` nothing is
-    changed. A difference that the server refuses to mend has its words in `refusal` and stops nothing
-    else. Raises `BusUnavailable` when there is no JetStream to talk to.
+    An empty list means that nothing differed. Nothing is ever deleted. With `dry_run` nothing is changed. A
+    difference that the server refuses to remove has the server's error in `refusal`; the others are still
+    applied. Raises `BusUnavailable` when the server has no JetStream.
     """
     drifts = diff(declaration, await read_server_state(bus, declaration), replicas=replicas)
     if dry_run or not drifts:
@@ -63,17 +63,17 @@ async def apply(
     # One after another, streams first: a consumer needs its stream.
     for (kind, stream, name), group in groupby(drifts, key=lambda each: (each.kind, each.stream, each.name)):
         config = configs[name] if kind == "stream" else _consumer_config(declaration, stream, name)
-        results += await _mend(bus, list(group), config)
+        results += await _apply_drifts(bus, list(group), config)
     for drift in results:
-        mended = drift.applied or drift.remedy is Remedy.UNDECLARED
-        log.log(logging.INFO if mended else logging.WARNING, "%s", drift)
+        removed = drift.applied or drift.remedy is Remedy.UNDECLARED
+        log.log(logging.INFO if removed else logging.WARNING, "%s", drift)
     return results
 
 
 async def ensure_consumer(
     bus: Requester, stream: str, name: str, subject: str, *, declaration: Declaration | None = None
 ) -> None:
-    """Make the declared consumer of that name, from its template; harmless when it is there already.
+    """Create the declared consumer called `name`, from its template; harmless when it exists.
 
     `subject` is what the caller expects it to serve; `declaration` is the shipped one unless given.
     Raises `KeyError` when no such consumer is declared, `JetStreamError`, or `BusUnavailable`.
@@ -85,10 +85,10 @@ async def ensure_consumer(
 
 
 async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bool:
-    """Have each stream kept by so many servers; returns whether all are. Harmless to repeat and to race.
+    """Give each stream `replicas` replicas; returns whether all have them. Safe to repeat.
 
-    Streams that have as many or more, or are not there, stay as they are. A cluster with too few servers
-    refuses, and is asked again at the next call. Raises `BusUnavailable`, `JetStreamError`, or
+    Streams with as many or more, and streams that do not exist, stay as they are. A cluster with too few
+    servers refuses; call this again later. Raises `BusUnavailable`, `JetStreamError`, or
     `DeadlineExceeded` while the cluster has no leader.
     """
     for name in streams:
@@ -107,8 +107,8 @@ async def replicate(bus: Requester, streams: Sequence[str], replicas: int) -> bo
 async def apply_when_ready(
     bus: Requester, declaration: Declaration, *, within_s: float = 60.0
 ) -> list[Drift]:
-    """`apply`, once more for as long as a cluster is still choosing who leads. Raises like `apply` after
-    `within_s` seconds, and at once for what waiting does not mend."""
+    """`apply`, repeated while a cluster elects a leader. Raises like `apply` after `within_s` seconds, and at
+    once for errors that waiting does not cure."""
     until = time.monotonic() + within_s
     while True:
         try:
@@ -117,12 +117,12 @@ async def apply_when_ready(
             leaderless = isinstance(error, DeadlineExceeded) or error.err_code == _TEMPORARILY_UNAVAILABLE
             if not leaderless or time.monotonic() > until:
                 raise
-            log.warning("JetStream is not ready yet, asking again: %s", error)
+            log.warning("JetStream is not ready yet, retrying: %s", error)
             await asyncio.sleep(_PAUSE_S)
 
 
 async def read_server_state(bus: Requester, declaration: Declaration) -> ServerState:
-    """What the server has of the declared streams, buckets and consumers."""
+    """Read the configurations of the declared streams, buckets and consumers from the server."""
     names = list(stream_configs(declaration, replicas=1))
     infos = await asyncio.gather(*(_stream_info(bus, name) for name in names))
     streams = {name: info for name, info in zip(names, infos, strict=True) if info is not None}
@@ -131,12 +131,12 @@ async def read_server_state(bus: Requester, declaration: Declaration) -> ServerS
     return ServerState(streams, dict(zip(queues, consumers, strict=True)))
 
 
-async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None) -> list[Drift]:
-    """Create or update one stream or consumer; returns its drifts with what came of them."""
+async def _apply_drifts(bus: Requester, drifts: Sequence[Drift], declared: Config | None) -> list[Drift]:
+    """Create or update one stream or consumer; returns its drifts with the outcome."""
     doable = [drift for drift in drifts if drift.remedy in (Remedy.CREATE, Remedy.UPDATE)]
     if not doable or declared is None:
         return list(drifts)
-    # What cannot be changed is sent as it is, or the server would refuse the rest with it.
+    # Fixed fields are sent with their present values, or the server would refuse the whole update.
     stays = {drift.field: drift.actual for drift in drifts if drift.remedy is Remedy.RECREATE}
     refusal = ""
     try:
@@ -154,7 +154,7 @@ async def _mend(bus: Requester, drifts: Sequence[Drift], declared: Config | None
 
 
 async def _update_stream(bus: Requester, name: str, changes: Config) -> None:
-    # Over what the server has, so that fields which nobody declares stay as they are.
+    # Merged into the present configuration, so that undeclared fields keep their values.
     present = await _stream_info(bus, name) or {}
     await call_api(bus, f"STREAM.UPDATE.{name}", present | changes)
 
@@ -175,10 +175,10 @@ async def _stream_info(bus: Requester, name: str) -> Config | None:
     return config
 
 
-async def consumer_names(bus: Requester, stream: str, most: int) -> list[str]:
-    """Of the consumers that a stream has now, `most` or a page more. Raises what `call_api` raises."""
+async def consumer_names(bus: Requester, stream: str, limit: int) -> list[str]:
+    """The names of a stream's consumers: `limit`, or up to a page more. Raises what `call_api` raises."""
     found: list[str] = []
-    while len(found) < most:
+    while len(found) < limit:
         page = await call_api(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
         names = page.get("consumers") or []
         found += names

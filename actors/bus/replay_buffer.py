@@ -1,7 +1,7 @@
-"""What the streams of this process have sent lately, so that a reader who lost some can have it again.
+"""Keeps the events that this process sent lately, so that a reader that lost some can have them again.
 
-NATS passes events on at most once: while a reader's connection is made anew, as when the server it was
-connected to dies, they are gone. Who misses some says from which number on, on `stream_replay.<id>`.
+NATS delivers events at most once. Those sent while a reader reconnects are lost, for example when its server
+dies. The reader asks for them by the number of the first one, on `stream_replay.<id>`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from actors.bus.message import Headers, Message
 from actors.bus.subjects import StreamAddress
 from orchestration.errors import OrchestraError
 
-KEPT_S = 15.0
-"""After its end a stream is kept for so long: a dead connection is noticed within 9 s, and made anew."""
+RETENTION_S = 15.0
+"""How long a stream is kept after its end: a dead connection is noticed within 9 s, and then replaced."""
 OUTAGE_S = 5.0
-"""What ended longer ago had arrived before the connection broke."""
+"""A stream that ended longer ago had arrived before the connection broke."""
 MAX_BYTES = 16 * 2**20
-"""Of ended streams, in a process; the oldest are forgotten first."""
+"""Maximum bytes kept for ended streams per process; the oldest are evicted."""
 STREAM_BYTES, EVENT_BYTES = 400, 45
-"""What Python takes for one, beside the data (measured on CPython 3.11)."""
+"""Memory of one stream and of one event beside the data (measured on CPython 3.11)."""
 
 Post = Callable[..., None]
 """`Bus.post`."""
@@ -31,8 +31,10 @@ Post = Callable[..., None]
 
 @dataclass(slots=True, eq=False)
 class StreamTail:
-    """The events of one stream from number `first_seq` on, with the headers that each had. Until the stream
-    ends its writer hears at `reply` when nobody reads. Nothing here holds the writer, nor its task."""
+    """The events of one stream from number `first_seq` on, and the headers that each had.
+
+    Until the stream ends, `reply` receives the server's notice that no reader is left. This holds neither the
+    writer nor its task."""
 
     address: StreamAddress
     first_seq: int
@@ -44,7 +46,7 @@ class StreamTail:
 
 
 class ReplayBuffer:
-    """Of one connection, which sends by `post`."""
+    """The streams of one connection, which sends by `post`."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
@@ -53,25 +55,25 @@ class ReplayBuffer:
         self._bytes = 0
 
     def open(self, address: StreamAddress, first_seq: int, reply: str, headers: Headers | None) -> StreamTail:
-        """Where to append what is sent. A stream that is written anew replaces the one before."""
+        """Add a stream, and return the tail for its events. It replaces a stream with the same id."""
         tail = self._tails[address.id] = StreamTail(address, first_seq, reply, headers)
         return tail
 
     def end(self, tail: StreamTail) -> None:
-        """The last event was sent: keep it for a while."""
+        """Keep an ended stream for `RETENTION_S`."""
         tail.reply = ""
         tail.ended_at = time.monotonic()
         tail.size = sum(map(len, tail.events)) + EVENT_BYTES * len(tail.events) + STREAM_BYTES
         self._ended.append(tail)
         self._bytes += tail.size
-        late = tail.ended_at - KEPT_S
+        late = tail.ended_at - RETENTION_S
         while self._ended and (self._ended[0].ended_at < late or self._bytes > MAX_BYTES):
             oldest = self._ended.popleft()
             self._bytes -= oldest.size
             self.drop(oldest)
 
     def drop(self, tail: StreamTail) -> None:
-        """Another goes on with it, or nobody wants it."""
+        """Remove a stream that another writer continues or no reader wants."""
         if self._tails.get(tail.address.id) is tail:
             del self._tails[tail.address.id]
 

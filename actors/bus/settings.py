@@ -21,7 +21,7 @@ class BusSettings(BaseModel):
     request_timeout_s: float = Field(default=5, gt=0)
     """How long a request within the cluster waits for its reply, unless its caller says otherwise."""
     pending_messages: int = Field(default=65_536, ge=1)
-    """Maximum number of messages that wait for one coroutine handler; further ones are dropped (slow consumer)."""
+    """Maximum number of messages that wait for one coroutine handler."""
     pending_bytes: int = Field(default=64 * 2**20, ge=1)
     """Bytes of such messages; at either limit further messages to the handler are dropped and counted."""
     local_delivery: bool = True

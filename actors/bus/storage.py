@@ -1,6 +1,6 @@
-"""A full disk under JetStream, told by the process that keeps the server to those that put work on queues.
+"""A full disk under JetStream: the process that runs the server reports it to those that enqueue work.
 
-JetStream itself says nothing: what it cannot store it leaves without an answer.
+JetStream itself does not report it: it leaves a message that it cannot store without an answer.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from orchestration.errors import (
 log = logging.getLogger(__name__)
 
 SUBJECT = "storage.full"
-TELL_S = 0.5
-FORGET_S = 2.0
-"""How long what was told holds: it is told again while it is so."""
+REPORT_INTERVAL_S = 0.5
+VALID_S = 2.0
+"""How long a report is valid; it is repeated every `REPORT_INTERVAL_S` while the disk is full."""
 QUEUE = "GENERATIONS"
 _SYMPTOMS = (BusUnavailable, DeadlineExceeded, NoNode)
 
 
 class StorageMonitor:
-    """Listens between `start` and `stop`."""
+    """Receives the reports of a full disk between `start` and `stop`."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self._said = ""
-        self._said_at = 0.0
+        self._report = ""
+        self._reported_at = 0.0
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(SUBJECT, self._heard)
+        self._subscription = await self.bus.subscribe(SUBJECT, self._reported)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -50,15 +50,15 @@ class StorageMonitor:
     @property
     def problem(self) -> str:
         """Which disk is full, or ''."""
-        return self._said if time.monotonic() - self._said_at < FORGET_S else ""
+        return self._report if time.monotonic() - self._reported_at < VALID_S else ""
 
     def check(self) -> None:
-        """Raise `StorageFull` where nothing can be stored: waiting for a queue would be in vain."""
+        """Raise `StorageFull` while nothing can be stored, instead of waiting for a queue."""
         if self.problem:
             raise self._error()
 
     def explain_error(self, error: OrchestraError) -> OrchestraError:
-        """`StorageFull` in the place of what follows from it, else `error` itself."""
+        """`StorageFull` when a full disk is the cause of `error`, else `error` itself."""
         return self._error() if self.problem and isinstance(error, _SYMPTOMS) else error
 
     @contextmanager
@@ -75,14 +75,14 @@ class StorageMonitor:
     def _error(self) -> StorageFull:
         return StorageFull(f"no work can be stored: {self.problem}", retry_after_s=5)
 
-    def _heard(self, message: Message) -> None:
-        self._said, self._said_at = message.data.decode(errors="replace")[:500], time.monotonic()
+    def _reported(self, message: Message) -> None:
+        self._report, self._reported_at = message.data.decode(errors="replace")[:500], time.monotonic()
 
 
 @asynccontextmanager
 async def report_full_disk(bus: Bus, problem: Callable[[], str]) -> AsyncIterator[None]:
-    """Tell while the block runs what `problem` says of this process's disk, '' for nothing."""
-    task = asyncio.get_running_loop().create_task(_tell(bus, problem), name="storage")
+    """Report `problem()` to all processes while the block runs; '' means that there is none."""
+    task = asyncio.get_running_loop().create_task(_report_repeatedly(bus, problem), name="storage")
     try:
         yield
     finally:
@@ -90,20 +90,20 @@ async def report_full_disk(bus: Bus, problem: Callable[[], str]) -> AsyncIterato
         await asyncio.wait([task])
 
 
-async def _tell(bus: Bus, problem: Callable[[], str]) -> None:
+async def _report_repeatedly(bus: Bus, problem: Callable[[], str]) -> None:
     while True:
-        said = problem()
-        if said:
+        report = problem()
+        if report:
             try:
                 if not await _replicated(bus):
-                    bus.post(SUBJECT, said.encode())
+                    bus.post(SUBJECT, report.encode())
             except OrchestraError as error:
-                log.debug("nobody can be told that a disk is full: %s", error)
-        await asyncio.sleep(TELL_S)
+                log.debug("cannot report a full disk: %s", error)
+        await asyncio.sleep(REPORT_INTERVAL_S)
 
 
 async def _replicated(bus: Bus) -> bool:
-    """Whether other servers store work too, for which one full disk is no end."""
+    """Whether other servers store work too, so that one full disk does not stop it."""
     reply = await bus.request(f"$JS.API.STREAM.INFO.{QUEUE}", b"", timeout=2)
     config = json.loads(reply.data).get("config", {})
     return int(config.get("num_replicas", 1)) > 1

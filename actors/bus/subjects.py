@@ -159,16 +159,16 @@ class RunAddress:
 
     @property
     def replay(self) -> str:
-        """Where to ask for what happened before one listened; see `actors.agents.run_event_history`."""
+        """Requests for the events before the subscription; see `actors.agents.run_event_history`."""
         return f"events.replay.{self.id}"
 
     @classmethod
     def of_replay(cls, subject: str) -> Self:
         """Raises ValueError for any other subject."""
-        kind, verb, streams, number = subject.split(".")
+        kind, verb, client, number = subject.split(".")
         if (kind, verb) != ("events", "replay"):
-            raise ValueError(f"{subject!r} asks for no run")
-        return cls(f"{streams}.{number}")
+            raise ValueError(f"{subject!r} is not the subject of a replay")
+        return cls(f"{client}.{number}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,12 +92,12 @@ def test_a_template_is_filled_from_a_consumers_name_and_from_no_other() -> None:
         max_deliver=1,
         max_ack_pending=1,
     ).filled(priority="batch")
-    made = template.made_for("g-batch-smollm2-135m")
+    made = template.instantiate("g-batch-smollm2-135m")
     assert made is not None
     assert (made.name, made.filter) == ("g-batch-smollm2-135m", "g.batch.smollm2-135m")
-    assert template.made_for("g-standard-smollm2") is None
-    assert template.made_for("g-batch-a.b") is None
-    assert template.made_for("g-batch-") is None
+    assert template.instantiate("g-standard-smollm2") is None
+    assert template.instantiate("g-batch-a.b") is None
+    assert template.instantiate("g-batch-") is None
 
 
 @pytest.mark.parametrize(

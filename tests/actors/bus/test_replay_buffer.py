@@ -79,7 +79,7 @@ def test_ended_streams_are_forgotten_by_size_and_by_age(monkeypatch: pytest.Monk
     for number in range(3):
         posted.again(f"a.{number}", "0")
     assert [len(posted[f"a.{number}"]) for number in range(3)] == [0, 1, 1]
-    monkeypatch.setattr(sent, "KEPT_S", 0.0)
+    monkeypatch.setattr(sent, "RETENTION_S", 0.0)
     posted.end("b.1", b"x")
     posted.again("a.2", "0")
     assert len(posted["a.2"]) == 1
