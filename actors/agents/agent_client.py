@@ -22,9 +22,8 @@ from orchestration.errors import InternalError, NodeLost, NoResponders, Shutting
 from orchestration.messages import Step
 from orchestration.patterns import ResumeFilter
 from orchestration.patterns.step_request import (
-    STEP_EVENT,
     StepEvent,
-    StepEventFrame,
+    StepEvents,
     StepRecorded,
     StepRequest,
     StepText,
@@ -101,12 +100,12 @@ class AgentClient(ModelClient):
         expected = 0
         async with aclosing(messages):
             async for message in messages:
-                frame = _decoded(message, subject)
-                if frame.seq != expected:
-                    lost = f"events {expected} to {frame.seq - 1}"
-                    raise NodeLost(f"{lost} of step {request.name!r} did not arrive")
+                decoded = _decoded(message, subject)
+                if decoded.seq != expected:
+                    raise NodeLost(f"message {expected} of step {request.name!r} did not arrive")
                 expected += 1
-                yield frame.event
+                for event in decoded.events:
+                    yield event
 
 
 class _SentStep:
@@ -146,8 +145,8 @@ class _SentStep:
         return event
 
 
-def _decoded(message: bytes, subject: str) -> StepEventFrame:
+def _decoded(message: bytes, subject: str) -> StepEvents:
     try:
-        return STEP_EVENT.validate_json(message)
+        return StepEvents.model_validate_json(message)
     except ValidationError as error:
         raise InternalError(f"an event on {subject} cannot be read") from error

@@ -37,7 +37,7 @@ from orchestration.patterns import (
 from orchestration.patterns.step_request import (
     StepAlive,
     StepEvent,
-    StepEventFrame,
+    StepEvents,
     StepProgress,
     StepRecorded,
     StepRunEvent,
@@ -62,7 +62,7 @@ class StepAgent(Actor):
         self.role = role
         self.services = services
 
-    async def on_step(self, request: StepRequest) -> AsyncIterator[StepEventFrame]:
+    async def on_step(self, request: StepRequest) -> AsyncIterator[StepEvents]:
         """The events of the step as they come, then its end. A coordinator that leaves stops the work."""
         events: asyncio.Queue[StepEvent | None] = asyncio.Queue()
         client = StepEventClient(
@@ -72,17 +72,10 @@ class StepAgent(Actor):
         work.add_done_callback(lambda _: events.put_nowait(None))
         seq = 0
         try:
-            yield StepEventFrame(seq=seq, event=StepAlive())
-            while True:
-                try:
-                    async with asyncio.timeout(ALIVE_S):
-                        event = await events.get()
-                except TimeoutError:
-                    event = StepAlive()
-                if event is None:
-                    break
+            yield StepEvents(seq=0, events=(StepAlive(),))
+            while not work.done() or not events.empty():
                 seq += 1
-                yield StepEventFrame(seq=seq, event=event)
+                yield StepEvents(seq=seq, events=await _next(events))
             await work
         finally:
             work.cancel()
@@ -115,6 +108,18 @@ class StepAgent(Actor):
             "shortened": tuple(budget.shortened),
         }
         client.events.put_nowait(done.model_copy(update=update))
+
+
+async def _next(events: asyncio.Queue[StepEvent | None]) -> tuple[StepEvent, ...]:
+    """All that happened since the last call; a sign of life where nothing does."""
+    try:
+        async with asyncio.timeout(ALIVE_S):
+            found = [await events.get()]
+    except TimeoutError:
+        return (StepAlive(),)
+    while not events.empty():
+        found.append(events.get_nowait())
+    return tuple(event for event in found if event is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

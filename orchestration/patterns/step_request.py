@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from orchestration.messages import ChatMessage as ChatMessage
 from orchestration.messages import Finish, GuidedDecoding, Run, Sampling, Step, TextDelta, ToolResult, Wire
@@ -107,11 +107,8 @@ class StepDone(Wire):
 StepEvent = StepAlive | StepRunEvent | StepProgress | StepRecorded | StepWritten | StepText | StepDone
 
 
-class StepEventFrame(Wire):
-    """One event as it is sent. `seq` counts up from 0 without a gap."""
+class StepEvents(Wire):
+    """One message of the answer: the events since the last. `seq` counts up from 0 without a gap."""
 
     seq: int
-    event: Annotated[StepEvent, Field(discriminator="type")]
-
-
-STEP_EVENT: TypeAdapter[StepEventFrame] = TypeAdapter(StepEventFrame)
+    events: tuple[Annotated[StepEvent, Field(discriminator="type")], ...]
