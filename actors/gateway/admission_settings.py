@@ -1,4 +1,4 @@
-"""What a gateway lets each caller do, and what it keeps of its answers."""
+"""Settings of callers, their limits, and the response cache."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,64}$"
 
 
 class CallerLimits(BaseModel):
-    """Of one caller; what is not set is not limited, or as `[gateway.limits.per_caller]` says."""
+    """Limits of one caller. A limit that is not set is that of `[gateway.limits.per_caller]`, if any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests_in_flight: int | None = Field(default=None, ge=1)
-    """Requests at work at once; one more is refused with 429."""
+    """Maximum requests in flight; one more is refused with 429."""
     queue_depth: int | None = Field(default=None, ge=1)
-    """Of them, those whose answer has not begun."""
+    """Maximum requests in flight without a first event; one more is refused with 429."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Prompt and answer together. A request reserves what it may take, and gives back what it did not. A job
-    is charged what it may take when it is submitted; the gateway that took it gives back the rest at its
-    end, if it is still there."""
+    """Maximum tokens of prompts and answers per minute; more are refused with 429. A request reserves the
+    tokens it may use and returns the unused ones at its end. A job reserves them when it is submitted; the
+    gateway that accepted it returns the unused ones, unless it has stopped by then."""
     unfinished_jobs: int | None = Field(default=None, ge=1)
-    """Jobs that are queued or at work, in the whole cluster; one more is refused with 429. What is not
-    limited here is by the queue, which takes 20,000 of one pattern and priority."""
+    """Maximum jobs that are queued or running in the whole cluster; one more is refused with 429. Without
+    it, the queue is the limit: 20,000 jobs of one pattern and priority."""
 
     def over(self, otherwise: CallerLimits) -> CallerLimits:
-        """With the values of `otherwise` for what was not set."""
+        """Return these limits, with those of `otherwise` where one is not set."""
         names = CallerLimits.model_fields
         return CallerLimits(
             **{name: getattr(otherwise if getattr(self, name) is None else self, name) for name in names}
         )
 
     def limit(self) -> QuotaLimit:
-        """What a gateway holds to."""
+        """Return the limits that a gateway checks; `unfinished_jobs` is checked by the job store."""
         return QuotaLimit(
             requests_in_flight=self.requests_in_flight,
             queue_depth=self.queue_depth,
@@ -46,19 +46,20 @@ class CallerLimits(BaseModel):
 
 
 class CallerSettings(CallerLimits):
-    """`[gateway.callers.NAME]`: who shows `key` is NAME."""
+    """`[gateway.callers.NAME]`: a request with `key` comes from NAME."""
 
     key: SecretStr = Field(min_length=8)
-    """What the caller sends as `Authorization: Bearer KEY`."""
+    """The API key, sent as `Authorization: Bearer KEY`. At least 8 characters."""
     namespace: CallerName | None = None
-    """Callers with the same one share kept answers and generations at work; by default nobody does."""
+    """Callers of the same namespace share cached responses, equal requests in progress, and jobs. Default:
+    the caller alone."""
 
 
 class LimitsSettings(BaseModel):
-    """For all callers together, at all gateways together; `max_in_flight` of `[gateway]` is of each gateway.
+    """Limits of all callers together, at all gateways together.
 
-    Gateways share requests in flight and tokens out among themselves, by what comes to each; those whose
-    answer has not begun are counted by each gateway alone.
+    Gateways divide `requests_in_flight` and `tokens_per_minute` among themselves by demand. Each gateway
+    counts `queue_depth` alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,34 +68,38 @@ class LimitsSettings(BaseModel):
     queue_depth: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
     per_caller: CallerLimits = CallerLimits()
-    """For each caller that has none of its own."""
+    """Limits of each caller, where the caller's own section does not set them."""
     assumed_tokens: int = Field(default=1024, ge=1)
-    """What is reserved for an answer whose `max_tokens` was not said. A longer one is owed, and waited out
-    by those who come next."""
+    """Tokens reserved for the answer of a request without `max_tokens`. If the answer is longer, the excess
+    is a debt: later requests wait until it is paid off."""
 
 
 class CacheSettings(BaseModel):
-    """What is kept of deterministic answers (see `orchestration.response_cache.fingerprint`)."""
+    """The cache of deterministic responses (see `orchestration.response_cache.fingerprint`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
-    """Off: nothing is kept, and nothing is shared while it is at work."""
+    """False turns off the cache, and the sharing of equal requests in progress."""
     ttl_s: float = Field(default=3600, gt=0)
-    """How long an answer is kept, unless the request says `cache.ttl`."""
+    """How long a response is cached, unless the request has `cache.ttl`."""
     max_ttl_s: float = Field(default=86_400, gt=0)
-    """The most that a request may ask for. The shared bucket forgets after a day in any case."""
+    """Maximum `cache.ttl` of a request; a longer one is shortened to it. The shared bucket keeps entries for
+    a day at most."""
     max_entries: int = Field(default=10_000, ge=0)
+    """Maximum cached responses per process; the least recently used are evicted."""
     max_bytes: int = Field(default=64 * 2**20, ge=0)
-    """In this process; what was used last stays."""
+    """Maximum bytes of cached responses per process; the least recently used are evicted."""
     max_answer_bytes: int = Field(default=512 * 2**10, ge=1024)
-    """A longer answer is not kept. At most the bucket's `max_value_kib`."""
+    """Maximum size of a cached response; a longer one is not cached. Keep it below `max_value_kib` of the
+    bucket `response_cache`."""
     shared: bool = True
-    """Also keep answers in the bucket `answers`, for other gateways and across restarts."""
+    """Also store responses in the bucket `response_cache`, for other gateways and across restarts."""
     max_shared_stream_bytes: int = Field(default=4 * 2**20, ge=1024)
-    """Of one generation that several follow: what is held for those who join late or read slowly."""
+    """Maximum bytes buffered of one generation that several requests share, for those that join late or read
+    slowly. Beyond it no request can join, and one that reads too slowly fails."""
     max_shared_streams_bytes: int = Field(default=64 * 2**20, ge=1024)
-    """Of all of them; past it they take no more followers."""
+    """Maximum bytes buffered of all shared generations; beyond it no further request can join them."""
 
 
 def _distinct(callers: Mapping[str, CallerSettings]) -> Mapping[str, CallerSettings]:

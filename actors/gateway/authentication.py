@@ -1,4 +1,4 @@
-"""Who asks: from a key over HTTP, from a header over NATS."""
+"""Finds the name of a caller: by an API key over HTTP, by a header over NATS."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
 class Authenticator:
-    """Without settings everybody who comes over HTTP is `anonymous`, whatever key they show.
+    """Without callers in the settings every HTTP client is `anonymous`, with any key or none.
 
-    Keys are held and looked up as HMACs under a key that is drawn at the start: how long a look-up takes
-    says nothing about how much of a guess was right, and costs the same with one caller and with a thousand.
+    API keys are stored and looked up as HMACs with a random secret, so that the time of a look-up reveals
+    nothing about a key, and does not grow with the number of callers.
     """
 
     def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
@@ -33,38 +33,36 @@ class Authenticator:
         return f"Callers({', '.join(self._settings)})"
 
     def of_http(self, authorization: str) -> str:
-        """The name behind the header `Authorization`, decoded as Latin-1. Raises `InvalidApiKey`."""
+        """Return the caller of an `Authorization` header, decoded as Latin-1. Raises `InvalidApiKey`."""
         if not self._settings:
             return ANONYMOUS
         scheme, _, key = authorization.strip().partition(" ")
-        raw = key.strip().encode("latin-1", "replace")  # the bytes as they were sent
+        raw = key.strip().encode("latin-1", "replace")  # the bytes on the wire
         name = self._names.get(self._digest(raw)) if scheme.lower() == "bearer" else None
         if name is None:
             missing = "missing API key: send Authorization: Bearer KEY"
             raise InvalidApiKey("invalid API key" if authorization else missing)
         return name
 
-    def of_nats(self, said: str) -> str:
-        """The name in the header `Orchestra-Caller`, which NATS's own permissions guard.
-
-        Raises `InvalidRequest` for what cannot be a name.
-        """
-        if not said:
+    def of_nats(self, name: str) -> str:
+        """Return the caller of an `Orchestra-Caller` header; '' is `anonymous`. NATS' permissions decide who
+        may send it. Raises `InvalidRequest` for an invalid name."""
+        if not name:
             return ANONYMOUS
-        if _NAME.fullmatch(said) is None:
+        if _NAME.fullmatch(name) is None:
             raise InvalidRequest(
-                f"Orchestra-Caller {said[:80]!r} is not a name: up to 64 of A-Z a-z 0-9 _ . @ -",
+                f"invalid Orchestra-Caller {name[:80]!r}: use 1 to 64 of A-Z a-z 0-9 _ . @ -",
                 param="Orchestra-Caller",
             )
-        return said
+        return name
 
     @property
     def named(self) -> bool:
-        """Whether the settings name any: then jobs belong to who submitted them."""
+        """Whether the settings name callers. Then a caller sees its own jobs only."""
         return bool(self._settings)
 
     def namespace(self, caller: str) -> str:
-        """Whose kept answers `caller` shares; its own name unless it is told to share."""
+        """Return the namespace whose cached responses and jobs `caller` shares; by default its own name."""
         settings = self._settings.get(caller)
         return caller if settings is None or settings.namespace is None else f"shared:{settings.namespace}"
 

@@ -1,8 +1,7 @@
-"""The request bodies of the OpenAI API, as far as Orchestra takes them. Fields that it does not use are kept
-beside them as `extra`, for upstreams.
+"""The request bodies of the OpenAI API, with the fields that Orchestra uses. Other fields are stored as
+`extra`, for upstreams.
 
-Ranges of sampling parameters are not repeated here: `orchestration.messages.Sampling` has them under the
-same names.
+`orchestration.messages.Sampling` has the ranges of the sampling parameters, under the same names.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from orchestration.messages import Budget, Priority, Sampling, TokenId
 MAX_STOPS = 4
 MAX_INPUTS = 2048
 MAX_EXTRA_BYTES = 131_072
-"""Of the fields that Orchestra does not use, together, as JSON."""
+"""Maximum size of `extra` as JSON."""
 DEFAULT_SAMPLING = Sampling()
 NO_ALIASES: Mapping[str, Any] = {}
 _SAMPLING_FIELDS = (
@@ -49,13 +48,13 @@ class Body(BaseModel):
 
 
 class WorkBody(Body):
-    """A body that asks for work. What an upstream may know and Orchestra does not is kept as it came."""
+    """A body that asks for work. Fields that Orchestra does not know are stored unchanged, for upstreams."""
 
     model_config = ConfigDict(extra="allow")
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields that are none of this body's own."""
+        """The unknown fields."""
         return self.model_extra or {}
 
     @model_validator(mode="after")
@@ -65,9 +64,9 @@ class WorkBody(Body):
         data = to_json(self.model_extra)
         what = f"the fields that are passed on to an upstream ({', '.join(sorted(self.model_extra))[:200]})"
         if len(data) > MAX_EXTRA_BYTES:
-            raise ValueError(f"{what} have {len(data)} bytes, and up to {MAX_EXTRA_BYTES} are taken")
+            raise ValueError(f"{what} have {len(data)} bytes as JSON; the limit is {MAX_EXTRA_BYTES}")
         try:
-            from_json(b"[[%b]]" % data)  # on their way they lie deeper than in this body
+            from_json(b"[[%b]]" % data)  # they are nested deeper in the messages that carry them
         except ValueError:
             raise ValueError(f"{what} are nested too deeply") from None
         return self
@@ -81,12 +80,12 @@ def _stops_of(stop: Any) -> Any:
 
 
 def _limit_of(tokens: Any) -> Any:
-    """llama.cpp's -1 is no limit."""
+    """llama.cpp's -1 means unlimited."""
     return None if tokens == -1 else tokens
 
 
 def _all_tokens_of(top_k: Any) -> Any:
-    """vLLM's and llama.cpp's -1 is all tokens, as 0 is."""
+    """vLLM's and llama.cpp's -1 means all tokens, as 0 does."""
     return 0 if top_k == -1 else top_k
 
 
@@ -101,7 +100,7 @@ def _with_logprobs(top: int | None, info: ValidationInfo) -> int | None:
 
 
 def _prompts_of(prompt: Any) -> Any:
-    """A tuple of texts and of lists of token ids, whichever of OpenAI's four forms came."""
+    """Return a list of texts and lists of token ids, from any of OpenAI's four forms."""
     is_one = isinstance(prompt, str) or (
         isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], str | list)
     )
@@ -113,7 +112,7 @@ def _prompts_of(prompt: Any) -> Any:
         if not isinstance(each, str) and not is_ids:
             raise ValueError("prompt must be a text, a list of texts, token ids, or a list of lists of them")
     if len(prompts) > MAX_CHOICES:
-        raise ValueError(f"{len(prompts)} prompts; up to {MAX_CHOICES} are taken at once")
+        raise ValueError(f"{len(prompts)} prompts; the limit is {MAX_CHOICES}")
     return prompts
 
 
@@ -125,18 +124,18 @@ def _inputs_of(inputs: Any) -> Any:
     texts = [inputs] if isinstance(inputs, str) else inputs
     if isinstance(texts, list) and texts and isinstance(texts[0], int | list):
         raise ValueError(
-            "input must be a text or a list of texts; token ids are not supported, as they are of another "
-            "vocabulary: have the client send texts (LangChain: check_embedding_ctx_length=False)"
+            "input must be a text or a list of texts; token ids are not supported, since they belong to "
+            "another vocabulary: make the client send texts (LangChain: check_embedding_ctx_length=False)"
         )
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError("input must be a text or a list of texts")
     if len(texts) > MAX_INPUTS:
-        raise ValueError(f"input has {len(texts)} texts; up to {MAX_INPUTS} are taken at once")
+        raise ValueError(f"input has {len(texts)} texts; the limit is {MAX_INPUTS}")
     return texts
 
 
 def _limits_of(budget: Any) -> Any:
-    """A limit that is misspelt would be none."""
+    """Refuse unknown fields: a misspelt limit would be no limit."""
     unknown = sorted(set(budget) - set(Budget.model_fields)) if isinstance(budget, dict) else []
     if unknown:
         raise ValueError(
@@ -167,34 +166,34 @@ Labels = Annotated[dict[LabelText, LabelText], Field(max_length=16)]
 
 
 class StrictBody(Body):
-    """What no other server knows: a field that is misspelt is one that would be ignored."""
+    """A field of Orchestra's own. Unknown fields are refused: a misspelt one would be ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class OrchestraOptions(StrictBody):
-    """Orchestra's own field, `orchestra`, of a chat request."""
+    """The field `orchestra` of a request."""
 
     model: str | None = Field(default=None, min_length=1)
-    """For a pattern: the model that every step should use."""
+    """The model for all steps of a pattern."""
     priority: Priority = Priority.INTERACTIVE
     labels: Labels = {}
-    """What the nodes that work on it must have."""
+    """Labels that a node must have to work on the request."""
     settings: dict[str, Any] = {}
-    """For a pattern: its settings."""
+    """The settings of a pattern."""
     budget: Annotated[Budget, BeforeValidator(_limits_of)] = Budget()
-    """For a pattern: what all its steps together may use."""
+    """The budget of all steps of a pattern together."""
 
 
 class CacheOptions(StrictBody):
-    """Orchestra's own field `cache`: what the caller says of kept answers."""
+    """The field `cache` of a request."""
 
     ttl: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Seconds to keep the answer, and the most that a kept one may be old."""
+    """Seconds to cache the response, and the maximum age of a cached one. 0 disables the cache."""
     force: bool = False
-    """Any answer to the same request will do, though another might be given now."""
+    """Use and store a response of this request although another one might be different."""
     no_store: bool = False
-    """Neither keep nor share this answer, and give none that was kept."""
+    """Do not store or share the response, and do not use a cached one."""
 
     @model_validator(mode="after")
     def _means_one_thing(self) -> Self:
@@ -204,7 +203,7 @@ class CacheOptions(StrictBody):
 
 
 class SamplingBody(WorkBody, GuideFields):
-    """What chats and completions share."""
+    """The fields that chats and completions share."""
 
     model: str = Field(min_length=1)
     stream: bool | None = None
@@ -224,7 +223,7 @@ class SamplingBody(WorkBody, GuideFields):
 
     @property
     def names(self) -> dict[str, str]:
-        """By fields of `Sampling`, what the caller calls them."""
+        """The caller's names of fields of `Sampling`, where they differ."""
         return {}
 
     @property
@@ -239,8 +238,8 @@ class SamplingBody(WorkBody, GuideFields):
     def labels(self) -> dict[str, str]:
         return {} if self.orchestra is None else self.orchestra.labels
 
-    def said(self) -> dict[str, Any]:
-        """The sampling parameters that the caller gave a value to."""
+    def sampling_values(self) -> dict[str, Any]:
+        """The sampling parameters that the body sets."""
         values = {name: value for name in _SAMPLING_FIELDS if (value := getattr(self, name)) is not None}
         if self.max_tokens is not None:
             values["max_tokens"] = self.max_tokens
@@ -265,9 +264,9 @@ class ChatBody(SamplingBody):
         return {} if self.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
 
     def sampling(self, aliased: Mapping[str, Any] = NO_ALIASES) -> Sampling:
-        """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
-        range."""
-        values = {**aliased, **self.said()}
+        """Return the sampling parameters. `aliased` are values that the caller gave under other names.
+        Raises pydantic's `ValidationError` naming a field out of range."""
+        values = {**aliased, **self.sampling_values()}
         if self.max_completion_tokens is not None:
             values["max_tokens"] = self.max_completion_tokens
         if self.logprobs:
@@ -287,9 +286,9 @@ class CompletionBody(SamplingBody):
         return {"top_logprobs": "logprobs"}
 
     def sampling(self, aliased: Mapping[str, Any] = NO_ALIASES) -> Sampling:
-        """`aliased` was said by other names. Raises pydantic's `ValidationError` naming the field out of
-        range."""
-        values = {**aliased, **self.said()}
+        """Return the sampling parameters. `aliased` are values that the caller gave under other names.
+        Raises pydantic's `ValidationError` naming a field out of range."""
+        values = {**aliased, **self.sampling_values()}
         if self.logprobs is not None:
             values["logprobs"] = True
             values["top_logprobs"] = self.logprobs
@@ -304,4 +303,4 @@ class EmbeddingBody(WorkBody):
     encoding_format: Literal["float", "base64"] | None = None
     cache: CacheOptions | None = None
     dimensions: int | None = Field(default=None, ge=1)
-    """Of each vector. A local model's are as long as they are; an upstream may be able to shorten its own."""
+    """The length of each vector. A local model has one length; some upstreams can shorten their vectors."""

@@ -1,4 +1,4 @@
-"""The messages of a chat body, as what travels on."""
+"""The messages of a chat body, validated into `ChatMessage`s."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from actors.gateway.tool_bodies import Calls, check_answers
 from orchestration.messages import ChatMessage
 
 _TEXT_PARTS = {"text": "text", "refusal": "refusal", "input_text": "text", "output_text": "text"}
-"""Kinds of content parts, and the field with the text of each."""
+"""The types of content parts, and the field that has the text of each."""
 _THOUGHTS = ("thinking", "reasoning")
-"""Kinds of parts of what the assistant thought; the text is in the field of that name, or in `text`."""
+"""The types of parts with reasoning. The text is in the field of the same name, or in `text`."""
 
 
 def _text_of(content: Any, info: ValidationInfo) -> Any:
-    """A message's content as one text; text parts are joined.
+    """Return a message's content as one text; text parts are joined.
 
-    The assistant's may be missing or null: beside tool calls, after a refusal, where a stream was cut. So may
-    a tool's, which has nothing to tell then.
+    The assistant's content may be missing or null: with tool calls, after a refusal, or after a stream that
+    was cut. A tool's content may be null too; it is empty then.
     """
     if isinstance(content, str):
         return content
@@ -51,11 +51,11 @@ def _reasoning_of(reasoning: Any) -> Any:
 
 
 _CONTINUED = ("prefix", "partial")
-"""What other servers have in a message for `continue_final_message`."""
+"""Fields of a message that other servers have for `continue_final_message`."""
 
 
 class MessageBody(ChatMessage):
-    """One message of a conversation; it is what travels on, so a chat is validated once."""
+    """One message of a conversation. It is sent on unchanged, so that a chat is validated once."""
 
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
     tool_calls: Calls = ()
@@ -64,13 +64,13 @@ class MessageBody(ChatMessage):
 
 
 def _modernize(messages: Any) -> Any:
-    """In today's form of OpenAI's API: a refusal becomes the text of its message, a `function_call` becomes
-    a tool call, and a message of role `function` answers it."""
+    """Convert old forms of OpenAI's API: a refusal becomes the text of its message, a `function_call` a tool
+    call, and a message of role `function` the answer of that call."""
     if not isinstance(messages, list):
         return messages
     turns: list[Any] = []
     open_calls: list[tuple[str, str]] = []
-    """(name, id) of calls made by `function_call` and not answered yet."""
+    """(name, id) of each `function_call` without an answer so far."""
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             turns.append(message)
@@ -104,7 +104,7 @@ def _of_assistant(message: dict[str, Any], call_id: str, open_calls: list[tuple[
 
 
 def _without_thoughts(message: dict[str, Any]) -> dict[str, Any]:
-    """Parts of what was thought as the message's `reasoning`."""
+    """Move the parts with reasoning to the message's field `reasoning`."""
     content = message.get("content")
     if not isinstance(content, list):
         return message
@@ -117,14 +117,14 @@ def _without_thoughts(message: dict[str, Any]) -> dict[str, Any]:
             parts.append(part)
     if not thoughts:
         return message
-    told = "".join(thought for thought in thoughts if isinstance(thought, str))
-    return {"reasoning": told} | message | {"content": parts}
+    reasoning = "".join(thought for thought in thoughts if isinstance(thought, str))
+    return {"reasoning": reasoning} | message | {"content": parts}
 
 
 def _of_function(
     message: dict[str, Any], call_id: str, open_calls: list[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """The message, and the call that it answers where the conversation does not have it."""
+    """Return the message, after the call that it answers if the conversation does not have that call."""
     name = message.get("name")
     if not isinstance(name, str) or not name:
         raise ValueError("a message of role function needs the name of the function")

@@ -1,17 +1,17 @@
-"""The NATS face: service `orchestra`, endpoint `orchestra.chat`.
+"""Chats over NATS: the endpoint `orchestra.chat` of the service `orchestra`.
 
 A request's body is that of `POST /v1/chat/completions`. The answer is one message with the completion;
-with `"stream": true` it is one message for each chunk and an empty message at the end. A run's first chunk
-says nothing but its name, so that it can be watched from its beginning. An error carries the headers
+with `"stream": true` it is one message for each chunk and an empty message at the end. The first chunk of a
+run has only its id, so that clients can read its events from the beginning. An error carries the headers
 `Nats-Service-Error` and `Nats-Service-Error-Code` (the HTTP status) and OpenAI's error body; in a stream the
 empty message follows it, as it does where the body cannot be read at all.
 
-The header `Orchestra-Caller` names who asks, for limits and kept answers; without it that is `anonymous`.
+The header `Orchestra-Caller` names the caller, for limits and the cache; the default is `anonymous`.
 
-To take a request back: a stream is cancelled when its reply subject has no subscriber any more. Any
-request can be cancelled by publishing its name to `orchestra.chat.cancel`: the text that the caller gave
-in the header `Orchestra-Cancel-Key`, or the `id` of the chunks. The gateway that has it replies
-`{"cancelled": true}` if the message asks for a reply.
+A stream is cancelled when its reply subject has no subscriber any more. Any request is cancelled by
+publishing its name to `orchestra.chat.cancel`: the client's text from the header `Orchestra-Cancel-Key`, or
+the `id` of the chunks. The gateway that has the request replies `{"cancelled": true}` if the message asks
+for a reply.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ QUEUE = "orchestra"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteChat:
-    """A chat to be answered with one message. `key` is the caller's own name for it, or ''."""
+    """Answer a chat with one message. `key` is the client's cancel key, or ''."""
 
     body: ChatBody
     key: str = ""
@@ -54,14 +54,14 @@ class CompleteChat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamChat:
-    """A chat to be answered with its chunks."""
+    """Answer a chat with its chunks."""
 
     body: ChatBody
     key: str = ""
 
 
 class ChatService(Actor):
-    """Answers `orchestra.chat`; the gateway's `max_in_flight` bounds it, together with the HTTP face."""
+    """Answers `orchestra.chat`. The gateway's `max_in_flight` limits it, together with HTTP."""
 
     concurrency = 65_536
 
@@ -116,7 +116,7 @@ class ChatService(Actor):
 
     @contextmanager
     def _work(self, request: AdmittedRequest, key: str) -> Iterator[None]:
-        """While it runs it can be cancelled by name."""
+        """Make the current task cancellable by its names while the block runs, and count its result."""
         task = asyncio.current_task()
         assert task is not None
         names = [request.work.id, key] if key else [request.work.id]
@@ -150,7 +150,7 @@ class ChatService(Actor):
 
 
 def service_info(bus: Bus) -> ServiceInfo:
-    """How the service shows itself in discovery."""
+    """The service as NATS discovery lists it."""
     return ServiceInfo(
         name="orchestra",
         version=__version__,

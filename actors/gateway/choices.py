@@ -1,4 +1,4 @@
-"""Several answers to one request: `n` of them, or one for each prompt."""
+"""Several choices of one request: `n` of them, or one for each prompt."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from actors.openai_api.encoder import (
 from orchestration.messages import StreamEnd, StreamEvent, Usage
 
 MAX_CHOICES = 64
-"""Answers to one request: `n` times the number of prompts."""
+"""Maximum choices of one request: `n` times the number of prompts."""
 
 
 class ChoicesEncoder(ResponseEncoder):
-    """The shapes of several answers as one. Each prompt has `repeats` answers; its tokens count once."""
+    """Encodes several choices as one response. Each prompt has `repeats` choices; its tokens count once."""
 
     def __init__(self, encoders: Sequence[TextEncoder], *, repeats: int, include_usage: bool) -> None:
         self.encoders = encoders
@@ -71,7 +71,7 @@ class ChoicesEncoder(ResponseEncoder):
 async def merge_choices(
     answers: Sequence[AsyncGenerator[StreamEvent, None]],
 ) -> AsyncGenerator[ChoiceEvent, None]:
-    """The events of all answers as they come. The first error ends them all; so does closing the iterator."""
+    """Yield the events of all choices as they come. The first error cancels all; so does closing it."""
     waiting = {asyncio.ensure_future(anext(events)): index for index, events in enumerate(answers)}
     try:
         while waiting:

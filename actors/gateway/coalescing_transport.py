@@ -1,4 +1,4 @@
-"""A transport that joins the small writes of one turn of the event loop."""
+"""A transport that joins small writes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ MAX_HELD_BYTES = 64 * 1024
 
 
 class CoalescingTransport(asyncio.Transport):
-    """What is written within one turn goes out as one write.
+    """Joins the writes of one turn of the event loop into one.
 
-    An answer is at least two writes (head and body), the end of a stream three, and each is a system call
-    of 6 to 12 us that wakes the reader. What a protocol needs of its transport beyond `asyncio.Transport`
-    goes to the real one.
+    A response is at least two writes (headers and body), the end of a stream three, and each is a system
+    call of 6 to 12 us that wakes the reader.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -28,17 +27,17 @@ class CoalescingTransport(asyncio.Transport):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken."""
+        """Bytes written that the socket has not accepted yet."""
         return self._size + self.transport.get_write_buffer_size()
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that the socket took since the beginning."""
+        """Bytes that the socket has accepted since the start."""
         return self._written - self.transport.get_write_buffer_size()
 
     @property
     def paused(self) -> bool:
-        """Whether nothing is read now."""
+        """Whether reading is paused, by the protocol or by `hold_reading`."""
         return self._paused or self._reading_held
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
@@ -50,7 +49,7 @@ class CoalescingTransport(asyncio.Transport):
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what is held."""
+        """Write what is buffered to the socket."""
         if not self._held:
             return
         held, self._held = self._held, []
@@ -86,7 +85,7 @@ class CoalescingTransport(asyncio.Transport):
         self._update_reading()
 
     def hold_reading(self, held: bool) -> None:
-        """Read nothing, or as the protocol wants: for who stands before it."""
+        """Stop reading, whatever the protocol wants; or leave it to the protocol again."""
         if held is not self._reading_held:
             self._reading_held = held
             self._update_reading()

@@ -1,8 +1,8 @@
 """One HTTP connection: uvicorn's protocol with limits on what a client may make it hold or wait for.
 
-uvicorn with httptools bounds neither the head of a request, nor the time for it, nor pipelined requests, nor
-an answer that nobody reads. Everything here is done by methods that asyncio (`data_received`), httptools
-(`on_headers_complete`, `on_body`, ...) and uvicorn (`on_response_complete`) call by name.
+uvicorn with httptools limits neither the headers of a request, nor the time for them, nor pipelined requests,
+nor a response that the client does not read. The limits here are in methods that asyncio (`data_received`),
+httptools (`on_headers_complete`, `on_body`, ...) and uvicorn (`on_response_complete`) call by name.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from actors.openai_api.encoder import error_json
 from orchestration.errors import InvalidRequest, OrchestraError
 
 SLICE_BYTES = 4096
-"""Given to the parser at once: it makes a request of every 20 bytes, before anybody can stop it."""
+"""Maximum bytes per call of the parser: it can make a request of every 20 bytes before it can be stopped."""
 LINGER_S = 2.0
-"""A socket that is closed while bytes arrive is reset, and the client would not see why."""
+"""Time between an error response and the close: closing while bytes arrive resets the connection, and the
+client would not see the error."""
 BODY_GRACE_S = 2.5
-"""Beyond `body_timeout_s`, for the answer that says so, and the time to read it."""
+"""Time after `body_timeout_s` to send the error, and for the client to read it."""
 CUT_AFTER = 3
-"""Times `send_timeout_s` without a byte taken, after which a connection is cut whatever it waits for."""
+"""A connection that accepts no byte for this many `send_timeout_s` is closed, whatever it waits for."""
 ONE_REFILL_BYTES = 64 * 1024
-"""What a slow client must take before more is written."""
+"""Bytes that a slow client must read before more are written."""
 
 
-# What a connection is at; plain numbers, since they are looked at several times for each request.
+# The phases of a connection; plain numbers, since each request compares them several times.
 IDLE, HEAD, BODY, ANSWER, ENDING = range(5)
 
 
 class Config(uvicorn.Config):
-    """`connections` is the table that the server's connections are held in."""
+    """`connections` is the table of the server's connections."""
 
     def __init__(self, app: Any, connections: ConnectionTable, **options: Any) -> None:
         super().__init__(app, http=HttpConnection, **options)
@@ -51,8 +52,8 @@ class Config(uvicorn.Config):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """At a limit the client hears 408, 414, 431 or 503, after the answers that it is owed, and the connection
-    ends."""
+    """Beyond a limit the client gets 408, 414, 431 or 503, after the responses of its earlier requests. Then
+    the connection is closed."""
 
     config: Config
     transport: CoalescingTransport
@@ -75,16 +76,17 @@ class HttpConnection(HttpToolsProtocol):
         self._extensions = {"orchestra.connection": self}
         self._phase = IDLE
         self._due = math.inf
-        """When the client must have done what it is at."""
+        """The deadline of the current phase."""
         self._owed = 0
-        """Requests read whose answer is not complete."""
+        """Requests that were read and whose response is not complete."""
         self._held = b""
-        """Read, and not parsed yet: enough requests wait."""
+        """Bytes that were read but not parsed, because `max_pipelined` requests wait."""
         self._lines_bytes = 0
-        """Read of a head, or of the lines between two parts of a body, to within `SLICE_BYTES`."""
+        """Bytes read of the current headers, or of the lines between two chunks of a body, give or take
+        `SLICE_BYTES`."""
         self._upgrading = False
         self._last = False
-        """The connection ends with the answer that is given."""
+        """Whether the connection closes after the current response."""
         self._refusal: OrchestraError | None = None
         self._taken = 0
         self._taken_at = self.loop.time()
@@ -108,7 +110,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.table.leave(self)
         self._held = b""
-        # Told of an error, uvicorn leaves its timer, which holds the connection for a minute.
+        # With an error, uvicorn would not cancel its timer, which references the connection for a minute.
         super().connection_lost(None)
 
     def data_received(self, data: bytes) -> None:
@@ -165,12 +167,12 @@ class HttpConnection(HttpToolsProtocol):
             self._rest()
 
     def send_400_response(self, msg: str) -> None:
-        self.refuse(self._refusal or InvalidRequest(f"not a request of HTTP/1.1: {msg}"))
+        self.refuse(self._refusal or InvalidRequest(f"invalid HTTP/1.1 request: {msg}"))
 
-    # What the table and an exchange call
+    # What the table and a context call
 
     def check(self, now: float) -> None:
-        """Close the connection if the client does not read, or is late with what it sends."""
+        """Close the connection if the client does not read, or sends too slowly."""
         sent_bytes = self.transport.sent_bytes
         if sent_bytes != self._taken or not self.transport.unsent_bytes:
             self._taken, self._taken_at = sent_bytes, now
@@ -180,14 +182,12 @@ class HttpConnection(HttpToolsProtocol):
             return
         if now < self._due or (self._refusal is not None and self._owed):
             return
-        if self.transport.paused:  # it is not the client who is late
+        if self.transport.paused:  # the delay is ours, not the client's
             self._due = now + self.settings.head_timeout_s
         elif self._phase == HEAD:
             limit = self.settings.head_timeout_s
             REFUSED.labels("head_timeout_s").inc()
-            self.refuse(
-                HeaderTimeout(f"the head of the request did not arrive within head_timeout_s {limit:g}")
-            )
+            self.refuse(HeaderTimeout(f"the request headers did not arrive within head_timeout_s {limit:g}"))
         elif self._phase == BODY:
             REFUSED.labels("body_timeout_s").inc()
             self.transport.abort()
@@ -195,17 +195,17 @@ class HttpConnection(HttpToolsProtocol):
             self.close()
 
     def close(self) -> None:
-        """Close it once what was written is sent."""
+        """Close the connection once all written bytes are sent."""
         self.transport.close()
 
-    def wait_for_nobody(self) -> None:
-        """Take the rest of the answer though the client has not read what was written, and hang up then."""
+    def finish_unread(self) -> None:
+        """Accept the rest of the response although the client does not read, and close after it."""
         if self.flow.write_paused:
             self._last = True
             self.resume_writing()
 
     def refuse(self, error: OrchestraError) -> None:
-        """Read no more, and end the connection with `error` once all answers that are owed are given."""
+        """Stop reading, and close the connection with `error` after the responses of earlier requests."""
         self._refusal = error
         self._held = b""
         if self._owed or self._phase == ENDING or self.transport.is_closing():
@@ -225,7 +225,7 @@ class HttpConnection(HttpToolsProtocol):
     # Inside
 
     def _feed(self, data: bytes) -> None:
-        """Parse `data`, up to where enough requests wait for their answer; hold the rest and read no more."""
+        """Parse `data` until `max_pipelined` requests wait; store the rest and pause reading."""
         if len(data) <= SLICE_BYTES and not self._owed:
             self._parse(data)
             return
@@ -253,8 +253,8 @@ class HttpConnection(HttpToolsProtocol):
                 self.refuse(error)
 
     def _check_head(self, *, whole: bool) -> None:
-        """Raises what is wrong with the head so far, or with the lines between the parts of a body. Raised in
-        a call of httptools, it comes back through `send_400_response`."""
+        """Raise `InvalidRequest` if the headers so far, or the lines between the chunks of a body, exceed a
+        limit. From a callback of httptools the error comes back through `send_400_response`."""
         settings = self.settings
         if len(self.url) > settings.max_request_line_bytes:
             self._exceeds(RequestLineTooLong, "max_request_line_bytes", settings.max_request_line_bytes)
@@ -269,18 +269,18 @@ class HttpConnection(HttpToolsProtocol):
 
     def _exceeds(self, kind: type[InvalidRequest], name: str, limit: int) -> None:
         REFUSED.labels(name).inc()
-        self._refusal = kind(f"the head of the request exceeds {name} {limit}")
+        self._refusal = kind(f"the request headers exceed {name} {limit}")
         raise self._refusal
 
     def _rest(self) -> None:
-        """Nothing is asked and nothing owed."""
+        """Become idle: all requests are answered."""
         self._phase, self._due = IDLE, self.loop.time() + self.settings.idle_connection_s
         self.table.idle[self] = None
 
 
 class _Parser(httptools.HttpRequestParser):
-    """Reads a request that would like another protocol, such as HTTP/2 as Java's client asks for at first, as
-    one of HTTP/1.1: httptools alone takes its body for that other protocol."""
+    """Reads a request that offers an upgrade, such as Java's client to HTTP/2, as a plain HTTP/1.1 request.
+    httptools alone would treat its body as the other protocol."""
 
     def __init__(self, connection: HttpConnection) -> None:
         super().__init__(connection)
@@ -290,7 +290,7 @@ class _Parser(httptools.HttpRequestParser):
 
     @property
     def upgrades(self) -> bool:
-        """Whether the head that is complete asks for another protocol, and is to be read once more."""
+        """Whether the complete headers ask for another protocol, so that they are parsed again without it."""
         return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: bytes | bytearray | memoryview[int] | array[int]) -> None:

@@ -1,4 +1,4 @@
-"""The open HTTP connections of a gateway: how many there may be, and what becomes of those that lag."""
+"""The open HTTP connections of a gateway: their number is limited, and slow ones are closed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from actors.gateway.metrics import CONNECTIONS, REFUSED
 from actors.gateway.settings import GatewaySettings
 
 SWEEP_S = 0.25
-"""Time between two looks at every connection. One look takes about half a microsecond; a timer for each
-request would take several."""
+"""Interval of the checks of all connections. One check takes about 0.5 us; a timer per request takes
+several."""
 MAX_REFUSED = 64
-"""ConnectionTable over a limit that are told so at any moment; the others are cut without a word."""
+"""Maximum refused connections that get a response at a time; further ones are closed without one."""
 
 
 class TrackedConnection(Protocol):
-    """What the table needs of a connection."""
+    """The interface of a connection in the table."""
 
     address: str
-    """Of the client; '' where it is not known."""
+    """The client's address; '' if it is unknown."""
 
     def check(self, now: float) -> None:
-        """Close it if it lags."""
+        """Close it if its client is too slow."""
 
     def close(self) -> None:
-        """Close it between two requests."""
+        """Close it; it has no request."""
 
 
 class ConnectionTable:
@@ -36,7 +36,7 @@ class ConnectionTable:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.idle: dict[TrackedConnection, None] = {}
-        """ConnectionTable between two requests, the longest idle first."""
+        """Connections between two requests, the longest idle first."""
         self._open: set[TrackedConnection] = set()
         self._refused: set[TrackedConnection] = set()
         self._by_address: dict[str, int] = {}
@@ -46,19 +46,17 @@ class ConnectionTable:
         return len(self._open)
 
     def start(self) -> None:
-        """Begin to check."""
+        """Start the checks."""
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the checks."""
         if self._timer is not None:
             self._timer.cancel()
 
     def enter(self, connection: TrackedConnection) -> TooManyConnections | None:
-        """Take a connection in, or say why not: it is to be told, or cut at once where `told` is full.
-
-        Where `max_connections` are open, the one that is idle for longest makes room.
-        """
+        """Add a connection, or return the error why not. At `max_connections` the longest idle connection
+        is closed instead. See `will_explain` for what to do with the error."""
         settings = self.settings
         here = self._by_address.get(connection.address, 0)
         if connection.address and here >= settings.max_connections_per_address:
@@ -75,7 +73,7 @@ class ConnectionTable:
         return None
 
     def leave(self, connection: TrackedConnection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self.idle.pop(connection, None)
         self._refused.discard(connection)
         if connection not in self._open:
@@ -89,14 +87,15 @@ class ConnectionTable:
             del self._by_address[connection.address]
 
     def will_explain(self, connection: TrackedConnection) -> bool:
-        """Whether a connection that was refused hears why."""
+        """Whether to send a refused connection its error, or to close it at once."""
         return connection in self._refused
 
     def _refuse(self, connection: TrackedConnection, limit: str, count: int) -> TooManyConnections:
         REFUSED.labels(limit).inc()
         if len(self._refused) < MAX_REFUSED:
             self._refused.add(connection)
-        return TooManyConnections(f"{count} HTTP connections are open, which is {limit}", retry_after_s=1)
+        message = f"limit reached: {count} of {count} HTTP connections ({limit})"
+        return TooManyConnections(message, retry_after_s=1)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -107,8 +106,8 @@ class ConnectionTable:
 
 
 def address_of(host: str) -> str:
-    """What connections are counted under: an IPv4 address, or the /64 network of an IPv6 address, of which
-    one client has all."""
+    """Return the key to count connections by: an IPv4 address, or the /64 network of an IPv6 address, since
+    one client usually has the whole network."""
     try:
         address = ip_address(host)
     except ValueError:

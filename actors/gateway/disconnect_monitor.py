@@ -1,4 +1,4 @@
-"""Watches over the client of a request while an answer is made."""
+"""Monitors the client of a request while its response is generated."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from actors.gateway.settings import GatewaySettings
 from orchestration.errors import DeadlineExceeded, OrchestraError
 
 GRACE_S = 5.0
-"""Beyond the deadline, for work that says itself that it is over."""
+"""Time after the deadline for the work to report its own end."""
 
 
 class DisconnectMonitor:
-    """A block that raises `ClientDisconnected` when the client hangs up.
+    """A context manager that raises `ClientDisconnected` in its block when the client disconnects.
 
-    For a stream it also sends a comment whenever nothing was sent for `keep_alive_s`, and raises `SlowReader`
-    when the client does not take what was sent for `send_timeout_s`, and `DeadlineExceeded` when it has not
-    taken it all when `limit_s` seconds have passed. A client that reads nothing so ends the work as well.
+    For a stream it also sends a comment after `keep_alive_s` of silence. It raises `SlowReader` when the
+    client does not read for `send_timeout_s`, and `DeadlineExceeded` when the client has not read everything
+    after `limit_s` seconds.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class DisconnectMonitor:
         else:
             while (await self.context.receive())["type"] != "http.disconnect":
                 pass
-            self._error = ClientDisconnected("the client left before its answer was complete")
+            self._error = ClientDisconnected("the client disconnected before its response was complete")
         if self._block is not None:
             self._block.cancel()
 
     async def _stream_ends(self) -> OrchestraError:
-        """Why the block is to end."""
+        """Return the error to end the block with."""
         context, settings = self.context, self.settings
         context.sent_at = now = time.monotonic()
         end = now + self.limit_s
@@ -84,11 +84,11 @@ class DisconnectMonitor:
                 comment_at = context.sent_at + settings.keep_alive_s
                 look_at = min(comment_at, now + settings.send_timeout_s, end + GRACE_S * (now >= end))
             if await self._left(look_at - now):
-                return ClientDisconnected("the client left before its answer was complete")
+                return ClientDisconnected("the client disconnected before its response was complete")
             now = time.monotonic()
 
     async def _left(self, within_s: float) -> bool:
-        """Whether the client hung up before that."""
+        """Whether the client disconnected within that time."""
         try:
             async with asyncio.timeout(within_s):
                 message = await self.context.receive()

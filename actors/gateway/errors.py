@@ -37,7 +37,7 @@ class NotFound(InvalidRequest):
 
 
 class MethodNotAllowed(InvalidRequest):
-    """`allowed` are the methods of the path, for the `Allow` header."""
+    """`allowed` lists the methods of the path, for the `Allow` header."""
 
     status = 405
     code = "method_not_allowed"
@@ -62,7 +62,7 @@ class UnsupportedEncoding(InvalidRequest):
 
 
 class HeaderTimeout(InvalidRequest):
-    """The client did not finish the head of its request in time."""
+    """The client did not finish the headers of its request in time."""
 
     status = 408
     code = "header_timeout"

@@ -1,4 +1,4 @@
-"""What becomes of the fields that a body has beside Orchestra's own: the lists of OpenAI, vLLM and llama.cpp.
+"""What happens to the fields of a body that Orchestra does not use itself: lists for OpenAI, vLLM, llama.cpp.
 
 A field that changes the answer is never ignored silently. A model behind an upstream gets every field
 unchanged. A local model gets none: a field that would change its answer (`MODEL_FIELDS`) is refused by name,
@@ -6,7 +6,7 @@ unless its value is neutral; a field that no response can express (`REFUSED`) is
 Harmless fields (`HARMLESS`) and unknown fields are dropped, and the response lists the unknown ones in its
 notes.
 
-A field that local models learn becomes one of the body (`actors.gateway.bodies`) and leaves these lists.
+A field that local models come to support moves from these lists to the body (`actors.gateway.bodies`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from orchestration.errors import InvalidRequest
 UPSTREAM = {"backend": "openai"}
 """The label that every node with an upstream has: see `orchestration.placement`."""
 LIKENESS = 0.8
-"""From which on, of 1, an unknown field is taken for a misspelt one."""
+"""Minimum similarity, of 1, at which an unknown field counts as a misspelt one."""
 MAX_NAMED = 20
-"""Unknown fields that a note names, each by up to 60 characters."""
+"""Maximum unknown fields that a note lists, each with up to 60 characters."""
 
 _OPENAI = """user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_options
     prompt_cache_retention prediction"""
@@ -40,8 +40,8 @@ _LLAMA = """cache_prompt id_slot slot_id n_cache_reuse n_keep n_discard timings_
     reasoning_budget_arm_immediately speculative.n_min speculative.n_max speculative.p_min speculative.type
     speculative.ngram_size_n speculative.ngram_size_m speculative.ngram_m_hits"""
 HARMLESS = frozenset(f"{_OPENAI} {_VLLM} {_LLAMA}".split())
-"""Fields that change no answer: who asks, where and how it is computed, and how others work that are refused
-themselves."""
+"""Fields that change no answer: who asks, where and how the answer is computed, and details of other fields
+that are refused themselves."""
 
 MODEL_FIELDS: dict[str, tuple[Any, ...]] = {
     # OpenAI
@@ -106,7 +106,7 @@ MODEL_FIELDS: dict[str, tuple[Any, ...]] = {
     "thinking_forced_open": (False,),
     "reasoning_budget_tokens": (-1,),
     "reasoning_in_content": (False,),
-    # what others know who speak the API
+    # other servers of the API
     "enable_thinking": (False,),
     "thinking": ({"type": "disabled"},),
     "reasoning": ({},),
@@ -115,7 +115,7 @@ MODEL_FIELDS: dict[str, tuple[Any, ...]] = {
     "safe_prompt": (False,),
     "max_new_tokens": (),
     "input_type": (),
-    # what others have for system messages, `stop`, `response_format` and `reasoning_effort`
+    # other servers' names of system messages, `stop`, `response_format` and `reasoning_effort`
     "system": ("",),
     "stop_sequences": ([],),
     "format": ("",),
@@ -140,10 +140,10 @@ REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "prompt_logprobs": ("the log probabilities of a prompt are not supported", (0,)),
     "return_token_ids": ("token ids are not supported: answers are text", (False,)),
     "return_tokens": ("token ids are not supported: answers are text", (False,)),
-    "return_prompt_text": ("the rendered prompt is not told", (False,)),
-    "response_fields": ("the fields of an answer are not chosen", ([],)),
+    "return_prompt_text": ("the rendered prompt is not returned", (False,)),
+    "response_fields": ("the fields of a response cannot be chosen", ([],)),
 }
-"""Fields that no answer of Orchestra can hold, whoever makes it: why, and the values that change nothing."""
+"""Fields that no response of Orchestra can express, for any model: the reason, and the neutral values."""
 
 SAMPLING_FIELDS: dict[str, tuple[Any, ...]] = {
     "ignore_eos": (False,),
@@ -153,7 +153,7 @@ SAMPLING_FIELDS: dict[str, tuple[Any, ...]] = {
     "stop_token_ids": ([],),
     "truncate_prompt_tokens": (-1,),
 }
-"""Fields of `Sampling` that a local model follows and an upstream gets as they came, with neutral values."""
+"""Fields of `Sampling` that a local model follows and an upstream gets unchanged, with neutral values."""
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
@@ -163,13 +163,13 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 """Fields that the gateway itself follows for a local model (`Fields.options`), with neutral values."""
 
 ALIASES: Mapping[str, str] = {"repeat_penalty": "repetition_penalty", "n_predict": "max_tokens"}
-"""llama.cpp's names of what local models know by another."""
+"""llama.cpp's names of fields that have another name here."""
 _BOOLEAN = TypeAdapter(bool)
 _UNLIMITED = ("n_predict", -1)
 
 
 class Upstreams(StrEnum):
-    """Which of the nodes that may answer hand on to an upstream. `SOME` also where nobody can say now."""
+    """Which of the nodes that may answer have an upstream. `SOME` also if that is not known now."""
 
     NONE = "none"
     SOME = "some"
@@ -178,8 +178,8 @@ class Upstreams(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """The fields of one body, sorted out: `extra` travels with the work, `labels` keep it from nodes that
-    would ignore them, `sampling` is for local models, `options` are those of `OPTIONS` that say something,
+    """The sorted fields of one body: `extra` is sent with the work, `labels` exclude nodes that would ignore
+    it, `sampling` is for local models, `options` has the fields of `OPTIONS` that are not neutral, and
     `notes` are for the caller."""
 
     extra: dict[str, Any] = field(default_factory=dict)
@@ -193,8 +193,8 @@ NO_FIELDS = Fields()
 
 
 def sort_fields(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, own: Iterable[str]) -> Fields:
-    """`own` are the names of the body's own fields. Raises `InvalidRequest` naming a field that would have to
-    be ignored."""
+    """Sort the fields of a body. `own` has the names of the fields that the body uses itself. Raises
+    `InvalidRequest` naming a field that would have to be ignored."""
     for name in extra.keys() & REFUSED.keys():
         why, neutral = REFUSED[name]
         if not _is_one_of(extra[name], neutral):
@@ -210,37 +210,37 @@ def sort_fields(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, o
     options = frozenset(_non_neutral(_booleans(carried), OPTIONS))
     for name in _non_neutral(carried, MODEL_FIELDS):
         raise InvalidRequest(
-            f"{name}: not supported by {model!r}; a model behind an upstream may take it", param=name
+            f"{name}: not supported by {model!r}; a model behind an upstream may support it", param=name
         )
     for name in _non_neutral(carried, OTHER_ROUTE_FIELDS):
-        raise InvalidRequest(f"{name}: no field of this path, but of another one under /v1", param=name)
+        raise InvalidRequest(f"{name}: not a field of this route, but of another one under /v1", param=name)
     unknown = [name for name, value in carried.items() if value is not None and not _is_known(name)]
     for name in unknown:
         meant = get_close_matches(name, own, 1, LIKENESS)
         if meant:
-            raise InvalidRequest(f"{name[:60]}: no such field; {meant[0]!r} is one", param=name[:60])
+            raise InvalidRequest(f"{name[:60]}: no such field; did you mean {meant[0]!r}?", param=name[:60])
     return Fields(sampling=said, options=options, notes=(_ignored_note(unknown),) if unknown else ())
 
 
 def _booleans(carried: Mapping[str, Any]) -> dict[str, bool]:
-    """The options that have a value. Raises `InvalidRequest` for one that is neither true nor false."""
+    """Return the options that have a value. Raises `InvalidRequest` for one that is not a boolean."""
     said = {}
     for name in OPTIONS.keys() & carried.keys():
         if carried[name] is not None:
             try:
                 said[name] = _BOOLEAN.validate_python(carried[name])
             except ValidationError:
-                raise InvalidRequest(f"{name}: it is true or false", param=name) from None
+                raise InvalidRequest(f"{name}: must be true or false", param=name) from None
     return said
 
 
 def _non_neutral(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:
-    """The fields of a list whose values are not neutral."""
+    """Return the fields in `known` whose values are not neutral."""
     return [name for name, value in carried.items() if name in known and not _is_one_of(value, known[name])]
 
 
 def _needs_upstream(name: str, value: Any) -> bool:
-    """Whether a node without an upstream would ignore what it says."""
+    """Whether a node without an upstream would ignore the field."""
     return name not in HARMLESS and not _is_one_of(
         value, (MODEL_FIELDS | SAMPLING_FIELDS | OPTIONS).get(name, ())
     )
@@ -264,4 +264,4 @@ def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
 def _ignored_note(names: list[str]) -> str:
     shown = ", ".join(name[:60] for name in names[:MAX_NAMED])
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"ignored, as nobody here knows them: {shown}{more}"
+    return f"ignored, because they are unknown here: {shown}{more}"

@@ -51,30 +51,30 @@ class Gateway:
         self.storage = StorageMonitor(bus)
         self.draining = False
         self.runs: dict[str, str] = {}
-        """Runs whose answers are held here, and their callers."""
+        """The caller of each run in flight, by the run's id."""
 
     @property
     def in_flight(self) -> int:
-        """Requests at work now, over all faces."""
+        """Requests in flight, over HTTP and NATS."""
         return self.limits.in_flight
 
     async def start(self) -> None:
-        """Share limits with the gateways that are there, and hear of full disks."""
+        """Join the gateways that share limits, and start to monitor the disk."""
         await self.storage.start()
         await self.shared_limits.start()
 
     async def stop(self) -> None:
-        """End what is still at work for others."""
+        """Cancel shared generations, and leave the gateways that share limits."""
         await self.storage.stop()
         await self.responses.stop()
         await self.shared_limits.stop()
 
     def missing(self) -> list[str]:
-        """What keeps this gateway from answering now; empty when it is ready."""
+        """Return the reasons why this gateway cannot answer now; empty if it is ready."""
         if self.draining:
             return ["the gateway is shutting down"]
         if not self.bus.connected:
-            return [f"NATS at {self.bus.settings.url} is away"]
+            return [f"NATS at {self.bus.settings.url} is not reachable"]
         if self.storage.problem:
             return [self.storage.problem]
         if not self.resolver.cards:
@@ -86,7 +86,7 @@ class Gateway:
         if self.draining:
             raise Unavailable("the gateway is shutting down", retry_after_s=1)
         if not self.bus.connected:
-            raise BusUnavailable(f"NATS at {self.bus.settings.url} is away", retry_after_s=1)
+            raise BusUnavailable(f"NATS at {self.bus.settings.url} is not reachable", retry_after_s=1)
         self.storage.check()
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ class Gateway:
                 try:
                     await response.start()
                 except DeadlineExceeded as error:
-                    raise self.resolver.in_time(request.work, error) from error
+                    raise self.resolver.missed_deadline(request.work, error) from error
                 permit.mark_started()
                 WAITING.set(self.limits.waiting)
                 FIRST_EVENT_SECONDS.observe(time.perf_counter() - started)
@@ -142,7 +142,7 @@ class Gateway:
 
 
 def limits_of(settings: GatewaySettings) -> RateLimiter:
-    """The limits that the settings set, all free."""
+    """Return the limits of the settings, without any use."""
     limits = settings.limits
     total = QuotaLimit(
         requests_in_flight=limits.requests_in_flight,

@@ -1,4 +1,4 @@
-"""Reads `GuidedDecoding` from a body, by every name that servers of the OpenAI API have for its fields."""
+"""Reads the constraints of an answer (`GuidedDecoding`) under all names that servers use."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from orchestration.messages import GuidedDecoding
 ANY_OBJECT = {"type": "object"}
 MAX_CHOICES = 1_024
 MAX_BYTES = 65_536
-"""Of a regular expression, a grammar, or all choices of a request, as UTF-8."""
+"""Maximum size of a regular expression, a grammar, or all choices of a request, as UTF-8."""
 MAX_RULES = 512
-"""Of a GBNF grammar: to read a chain of n rules takes n² steps, 0.3 s for so many."""
+"""Maximum rules of a GBNF grammar: reading a chain of n rules takes n² steps, 0.3 s for 512."""
 
 
 def _schema_of(schema: Any) -> Any:
-    """A JSON schema; vLLM takes its text too."""
+    """A JSON schema, as an object or as text (vLLM)."""
     if isinstance(schema, str):
         try:
             schema = from_json(schema)
         except ValueError as error:
-            raise ValueError(f"the text is no JSON: {error}") from None
+            raise ValueError(f"invalid JSON: {error}") from None
     if schema is not None and not isinstance(schema, dict):
-        raise ValueError("a JSON schema is an object, or the text of one")
+        raise ValueError("a JSON schema must be an object, or the text of one")
     return schema
 
 
 def _choice_of(choice: Any) -> Any:
     if isinstance(choice, list) and not 1 <= len(choice) <= MAX_CHOICES:
-        raise ValueError(f"{len(choice)} texts to choose from; 1 to {MAX_CHOICES} are taken")
+        raise ValueError(f"{len(choice)} choices; 1 to {MAX_CHOICES} are allowed")
     if isinstance(choice, list) and "" in choice:
-        raise ValueError("no text to choose from may be empty")
+        raise ValueError("a choice must not be empty")
     return choice
 
 
@@ -66,13 +66,13 @@ class ResponseFormat(BaseModel):
     def guide(self) -> GuidedDecoding | None:
         if self.type == "text":
             return None
-        said = self.json_schema
-        if said is not None:
+        schema = self.json_schema
+        if schema is not None:
             return GuidedDecoding(
-                json_schema=said.schema_,
-                name=said.name or "answer",
-                description=said.description or "",
-                strict=said.strict,
+                json_schema=schema.schema_,
+                name=schema.name or "answer",
+                description=schema.description or "",
+                strict=schema.strict,
             )
         if self.schema_ is not None:
             return GuidedDecoding(json_schema=self.schema_, name="answer")
@@ -116,24 +116,24 @@ class GuideFields(BaseModel):
     grammar: str | None = None
 
     def guide(self) -> GuidedDecoding | None:
-        """What the answer must conform to, or None. Raises `InvalidRequest` and `InvalidGuide`."""
+        """Return the constraint of the answer, or None. Raises `InvalidRequest` and `InvalidGuide`."""
         if not self.model_fields_set & GuideFields.model_fields.keys():
             return None
-        guides = [guide for field, said in self._said() if (guide := _guide(field, said)) is not None]
+        guides = [guide for field, values in self._fields() if (guide := _guide(field, values)) is not None]
         form = None if self.response_format is None else self.response_format.guide()
         if form is not None:
             guides.append(form.model_copy(update={"field": "response_format"}))
         for guide in guides[1:]:
             if _content(guide) != _content(guides[0]):
                 raise InvalidRequest(
-                    f"{guide.field}: cannot be combined with {guides[0].field}: an answer has one guide",
+                    f"{guide.field}: cannot be combined with {guides[0].field}: an answer has one constraint",
                     param=guide.field,
                 )
         return guides[-1] if guides else None
 
-    def _said(self) -> list[tuple[str, dict[str, Any]]]:
-        """By the name of its field, what each of them says as a part of a guide."""
-        said: list[tuple[str, dict[str, Any]]] = [
+    def _fields(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the name of each field, and its value as a field of `Guide`."""
+        fields: list[tuple[str, dict[str, Any]]] = [
             ("regex", {"regex": self.regex}),
             ("guided_regex", {"regex": self.guided_regex}),
             ("guided_json", {"json_schema": self.guided_json}),
@@ -144,32 +144,32 @@ class GuideFields(BaseModel):
         ]
         outputs = self.structured_outputs
         if outputs is not None and not outputs.foreign:
-            said += [
+            fields += [
                 ("structured_outputs.json", {"json_schema": outputs.json_}),
                 ("structured_outputs.regex", {"regex": outputs.regex}),
                 ("structured_outputs.choice", {"choice": outputs.choice}),
                 ("structured_outputs.grammar", {"grammar": outputs.grammar}),
             ]
             if outputs.json_object:
-                said.append(("structured_outputs.json_object", {"json_schema": dict(ANY_OBJECT)}))
-        return said
+                fields.append(("structured_outputs.json_object", {"json_schema": dict(ANY_OBJECT)}))
+        return fields
 
 
-def _guide(field: str, said: dict[str, Any]) -> GuidedDecoding | None:
-    (value,) = said.values()
+def _guide(field: str, fields: dict[str, Any]) -> GuidedDecoding | None:
+    (value,) = fields.values()
     if value is None:
         return None
     if value == "":
-        raise InvalidGuide(f"{field}: it is empty", param=field)
+        raise InvalidGuide(f"{field}: must not be empty", param=field)
     texts = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
     size = sum(len(text.encode(errors="replace")) for text in texts)
     if size > MAX_BYTES:
-        raise InvalidGuide(f"{field}: {size} bytes, and up to {MAX_BYTES} are taken", param=field)
-    rules = said.get("grammar", "").count("::=")
+        raise InvalidGuide(f"{field}: {size} bytes; the limit is {MAX_BYTES}", param=field)
+    rules = fields.get("grammar", "").count("::=")
     if rules > MAX_RULES:
-        raise InvalidGuide(f"{field}: {rules} rules, and up to {MAX_RULES} are taken", param=field)
-    named = said.get("json_schema") not in (None, ANY_OBJECT)  # the caller's own schema has a name
-    return GuidedDecoding(field=field, name="answer" if named else "", **said)
+        raise InvalidGuide(f"{field}: {rules} rules; the limit is {MAX_RULES}", param=field)
+    named = fields.get("json_schema") not in (None, ANY_OBJECT)  # the caller's own schema has a name
+    return GuidedDecoding(field=field, name="answer" if named else "", **fields)
 
 
 def _content(guide: GuidedDecoding) -> tuple[Any, ...]:

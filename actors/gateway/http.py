@@ -21,14 +21,14 @@ from actors.gateway.settings import GatewaySettings, split_address
 log = logging.getLogger(__name__)
 
 SPARE_FILES = 512
-"""For what this process opens beside HTTP connections."""
+"""Files for other purposes than HTTP connections."""
 GRACE_S = 3
-"""Past `drain_s`, for answers to end with their error before connections are cut."""
+"""Time after `drain_s` for responses to end with their error, before connections are closed."""
 
 
 def bind(address: str, send_buffer_bytes: int) -> socket.socket:
-    """A bound TCP socket, whose connections have send buffers of that size: left alone, the kernel holds
-    megabytes for a client that does not read. Raises `HttpPortBusy` naming the address and the way out."""
+    """Return a bound TCP socket, with a send buffer of `send_buffer_bytes` for each of its connections: the
+    kernel's default is megabytes for a client that does not read. Raises `HttpPortBusy`."""
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -44,14 +44,14 @@ def bind(address: str, send_buffer_bytes: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise HttpPortBusy(
-            f"cannot listen on {address}: {error.strerror}; end what holds port {port}, or choose another "
-            f"with --http {host}:PORT (port 0 takes a free one)"
+            f"cannot listen on {address}: {error.strerror}; stop the process that uses port {port}, or "
+            f"choose another with --http {host}:PORT (port 0 takes a free one)"
         ) from error
     return bound
 
 
 def allow_files(connections: int) -> None:
-    """Raise this process's limit of open files, of which every connection is one, as far as it may."""
+    """Raise this process's limit of open files for `connections` connections, as far as allowed."""
     wanted = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -60,7 +60,7 @@ def allow_files(connections: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning(
-            "gateway.max_connections %d need %d open files, and this process may have %d: raise `ulimit -Hn`",
+            "gateway.max_connections %d needs %d open files, and the limit is %d: raise `ulimit -Hn`",
             connections,
             wanted,
             allowed,
@@ -68,7 +68,7 @@ def allow_files(connections: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to the process that embeds this server; `listening` is set once it accepts."""
+    """Leaves signals to the process that embeds it. `listening` is set once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -84,8 +84,8 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves an application from `start` to `stop`. The port is taken at construction, so that a busy one is
-    told before anything else is started."""
+    """Serves an ASGI application from `start` to `stop`. The constructor binds the port, so that a busy port
+    is reported before anything else starts."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
@@ -96,12 +96,12 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """For example http://127.0.0.1:8080."""
+        """The base URL, for example http://127.0.0.1:8080."""
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def start(self, app: HttpApi) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         settings = self.settings
         allow_files(settings.max_connections)
         config = Config(
@@ -111,7 +111,7 @@ class HttpServer:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="error",  # what a client does wrong it is told, and counted
+            log_level="error",  # a client's errors go to the client and to metrics
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -128,7 +128,7 @@ class HttpServer:
             await self._serving
 
     async def stop(self) -> None:
-        """Accept no more, let answers in flight finish, cut the rest `GRACE_S` after `drain_s`."""
+        """Stop accepting, let responses in flight finish, and close the rest `GRACE_S` after `drain_s`."""
         if self._server is None or self._serving is None:
             self.socket.close()
             return
@@ -136,5 +136,5 @@ class HttpServer:
         await self._serving
         self.connections.stop()
         tasks = self._server.server_state.tasks
-        if tasks:  # cancelled by uvicorn; they still have to say so to the bus
+        if tasks:  # uvicorn has cancelled them; they still publish their cancellation
             await asyncio.wait(tasks, timeout=2)

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, on raw ASGI."""
+"""One HTTP request and its response, on plain ASGI."""
 
 from __future__ import annotations
 
@@ -34,23 +34,22 @@ NOT_CACHED: Header = (b"cache-control", b"no-store")
 NOT_BUFFERED: Header = (b"x-accel-buffering", b"no")
 CLOSE: Header = (b"connection", b"close")
 ANSWER_PART_BYTES = 256 * 1024
-"""A larger answer is written in parts, each when the client has read most of those before."""
+"""A larger response is written in parts, each after the client has read most of the parts before it."""
 LINGER_BYTES = 32 * 2**20
 LINGER_S = 2.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 
 
 def new_request_id() -> bytes:
-    """For an answer to who sent none."""
+    """A new request id, for a client that sent none."""
     return b"req_%b" % token_hex(16).encode()
 
 
 class HttpContext:
-    """`status` is 0 until the answer begins, `streaming` true while a stream is open. `extra` headers go
-    with whatever is answered. `caller` is the name of who asks, where the route is not open to everybody.
-    `trace` is the W3C traceparent that its work goes under, or ''. `request_id` is the caller's own where it
-    sent one of up to 128 plain characters; it names nothing here. What is read of its body is counted in
-    `body_memory` until `close`.
+    """`status` is 0 until the response begins; `streaming` is true while a stream is open. The `extra`
+    headers are sent with any response. `caller` is the caller's name, '' on an open route. `trace` is the W3C
+    traceparent of its work, or ''. `request_id` is the client's own if it sent one of up to 128 plain
+    characters. The body's bytes count in `body_memory` until `close`.
     """
 
     __slots__ = (
@@ -78,7 +77,7 @@ class HttpContext:
         self.send = send
         self.body_memory = body_memory
         self.body_bytes = 0
-        """Bytes of the body that were read."""
+        """Bytes of the body read so far."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -90,7 +89,7 @@ class HttpContext:
         self.status = 0
         self.streaming = False
         self.sending = False
-        """Whether an event waits for the client to read what was sent before it, since `sent_at`."""
+        """Whether an event waits, since `sent_at`, for the client to read the events before it."""
         self.sent_at = 0.0
 
     @property
@@ -104,11 +103,11 @@ class HttpContext:
         return self.headers.get(name, b"").decode("latin-1")
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
-        """The request's body. Raises `PayloadTooLarge` before reading past `limit` bytes, `RequestTimeout`
-        after `timeout_s` seconds, `UnsupportedEncoding` for one that is compressed, `BodyMemoryExhausted`,
-        `ClientDisconnected`.
+        """Return the request's body. Raises `PayloadTooLarge` before reading more than `limit` bytes,
+        `RequestTimeout` after `timeout_s` seconds, `UnsupportedEncoding` for a compressed body,
+        `BodyMemoryExhausted`, `ClientDisconnected`.
 
-        One bare timer: `asyncio.timeout` costs three times as much, on every request.
+        It uses a plain timer: `asyncio.timeout` costs three times as much, on every request.
         """
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
@@ -128,7 +127,7 @@ class HttpContext:
         encoding = self.header(b"content-encoding").strip()
         if encoding.lower() not in ("", "identity"):
             raise UnsupportedEncoding(
-                f"Content-Encoding {encoding[:40]!r} is not supported: send the body as it is, uncompressed",
+                f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed",
                 param="Content-Encoding",
             )
         return body
@@ -139,7 +138,7 @@ class HttpContext:
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientDisconnected("the client left before its request was complete")
+                raise ClientDisconnected("the client disconnected before its request was complete")
             part: bytes = message.get("body", b"")
             more = message.get("more_body", False)
             size += len(part)
@@ -153,12 +152,12 @@ class HttpContext:
         return b"".join(parts)
 
     def close(self) -> None:
-        """The request is over."""
+        """Release the memory of the body."""
         self.body_memory.free(self.body_bytes)
         self.body_bytes = 0
 
     async def answer(self, status: int, body: bytes, *headers: Header, kind: Header = JSON) -> None:
-        """The complete answer."""
+        """Send the complete response."""
         self.status = status
         about = [] if status == 204 else [kind, (b"content-length", b"%d" % len(body))]
         await self.send(
@@ -175,7 +174,7 @@ class HttpContext:
         await self.send({"type": "http.response.body", "body": body[last:]})
 
     async def error(self, error: OrchestraError) -> None:
-        """The complete answer for a request that failed before its answer began."""
+        """Send the complete response of a request that failed before its response began."""
         headers: list[Header] = []
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
@@ -189,8 +188,8 @@ class HttpContext:
             await self.answer(error.status, error_json(error), *headers)
 
     async def _answer_and_linger(self, error: OrchestraError, headers: list[Header]) -> None:
-        """Answer and hang up, but first throw away what is on its way: closing a socket with unread
-        bytes resets it, and the client would never see the answer."""
+        """Answer and close the connection, after reading and discarding what the client still sends: closing
+        a socket with unread bytes resets it, and the client would not see the response."""
         self.status = error.status
         body = error_json(error)
         length = (b"content-length", b"%d" % len(body))
@@ -210,7 +209,7 @@ class HttpContext:
         await self.send({"type": "http.response.body", "body": b""})
 
     async def begin_stream(self) -> None:
-        """Start a stream of server-sent events, unless it was started already."""
+        """Start a stream of server-sent events, unless the response has begun."""
         if self.status:
             return
         self.status = 200
@@ -224,7 +223,7 @@ class HttpContext:
         )
 
     async def event(self, data: bytes, head: bytes = b"") -> None:
-        """One server-sent event, written at once. `head` are lines before its data, such as its id."""
+        """Send one event. `head` has the lines before its data, such as its id."""
         if not self.status:
             await self.begin_stream()
         self.sent_at, self.sending = time.monotonic(), True
@@ -234,19 +233,19 @@ class HttpContext:
         self.sending = False
 
     async def comment(self, text: bytes) -> None:
-        """A line that clients of server-sent events ignore."""
+        """Send a comment, which clients ignore."""
         await self.begin_stream()
         self.sent_at = time.monotonic()
         await self.send({"type": "http.response.body", "body": b": %b\n\n" % text, "more_body": True})
 
     async def fail_stream(self, error: OrchestraError) -> None:
         """End the stream with `error`, without waiting for a client that does not read."""
-        self.scope["extensions"]["orchestra.connection"].wait_for_nobody()
+        self.scope["extensions"]["orchestra.connection"].finish_unread()
         await self.event(error_json(error))
         await self.end_stream()
 
     async def end_stream(self, last: bytes = b"") -> None:
-        """Write `last` as it is, and close the stream."""
+        """Send `last` unchanged, and end the response."""
         self.streaming = False
         await self.send({"type": "http.response.body", "body": last})
 

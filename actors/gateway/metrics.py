@@ -1,4 +1,4 @@
-"""What a gateway counts."""
+"""The metrics of a gateway."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["protocol", "route", "status"])
 CONNECTIONS = Gauge("orchestra_gateway_connections", "HTTP connections open now")
-IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests at work now, over HTTP and NATS")
+IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests in flight, over HTTP and NATS")
 ANSWER_SECONDS = Histogram(
     "orchestra_gateway_answer_seconds",
-    "From admission to the end of an answer",
+    "From admission to the end of a response",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 FIRST_EVENT_SECONDS = Histogram(
     "orchestra_gateway_first_event_seconds",
-    "From admission to the first event of an answer",
+    "From admission to the first event of a response",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 
-REFUSED = Counter("orchestra_gateway_refused", "Requests over a limit of the gateway's own", ["limit"])
+REFUSED = Counter(
+    "orchestra_gateway_refused", "Requests and connections refused at a limit of the gateway", ["limit"]
+)
 RUN_EVENT_STREAMS = Gauge("orchestra_gateway_run_event_streams", "Open streams of run events")
-WAITING = Gauge("orchestra_gateway_waiting", "Requests at work whose answer has not begun")
+WAITING = Gauge("orchestra_gateway_waiting", "Requests in flight without a first event")
 CACHE = Counter(
     "orchestra_gateway_cache",
-    "Requests whose answer could be kept: given from the cache (hit), from a generation at work (shared), "
-    "or made for this request (miss)",
+    "Cacheable requests: answered from the cache (hit), from an equal request in progress (shared), or "
+    "generated (miss)",
     ["result"],
 )
-CACHE_ENTRIES = Gauge("orchestra_gateway_cache_entries", "Answers kept in this process")
-CACHE_BYTES = Gauge("orchestra_gateway_cache_bytes", "Bytes of the answers kept in this process")
-CACHE_EVICTED = Counter("orchestra_gateway_cache_evicted", "Kept answers that had to make room for others")
+CACHE_ENTRIES = Gauge("orchestra_gateway_cache_entries", "Responses cached in this process")
+CACHE_BYTES = Gauge("orchestra_gateway_cache_bytes", "Bytes of the responses cached in this process")
+CACHE_EVICTED = Counter("orchestra_gateway_cache_evicted", "Cached responses evicted to make room")
 COALESCED = Gauge(
     "orchestra_gateway_coalesced_requests", "Generations in progress that further equal requests can join"
 )
@@ -43,5 +45,5 @@ def _requests(protocol: str, route: str, status: int) -> Counter:
 
 
 def count_request(protocol: str, route: str, status: int) -> None:
-    """Count one answer. `route` is one of a fixed set, never what a caller made up."""
+    """Count one response. `route` is one of a fixed set, never a path as the client sent it."""
     _requests(protocol, route, status).inc()

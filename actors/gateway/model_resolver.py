@@ -1,6 +1,6 @@
-"""Which work a model's name stands for, and whether anybody could do it now.
+"""Resolves the model of a request, and checks that a node can serve it.
 
-A real model's name is a generation; `orchestra/<pattern>` is a run.
+The name of a real model means a generation, `orchestra/<pattern>` a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ModelKind = Literal["chat", "embedding"]
 
 
 class ModelResolver:
-    """Answers from the registry's local copy, whose views are immutable: one dictionary per view."""
+    """Reads the registry's local copy. Its views are immutable, so the cards are computed once per view."""
 
     def __init__(self, registry: Registry, wait_for_node_s: float, catalogue: Catalogue = BUILT_IN) -> None:
         self.registry = registry
@@ -30,26 +30,26 @@ class ModelResolver:
 
     @property
     def cards(self) -> dict[str, ModelCard]:
-        """The real models that can be asked for now, by name."""
+        """The real models that are served now, by name."""
         if self._view is not self.registry.nodes:
             self._view = self.registry.nodes
             self._cards = self.registry.cards
         return self._cards
 
     def pattern(self, model: str) -> Pattern | None:
-        """The pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
+        """Return the pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
         name = pattern_name(model)
         return None if name is None else self.catalogue.find(name, self.cards)
 
     def need_node(self) -> None:
-        """Raises `NoNode` when no node is alive at all, nor was lately."""
+        """Raise `NoNode` if no node is alive, nor was in the last `wait_for_node_s`."""
         if not self.registry.served_within(self.wait_for_node_s):
             raise NoNode(f"no node that serves a model is alive; {WAY_OUT}", retry_after_s=2)
 
     def need_model(self, model: str, kind: ModelKind, *, param: str = "model") -> None:
-        """Raises `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind.
+        """Raise `UnknownModel`, `NoNode`, or `InvalidRequest` for a model of another kind.
 
-        A model whose nodes have left lately is in order: what is asked of it waits for one to come back.
+        A model that was served in the last `wait_for_node_s` is accepted: its requests wait for a node.
         """
         card = self.registry.card(model)
         waits = self.registry.served_within(self.wait_for_node_s, model)
@@ -69,7 +69,7 @@ class ModelResolver:
         raise error
 
     def upstreams(self, model: str | None) -> Upstreams:
-        """Which of the nodes that may answer for `model`, or with None for any chat, have an upstream."""
+        """Return which of the nodes that may answer for `model` have an upstream; None is any chat model."""
         if model is None:
             chats = {card.name for card in self.cards.values() if card.kind == "chat"}
             nodes = [node for node in self.registry.nodes.values() if any(map(node.serves, chats))]
@@ -81,16 +81,16 @@ class ModelResolver:
             return Upstreams.ALL
         return Upstreams.SOME if model is not None and (having or not nodes) else Upstreams.NONE
 
-    def in_time(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
-        """What to say of work of which nothing came until its deadline: perhaps no node did."""
+    def missed_deadline(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
+        """Return the error of work without an event until its deadline: `NoNode` if no node serves it."""
         model = work.model
         if self.cards if model is None else self.registry.card(model):
             return error
         which = "a model" if model is None else f"model {model!r}"
         return NoNode(
-            f"no node that serves {which} came in time: {error.message}; {WAY_OUT}", retry_after_s=2
+            f"no node that serves {which} joined in time: {error.message}; {WAY_OUT}", retry_after_s=2
         )
 
     def known(self) -> list[str]:
-        """Every name that can be asked for now."""
+        """All model names that can be used now."""
         return [*self.cards, *self.catalogue.virtual_models]

@@ -1,4 +1,4 @@
-"""How one gateway listens and what it takes on."""
+"""Settings of a gateway: where it listens, and its limits."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ from actors.gateway.admission_settings import CacheSettings, CallerLimits, Calle
 
 
 class GatewaySettings(BaseModel):
-    """Checked once, at the start."""
+    """`[gateway]`. Validated once, at the start."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     http: str = "127.0.0.1:8080"
-    """`host:port`, `[v6]:port`; port 0 takes a free one. No password guards it: keep it on loopback, or
-    behind a proxy that asks for one."""
+    """The address to listen on: `host:port` or `[v6]:port`; port 0 takes a free port. It is plain HTTP:
+    beyond loopback put it behind a proxy with TLS, and set `callers`."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
-    """A larger request body is refused with 413. Below the NATS server's `max_payload`."""
+    """Maximum size of a request body; a larger one is refused with 413. Keep it below the NATS server's
+    `max_payload`."""
     max_bodies_bytes: int = Field(default=256 * 2**20, ge=1024)
-    """Of all HTTP requests at work together, beyond the first 16 KB of each; one more is answered 503."""
+    """Maximum bytes of the bodies of all HTTP requests in flight, without the first 16 KB of each; a request
+    beyond it is refused with 503."""
     max_in_flight: int = Field(default=1024, ge=1)
-    """Requests at work at once, over all faces of this gateway; one more is refused with 429."""
+    """Maximum requests in flight at this gateway, over HTTP and NATS; one more is refused with 429."""
     max_connections: int = Field(default=4096, ge=1)
-    """Open HTTP connections. One more closes the one that is idle for longest; where none is, it is answered
-    503."""
+    """Maximum open HTTP connections. One more closes the longest idle one; if none is idle, the new one is
+    refused with 503."""
     max_connections_per_address: int = Field(default=1024, ge=1)
-    """Open HTTP connections from one IPv4 address or one /64 of IPv6; one more is answered 503. Behind a
-    proxy all clients have the proxy's address."""
+    """Maximum open HTTP connections from one IPv4 address or one /64 network of IPv6; one more is refused
+    with 503. Behind a proxy all clients have the proxy's address."""
     max_request_line_bytes: int = Field(default=16 * 1024, ge=256)
-    """A longer path with its query is refused with 414."""
+    """Maximum size of a path with its query; a longer one is refused with 414."""
     max_header_bytes: int = Field(default=64 * 1024, ge=1024)
-    """Longer request headers, together or one of them, are refused with 431."""
+    """Maximum size of all request headers together; longer ones are refused with 431."""
     max_headers: int = Field(default=100, ge=8)
-    """More request headers are refused with 431."""
+    """Maximum number of request headers; more are refused with 431."""
     max_pipelined: int = Field(default=8, ge=0)
-    """Requests that may wait on a connection behind the one that is answered; no more is read meanwhile, but
-    for 4 KB."""
+    """Maximum pipelined requests that wait on a connection behind the current one. Beyond it, at most 4 KB
+    are read until one is answered."""
     head_timeout_s: float = Field(default=10, gt=0)
-    """How long a client may take to send the head of a request, from its first byte; then 408."""
+    """How long a client may take to send the headers of a request, from its first byte; then 408."""
     send_timeout_s: float = Field(default=10, gt=0)
-    """A stream ends when the client leaves `stream_buffer_bytes` unread for so long; a connection of which no
-    byte is taken for three times as long is cut."""
+    """How long a client may leave `stream_buffer_bytes` of a stream unread; then the stream ends. After three
+    times as long without a byte read, the connection is closed."""
     stream_buffer_bytes: int = Field(default=256 * 1024, ge=16 * 1024)
-    """Bytes of an answer that may wait in this process for a client that reads slowly; the operating system
-    holds about as many again."""
+    """Maximum bytes of a response buffered in this process for a client that reads slowly; the operating
+    system buffers about as many again."""
     max_run_event_streams: int = Field(default=256, ge=1)
-    """Streams of what happens in a run, open at once; one more is refused with 429."""
+    """Maximum open streams of run events; one more is refused with 429."""
     request_timeout_s: float = Field(default=600, gt=0)
-    """The longest a request may take. `X-Request-Timeout` (seconds) asks for less."""
+    """Maximum duration of a request. The header `X-Request-Timeout` (seconds) can shorten it."""
     wait_for_node_s: float = Field(default=3600, ge=0)
-    """A model that was served within so long is accepted though no node of it is there: the request waits for
-    one until its deadline. 0 refuses at once."""
+    """A request for a model that no node serves now waits until its deadline, if a node served the model in
+    the last `wait_for_node_s` seconds. 0 refuses it at once."""
     body_timeout_s: float = Field(default=30, gt=0)
-    """How long a client may take to send its body."""
+    """How long a client may take to send its body; then 408."""
     keep_alive_s: float = Field(default=15, gt=0)
-    """A stream that is silent for this long gets a comment, so that no proxy gives it up."""
+    """A comment is sent on a stream that was silent for this long, so that proxies keep it open."""
     idle_connection_s: int = Field(default=65, ge=1)
-    """A connection without a request is closed after so long."""
+    """A connection without a request is closed after this time."""
     drain_s: float = Field(default=20, ge=0)
-    """How long requests in flight may go on after the gateway was told to stop."""
+    """How long requests in flight may continue once the gateway shuts down; then they are cancelled."""
     limits: LimitsSettings = LimitsSettings()
     cache: CacheSettings = CacheSettings()
     callers: CallersSettings = {}
-    """Who may ask over HTTP, by name. None: everybody, all as the caller `anonymous`."""
+    """The callers that may use HTTP, by name. Empty: no key is needed, and every client is the caller
+    `anonymous`."""
 
     def limits_of(self, caller: str) -> CallerLimits:
-        """Its own, and those for each caller where it has none."""
+        """Return the limits of `caller`: its own, or those for each caller where it has none."""
         each = self.limits.per_caller
         own = self.callers.get(caller)
         return each if own is None else own.over(each)

@@ -197,7 +197,7 @@ async def test_a_kept_answer_costs_no_tokens_and_a_refusal_is_counted(
     assert spent > 30
     for _ in range(20):
         assert await status(http, body, bearer("thrifty")) == 200
-    assert limits.tokens_left("thrifty", 0) >= 50 - spent
+    assert limits.tokens_left("thrifty", 0) >= 50 - spent - 1e-6
     before = refusals()
     for temperature in (0, 1):
         large = chat(text="another", max_tokens=44, temperature=temperature)

@@ -38,7 +38,7 @@ async def test_answers_in_flight_end_with_an_error_and_the_gateway_recovers(clus
             assert answer.status == 503
         async with session.get("/readyz") as answer:
             assert answer.status == 503
-            assert "is away" in (await answer.json())["missing"][0]
+            assert "is not reachable" in (await answer.json())["missing"][0]
         cluster.nats.restart()
         async with asyncio.timeout(30):
             status = 0
