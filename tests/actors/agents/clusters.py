@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from actors.agents.process import run_agents
 from actors.agents.services import AgentOptions
 from actors.agents.settings import AgentsSettings
 from actors.backends.base import Backend
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
@@ -29,6 +30,37 @@ from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
 from orchestration.messages import Run, RunEnd, TextDelta
 from tests.fixtures.eventually import eventually
+from tests.fixtures.scripted import DONE
+from tests.fixtures.upstream import (
+    STREAM_END,
+    STREAM_HEAD,
+    USAGE,
+    Script,
+    chunk,
+    delta,
+    event,
+    faulty_upstream,
+)
+
+
+async def stream_of(text: str) -> AsyncIterator[bytes]:
+    """What an upstream sends of a streamed answer, whole."""
+    yield STREAM_HEAD
+    for part in (event(delta(text)), event(delta(None, "stop")), event(USAGE), DONE):
+        yield chunk(part)
+    yield STREAM_END
+
+
+@asynccontextmanager
+async def upstream_cluster(
+    url: str, script: Script, models: Iterable[str], settings: AgentsSettings
+) -> AsyncIterator[Cluster]:
+    """A cluster whose models are behind an upstream that answers by `script`."""
+    async with faulty_upstream(script) as upstream:
+        found = {"base_url": upstream.base_url, "models": {name: name for name in models}}
+        backend = OpenAIBackend(OpenAISettings.model_validate(found))
+        async with cluster(url, backend, settings) as running:
+            yield running
 
 
 @dataclass(slots=True)

@@ -10,62 +10,45 @@ from collections.abc import AsyncIterator
 from click.testing import CliRunner
 
 from actors.agents.settings import AgentsSettings
-from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.cli.main import root
 from actors.learning.feedback import Feedback, FeedbackCounter
 from actors.learning.settings import LearningSettings
-from tests.actors.agents.clusters import cluster
+from tests.actors.agents.clusters import stream_of, upstream_cluster
 from tests.actors.agents.test_runs import make_run, perform
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.scripted import DONE
-from tests.fixtures.upstream import (
-    STREAM_END,
-    STREAM_HEAD,
-    USAGE,
-    Request,
-    chunk,
-    delta,
-    event,
-    faulty_upstream,
-)
+from tests.fixtures.upstream import Request
 
 OFF_BY = {"alder": 1, "birch": 0, "cedar": 2, "zelkova": 3}
 """What each model adds to the sum; the last by name is not the best."""
 SETTINGS = AgentsSettings(drain_timeout_s=5, auto=LearningSettings(explore=0, flush_s=0.05))
 
 
-async def adder(request: Request) -> AsyncIterator[bytes]:
+def adder(request: Request) -> AsyncIterator[bytes]:
     """Says a sum, right or wrong as the model is."""
     numbers = re.findall(r"\d+", request.body["messages"][-1]["content"])
     total = int(numbers[0]) + int(numbers[1]) + OFF_BY[request.body["model"]]
-    yield STREAM_HEAD
-    for part in (event(delta(f"The answer is {total}.")), event(delta(None, "stop")), event(USAGE), DONE):
-        yield chunk(part)
-    yield STREAM_END
+    return stream_of(f"The answer is {total}.")
 
 
 async def test_the_right_one_of_several_models_is_found_by_users_words_and_then_asked_alone(
     nats: RunningNats,
 ) -> None:
-    async with faulty_upstream(adder) as upstream:
-        said = {"base_url": upstream.base_url, "models": {name: name for name in OFF_BY}}
-        backend = OpenAIBackend(OpenAISettings.model_validate(said))
-        async with cluster(nats.url, backend, SETTINGS) as running:
-            desk = FeedbackCounter(running.bus)
-            reports = []
-            for number in range(40):
-                first, second = 20 + number, 31 + 2 * number
-                question = f"Ann has {first} eggs and buys {second} more. How many eggs does she have?"
-                run = make_run(running.streams, "auto", question)
-                text, ended, progress = await perform(running.streams, run)
-                report = ended.report["auto"]
-                reports.append(report)
-                right = str(first + second) in text
-                counted = await desk.give(Feedback(run=run.id, score=1 if right else -1))
-                assert counted.pattern == report["pattern"]
-            show = ["tuning", "show", "--nats", nats.url]
-            told = await asyncio.to_thread(CliRunner().invoke, root, [*show, "--json"])
-            shown = await asyncio.to_thread(CliRunner().invoke, root, show)
+    async with upstream_cluster(nats.url, adder, OFF_BY, SETTINGS) as running:
+        desk = FeedbackCounter(running.bus)
+        reports = []
+        for number in range(40):
+            first, second = 20 + number, 31 + 2 * number
+            question = f"Ann has {first} eggs and buys {second} more. How many eggs does she have?"
+            run = make_run(running.streams, "auto", question)
+            text, ended, progress = await perform(running.streams, run)
+            report = ended.report["auto"]
+            reports.append(report)
+            right = str(first + second) in text
+            counted = await desk.give(Feedback(run=run.id, score=1 if right else -1))
+            assert counted.pattern == report["pattern"]
+        show = ["tuning", "show", "--nats", nats.url]
+        told = await asyncio.to_thread(CliRunner().invoke, root, [*show, "--json"])
+        shown = await asyncio.to_thread(CliRunner().invoke, root, show)
     assert reports[0]["pattern"] == "ensemble"
     assert "not clear yet" in reports[0]["reason"]
     assert {each["model"] for each in reports[-5:]} == {"birch"}

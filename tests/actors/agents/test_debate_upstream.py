@@ -8,32 +8,21 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.agents.settings import AgentsSettings
-from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.learning.feedback import Feedback, FeedbackCounter
 from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from orchestration.patterns.prompt_texts import ANSWERS_HEAD
-from tests.actors.agents.clusters import cluster
+from tests.actors.agents.clusters import stream_of, upstream_cluster
 from tests.actors.agents.test_runs import make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
-from tests.fixtures.scripted import DONE
-from tests.fixtures.upstream import (
-    STREAM_END,
-    STREAM_HEAD,
-    USAGE,
-    Request,
-    chunk,
-    delta,
-    event,
-    faulty_upstream,
-)
+from tests.fixtures.upstream import Request
 
 QUESTION = "A hen lays 3 eggs a day. How many eggs does she lay in 4 days?"
 FIRST = {"alder": "She lays 3 * 4 = 12 eggs.", "birch": "The answer is 12.", "cedar": "3 + 4 = 7. It is 7."}
 CRITIQUE = json.dumps({"strengths": "they compute", "weaknesses": "one adds", "mine": "may be wrong"})
 
 
-async def conformist(request: Request) -> AsyncIterator[bytes]:
+def conformist(request: Request) -> AsyncIterator[bytes]:
     """Each model says its own at first, and what the third said from then on."""
     asked = request.body["messages"][-1]["content"]
     text = FIRST[request.body["model"]]
@@ -41,28 +30,22 @@ async def conformist(request: Request) -> AsyncIterator[bytes]:
         text = CRITIQUE
     elif ANSWERS_HEAD in asked:
         text = "I was wrong. The answer is 7."
-    yield STREAM_HEAD
-    for part in (event(delta(text)), event(delta(None, "stop")), event(USAGE), DONE):
-        yield chunk(part)
-    yield STREAM_END
+    return stream_of(text)
 
 
 async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_taught(
     nats: RunningNats,
 ) -> None:
-    async with faulty_upstream(conformist) as upstream:
-        said = {"base_url": upstream.base_url, "models": {name: name for name in FIRST}}
-        backend = OpenAIBackend(OpenAISettings.model_validate(said))
-        async with cluster(nats.url, backend, AgentsSettings(drain_timeout_s=5)) as running:
-            run = make_run(running.streams, "debate", QUESTION)
-            text, ended, _ = await perform(running.streams, run)
-            entry = await run_feedback_bucket(running.bus).get(run.id)
-            assert entry is not None
-            known = RunFeedback.model_validate_json(entry.value or b"")
-            await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
-            shelf = running.team.services.tuner.shelf
-            await eventually(lambda: "user" in shelf.record(known.kind).models.get("cedar", {}))
-            models = shelf.record(known.kind).models
+    async with upstream_cluster(nats.url, conformist, FIRST, AgentsSettings(drain_timeout_s=5)) as running:
+        run = make_run(running.streams, "debate", QUESTION)
+        text, ended, _ = await perform(running.streams, run)
+        entry = await run_feedback_bucket(running.bus).get(run.id)
+        assert entry is not None
+        known = RunFeedback.model_validate_json(entry.value or b"")
+        await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
+        shelf = running.team.services.tuner.shelf
+        await eventually(lambda: "user" in shelf.record(known.kind).models.get("cedar", {}))
+        models = shelf.record(known.kind).models
     assert "12" in text
     report = ended.report["debate"]
     assert (report["first_round_stands"], report["flipped"]) == (True, False)

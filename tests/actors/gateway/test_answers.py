@@ -190,7 +190,7 @@ def test_embeddings_of_like_texts_are_alike(client: OpenAI) -> None:
     assert cosine(vectors[0], vectors[1]) > cosine(vectors[0], vectors[2]) + 0.2
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_team_answers_and_its_progress_does_not_disturb_the_client(client: OpenAI) -> None:
     stream = client.chat.completions.create(
         model="orchestra/maestro",

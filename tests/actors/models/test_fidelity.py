@@ -25,7 +25,7 @@ PROMISED = 0.01
 Array = NDArray[np.float64]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_teacher_forced_tokens_agree_with_llamacpp(
     smollm2: Path, smollm2_gguf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
