@@ -36,7 +36,7 @@ def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(catalogue_json(catalogue), ensure_ascii=False, indent=2))
         return
     for name, pattern in catalogue.items():
-        click.echo(f"{click.style(name, bold=True)}  {pattern.says}  ({catalogue.origin(name)})")
+        click.echo(f"{click.style(name, bold=True)}  {pattern.description}  ({catalogue.origin(name)})")
         for line in settings_shown(pattern):
             click.echo(f"    {line}")
     for broken in catalogue.broken:
@@ -67,7 +67,7 @@ def check(
         names = [catalogue.find(pattern).name]
     for name in names:
         done = asyncio.run(dry_run(catalogue, name, question, settings_of(settings)))
-        click.echo(f"{click.style(name, bold=True)}  {catalogue[name].says}")
+        click.echo(f"{click.style(name, bold=True)}  {catalogue[name].description}")
         for step in done.steps:
             outcome = (
                 f"failed: {step.error.message}" if step.error is not None else f"{len(step.text)} letters"

@@ -1,8 +1,8 @@
 """Finds the patterns that users bring, and adds them to Orchestra's own.
 
-Agents perform patterns and gateways check their settings, so both load them, by the same settings: pydantic
-models with validators of their own cannot be told over a bus, and a request with a wrong setting is refused
-before it is queued.
+Agents perform patterns and gateways check their settings, so both load them, by the same settings: a bus
+cannot carry pydantic models with validators, and a request with a wrong setting is refused before it is
+queued.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from orchestration.patterns import BUILT_IN, BrokenPlugin, Catalogue, NameTaken,
 log = logging.getLogger(__name__)
 
 GROUP = "orchestra.patterns"
-"""Of entry points; the value of one is `module:attribute`, its name that of the pattern."""
+"""The group of entry points. The value of an entry point is `module:attribute`, its name that of the
+pattern."""
 REASON_CHARACTERS = 400
 _OURS = (str(Path(orchestration.__file__).parent), str(Path(__file__).parents[1]))
 _DECORATOR = re.compile(r"@pattern\(\s*(?:name\s*=\s*)?[\"']([^\"'\n]{1,64})[\"']")
 
 
 class UnusablePlugin(ValueError):
-    """A plug-in that can be imported, and is none."""
+    """A plug-in can be imported, but brings no pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """What brings patterns, under these `names` as far as that is known before it is loaded. `load` may raise
-    anything."""
+    """A source of patterns. `names` are its patterns as far as they are known before it is loaded. `load` may
+    raise anything."""
 
     names: tuple[str, ...]
     origin: str
@@ -52,7 +53,7 @@ class Plugin:
 def load_catalogue(settings: PatternsSettings) -> Catalogue:
     """All patterns: Orchestra's own, those of installed packages, and those at the settings' paths.
 
-    A plug-in that cannot be used is left out, and warned of with the reason, which who asks for it gets too.
+    A plug-in that cannot be used is left out; a warning and the answer to a request for it give the reason.
     """
     catalogue = with_plugins(
         BUILT_IN, chain(installed_plugins(), *(plugins_at(path) for path in settings.paths))
@@ -63,7 +64,7 @@ def load_catalogue(settings: PatternsSettings) -> Catalogue:
 
 
 def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
-    """With what the plug-ins bring, and the reasons of those that bring nothing."""
+    """The catalogue with the patterns of the plug-ins, and with the reasons of those that cannot be used."""
     for plugin in plugins:
         try:
             found = plugin.load()
@@ -83,14 +84,14 @@ def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
 
 
 def installed_plugins() -> Iterator[Plugin]:
-    """One for each entry point of the packages that are installed."""
+    """A plug-in for each entry point of the installed packages."""
     for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
         yield Plugin((point.name,), f"package {package}", partial(_of_entry_point, point))
 
 
 def plugins_at(path: Path) -> Iterator[Plugin]:
-    """One for a file, or one for each file in a folder whose name does not begin with `_`."""
+    """A plug-in for a file, or for each file in a folder whose name does not begin with `_`."""
     path = path.expanduser().absolute()
     files = sorted(path.glob("[!_]*.py")) if path.is_dir() else [path]
     if not files:
@@ -104,7 +105,7 @@ def _nothing(why: str) -> list[Pattern]:
 
 
 def _named_in(file: Path) -> tuple[str, ...]:
-    """The names of the patterns in a file that may not even be Python."""
+    """The names of the patterns in a file, which need not be valid Python."""
     try:
         found = tuple(_DECORATOR.findall(file.read_text(encoding="utf-8", errors="replace")))
     except OSError:
@@ -115,29 +116,29 @@ def _named_in(file: Path) -> tuple[str, ...]:
 def _of_entry_point(point: EntryPoint) -> list[Pattern]:
     found = point.load()
     if not isinstance(found, Pattern):
-        raise UnusablePlugin(f"{point.value} is no pattern but {type(found).__name__}: see @pattern")
+        raise UnusablePlugin(f"{point.value} is a {type(found).__name__}, not a pattern: use @pattern")
     if found.name != point.name:
-        raise UnusablePlugin(f"the entry point is {point.name!r}, and its pattern {found.name!r}")
+        raise UnusablePlugin(f"the entry point is named {point.name!r}, its pattern {found.name!r}")
     return [found]
 
 
 def _of_file(file: Path) -> list[Pattern]:
     if not file.is_file():
-        raise UnusablePlugin("there is no such file")
+        raise UnusablePlugin("the file does not exist")
     module = _imported(file)
     found = {id(each): each for each in vars(module).values() if isinstance(each, Pattern)}
     own = [each for each in found.values() if each.perform.__module__ == module.__name__]
     if not own:
-        raise UnusablePlugin("the file has no pattern: see @pattern")
+        raise UnusablePlugin("the file has no pattern: use @pattern")
     return own
 
 
 def _imported(file: Path) -> ModuleType:
-    """Raises what the file raises."""
+    """The module of a file. Raises what the file raises."""
     name = f"orchestra_pattern_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise UnusablePlugin("the file is no Python file: its name does not end in .py")
+        raise UnusablePlugin("the name of a Python file must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where annotations are looked up
     try:
@@ -149,7 +150,7 @@ def _imported(file: Path) -> ModuleType:
 
 
 def _reason(error: BaseException) -> str:
-    """One line: what is wrong, and in which line of whose file."""
+    """What is wrong, and where, in one line."""
     if isinstance(error, UnusablePlugin):
         return str(error)
     what = " ".join(describe_error(error).split())[:REASON_CHARACTERS]

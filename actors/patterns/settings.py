@@ -1,4 +1,4 @@
-"""Where patterns of one's own are."""
+"""Settings of users' own patterns."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PatternsSettings(BaseModel):
-    """Read by agents and gateways, which both need them."""
+    """Settings that agents and gateways both read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     paths: tuple[Path, ...] = ()
-    """Python files that have patterns, or folders of such files. Installed packages need not be named: their
-    entry points in the group `orchestra.patterns` are."""
+    """Python files with patterns, or folders of such files. Installed packages need no path: their entry
+    points in the group `orchestra.patterns` are loaded."""

@@ -1,4 +1,4 @@
-"""How agents answer together: pure async functions over one capability, to ask an agent."""
+"""How agents answer together: pure async functions over one capability, to perform steps."""
 
 from orchestration.messages import Finish, TextDelta
 from orchestration.patterns.base import GenerationRequest, StepAccepted, StepResult, ToolUse

@@ -1,4 +1,4 @@
-"""`orchestra/auto`: looks at the question, and chooses how it is answered and under which parameters."""
+"""`orchestra/auto`: looks at the question, and chooses the pattern and the parameters for its answer."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from orchestration.query_analysis.features import Kind
 from orchestration.query_analysis.profiles import ENSEMBLE, PRECISE, SINGLE, Arm, Candidates, arms
 
 MIN_PASSAGE_SIMILARITY = 0.55
-"""Cosine between a question and a passage from which the passage is taken to answer it: those that do lie at
-0.34 to 0.84, the nearest to a question about something else at 0.08 to 0.2."""
+"""Cosine from which a passage is taken to answer a question: passages that do have 0.34 to 0.84, the nearest
+passages for a question about something else 0.08 to 0.2."""
 MIN_KIND_CONFIDENCE = 0.6
-"""Of the kind of a question, so that it need not be seen with the one before it."""
+"""Confidence from which the kind of a question is taken without looking at the question before it."""
 SHORT_TOKENS = 192
-"""Of a title, tags or the like, where the caller did not say `max_tokens`: small models seldom end by
-themselves there."""
+"""Maximum tokens of a title, tags or the like, where the caller sets no `max_tokens`: small models seldom end
+such texts by themselves."""
 MAX_MODELS = 8
-"""Models that may answer alone, the most trusted of those that live."""
+"""Maximum models that may be chosen to answer alone; the most trusted live ones."""
 MIN_TEAM_TOKENS = 1500
-"""A budget below that is best spent on one answer."""
+"""A smaller budget is best spent on one answer."""
 
 
 class AutoParameters(Sampling):
@@ -51,9 +51,9 @@ class AutoParameters(Sampling):
 
 
 class AutoPatternSettings(PatternSettings):
-    """`patterns` are those it may choose from besides `single`, also such as it knows nothing of; None is all
-    that it knows. By kind of question the first of `models` that lives is preferred, and `parameters` go over
-    those of the profile."""
+    """`patterns` are the patterns it may choose from besides `single`, including users' own; None for all
+    built-in ones. By kind of question, the first live model of `models` is preferred, and `parameters`
+    override those of the profile."""
 
     patterns: tuple[str, ...] | None = Field(default=None, max_length=32)
     models: dict[Kind, tuple[str, ...]] = Field(default_factory=dict)
@@ -66,9 +66,9 @@ async def auto(
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Looks at the question and chooses the pattern and the parameters that do best for its kind.
 
-    Where several models live, which of them answers, or whether several are asked, is chosen too: by how far
-    each is trusted at this kind of question, and what it costs. The caller's own parameters and model go over
-    those chosen. What was chosen, and why, is in the report.
+    Where several models live, it also chooses which of them answers, or whether several do: by how far each
+    is trusted at this kind of question, and by cost. The caller's own parameters and model override the
+    choice. The report says what was chosen, and why.
     """
     analysis = analyse_question(run.messages)
     known = {name: each for name, each in context.facts.patterns.items() if name != "auto"}
@@ -117,8 +117,9 @@ async def auto(
 
 
 def analyse_question(messages: Sequence[ChatMessage]) -> Analysis:
-    """What the last question is like. One that leans on the question before it, such as "shorter, please", is
-    of that one's kind, and as hard as it is itself. Raises `InvalidRequest` when nothing is asked."""
+    """The analysis of the last question. A question that depends on the one before it, such as "shorter,
+    please", has the kind of that one, and its own difficulty. Raises `InvalidRequest` when nothing is
+    asked."""
     last = last_question_index(messages)
     found = analyse(messages[last].content)
     before = [each.content for each in messages[:last] if each.role == "user" and each.content.strip()]
@@ -129,9 +130,9 @@ def analyse_question(messages: Sequence[ChatMessage]) -> Analysis:
 
 
 def _allowed(run: Run, settings: AutoPatternSettings, known: Collection[str], *, several: bool) -> set[str]:
-    """A fixed form of answer, a chore such as a title for a chat, or a small budget, leaves a team little to
-    add. A summary may be one of documents, and a question whose answer is to be JSON one for `several`
-    models."""
+    """The patterns that may be chosen. With a fixed form of answer, a chore such as a title for a chat, or a
+    small budget, a team can add little. A summary may be one of documents; a question whose answer must be
+    JSON may go to `several` models."""
     for name in settings.patterns or ():
         if name not in known:
             raise InvalidRequest(
@@ -152,13 +153,13 @@ def _allowed(run: Run, settings: AutoPatternSettings, known: Collection[str], *,
 
 
 def _preferred(context: RunContext, analysis: Analysis, settings: AutoPatternSettings) -> str | None:
-    """The first model that settings name for the kind of question and that lives."""
+    """The first live model that the settings name for the kind of question."""
     alive = {card.name for card in context.models}
     return next((name for name in settings.models.get(analysis.kind, ()) if name in alive), None)
 
 
 def _candidates(run: Run, context: RunContext, analysis: Analysis) -> Candidates:
-    """The models that live and are trusted most, and what an answer of each costs."""
+    """The most trusted live models, and the tokens of an answer of each."""
     asked = sum(estimate_tokens(said.content) for said in run.messages)
     models = context.ranked()[:MAX_MODELS]
     panel = context.panel(MAX_VOTERS)
@@ -171,7 +172,7 @@ def _candidates(run: Run, context: RunContext, analysis: Analysis) -> Candidates
 
 
 def _instructions(messages: Sequence[ChatMessage]) -> str:
-    """Where the caller says what is to be done: pages say it in a system message too."""
+    """The caller's instructions: the last question, and the system messages, where web pages put them."""
     system = [each.content for each in messages if each.role == "system"]
     return "\n".join([*system, _asked(messages)])
 
@@ -206,8 +207,8 @@ def _tuned(
     model: str | None,
     settings: AutoPatternSettings,
 ) -> Run:
-    """The run with the model chosen, and for a model known to be small the parameters, where the caller said
-    none: others have defaults of their own."""
+    """The run with the chosen model, and for a small model with the chosen parameters where the caller sets
+    none; other models have defaults of their own."""
     most = context.limits.final_tokens
     if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
         most = min(most, SHORT_TOKENS)

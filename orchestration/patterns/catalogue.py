@@ -28,8 +28,8 @@ class NameTaken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """What should have brought patterns, and cannot be used. `names` are those that they were to have, as far
-    as that can be known."""
+    """A plug-in that cannot be used. `names` are the patterns that it was to bring, as far as they are
+    known."""
 
     names: tuple[str, ...]
     origin: str
@@ -37,10 +37,11 @@ class BrokenPlugin:
 
 
 class Catalogue(Mapping[str, Pattern]):
-    """The patterns that a process knows, in the order of their names. It never changes: `plus` and `without`
-    make another one.
+    """The patterns that a process knows, in the order of their names. It is immutable: `plus` and `without`
+    return another catalogue.
 
-    `broken` are the plug-ins that cannot be used."""
+    `broken` are the plug-ins that cannot be used.
+    """
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Catalogue(Mapping[str, Pattern]):
         origins: Mapping[str, str] | None = None,
         broken: Iterable[BrokenPlugin] = (),
     ) -> None:
-        """`origins` says where each comes from, by its name, where that is not Orchestra itself."""
+        """`origins` says where patterns come from, by their names; Orchestra's own need no entry."""
         self._patterns = {each.name: each for each in sorted(patterns, key=lambda each: each.name)}
         self._origins = dict(origins or {})
         self.broken = tuple(broken)
@@ -65,12 +66,12 @@ class Catalogue(Mapping[str, Pattern]):
         return len(self._patterns)
 
     def origin(self, name: str) -> str:
-        """Where the pattern comes from."""
+        """The origin of a pattern."""
         return self._origins.get(name, BUILT_IN_ORIGIN)
 
     def find(self, name: str, also: Iterable[str] = ()) -> Pattern:
-        """Raises `UnknownModel` saying why it cannot be used, or naming what can be asked for: patterns, and
-        the models `also`."""
+        """The pattern of this name. Raises `UnknownModel` with the reason why it cannot be used, or with the
+        available names: patterns, and the models `also`."""
         found = self._patterns.get(name)
         if found is not None:
             return found
@@ -82,7 +83,7 @@ class Catalogue(Mapping[str, Pattern]):
         raise UnknownModel.of(PATTERN_PREFIX + name, [*also, *self.virtual_models])
 
     def plus(self, pattern: Pattern, origin: str) -> Self:
-        """With one more. Raises `NameTaken`."""
+        """The catalogue with one more pattern. Raises `NameTaken`."""
         if pattern.name in self._patterns:
             by = self.origin(pattern.name)
             whose = "a pattern of Orchestra's own" if by == BUILT_IN_ORIGIN else f"the one of {by}"
@@ -91,7 +92,7 @@ class Catalogue(Mapping[str, Pattern]):
         return type(self)((*self._patterns.values(), pattern), origins, self.broken)
 
     def without(self, broken: BrokenPlugin) -> Self:
-        """The same patterns, and the reason why others are not among them."""
+        """The catalogue with one more broken plug-in."""
         return type(self)(self._patterns.values(), self._origins, (*self.broken, broken))
 
 

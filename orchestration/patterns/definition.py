@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 class PatternSettings(BaseModel):
-    """What can be set of a pattern: subclass it. Every field has a default, and unknown names are refused."""
+    """The settings of a pattern: subclass it. Every field needs a default; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,44 +47,44 @@ _WRONG = {
     "extra_forbidden": "unknown name",
     "tuple_type": 'Input should be a list, such as ["a", "b"]',
 }
-"""Of what pydantic says, by its type, what callers would not understand."""
+"""Messages for callers in place of pydantic's, by the type of error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`says` is what it does, in a line."""
+    """A pattern; `description` says in one line what it does."""
 
     name: str
-    says: str
+    description: str
     settings: type[PatternSettings]
     perform: Callable[[Run, RunContext, Any], PatternOutput]
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` saying what is wrong with it."""
+        """Raises `ValueError` for an invalid pattern."""
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"a pattern's name is of small letters, digits and -, not {self.name!r}")
+            raise ValueError(f"invalid pattern name {self.name!r}: use lower-case letters, digits and -")
         if not (isinstance(self.settings, type) and issubclass(self.settings, PatternSettings)):
-            raise ValueError(f"the settings of pattern {self.name!r} are no subclass of PatternSettings")
+            raise ValueError(f"the settings of pattern {self.name!r} must be a subclass of PatternSettings")
         needed = [name for name, field in self.settings.model_fields.items() if field.is_required()]
         if needed:
             raise ValueError(f"settings of pattern {self.name!r} without a default: {', '.join(needed)}")
         if not isasyncgenfunction(self.perform):
             raise ValueError(
-                f"pattern {self.name!r} is no async function that yields TextDeltas and its StepResult"
+                f"pattern {self.name!r} must be an async function that yields TextDeltas and its StepResult"
             )
 
     def __call__(self, run: Run, context: RunContext) -> PatternOutput:
-        """Perform `run`. Raises `InvalidRequest` for settings that are wrong."""
+        """Perform `run`. Raises `InvalidRequest` for wrong settings."""
         return self.perform(run, context, self.set(context.facts.defaults.get(self.name, {}), run.settings))
 
     def inside(self, run: Run, context: RunContext) -> PatternOutput:
-        """Perform it as a part of another pattern, whose settings `run` has."""
+        """Perform it as a part of another pattern, which `run.settings` belong to."""
         return self.perform(run, context, self.set(context.facts.defaults.get(self.name, {})))
 
     def set(self, *said: Mapping[str, Any]) -> PatternSettings:
-        """The settings in force: the later of `said` go over the earlier, field by field.
+        """The effective settings: later mappings override earlier ones, field by field.
 
-        Raises `InvalidRequest` naming the field as a request does, `orchestra.settings.<field>`.
+        Raises `InvalidRequest` that names the field as a request does, `orchestra.settings.<field>`.
         """
         merged = {name: value for each in said for name, value in each.items()}
         try:
@@ -101,11 +101,11 @@ class Pattern:
 def pattern(
     name: str, settings: type[SettingsT] | type[PatternSettings] = PatternSettings
 ) -> Callable[[Callable[[Run, RunContext, SettingsT], PatternOutput]], Pattern]:
-    """Make a pattern of the function below. The first line of its docstring says what it does. Raises
-    `ValueError` for what can be none."""
+    """Make a pattern of the function below; the first line of its docstring is its description. Raises
+    `ValueError` for an invalid pattern."""
 
     def made(perform: Callable[[Run, RunContext, SettingsT], PatternOutput]) -> Pattern:
-        says = (getdoc(perform) or "").split("\n")[0].rstrip(".")
-        return Pattern(name, says, settings, perform)
+        description = (getdoc(perform) or "").split("\n")[0].rstrip(".")
+        return Pattern(name, description, settings, perform)
 
     return made

@@ -52,7 +52,7 @@ MIN_ANALYSIS_TOKENS = 3000
 
 
 class MaestroSettings(PatternSettings):
-    """What is done before and after the specialists' work."""
+    """Settings of the steps before and after the specialists' work."""
 
     specialists: int | None = Field(default=None, ge=1, le=8)
     """Maximum steps of the plan, within the deployment's `limits.max_specialists`."""

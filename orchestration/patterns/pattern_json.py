@@ -9,13 +9,13 @@ from orchestration.virtual_models import PATTERN_PREFIX
 
 
 def catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
-    """`settings` are the JSON schema of what the request's `orchestra.settings` may hold."""
+    """The catalogue as JSON. `settings` is the JSON schema of the request's `orchestra.settings`."""
     data = [
         {
             "id": name,
             "object": "pattern",
             "model": PATTERN_PREFIX + name,
-            "description": pattern.says,
+            "description": pattern.description,
             "origin": catalogue.origin(name),
             "settings": pattern.settings.model_json_schema(),
         }

@@ -16,7 +16,6 @@ from orchestration.patterns.base import StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.single import final_sampling
 from orchestration.patterns.specialist_step import (
     Grounding,
     GroundingCheck,
@@ -50,7 +49,7 @@ async def answer_of(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
             name=STEP,
             agent=agent,
             messages=context.run.messages,
-            sampling=final_sampling(context.run, context.limits),
+            sampling=context.run.sampling,
             guide=context.run.guide,
             first_source=first_source(context, STEP),
         )
@@ -112,7 +111,7 @@ async def _researched(context: RunContext) -> AsyncGenerator[TextDelta | StepRes
                 async for item in items:
                     yield item
             return
-    sampling = material.sampling(final_sampling(run, context.limits)) or Sampling()
+    sampling = material.sampling(run.sampling) or Sampling()
     messages = material.before(run.messages)
     answer: StepResult | None = None
     repair = AnswerRepair(
@@ -147,7 +146,7 @@ async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
     """The text comes when it has been checked, all at once: what was said cannot be taken back."""
     run = context.run
     material = await gather_sources(context, agent, run.messages, name=STEP)
-    messages, sampling = material.before(run.messages), final_sampling(run, context.limits)
+    messages, sampling = material.before(run.messages), run.sampling
     answer: StepResult | None = None
     repair = AnswerRepair(
         asked=messages[-1].content,

@@ -1,4 +1,4 @@
-"""The last step of a team: one answer, streamed, out of what its members brought."""
+"""The last step of a team: one answer, streamed, from the results of its members."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
 from orchestration.patterns.run_context import COORDINATOR, RunContext
-from orchestration.patterns.single import final_sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthesisInput:
-    """What a team has for its answer. `notes` are all of it, as the coordinator reads it after `question`;
-    `answers` are its members', the best first, each with what it is, for people; `inside` are texts for the
-    team alone."""
+    """The results of a team. The coordinator reads `notes` after `question`; `answers` are the members' own,
+    the best first, each with a description for people; `inside` are texts for the team alone."""
 
     question: str
     notes: str
@@ -33,10 +31,10 @@ class SynthesisInput:
 async def synthesis(
     context: RunContext, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
-    """What the coordinator writes from the notes, on the most trusted model. Where that is no answer, it
-    writes once more, from the members' answers alone; where the budget does not reach for it, the best of
-    these is the answer."""
-    sampling, guide = final_sampling(context.run, context.limits), context.run.guide
+    """Stream what the coordinator writes from the notes, on the most trusted model. An unusable text is
+    written once more, from the best answer alone; where the budget is too small for that, the best answer
+    itself is taken."""
+    sampling, guide = context.run.sampling, context.run.guide
     caller = CallerText(context.run.messages)
     sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
     caller = CallerText(context.run.messages, also=[answer.text for _, answer in sound])

@@ -19,7 +19,6 @@ from orchestration.patterns.debating.debaters import Debater
 from orchestration.patterns.debating.rounds import DebateRounds
 from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.single import final_sampling
 from orchestration.patterns.voting.voters import instructed
 
 SAID_TOKENS = 100
@@ -243,7 +242,7 @@ class Judge:
 
     async def _synthesis(self, heard: Callable[[TextDelta], None]) -> StepResult:
         """Raises the errors of a step."""
-        floor, run, limits = self.floor, self.context.run, self.context.limits
+        floor, run = self.floor, self.context.run
         messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
             messages = instructed(messages, asked_kind(floor.pool.question), think=False)
@@ -252,7 +251,7 @@ class Judge:
             self._agent,
             messages,
             name="synthesis",
-            sampling=final_sampling(run, limits),
+            sampling=run.sampling,
             guide=run.guide,
             model=self.context.trusted_model(self._agent, among=self._models),
             heard=heard,

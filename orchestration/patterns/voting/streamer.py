@@ -16,7 +16,6 @@ from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import AGREED_HEAD, KEEP_TO_MOST_AGREE
 from orchestration.patterns.run_context import COORDINATOR, RunContext
-from orchestration.patterns.single import final_sampling
 
 
 class VoteStreamer:
@@ -108,7 +107,7 @@ class VoteStreamer:
         messages = (*talk.system(), ChatMessage(role="user", content=request))
         said, sampling = (
             [answers[group.representative] for group in count.groups],
-            final_sampling(run, limits),
+            run.sampling,
         )
         repair = AnswerRepair(
             asked=request,

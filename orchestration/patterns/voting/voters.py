@@ -11,7 +11,6 @@ from orchestration.patterns.consensus import AnswerKind
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.prompt_texts import THINK, THINK_BRIEFLY
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.single import final_sampling
 from orchestration.trust.families import base_name
 
 MAX_VOTERS = 16
@@ -70,7 +69,7 @@ def choose_voters(
             said["temperature"] = temperature
         if seed is not None:
             said["seed"] = seed + number - 1
-        sampling = final_sampling(run, context.limits).model_copy(update=said)
+        sampling = run.sampling.model_copy(update=said)
         weight = 1.0 if alike or model is None else context.trust.weight(model)
         voters.append(Voter(number=number, model=model, weight=weight, sampling=sampling))
     return voters

@@ -363,7 +363,7 @@ def test_a_pattern_is_checked_without_a_model(tmp_path: Path) -> None:
     ]
     assert run("patterns", "check", str(EXAMPLE), "--set", "drafts=99").exit_code == 2
     missing = run("patterns", "check", str(tmp_path / "nothing.py"))
-    assert (missing.exit_code, "no such file" in missing.stderr) == (2, True)
+    assert (missing.exit_code, "the file does not exist" in missing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,16 @@ CASES = {
     "import": ("\nimport no_such_thing\n", "import", "No module named 'no_such_thing' ({file}, line 2)"),
     "crash": (f"{HEAD}@pattern('quick')\n{BODY}\n1 / 0\n", "quick", "division by zero ({file}, line 8)"),
     "leaves": ("raise SystemExit(3)\n", "leaves", "SystemExit: 3 ({file}, line 1)"),
-    "empty": ("print\n", "empty", "the file has no pattern: see @pattern"),
+    "empty": ("print\n", "empty", "the file has no pattern: use @pattern"),
     "name": (
         f"{HEAD}@pattern('Big Band')\n{BODY}",
         "Big Band",
-        "digits and -, not 'Big Band' ({file}, line ",
+        "invalid pattern name 'Big Band': use lower-case letters, digits and - ({file}, line ",
     ),
     "function": (
         f"{HEAD}@pattern('solo')\nasync def f(run, context, s):\n    pass\n",
         "solo",
-        "no async function",
+        "must be an async function",
     ),
     "needy": (
         f"{HEAD}class S(PatternSettings):\n    voices: int\n\n\n@pattern('needy', settings=S)\n{BODY}",
@@ -143,8 +143,8 @@ async def test_an_installed_package_brings_its_pattern(package: Path) -> None:
     [
         ("drafts = not_there_at_all:drafts", "ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("drafts = drafts_of_other:nothing", "has no attribute 'nothing'"),
-        ("drafts = drafts_of_other:DraftsSettings", "drafts_of_other:DraftsSettings is no pattern but "),
-        ("sketches = drafts_of_other:drafts", "the entry point is 'sketches', and its pattern 'drafts'"),
+        ("drafts = drafts_of_other:DraftsSettings", "drafts_of_other:DraftsSettings is a "),
+        ("sketches = drafts_of_other:drafts", "the entry point is named 'sketches', its pattern 'drafts'"),
     ],
 )
 def test_a_package_that_brings_no_pattern_is_named(package: Path, entry: str, reason: str) -> None:

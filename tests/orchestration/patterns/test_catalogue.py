@@ -60,7 +60,7 @@ def test_a_catalogue_with_one_more_pattern_leaves_the_first_as_it_was() -> None:
     more = BUILT_IN.plus(greeting, "mine.py")
     assert more.find("greeting") is greeting
     assert (more.origin("greeting"), more.origin("single")) == ("mine.py", "built-in")
-    assert greeting.says == "Greets. Further words are not for lists"
+    assert greeting.description == "Greets. Further words are not for lists"
     assert set(more) - set(BUILT_IN) == {"greeting"}
     assert list(more) == sorted(more)
 
@@ -90,10 +90,10 @@ class Needy(PatternSettings):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"name": "No Name"}, "small letters, digits and -, not 'No Name'"),
+        ({"name": "No Name"}, "invalid pattern name 'No Name'"),
         ({"settings": Needy}, "'greeting' without a default: voters"),
-        ({"settings": dict}, "no subclass of PatternSettings"),
-        ({"perform": print}, "no async function that yields"),
+        ({"settings": dict}, "must be a subclass of PatternSettings"),
+        ({"perform": print}, "must be an async function that yields"),
     ],
 )
 def test_what_can_be_no_pattern_is_refused_where_it_is_written(change: dict[str, Any], why: str) -> None:
@@ -103,7 +103,7 @@ def test_what_can_be_no_pattern_is_refused_where_it_is_written(change: dict[str,
 
 @pytest.mark.parametrize("known", BUILT_IN.values(), ids=lambda known: known.name)
 def test_every_pattern_says_what_it_does_and_its_settings_have_a_schema(known: Pattern) -> None:
-    assert known.says
+    assert known.description
     assert known.settings.model_json_schema()["additionalProperties"] is False
 
 
