@@ -1,15 +1,13 @@
-"""Sentence embeddings: what waits is embedded together."""
+"""The engine of an embedding model: waiting texts are embedded together."""
 
 from __future__ import annotations
 
 import base64
-import time
 from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine.adaptive_batching import StepSize
 from actors.engine.job import EmbeddingJob
 from actors.engine.runtime import Encoder
 from actors.engine.settings import EngineSettings
@@ -17,31 +15,30 @@ from actors.engine.stats import EngineStats
 from actors.engine.worker import Worker
 from orchestration.messages import Finish, Usage, Vectors
 
-STEP_TOKENS = (256, 512, 1024, 2048)
-"""The last of them where they do not move with the load."""
+STEP_TOKENS = 2048
+"""Approximate limit of a step, which includes the input that crosses it; keeps a step well under a second."""
 
 
 class EmbeddingEngine(Worker[EmbeddingJob]):
     """The loop of one embedding model.
 
-    A step takes inputs from the head of the queue, whoever they belong to: up to `embedding_batch` of them
-    and about as many tokens as `STEP_TOKENS` allow, so that a step stays well under a second.
+    A step takes inputs from the head of the queue, of any number of requests: up to `embedding_batch` of them
+    and about `STEP_TOKENS` tokens.
     """
 
     def __init__(self, model: str, encoder: Encoder, settings: EngineSettings) -> None:
         super().__init__(model, places=settings.slots + settings.max_waiting, settings=settings)
         self._encoder = encoder
         self._batch = settings.embedding_batch
-        self._size = StepSize(model, STEP_TOKENS[-1], STEP_TOKENS, settings)
         self._queue: deque[EmbeddingJob] = deque()
         self._done = 0
-        """Inputs of the job at the head that have been embedded."""
+        """Number of embedded inputs of the first job in the queue."""
         self._prompt_tokens = 0
         self._steps = 0
 
     @property
     def stats(self) -> EngineStats:
-        """A reading from any thread."""
+        """Statistics, readable from any thread."""
         running = min(1, len(self._queue))
         return EngineStats(
             model=self.model,
@@ -56,11 +53,6 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
     def busy(self) -> bool:
         return bool(self._queue)
 
-    def window_s(self) -> float:
-        """Less than a batch waits for company where that saves time."""
-        inputs = sum(len(job.inputs) for job in self._queue)
-        return self._size.window_s if 0 < inputs < self._batch else 0.0
-
     def accept(self, job: EmbeddingJob) -> None:
         self._queue.append(job)
 
@@ -74,11 +66,8 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
         taken = self._next()
         if not taken:
             return
-        began = time.monotonic()
         inputs = [tokens for job, first, last in taken for tokens in job.inputs[first:last]]
         vectors = self._encoder.embed(inputs)
-        since = min(job.queue.came_at if first == 0 else began for job, first, _ in taken)
-        self._size.done(sum(map(len, inputs)), since=since, began=began)
         self._steps += 1
         at = 0
         for job, first, last in taken:
@@ -95,12 +84,12 @@ class EmbeddingEngine(Worker[EmbeddingJob]):
                 self._done = last
 
     def _next(self) -> list[tuple[EmbeddingJob, int, int]]:
-        """The jobs at the head with the range of their inputs that fits one batch."""
+        """The first jobs of the queue, each with the range of its inputs in the next batch."""
         while self._queue and self._queue[0].queue.cancelled:
             self._queue.popleft()
             self._done = 0
         taken: list[tuple[EmbeddingJob, int, int]] = []
-        inputs, tokens, first = self._batch, self._size.tokens, self._done
+        inputs, tokens, first = self._batch, STEP_TOKENS, self._done
         for job in self._queue:
             last = first
             while last < len(job.inputs) and inputs > 0 and tokens > 0:

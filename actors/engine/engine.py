@@ -1,15 +1,13 @@
-"""Continuous batching: generations join and leave the batch at every step."""
+"""The engine of a chat model. Continuous batching: generations join and leave the batch at each step."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine.adaptive_batching import StepSize
 from actors.engine.job import ChatJob
 from actors.engine.runtime import KvRows, PrefixStore, Session
 from actors.engine.schedule import allowance, next_to_prefill
@@ -23,12 +21,12 @@ from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
 
 KEPT_TOKENS = 1024
-"""Tokens of free rows whose memory is kept for the next generations: room for one or two of usual size."""
+"""Maximum cached tokens of free rows whose memory is kept for the next generations."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What `EngineStats` calls counters, written by the engine's thread alone."""
+    """The counters of `EngineStats`; written by the engine's thread only."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -39,7 +37,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """What an engine works with."""
+    """The parts of an engine."""
 
     session: Session
     kv: KvRows
@@ -47,16 +45,15 @@ class EngineParts:
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
     kv_tokens: int
-    """Most tokens of cache that running generations may come to use together."""
+    """Maximum cached tokens of all running generations together."""
 
 
 class Engine(Worker[ChatJob]):
     """The loop of one chat model.
 
-    A step reads some chunks of prompts, then decodes one token of every generation whose prompt has been
-    read. Who shares the batch, and how a prompt was cut into chunks, moves the logits of a generation by
-    less than 0.01 (float32 sums in another order): its greedy text stays the same unless two tokens are
-    that close.
+    A step prefills some chunks of prompts, then decodes one token of every prefilled generation. The other
+    generations in the batch and the chunking of the prompt change logits by less than 0.01 (float32 sums in
+    another order), so greedy text stays the same unless two tokens are that close.
     """
 
     def __init__(self, model: str, parts: EngineParts, settings: EngineSettings) -> None:
@@ -68,13 +65,11 @@ class Engine(Worker[ChatJob]):
         self._prefilling: list[TokenSequence] = []
         self._reserved = 0
         self._turn = 0
-        usual = settings.prefill_budget
-        self._size = StepSize(model, usual, (usual, 2 * usual, 4 * usual), settings)
         self._counters = Counters()
 
     @property
     def stats(self) -> EngineStats:
-        """A reading from any thread; numbers of one instant may be a step apart."""
+        """Statistics, readable from any thread; the numbers may be a step apart."""
         counters = self._counters
         kv_tokens = sum(sequence.position for sequence in self._slots.items())
         return EngineStats(
@@ -104,7 +99,7 @@ class Engine(Worker[ChatJob]):
         self._waiting.append(job)
 
     def rest(self) -> None:
-        """Give the rows' memory back, and of the prefixes what `idle_prefix_bytes` has no room for."""
+        """Free the rows' memory, and the prefixes beyond `idle_prefix_bytes`."""
         self._parts.kv.fit(0, self._slots.free_rows())
         self._parts.prefix.shrink(self._settings.idle_prefix_bytes)
         super().rest()
@@ -121,22 +116,17 @@ class Engine(Worker[ChatJob]):
     def step(self) -> None:
         self._drop_cancelled()
         self._admit()
-        began = time.monotonic()
-        since = min((sequence.job.queue.came_at for sequence in self._prefilling), default=began)
         spent = 0
         while self._prefilling:
             sequence = self._prefilling[next_to_prefill(self._prefilling, self._turn)]
             self._reuse(sequence)
-            usual = allowance(self._settings.prefill_budget, spent, sequence.unread)
-            left = max(usual, self._size.tokens) - spent
+            left = allowance(self._settings.prefill_budget, spent, sequence.unread) - spent
             if left <= 0:
                 break
             self._turn += 1
             spent += self._prefill(sequence, min(left, self._settings.prefill_chunk))
         if self._slots.decoding:
             self._decode()
-        if spent:
-            self._size.done(spent, since=since, began=began)
 
     def _drop_cancelled(self) -> None:
         for sequence in [sequence for sequence in self._slots.items() if sequence.job.queue.cancelled]:
@@ -145,7 +135,7 @@ class Engine(Worker[ChatJob]):
             self._waiting = deque(job for job in self._waiting if not job.queue.cancelled)
 
     def _admit(self) -> None:
-        """Give slots to those who wait, in order of arrival, as long as slots and memory last."""
+        """Give slots to waiting generations in order of arrival while slots and memory last."""
         while self._waiting and not self._slots.full:
             if self._reserved + self._waiting[0].room > self._parts.kv_tokens and len(self._slots):
                 return
@@ -157,7 +147,7 @@ class Engine(Worker[ChatJob]):
         self._fit()
 
     def _prefill(self, sequence: TokenSequence, most: int) -> int:
-        """Read one chunk of a prompt, of at most `most` tokens; returns the tokens computed."""
+        """Prefill one chunk of at most `most` tokens. Returns the number of tokens computed."""
         prompt, start = sequence.job.prompt, sequence.position
         tokens = prompt[start : start + most]
         logits = self._parts.session.prefill(self._slots.row_of(sequence), tokens, start)
@@ -170,11 +160,11 @@ class Engine(Worker[ChatJob]):
             self._slots.promote(sequence)
             self._fit()
             self._continue([sequence], logits[np.newaxis])
-            self.outputs.flush()  # the first token does not wait for the step of the others
+            self.outputs.flush()  # the first token must not wait for the others' step
         return len(tokens)
 
     def _reuse(self, sequence: TokenSequence) -> None:
-        """Copy what is known of the prompt from here on, all but its last token at most."""
+        """Copy cached blocks of the prompt from the current position on, at most all but the last token."""
         prefix, prompt = self._parts.prefix, sequence.job.prompt
         before = sequence.cached
         while (at := sequence.position) == len(sequence.chain) * prefix.block and at + prefix.block < len(
@@ -189,7 +179,7 @@ class Engine(Worker[ChatJob]):
         self._counters.cached_tokens += sequence.cached - before
 
     def _keep(self, sequence: TokenSequence) -> None:
-        """Keep the whole blocks read since the last that is kept."""
+        """Store the whole blocks that were read since the last stored one."""
         prefix, prompt = self._parts.prefix, sequence.job.prompt
         for start in range(
             len(sequence.chain) * prefix.block, sequence.position - prefix.block + 1, prefix.block
@@ -210,7 +200,7 @@ class Engine(Worker[ChatJob]):
         self._continue(sequences, logits)
 
     def _continue(self, sequences: list[TokenSequence], logits: NDArray[np.float32]) -> None:
-        """Choose and hand out the next token of each row; those that end leave."""
+        """Sample and send the next token of each sequence; finished sequences leave."""
         choices = sample(sequences, logits, self._parts.tokenizer.decode_bytes)
         for sequence, choice in zip(sequences, choices, strict=True):
             try:
@@ -250,12 +240,12 @@ class Engine(Worker[ChatJob]):
             self._prefilling.remove(sequence)
 
     def _move(self, source: int, target: int) -> None:
-        """Copy a row of the cache, on behalf of the slot map."""
+        """Copy a row of the cache; called by the slot map."""
         sequence = self._slots[source]
         self._parts.kv.move(source, target, sequence.position)
         self._parts.kv.claim(target, sequence.job.room)
 
     def _fit(self) -> None:
-        """Give back the memory of free rows after rows were taken, moved or freed, but for a little."""
+        """Free the memory of unused rows except for `KEPT_TOKENS`; call it when rows change."""
         limit = min(self._parts.kv_tokens, self._reserved + KEPT_TOKENS)
         self._parts.kv.fit(limit, self._slots.free_rows())

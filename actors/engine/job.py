@@ -1,9 +1,8 @@
-"""A generation on its way through an engine, and the way back of what it yields."""
+"""A generation's job for an engine, and the queue for its outputs."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,26 +16,23 @@ from actors.engine.token_rules import TokenRules
 from orchestration.errors import OrchestraError
 
 Item = Output | OrchestraError
-"""What an engine hands over; an error is raised to whoever iterates the generation."""
+"""An output of an engine, or the error to raise in the caller."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class OutputQueue:
-    """Where the items of one generation go: a queue on the event loop that asked.
-
-    The queue needs no bound of its own: a generation's tokens are bounded.
-    """
+    """The queue for one generation's outputs, on the caller's event loop. Bounded by the generation's
+    tokens."""
 
     loop: asyncio.AbstractEventLoop
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     cancelled: bool = False
-    """Set on the loop, read by the engine before its next step."""
-    came_at: float = field(default_factory=time.monotonic)
+    """Set by the caller, read by the engine before its next step."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ChatJob:
-    """A chat or completion, checked and tokenised."""
+    """A validated and tokenised chat or completion."""
 
     queue: OutputQueue
     prompt: NDArray[np.int64]
@@ -47,27 +43,27 @@ class ChatJob:
     guide: GuideState | None = None
     rules: TokenRules | None = None
     prefix: str = ""
-    """What another node has written of the answer; its ids are the last `prefix_ids` of the prompt, and it
-    took that node `prefix_tokens` tokens."""
+    """The answer so far, by another node: the last `prefix_ids` ids of the prompt; counted there as
+    `prefix_tokens` tokens."""
     prefix_ids: int = 0
     prefix_tokens: int = 0
 
     @property
     def room(self) -> int:
-        """Tokens of cache that this generation may come to use."""
+        """Maximum number of cached tokens of this generation."""
         return len(self.prompt) + self.max_tokens + 1
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class EmbeddingJob:
-    """Texts to embed, tokenised: `tokens` of input i are `inputs[i]`."""
+    """Tokenised texts to embed; `inputs[i]` are the token ids of text i."""
 
     queue: OutputQueue
     inputs: list[list[int]]
 
 
 class OutputBatch:
-    """Gathers the items of a step and wakes each event loop once for all of them."""
+    """Collects the outputs of a step and wakes each event loop once."""
 
     def __init__(self) -> None:
         self._items: list[tuple[OutputQueue, Item]] = []
@@ -76,7 +72,7 @@ class OutputBatch:
         self._items.append((queue, item))
 
     def flush(self) -> None:
-        """Hand everything over; what belongs to a loop that has closed is dropped."""
+        """Deliver everything; outputs for a closed event loop are dropped."""
         items, self._items = self._items, []
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[OutputQueue, Item]]] = {}
         for pair in items:
@@ -84,7 +80,7 @@ class OutputBatch:
         for loop, pairs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_deliver, pairs)
-            except RuntimeError:  # the loop is closed: nobody listens any more
+            except RuntimeError:  # the loop is closed
                 continue
 
 

@@ -1,10 +1,9 @@
-"""A thread that works off jobs, dies of nothing, and never leaves a caller waiting."""
+"""A thread that runs the steps of an engine, and answers every job even when steps fail."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,11 @@ J = TypeVar("J", ChatJob, EmbeddingJob)
 
 
 class Worker(ABC, Generic[J]):
-    """Runs `step` in a thread of its own while there is something to do; idle, it sleeps on its inbox, and
-    calls `rest` once after `idle_after_s`.
+    """Runs `step` in its own thread while there is work. When idle it waits for jobs, and calls `rest` once
+    after `idle_after_s`.
 
-    A step that raises fails every job at hand with `BackendFailed`, and the work goes on with the next.
-    After `max_failures` such steps in a row the worker stops: whoever waits, and whoever comes, gets
-    `BackendFailed` that says so.
+    A step that raises fails all current jobs with `BackendFailed`. After `max_failures` failed steps in a row
+    the worker stops: waiting and new jobs get `BackendFailed`.
     """
 
     def __init__(self, model: str, *, places: int, settings: EngineSettings) -> None:
@@ -53,7 +51,7 @@ class Worker(ABC, Generic[J]):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step that runs; blocks until the thread has ended."""
+        """Stop after the current step. Blocks until the thread has ended."""
         self._closing = True
         self._inbox.put(None)
         if self._thread.is_alive():
@@ -61,11 +59,11 @@ class Worker(ABC, Generic[J]):
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold one of the places of this worker. Call it on the event loop; raises NodeBusy."""
+        """Hold one of the worker's places. Call it on the event loop. Raises NodeBusy if none is free."""
         if self._outstanding >= self._places:
             raise NodeBusy(
-                f"model {self.model!r} has {self._outstanding} generations running and waiting, "
-                f"its limit is {self._places}",
+                f"limit reached: model {self.model!r} has {self._outstanding} of {self._places} generations "
+                "running and waiting (slots + max_waiting)",
                 retry_after_s=1.0,
             )
         self._outstanding += 1
@@ -75,39 +73,35 @@ class Worker(ABC, Generic[J]):
             self._outstanding -= 1
 
     def submit(self, job: J) -> None:
-        """Hand `job` to the thread; raises BackendFailed if it has stopped."""
+        """Pass `job` to the thread. Raises BackendFailed if the thread has stopped."""
         with self._gate:
             if self._stopped:
                 raise BackendFailed(f"the engine of model {self.model!r} has stopped")
             self._inbox.put(job)
 
     def wake(self) -> None:
-        """Have the thread look round, because a job was cancelled."""
+        """Wake the thread because a job was cancelled."""
         self._inbox.put(None)
-
-    def window_s(self) -> float:
-        """How long to wait for company now, before the next step."""
-        return 0.0
 
     @abstractmethod
     def busy(self) -> bool:
-        """Whether a step has anything to do."""
+        """Whether there is work for a step."""
 
     @abstractmethod
     def accept(self, job: J) -> None:
-        """Take in a job that came."""
+        """Accept a new job."""
 
     @abstractmethod
     def step(self) -> None:
-        """Do one step of what is to be done."""
+        """Run one step."""
 
     def rest(self) -> None:
-        """Give back memory that only the next jobs would use."""
+        """Free memory that only later jobs would use; called when idle."""
         release_memory()
 
     @abstractmethod
     def abandon(self) -> list[J]:
-        """Give up every job taken in, and return them."""
+        """Drop all accepted jobs and return them."""
 
     def _run(self) -> None:
         failed_in_a_row = 0
@@ -115,11 +109,10 @@ class Worker(ABC, Generic[J]):
             while not self._closing and failed_in_a_row < self._max_failures:
                 try:
                     self._take_in()
-                    self._gather()
                     if self.busy():
                         self.step()
                         failed_in_a_row = 0
-                except Exception as error:  # whatever a step raises, nobody may be left waiting
+                except Exception as error:  # any error must reach the callers
                     failed_in_a_row += 1
                     self.failures += 1
                     log.exception("a step of model %s failed", self.model)
@@ -129,7 +122,7 @@ class Worker(ABC, Generic[J]):
             self._end()
 
     def _take_in(self) -> None:
-        """Accept what has come; with nothing to do, wait until something comes."""
+        """Accept new jobs; when idle, wait for one."""
         if not self.busy() and (job := self._awaited()) is not None:
             self.accept(job)
         while True:
@@ -141,23 +134,12 @@ class Worker(ABC, Generic[J]):
                 self.accept(job)
 
     def _awaited(self) -> J | None:
-        """What comes next, however long that takes."""
+        """The next job; waits as long as it takes."""
         try:
             return self._inbox.get(timeout=self._idle_after_s)
         except Empty:
             self.rest()
         return self._inbox.get()
-
-    def _gather(self) -> None:
-        """Wait for company, as long as that is wanted of what is at hand."""
-        began = time.monotonic()
-        while not self._closing and (left := began + self.window_s() - time.monotonic()) > 0:
-            try:
-                job = self._inbox.get(timeout=left)
-            except Empty:
-                return
-            if job is not None:
-                self.accept(job)
 
     def _fail(self, jobs: list[J], reason: str) -> None:
         for job in jobs:

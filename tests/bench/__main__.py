@@ -20,7 +20,6 @@ FIGURES = {
     "triton_partitioned": "the chat model in Triton in two stages against the whole: speed, and equal tokens",
     "triton_embedding": "the embedding ensemble in Triton with dynamic batching against none, to 32 at once",
     "triton_batching": "a mixed load on embeddings in Triton: batching by fixed waits and by one that moves",
-    "adaptive_batching": "short and long prompts together on the ONNX node, with adaptive steps and without",
     "openai_backend": "CPU of the openai backend for each generation",
     "added_latency": "what the whole path adds to the first token and to each chunk",
     "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",
