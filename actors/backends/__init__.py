@@ -1,1 +1,1 @@
-"""The interface of a backend, and the backends that need no inference engine of ours."""
+"""The interface of a backend, and the backends without an inference engine of their own."""

@@ -1,4 +1,4 @@
-"""What a backend is to a node: models to advertise, and one way to run a generation."""
+"""The interface between a node and a backend, which runs models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestration.messages import Finish, Generation, Hardware, ModelCard, Text
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """The model's side is at work, and has nothing to show yet."""
+    """A sign of life without output."""
 
 
 KEEP_ALIVE = KeepAlive()
@@ -23,25 +23,26 @@ class Backend(ABC):
     """Runs models. A node owns exactly one and calls it from its event loop only."""
 
     name: str
-    """The word of `orchestra node --backend`."""
+    """The name in `orchestra node --backend`."""
     calls_tools = False
-    """Whether it takes generations with an `offer` of tools."""
+    """Whether it accepts generations with an `offer` of tools."""
 
     @abstractmethod
     async def start(self, memory_bytes: int = 0) -> None:
-        """Load what is to be served, in its order as far as it fits into `memory_bytes`; 0 is no limit.
+        """Load the models to serve, in order, while they fit into `memory_bytes` (0: no limit).
 
-        Raises an `OrchestraError` that says what is wrong, `InvalidRequest` for a model that never fits.
+        Raises an `OrchestraError` that says what is wrong; `InvalidRequest` for a model larger than the
+        limit.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop what runs and free everything; may be called twice."""
+        """Stop all generations and free everything. May be called twice."""
 
     @property
     @abstractmethod
     def models(self) -> tuple[ModelCard, ...]:
-        """What is offered; generations run on what is also `loaded`. Valid after `start`."""
+        """The offered models; generations run only on `loaded` ones. Valid after `start`."""
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -50,44 +51,48 @@ class Backend(ABC):
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Models that should be offered and cannot be loaded, and why. Valid after `start`."""
+        """Models that cannot be loaded, with the reason. Valid after `start`."""
         return {}
 
     @property
     def memory_bytes(self) -> int:
-        """The memory for models unless the node's settings say otherwise; 0 is no limit."""
+        """Default memory limit for models, if the node's settings have none; 0: no limit."""
         return 0
 
     @property
     def cache_bytes(self) -> int:
-        """What the loaded models take now beside their weights, as far as known."""
+        """Bytes that the loaded models take in addition to their weights, if known."""
         return 0
 
     async def load(self, model: str) -> None:
-        """Bring an offered model into memory, off the event loop; the caller has made room.
+        """Load an offered model, outside the event loop; the caller has freed memory for it.
 
-        Raises an `OrchestraError` that says what is wrong with it, and `InvalidRequest` here: a backend
-        whose models are always in memory.
+        Raises an `OrchestraError` that says what is wrong; `InvalidRequest` by default, for backends whose
+        models are always in memory.
         """
-        raise InvalidRequest(f"the {self.name} backend loads and unloads nothing: {model!r} is always there")
+        raise InvalidRequest(
+            f"the {self.name} backend loads and unloads nothing: model {model!r} is always loaded"
+        )
 
     async def unload(self, model: str) -> None:
-        """Free the memory of a loaded model on which nothing runs. Raises as `load` does."""
-        raise InvalidRequest(f"the {self.name} backend loads and unloads nothing: {model!r} is always there")
+        """Unload a model on which nothing runs. Raises as `load` does."""
+        raise InvalidRequest(
+            f"the {self.name} backend loads and unloads nothing: model {model!r} is always loaded"
+        )
 
     @property
     @abstractmethod
     def hardware(self) -> Hardware:
-        """What it runs on. Valid after `start`."""
+        """The hardware that it runs on. Valid after `start`."""
 
     @property
     @abstractmethod
     def slots(self) -> int:
-        """How many generations it takes on at once."""
+        """Maximum generations in progress at once."""
 
     @property
     def external_load(self) -> int:
-        """Generations that are at work or waiting there for somebody else than this node, as far as known."""
+        """Generations of other clients that its server runs or queues, if known."""
         return 0
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """A backend without a model, for dry runs, capacity tests and overhead measurements.
 
-It says the last message again, one word a token, and goes on after a prefix. Everything it does follows
-from the request and the settings alone, so two runs give the same answers and the same failures.
+It repeats the last message, one word per token, and continues after a prefix. It is deterministic: the same
+requests and settings give the same answers and the same failures.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from orchestration.schema_instance import schema_instance
 
 _WORD = re.compile(r"\s*\S+")
 _BREATH = 32
-"""Pieces, or texts to embed, between two turns of the event loop at full speed."""
+"""Outputs, or texts to embed, between two yields to the event loop at full speed."""
 
 
 class EchoSettings(BaseModel):
-    """How echo behaves. All failures are off by default; `0` means never.
+    """Settings of the echo backend. All failures are off by default (0: never).
 
-    `speed` is in tokens a second, 0 as fast as it goes. With `repeat`, an answer goes on until the
-    asked-for `max_tokens`; without, it ends after the message was said once.
+    `speed` is in tokens per second (0: full speed). With `repeat` an answer repeats the message up to
+    `max_tokens`; without it the answer is the message once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,27 +66,27 @@ class EchoSettings(BaseModel):
     speed: float = Field(default=0.0, ge=0, le=1e6)
     first_token_s: float = Field(default=0.0, ge=0, le=3600)
     slow_every: int = Field(default=0, ge=0)
-    """Every so manyth generation takes `slow_s` longer to its first token."""
+    """Each n-th generation takes `slow_s` longer to its first token."""
     slow_s: float = Field(default=1.0, ge=0, le=3600)
     repeat: bool = True
     context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
     dimensions: int = Field(default=384, ge=8, le=384)
     model_mb: float = Field(default=0.0, ge=0, le=1e9)
-    """What each model pretends to take of the memory, in MB (1e6 bytes)."""
+    """Simulated memory of each model, in MB (1e6 bytes)."""
     load_s: float = Field(default=0.0, ge=0, le=3600)
-    """How long each model pretends to take to be loaded."""
+    """Simulated load time of each model."""
 
     fail_first: int = Field(default=0, ge=0)
-    """The first so many generations fail before their first token."""
+    """The first n generations fail before their first token."""
     fail_every: int = Field(default=0, ge=0)
-    """Every so manyth generation fails, `fail_after` tokens in."""
+    """Each n-th generation fails after `fail_after` tokens."""
     fail_after: int = Field(default=0, ge=0)
     stall_after: int = Field(default=0, ge=0)
-    """Every generation stops saying anything after so many tokens, until it is cancelled."""
+    """Each generation stalls after n tokens until it is cancelled."""
 
 
 class EchoBackend(Backend):
-    """Answers with the request's own words. `clock` and `sleep`, in seconds, pace the tokens."""
+    """Answers with the words of the request. `clock` and `sleep`, in seconds, pace the tokens."""
 
     name = "echo"
 
@@ -114,7 +114,7 @@ class EchoBackend(Backend):
         self._count = 0
 
     async def start(self, memory_bytes: int = 0) -> None:
-        """Count failures from the beginning."""
+        """Load the models, and reset the counter for failures."""
         self._count = 0
         sizes = {name: card.memory_bytes for name, card in self._cards.items()}
         self._loaded = set()
@@ -132,7 +132,7 @@ class EchoBackend(Backend):
         self._loaded.discard(model)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
@@ -180,7 +180,7 @@ class EchoBackend(Backend):
             if settings.stall_after and said == settings.stall_after:
                 await asyncio.get_running_loop().create_future()  # until cancelled
             if settings.speed or not said:
-                # Each token has its own moment, counted from the start, so that late sleeps do not add up.
+                # Each token is due at a time relative to the start, so that late sleeps do not add up.
                 wait = started + (said / settings.speed if settings.speed else 0) - self._clock()
                 if wait > 0:
                     await self._sleep(wait)
@@ -196,7 +196,8 @@ class EchoBackend(Backend):
         )
 
     def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
-        """Prompt tokens, the words to say, and why they end. Raises `InvalidRequest` and its children."""
+        """Prompt tokens, the words of the answer, and the finish reason. Raises `InvalidRequest` and
+        subclasses."""
         settings, sampling = self._settings, generation.sampling
         if generation.kind == "chat" and not generation.messages:
             raise InvalidRequest("a chat needs at least one message", param="messages")
@@ -234,7 +235,7 @@ def _guided(guide: GuidedDecoding) -> str:
 
 
 def _said_last(generation: Generation) -> str:
-    """The last thing a user said, or the last message if no user spoke, or the prompt."""
+    """The last user message, else the last message, else the prompt."""
     for message in reversed(generation.messages):
         if message.role == "user":
             return message.content
@@ -246,7 +247,7 @@ def _prompt(generation: Generation) -> str:
 
 
 def _again(words: list[str]) -> Iterator[str]:
-    """The words over and over, a space between the rounds."""
+    """The words repeated, separated by a space."""
     yield from words
     first = words[0] if words[0][:1].isspace() else f" {words[0]}"
     again = [first, *words[1:]]
@@ -255,7 +256,7 @@ def _again(words: list[str]) -> Iterator[str]:
 
 
 def _after(words: Iterator[str], prefix: str) -> Iterator[str]:
-    """The words without as many characters as `prefix` has."""
+    """The words without their first `len(prefix)` characters."""
     left = len(prefix)
     for word in words:
         if left < len(word):
@@ -264,7 +265,7 @@ def _after(words: Iterator[str], prefix: str) -> Iterator[str]:
 
 
 def _until_stop(words: Iterator[str], stops: tuple[str, ...]) -> tuple[list[str], bool]:
-    """The words before the earliest stop string, wherever it begins, and whether there was one."""
+    """The words before the first stop string, and whether there was one."""
     taken = list(words)
     text = "".join(taken)
     end = min((at for stop in stops if stop and (at := text.find(stop)) >= 0), default=-1)
@@ -274,7 +275,7 @@ def _until_stop(words: Iterator[str], stops: tuple[str, ...]) -> tuple[list[str]
 
 
 def _logprobs(word: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
-    """Echo is always certain."""
+    """Log probabilities of 0: echo is always certain."""
     raw = tuple(word.encode())
     tops = (TopLogprob(token=word, logprob=0.0, bytes=raw),) if sampling.top_logprobs else ()
     return (TokenLogprob(token=word, logprob=0.0, bytes=raw, top_logprobs=tops),)

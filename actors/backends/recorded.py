@@ -1,4 +1,4 @@
-"""Recorded answers of models: a file of JSON lines, and the question that a conversation asks.
+"""Reads recorded answers of models from a file of JSON lines, and finds the one for a conversation.
 
 A line is `{"id", "messages", "gold"?, "options"?, "form"?, "answers": {MODEL: TEXT or [TEXT, …]}, "usage"?}`.
 
@@ -33,23 +33,23 @@ from orchestration.errors import InvalidRequest, UnknownModel
 from orchestration.validation import first_problem
 
 MAX_BYTES = 512_000_000
-"""Of a file, after it is unpacked."""
+"""Maximum size of a file, unpacked."""
 MAX_LINE_BYTES = 8_000_000
 MAX_RECORDS = 100_000
 MAX_MODELS = 256
 MAX_SAMPLES = 1_000
-"""Of one model for one question."""
+"""Maximum answers of one model to one question."""
 CHARACTERS = 4
-"""Of a token, where no usage is recorded."""
+"""Characters per token, where no usage is recorded."""
 _GZIP = b"\x1f\x8b"
 _WORDS = 4
-"""Of an anchor: so many words in a row tell most questions apart."""
+"""Words of an anchor; this many consecutive words distinguish most questions."""
 _PLACES = 16
-"""Anchors tried for each question; the one that the fewest questions have is taken."""
+"""Candidate anchors per question; the rarest is used."""
 
 
 class BadRecords(InvalidRequest):
-    """The file holds no records that can be replayed; the message says where and why."""
+    """The file has an invalid record; the message says where and why."""
 
     code = "bad_records"
 
@@ -84,7 +84,7 @@ def _joined(content: object) -> object:
 
 
 def _several(said: object) -> object:
-    """One text or one usage is a list of one."""
+    """A single text or usage as a list."""
     return said if isinstance(said, list | tuple) else [said]
 
 
@@ -114,30 +114,30 @@ class RecordedQuestion(BaseModel):
 
     @property
     def question(self) -> str:
-        """The last thing that a user says, else the last message."""
+        """The last user message, else the last message."""
         said = [each.content for each in self.messages if each.role == "user"]
         return said[-1] if said else self.messages[-1].content
 
     def tokens(self, model: str, sample: int) -> int:
-        """Of one answer: as recorded, else one for four characters."""
+        """Completion tokens of one answer: as recorded, else one per four characters."""
         spent = self.usage.get(model, ())
         if sample < len(spent) and spent[sample].completion_tokens:
             return spent[sample].completion_tokens
         return text_tokens(self.answers[model][sample])
 
     def prompt_tokens(self, model: str, sample: int) -> int:
-        """0 where it is not recorded."""
+        """Prompt tokens of one answer; 0 if not recorded."""
         spent = self.usage.get(model, ())
         return spent[sample].prompt_tokens if sample < len(spent) else 0
 
 
 def text_tokens(text: str) -> int:
-    """An estimate, at least 1."""
+    """Estimated tokens of a text, at least 1."""
     return max(1, -(-len(text) // CHARACTERS))
 
 
 def read_records(file: Path) -> tuple[RecordedQuestion, ...]:
-    """The records of a file of JSON lines, which may be packed by gzip; empty lines do not count.
+    """The records of a file of JSON lines, which may be compressed with gzip. Empty lines are skipped.
 
     Raises `BadRecords` naming the file, the line and what is wrong with it.
     """
@@ -152,7 +152,7 @@ def read_records(file: Path) -> tuple[RecordedQuestion, ...]:
             raise BadRecords(f"{file}, line {number}: another record has the id {key!r}")
         turns = _turns([(each.role, each.content) for each in record.messages])
         if turns in asked:
-            raise BadRecords(f"{file}, line {number}: messages: line {asked[turns]} asks the same")
+            raise BadRecords(f"{file}, line {number}: messages: same question as line {asked[turns]}")
         asked[turns] = number
         found[key] = record
     if not found:
@@ -167,12 +167,12 @@ def _record(file: Path, number: int, line: bytes) -> RecordedQuestion:
         problem = _with_character_position(str(first_problem(error)))
         raise BadRecords(f"{file}, line {number}: {problem}") from error
     if not record.question.strip():
-        raise BadRecords(f"{file}, line {number}: messages: the last one of a user says nothing")
+        raise BadRecords(f"{file}, line {number}: messages: the last user message is empty")
     return record if record.id != "" else record.model_copy(update={"id": f"line {number}"})
 
 
 def _with_character_position(message: str) -> str:
-    """A line of the file is line 1 of what pydantic reads, which would mislead beside the file's number."""
+    """Pydantic's message with a character position only: its line number is always 1."""
     return re.sub(r" at line \d+ column (\d+)$", r" at character \1", message)
 
 
@@ -200,12 +200,12 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class QuestionIndex:
-    """Finds the record whose question a conversation asks. White space does not matter.
+    """Finds the record for a conversation; white space is ignored.
 
-    A conversation of the same turns is the record's. Else, since patterns move questions into other messages,
-    the record is taken whose question stands in one and of whose turns the most is there. Candidates are
-    found by a few words in a row of each question, so that a lookup takes time by the length of the
-    conversation and not by the number of records.
+    First a record with the same turns. Otherwise, since patterns put questions into other messages, the
+    record whose question occurs in a message and of whose turns the most text occurs. Candidates are found by
+    anchors (a few consecutive words of each question), so a lookup depends on the length of the conversation,
+    not on the number of records.
     """
 
     def __init__(self, records: Collection[RecordedQuestion]) -> None:
@@ -229,7 +229,7 @@ class QuestionIndex:
                 self._short.append((plain, record))
 
     def find(self, messages: Sequence[tuple[str, str]]) -> RecordedQuestion | None:
-        """Of (role, text) pairs."""
+        """The record for (role, text) pairs, or None."""
         record = self._by_turns.get(_turns(messages))
         if record is not None:
             return record
@@ -251,14 +251,14 @@ class QuestionIndex:
 
 
 def _turns(messages: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """What tells conversations apart: all but instructions, which roles add to."""
+    """The turns that identify a conversation: all but instructions, which agents extend."""
     said = tuple(" ".join(text.split()) for role, text in messages if role not in ("system", "developer"))
     return said or tuple(" ".join(text.split()) for _, text in messages)
 
 
 def _anchors(words: Sequence[str], most: int) -> list[tuple[str, ...]]:
-    """Rows of words, spread over the question, without its first and last word: they may touch others
-    where it is quoted. None of a short question."""
+    """Runs of words, spread over the question, without its first and last word, which may touch other words
+    where it is quoted. Empty for a short question."""
     starts = range(1, len(words) - _WORDS)
     step = max(1, len(starts) // most)
     return [tuple(words[at : at + _WORDS]) for at in starts[::step]]
@@ -266,14 +266,14 @@ def _anchors(words: Sequence[str], most: int) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """A chunk of a text, and its tokens."""
+    """A chunk of a text and its number of tokens."""
 
     text: str
     tokens: int
 
 
 def chunks(text: str, tokens: int, size: int) -> list[TextChunk]:
-    """A text of so many `tokens` in chunks of `size` tokens; none of it is left out."""
+    """A text of `tokens` tokens in chunks of `size` tokens."""
     ends = [min(at, tokens) for at in range(0, tokens + size, size)]
     place = [round(len(text) * end / tokens) for end in ends]
     return [
@@ -284,7 +284,7 @@ def chunks(text: str, tokens: int, size: int) -> list[TextChunk]:
 
 
 def recorded_models(records: Collection[RecordedQuestion], models: Collection[str]) -> tuple[str, ...]:
-    """The models that are recorded, or those of `models`. Raises `UnknownModel` for one that is not."""
+    """The recorded models, limited to `models` if given. Raises `UnknownModel` for one without records."""
     there = sorted({name for record in records for name in record.answers})
     for name in models:
         if name not in there:

@@ -1,7 +1,7 @@
-"""A backend that answers with what models answered before: recorded texts, streamed at a set speed.
+"""A backend that streams recorded answers of models at a set speed.
 
-It judges how patterns vote, read, stop and trust, without a model and without paying twice. Recorded answers
-do not react to prompts, so it says nothing of debates or of syntheses.
+It tests how patterns vote, parse, stop and weigh answers, without a model and without paying twice. Recorded
+answers do not react to prompts, so it cannot test debates or syntheses.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ from orchestration.messages import (
 )
 
 _SHOWN = 120
-"""Characters of a question that an error tells."""
+"""Maximum characters of a question in an error."""
 
 
 class ReplaySettings(BaseModel):
-    """`[replay]`: what is replayed, and how fast."""
+    """Settings of the replay backend: the records and the speed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     records: Path
-    """A file of JSON lines, which may be packed by gzip."""
+    """A file of JSON lines, which may be compressed with gzip."""
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Empty: all that are recorded."""
+    """Empty: all recorded models."""
     slots: int = Field(default=64, ge=1, le=65_536)
     speed: float = Field(default=300.0, ge=0, le=1e6)
-    """Tokens a second of each generation; 0 is as fast as it goes."""
+    """Tokens per second of each generation; 0: full speed."""
     first_token_s: float = Field(default=0.02, ge=0, le=3600)
     chunk_tokens: int = Field(default=32, ge=1, le=4096)
-    """Tokens of each piece of a stream."""
+    """Tokens of each chunk of a stream."""
 
 
 class ReplayBackend(Backend):
-    """Answers with recorded texts: of several samples the next one each time.
+    """Answers with recorded texts, one after another where a question has several.
 
-    `written` counts the tokens that were given out, by record id and model, those of stopped generations
-    included; `running` counts generations at work, by record id.
+    `written` counts generated tokens by record id and model, including stopped generations; `running` counts
+    generations in progress by record id.
     """
 
     name = "replay"
 
     def __init__(self, settings: ReplaySettings, questions: QuestionIndex | None = None) -> None:
-        """`questions` are those of the file, where they have been read already."""
+        """`questions`: those of the file, if they were already read."""
         self._settings = settings
         self._questions = questions or QuestionIndex(read_records(settings.records))
         self._models = recorded_models(self._questions.records, settings.models)
@@ -78,15 +78,15 @@ class ReplayBackend(Backend):
         self.running: Counter[str] = Counter()
 
     async def start(self, memory_bytes: int = 0) -> None:
-        """Give samples from the first on."""
+        """Start again with the first sample of each question."""
         self._given.clear()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
-        """Of unknown size, as those of an upstream."""
+        """The cards, without size, as for an upstream."""
         return tuple(ModelCard(name=name) for name in self._models)
 
     @property
@@ -99,10 +99,10 @@ class ReplayBackend(Backend):
         return self._settings.slots
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
-        """Raises `NotRecorded` for another question, `InvalidGuide` where the recorded text is none of the
-        guide's choices or the guide is of another kind."""
+        """Raises `NotRecorded` for an unknown question, and `InvalidGuide` if the recorded text is not one of
+        the guide's choices or the guide is of another kind."""
         if generation.kind == "embedding":
-            raise InvalidRequest("the replay backend embeds nothing: records hold answers")
+            raise InvalidRequest("the replay backend makes no embeddings")
         if generation.model not in self._models:
             raise UnknownModel.of(generation.model, list(self._models))
         record = self._found(generation)
@@ -116,7 +116,7 @@ class ReplayBackend(Backend):
         started, said = loop.time() + self._settings.first_token_s, 0
         try:
             for span in _rest(text, tokens, generation, self._settings.chunk_tokens):
-                # Each piece has its own moment, counted from the start, so that late sleeps do not add up.
+                # Each chunk is due at a time relative to the start, so that late sleeps do not add up.
                 due = started + (said / self._settings.speed if self._settings.speed else 0)
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 said += span.tokens
@@ -142,7 +142,7 @@ class ReplayBackend(Backend):
         return record
 
     def _sample(self, record: RecordedQuestion, generation: Generation) -> int:
-        """The next one, or the one that another node began."""
+        """The next sample, or the one that another node began."""
         answers = record.answers[generation.model]
         if generation.prefix:
             begun = (at for at, text in enumerate(answers) if text.startswith(generation.prefix))
@@ -153,7 +153,7 @@ class ReplayBackend(Backend):
 
 
 def _cut(record: RecordedQuestion, generation: Generation, sample: int) -> tuple[str, int, FinishReason]:
-    """The text up to a stop string and the longest answer, its tokens, and why it ends."""
+    """The text up to a stop string or `max_tokens`, its tokens, and the finish reason."""
     whole, tokens = record.answers[generation.model][sample], record.tokens(generation.model, sample)
     ends = [at for stop in generation.sampling.stop if stop and (at := whole.find(stop)) >= 0]
     text = whole[: min(ends, default=len(whole))]
@@ -166,7 +166,7 @@ def _cut(record: RecordedQuestion, generation: Generation, sample: int) -> tuple
 
 
 def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[TextChunk]:
-    """The chunks of what comes after the generation's prefix; of an empty text none."""
+    """The chunks after the generation's prefix."""
     begun = len(generation.prefix) if text.startswith(generation.prefix) else 0
     left = max(0, tokens - generation.prefix_tokens)
     if begun >= len(text):
@@ -175,7 +175,7 @@ def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[Tex
 
 
 def _check(guide: GuidedDecoding, text: str) -> None:
-    """A recorded answer follows no guide that it was not asked with."""
+    """Raise `InvalidGuide` unless the guide is a choice that the text is one of."""
     if guide.choice and text.strip() in guide.choice:
         return
     raise InvalidGuide("a recorded answer does not follow this guide", param="guide")

@@ -1,4 +1,4 @@
-"""Models of this machine, batched continuously, whatever computes them."""
+"""A backend over model folders of this machine: one continuous-batching engine per model."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _INLINE_CHARS = 2000
-"""Prompts up to this long are tokenised on the event loop: it takes well under a millisecond, and a
-thread costs as much."""
+"""Maximum length of a prompt that is tokenised on the event loop; it takes less than a millisecond, about the
+cost of a thread."""
 
 
 class EngineBackend(Backend):
-    """Serves model folders (see `actors.models.manifest`), each by an engine with a thread of its own."""
+    """Serves model folders (see `actors.models.manifest`). Each has an engine with its own thread."""
 
     name = "engine"
     calls_tools = True
@@ -61,14 +61,14 @@ class EngineBackend(Backend):
         self._offered: dict[str, tuple[Path, ModelCard]] = {}
         self._left_out: dict[str, str] = {}
         self._served: dict[str, ChatModel | EmbeddingModel] = {}
-        """Those in memory."""
+        """Models in memory."""
         self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-prepare")
         self._closed = False
 
     async def start(self, memory_bytes: int = 0) -> None:
-        """Load the folders. A model that cannot be loaded is left out, unless nothing would be left.
+        """Load the folders. A model that cannot be loaded is left out.
 
-        Raises what `load_model` raises, or InvalidRequest for two of one name.
+        Raises what `load_model` raises if no model is left, and InvalidRequest for two models of one name.
         """
         try:
             for folder in self._folders:
@@ -95,7 +95,7 @@ class EngineBackend(Backend):
         self._offered[card.name] = folder, card
 
     def _leave_out(self, name: str, error: OrchestraError) -> None:
-        """Raises `error` where no other model is left to serve."""
+        """Record that a model cannot be served. Raises `error` if it was the last one."""
         self._left_out[name] = error.message
         if len(self._left_out) == len(self._folders):
             raise error
@@ -142,7 +142,7 @@ class EngineBackend(Backend):
 
     @property
     def memory_bytes(self) -> int:
-        """Half of the machine's: keys and values of what runs come on top of the weights."""
+        """Half of the machine's memory: the keys and values come on top of the weights."""
         return psutil.virtual_memory().total // 2
 
     @property
@@ -159,17 +159,17 @@ class EngineBackend(Backend):
 
     @property
     def slots(self) -> int:
-        """Generations at once of each chat model, of all of them together."""
+        """The slots of all loaded chat models together."""
         chats = sum(isinstance(model, ChatModel) for model in self._served.values())
         return self._settings.slots * max(1, chats)
 
     @property
     def stats(self) -> tuple[EngineStats, ...]:
-        """A reading of each model's engine."""
+        """The statistics of each loaded model."""
         return tuple(model.engine.stats for model in self._served.values())
 
     async def generate(self, generation: Generation) -> AsyncIterator[Output]:
-        """See `Backend.generate`. Raises also `NodeBusy` when the waiting room of the model is full."""
+        """See `Backend.generate`. Also raises `NodeBusy` if the model's queue is full."""
         if self._closed:
             raise Unavailable("the backend was closed")
         model = self._served.get(generation.model)
@@ -193,13 +193,13 @@ class EngineBackend(Backend):
                 yield item
 
     async def _answered(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
-        """The text of a generation; checked at its end where the grammar holds only a part of the schema."""
+        """The outputs of a generation; checked at the end if the grammar covers only part of the schema."""
         relaxed = await self._relaxed(model, generation)
         if not relaxed:
             async for item in self._written(model, generation):
                 yield item
             return
-        # Here: it takes a while to import, and few schemas need it.
+        # Imported here: it is slow, and few schemas need it.
         from actors.engine.conformance import SchemaCheck, checked_outputs, correction
 
         assert generation.guide is not None
@@ -214,7 +214,7 @@ class EngineBackend(Backend):
             yield item
 
     async def _relaxed(self, model: ChatModel, generation: Generation) -> tuple[str, ...]:
-        """What the grammar of a generation does not hold of its schema."""
+        """The parts of the schema that the grammar does not enforce."""
         guide = generation.guide
         if guide is None or guide.json_schema is None:
             return ()
@@ -224,7 +224,7 @@ class EngineBackend(Backend):
             raise (error if generation.offer is None else tool_error(error)) from error
 
     async def _written(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
-        """What the engine writes."""
+        """The engine's outputs."""
         async with self._output_queue(model) as queue:
             job = await self._chat_job(model, generation, queue)
             if isinstance(job, Finish):
@@ -236,7 +236,7 @@ class EngineBackend(Backend):
 
     @asynccontextmanager
     async def _output_queue(self, model: ChatModel | EmbeddingModel) -> AsyncIterator[OutputQueue]:
-        """Where a generation's items arrive; whoever leaves has the engine drop it."""
+        """The queue for a generation's outputs. Leaving the block cancels the generation."""
         queue = OutputQueue(loop=asyncio.get_running_loop())
         try:
             yield queue
@@ -248,7 +248,9 @@ class EngineBackend(Backend):
         self, model: ChatModel, generation: Generation, queue: OutputQueue
     ) -> ChatJob | Finish:
         if generation.kind == "embedding":
-            raise InvalidRequest(f"model {generation.model!r} does not embed", param="model")
+            raise InvalidRequest(
+                f"model {generation.model!r} is a chat model and makes no embeddings", param="model"
+            )
         if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
             return self._prepared(model, generation, queue)
         try:
@@ -257,7 +259,7 @@ class EngineBackend(Backend):
             raise (error if generation.offer is None else tool_error(error)) from error
 
     def _prepared(self, model: ChatModel, generation: Generation, queue: OutputQueue) -> ChatJob | Finish:
-        """What the engine is to do; the end itself where the prefix turns out to be the whole answer."""
+        """The job for the engine; a `Finish` if the prefix is already the whole answer."""
         guide = None if generation.guide is None else model.guides.compile(generation.guide)
         sampling = generation.sampling
         prompt = model.prompts.build(generation)
@@ -287,7 +289,9 @@ class EngineBackend(Backend):
         self, model: EmbeddingModel, generation: Generation, queue: OutputQueue
     ) -> EmbeddingJob:
         if generation.kind != "embedding":
-            raise InvalidRequest(f"model {generation.model!r} only embeds", param="model")
+            raise InvalidRequest(
+                f"model {generation.model!r} is an embedding model: use /v1/embeddings", param="model"
+            )
         if not generation.inputs:
             raise InvalidRequest("input is empty; send at least one text", param="input")
         if _chars(generation) <= _INLINE_CHARS:
@@ -299,7 +303,7 @@ class EngineBackend(Backend):
 
 
 def _with_own_references(generation: Generation) -> Generation:
-    """Its schema with references from its root alone. Raises `InvalidGuide` for one to elsewhere."""
+    """The generation with its schema's references resolved. Raises `InvalidGuide` for an external one."""
     guide = generation.guide
     if guide is None or guide.json_schema is None:
         return generation
@@ -308,13 +312,13 @@ def _with_own_references(generation: Generation) -> Generation:
 
 
 def _dispose(held: list[ChatModel | EmbeddingModel]) -> None:
-    """Stop the one model and free it, `held` being the only reference to it; blocks."""
+    """Stop and free a model; `held` must have the only reference to it. Blocks."""
     held.pop().engine.close()
     release_memory()
 
 
 async def _received(queue: OutputQueue) -> AsyncIterator[Output]:
-    """What the engine hands over, to the `Finish`; raises the error if it hands one over."""
+    """The engine's outputs up to the `Finish`. Raises an error that the engine puts into the queue."""
     while True:
         item = await queue.items.get()
         if isinstance(item, OrchestraError):

@@ -1,6 +1,6 @@
-"""What a grammar cannot hold of a JSON schema, checked once the answer is there.
+"""Checks a finished answer against the parts of a JSON schema that a grammar cannot enforce.
 
-The answer is held back until then: a reader of the stream never sees text that is corrected afterwards.
+The answer is buffered until then, so that a stream never carries text that is corrected later.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from orchestration.json_schema import Schema, subschemas
 from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, TokenLogprob
 
 PATTERN_TIMEOUT_S = 0.2
-"""A caller's regular expression may take for ever on some text; after this it counts as not met."""
+"""Time limit of a caller's regular expression; the pattern is not checked beyond it."""
 MAX_COMPLAINT = 300
-"""Characters of what is wrong, for the model and for errors."""
+"""Maximum characters of a violation in prompts and errors."""
 
 Retry = Callable[[str, str], AsyncGenerator[Output, None] | None]
-"""Takes an answer and what is wrong with it, and asks the model once more; None where that cannot be done."""
+"""Takes an answer and its violation, and asks the model again; None if that is not possible."""
 
 
 def _pattern(validator: Any, pattern: str, text: Any, schema: Schema) -> Any:
@@ -37,21 +37,21 @@ def _pattern(validator: Any, pattern: str, text: Any, schema: Schema) -> Any:
     try:
         met = regex.search(pattern, text, timeout=PATTERN_TIMEOUT_S)
     except (regex.error, TimeoutError):
-        return  # an expression of another language than ours is not checked
+        return  # not a regular expression of Python, or too slow: not checked
     if met is None:
         yield ValidationError(f"{text[:80]!r} does not match {pattern[:80]!r}")
 
 
 _Today = extend(Draft202012Validator, {"pattern": _pattern})
 _Older = extend(Draft7Validator, {"pattern": _pattern})
-"""Of drafts in which `items` may be a list."""
+"""Validator for drafts in which `items` may be a list."""
 
 
 class SchemaCheck:
-    """The whole schema, for answers that a grammar held to a part of it. Takes a thread's time."""
+    """Checks answers against the whole schema. Runs long enough to need a thread."""
 
     def __init__(self, schema: Schema) -> None:
-        """Raises `InvalidGuide` for what is no schema."""
+        """Raises `InvalidGuide` for an invalid schema."""
         is_older = any(isinstance(each.get("items"), list) for each in subschemas(schema))
         kind: Any = _Older if is_older else _Today
         try:
@@ -63,11 +63,12 @@ class SchemaCheck:
         self._validator = kind(schema)
 
     def corrected(self, text: str) -> tuple[str, str]:
-        """The answer, less the duplicates in `uniqueItems` arrays, and what is still wrong with it."""
+        """The answer without duplicates in `uniqueItems` arrays, and its remaining violation ("" for
+        none)."""
         try:
             value = json.loads(text)
         except ValueError as error:
-            return text, f"it is no JSON: {error}"
+            return text, f"it is not valid JSON: {error}"
         changed = False
         for found in self._validator.iter_errors(value):
             if found.validator == "uniqueItems":
@@ -81,11 +82,12 @@ class SchemaCheck:
 async def checked_outputs(
     outputs: AsyncIterator[Output], check: SchemaCheck, relaxed: tuple[str, ...], again: Retry
 ) -> AsyncIterator[Output]:
-    """The answer once it was checked, asked for again once where it is wrong; notes say what was relaxed.
+    """The checked answer; the model is asked once more if it violates the schema. Notes name what was
+    relaxed.
 
-    Before it come empty pieces, which show that the model works.
+    Empty deltas before it are signs of life.
     """
-    notes = tuple(f"not held while it was written, checked afterwards: {what}" for what in relaxed)
+    notes = tuple(f"not enforced during decoding, checked afterwards: {what}" for what in relaxed)
     text, written, finish = "", "", None
     tokens: tuple[TokenLogprob, ...] = ()
     async for each in _collect(outputs):
@@ -113,7 +115,7 @@ async def checked_outputs(
         if wrong:
             notes = (*notes, f"the answer does not conform: {wrong}")
     if tokens and text != written:
-        tokens, notes = (), (*notes, "logprobs: left out, as the answer was corrected")
+        tokens, notes = (), (*notes, "logprobs were dropped because the answer was corrected")
     yield TextDelta(text=text, tokens=0, logprobs=tokens or None)
     yield Finish(reason=finish.reason, usage=finish.usage, notes=notes)
 
@@ -124,7 +126,7 @@ def correction(
     answer: str,
     wrong: str,
 ) -> AsyncGenerator[Output, None] | None:
-    """The generation once more, with its answer and what is wrong with it; None for one that is no chat."""
+    """The generation again, with its answer and the violation added; None if it is not a chat."""
     if generation.kind != "chat":
         return None
     request = f"This JSON is wrong: {wrong}. Write all of it again, corrected."
@@ -136,7 +138,7 @@ def correction(
 
 @dataclass(frozen=True, slots=True)
 class _CompleteAnswer:
-    """A gathered answer."""
+    """A complete answer."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...]
@@ -144,7 +146,7 @@ class _CompleteAnswer:
 
 
 async def _collect(outputs: AsyncIterator[Output]) -> AsyncIterator[Output | _CompleteAnswer]:
-    """Empty pieces as signs of life, and at the end the whole answer."""
+    """Empty deltas as signs of life, then the complete answer."""
     texts: list[str] = []
     logprobs: list[TokenLogprob] = []
     async for output in outputs:
@@ -165,7 +167,7 @@ def _at(value: Any, path: Any) -> Any:
 
 
 def _drop_duplicates(items: Any) -> bool:
-    """Remove from a list what is equal to an earlier item; whether there was any."""
+    """Remove items that are equal to an earlier one. Returns whether there was any."""
     if not isinstance(items, list):
         return False
     seen: set[str] = set()

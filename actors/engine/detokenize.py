@@ -1,4 +1,4 @@
-"""Bytes of tokens into text that never breaks a character."""
+"""Decodes the bytes of tokens into whole characters."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
-    """Assembles UTF-8 over the borders of tokens.
+    """Assembles UTF-8 characters across token boundaries.
 
-    Bytes that cannot become a character turn into U+FFFD, as every lenient decoder has it, so the
-    pieces joined equal `b"".join(data).decode("utf-8", "replace")`.
+    Invalid bytes become U+FFFD: the joined texts equal `b"".join(data).decode("utf-8", "replace")`.
     """
 
     __slots__ = ("_decoder",)
@@ -20,9 +19,9 @@ class Detokenizer:
         self._decoder = _UTF8("replace")
 
     def push(self, data: bytes) -> str:
-        """The characters completed by `data`; empty while one is open."""
+        """The characters that `data` completes; empty if the last one is incomplete."""
         return self._decoder.decode(data)
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD where a character stayed open."""
+        """The rest at the end: U+FFFD if a character is incomplete."""
         return self._decoder.decode(b"", final=True)

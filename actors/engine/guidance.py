@@ -1,4 +1,4 @@
-"""Generations that conform to a JSON schema, a regular expression, a choice or a grammar, by llguidance."""
+"""Guided decoding with llguidance: by JSON schema, regular expression, choice or grammar."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _JSON_STYLE: Any = {
     "coerce_one_of": True,
     "lenient": True,
 }
-"""One way to lay JSON out: a small model that may choose whitespace can go on with it for ever. What the
-grammar cannot hold of a schema is left out of it and told, and checked afterwards (`conformance.py`)."""
+"""Fixed whitespace in JSON: a small model that may choose it can produce whitespace forever. Schema keywords
+that the grammar does not support are reported as relaxed and checked afterwards (`conformance.py`)."""
 _MAX_REASON = 300
-"""Characters of llguidance's words in an error."""
+"""Maximum characters of llguidance's message in an error."""
 
 _PARTS = ("json_schema", "regex", "choice", "grammar")
 
 _KEPT = 64
-"""Compiled guides that are kept; a role's schema comes again with each of its steps."""
+"""Maximum compiled guides in the cache; a role sends the same schema with each step."""
 
 
 class GuideState:
-    """Where one generation stands in its guide."""
+    """The state of one generation in its guide."""
 
     __slots__ = ("_bits", "_matcher", "relaxed")
 
     def __init__(self, matcher: LLMatcher, vocabulary: int, relaxed: tuple[str, ...] = ()) -> None:
-        """`relaxed` names what the grammar does not hold of the schema."""
+        """`relaxed` names the parts of the schema that the grammar does not enforce."""
         self._matcher = matcher
         self.relaxed = relaxed
         self._bits = np.zeros((vocabulary + 31) // 32, np.int32)
 
     def mask(self, logits: NDArray[np.float32]) -> None:
-        """Set every token of `logits` [vocabulary] that the guide does not allow to minus infinity."""
+        """Set the logits [vocabulary] of tokens that the guide forbids to minus infinity."""
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little", count=len(logits))
@@ -56,13 +56,13 @@ class GuideState:
         logits[allowed] = kept
 
     def advance(self, token: int) -> bool:
-        """Take `token`; returns whether the guide is complete and allows nothing more."""
+        """Accept `token`. Returns whether the guide is complete and allows no further token."""
         self._matcher.consume_token(token)
         self._check()
         return self._matcher.is_stopped()
 
     def consume(self, tokens: NDArray[np.int64]) -> bool:
-        """Take what was written before, as `advance` does; a prefix that does not conform is refused."""
+        """Accept earlier tokens as `advance` does. Raises `InvalidGuide` if they do not conform."""
         if len(tokens):
             self._matcher.consume_tokens(tokens.tolist())
             self._check()
@@ -99,7 +99,7 @@ class GuideCompiler:
         return GuideState(matcher.deep_copy(), self._vocabulary, relaxed)
 
     def _compiled(self, guide: GuidedDecoding) -> tuple[LLMatcher, tuple[str, ...]]:
-        """The matcher, and what it does not hold."""
+        """The matcher, and the parts of the schema that it does not enforce."""
         if guide.json_schema is None:
             return self._matcher(_grammar(guide)), ()
         check_references(guide.json_schema)
@@ -113,12 +113,12 @@ class GuideCompiler:
     def _matcher(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            raise InvalidGuide(f"it cannot be used: {_reason(matcher.get_error())}", param="guide")
+            raise InvalidGuide(f"invalid guide: {_reason(matcher.get_error())}", param="guide")
         return matcher
 
 
 def text_or_json(schema: dict[str, Any], field: str) -> GuidedDecoding:
-    """A guide to JSON of `schema`, an object's, or to any text that does not begin with a brace."""
+    """A guide to JSON of the object `schema`, or to any text that does not begin with a brace."""
     json_form = json.dumps(_supported(schema)[0] | {"x-guidance": _JSON_STYLE})
     lines = (
         "%llguidance {}",
@@ -131,14 +131,14 @@ def text_or_json(schema: dict[str, Any], field: str) -> GuidedDecoding:
 
 
 def _supported(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What a grammar can hold of it, and the patterns that it cannot."""
+    """The part of the schema that a grammar can enforce, and the patterns that it cannot."""
     return without_patterns(without_free_names(schema), _usable)
 
 
 def _grammar(guide: GuidedDecoding) -> str:
     said = [part for part in _PARTS if getattr(guide, part) is not None]
     if len(said) != 1:
-        raise InvalidGuide(f"a guide needs exactly one of {', '.join(_PARTS)}", param="guide")
+        raise InvalidGuide(f"a guide must have exactly one of {', '.join(_PARTS)}", param="guide")
     if guide.regex is not None:
         return LLMatcher.grammar_from_regex(guide.regex)
     if guide.choice is not None:
@@ -149,22 +149,22 @@ def _grammar(guide: GuidedDecoding) -> str:
         return LLMatcher.grammar_from_json_schema(json.dumps(guide.json_schema), overrides=_JSON_STYLE)
     except ValueError as error:
         what = "JSON schema" if guide.grammar is None else "grammar"
-        raise InvalidGuide(f"the {what} cannot be used: {_reason(str(error))}", param="guide") from error
+        raise InvalidGuide(f"invalid {what}: {_reason(str(error))}", param="guide") from error
 
 
 def _usable(pattern: str) -> bool:
-    """Whether a grammar can hold the regular expression: those that look around it cannot."""
+    """Whether a grammar supports the regular expression (look-around is not supported)."""
     return not LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern))
 
 
 def _unsupported_keywords(warning: str) -> str:
-    """A warning of llguidance in the words of JSON Schema."""
+    """A warning of llguidance as JSON Schema keywords."""
     names = warning.partition("Unimplemented keys: ")[2]
     if names:
         return ", ".join(json.loads(names))
-    return "oneOf (held as anyOf)" if warning.startswith("oneOf") else warning[:_MAX_REASON]
+    return "oneOf (enforced as anyOf)" if warning.startswith("oneOf") else warning[:_MAX_REASON]
 
 
 def _reason(words: str) -> str:
-    """The first lines of what llguidance says; a dump of its grammar follows them."""
+    """llguidance's message without the dump of its grammar."""
     return " ".join(words.partition("<state>")[0].split())[:_MAX_REASON]

@@ -24,21 +24,20 @@ class KvShape:
 
 
 class Memory(Protocol):
-    """A zeroed array of numpy or of torch."""
+    """A zeroed numpy or torch array."""
 
     array: Any
 
     def drop(self, start: int, size: int) -> None:
-        """Give back the `size` bytes from byte `start` where that can be done; they read as zeros."""
+        """Free the `size` bytes from byte `start` if possible; they read as zeros."""
 
 
 class KvCache:
     """Rows of keys and values, bound in place as the model's past and present.
 
-    `memory(shape)` makes the arrays, here and for what is kept of them. `array` is float32, or what `memory`
-    makes, [2 * layers, rows, kv_heads, length, head_dim]: for each layer its keys, then its
-    values. `array[i, :n]` is one block of memory, so the first `n` rows are a batch without copying.
-    Beside the rows there is room for blocks of tokens that are kept, once `reserve` was called.
+    `array`: [2 * layers, rows, kv_heads, length, head_dim], for each layer its keys, then its values;
+    float32, or the type that `memory(shape)` makes. `array[i, :n]` is contiguous, so the first `n` rows are a
+    batch without copying. After `reserve` there is also room for cached blocks of tokens.
     """
 
     def __init__(
@@ -56,29 +55,29 @@ class KvCache:
         self._memory = memory((2 * shape.layers, rows, shape.kv_heads, length, shape.head_dim))
         self.array: Any = self._memory.array
         self.touched = [0] * rows
-        """Most tokens that each row may have resident."""
+        """Maximum resident tokens of each row."""
         self.block = 0
-        """Tokens of a kept block."""
+        """Tokens of a cached block."""
         self._kept: Memory | None = None
 
     def reserve(self, blocks: int, block: int) -> None:
-        """Make room to keep `blocks` blocks of `block` tokens."""
+        """Allocate room for `blocks` cached blocks of `block` tokens."""
         shape = self.shape
         self.block = block
         self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim))
 
     def keep(self, place: int, row: int, start: int) -> None:
-        """Copy the block at token `start` of `row` to the place `place` for kept ones."""
+        """Copy the block at token `start` of `row` to place `place` of the cache."""
         assert self._kept is not None
         self._kept.array[place] = self.array[:, row, :, start : start + self.block]
 
     def restore(self, place: int, row: int, start: int) -> None:
-        """Copy the kept block at `place` to token `start` of `row`."""
+        """Copy the cached block at `place` to token `start` of `row`."""
         assert self._kept is not None
         self.array[:, row, :, start : start + self.block] = self._kept.array[place]
 
     def drop(self, place: int) -> None:
-        """Give the memory of the kept block at `place` back to the system."""
+        """Free the memory of the cached block at `place`."""
         assert self._kept is not None
         size = self.block * self.shape.token_bytes
         self._kept.drop(place * size, size)
@@ -88,7 +87,7 @@ class KvCache:
         self.array[:, target, :, :tokens] = self.array[:, source, :, :tokens]
 
     def trim(self, row: int) -> None:
-        """Give the memory of `row` back to the system."""
+        """Free the memory of `row`."""
         if self.touched[row]:
             plane = self.array[0, 0].nbytes
             for layer in range(2 * self.shape.layers):
@@ -96,7 +95,7 @@ class KvCache:
             self.touched[row] = 0
 
     def claim(self, row: int, tokens: int) -> None:
-        """Note that `row` may come to hold `tokens` tokens."""
+        """Record that `row` may hold up to `tokens` tokens."""
         self.touched[row] = max(self.touched[row], tokens)
 
     def fit(self, limit: int, free: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Model folders into engines."""
+"""Loads model folders into engines."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from orchestration.errors import InvalidRequest
 from orchestration.messages import ModelCard
 
 LOAD_S, LOAD_BYTES_S = 0.3, 500e6
-"""What loading takes until it was measured: 0.45 s for the 116 MB of SmolLM2-135M, hashed and read from the
-page cache."""
+"""Estimate of the load time, until it is measured: seconds, and bytes per second. Measured: 0.45 s for the
+116 MB of SmolLM2-135M, hashed and read from the page cache."""
 
 _PADDING = 2
-"""Tokens of a row beyond the context, which a session may use to pad its smallest call."""
+"""Extra tokens of a row, with which a session may pad its smallest call."""
 
 
 @dataclass(kw_only=True)
 class ChatModel:
-    """A chat model ready to serve: its engine and what prepares requests for it."""
+    """A loaded chat model: its engine and the preparation of requests."""
 
     manifest: ModelManifest
     card: ModelCard
@@ -40,7 +40,7 @@ class ChatModel:
 
     @cached_property
     def guides(self) -> GuideCompiler:
-        """Made with the first guide. Ask from one thread only."""
+        """Made with the first guide. Use it from one thread only."""
         return GuideCompiler(
             self.tokenizer_json, self.manifest.vocabulary, sorted(self.manifest.eog_token_ids)
         )
@@ -48,7 +48,7 @@ class ChatModel:
 
 @dataclass(kw_only=True)
 class EmbeddingModel:
-    """An embedding model ready to serve."""
+    """A loaded embedding model."""
 
     manifest: ModelManifest
     card: ModelCard
@@ -57,9 +57,9 @@ class EmbeddingModel:
 
 
 def describe_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> ModelCard:
-    """The card of a model that is not loaded: nothing is read but its manifest and the sizes of its files.
+    """The card of a model that is not loaded, from its manifest and its files' sizes.
 
-    Raises `CorruptModel`, and InvalidRequest for settings that cannot hold the model.
+    Raises `CorruptModel`, and InvalidRequest if the settings are too small for the model.
     """
     manifest = verify(folder, hashes=False)
     context, _ = _context(manifest, settings, runtime.shape(manifest), runtime.reserves)
@@ -70,8 +70,8 @@ def describe_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> 
 def load_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> ChatModel | EmbeddingModel:
     """Check and load `folder`; blocks for a few hundred milliseconds.
 
-    Raises `CorruptModel` for files that are not what the manifest says, `BackendFailed` for a model that
-    the runtime refuses and InvalidRequest for settings that cannot hold the model.
+    Raises `CorruptModel` for files that do not match the manifest, `BackendFailed` for a model that the
+    runtime refuses, and InvalidRequest if the settings are too small for the model.
     """
     manifest = verify(folder)
     return (
@@ -82,7 +82,7 @@ def load_model(folder: Path, settings: EngineSettings, runtime: Runtime) -> Chat
 
 
 def _rows(settings: EngineSettings) -> int:
-    """One row more than slots, see SlotMap."""
+    """The rows of the cache: one more than slots, see SlotMap."""
     return settings.slots + 1
 
 
@@ -99,7 +99,7 @@ def cache_size(
 def _context(
     manifest: ModelManifest, settings: EngineSettings, shape: KvShape, reserves: bool
 ) -> tuple[int, int]:
-    """The longest context of a request, and the tokens whose keys and values fit together."""
+    """The maximum context of a request, and the maximum cached tokens of all requests."""
     if manifest.kind == "embedding":
         return manifest.context_tokens, 0
     token_bytes = shape.token_bytes

@@ -1,4 +1,4 @@
-"""Memory that is taken page by page."""
+"""Memory that becomes resident page by page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 class LazyArray:
     """A zeroed float32 array in an anonymous mapping.
 
-    Only pages that were written take memory, which is why a cache may reserve room for the longest
-    context in every row. Transparent huge pages are switched off: one would make 2 MB resident at the
-    first write of 256 bytes.
+    Only written pages take memory, so a cache can reserve the maximum context in every row. Transparent huge
+    pages are disabled: one would make 2 MB resident at the first write of 256 bytes.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -28,7 +27,7 @@ class LazyArray:
         ).reshape(shape)
 
     def drop(self, start: int, size: int) -> None:
-        """Give back the whole pages within the `size` bytes from byte `start`; they read as zeros."""
+        """Free the whole pages within the `size` bytes from byte `start`; they read as zeros."""
         first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
         length = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length > 0:

@@ -1,4 +1,4 @@
-"""Reuse of keys and values between prompts that begin alike."""
+"""Prefix cache: reuse of keys and values between prompts with a common prefix."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from actors.engine.kv import KvShape
 
 _ROOT = 0
-"""The serial before every first block."""
+"""The serial of the (virtual) block before a first block."""
 
 _Key = tuple[int, bytes]
-"""The serial of the block before, and this block's tokens."""
+"""The serial of the preceding block, and this block's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class _Block:
 
 @dataclass(slots=True)
 class Chain:
-    """The blocks at the beginning of one prompt, as far as they are kept."""
+    """The cached blocks at the beginning of one prompt."""
 
     last: int | None = _ROOT
-    """Serial of the last block; None once a block could not be kept."""
+    """Serial of the last block; None after a block could not be stored."""
     keys: list[_Key] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Chain:
 
 
 class BlockStore(Protocol):
-    """A cache that can keep blocks of its rows: see `actors.engine.kv.KvCache`."""
+    """A cache that can store blocks of its rows; see `actors.engine.kv.KvCache`."""
 
     @property
     def shape(self) -> KvShape: ...
@@ -54,11 +54,10 @@ class BlockStore(Protocol):
 class PrefixCache:
     """Blocks of prompt tokens with their keys and values, shared by all prompts that begin with them.
 
-    A block is found by its tokens and the block before it, as in vLLM's automatic prefix caching. Only
-    prompts are kept: they are what other requests begin with. What is copied is what computing it again
-    would give, but for the order of float32 sums. The least recently used block goes first. `touch` counts
-    a prompt's blocks as used from its end to its beginning, so ends of chains go before the beginnings they
-    hang on.
+    A block is found by its tokens and the preceding block, as in vLLM's automatic prefix caching. Only
+    prompts are cached, as other requests begin with them. A copy equals a recomputation except for the order
+    of float32 sums. The least recently used block is evicted first; `touch` marks a prompt's blocks from its
+    end to its beginning, so that the end of a chain is evicted before the blocks it depends on.
     """
 
     def __init__(self, kv: BlockStore, *, block: int, capacity_bytes: int) -> None:
@@ -77,11 +76,12 @@ class PrefixCache:
 
     @property
     def held_bytes(self) -> int:
-        """What the blocks take now."""
+        """Bytes of the cached blocks."""
         return len(self._blocks) * self.block_bytes
 
     def load(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool:
-        """Copy the block `tokens`, next in `chain`, to position `start` of `row`, if it is here."""
+        """Copy the block `tokens`, next in `chain`, to position `start` of `row`. False if it is not
+        cached."""
         if chain.last is None:
             return False
         key = (chain.last, tokens.tobytes())
@@ -94,7 +94,8 @@ class PrefixCache:
         return True
 
     def store(self, chain: Chain, tokens: NDArray[np.int64], row: int, start: int) -> bool:
-        """Keep the block `tokens`, next in `chain` and computed at position `start` of `row`, if possible."""
+        """Store the block `tokens`, next in `chain`, from position `start` of `row`. False if not
+        possible."""
         if chain.last is None or self.capacity == 0:
             chain.last = None
             return False
@@ -110,13 +111,13 @@ class PrefixCache:
         return True
 
     def touch(self, chain: Chain) -> None:
-        """Count the blocks of `chain` as just used."""
+        """Mark the blocks of `chain` as used."""
         for key in reversed(chain.keys):
             if key in self._blocks:
                 self._blocks.move_to_end(key)
 
     def shrink(self, size: int) -> None:
-        """Give back the blocks used longest ago, until the rest takes at most `size` bytes."""
+        """Evict the least recently used blocks until the rest takes at most `size` bytes."""
         while self.held_bytes > size:
             place = self._blocks.popitem(last=False)[1].place
             self._kv.drop(place)

@@ -1,4 +1,4 @@
-"""A generation's words into the tokens that a chat model reads."""
+"""Builds the prompt tokens of a generation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestration.messages import Generation
 
 
 class PromptBuilder:
-    """Renders and tokenises prompts. Control tokens in what users wrote stay text. Thread-safe."""
+    """Renders and tokenises prompts. Control tokens in user text stay ordinary text. Thread-safe."""
 
     def __init__(self, manifest: ModelManifest, tokenizer: Tokenizer, *, context_tokens: int) -> None:
         self._manifest = manifest
@@ -30,9 +30,9 @@ class PromptBuilder:
             )
 
     def build(self, generation: Generation) -> NDArray[np.int64]:
-        """The prompt's token ids [t], t of 1 to the context less one.
+        """The prompt's token ids [t], 1 <= t < context.
 
-        Raises InvalidRequest for one without content, ContextTooLong with both numbers for one too long.
+        Raises InvalidRequest for an empty prompt, and ContextTooLong for one that is too long.
         """
         ids = self._chat(generation) if generation.kind == "chat" else self._completion(generation)
         last = generation.sampling.truncate_prompt_tokens
@@ -45,7 +45,7 @@ class PromptBuilder:
         return np.array(ids, np.int64)
 
     def prefix(self, generation: Generation) -> NDArray[np.int64]:
-        """The ids of what the answer begins with, to be put after the prompt."""
+        """The token ids of the answer's prefix, which follow the prompt."""
         return np.array(self._tokenizer.encode(generation.prefix, specials=False), np.int64)
 
     def _chat(self, generation: Generation) -> list[int]:
@@ -76,11 +76,12 @@ class PromptBuilder:
         return ids
 
     def _known(self, ids: tuple[int, ...]) -> list[int]:
-        """Token ids that a caller sends, as they are."""
+        """A caller's token ids, checked against the vocabulary."""
         vocabulary = self._manifest.vocabulary
         for token in ids:
             if token >= vocabulary:
                 raise InvalidRequest(
-                    f"prompt: the model has tokens 0 to {vocabulary - 1}, and not {token}", param="prompt"
+                    f"prompt: token {token} is out of range; the model has tokens 0 to {vocabulary - 1}",
+                    param="prompt",
                 )
         return list(ids)

@@ -1,4 +1,4 @@
-"""What an engine asks of whatever computes its logits."""
+"""The interfaces between the engine and a runtime, which computes logits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from actors.models.manifest import ModelManifest
 
 
 class Session(Protocol):
-    """Runs a chat model over the rows of a cache. Not safe for two threads.
+    """Runs a chat model over the rows of a cache. Not thread-safe.
 
-    Logits are valid until the next call, and the caller may change them.
+    Logits are valid until the next call; the caller may modify them.
     """
 
     def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -33,7 +33,7 @@ class Session(Protocol):
 
 
 class KvRows(Protocol):
-    """Rows of keys and values, wherever they are: see `actors.engine.kv`."""
+    """Rows of keys and values, local or remote; see `actors.engine.kv.KvCache`."""
 
     @property
     def shape(self) -> KvShape: ...
@@ -46,7 +46,7 @@ class KvRows(Protocol):
 
 
 class PrefixStore(Protocol):
-    """Blocks of prompts that are kept: see `actors.engine.prefix`."""
+    """Cached blocks of prompts; see `actors.engine.prefix.PrefixCache`."""
 
     block: int
 
@@ -68,7 +68,7 @@ class Encoder(Protocol):
     """Runs an embedding model."""
 
     def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
-        """The unit vectors [inputs, hidden] of tokenised texts."""
+        """Unit vectors [inputs, hidden] of tokenised texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,15 @@ class OpenModel:
 
 
 class Runtime(Protocol):
-    """Brings models into memory: `OnnxRuntime`, `TorchRuntime`."""
+    """Loads models: `OnnxRuntime`, `TorchRuntime`, `PipelineRuntime`."""
 
     @property
     def provider(self) -> str:
-        """What it runs on, in its own words."""
+        """The execution provider or device, for the node's description."""
 
     @property
     def reserves(self) -> bool:
-        """Whether every row of a cache takes the memory of its full length at once, not as it is written."""
+        """Whether a cache allocates the full length of every row at once, not as it is written."""
 
     def shape(self, manifest: ModelManifest) -> KvShape:
         """The size of a token's keys and values."""

@@ -1,4 +1,4 @@
-"""The choice of the next token."""
+"""Sampling of the next token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from orchestration.messages import Sampling
 Logits = NDArray[np.float32]
 
 _NEAR = (5.0, 8.0, 11.0)
-"""How far below the likeliest token (in nats) the candidates of top-p are looked for first: sorting a few
-of them instead of the whole vocabulary takes 0.1 ms a token instead of 4."""
+"""Distances below the likeliest token (in nats) in which the candidates of top-p are searched first. Sorting
+a few of them instead of the whole vocabulary takes 0.1 ms per token instead of 4."""
 
 _FAR = 20.0
-"""Tokens this far below the likeliest weigh less than 1e-4 together, whatever the vocabulary."""
+"""Tokens this far (in nats) below the likeliest weigh less than 1e-4 together."""
 
 _FEW = 8192
 
@@ -26,7 +26,7 @@ _MIX = (0xD1342543DE82EF95, 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingPlan:
-    """The sampling of one generation with every default filled in."""
+    """The sampling parameters of one generation, with all defaults filled in."""
 
     temperature: float
     top_p: float = 1.0
@@ -36,7 +36,7 @@ class SamplingPlan:
     presence_penalty: float = 0.0
     min_p: float = 0.0
     logprobs: int | None = None
-    """How many alternatives to tell with each token; None tells no log-probabilities."""
+    """Alternatives to report with each token; None: no log probabilities."""
 
     @classmethod
     def of(cls, sampling: Sampling, settings: EngineSettings) -> SamplingPlan:
@@ -64,7 +64,7 @@ class SamplingPlan:
 
 
 class Penalties:
-    """What a generation has said, and how that lowers its logits.
+    """Counts the tokens of a generation and lowers their logits.
 
     Repetition divides positive and multiplies negative logits of every token of prompt and answer
     (CTRL, arXiv 1909.05858); frequency and presence are OpenAI's: they count the answer alone.
@@ -78,7 +78,7 @@ class Penalties:
         self._counts: dict[int, int] = {}
 
     def add(self, token: int) -> None:
-        """Count `token` as said."""
+        """Count `token`."""
         self._counts[token] = self._counts.get(token, 0) + 1
         at = int(np.searchsorted(self._seen, token))
         if at == len(self._seen) or self._seen[at] != token:
@@ -98,17 +98,17 @@ class Penalties:
 
 
 def greedy(logits: Logits) -> NDArray[np.int64]:
-    """The likeliest token of each row of `logits` [rows, vocabulary]; the lowest id of equals."""
+    """The likeliest token of each row of `logits` [rows, vocabulary]; of equals the lowest id."""
     best: NDArray[np.int64] = logits.argmax(axis=1)
     return best
 
 
 def draw(logits: Logits, plan: SamplingPlan, generator: np.random.Generator) -> int:
-    """A token of `logits` [vocabulary] at random, with exactly one number from `generator`.
+    """A random token from `logits` [vocabulary], with exactly one number from `generator`.
 
-    Temperature first, then what reaches `min_p` of the likeliest's probability (arXiv 2407.01082), then the
-    `top_k` likeliest, then the smallest set whose probability reaches
-    `top_p` of what is left (nucleus sampling, arXiv 1904.09751). Equal logits keep the order of ids.
+    In this order: temperature; tokens of at least `min_p` times the likeliest's probability (arXiv
+    2407.01082); the `top_k` likeliest; the smallest set with at least `top_p` of the remaining probability
+    (nucleus sampling, arXiv 1904.09751). Equal logits keep the order of ids.
     """
     point = generator.random()
     scaled = (logits - logits.max()) * np.float32(1 / plan.temperature)
@@ -147,7 +147,7 @@ def _top(values: Logits, count: int) -> NDArray[np.int64]:
 
 
 def _mass(scaled: Logits) -> float:
-    """Sum of the exponentials, but for those that are too small to count where that saves work."""
+    """Sum of the exponentials; negligible ones are skipped where that saves work."""
     some = scaled >= -_FAR
     if np.count_nonzero(some) <= _FEW:
         scaled = scaled[some]
@@ -173,7 +173,8 @@ def _cut(weights: NDArray[np.float64], wanted: float) -> int:
 
 
 def _draw_from_all(scaled: Logits, point: float) -> int:
-    """As `_race` over all tokens; the unlikely ones run as one, and among themselves if that one wins."""
+    """As `_race` over all tokens. The unlikely ones take part as one, and among themselves if that one
+    wins."""
     weights = np.exp(scaled)
     likely = scaled >= -_NEAR[1]
     near, far = np.flatnonzero(likely), np.flatnonzero(~likely)
@@ -186,11 +187,11 @@ def _draw_from_all(scaled: Logits, point: float) -> int:
 
 
 def _race(ids: NDArray[np.int64], weights: NDArray[np.float64], point: float) -> int:
-    """A position by `weights`: the largest of weight over an exponential number of the token's own.
+    """A position drawn by `weights`: the maximum of weight / exponential variate (an exponential race).
 
-    The numbers come from `point` and the token's id (SplitMix64), so a change in the last digits of the
-    logits, by other company or another processor, picks another token only where two are as good as equal.
-    On a cumulated sum it would move the borders of all tokens that follow.
+    The variates come from `point` and the token's id (SplitMix64). So tiny changes of the logits (another
+    batch or processor) change the token only if two are almost equal. In a cumulative sum they would shift
+    the boundaries of all later tokens.
     """
     start = np.uint64(int(point * 2**53) * _MIX[0] % 2**64)
     mixed = ids.astype(np.uint64) * np.uint64(_MIX[1]) + start

@@ -1,4 +1,4 @@
-"""Whose prompt is read next."""
+"""The order in which prompts are prefilled."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Protocol
 
 
 class Prefilling(Protocol):
-    """A generation whose prompt is being read."""
+    """A generation that is being prefilled."""
 
     @property
     def unread(self) -> int:
-        """Tokens still to read."""
+        """Remaining prompt tokens."""
 
 
 def next_to_prefill(prefilling: Sequence[Prefilling], turn: int) -> int:
-    """The index of the generation that reads the next chunk of its prompt.
+    """The index of the generation that prefills its next chunk.
 
-    `prefilling` is in order of arrival. Every other turn goes to the one with the least left to read,
-    so a short prompt passes a long one; the turns between go to the oldest, so a long prompt goes on at
-    half speed at worst. Raises ValueError if there is none.
+    `prefilling` is in order of arrival. Even turns go to the one with the fewest remaining tokens, so that a
+    short prompt overtakes a long one; odd turns go to the oldest, which is slowed to half speed at worst.
+    Raises ValueError if the list is empty.
     """
     if not prefilling:
         raise ValueError("nothing to prefill")
@@ -29,9 +29,8 @@ def next_to_prefill(prefilling: Sequence[Prefilling], turn: int) -> int:
 
 
 def allowance(budget: int, spent: int, unread: int) -> int:
-    """How many prompt tokens this step may compute, `spent` so far, if next comes a prompt with `unread`.
+    """The maximum prompt tokens of a step that has computed `spent`, before a prompt with `unread` tokens.
 
-    The double of `budget` lets a prompt of ordinary length end within the step in which it began, so
-    that its first token does not wait for the others' next one.
+    Twice the `budget` if that completes the prompt, so that its first token need not wait for the next step.
     """
     return 2 * budget if spent + unread <= 2 * budget else budget

@@ -1,4 +1,4 @@
-"""One running generation, as the engine sees it."""
+"""A running generation inside the engine, and the sampling of its next token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DecodeBytes = Callable[[int], bytes]
 
 
 class TokenSequence:
-    """The state of a generation between steps."""
+    """The state of one generation between two steps."""
 
     __slots__ = (
         "_generator",
@@ -41,11 +41,11 @@ class TokenSequence:
     def __init__(self, job: ChatJob) -> None:
         self.job = job
         self.position = 0
-        """Tokens whose keys and values are in the cache."""
+        """Number of tokens whose keys and values are in the cache."""
         self.cached = 0
         self.produced = 0
         self.token = 0
-        """The token to read next, once the prompt has been read."""
+        """The next input token, once the prompt has been read."""
         self.text = TextStream(job.stops, job.prefix)
         self.chain = Chain()
         prompt_length = len(job.prompt) - job.prefix_ids
@@ -58,7 +58,7 @@ class TokenSequence:
 
     @property
     def unread(self) -> int:
-        """Tokens of the prompt that are not in the cache yet."""
+        """Number of prompt tokens that are not in the cache yet."""
         return len(self.job.prompt) - self.position
 
     @property
@@ -79,13 +79,13 @@ class TokenSequence:
             self.job.guide.mask(logits)
 
     def draw(self, logits: NDArray[np.float32]) -> int | None:
-        """A token by this row's own random numbers, or None if it is greedy."""
+        """A token by this sequence's own random numbers; None if it decodes greedily."""
         if self._generator is None:
             return None
         return draw(logits, self.job.plan, self._generator)
 
     def append(self, token: int, data: bytes, logprob: TokenLogprob | None) -> tuple[TextDelta | None, bool]:
-        """Continue with `token`: the piece it lets out, and whether the text is complete ("stop")."""
+        """Append `token`. Returns the text that can be sent, and whether the text is complete ("stop")."""
         self.token = token
         self.produced += 1
         if self._penalties is not None:
@@ -104,10 +104,10 @@ SampledToken = tuple[int, TokenLogprob | None]
 def sample(
     sequences: Sequence[TokenSequence], logits: NDArray[np.float32], decode: DecodeBytes
 ) -> list[SampledToken | OrchestraError]:
-    """The next token of each row by `logits` [rows, vocabulary], which is changed on the way.
+    """The next token of each sequence from `logits` [sequences, vocabulary], which are modified.
 
-    A row whose guide fails gets the error in its place. Log-probabilities are those of the model
-    itself, before penalties, guide and temperature.
+    A sequence whose guide fails gets the error in its place. Log probabilities are the model's own, before
+    penalties, guide and temperature.
     """
     tables: dict[int, NDArray[np.float32]] = {}
     errors: dict[int, OrchestraError] = {}
@@ -143,7 +143,7 @@ def _token_logprob(token: int, table: NDArray[np.float32], count: int, decode: D
         return data.decode("utf-8", "replace")
 
     def finite(value: float) -> float:
-        return max(float(value), -9999.0)  # minus infinity is no JSON number; OpenAI's floor
+        return max(float(value), -9999.0)  # JSON has no infinity; OpenAI's minimum
 
     top = [(decode(int(at)), finite(table[at])) for at in top_ids(table, count)]
     data = decode(token)

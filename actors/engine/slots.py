@@ -1,4 +1,4 @@
-"""Which row of the cache holds which generation."""
+"""Maps generations to rows of the cache."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 class SlotMap(Generic[T]):
-    """Places generations in the rows of a cache, so that a decode step sees one block without holes.
+    """Maps generations to rows, so that a decode step works on contiguous rows.
 
-    Rows `0 .. decoding - 1` decode. Generations whose prompt is still being read sit at the far end.
-    There is one row more than slots: always one is free to move through. `move(source, target)` copies what
-    a row holds; meanwhile both rows count as taken.
+    Rows `0 .. decoding - 1` decode. Generations in prefill are at the far end. There is one row more than
+    slots, so that one is always free for a move. `move(source, target)` copies a row; both rows count as
+    taken meanwhile.
     """
 
     def __init__(self, slots: int, move: Callable[[int, int], None]) -> None:
@@ -24,8 +24,8 @@ class SlotMap(Generic[T]):
         self._at: dict[int, int] = {}
 
     def let_go(self) -> None:
-        """Forget whom `move` belongs to. It refers back here: without that its session and caches are freed
-        at once, not when the garbage collector passes by."""
+        """Drop the reference to `move`, whose owner refers back here. Session and caches are then freed at
+        once instead of by the garbage collector."""
         self._move = _stay
 
     def __len__(self) -> int:
@@ -42,18 +42,18 @@ class SlotMap(Generic[T]):
         return len(self._at) >= self.slots
 
     def row_of(self, item: T) -> int:
-        """The row that holds `item` now. Raises KeyError if none does."""
+        """The row of `item`. Raises KeyError if it has none."""
         return self._at[id(item)]
 
     def items(self) -> list[T]:
-        """All generations that have a row, in order of rows."""
+        """All generations, in order of rows."""
         return [item for item in self._rows if item is not None]
 
     def free_rows(self) -> list[int]:
         return [row for row, item in enumerate(self._rows) if item is None]
 
     def take(self, item: T) -> int:
-        """Give `item` a row at the far end; raises IndexError when all slots are taken."""
+        """Give `item` a row at the far end. Raises IndexError if all slots are taken."""
         if self.full:
             raise IndexError(f"all {self.slots} slots are taken")
         row = self._highest_free()
@@ -61,7 +61,7 @@ class SlotMap(Generic[T]):
         return row
 
     def promote(self, item: T) -> int:
-        """Let `item`, whose prompt has been read, decode; returns its new row."""
+        """Move `item` from prefill to decoding. Returns its new row."""
         target = self.decoding
         source = self.row_of(item)
         if source != target:
@@ -71,7 +71,7 @@ class SlotMap(Generic[T]):
         return target
 
     def release(self, item: T) -> None:
-        """Free the row of `item`; the last decoding row moves into the hole it leaves."""
+        """Free the row of `item`; the last decoding row takes its place."""
         row = self._at.pop(id(item))
         self._rows[row] = None
         if row < self.decoding:
@@ -80,7 +80,7 @@ class SlotMap(Generic[T]):
                 self._relocate(self.decoding, row)
 
     def _vacate(self, row: int) -> None:
-        """Make `row`, which does not decode, free."""
+        """Free `row`, which does not decode, by moving its generation."""
         if self._rows[row] is not None:
             self._relocate(row, self._highest_free())
 
@@ -106,4 +106,4 @@ class SlotMap(Generic[T]):
 
 
 def _stay(source: int, target: int) -> None:
-    """Nothing is left that could be moved."""
+    """Do nothing."""

@@ -1,4 +1,4 @@
-"""What an engine tells about itself."""
+"""Statistics of an engine."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """A reading of one model's engine. Counters grow from the start of the process."""
+    """Statistics of one model's engine. Counters start at 0 with the process."""
 
     model: str
     running: int = 0
-    """Generations that hold a slot now."""
+    """Generations in a slot."""
     waiting: int = 0
-    """Generations admitted that wait for a slot or for memory."""
+    """Accepted generations that wait for a slot or for memory."""
     kv_tokens: int = 0
-    """Tokens whose keys and values are in the slots now."""
+    """Tokens whose keys and values are in the slots."""
     kv_tokens_limit: int = 0
     cache_bytes: int = 0
-    """What the keys and values of the slots and of kept prefixes take now."""
+    """Bytes of keys and values in the slots and in the prefix cache."""
     prompt_tokens: int = 0
-    """Counter: prompt tokens of the generations that began."""
+    """Counter: prompt tokens of started generations."""
     cached_tokens: int = 0
-    """Counter: prompt tokens that were reused from a shared prefix."""
+    """Counter: prompt tokens taken from the prefix cache."""
     prefix_hits: int = 0
-    """Counter: generations that reused at least one block of a prefix."""
+    """Counter: generations that reused at least one cached block."""
     completion_tokens: int = 0
     """Counter: tokens generated."""
     steps: int = 0

@@ -1,4 +1,4 @@
-"""Stop strings, found across the borders of tokens."""
+"""Finds stop strings across token boundaries."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Passes text on until a stop string is complete, and never lets a part of one out.
+    """Passes text on until a stop string is complete; never passes a part of one.
 
-    Text that may become a stop string is held back. Of several, the one completed first counts, and of
-    those completed by the same character the longest: the outcome does not depend on how the text is
-    cut into pieces. A stop string may begin in the text `before`, which went out already: another node
-    wrote it, perhaps one that holds nothing back.
+    Text that may become a stop string is held back. The stop string that is completed first counts, and the
+    longest of those completed by the same character, so the result does not depend on the chunking. A stop
+    string may begin in `before`, the text that another node has already sent.
     """
 
     __slots__ = ("_before", "_held", "_longest", "_stops")
@@ -23,7 +22,7 @@ class StopMatcher:
         self._before = before[-(self._longest - 1) :] if self._longest > 1 else ""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """The text that may go out, and whether a stop string was completed."""
+        """The text to pass on, and whether a stop string was completed."""
         if not self._stops:
             return text, False
         out = len(self._before)
@@ -41,12 +40,12 @@ class StopMatcher:
         return passed, False
 
     def flush(self) -> str:
-        """The text held back, when no more comes."""
+        """The text held back, at the end."""
         held, self._held = self._held, ""
         return held
 
     def _open(self, buffer: str) -> int:
-        """Length of the longest end of `buffer` that begins a stop string."""
+        """Length of the longest suffix of `buffer` that begins a stop string."""
         for size in range(min(len(buffer), self._longest - 1), 0, -1):
             end = buffer[-size:]
             if any(stop.startswith(end) for stop in self._stops):

@@ -1,4 +1,4 @@
-"""Tokens into the pieces that leave the engine."""
+"""Turns tokens into the text that leaves the engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orchestration.messages import TextDelta, TokenLogprob
 class TextStream:
     """The text of one generation: whole characters, without stop strings.
 
-    Tokens whose text is held back (an open character, the beginning of a stop string) wait with their
-    log-probabilities and leave with the text they belong to. `before` went out already.
+    Tokens whose text is held back (an incomplete character, the beginning of a stop string) leave together
+    with their text, and so do their log probabilities. `before` was already sent.
     """
 
     __slots__ = ("_detokenizer", "_logprobs", "_stops", "_tokens", "stopped")
@@ -24,7 +24,7 @@ class TextStream:
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self.stopped = False
-        """Whether a stop string was completed; no more tokens are wanted then."""
+        """Whether a stop string was completed, so that the generation must end."""
 
     def push(self, data: bytes, logprob: TokenLogprob | None = None) -> TextDelta | None:
         """The piece that the token with the bytes `data` lets out, if any."""
@@ -35,7 +35,7 @@ class TextStream:
         return self._piece(text) if text else None
 
     def flush(self) -> TextDelta | None:
-        """What was held back, at the end of a generation that no stop string ended."""
+        """The text held back, at the end of a generation that no stop string ended."""
         if self.stopped:
             return None
         text, self.stopped = self._stops.push(self._detokenizer.flush())

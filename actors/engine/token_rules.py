@@ -1,4 +1,4 @@
-"""What a caller says of single tokens: how likely they are, and which may end the answer."""
+"""A caller's rules for single tokens: logit bias, and tokens that end the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestration.messages import Sampling
 
 
 class TokenRules:
-    """The rules of one generation. Use `of`, which gives None for a generation without any."""
+    """The rules of one generation. Use `of`, which returns None if there is none."""
 
     __slots__ = ("_bias", "_biased", "_ends", "_ignore_ends", "_min_tokens", "stops")
 
@@ -21,14 +21,14 @@ class TokenRules:
         self._biased = np.fromiter(bias, np.int64, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
         self.stops = frozenset(sampling.stop_token_ids or ())
-        """Tokens that end the answer beside the model's own."""
+        """Tokens that end the answer in addition to the model's own."""
         self._ends = np.array(sorted({*ends, *self.stops}), np.int64)
         self._min_tokens = sampling.min_tokens or 0
         self._ignore_ends = bool(sampling.ignore_eos)
 
     @classmethod
     def of(cls, sampling: Sampling, ends: Sequence[int], vocabulary: int) -> TokenRules | None:
-        """Raises `InvalidRequest` for a token that the vocabulary does not have."""
+        """Raises `InvalidRequest` for a token outside the vocabulary."""
         said = (sampling.logit_bias, sampling.stop_token_ids, sampling.min_tokens, sampling.ignore_eos)
         if not any(said):
             return None
@@ -39,12 +39,13 @@ class TokenRules:
             for token in tokens:
                 if token >= vocabulary:
                     raise InvalidRequest(
-                        f"{name}: the model has tokens 0 to {vocabulary - 1}, and not {token}", param=name
+                        f"{name}: token {token} is out of range; the model has tokens 0 to {vocabulary - 1}",
+                        param=name,
                     )
         return cls(sampling, ends)
 
     def apply(self, logits: NDArray[np.float32], written: int) -> None:
-        """Change `logits` [vocabulary] in place; `written` counts the tokens of the answer so far."""
+        """Apply the rules to `logits` [vocabulary] in place; `written` is the number of tokens so far."""
         if len(self._biased):
             logits[self._biased] += self._bias
         if self._ignore_ends or written < self._min_tokens:

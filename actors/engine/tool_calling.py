@@ -1,7 +1,8 @@
-"""Tool calls of a local model: a generation that must call something is guided to write the call as JSON.
+"""Tool calls of a local model, by guided decoding.
 
-One that may call (`auto`) is guided to write a call or a text, and its first character decides: a text does
-not begin with a brace. Where the caller guides the answer too, it is that answer, and nothing is called.
+A generation that must call a tool is guided to write the call as JSON. With `auto` it is guided to write a
+call or a text; the first character decides, as a text cannot begin with a brace. If the caller guides the
+answer as well, `auto` calls nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _CLOSED = {"additionalProperties": False}
 
 
 def with_call_guide(generation: Generation) -> Generation:
-    """The generation that writes the call. Raises `InvalidRequest` for an offer that cannot be taken here."""
+    """The generation with the guide and the prompt for its tools. Raises `InvalidRequest` for invalid
+    tools."""
     offer = generation.offer
     if offer is None:
         return generation
@@ -43,15 +45,20 @@ def with_call_guide(generation: Generation) -> Generation:
             "guide": text_or_json(_schema(offer.chosen), "tools"),
         }
         return generation.model_copy(update=changes)
-    if generation.guide is not None and generation.guide.field != "response_format":  # that is of texts alone
+    if (
+        generation.guide is not None and generation.guide.field != "response_format"
+    ):  # it applies to texts only
         field = generation.guide.field or "guide"
-        raise InvalidRequest(f"{field}: a call has the form of its function's parameters", param=field)
+        raise InvalidRequest(
+            f"{field} cannot be combined with a tool call, which has the form of the function's parameters",
+            param=field,
+        )
     schema = _schema(offer.chosen)
     return generation.model_copy(
         update={
             "messages": _with_functions(generation.messages, offer),
             "guide": GuidedDecoding(json_schema=schema, field="tools"),
-            # the form of the call is its end: nothing in an argument is
+            # the guide ends the call; a stop string must not end an argument
             "sampling": generation.sampling.model_copy(update={"stop": (), "stop_token_ids": None}),
             "continuation": None,  # a call that another node began was not read: it is written again
         }
@@ -59,12 +66,12 @@ def with_call_guide(generation: Generation) -> Generation:
 
 
 def tool_error(error: InvalidGuide) -> InvalidRequest:
-    """What is wrong with a guide that was made of functions."""
+    """The error for a guide that was made from functions."""
     return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
 
 
 def parse_outputs(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
-    """What the guided form of `generation` wrote, as text or as a call."""
+    """The outputs of the guided `generation`, as text or as a tool call."""
     if generation.offer is None or (_is_optional(generation) and generation.guide is not None):
         return outputs
     if _is_optional(generation):
@@ -75,7 +82,7 @@ def parse_outputs(outputs: AsyncIterator[Output], generation: Generation) -> Asy
 async def _as_text_or_call(
     outputs: AsyncIterator[Output], sampling: Sampling, *, begun: bool
 ) -> AsyncIterator[Output]:
-    """With `begun` a text was begun by another node: a call comes whole, so nobody has read any of one."""
+    """`begun`: another node began it, so it is a text, as calls are sent whole."""
     stops = "stop" if sampling.stop else "stop_token_ids" if sampling.stop_token_ids else ""
     async for output in outputs:
         if not begun and isinstance(output, TextDelta) and output.text:
@@ -94,9 +101,8 @@ async def _after(first: Output, outputs: AsyncIterator[Output]) -> AsyncIterator
 
 
 async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") -> AsyncIterator[Output]:
-    """What a guided generation wrote, as the call at its end; before it, empty pieces that show that the
-    model works. Where the text was cut off, what there is of the arguments is passed on. `stops` names the
-    field by which the caller may have ended it."""
+    """The tool call at the end of a guided generation; before it, empty deltas as signs of life. If the text
+    was cut off, the call has the arguments so far. `stops`: the caller's field that may have ended it."""
     text: list[str] = []
     async for output in outputs:
         if isinstance(output, TextDelta):
@@ -111,8 +117,8 @@ async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") ->
 
 
 def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
-    """None where it was cut off before its arguments. Raises `BackendFailed` for a whole one that is none,
-    and `InvalidRequest` where the field `stops` may have ended it."""
+    """The call in `text`; None if it was cut off before its arguments. Raises `BackendFailed` if a `whole`
+    text is no call, and `InvalidRequest` if the caller's field `stops` may have ended it."""
     name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
     if whole:
         try:
@@ -121,17 +127,17 @@ def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
         except (ValueError, KeyError, TypeError) as error:
             if stops:
                 raise InvalidRequest(
-                    f"{stops}: it ended the call of a function before the end; leave it out beside tools",
+                    f"{stops} ended a tool call before its end; leave it out when you send tools",
                     param=stops,
                 ) from error
-            raise BackendFailed("the model wrote a tool call that cannot be read") from error
+            raise BackendFailed("the model wrote an invalid tool call") from error
     elif not begun:
         return None
     return ToolCall(id=f"call_{token_hex(12)}", name=name, arguments=arguments)
 
 
 def render(message: ChatMessage) -> ChatMessage:
-    """A message as text, calls and all, for templates that know of none."""
+    """The message with its tool calls as text, for templates without tool calls."""
     if not message.tool_calls:
         return message
     calls = [
@@ -143,7 +149,7 @@ def render(message: ChatMessage) -> ChatMessage:
 
 
 def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """Of a call of any of them. Parameters move below `$defs`, where they refer to themselves."""
+    """The schema of a call of any of `tools`. Their parameters move below `$defs`, references included."""
     forms: list[dict[str, Any]] = []
     parameters: dict[str, dict[str, Any]] = {}
     for number, tool in enumerate(tools):
@@ -162,12 +168,12 @@ def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
 
 
 def _is_optional(generation: Generation) -> bool:
-    """Whether it may call, and need not."""
+    """Whether it may call a tool but need not."""
     return generation.offer is not None and generation.offer.choice == "auto"
 
 
 def _with_functions(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:
-    """With the functions in the system message, which is made where there is none."""
+    """The messages with the functions described in the system message, which is added if missing."""
     functions = "\n".join(
         json.dumps(tool.model_dump(include={"name", "description", "parameters"}), ensure_ascii=False)
         for tool in offer.chosen

@@ -1,4 +1,4 @@
-"""A backend from the command's words and the settings. Each is imported only when it is asked for."""
+"""Makes backends from command-line words and settings. A backend's packages are imported when it is made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedName:
-    """A model to serve, and what the upstream calls it."""
+    """A model to serve: its name here and in the upstream."""
 
     name: str
     upstream: str
@@ -29,7 +29,7 @@ class ServedName:
         """`NAME` or `NAME=UPSTREAM_NAME`."""
         name, _, upstream = text.partition("=")
         if not name:
-            raise InvalidRequest(f"--serve {text!r} names no model")
+            raise InvalidRequest(f"--serve {text!r} has no model name; write NAME or NAME=UPSTREAM_NAME")
         return cls(name=name, upstream=upstream or name)
 
 
@@ -65,7 +65,7 @@ def triton_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> B
 
 
 def echo_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
-    """No model: says the last message again."""
+    """No model: repeats the last message."""
     from actors.backends.echo import EchoBackend, EchoSettings
 
     said = dict(options)
@@ -75,7 +75,7 @@ def echo_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Bac
 
 
 def replay_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
-    """Recorded answers of models, from the file `records` of the options."""
+    """Recorded answers of models, from the file in the option `records`."""
     from actors.backends.replay import ReplayBackend, ReplaySettings
 
     said = dict(options)

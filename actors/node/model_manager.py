@@ -1,4 +1,4 @@
-"""Which of a backend's models are in memory: loaded when they are asked for, evicted when room is needed."""
+"""Loads a backend's models on demand and evicts the least recently used when memory is needed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from orchestration.model_memory import Residency
 log = logging.getLogger(__name__)
 
 CLAIM_S = 2.0
-"""A model refused for want of memory is told to the dispatchers for so long after the last refusal."""
+"""How long the dispatchers are told of a model that was refused because memory was full."""
 FAILED_S = 10.0
-"""What could not be loaded is not tried for so long, unless by name: others would leave for nothing."""
+"""How long a failed load is not repeated, unless requested by name: others would be evicted in vain."""
 
 
 class ModelManager:
-    """The models of one node. At most `limit_bytes` of them are in memory at once, 0 is no limit; what
-    leaves for another is the one used longest ago of those on which nothing runs.
+    """The models of one node. `limit_bytes` limits the memory of loaded models (0: no limit). A load evicts
+    the least recently used models on which nothing runs.
 
-    `changed` is called whenever `cards` or `memory_use` say something new.
+    `changed` is called when `cards` or `memory_use` change.
     """
 
     def __init__(self, node: str, backend: Backend, limit_bytes: int, changed: Callable[[], None]) -> None:
@@ -45,11 +45,11 @@ class ModelManager:
         self._failed: dict[str, tuple[float, str]] = {}
         self._loads = self._unloads = self._swaps = 0
         self._preloaded: set[str] = set()
-        """Those loaded ahead and not asked for since."""
+        """Models loaded in advance and not used since."""
         self._starts: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Start the backend. Raises what that raises."""
+        """Start the backend. Raises what its `start` raises."""
         limit = self.limit_bytes or self.backend.memory_bytes
         await self.backend.start(limit)
         self._cards = {card.name: card for card in self.backend.models}
@@ -61,7 +61,7 @@ class ModelManager:
         self._publish()
 
     async def close(self) -> None:
-        """Stop what is being loaded, and the backend."""
+        """Cancel loads in progress and close the backend."""
         for task in list(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
@@ -74,7 +74,7 @@ class ModelManager:
 
     @property
     def memory_use(self) -> MemoryUse:
-        """What the registry shows beside them; asked for every few seconds."""
+        """The memory use for the registry; read every few seconds."""
         RESIDENT.labels(self.node).set(self._resident.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
@@ -109,7 +109,7 @@ class ModelManager:
         if time.monotonic() < until:
             raise BackendFailed(f"node {self.node} could not load model {model!r}: {why}")
         if model in self._unloading:
-            raise NodeBusy(f"model {model!r} is being unloaded from node {self.node}", retry_after_s=0.5)
+            raise NodeBusy(f"node {self.node} is unloading model {model!r}", retry_after_s=0.5)
         if model not in self._resident:
             self._begin_load(model)
         elif len(self._cards) > 1:
@@ -119,14 +119,14 @@ class ModelManager:
         return None if coming is None else asyncio.shield(coming)
 
     def release(self, model: str) -> None:
-        """One that `acquire` was called for is over."""
+        """End one use of `model` that `acquire` began."""
         self._active[model] -= 1
         if not self._active[model]:
             del self._active[model]
             self._released.set()
 
     async def load(self, model: str) -> bool:
-        """Bring it in; False if it was there. Raises as `acquire` does, and what loading raises."""
+        """Load `model`; False if it was in memory. Raises as `acquire` does, and what loading raises."""
         self._failed.pop(model, None)
         there = model in self._resident and model not in self._loading
         coming = self._acquire(model)
@@ -138,23 +138,23 @@ class ModelManager:
         return not there
 
     async def load_ahead(self, model: str, leaving: Collection[str]) -> bool:
-        """Bring it in before anyone asks for it; False if it was there. Only those `leaving` make room.
+        """Load `model` in advance; False if it was in memory. Only the models `leaving` may be evicted.
 
-        Raises as `load` does, `NodeBusy` also where they are in use or do not make enough room.
+        Raises as `load` does, and `NodeBusy` if these are in use or do not free enough memory.
         """
         self._check(model)
         if model in self._resident or model in self._unloading:
             return False
         if time.monotonic() < self._failed.get(model, (0.0, ""))[0]:
-            raise NodeBusy(f"model {model!r} failed to load on node {self.node} just now")
+            raise NodeBusy(f"model {model!r} failed to load on node {self.node} less than {FAILED_S:g} s ago")
         self._begin_load(model, leaving)
         self._preloaded.add(model)
         await asyncio.shield(self._loading[model])
         return True
 
     async def unload(self, model: str) -> bool:
-        """Free its memory once nothing runs on it, which takes no more generations until then; False if
-        it was not there."""
+        """Unload `model` once nothing runs on it; until then it accepts no more generations. False if it was
+        not in memory."""
         self._check(model)
         if model not in self._resident:
             return False
@@ -174,7 +174,8 @@ class ModelManager:
             raise UnknownModel.of(model, list(self._cards))
 
     def _begin_load(self, model: str, only: Collection[str] | None = None) -> None:
-        """Begin to load it. What leaves for it, `only` of these, counts as gone, and it as there, by now."""
+        """Begin to load `model`. From now on it counts as loaded, and what it evicts (`only` of these) as
+        gone."""
         keep = {*self._active, *self._loading, *self._unloading}
         if only is not None:
             keep.update(each for each in self._resident if each not in only)
@@ -185,7 +186,7 @@ class ModelManager:
                     self._changed()
                 self._claims[model] = time.monotonic()
             raise NodeBusy(
-                f"model {model!r} does not fit beside what is at work in the memory of node {self.node}",
+                f"no memory for model {model!r} on node {self.node}: the loaded models are all in use",
                 retry_after_s=0.5,
             )
         self._claims.pop(model, None)
@@ -201,7 +202,7 @@ class ModelManager:
         task.add_done_callback(self._load_done)
 
     def _load_done(self, task: asyncio.Task[None]) -> None:
-        """Everyone who waits hears of an error; the log does where nobody waits any more."""
+        """End a load. Waiting callers get its error; the log gets it as well."""
         model = next(name for name, each in self._loading.items() if each is task)
         del self._loading[model]
         self._released.set()
@@ -239,7 +240,7 @@ class ModelManager:
         self._publish()
 
     def _publish(self) -> None:
-        """Say what is loaded now; what is on its way counts as loaded when it is there."""
+        """Update the cards with what is loaded; a model counts as loaded once its load has ended."""
         there = self.backend.loaded
         for name, card in self._cards.items():
             if card.loaded != (name in there):

@@ -54,12 +54,11 @@ REMEMBERED_CANCELS = 10_000
 class Node(Actor):
     """Runs generations on `backend`, at most `slots` at once; one more is refused with `NodeBusy`.
 
-    The events go to `stream.<generation id>`; the answer to whoever sent the generation (the
-    dispatcher) is the same `GenerationEnd`. An error that another node might not have is only reported to the
-    dispatcher, before the first event or after it, so that the generation can go on elsewhere unseen.
+    Events go to `stream.<generation id>`; the reply to the dispatcher is the `GenerationEnd` that ended the
+    stream. A retryable error goes to the dispatcher only, so that another node can continue the stream.
     """
 
-    concurrency = 65_536  # the node's own slots decide, so that a refusal comes at once
+    concurrency = 65_536  # the slots limit it, so that a refusal comes at once
 
     def __init__(self, bus: Bus, backend: Backend, settings: NodeSettings) -> None:
         self.bus = bus
@@ -68,11 +67,11 @@ class Node(Actor):
         self.settings = settings
         self.slots = settings.slots or backend.slots
         self.lost_identity = asyncio.Event()
-        """Set when another node has taken this one's id: the process must stop."""
+        """Set when another node took this one's id: the process must stop."""
         self.drain_asked = asyncio.Event()
-        """Set by `orchestra node drain`: the role finishes or hands on what runs, and leaves."""
+        """Set by `orchestra node drain`: generations end or move to other nodes, then the node leaves."""
         self.drained = asyncio.Event()
-        """Set when it has left; a process that is only this node ends then."""
+        """Set when the node has left; a process that runs only this node ends then."""
         self._stalls = StallDetector(settings.stall_s, settings.first_output_s)
         self._started_at = time.time()
         self._joined = False
@@ -122,16 +121,16 @@ class Node(Actor):
         await self._presence.join()
 
     async def leave(self) -> None:
-        """Get no more work; what runs goes on.
+        """Accept no more work; generations in progress go on.
 
-        The entry stays, marked as draining, until the node has stopped: were it gone, nobody could tell a
-        node that finishes its answers from one that died over them.
+        The registry entry stays, marked as draining, until the node has stopped. Otherwise a node that ends
+        its generations would look like one that died.
         """
         self._joined, self._leaving = False, True
         try:
             await self._presence.tell()
         except OrchestraError as error:
-            log.warning("node %s could not say that it leaves: %s", self.id, error)
+            log.warning("node %s could not publish that it drains: %s", self.id, error)
 
     async def stopped(self) -> None:
         self._stalls.stop()
@@ -142,7 +141,7 @@ class Node(Actor):
         await self.models.close()
 
     async def on_load_model(self, message: LoadModel) -> LoadResult:
-        """Bring it into memory, others out of it where need be; they are refused while they are in use."""
+        """Load the model, evicting others if needed. Raises `NodeBusy` if these are in use."""
         began = time.perf_counter()
         if message.ahead:
             changed = await self.models.load_ahead(message.model, message.leaving)
@@ -151,13 +150,13 @@ class Node(Actor):
         return await self._residence(message.model, True, changed, began)
 
     async def on_unload_model(self, message: UnloadModel) -> LoadResult:
-        """Free its memory, once what runs on it has ended."""
+        """Unload the model once what runs on it has ended."""
         began = time.perf_counter()
         changed = await self.models.unload(message.model)
         return await self._residence(message.model, False, changed, began)
 
     async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> LoadResult:
-        """Whoever looks into the registry after this answer sees what it says."""
+        """The reply to a load or unload, sent after the registry entry was updated."""
         seconds = time.perf_counter() - began
         if changed:
             await self._presence.tell()
@@ -169,9 +168,12 @@ class Node(Actor):
         if message.id in self._cancels or f"{message.id} {continuation.writer}" in self._cancels:
             raise Cancelled(f"{message.id} was cancelled before node {self.id} began")
         if message.id in self._active:
-            raise NodeBusy(f"node {self.id} is already at work on {message.id}")
+            raise NodeBusy(f"node {self.id} already runs {message.id}")
         if len(self._active) >= self.slots:
-            raise NodeBusy(f"all {self.slots} slots of node {self.id} are taken", retry_after_s=0.5)
+            raise NodeBusy(
+                f"limit reached: all {self.slots} slots of node {self.id} are in use (node.slots)",
+                retry_after_s=0.5,
+            )
         loading = self.models.acquire(message.model)
         task = asyncio.current_task()
         assert task is not None
@@ -194,9 +196,9 @@ class Node(Actor):
                 outcome = BackendFailed.code
                 self._rates.failed(message.model)
                 raise self._stalls.error(message.id, self.backend.name) from None
-            # Where not the caller but this node's end was the cause, another node goes on from what was read.
+            # If this node stops (the caller did not cancel), another node continues from what was sent.
             writer.flush_now()
-            raise ShuttingDown(f"node {self.id} was told to stop before the answer was complete") from None
+            raise ShuttingDown(f"node {self.id} stopped before the answer was complete") from None
         except OrchestraError as error:
             outcome = error.code
             if isinstance(error, BackendFailed | Unavailable):
@@ -211,7 +213,7 @@ class Node(Actor):
             duration(message.model, outcome).observe(time.perf_counter() - began)
 
     async def _loaded(self, model: str, loading: asyncio.Future[None]) -> None:
-        """Another node may be able to load what this one cannot."""
+        """Wait for the load. A failure is retryable: another node may be able to load the model."""
         try:
             await loading
         except OrchestraError as error:
@@ -229,7 +231,7 @@ class Node(Actor):
                 error.message = f"{error.param}: {error.message}"
             finish = Finish(reason="error", node=self.id, model=generation.model)
             return await writer.end(GenerationEnd(finish=finish, error=error.body()))
-        except Exception as error:  # a backend is foreign code: its defect ends one generation, not all
+        except Exception as error:  # a defect of a backend ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
@@ -265,15 +267,15 @@ class Node(Actor):
         raise BackendFailed(f"{self.backend.name} ended without a finish")
 
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
-        """The generation as the backend takes it, and what the caller should know of that. Raises
-        `InvalidRequest` for tools that must be called where none can be."""
-        if generation.prefill:  # to a backend it is what was written so far, and costs the caller no token
+        """The generation in the form that the backend accepts, and notes for the caller. Raises
+        `InvalidRequest` if tools must be called and the backend calls none."""
+        if generation.prefill:  # a backend continues it like a prefix; it costs the caller no token
             begun = generation.continuation or Continuation()
             begun = begun.model_copy(update={"text": generation.prefill + begun.text})
             generation = generation.model_copy(update={"continuation": begun, "prefill": ""})
         if generation.offer is None or self.backend.calls_tools:
             return generation, ()
-        said = f"the {self.backend.name} backend calls no tools"
+        said = f"the {self.backend.name} backend cannot call tools"
         if generation.offer.choice != "auto":
             raise InvalidRequest(said, param="tools")
         return generation.model_copy(update={"offer": None}), (f"tools: {said}; it answered in text",)
@@ -281,7 +283,7 @@ class Node(Actor):
     def _measure(
         self, generation: Generation, usage: Usage, began: float, first: float | None, concurrent: int
     ) -> None:
-        """`concurrent` were at work when it began. What another node wrote is not this one's work."""
+        """`concurrent` others were in progress at its start. Tokens that another node wrote do not count."""
         own = max(0, usage.completion_tokens - generation.prefix_tokens)
         metrics = model_metrics(generation.model)
         metrics.count(usage, own)
@@ -308,17 +310,18 @@ class Node(Actor):
         try:
             self.bus.post(message.reply, self.bus.connection_id.encode())
         except OrchestraError as error:
-            log.debug("could not answer a ping: %s", error)
+            log.debug("could not reply to a ping: %s", error)
 
     def _drain(self, message: Message) -> None:
         self.drain_asked.set()
         try:
             self.bus.post(message.reply, b"%d" % len(self._active))
         except OrchestraError as error:
-            log.debug("could not say that a drain begins: %s", error)
+            log.debug("could not reply to a drain request: %s", error)
 
     def _stop(self, message: Message) -> None:
-        """Another node was quicker. Only this writer is meant: the generation may come back with another."""
+        """Stop one writer of a generation because another node was faster; it may come back with another
+        writer."""
         said = message.data.decode(errors="replace")
         if not self._cancel(said.partition(" ")[0]):
             self._cancels.remember(said)

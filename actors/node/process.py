@@ -1,4 +1,4 @@
-"""A node as a role of a process: its actor, its service on the bus, its place in the registry."""
+"""Runs a node in this process: its actor, its service on the bus, its entry in the registry."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from orchestration.messages import Generation, LoadModel, UnloadModel
 async def run_node(
     bus: Bus, backend: Backend, settings: NodeSettings, system: ActorSystem
 ) -> AsyncIterator[Node]:
-    """Serve until the block ends, or until told to drain; then finish what runs, or leave it to other nodes,
-    and vanish from the registry. `drained` of the node is set at the end."""
+    """Serve until the block ends or the node is drained. Then let generations in progress end, or move them
+    to other nodes, and leave the registry. The node's `drained` is set at the end."""
     node = Node(bus, backend, settings)
     ref = await system.spawn(Node, lambda: node, name=f"node {node.id}")
     info = ServiceInfo(

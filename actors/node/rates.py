@@ -1,7 +1,7 @@
-"""How fast this node runs each model: measured on what it does anyway, told in its entry in the registry.
+"""Measures how fast this node runs each model, on its normal traffic, for its entry in the registry.
 
-Only generations that ended well are timed. What they share the node with is the mean of the generations at
-work at their beginning and at their end.
+Only successful generations are timed. Their concurrency is the mean of the other generations in progress at
+their start and at their end.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from orchestration.messages import ModelRates
 from orchestration.placement import Line
 
 MAX_MODELS = 256
-"""Models that are measured; a node that serves more leaves the others to the guess."""
+"""Maximum number of measured models; further ones are estimated by the dispatcher."""
 MIN_TOKENS = 2
-"""Shorter answers have no time between tokens."""
+"""Minimum length of an answer whose time per token is measured."""
 NEWEST_WEIGHT = 0.2
-"""Weight of the newest generation in what is told of the latest ones, error rate and slowdown."""
+"""Weight of the newest generation in the moving averages of error rate and slowdown."""
 
 
 @dataclass(slots=True)
 class _ModelRates:
     first: Line = field(default_factory=Line)
-    """Seconds to the first token by prompt tokens that were not cached."""
+    """Seconds to the first token against uncached prompt tokens."""
     token: Line = field(default_factory=Line)
-    """Seconds for each further token by others at work."""
+    """Seconds per further token against concurrent generations."""
     samples: int = 0
     error_rate: float = 0.0
     slowdown: float = 1.0
@@ -44,20 +44,20 @@ class _ModelRates:
 
 
 class RateMeter:
-    """Of one node."""
+    """The rates of one node's models."""
 
     def __init__(self) -> None:
         self._models: dict[str, _ModelRates] = {}
 
     def snapshot(self) -> dict[str, ModelRates]:
-        """By model, those that were measured."""
+        """Rates by model name, of the measured models."""
         return {name: model.snapshot() for name, model in self._models.items()}
 
     def succeeded(
         self, model: str, *, uncached: int, tokens: int, first_s: float, rest_s: float, concurrent: float
     ) -> None:
-        """A generation read `uncached` tokens of its prompt, wrote `tokens`, the first after `first_s`
-        seconds and the others in `rest_s`, while `concurrent` others were at work."""
+        """Record a generation that read `uncached` prompt tokens and generated `tokens`: the first after
+        `first_s` seconds, the others in `rest_s`, beside `concurrent` other generations."""
         found = self._model(model)
         if found is None:
             return
@@ -67,7 +67,7 @@ class RateMeter:
             token_s, per_other = found.token.fitted()
             expected = base + slope * uncached + (token_s + per_other * concurrent) * rest
             took = first_s + (rest_s if rest else 0.0)
-            # A tenth of a second more or less is noise: what is that short is no slower than any other.
+            # Differences of 0.1 s are noise, which must not count in short generations.
             ratio = (took + 0.1) / (expected + 0.1)
             found.slowdown += NEWEST_WEIGHT * (min(ratio, 10.0) - found.slowdown)
         found.samples += 1
@@ -77,7 +77,7 @@ class RateMeter:
             found.token.add(concurrent, rest_s / rest)
 
     def failed(self, model: str) -> None:
-        """A generation failed, and it was the node's or its backend's fault."""
+        """Record a failure of the node or its backend."""
         found = self._model(model)
         if found is not None:
             found.error_rate += NEWEST_WEIGHT * (1 - found.error_rate)
@@ -90,5 +90,5 @@ class RateMeter:
 
 
 def _short(value: float) -> float:
-    """Four digits: an entry is sent many times a minute."""
+    """Round to four digits: a registry entry is sent many times a minute."""
     return float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""How a node presents itself."""
+"""Settings of a node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class NodeSettings(BaseModel):
-    """`id` names the node in the registry and in answers; it must be unique in the cluster."""
+    """`id` names the node in the registry and in answers. It must be unique in the cluster."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -17,18 +17,18 @@ class NodeSettings(BaseModel):
     """Empty: `<backend>-<host>-<random>`."""
     labels: dict[str, str] = {}
     slots: int = Field(default=0, ge=0)
-    """Generations at once; 0 leaves it to the backend."""
+    """Maximum generations in progress; 0: the backend's default."""
     memory_mb: float = Field(default=0, ge=0, le=1e9)
-    """For the weights of models, in MB (1e6 bytes). Those that do not fit are offered, and loaded when they
-    are asked for. 0 leaves it to the backend: half of the machine's memory for onnx, no limit for others."""
+    """Memory for the weights of models, in MB (1e6 bytes). Models that do not fit are offered, and loaded
+    when requested. 0: the backend's default, half of the machine's memory for onnx, no limit for others."""
     drain_timeout_s: float = Field(default=30, gt=0)
-    """What is not finished by then goes on at another node."""
+    """Time for generations in progress to end when the node is drained; the rest continue on other nodes."""
     first_output_s: float = Field(default=300, gt=0)
-    """Until the first output of a backend, a long prompt and its own queue included. A generation without one
-    goes elsewhere."""
+    """Maximum time to the backend's first output, including its own queue and a long prompt. A generation
+    without output by then is moved to another node."""
     stall_s: float = Field(default=20, gt=0)
-    """Between two signs of life of a backend, once it has begun: outputs, or any byte from an upstream. A
-    generation silent for longer goes elsewhere."""
+    """Maximum time between two signs of life (outputs, or any byte of an upstream) after the first output. A
+    generation that is silent for longer is moved to another node."""
 
     def named(self, backend: str) -> str:
         host = platform.node().split(".")[0] or "host"

@@ -1,4 +1,4 @@
-"""Generations whose backend says nothing, or nothing more: a hung engine reports nothing by itself."""
+"""Detects generations whose backend produces no output: a hung engine reports no error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from orchestration.errors import NoOutput
 
 CHECKS = 4
-"""Looks at all generations within the shorter limit: a stall is found at most a quarter of it late."""
+"""Checks per stall limit: a stall is detected at most a quarter of the limit late."""
 
 
 @dataclass(slots=True)
 class _Wait:
-    """For the next output, since `since`, which may take `limit_s`."""
+    """A task that waits for its next output since `since`, for at most `limit_s`."""
 
     task: asyncio.Task[object]
     since: float
@@ -23,12 +23,11 @@ class _Wait:
 
 
 class StallDetector:
-    """Cancels the task of a generation whose backend said nothing for `first_s` seconds, or nothing more for
-    `limit_s`.
+    """Cancels the task of a generation without a first output within `first_s`, or without another one within
+    `limit_s` (seconds).
 
-    The first output has far more time: a long prompt, or a full waiting room, is no stall. A sign that the
-    backend is `alive` counts like an output. One task looks at all generations, because a timer for each
-    output would cost more than it.
+    The first output gets more time because of long prompts and full queues. `alive` counts like an output.
+    One task checks all generations: a timer per output would cost more than the output.
     """
 
     def __init__(self, limit_s: float, first_s: float) -> None:
@@ -45,23 +44,23 @@ class StallDetector:
             self._watching.cancel()
 
     def begin(self, generation: str, task: asyncio.Task[object]) -> None:
-        """`task` waits for its outputs from now on."""
+        """Watch `task`, which waits for its first output."""
         self._waits[generation] = _Wait(task, time.monotonic(), self.first_s)
 
     def progress(self, generation: str) -> None:
-        """The backend said something."""
+        """Record an output."""
         wait = self._waits.get(generation)
         if wait is not None:
             wait.since, wait.limit_s = time.monotonic(), self.limit_s
 
     def alive(self, generation: str) -> None:
-        """The backend works on it, and has said nothing yet."""
+        """Record a sign of life without an output."""
         wait = self._waits.get(generation)
         if wait is not None:
             wait.since = time.monotonic()
 
     def stalled(self, generation: str) -> bool:
-        """Whether it was cancelled for its silence."""
+        """Whether it was cancelled because of a stall."""
         wait = self._waits.get(generation)
         return wait is not None and wait.stalled
 
@@ -69,7 +68,7 @@ class StallDetector:
         self._waits.pop(generation, None)
 
     def error(self, generation: str, backend: str) -> NoOutput:
-        """What is to be told of one that `stalled`."""
+        """The error for a generation that `stalled`."""
         first = self._waits[generation].limit_s == self.first_s
         limit = f"first_output_s {self.first_s:g}" if first else f"stall_s {self.limit_s:g}"
         return NoOutput(f"{backend} stalled: no output within {limit}")
@@ -80,7 +79,7 @@ class StallDetector:
             await asyncio.sleep(shorter / CHECKS)
             before, looked = looked, time.monotonic()
             if looked - before > shorter / 2:
-                continue  # this process itself stood still: give the backend its time
+                continue  # this process was suspended: give the backends their time
             for wait in list(self._waits.values()):
                 if looked - wait.since > wait.limit_s and not wait.stalled:
                     wait.stalled = True

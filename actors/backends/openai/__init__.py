@@ -1,4 +1,4 @@
-"""A backend that hands generations to any server that speaks the OpenAI API."""
+"""A backend for any server with the OpenAI API."""
 
 from actors.backends.openai.backend import OpenAIBackend
 from actors.backends.openai.settings import OpenAISettings

@@ -1,4 +1,4 @@
-"""One HTTP answer of an upstream, read with limits on time and size."""
+"""One HTTP response of an upstream, read with limits on time and size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from orchestration.errors import BackendFailed, NoOutput
 from orchestration.messages import Generation
 
 _ERROR_BYTES = 64 << 10
-"""Of an error's body: enough for any message."""
+"""Maximum bytes read of an error's body."""
 _ERROR_TIMEOUT_S = 5.0
 _PAGES = ("text/html", "application/xhtml")
 _DRAIN_TIMEOUT_S = 0.25
 _TAIL_TIMEOUT_S = 5.0
-"""Between bytes once the answer is whole, for its usage."""
+"""Maximum time between bytes after the answer is complete, for its usage."""
 
 
 class UpstreamResponse:
-    """Status, then blocks. `close` gives the connection back, or cuts it if the answer was not read out.
+    """Status, then blocks. `close` returns the connection to the pool, or cuts it if unread data is left.
 
-    The first byte must come before `deadline` (event loop time). Until text flows each further one has
-    `first_byte_timeout_s`, and from then on `chunk_timeout_s`. The time that the reader of the pieces takes
-    is not counted.
+    The first byte must arrive before `deadline` (event loop time), further ones within `first_byte_timeout_s`
+    until text flows, and within `chunk_timeout_s` then. Time spent by the consumer does not count.
     """
 
     __slots__ = ("_deadline", "_response", "_settings", "_upstream", "flows")
@@ -40,7 +39,7 @@ class UpstreamResponse:
         self._upstream = upstream
         self._deadline: float | None = deadline
         self.flows = False
-        """Whether text came; to be set by who reads it."""
+        """Whether text has arrived; set by the consumer."""
 
     @property
     def status(self) -> int:
@@ -48,12 +47,11 @@ class UpstreamResponse:
 
     @property
     def streamed(self) -> bool:
-        """False for one JSON object; a server that says nothing is believed to stream."""
+        """False for a single JSON object; without a content type a stream is assumed."""
         return not self._response.headers.get("Content-Type", "").lower().startswith("application/json")
 
     async def check(self, generation: Generation | None) -> None:
-        """Raises what `response_error` makes of a status that is no success, `BackendFailed` for a web
-        page."""
+        """Raises the `response_error` of an error status, and `BackendFailed` for a web page."""
         status, headers = self._response.status, self._response.headers
         if 200 <= status < 300:
             if headers.get("Content-Type", "").lower().startswith(_PAGES):
@@ -69,11 +67,11 @@ class UpstreamResponse:
 
     def _elsewhere(self, what: str) -> BackendFailed:
         return BackendFailed(
-            f"{self._upstream.host} answered {what} (is base_url {self._settings.base_url} that of its API?)"
+            f"{self._upstream.host} answered {what}; check base_url {self._settings.base_url}"
         )
 
     async def _beginning(self) -> bytes:
-        """What there is to say of an answer that is none; empty where it does not come."""
+        """The beginning of an error's body; empty if it does not arrive in time."""
         body = b""
         try:
             async with asyncio.timeout(_ERROR_TIMEOUT_S):
@@ -84,7 +82,7 @@ class UpstreamResponse:
         return body[:_ERROR_BYTES]
 
     async def whole(self) -> bytes:
-        """The whole body; raises `BackendFailed` if it is too long, late or cut."""
+        """The whole body. Raises `BackendFailed` if it is too long, late or cut off."""
         blocks: list[bytes] = []
         size = 0
         while block := await self.block():
@@ -92,13 +90,15 @@ class UpstreamResponse:
             size += len(block)
             if size > self._settings.max_answer_bytes:
                 limit = self._settings.max_answer_bytes
-                raise BackendFailed(f"an answer of {self._upstream.host} exceeds max_answer_bytes {limit}")
+                raise BackendFailed(
+                    f"an answer of {self._upstream.host} exceeds {limit} bytes (max_answer_bytes)"
+                )
         return b"".join(blocks)
 
     async def block(self, *, ended: bool = False) -> bytes:
-        """The next bytes, `b""` at the end; raises `BackendFailed` if they are late or the stream is cut.
+        """The next bytes, `b""` at the end. Raises `BackendFailed` if they are late or the stream is cut off.
 
-        With `ended` the answer itself is whole, and silence or a cut is just the end.
+        With `ended` the answer is already complete, and silence or a cut is its end.
         """
         deadline, self._deadline = self._deadline, None
         limit = _TAIL_TIMEOUT_S if ended else self._limit_s
@@ -121,7 +121,7 @@ class UpstreamResponse:
         return self._settings.chunk_timeout_s if self.flows else self._settings.first_byte_timeout_s
 
     async def drain(self) -> None:
-        """Read what follows the end marker, so that the connection can serve the next request."""
+        """Read what follows the end marker, so that the connection can be reused."""
         content = self._response.content
         if content.at_eof():
             return
@@ -130,11 +130,11 @@ class UpstreamResponse:
                 while await content.readany():
                     pass
         except (TimeoutError, ClientError):
-            pass  # `close` cuts the connection then, which costs the next request a new one
+            pass  # `close` cuts the connection then
 
     def close(self) -> None:
         self._response.close()
 
     def _late(self) -> BackendFailed:
         name = "chunk_timeout_s" if self.flows else "first_byte_timeout_s"
-        return NoOutput(f"{self._upstream.host} stalled: not a byte within {name} {self._limit_s:g}")
+        return NoOutput(f"{self._upstream.host} stalled: no data within {self._limit_s:g} s ({name})")

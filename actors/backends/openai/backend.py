@@ -1,4 +1,4 @@
-"""Generations handed to a server that speaks the OpenAI API, over aiohttp.
+"""A backend that sends generations to a server with the OpenAI API, over aiohttp.
 
 aiohttp because httpx costs seven times the CPU per request at 32 at once (2.2 ms against 0.3 ms).
 """
@@ -49,9 +49,9 @@ log = logging.getLogger(__name__)
 _DONE = b"[DONE]"
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _NO_STREAM = (b"{", b"[", b"<")
-"""No line of a stream begins so: it is JSON or HTML, whatever the server calls it."""
+"""Beginnings that no line of a stream has: JSON or HTML, regardless of the content type."""
 _PARSE_IN_THREAD_BYTES = 1 << 18
-"""JSON of this size takes about 2 ms to parse: more would be felt by everyone on the event loop."""
+"""Size from which JSON is parsed in a thread; this size takes about 2 ms."""
 
 
 class OpenAIBackend(Backend):
@@ -69,7 +69,7 @@ class OpenAIBackend(Backend):
         self._served: dict[str, tuple[str, ModelCard]] = {}
         self._prefills: dict[str, Prefill] = {}
         self._roles: dict[str, ChatRoles] = {}
-        """Of models that refused a conversation, by the upstream's names."""
+        """Accepted chat roles of models that refused a conversation, by upstream name."""
         self._rates: dict[str, TokenRatio] = {}
         self._connection: UpstreamClient | None = None
         self._backoff = Backoff(settings.max_backoff_s)
@@ -78,9 +78,9 @@ class OpenAIBackend(Backend):
         return f"OpenAIBackend(base_url={self._settings.base_url!r}, models={sorted(self._served)})"
 
     async def start(self, memory_bytes: int = 0) -> None:
-        """The upstream minds its own memory. Raises `Unavailable` naming the URL if it cannot be reached,
-        `BackendFailed` if it refuses the key or the key's variable is not set, `UnknownModel` if nothing
-        would be served."""
+        """Read the key and the list of models; `memory_bytes` is ignored. Raises `Unavailable` if the
+        upstream cannot be reached, `BackendFailed` if the key is missing or refused, `UnknownModel` if there
+        is no model to serve."""
         await self.close()
         settings = self._settings
         upstream = Upstream(
@@ -111,7 +111,7 @@ class OpenAIBackend(Backend):
 
     @property
     def hardware(self) -> Hardware:
-        """This machine's cores and memory: the upstream does not tell its own."""
+        """This machine's cores and memory; those of the upstream are unknown."""
         return Hardware(
             cores=os.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
@@ -142,7 +142,7 @@ class OpenAIBackend(Backend):
     async def _go_on(
         self, connection: UpstreamClient, name: str, generation: Generation
     ) -> AsyncGenerator[Output, None]:
-        """Take up what another node began, in the first way that works. Raises `CannotContinue`."""
+        """Continue what another node began, by the first method that works. Raises `CannotContinue`."""
         prefill = self._prefills.get(generation.model, "no")
         for way in continuation_methods(generation, prefill):
             asked = continuation_request(generation, way)
@@ -160,20 +160,22 @@ class OpenAIBackend(Backend):
                         yield passed
                 return
             except TextMismatch:
-                log.info("%s writes another answer to %s than was begun", self._settings.host, generation.id)
+                log.info(
+                    "%s generated another text for %s than the prefix", self._settings.host, generation.id
+                )
             except InvalidRequest as error:
                 if shown or way is ContinuationMethod.AGAIN or isinstance(error, ContextTooLong):
                     raise
                 if way is ContinuationMethod.PREFILL:
                     self._prefills[generation.model] = "no"
                 log.info("%s does not continue a message: %s", self._settings.host, error.message)
-        raise CannotContinue(f"{self._settings.host} cannot go on with the answer that another node began")
+        raise CannotContinue(f"{self._settings.host} cannot continue the answer that another node began")
 
     async def _read(
         self, connection: UpstreamClient, name: str, generation: Generation, *, told: bool = False
     ) -> AsyncGenerator[Output, None]:
-        """The answer. A model that refuses the roles of the messages is asked again in a form that it may
-        take; which one it takes is remembered. `told` is that of `generation_body`."""
+        """The answer. If the model refuses the roles of the messages, they are converted and sent again; the
+        accepted form is remembered. `told`: see `generation_body`."""
         known = roles = self._roles.get(name, ChatRoles())
         while True:
             fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
@@ -208,7 +210,7 @@ class OpenAIBackend(Backend):
         try:
             block = await answer.block()
             if not answer.streamed or block.lstrip(_BLANK)[:1] in _NO_STREAM:
-                piece = reader.take(block + await answer.whole())  # a server that cannot stream, or an error
+                piece = reader.take(block + await answer.whole())  # a server without streaming, or an error
                 if piece is not None:
                     yield piece
                 yield reader.finish(done=True)
@@ -258,7 +260,7 @@ class OpenAIBackend(Backend):
         yield Finish(reason="stop", usage=usage)
 
     def _of(self, generation: Generation) -> tuple[UpstreamClient, str]:
-        """The open connection and the upstream's name of the model; refuses while it must hold off."""
+        """The client and the upstream's model name. Raises the server's refusal during a backoff."""
         if self._connection is None:
             raise BackendFailed(f"the backend for {self._settings.base_url} is not started")
         served = self._served.get(generation.model)
@@ -273,7 +275,7 @@ def _key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise BackendFailed(f"environment variable {variable}, which api_key_env names, is not set")
+        raise BackendFailed(f"environment variable {variable}, named by api_key_env, is not set")
     if not key.isascii() or not key.isprintable():
-        raise BackendFailed(f"environment variable {variable} holds characters that no key can have")
+        raise BackendFailed(f"environment variable {variable} has characters that are not allowed in a key")
     return key

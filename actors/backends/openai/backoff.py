@@ -1,4 +1,4 @@
-"""Staying away from a server that asked for it, model by model."""
+"""Backs off from a server that asks for it, per model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from orchestration.errors import OrchestraError
 from orchestration.placement.server_limit import Limit
 
 SEVERAL = 3
-"""Models of one server that must ask for it, with none answering since, before all its models wait."""
+"""Number of limited models, with no answer in between, after which all models of the server wait."""
 LONGEST_S = 86_400.0
-"""A server that asks for longer is taken to ask for a day."""
+"""Maximum wait; a longer one is taken for a day."""
 _RESETS = ("requests", "tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d*)?)s)?(?:(\d+(?:\.\d*)?)ms)?")
 _IN_WORDS = re.compile(r"(?:try again|retry|wait) (?:in|after|for) ((?:\d+(?:\.\d+)?(?:ms|[hms]))+)")
 
 
 def retry_after_s(headers: Mapping[str, str], now_epoch_s: float) -> float | None:
-    """The wait that an answer asks for, None where it names none that can be read; never below 0.
+    """The wait that a response asks for, at least 0; None if it has none that can be parsed.
 
     `retry-after-ms` goes before `Retry-After` (RFC 9110, 10.2.3: seconds, or a date, which is compared with
     the answer's own `Date`), and that before the `x-ratelimit-reset-…` of a limit with nothing remaining.
@@ -70,7 +70,7 @@ def _reset_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """What is no number at all, or no finite one, is None."""
+    """A finite number, or None."""
     try:
         number = float(text or "")
     except ValueError:
@@ -92,7 +92,7 @@ def _sane(seconds: float) -> float:
 
 @dataclass(slots=True)
 class _Hold:
-    """`until` is when it is tried again, at most `max_s` after it began; the limit may be longer."""
+    """A wait until `until`, at most `max_s` after it began; the server's limit may be longer."""
 
     limit: Limit
     began: float
@@ -100,10 +100,10 @@ class _Hold:
 
 
 class Backoff:
-    """Refuses generations of a model until the moment that the server named for it.
+    """Refuses generations of a model until the time that the server asked for.
 
-    The refusal is the server's own, with the time left. Where `SEVERAL` models ask for it and none has
-    answered since the first of them did, the limit is the server's, and all its models wait.
+    The refusal is the server's own error with the remaining time. If `SEVERAL` models are limited and none
+    has answered since the first of them, the whole server is taken to be limited and all its models wait.
     """
 
     def __init__(self, max_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -113,7 +113,8 @@ class Backoff:
         self._answered_at = -math.inf
 
     def begin(self, model: str, error: OrchestraError) -> None:
-        """The server refused `model`. A longer wish prolongs the wait, a shorter one changes nothing."""
+        """The server refused `model`. A longer wait extends the current one, a shorter one changes
+        nothing."""
         if not error.retry_after_s:
             return
         now = self._clock()
@@ -123,11 +124,11 @@ class Backoff:
             self._holds[model] = _Hold(Limit(error, now + error.retry_after_s), now, until)
 
     def answered(self) -> None:
-        """The server answered for some model: it as a whole is well."""
+        """The server answered for some model, so it is not limited as a whole."""
         self._answered_at = self._clock()
 
     def check(self, model: str) -> None:
-        """Raises the refusal while the server wants to be left alone."""
+        """Raises the server's refusal while its wait lasts."""
         if not self._holds:
             return
         now = self._clock()

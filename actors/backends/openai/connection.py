@@ -1,4 +1,4 @@
-"""The connections to one upstream, a bounded pool."""
+"""The HTTP client of one upstream, with a bounded pool of connections."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from orchestration.messages import Generation
 
 _KEEPALIVE_S = 15.0
 _BLOCKING_BYTES = 1 << 18
-"""A larger body is sent in pieces: aiohttp writes bytes at once, and warns of it from 1 MiB on."""
+"""Larger bodies are sent in chunks: aiohttp writes bytes at once, and warns from 1 MiB on."""
 
 
 class UpstreamClient:
-    """Sends requests to one upstream over at most `slots` connections that are kept open."""
+    """Sends requests to one upstream over at most `slots` persistent connections."""
 
     def __init__(self, settings: OpenAISettings, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -48,7 +48,7 @@ class UpstreamClient:
             # No total: an answer may take as long as its chunks keep coming. `UpstreamResponse` times the
             # rest.
             timeout=ClientTimeout(total=None, connect=settings.connect_timeout_s),
-            # Proxies compress what nobody asked them to. What is unpacked is counted by who reads it.
+            # Proxies may compress regardless of Accept-Encoding. Limits apply to the unpacked data.
             auto_decompress=True,
         )
 
@@ -56,7 +56,7 @@ class UpstreamClient:
         await self._session.close()
 
     async def get_or_none(self, url: URL) -> bytes | None:
-        """The body at `url`, or None if the upstream has no such page; raises as `post` does."""
+        """The body at `url`, or None if it does not exist. Raises as `post` does."""
         answer = await self._send("GET", url, None)
         try:
             if answer.status in (404, 405, 501):
@@ -69,8 +69,8 @@ class UpstreamClient:
     async def post(self, url: URL, body: bytes, generation: Generation) -> UpstreamResponse:
         """The answer to `body`, its status checked; the caller closes it.
 
-        Raises what `failure` makes of a status, `Unavailable` if no connection is to be had in time,
-        `BackendFailed` if the upstream hangs up or stays silent.
+        Raises the `response_error` of an error status, `Unavailable` if no connection is made in time, and
+        `BackendFailed` if the upstream closes the connection or sends nothing.
         """
         answer = await self._send("POST", url, body)
         try:
@@ -92,19 +92,19 @@ class UpstreamClient:
                 return UpstreamResponse(response, settings, self.upstream, deadline)
             except ConnectionTimeoutError as error:
                 limit = settings.connect_timeout_s
-                raise Unavailable(f"{url} gave no connection within connect_timeout_s {limit:g}") from error
+                raise Unavailable(f"no connection to {url} within {limit:g} s (connect_timeout_s)") from error
             except TimeoutError as error:
                 limit = settings.first_byte_timeout_s
                 raise NoOutput(
-                    f"{settings.host} sent nothing within first_byte_timeout_s {limit:g}"
+                    f"{settings.host} sent nothing within {limit:g} s (first_byte_timeout_s)"
                 ) from error
             except ClientConnectorError as error:
-                raise Unavailable(f"{url} cannot be reached: {error.strerror or error}") from error
+                raise Unavailable(f"cannot reach {url}: {error.strerror or error}") from error
             except ClientConnectionError as error:
-                # A server may close an idle connection just as a request enters it: once is no failure.
+                # A server may close an idle connection just when a request is sent: try once more.
                 if retried:
-                    raise BackendFailed(f"{settings.host} closed the connection unanswered") from error
+                    raise BackendFailed(f"{settings.host} closed the connection without an answer") from error
                 retried = True
             except ClientError as error:
                 said = self.upstream.shorten(getattr(error, "message", "") or type(error).__name__)
-                raise BackendFailed(f"{settings.host} answered with what cannot be read: {said}") from error
+                raise BackendFailed(f"{settings.host} sent an invalid HTTP response: {said}") from error

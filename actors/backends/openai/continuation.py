@@ -1,7 +1,7 @@
-"""How an upstream goes on with an answer that another node began, so that its reader sees one text.
+"""Continues an answer on an upstream after another node began it, as one text for the reader.
 
-In this order: from the text so far as a prefill, where the server is known to continue an assistant's
-message; from its own beginning, where it writes the same text again; as the next turn after the text so far.
+Methods, in this order: the text so far as a prefill, if the server can continue an assistant's message; from
+the beginning, if it generates the same text again; as the next turn after the text so far.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _OWNERS: dict[str, Prefill] = {
 
 
 class ContinuationMethod(StrEnum):
-    """`PREFILL` and `TURN` send the same messages but for the fields with which a server is told to continue:
-    a server that is not told so may as well begin the answer anew."""
+    """`PREFILL` and `TURN` send the same messages, but only `PREFILL` has the fields that request a
+    continuation; without them a server may begin a new answer."""
 
     PREFILL = "prefill"
     AGAIN = "again"
@@ -32,18 +32,18 @@ class ContinuationMethod(StrEnum):
 
 
 class TextMismatch(Exception):
-    """What an upstream wrote again is another text than what was sent already."""
+    """The upstream generated another text than the one already sent."""
 
 
 def detect_prefill(entry: Mapping[str, Any], settings: OpenAISettings) -> Prefill:
-    """How the server of a model continues a chat: as the settings say, or by the model's `owned_by`."""
+    """How a server continues a chat: from the settings, else from the model's `owned_by`."""
     if settings.continues != "auto":
         return settings.continues
     return _OWNERS.get(str(entry.get("owned_by", "")).lower(), "no")
 
 
 def continuation_methods(generation: Generation, prefill: Prefill) -> tuple[ContinuationMethod, ...]:
-    """What to try, in this order. A guide begins again with every request, so only the same text fits it."""
+    """The methods to try, in order. A guide starts with every request, so only the same text fits it."""
     if generation.guide is not None or not generation.prefix.strip():
         return (ContinuationMethod.AGAIN,)
     if generation.kind == "completion":
@@ -54,9 +54,9 @@ def continuation_methods(generation: Generation, prefill: Prefill) -> tuple[Cont
 
 
 def continuation_request(generation: Generation, way: ContinuationMethod) -> Generation:
-    """The generation to ask for: that with its prefix, or from its beginning."""
+    """The generation to send: with its prefix, or from the beginning."""
     if way is not ContinuationMethod.AGAIN:
-        # Templates strip the end of a message, and some servers refuse one that ends in a space.
+        # Templates strip trailing spaces of a message, and some servers refuse them.
         continuation = generation.continuation
         if continuation is None or generation.kind == "completion":
             return generation
@@ -66,7 +66,7 @@ def continuation_request(generation: Generation, way: ContinuationMethod) -> Gen
 
 
 class ContinuationFilter:
-    """Drops from what an upstream writes what was sent already.
+    """Drops the text that was already sent from an upstream's output.
 
     After `AGAIN` all of the prefix must come, or it is a `TextMismatch`. Otherwise the prefix was sent
     without the spaces at its end: they may come again, and after a `TURN` the whole prefix may. Text that may
@@ -81,18 +81,18 @@ class ContinuationFilter:
         if self._spaces and not self._strict:
             self._expected.append(self._spaces)
         self._at = 0
-        """So many characters of what is still expected have come."""
+        """Number of expected characters that have arrived."""
         self._tokens = 0
 
     def take(self, output: Output) -> Output:
-        """`output` without what was sent already. Raises `TextMismatch`."""
+        """`output` without the text that was already sent. Raises `TextMismatch`."""
         if isinstance(output, Finish):
             if self._strict and any(text[self._at :].strip() for text in self._expected):
                 raise TextMismatch
             return output
         if not self._expected or not isinstance(output, TextDelta):
             return output
-        if not output.text:  # it thinks again before the text that was sent
+        if not output.text:  # reasoning before the text that was already sent
             return KEEP_ALIVE
         text, before = output.text, self._expected
         self._tokens += output.tokens
@@ -111,7 +111,7 @@ class ContinuationFilter:
         return self._released(text)
 
     def rest(self) -> TextDelta | None:
-        """What is still held back when the answer ends."""
+        """The text that is still held back at the end."""
         return None if self._strict or not self._expected or not self._at else self._released("")
 
     def _released(self, text: str) -> TextDelta:

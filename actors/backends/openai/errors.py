@@ -1,4 +1,4 @@
-"""An upstream's refusal in the words of `orchestration.errors`."""
+"""Maps an upstream's errors to those of `orchestration.errors`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestration.messages import Generation
 _MAX_TEXT = 300
 _CONTEXT_SIGNS = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context size")
 OVERLOADED = 529
-"""The status that Anthropic and those who speak like it use where others say 503."""
+"""The status of Anthropic-like servers where others use 503."""
 _WORDS = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
@@ -67,14 +67,14 @@ _ALTERNATE = re.compile(r"\broles?\b.{0,80}\balternat|alternat.{0,80}\broles?\b"
 
 
 class UnsupportedRoles(InvalidRequest):
-    """The model takes no system message or, with `repeats`, no two turns of one role in a row."""
+    """The model accepts no system message or, with `repeats`, no two messages of one role in a row."""
 
     repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """Whom a message speaks of. `api_key` is there to be struck out of what the upstream says."""
+    """An upstream, for messages. `api_key` is masked in its texts."""
 
     host: str
     api_key_env: str | None = None
@@ -99,7 +99,7 @@ def response_error(
     generation: Generation | None = None,
     retry_after_s: float | None = None,
 ) -> OrchestraError:
-    """The error for an answer of HTTP `status`; `answer` is its body, or what was read of it."""
+    """The error for a response with HTTP `status`; `answer` is its body, or the part that was read."""
     detail = _parse(answer)
     text = upstream.shorten(_text(detail) or answer.decode("utf-8", "replace"))
     said = f"{upstream.host} answered {status}" + (f": {text}" if text else "")
@@ -120,7 +120,7 @@ def response_error(
         return PayloadTooLarge(said)
     if status == 404 and generation is not None and _about_model(detail, text):
         return UnknownModel(f"{said} (for model {generation.model!r})", param="model")
-    if status in (400, 422, 500):  # with 500 some servers say that a template raised
+    if status in (400, 422, 500):  # some servers answer 500 if a template raised
         refused = _roles_refused(said, _text(detail) or answer.decode("utf-8", "replace"))
         if refused is not None:
             return refused
@@ -130,8 +130,8 @@ def response_error(
 
 
 def event_error(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
-    """The error for an error object inside a stream. Its `code`, `status` or `type` says what HTTP status it
-    stands for, as that number or as a word of OpenAI, Anthropic or Google."""
+    """The error for an error object in a stream. Its `code`, `status` or `type` gives the HTTP status, as a
+    number or as a term of OpenAI, Anthropic or Google."""
     said = [_field(error, name) for name in ("code", "status", "status_code", "type")]
     status = next((status for each in said if (status := _status(each))), 502)
     answer = json.dumps({"error": error}).encode()
@@ -141,7 +141,7 @@ def event_error(upstream: Upstream, error: Any, generation: Generation | None = 
 
 
 def _status(said: Any) -> int:
-    """The HTTP status that a code means, 0 for none."""
+    """The HTTP status for a code, 0 if unknown."""
     if isinstance(said, str):
         said = int(said) if said.isdecimal() and len(said) == 3 else _WORDS.get(said.lower(), 0)
     return said if isinstance(said, int) and 400 <= said <= 599 else 0
@@ -152,7 +152,7 @@ def _seconds(said: Any) -> float | None:
 
 
 def _roles_refused(said: str, text: str) -> UnsupportedRoles | None:
-    """The error where the text is about the roles of messages, in the words of servers and of templates."""
+    """The error if the text is about message roles, as servers and chat templates word it."""
     repeats = _ALTERNATE.search(text) is not None or "optional system message" in text.lower()
     if not repeats and not (_SYSTEM.search(text) and _REFUSES.search(text)):
         return None
@@ -183,7 +183,7 @@ def _about_model(detail: Any, text: str) -> bool:
 
 
 def _parse(answer: bytes) -> Any:
-    """The error object of an answer: `{"error": …}` of OpenAI, `{"detail": …}` of FastAPI, or None."""
+    """The error object of a response: `{"error": …}` (OpenAI), `{"detail": …}` (FastAPI), or None."""
     try:
         body = json.loads(answer)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What an upstream says it serves, as cards."""
+"""Reads an upstream's list of models into model cards."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_con
 
 
 def parse_models(answer: bytes, url: str) -> dict[str, dict[str, Any]]:
-    """The entries of a `/models` answer by id; raises `BackendFailed` if it is no such answer."""
+    """The entries of a `/models` response by id. Raises `BackendFailed` for an invalid one."""
     try:
         return {entry["id"]: entry for entry in json.loads(answer)["data"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BackendFailed(f"{url} did not answer with a list of models") from error
+        raise BackendFailed(f"{url} sent no list of models") from error
 
 
 def model_cards(
     settings: OpenAISettings, entries: dict[str, dict[str, Any]] | None, url: str
 ) -> dict[str, tuple[str, ModelCard]]:
-    """Served name → (upstream name, card). `entries` of None: the upstream has no list.
+    """Served name → (upstream name, card). `entries` is None if the upstream has no list.
 
-    Raises `UnknownModel` if nothing would be served.
+    Raises `UnknownModel` if there is no model to serve.
     """
     known = entries or {}
     names = settings.models or {name: name for name in known}
     if not names:
-        raise UnknownModel(f"{url} lists no model; name what to serve (--serve NAME[=UPSTREAM_NAME])")
+        raise UnknownModel(f"{url} lists no model; name the models to serve: --serve NAME[=UPSTREAM_NAME]")
     for upstream in names.values():
         # Not an error: aliases, wildcard routes and models loaded on demand are often not in the list.
         if entries is not None and upstream not in known and not _is_alias(upstream, known):
@@ -48,7 +48,7 @@ def _is_alias(name: str, known: dict[str, dict[str, Any]]) -> bool:
 
 
 def _card(served: str, entry: dict[str, Any], settings: OpenAISettings) -> ModelCard:
-    """Context and size under the names that vLLM, llama.cpp, LM Studio, Groq and OpenRouter use."""
+    """The card, with context and size from the fields of vLLM, llama.cpp, LM Studio, Groq and OpenRouter."""
     meta = entry.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     context = next(

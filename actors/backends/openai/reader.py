@@ -1,4 +1,4 @@
-"""What an upstream answers, event by event, as pieces of a generation."""
+"""Parses the events of an upstream into the outputs of a generation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _SNIPPET = 80
 _FIRST = (None, 0, "0", "")
 UNLIKELY = -9999.0
-"""What OpenAI gives for the log probability of a token that is all but impossible."""
+"""OpenAI's log probability of an almost impossible token."""
 _FILTERED = [
     "content_filter",
     "content_filtered",
@@ -49,12 +49,12 @@ _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
     **dict.fromkeys(_FILTERED, "content_filter"),
 }
-"""The words of OpenAI, and those that other providers let through."""
+"""Finish reasons of OpenAI and of other providers."""
 _FAILED = frozenset(
     ("error", "abort", "aborted", "cancelled", "insufficient_system_resource", "network_error")
 )
 _DECODE = json.JSONDecoder().raw_decode
-"""`json.loads` without its guess at the encoding: 2 of its 5 µs for an event."""
+"""`json.loads` without encoding detection, which takes 2 of its 5 µs per event."""
 
 
 class CompletionReader:
@@ -90,22 +90,23 @@ class CompletionReader:
         self._refusal: list[str] = []
         self._refused = 0
         self._deltas = False
-        """Whether a part of the answer came as `delta`: a whole `message` after it only repeats them."""
+        """Whether a `delta` has arrived; a whole `message` after it only repeats the text."""
         self._thinks = False
         """Whether any reasoning was shown."""
         self._half = ""
         """The first half of a character that a server cut in two with JSON's escapes."""
         self._odd = b""
-        """The last event that was no part of an answer: where none follows, it says why."""
+        """The last event without an answer; quoted in the error if no answer follows."""
         self.started = False
 
     @property
     def ended(self) -> bool:
-        """Whether the finish reason came: whatever happens then, the answer is whole."""
+        """Whether the finish reason has arrived, so that the answer is complete."""
         return self._reason is not None
 
     def take(self, data: bytes) -> TextDelta | None:
-        """The text in one event, if any; raises `BackendFailed` if it is none, or its error if it is one."""
+        """The text of an event, if any. Raises `BackendFailed` if it is invalid, or the error that it
+        contains."""
         try:
             text = data.decode(errors="replace").lstrip("\ufeff").strip()  # as the standard of streams has it
             event, end = _DECODE(text)
@@ -127,12 +128,12 @@ class CompletionReader:
             self._usage = read_usage(event["usage"])
             told = self._usage.completion_tokens
         choices = event.get("choices")
-        if not choices:  # the usage comes so, and so do some servers' keep-alives
+        if not choices:  # the usage, or the keep-alive of some servers
             if "usage" not in event:
                 self._odd = data
             return None
         try:
-            # only one answer was asked for
+            # only one answer was requested
             mine = next((choice for choice in choices if choice.get("index") in _FIRST), None)
             self._odd = b""
             return None if mine is None else self._choice(mine, told)
@@ -140,7 +141,7 @@ class CompletionReader:
             raise self._malformed("a choice that cannot be read", data) from error
 
     def finish(self, *, done: bool) -> Finish:
-        """The end. `done` says that the stream ended with its end marker and was not merely closed.
+        """The finish. `done`: the stream ended with its end marker.
 
         Raises `BackendFailed` if the stream ended before its answer did.
         """
@@ -158,7 +159,7 @@ class CompletionReader:
         elif self._count.total or self._usage is None:
             usage = usage.model_copy(update={"completion_tokens": self._count.total, "estimated": True})
         begun = self._generation.prefix_tokens
-        if begun:  # the upstream took them for a part of the prompt
+        if begun:  # the upstream counted them as part of the prompt
             said = usage.prompt_tokens
             usage = usage.model_copy(
                 update={
@@ -167,19 +168,19 @@ class CompletionReader:
                 }
             )
         calls = self._calls.whole(cut=reason in ("length", "content_filter"))
-        if reason in ("stop", "tool_calls"):  # some servers say stop of calls, and calls may not be asked for
+        if reason in ("stop", "tool_calls"):  # some servers report stop for calls
             reason = "tool_calls" if calls else "stop"
         return Finish(
             reason=reason, usage=usage, calls=calls, refusal=whole_characters("".join(self._refusal))
         )
 
     def _choice(self, choice: dict[str, Any], told: int) -> TextDelta | None:
-        """`told` are the tokens of the answer so far, where the event says them."""
+        """`told`: the tokens of the answer so far, if the event has them."""
         if choice.get("error"):
             raise event_error(self._upstream, choice["error"], self._generation)
         if choice.get("finish_reason"):
             said = finish_reason(self._upstream, choice["finish_reason"])
-            if self._reason not in ("length", "content_filter"):  # a stop after it makes nothing whole
+            if self._reason not in ("length", "content_filter"):  # a later stop does not complete the answer
                 self._reason = said
         delta = self._delta(choice)
         text, reasoning = read_content(delta.get("content") or choice.get("text") or "")
@@ -196,14 +197,12 @@ class CompletionReader:
             return None
         count = self._count.add(text + reasoning + refusal, exact=len(tokens or ()), told=told)
         self.started = True
-        if (
-            called and not text and not reasoning
-        ):  # no part of a text that another node may have to go on with
+        if called and not text and not reasoning:  # not part of the text that another node may continue
             return TextDelta(text="", tokens=0)
         return TextDelta(text=text, tokens=count, logprobs=tokens or None, reasoning=reasoning)
 
     def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
-        """Where the choice has its part of the answer. Some servers end with the whole message once more."""
+        """The part of the answer in a choice. Some servers repeat the whole message at the end."""
         delta, message = choice.get("delta"), choice.get("message")
         if delta:
             self._deltas = True
@@ -213,8 +212,7 @@ class CompletionReader:
         return choice
 
     def _joined(self, text: str) -> str:
-        """The text after what was held back of the last one, in whole characters; a half one at its end is
-        held back."""
+        """The held back text and `text` in whole characters; half a character at the end is held back."""
         if not self._half and text.isascii():
             return text
         text = self._half + text
@@ -222,9 +220,9 @@ class CompletionReader:
         return whole_characters(text.removesuffix(self._half))
 
     def _called(self, delta: dict[str, Any]) -> bool:
-        """Keep parts of tool calls. What nobody offered is not passed on."""
+        """Add deltas of tool calls; ignored if no tools were offered."""
         deltas, old = delta.get("tool_calls"), delta.get("function_call")
-        if not deltas and old:  # the API's way before it had tools: one call, which has no id
+        if not deltas and old:  # the legacy field: one call without an id
             deltas = [{"function": old}]
         if not deltas or self._generation.offer is None:
             return False
@@ -249,7 +247,7 @@ class CompletionReader:
 
 
 def read_usage(usage: Any) -> Usage:
-    """The usage object of the API; what is missing or is no count is 0."""
+    """The usage object of the API; missing or invalid counts are 0."""
 
     def count(of: Any, name: str) -> int:
         value = of.get(name) if isinstance(of, dict) else None
@@ -268,9 +266,9 @@ def read_usage(usage: Any) -> Usage:
 
 
 def finish_reason(upstream: Upstream, said: Any) -> FinishReason:
-    """Why the answer ended, in OpenAI's words; a word that nobody knows is a stop.
+    """The finish reason in OpenAI's terms; unknown ones are taken for stop.
 
-    Raises `BackendFailed` for one that says that the answer is not whole though no limit was reached.
+    Raises `BackendFailed` for a reason that means a failure before the end of the answer.
     """
     word = str(said).lower()
     if word in _FAILED:
@@ -282,9 +280,9 @@ def finish_reason(upstream: Upstream, said: Any) -> FinishReason:
 
 
 def read_content(content: Any) -> tuple[str, str]:
-    """Text and reasoning of a content, which some servers send as a list of parts.
+    """Text and reasoning of a content, a string or (with some servers) a list of parts.
 
-    Raises `TypeError` for what is neither a text nor such a list.
+    Raises `TypeError` for anything else.
     """
     if isinstance(content, str):
         return content, ""
@@ -305,7 +303,7 @@ def _first_text(delta: dict[str, Any], *names: str) -> str:
 
 
 def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:
-    """Log probabilities in the shape of chat, or in the legacy shape of completions (parallel lists)."""
+    """Log probabilities in the format of chats, or in the legacy one of completions (parallel lists)."""
     content = logprobs.get("content")
     if content is not None:
         return tuple(
@@ -339,12 +337,12 @@ def _top(top: dict[str, Any]) -> TopLogprob:
 
 
 def _logprob(value: Any) -> float:
-    """A number that JSON can hold."""
+    """A finite number, as JSON requires."""
     return UNLIKELY if value is None or not math.isfinite(value) else value
 
 
 def read_embeddings(upstream: Upstream, answer: bytes, expected: int) -> tuple[tuple[str, ...], Usage]:
-    """The vectors of an `/embeddings` answer in the order of their inputs, each base64 of float32."""
+    """The vectors of an `/embeddings` response in the order of the inputs, each base64 of float32."""
     try:
         body = json.loads(answer)
         entries = sorted(body["data"], key=lambda entry: int(entry["index"]))
@@ -357,7 +355,7 @@ def read_embeddings(upstream: Upstream, answer: bytes, expected: int) -> tuple[t
 
 
 def _vector(embedding: str | list[float]) -> str:
-    """Servers may ignore `encoding_format` and answer with numbers."""
+    """The vector as base64; servers may ignore `encoding_format` and send numbers."""
     if isinstance(embedding, str):
         size = len(base64.b64decode(embedding, validate=True))
         if not size or size % 4:

@@ -1,4 +1,4 @@
-"""A generation in the words of the OpenAI API."""
+"""Builds the request bodies of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestration.errors import InvalidGuide, Unavailable
 from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling, ToolCall, ToolOffer
 
 _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
-"""Fields that this kind of upstream is not expected to know, or gets anyway."""
+"""Guide fields that an upstream is not expected to have, or that are sent anyway."""
 _SAME_NAME = (
     "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty",
     "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "logit_bias", "truncate_prompt_tokens",
@@ -24,8 +24,7 @@ def generation_body(
 ) -> bytes:
     """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
 
-    `told` says that the server needs the fields by which it continues an assistant's message. Raises
-    `InvalidGuide`.
+    `told`: send the fields that request the continuation of an assistant's message. Raises `InvalidGuide`.
     """
     chat = generation.kind == "chat"
     body: dict[str, Any] = generation.extra | {
@@ -50,7 +49,7 @@ def generation_body(
 
 
 def embedding_body(inputs: Sequence[str], upstream: str, extra: Mapping[str, Any]) -> bytes:
-    """The JSON body of `/embeddings`. Base64 is asked for: parsing floats is what would cost time."""
+    """The JSON body of `/embeddings`. It requests base64, because parsing floats is slow."""
     return _dump({**extra, "model": upstream, "input": list(inputs), "encoding_format": "base64"})
 
 
@@ -95,7 +94,7 @@ def _offer(body: dict[str, Any], offer: ToolOffer) -> None:
 
 
 def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: OpenAISettings) -> None:
-    """Only what was said: an upstream may refuse fields it does not know, and has its own defaults."""
+    """Set only given fields: upstreams have their own defaults, and may refuse unknown fields."""
     for name in _SAME_NAME:
         value = getattr(sampling, name)
         if value is not None:
@@ -128,7 +127,7 @@ def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISetting
         if told:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
     elif generation.prompt_ids:
-        raise Unavailable("an answer to token ids goes on only where it began")
+        raise Unavailable("an answer to token ids can be continued only by the node that began it")
     else:
         body["prompt"] += generation.prefix
     if generation.sampling.max_tokens is not None:
@@ -139,21 +138,21 @@ def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISetting
 def _guide(
     body: dict[str, Any], guide: GuidedDecoding, schema_field: str | None, settings: OpenAISettings
 ) -> None:
-    """Where the settings say; what they do not say, where the caller said it, if that is a field of vLLM's or
+    """Set the guide in the field of the settings, else in the caller's field if it is one of vLLM's or
     llama.cpp's."""
     as_it_came = None if guide.field in _OUR_GUIDES else guide.field
     if guide.json_schema is not None:
         schema_field = schema_field or as_it_came
         if schema_field is None:
             raise InvalidGuide(
-                f"{settings.host} takes no JSON schema for a completion (completion_schema_field is not set)",
+                f"{settings.host} accepts no JSON schema in completions: set openai.completion_schema_field",
                 param="guide",
             )
         bare = schema_field != "response_format"
         _put(body, schema_field, guide.json_schema if bare else _response_format(guide, settings))
     elif guide.grammar is not None:
         if as_it_came is None:
-            raise InvalidGuide(f"{settings.host} takes no grammar as a guide", param="guide")
+            raise InvalidGuide(f"{settings.host} accepts no grammar as a guide", param="guide")
         _put(body, as_it_came, guide.grammar)
     elif guide.choice is not None and settings.regex_field is None and as_it_came is not None:
         _put(body, as_it_came, list(guide.choice))
@@ -161,14 +160,14 @@ def _guide(
         field = settings.regex_field or as_it_came
         if field is None:
             raise InvalidGuide(
-                f"{settings.host} takes no regular expression as a guide (regex_field is not set)",
+                f"{settings.host} accepts no regular expression as a guide: set openai.regex_field",
                 param="guide",
             )
         _put(body, field, guide.regex or "|".join(map(re.escape, guide.choice or ())))
 
 
 def _response_format(guide: GuidedDecoding, settings: OpenAISettings) -> dict[str, Any]:
-    """A caller's schema as it came. A schema of Orchestra's own is as strict as the settings say."""
+    """A caller's schema unchanged; Orchestra's own with the `strict` of the settings."""
     if guide.json_schema == {"type": "object"} and not guide.name:
         return {"type": "json_object"}
     strict = guide.strict if guide.name else settings.strict_json_schema
@@ -181,7 +180,7 @@ def _response_format(guide: GuidedDecoding, settings: OpenAISettings) -> dict[st
 
 
 def _put(body: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set the field of `body` that `dotted` names, the objects around it made if they are not there."""
+    """Set the field of `body` with the path `dotted`; missing objects are created."""
     *outer, last = dotted.split(".")
     for name in outer:
         there = body.get(name)

@@ -1,4 +1,4 @@
-"""What one OpenAI-compatible upstream is, and how long and how much it may take."""
+"""Settings of an OpenAI-compatible upstream."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ Bytes = Annotated[int, Field(ge=1024, le=2**31)]
 
 
 class OpenAISettings(BaseModel):
-    """Settings of an `OpenAIBackend`. The key itself is no setting: `api_key_env` names its variable.
+    """Settings of an `OpenAIBackend`. `api_key_env` names the environment variable with the API key.
 
-    `base_url` is what the OpenAI clients call so: `http://host:8000/v1`. Without a path, `/v1` is meant.
-    `models` maps served names to upstream names; empty means whatever the upstream lists at start.
-    A model is taken for an embedding model if `embedding_models` holds its served name or the name
-    says so (`embed`).
+    `base_url` as in OpenAI clients: `http://host:8000/v1`; the default path is `/v1`. `models` maps served
+    names to upstream names; empty: all models that the upstream lists at the start. Embedding models are
+    those in `embedding_models` (served names), and those with `embed` in their name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -31,37 +30,37 @@ class OpenAISettings(BaseModel):
     slots: int = Field(default=32, ge=1, le=4096)
 
     connect_timeout_s: Seconds = 5.0
-    """For a connection, the wait for a free one of the pool included."""
+    """Maximum time to connect, including the wait for a free connection of the pool."""
     first_byte_timeout_s: Seconds = 120.0
-    """From the request to the first byte of its answer, and between bytes until text flows: prefill of a long
-    prompt counts here."""
+    """Maximum time to the first byte of the response, and between bytes until text flows; includes the
+    prefill of a long prompt."""
     chunk_timeout_s: Seconds | None = None
-    """Without any byte once text flows; comments (keep-alives) are bytes too. None leaves it to the node's
-    `stall_s`."""
+    """Maximum time between bytes (including keep-alive comments) once text flows. None: the node's `stall_s`
+    applies."""
     max_backoff_s: Seconds = 300.0
-    """A Retry-After beyond this holds generations off only so long."""
+    """Maximum time that a Retry-After of the upstream is obeyed."""
 
     max_line_bytes: Bytes = 1 << 20
-    """Of one event of a stream."""
+    """Maximum size of one event of a stream."""
     max_answer_bytes: Bytes = 64 << 20
-    """Of an answer that is not streamed: embeddings, the list of models."""
+    """Maximum size of a response that is not streamed: embeddings, the list of models."""
     embedding_batch: int = Field(default=256, ge=1, le=2048)
-    """Inputs in one upstream request."""
+    """Maximum inputs of one embedding request."""
 
     continues: Literal["auto", "no", "trailing_message", "continue_final_message"] = "auto"
-    """How this upstream takes up a chat that another node has begun: from an assistant's message at the end
-    (llama.cpp), or told so by that field (vLLM, SGLang). `auto` goes by the `owned_by` of its list of models.
-    One that cannot writes the answer again, and what was sent already is skipped."""
+    """How the upstream continues a chat that another node began: from a trailing assistant message
+    (llama.cpp), or requested by that field (vLLM, SGLang). `auto`: by `owned_by` in its list of models. `no`:
+    it generates the answer again, and the text that was already sent is skipped."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     repetition_penalty_field: str = "repetition_penalty"
     """vLLM's name; llama.cpp calls it `repeat_penalty`."""
     regex_field: str | None = None
-    """Where this upstream takes a regular expression, if it does: `guided_regex`, or dotted as in
+    """The field for a regular expression, if supported: `guided_regex`, or a path such as
     `structured_outputs.regex` (vLLM)."""
     strict_json_schema: bool = True
     completion_schema_field: str | None = None
-    """Where this upstream's `/completions` takes a JSON schema, if it does: `json_schema` (llama.cpp, which
-    silently ignores `response_format` there) or `response_format` (vLLM). Chats need no setting."""
+    """The field for a JSON schema in `/completions`, if supported: `json_schema` (llama.cpp, which silently
+    ignores `response_format` there) or `response_format` (vLLM). Chats need no setting."""
 
     @field_validator("base_url")
     @classmethod

@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, however the network cuts them."""
+"""Parses server-sent events from blocks of bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class SseParser:
-    """Feed it blocks of bytes, get the data of the events that became complete.
+    """Takes blocks of bytes and returns the data of completed events.
 
     Follows the WHATWG "event stream interpretation": lines end in LF, CR or CRLF, `data` lines of one
     event are joined by LF, comments and other fields are skipped, an empty line ends an event. The
@@ -19,8 +19,8 @@ class SseParser:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        # The pieces of the open line. Joined only when it ends: appending to one bytes object would make
-        # a long line that drips in cost the square of its length.
+        # The parts of the incomplete line, joined when it ends: appending to one bytes object would take
+        # quadratic time for a long line in small blocks.
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._data: list[bytes] = []
@@ -81,9 +81,9 @@ class SseParser:
             self._line(b"data:", events)
 
     def _begins_another(self, data: bytes) -> bool:
-        """Whether the line belongs to no event that is open. Some servers leave the empty line out, and
-        no JSON goes on so after the end of an object."""
+        """Whether the line begins another event although the empty line is missing, as with some servers: no
+        JSON continues like this after the end of an object."""
         return data.lstrip()[:1] in (b"{", b"[") and self._data[-1].rstrip().endswith(b"}")
 
     def _too_long(self, size: int) -> BackendFailed:
-        return BackendFailed(f"an event of {size} bytes or more exceeds max_line_bytes {self._limit}")
+        return BackendFailed(f"an event of at least {size} bytes exceeds max_line_bytes {self._limit}")

@@ -1,21 +1,20 @@
-"""How many tokens have come in the events of an upstream, which may hold one token each, or dozens."""
+"""Counts tokens in the events of an upstream, which may have one token each, or dozens."""
 
 from __future__ import annotations
 
 from orchestration.token_length import likely_tokens
 
 PER_EVENT, SPARE = 1.25, 2.0
-"""While the texts are likely to have no more tokens than so many an event, and a few, the events count: they
-hold one token each, whatever the characters say."""
+"""Events count as one token each while the estimate from the text is at most PER_EVENT tokens per event plus
+SPARE."""
 WEIGHT = 0.2
-"""Of the latest answer in what a model's tokens are like."""
+"""Weight of the latest answer in a model's ratio."""
 LEAST, MOST = 0.4, 3.0
-"""Tokens told by those likely: what is beyond counts something else."""
+"""Plausible ratios of reported to estimated tokens; others are ignored."""
 
 
 class TokenRatio:
-    """Of one model: its tokens in a whole answer by those that `likely_tokens` expects; 1 until one was
-    counted."""
+    """The ratio of a model's reported tokens to those estimated by `likely_tokens`; 1 until known."""
 
     __slots__ = ("_known", "value")
 
@@ -31,7 +30,7 @@ class TokenRatio:
 
 
 class TokenCounter:
-    """Of one answer. `total` only grows."""
+    """Counts the tokens of one answer. `total` never decreases."""
 
     __slots__ = ("_events", "_likely", "_likely_since", "_rate", "_told", "total")
 
@@ -43,8 +42,8 @@ class TokenCounter:
         self._told = 0
 
     def add(self, text: str, *, exact: int = 0, told: int = 0) -> int:
-        """An event with that text. `exact` are its tokens where they came one by one, and `told` those of the
-        answer so far by the upstream's word; 0 where it said nothing. Returns how many it brought."""
+        """Add an event with `text`. `exact`: its number of tokens, if known; `told`: the tokens of the answer
+        so far as reported by the upstream; 0 if unknown. Returns the added tokens."""
         before, likely = self.total, likely_tokens(text)
         self._likely += likely
         self._likely_since += likely
@@ -63,5 +62,5 @@ class TokenCounter:
         return self.total - before
 
     def learn(self, whole: int) -> None:
-        """The upstream has counted all that was added, and nothing else."""
+        """Update the ratio from the upstream's token count of the whole answer."""
         self._rate.learn(whole, self._likely)

@@ -1,7 +1,7 @@
-"""The tool calls of a streamed answer, gathered from the parts in which they come.
+"""Assembles the tool calls of a streamed answer from their deltas.
 
-Servers deviate from the API here: parts without an index, with `null` or a text for it, or all with 0; ids
-that come once, with every part or never; whole calls in one part; arguments as an object.
+Servers deviate from the API here: deltas without an index, with `null` or a text for it, or all with 0; ids
+once, in every delta or never; whole calls in one delta; arguments as an object.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from orchestration.messages import ToolCall
 
 MAX_CALLS = 128
 MAX_CHARACTERS = 262_144
-"""Of all their arguments together."""
+"""Maximum characters of all arguments together."""
 MAX_PARSES = 2 * MAX_CALLS
-"""Times that arguments are parsed to see whether they are whole, in one answer."""
+"""Maximum attempts to parse arguments per answer, to see whether they are complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CallDelta:
-    """One delta as it was meant; `index` is None where it tells nothing. `whole` arguments replace others."""
+    """One normalised delta. `index` is None if it has no information. `whole` arguments replace earlier
+    ones."""
 
     index: int | None
     id: str
@@ -33,17 +34,17 @@ class _CallDelta:
 
     @classmethod
     def of(cls, delta: Any, place: int | None) -> _CallDelta:
-        """`place` is the delta's among those that came together: where nothing else tells calls apart, it
-        does. Raises `ValueError`, `TypeError` or `AttributeError` for what is no part of a call."""
+        """`place` is the delta's position in its event; it identifies the call if nothing else does. Raises
+        `ValueError`, `TypeError` or `AttributeError` for an invalid delta."""
         function = delta.get("function") or {}
         said, name, arguments = delta.get("id") or "", function.get("name") or "", function.get("arguments")
         if not isinstance(name, str):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not a string")
         whole = isinstance(arguments, dict) and bool(arguments)
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments, ensure_ascii=False) if arguments else ""
         elif not isinstance(arguments or "", str):
-            raise TypeError("arguments that are no text")
+            raise TypeError("arguments that are not a string")
         index = _index_of(delta.get("index"))
         if index is None and not said and not name:
             index = place
@@ -73,8 +74,8 @@ class _PartialCall:
 
 
 class ToolCallAssembler:
-    """A part belongs to the call of its id, else of its index, else to the last one. A new id begins a new
-    call, and so do another function's name and arguments that follow whole ones, whatever the index says."""
+    """A delta belongs to the call with its id, else with its index, else to the last one. A new id begins a
+    new call; so do another function's name, and arguments after complete ones, regardless of the index."""
 
     def __init__(self) -> None:
         self._calls: list[_PartialCall] = []
@@ -88,15 +89,16 @@ class ToolCallAssembler:
         return bool(self._calls)
 
     def take(self, deltas: Any) -> None:
-        """Raises `ValueError`, `TypeError` or `AttributeError` for what is no list of parts or too much."""
+        """Add the deltas of an event. Raises `ValueError`, `TypeError` or `AttributeError` if invalid or too
+        long."""
         if not isinstance(deltas, list):
-            raise TypeError("tool_calls that are no list")
+            raise TypeError("tool_calls that are not a list")
         here: list[_PartialCall] = []
         for place, delta in enumerate(deltas):
             part = _CallDelta.of(delta, place if len(deltas) > 1 else None)
             call = self._find(part)
             if call is not None and part.id and part.id == call.id and part.arguments == call.text != "":
-                continue  # some say the whole call once more at the end
+                continue  # some servers repeat the whole call at the end
             if call is None or (part.name and call in here) or self._begins_another(call, part):
                 call = self._begin(part)
             here.append(call)
@@ -111,8 +113,8 @@ class ToolCallAssembler:
                 self._by_index[part.index] = call
 
     def whole(self, *, cut: bool) -> tuple[ToolCall, ...]:
-        """Those that have a name, in their order. One without arguments has `{}`, unless the answer was `cut`
-        off: then they may not have come. An id that is missing, or that two calls have, is made."""
+        """The calls that have a name, in order. Missing arguments become `{}` unless the answer was `cut`
+        off. Missing and duplicate ids are replaced by new ones."""
         ids: set[str] = set()
         made = []
         for call in sorted(self._calls, key=lambda call: call.index):
@@ -130,7 +132,7 @@ class ToolCallAssembler:
         return tuple(made)
 
     def _find(self, part: _CallDelta) -> _PartialCall | None:
-        """The call that the part seems to go on with."""
+        """The call that the delta seems to continue."""
         at_index = None if part.index is None else self._by_index.get(part.index)
         call = self._by_id.get(part.id)
         if call is not None and (at_index is not None or part.index is None or not part.name):
@@ -147,7 +149,7 @@ class ToolCallAssembler:
         return part.name != call.name or (part.arguments.lstrip().startswith("{") and self._is_whole(call))
 
     def _is_whole(self, call: _PartialCall) -> bool:
-        """Whether the call has all its arguments."""
+        """Whether the call's arguments are complete JSON."""
         if not call.text.rstrip().endswith("}") or self._looks == MAX_PARSES:
             return False
         self._looks += 1
@@ -169,7 +171,7 @@ class ToolCallAssembler:
 
 
 def _index_of(index: Any) -> int | None:
-    """Its number, also where that came as a text; None for none."""
+    """The index, also if sent as text; None for none."""
     if isinstance(index, str) and index.isascii() and index.strip().isdecimal():
         index = int(index)
     if isinstance(index, float) and index.is_integer():

@@ -1,4 +1,4 @@
-"""The weights of a llama read back from the graph of its model folder (written by `actors.models.llama`)."""
+"""Reads the weights of a llama from the ONNX graph that `actors.models.llama` wrote."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _GATE_UP = ("ffn_gate", "ffn_up")
 
 
 class LlamaWeights:
-    """Matrices in float32 [rows, columns], whatever form the graph keeps them in; one in memory at a time.
+    """The weights as float32 matrices [rows, columns], dequantised one at a time.
 
-    Raises BackendFailed for a graph that is no llama of ours.
+    Raises BackendFailed for a graph that `actors.models.llama` did not write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class LlamaWeights:
 
     @property
     def epsilon(self) -> float:
-        """What the norms add to the mean square."""
+        """The epsilon of the RMS norms."""
         return float(self._attribute("output_norm", "epsilon"))
 
     def vector(self, name: str) -> Floats:
@@ -47,14 +47,14 @@ class LlamaWeights:
         return self._array(f"{name}.weight")
 
     def qkv(self, layer: int) -> Floats:
-        """Rows of queries, keys and values, each head's rotary pairs in halves."""
+        """Rows of queries, keys and values; the rotary pairs of each head are in halves."""
         return self._packed(f"blk.{layer}", "attn_qkv", _QKV)
 
     def gate_up(self, layer: int) -> Floats:
         return self._packed(f"blk.{layer}", "ffn_gate_up", _GATE_UP)
 
     def matrix(self, name: str) -> Floats:
-        """The weights of the product called `name`."""
+        """The weights of the product `name`."""
         if f"{name}.weight" in self._tensors:
             return self._array(f"{name}.weight").T
         codes, offsets = f"{name}.codes", f"{name}.offsets"
@@ -67,7 +67,7 @@ class LlamaWeights:
         ).values()
 
     def embedding(self) -> Floats | None:
-        """The table [vocabulary, hidden]; None where it is the output layer's."""
+        """The table [vocabulary, hidden]; None if it is tied to the output layer."""
         if "embedding" in self._tensors:
             return self._array("embedding")
         if "embedding.codes" not in self._tensors:
@@ -82,7 +82,7 @@ class LlamaWeights:
         ).values()
 
     def _packed(self, layer: str, together: str, parts: tuple[str, ...]) -> Floats:
-        """One product where the parts share a form in the file, one each where they do not."""
+        """The joined matrix: stored as one if the parts have the same layout, else one by one."""
         whole = f"{layer}.{together}"
         if f"{whole}.codes" in self._tensors or f"{whole}.weight" in self._tensors:
             return self.matrix(whole)
@@ -91,11 +91,15 @@ class LlamaWeights:
     def _array(self, name: str) -> NDArray[Any]:
         tensor = self._tensors.get(name)
         if tensor is None:
-            raise BackendFailed(f"the graph in {str(self._folder)!r} has no tensor {name!r}: it is no llama")
+            raise BackendFailed(
+                f"the graph in {str(self._folder)!r} has no tensor {name!r}: not a llama of Orchestra"
+            )
         return numpy_helper.to_array(tensor, base_dir=str(self._folder))
 
     def _attribute(self, node: str, name: str) -> Any:
         for attribute in self._nodes[node].attribute if node in self._nodes else ():
             if attribute.name == name:
                 return onnx.helper.get_attribute_value(attribute)
-        raise BackendFailed(f"the graph in {str(self._folder)!r} has no {name!r} of {node!r}: it is no llama")
+        raise BackendFailed(
+            f"the graph in {str(self._folder)!r} has no {name!r} of {node!r}: not a llama of Orchestra"
+        )

@@ -23,12 +23,12 @@ def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = Non
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    # Left alone, threads spin for a millisecond and more, and take the second core from the event loop.
+    # By default threads spin for more than a millisecond, which takes a core from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spin_us > 0)))
     if settings.spin_us:
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(settings.spin_us))
-    options.enable_mem_pattern = False  # patterns are kept for each new shape, and prompts bring many
-    options.enable_cpu_mem_arena = False  # it keeps what the largest run took for ever, and saves no time
+    options.enable_mem_pattern = False  # it caches a pattern per shape, and prompts have many
+    options.enable_cpu_mem_arena = False  # it never frees what the largest run took, and saves no time
     options.log_severity_level = 3
     if graph is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -37,7 +37,7 @@ def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = Non
     missing = [name for name in settings.providers if name not in known]
     if missing:
         raise BackendFailed(
-            f"execution provider {missing[0]!r} is not in this onnxruntime; it has {', '.join(known)}",
+            f"this onnxruntime has no execution provider {missing[0]!r}; it has {', '.join(known)}",
             param="providers",
         )
     try:

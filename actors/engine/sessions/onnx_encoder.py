@@ -15,15 +15,15 @@ from actors.telemetry.memory import release_memory
 from orchestration.errors import BackendFailed
 
 RUN_TOKENS = 1024
-"""Maximum tokens of one run, padding included; a longer text is a run of its own. Larger runs of MiniLM take
-no less time on a CPU, and one of 16 texts of 512 tokens takes 550 MB, where one of 1,024 tokens takes 60."""
+"""Maximum tokens of one run, padding included; a longer text gets its own run. Larger runs of MiniLM are not
+faster on a CPU, and one of 16 texts of 512 tokens takes 550 MB instead of 60."""
 _SMALL_TOKENS = 256
-"""Runs of up to so many tokens leave what they freed to the C library: it is little."""
+"""Runs of up to this many tokens free too little memory to return it to the system."""
 
 
 class OnnxEncoder:
     """A sentence encoder: `input_ids` and `attention_mask`, int64 [batch, sequence], in; unit vectors
-    `embedding`, float32 [batch, hidden], out. What larger runs took is given back after them."""
+    `embedding`, float32 [batch, hidden], out. The memory of larger runs is returned to the system."""
 
     def __init__(self, folder: Path, settings: OnnxSettings) -> None:
         self._session = load_session(folder, settings)
@@ -32,7 +32,7 @@ class OnnxEncoder:
             raise BackendFailed(f"the embedding graph in {str(folder)!r} has the inputs {sorted(have)}")
 
     def embed(self, inputs: Sequence[list[int]]) -> NDArray[np.float32]:
-        """The vectors [inputs, hidden] of tokenised texts, computed in groups of like length."""
+        """The vectors [inputs, hidden] of tokenised texts, computed in groups of similar length."""
         groups = group_by_length(list(map(len, inputs)), RUN_TOKENS)
         parts = [self._run([inputs[at] for at in group]) for group in groups]
         vectors: NDArray[np.float32] = np.concatenate(parts)[np.argsort(np.concatenate(groups))]
@@ -51,16 +51,16 @@ class OnnxEncoder:
         return vectors
 
 
-def group_by_length(lengths: Sequence[int], most: float = math.inf) -> list[list[int]]:
-    """Indices of `lengths` in groups to be padded to their longest, which wastes at most a third.
+def group_by_length(lengths: Sequence[int], max_tokens: float = math.inf) -> list[list[int]]:
+    """Indices of `lengths` in groups of similar length; padding to the longest wastes at most a third.
 
-    A group has at most `most` tokens with the padding, or is one text.
+    A group has at most `max_tokens` tokens including padding, or is one text.
     """
     groups: list[list[int]] = []
     for at in sorted(range(len(lengths)), key=lengths.__getitem__):
         length = lengths[at]
         last = groups[-1] if groups else []
-        if last and length <= 1.5 * lengths[last[0]] and (len(last) + 1) * length <= most:
+        if last and length <= 1.5 * lengths[last[0]] and (len(last) + 1) * length <= max_tokens:
             groups[-1].append(at)
         else:
             groups.append([at])

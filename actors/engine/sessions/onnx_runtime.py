@@ -14,7 +14,7 @@ from actors.models.manifest import ModelManifest
 
 
 class OnnxRuntime:
-    """Keeps weights as they are in the file, and keys and values in lazy memory of the host."""
+    """Keeps weights in the layout of the file, and keys and values in lazily resident host memory."""
 
     reserves = False
 

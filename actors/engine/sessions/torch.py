@@ -1,4 +1,4 @@
-"""A llama, or some of its layers, in PyTorch. Only this module and `torch_runtime` import torch."""
+"""A llama, or some of its layers, in PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Layer:
 
 
 class TorchMemory:
-    """Keys and values in the memory of torch's device, zeroed; all of it is taken at once."""
+    """Zeroed keys and values on a torch device; all memory is allocated at once."""
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
         try:
@@ -40,17 +40,18 @@ class TorchMemory:
         except RuntimeError as error:  # torch's own OutOfMemoryError is one
             size = math.prod(shape) * dtype.itemsize
             raise BackendFailed(
-                f"no {size} bytes for keys and values on {device}: {error}", param="kv_cache_bytes"
+                f"cannot allocate {size} bytes for keys and values on {device}: {error}",
+                param="kv_cache_bytes",
             ) from error
 
     def drop(self, start: int, size: int) -> None:
-        """Nothing: a part of a tensor cannot be given back."""
+        """Do nothing: a part of a tensor cannot be freed."""
 
 
 class LlamaLayers:
-    """Layers `first` to `last` (without it) of the llama in `folder`, all of them unless said otherwise.
+    """Layers `first` to `last - 1` of the llama in `folder`; default all.
 
-    Not safe for two threads. Raises BackendFailed for a device that is not there or too small.
+    Not thread-safe. Raises BackendFailed for a device that is missing or too small.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class LlamaLayers:
     ) -> None:
         self.manifest = manifest
         self.begins = first == 0
-        """Whether the first of its layers is the model's: then `run` takes token ids."""
+        """Whether it has the model's first layer; `run` takes token ids then."""
         self.ends = last is None or last == manifest.layers
-        """Whether the last of its layers is the model's: then `run` gives logits."""
+        """Whether it has the model's last layer; `run` returns logits then."""
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype, self.device)
         weights = LlamaWeights(folder)
@@ -83,7 +84,7 @@ class LlamaLayers:
 
     @property
     def lazy(self) -> bool:
-        """Whether its cache is memory of the host that is taken as it is written."""
+        """Whether its cache is host memory that becomes resident as it is written."""
         return is_lazy(self.device, self.dtype)
 
     @property
@@ -92,7 +93,7 @@ class LlamaLayers:
         return kv_shape(self.manifest, len(self._layers), self.dtype)
 
     def cache(self, *, rows: int, length: int) -> KvCache:
-        """A cache for these layers on their device; `tensor_of` is what `run` takes of it."""
+        """A cache for these layers on their device; pass `tensor_of` it to `run`."""
         if self.lazy:
             return KvCache(self.shape, rows=rows, length=length)
         device, dtype = self.device, self.dtype
@@ -104,10 +105,10 @@ class LlamaLayers:
     def run(self, x: Tensor, kv: Tensor, row: int, past: NDArray[np.int64]) -> Tensor:
         """One call over the rows `row` to `row + batch` of the cache `kv` (`tensor_of`).
 
-        `x` is int64 token ids [batch, tokens] where these layers begin the model, else hidden states
+        `x`: int64 token ids [batch, tokens] for the model's first layer, else hidden states
         [batch, tokens, hidden]; `past` [batch] says how many tokens each row holds already. With several
-        tokens the batch is one row. Gives hidden states like those, or where these layers end the model the
-        float32 logits [batch, vocabulary] after the last token.
+        tokens the batch is one row. Returns hidden states, or with the model's last layer the float32 logits
+        [batch, vocabulary] after the last token.
         """
         if self.begins:
             x = F.embedding(x.to(self.device), self._embedding)
@@ -148,7 +149,7 @@ class LlamaLayers:
         return turned[:, :heads], turned[:, heads:], value
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Attention [batch, tokens, heads * head_dim]; heads that share keys are rows of one product."""
+        """Attention [batch, tokens, heads * head_dim]; heads that share keys form one product."""
         batch, heads, count, size = query.shape
         grouped = query.reshape(batch, keys.shape[1], -1, size)
         seen = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
@@ -169,7 +170,7 @@ class LlamaLayers:
         )
 
     def _ends(self, weights: LlamaWeights) -> tuple[Tensor, Linear | None, Tensor]:
-        """The table of embeddings, the output layer and its norm; empty where these layers need none."""
+        """The embedding table, the output layer and its norm; empty if these layers need none."""
         none = torch.empty(0)
         own = weights.embedding() if self.begins else None
         tied = self.begins and own is None
@@ -191,14 +192,16 @@ def tensor_of(kv: KvCache) -> Tensor:
 
 
 def parse_device(device: str) -> torch.device:
-    """`cpu` or `cuda:N`; raises BackendFailed for one that is not here."""
+    """The device `cpu` or `cuda:N`. Raises BackendFailed if it does not exist."""
     count = torch.cuda.device_count()
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise BackendFailed(f"{device!r} is no device: cpu or cuda:N", param="device") from error
+        raise BackendFailed(f"invalid device {device!r}: write cpu or cuda:N", param="device") from error
     if found.type == "cuda" and (found.index or 0) >= count:
-        raise BackendFailed(f"device {device!r} is not here; torch sees {count} CUDA devices", param="device")
+        raise BackendFailed(
+            f"device {device!r} does not exist; torch has {count} CUDA devices", param="device"
+        )
     return found
 
 
@@ -208,7 +211,9 @@ def parse_dtype(dtype: str, device: torch.device) -> torch.dtype:
         dtype = "float32" if device.type == "cpu" else "float16"
     found = getattr(torch, dtype, None)
     if found not in (torch.float32, torch.float16, torch.bfloat16):
-        raise BackendFailed(f"{dtype!r} is none of auto, float32, float16, bfloat16", param="dtype")
+        raise BackendFailed(
+            f"invalid dtype {dtype!r}: write auto, float32, float16 or bfloat16", param="dtype"
+        )
     assert isinstance(found, torch.dtype)
     return found
 

@@ -1,4 +1,4 @@
-"""Products with the matrices of a model, in the form that the device is fastest with."""
+"""Matrix products in the layout that is fastest on the device."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch.nn.functional as F
 Tensor = torch.Tensor
 
 _ROWS = 16
-"""For how many rows oneDNN lays a matrix out; that form is the fastest for fewer and for more as well."""
+"""Number of rows for which oneDNN packs a matrix; this layout is also fastest for fewer and for more."""
 
 
 class Linear:
     """`x @ weight.T` for a weight [rows, columns], which must not change.
 
-    In float32 on a CPU the matrix is laid out anew for oneDNN, once, where this torch can do it. That takes
-    half the time of the usual product from 2 to 16 rows (SmolLM2 on two cores of an EPYC: 40 ms a step of 4
-    rows against 91), and there a row's numbers do not depend, to the bit, on how many rows there are.
+    In float32 on a CPU the matrix is packed once for oneDNN if this torch supports it. From 2 to 16 rows that
+    takes half the time (SmolLM2 on two cores of an EPYC: 40 ms for a step of 4 rows instead of 91), and a
+    row's result is bit-identical for any number of rows.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -26,7 +26,7 @@ class Linear:
             and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         )
-        """Whether the matrix is laid out anew."""
+        """Whether the matrix is packed for oneDNN."""
         self._weight: Tensor = (
             torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if self.packed else weight
         )

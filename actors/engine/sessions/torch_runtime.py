@@ -37,7 +37,7 @@ class TorchSession:
 
 
 class TorchRuntime:
-    """Widens weights to the type it computes in, and keeps keys and values on its device."""
+    """Converts weights to the computation type, and keeps keys and values on its device."""
 
     def __init__(self, settings: TorchSettings) -> None:
         self._settings = settings
@@ -68,4 +68,6 @@ class TorchRuntime:
         )
 
     def encoder(self, folder: Path) -> Encoder:
-        raise InvalidRequest(f"{folder.name!r} embeds, and torch runs chat models only", param="runtime")
+        raise InvalidRequest(
+            f"{folder.name!r} is an embedding model; the torch runtime runs chat models only", param="runtime"
+        )

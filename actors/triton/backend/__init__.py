@@ -1,4 +1,4 @@
-"""A backend that hands generations to NVIDIA's Triton Inference Server."""
+"""A backend for NVIDIA's Triton Inference Server."""
 
 from actors.triton.backend.backend import TritonBackend
 from actors.triton.backend.settings import TritonSettings

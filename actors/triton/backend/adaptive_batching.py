@@ -1,4 +1,4 @@
-"""Moves how Triton batches an embedding model with its load, where that is worth starting the model anew."""
+"""Adapts Triton's dynamic batching of embedding models to the load, where that is worth a reload."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Set = Callable[[str, float, Sequence[int]], Awaitable[bool]]
 
 MAX_WINDOW_S = 0.02
 READINGS = 5
-"""Readings that a decision looks back on."""
+"""Number of readings that a decision is based on."""
 NS = 1e-9
 
 
 @dataclass(slots=True)
 class _ModelBatching:
-    """The step of a model that waits for company, what is in force there, and what was counted last."""
+    """The batching step of a model, its current batching, and its last statistics."""
 
     step: str
     policy: AdaptiveBatching
@@ -37,7 +37,7 @@ class _ModelBatching:
 
 
 class BatchingController:
-    """Of one server. `models` are those loaded now, `set_batching` is the backend's."""
+    """Controls one server. `models` returns the loaded models; `set_batching` is the backend's."""
 
     def __init__(
         self, settings: TritonSettings, models: Callable[[], Iterable[ServedModel]], set_batching: Set
@@ -68,7 +68,7 @@ class BatchingController:
                 try:
                     await self._look(server, name, model)
                 except OrchestraError as error:
-                    log.info("the batching of model %s stays as it is: %s", name, error)
+                    log.info("the batching of model %s is not changed: %s", name, error)
 
     async def _look(self, server: TritonClient, name: str, model: ServedModel) -> None:
         now = asyncio.get_running_loop().time()
@@ -82,25 +82,25 @@ class BatchingController:
         observe(watched.policy, watched.counted, counted, now)
         watched.counted = counted
         decided = watched.policy.decide(now)
-        # With little to do, sizes that are never reached cost nothing: only a window does.
+        # Under little load an unreached size costs nothing; only the window does.
         if decided.window_s == watched.applied.window_s and decided.size <= watched.applied.size:
             return
         watched.applied = decided
-        # The one size alone: Triton sends a batch as soon as it has any of the preferred sizes, so that with
-        # small ones among them nobody would wait, and a few more than one of them would be cut in two.
+        # Only one size: Triton sends a batch as soon as it has any of the preferred sizes, so with small ones
+        # no request would wait, and slightly larger batches would be split.
         if await self._set_batching(name, decided.window_s, (decided.size,)):
             window_ms, size = 1000 * decided.window_s, decided.size
-            log.info("model %s now waits %.1f ms for batches of up to %d", name, window_ms, size)
+            log.info("model %s now waits %.1f ms for batches of up to %d texts", name, window_ms, size)
 
     async def _found(self, server: TritonClient, model: ServedModel, now: float) -> _ModelBatching | None:
-        """None where no step of it waits for company."""
+        """The state of a model; None if no step of it batches dynamically."""
         for step in model.steps or (model.upstream,):
             config = await server.config(step)
             if not batches_by_size(config):
                 continue
             usual_size, most = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
-            # Not below what the repository has: a backlog is only borne by large batches, and while there is
-            # none they do not come about.
+            # Never below the repository's size: a backlog needs large batches, and without one they do not
+            # form.
             powers = (1 << power for power in range(most.bit_length()))
             sizes = tuple(sorted({usual_size, most, *(size for size in powers if size > usual_size)}))
             settings = BatchingSettings(
@@ -124,7 +124,7 @@ def observe(
     after: service_pb2.ModelStatistics,
     now: float,
 ) -> None:
-    """Tell `policy` of the batches between two readings. A model that was started anew counts from 0."""
+    """Pass the batches between two readings to `policy`. A reloaded model counts from 0."""
     if after.execution_count < before.execution_count:
         before = service_pb2.ModelStatistics()
     queue, queued_before = after.inference_stats.queue, before.inference_stats.queue

@@ -1,4 +1,4 @@
-"""The Triton backend: chat and embedding models of one server, its own or one that runs already."""
+"""The Triton backend: chat and embedding models of one server."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class TritonBackend(Backend):
-    """Serves what `settings.models` names, or all models of the server's repository that it can serve.
+    """Serves `settings.models`, or all models of the server's repository that it can serve.
 
-    A model that is loaded here is kept loaded: it comes back when its process or the server died, and when
-    somebody else unloaded it.
+    A loaded model is kept loaded: it is reloaded when its process or the server died, or when another client
+    unloaded it.
     """
 
     name = "triton"
@@ -65,7 +65,7 @@ class TritonBackend(Backend):
             for name in Residency(memory_bytes, sizes).fitting():
                 await self._try(name)
             if not self._offered:
-                raise UnknownModel(f"{server.host} has no model that can be served: see its log")
+                raise UnknownModel(f"{server.host} has no model that can be served; see the server's log")
             await self._load.start()
             self._tuning.start(server)
         except BaseException:
@@ -73,7 +73,7 @@ class TritonBackend(Backend):
             raise
 
     async def close(self) -> None:
-        """The server and its models go on: they are not only this node's."""
+        """Disconnect. The server keeps its models: other clients may use them."""
         await self._tuning.stop()
         await self._load.stop()
         for health in self._loaded.values():
@@ -85,7 +85,7 @@ class TritonBackend(Backend):
             await server.close()
 
     async def _try(self, name: str) -> None:
-        """Load a model at the start. Of a whole repository, one that is broken keeps away no other."""
+        """Load a model at the start. Broken models of a whole repository are skipped."""
         try:
             await self.load(name)
         except BackendFailed as error:
@@ -95,7 +95,7 @@ class TritonBackend(Backend):
             del self._offered[name]
 
     async def load(self, model: str) -> None:
-        """Raises `BackendFailed` with what Triton says of a model that it cannot load."""
+        """Raises `BackendFailed` with Triton's message if it cannot load the model."""
         known, server = self._known(model), self._running()
         if model in self._loaded:
             return
@@ -104,8 +104,8 @@ class TritonBackend(Backend):
         self._loaded[model] = ModelHealth(server, self._settings, read)
 
     async def unload(self, model: str) -> None:
-        """Returns when what ran on it, for whomever, has ended. Raises `Unavailable` where that takes longer
-        than `unload_timeout_s`."""
+        """Returns once all requests of the model, also of other clients, have ended. Raises `Unavailable` if
+        that takes longer than `unload_timeout_s`."""
         known, server = self._known(model), self._running()
         health = self._loaded.pop(model, None)
         if health is not None:
@@ -132,7 +132,7 @@ class TritonBackend(Backend):
 
     @property
     def hardware(self) -> Hardware:
-        """The GPUs are the server's; cores and memory are this machine's, which the server does not tell."""
+        """The server's GPUs; cores and memory of this machine, as the server reports none."""
         return Hardware(
             cores=os.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
@@ -146,7 +146,7 @@ class TritonBackend(Backend):
 
     @property
     def external_load(self) -> int:
-        """What its models have at work or waiting beyond this node's own."""
+        """Requests that its models run or queue for other clients."""
         own = sum(health.running for health in self._loaded.values())
         names = {
             name for health in self._loaded.values() for name in (health.model.upstream, *health.model.steps)
@@ -161,12 +161,13 @@ class TritonBackend(Backend):
             raise BackendFailed(f"model {generation.model!r} is not loaded")
         embeds = generation.kind == "embedding"
         if embeds != health.model.embeds:
-            does = "does not embed" if embeds else "only embeds"
-            raise InvalidRequest(f"model {generation.model!r} {does}", param="model")
+            does = "makes no embeddings" if embeds else "is an embedding model"
+            raise InvalidRequest(f"model {generation.model!r}: it {does}", param="model")
         return (stream_vectors if embeds else stream_text)(health, generation, self._settings)
 
     async def _discover(self, server: TritonClient, index: dict[str, str]) -> None:
-        """What is offered. One that is neither loaded nor installed here is loaded, to learn what it is."""
+        """Find the models to offer. One that is neither loaded nor installed here is loaded to describe
+        it."""
         names = self._settings.models or {name: name for name in sorted(index)}
         for name, upstream in names.items():
             if upstream not in index:
@@ -185,7 +186,11 @@ class TritonBackend(Backend):
                     await load_model(server, upstream)
                     self._offered[name] = await self._describe(server, name, upstream)
                 else:
-                    log.info("model %s of %s is not loaded, and not installed here", upstream, server.host)
+                    log.info(
+                        "model %s of %s is neither loaded nor installed here: not served",
+                        upstream,
+                        server.host,
+                    )
             except UnservableModel as error:
                 log.info("model %s of %s is not served: %s", upstream, server.host, error)
 

@@ -1,4 +1,4 @@
-"""One Triton server over gRPC: tritonclient's calls, bounded in time and failing with Orchestra's errors."""
+"""A client of a Triton server over gRPC: tritonclient with timeouts and Orchestra's errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from orchestration.errors import BackendFailed, DeadlineExceeded, Unavailable
 T = TypeVar("T")
 
 MAJOR = "2."
-"""Versions of tritonserver whose protocol (KServe v2 over gRPC) this is."""
+"""Supported versions of tritonserver (KServe v2 over gRPC)."""
 EXPLICIT = "model_repository"
 READY, LOADING, UNLOADING = "READY", "LOADING", "UNLOADING"
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # gRPC's own 120 s would keep a server that is back unseen for as long.
+    # By default gRPC waits up to 120 s before it reconnects to a restarted server.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),
@@ -34,7 +34,7 @@ _CHANNEL = [
 
 
 class TritonClient:
-    """Belongs to the event loop it was made in. Every method raises `OrchestraError`s only."""
+    """Use it in the event loop that made it. All methods raise only `OrchestraError`s."""
 
     def __init__(self, settings: TritonSettings) -> None:
         self.host = settings.host
@@ -45,7 +45,7 @@ class TritonClient:
         await self._client.close()
 
     async def version(self) -> str:
-        """Raises `ServerGone`, and `BackendFailed` for what is no Triton server or one of another age."""
+        """The server's version. Raises `ServerGone`, and `BackendFailed` for an unsupported server."""
         said = await self._quick("", self._client.get_server_metadata)
         if not said.version.startswith(MAJOR) or EXPLICIT not in said.extensions:
             raise BackendFailed(
@@ -54,8 +54,8 @@ class TritonClient:
         return str(said.version)
 
     async def index(self) -> dict[str, str]:
-        """The models of its repository by name, and the state of each: `READY` if any version is, "" for one
-        that was never loaded."""
+        """The state of each model in the repository, by name: `READY` if any version is, "" if never
+        loaded."""
         said = await self._quick("", self._client.get_model_repository_index)
         found: dict[str, str] = {}
         for model in said.models:
@@ -64,31 +64,32 @@ class TritonClient:
         return found
 
     async def metadata(self, model: str) -> service_pb2.ModelMetadataResponse:
-        """The tensors of a model that is loaded."""
+        """The tensors of a loaded model."""
         return await self._quick(model, self._client.get_model_metadata, model)
 
     async def config(self, model: str) -> model_config_pb2.ModelConfig:
-        """The whole configuration of a model that is loaded, what Triton filled in included."""
+        """The configuration of a loaded model, as completed by Triton."""
         return (await self._quick(model, self._client.get_model_config, model)).config
 
     async def statistics(self, model: str) -> service_pb2.ModelStatistics:
-        """What was counted of a loaded model since it was loaded."""
+        """The statistics of a loaded model since its load."""
         return (await self._quick(model, self._client.get_inference_statistics, model)).model_stats[0]
 
     async def load(self, model: str, config: str | None = None) -> None:
-        """Load it, with the JSON `config` instead of the repository's; returns when it is ready."""
+        """Load a model, with the JSON `config` instead of the repository's if given. Returns when it is
+        ready."""
         limit = self._settings.load_timeout_s
         await self._ask(model, self._client.load_model(model, config=config, client_timeout=limit), limit)
 
     async def unload(self, model: str) -> None:
-        """Unload it and what only it uses. Returns at once: what runs on it is finished first."""
+        """Unload a model and its dependents. Returns at once; running requests are finished first."""
         await self._quick(model, self._client.unload_model, model, unload_dependents=True)
 
     def stream(self, model: str, inputs: Sequence[InferInput], timeout_s: float | None) -> ResponseStream:
-        """One request and its responses, which the server gives up after `timeout_s` with `DeadlineExceeded`.
+        """Send a request, which the server ends after `timeout_s` with `DeadlineExceeded`.
 
-        A gRPC stream of its own, because metadata and a cancel are per stream; a model that gives just one
-        response may be asked so too.
+        It gets its own gRPC stream, because metadata and cancellation are per stream. Also works for models
+        with a single response.
         """
 
         async def once() -> AsyncIterator[dict[str, Any]]:
@@ -102,7 +103,7 @@ class TritonClient:
         return await self._ask(model, method(*args, client_timeout=limit, **more), limit)
 
     async def _ask(self, model: str, call: Awaitable[T], limit_s: float | None = None) -> T:
-        """With `limit_s`, being late is the server's fault and not the caller's."""
+        """Await a call. With `limit_s` a timeout is reported as the server's failure."""
         try:
             return await call
         except (InferenceServerException, grpc.RpcError) as error:
@@ -114,7 +115,7 @@ class TritonClient:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The channel was closed under the call, which gRPC tells as a cancellation.
+            # The channel was closed during the call, which gRPC reports as a cancellation.
             raise Unavailable(f"the connection to {self.host} was closed") from None
 
 
@@ -146,7 +147,7 @@ class ResponseStream:
         return result
 
     def cancel(self) -> None:
-        """The server sees it within a step of its model. Nothing once the stream was read to its end.
+        """Cancel the request; the server sees it within a step of the model. No effect after the end.
 
         Triton 2.51 may never let go of a model whose stream is cancelled just after its end, and then takes
         all of its exit timeout to stop.
@@ -156,6 +157,6 @@ class ResponseStream:
 
 
 def _trace() -> dict[str, str] | None:
-    """Triton's own spans hang under ours."""
+    """Headers that make Triton's spans children of ours."""
     parent = traceparent(current_envelope.get().trace)
     return {"traceparent": parent} if parent else None

@@ -1,7 +1,7 @@
-"""What Triton says of a failure, in the words of `orchestration.errors`.
+"""Maps Triton's errors to those of `orchestration.errors`.
 
-Texts and codes are those of tritonserver 2.51. In a stream an error is an item without a code; a model of
-ours begins its text with the code of an error of Orchestra: `context_length_exceeded: the prompt has …`.
+Texts and codes are those of tritonserver 2.51. In a stream an error has no code; Orchestra's own models begin
+the text with an error code of Orchestra: `context_length_exceeded: the prompt has …`.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _DISAGREES = (
 
 
 class ServerGone(Unavailable):
-    """Nobody answers at the server's address."""
+    """No server answers at the address."""
 
 
 class NotLoaded(Unavailable):
-    """The server lives, and the model is not in its memory, or not yet."""
+    """The server is alive, but the model is not loaded (yet)."""
 
 
 class ModelDead(BackendFailed):
-    """What computes the model died or hangs; the server goes on calling the model ready."""
+    """The model's process died or hangs, although the server reports the model as ready."""
 
 
 def from_exception(host: str, model: str, error: InferenceServerException | grpc.RpcError) -> OrchestraError:
-    """The error for what a call raised: tritonclient's exception, or gRPC's own, which streams raise."""
+    """The error for an exception of tritonclient, or of gRPC in a stream."""
     if isinstance(error, InferenceServerException):
         code, text = str(error.status() or "").removeprefix("StatusCode."), error.message() or ""
     else:
@@ -59,9 +59,9 @@ def from_exception(host: str, model: str, error: InferenceServerException | grpc
 
 
 def from_text(host: str, model: str, text: str, code: str = "") -> OrchestraError:
-    """The error for `text`, which came with gRPC's `code` or, in a stream, without one."""
+    """The error for a message with gRPC's `code`; streams have no code."""
     said, lower = shorten(text), text.lower()
-    if all(sign in text for sign in _STUB_DEAD):  # even where a model of ours tells of one that it calls
+    if all(sign in text for sign in _STUB_DEAD):  # also if one of our models reports a model that it calls
         return ModelDead(f"model {model!r} at {host} died: {said}")
     coded = _CODED.fullmatch(text)
     if coded is not None:
@@ -79,9 +79,9 @@ def from_text(host: str, model: str, text: str, code: str = "") -> OrchestraErro
     if any(sign in lower for sign in _NO_MEMORY):
         return BackendFailed(f"model {model!r} at {host} is out of memory: {said}")
     if any(sign in lower for sign in _DISAGREES):
-        return BackendFailed(f"model {model!r} at {host} has other tensors than this node read: {said}")
+        return BackendFailed(f"the tensors of model {model!r} at {host} have changed: {said}")
     if code == "UNIMPLEMENTED":
-        return BackendFailed(f"{host} is no Triton server that this node can use: {said}")
+        return BackendFailed(f"{host} is not a Triton server that Orchestra supports: {said}")
     if code == "CANCELLED":
         return Unavailable(f"{host} cancelled the request: {said}")
     return BackendFailed(f"model {model!r} at {host} failed: {said}" if model else f"{host}: {said}")

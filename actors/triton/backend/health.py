@@ -1,8 +1,8 @@
-"""Whether one loaded model lives, and how it is brought back.
+"""Monitors the health of a loaded model, and reloads it when it died.
 
-A model's process that dies leaves its streams hanging, and Triton goes on calling the model ready (2.51):
-only silence tells. So a model that is silent is asked something, and one that does not answer is unloaded and
-loaded anew. A server that was started again has no model loaded, and gets them back the same way.
+When a model's process dies, its streams hang and Triton (2.51) still reports the model as ready. So a silent
+model is probed, and reloaded if it does not answer. After a restart of the server, models are reloaded the
+same way.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 log = logging.getLogger(__name__)
 
 IDLE_LOOKS = 10
-"""While nothing runs, every so many looks it is asked; between them it is only seen that it is loaded."""
+"""An idle model is probed at every n-th check; the other checks only ask whether it is loaded."""
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.2, 5.0
-"""Between attempts to bring it back."""
+"""First and maximum pause between attempts to reload."""
 
 
 class ModelHealth:
-    """Of one model, from when it is loaded until `stop`."""
+    """Monitors one model from its load until `stop`."""
 
     def __init__(self, server: TritonClient, settings: TritonSettings, model: ServedModel) -> None:
         self.model = model
@@ -46,25 +46,25 @@ class ModelHealth:
         self._condemned: ModelDead | None = None
         self._suspected = asyncio.Event()
         self._heard_at = asyncio.get_running_loop().time()
-        # In a context of its own: what it asks belongs to no trace, least of all to that of the load.
+        # Its own context: probes must not belong to the trace of the load.
         self._watching = asyncio.create_task(
             self._watch(), name=f"triton {model.card.name}", context=Context()
         )
 
     async def stop(self) -> None:
-        """What runs on the model is not touched."""
+        """Stop monitoring; running requests go on."""
         self._watching.cancel()
         await asyncio.wait({self._watching})
 
     @contextmanager
     def asked(self, inputs: list[InferInput]) -> Iterator[ResponseStream]:
-        """A request whose responses `next` gives; it is cancelled at the end of the block, if it is not over.
+        """Send a request; `next` returns its responses. It is cancelled at the end of the block.
 
-        Raises `Unavailable` while the model is brought back.
+        Raises `Unavailable` while the model is being reloaded.
         """
         if self._trouble is not None:
             name = self.model.card.name
-            raise Unavailable(f"model {name!r} is being brought back: {self._trouble}", retry_after_s=1)
+            raise Unavailable(f"model {name!r} is being reloaded: {self._trouble}", retry_after_s=1)
         left = current_envelope.get().remaining(0) or None
         stream = self._server.stream(self.model.upstream, inputs, left)
         self._streams.add(stream)
@@ -87,7 +87,9 @@ class ModelHealth:
             task = asyncio.current_task()
             if self._trouble is None or (task is not None and task.cancelling()):
                 raise
-            raise BackendFailed(f"the answer was cut off: {self._trouble}") from None
+            raise BackendFailed(
+                f"the answer was cut off because the model is reloaded: {self._trouble}"
+            ) from None
         except ModelDead as error:
             self._condemn(error)
             raise
@@ -98,7 +100,7 @@ class ModelHealth:
         return result
 
     def _silent(self, limit_s: float) -> BackendFailed:
-        """Where nothing else that runs on it was heard of either, the model is taken for dead."""
+        """The error for a stalled stream; without any other output the model is taken for dead."""
         name, host = self.model.card.name, self._server.host
         error = ModelDead(f"model {name!r} at {host} stalled: no output within {limit_s:g} s")
         if asyncio.get_running_loop().time() - self._heard_at >= limit_s * 0.9:
@@ -128,7 +130,7 @@ class ModelHealth:
                 self._suspected.clear()
 
     async def _look(self, ask: bool) -> OrchestraError | None:
-        """What is wrong with it, None if it lives."""
+        """Check the model. Returns its problem, or None."""
         inputs = probe_inputs(self.model) if ask else []
         limit = self._settings.probe_timeout_s
         stream = self._server.stream(self.model.upstream, inputs, None) if inputs else None
@@ -140,10 +142,12 @@ class ModelHealth:
                     while await stream.next() is not None:
                         pass
         except TimeoutError:
-            return ModelDead(f"{self._server.host} is silent: no sign of life within {limit:g} s")
+            return ModelDead(
+                f"{self._server.host} did not answer a probe within {limit:g} s (probe_timeout_s)"
+            )
         except (ModelDead, NotLoaded, ServerGone) as error:
             return error
-        except OrchestraError:  # an error, and so an answer
+        except OrchestraError:  # an error is an answer, too
             return None
         finally:
             if stream is not None:
@@ -151,12 +155,12 @@ class ModelHealth:
         return None
 
     async def _revive(self, trouble: OrchestraError) -> None:
-        """What runs on it goes elsewhere; then as many attempts as it takes, with growing pauses."""
+        """Cancel the model's streams, which move to other nodes, and reload it with growing pauses."""
         name, pause = self.model.card.name, FIRST_PAUSE_S
         still: OrchestraError | None = trouble
         while still is not None:
             if self._trouble is None or str(self._trouble) != str(still):
-                log.error("model %s is to be brought back: %s", name, still)
+                log.error("model %s must be reloaded: %s", name, still)
                 pause = FIRST_PAUSE_S
             self._trouble = still
             for stream in list(self._streams):
@@ -168,10 +172,10 @@ class ModelHealth:
         self.revivals += 1
         self._trouble = None
         self._heard_at = asyncio.get_running_loop().time()
-        log.warning("model %s at %s is back", name, self._server.host)
+        log.warning("model %s at %s was reloaded", name, self._server.host)
 
     async def _attempt(self, trouble: OrchestraError) -> OrchestraError | None:
-        """What is wrong after it. A server that is gone is only asked whether it is back."""
+        """Try to reload. Returns the remaining problem, or None. A missing server is only probed."""
         try:
             if isinstance(trouble, ModelDead):
                 await self._server.unload(self.model.upstream)

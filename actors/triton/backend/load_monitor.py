@@ -1,4 +1,4 @@
-"""How busy a Triton server is, with everyone's requests, and what it runs on: read from its metrics."""
+"""Reads the load and the GPUs of a Triton server from its metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from actors.triton.backend.settings import TritonSettings
 log = logging.getLogger(__name__)
 
 WAITING = "nv_inference_pending_request_count"
-"""Triton's own queues. A model that hands its requests to a loop of its own has none there, but these: ours,
-and vLLM's."""
+"""Triton's own queues. Models with their own loop (Orchestra's, vLLM's) have the metrics below instead."""
 AT_WORK = (
     "orchestra_llm_running",
     "orchestra_llm_waiting",
@@ -28,7 +27,7 @@ GPU = "nv_gpu_memory_total_bytes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLoad:
-    """Requests that wait in Triton's queues or are at work in models' loops, by model; and the GPUs' ids."""
+    """Requests in Triton's queues and in models' own loops, by model; and the ids of the GPUs."""
 
     requests: dict[str, int] = field(default_factory=dict)
     gpus: tuple[str, ...] = ()
@@ -38,7 +37,7 @@ class ServerLoad:
 
 
 def parse_metrics(text: str) -> ServerLoad:
-    """Raises ValueError for what is no text of Prometheus."""
+    """Parse Prometheus text. Raises ValueError if invalid."""
     requests: dict[str, int] = {}
     gpus: list[str] = []
     for family in text_string_to_metric_families(text):
@@ -52,7 +51,7 @@ def parse_metrics(text: str) -> ServerLoad:
 
 
 class LoadMonitor:
-    """The last reading, renewed every `watch_s` seconds; empty where the metrics cannot be had."""
+    """Keeps the last reading, updated every `watch_s` seconds; empty if the metrics are unavailable."""
 
     def __init__(self, settings: TritonSettings) -> None:
         self.last = ServerLoad()
@@ -62,8 +61,8 @@ class LoadMonitor:
         self._session: ClientSession | None = None
 
     async def start(self) -> None:
-        """Read once, and go on until `stop`."""
-        # A connection that is kept open would hold up the server's end for as long as it may take.
+        """Read once, then periodically until `stop`."""
+        # A persistent connection would delay the server's exit.
         self._session = ClientSession(
             connector=TCPConnector(force_close=True),
             timeout=ClientTimeout(total=self._settings.connect_timeout_s),
@@ -95,4 +94,4 @@ class LoadMonitor:
             self.last = ServerLoad(gpus=self.last.gpus)
             if not self._silent:
                 self._silent = True
-                log.warning("no load is read from %s: %s", self._settings.metrics, error or "it is silent")
+                log.warning("cannot read the load from %s: %s", self._settings.metrics, error or "no answer")

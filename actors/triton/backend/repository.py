@@ -1,4 +1,4 @@
-"""Loading and unloading what belongs to one model of a repository, and setting how it batches."""
+"""Loads, unloads and configures the batching of a model in a server's repository."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from actors.triton.backend.served_model import ServedModel
 from orchestration.errors import InvalidRequest, Unavailable
 
 PIPELINE = "{}-pipeline"
-"""The stages of a partitioned model, as an ensemble. Its driver calls it, which Triton does not know."""
+"""The ensemble of a partitioned model's stages. Its driver calls it, which Triton does not know."""
 _POLL_S = 0.02
 
 
 async def load_model(server: TritonClient, upstream: str) -> None:
-    """Load a model, and the pipeline that it drives if it has one; one that is ready is left alone, as Triton
-    would start its process anew. Raises what is wrong with it."""
+    """Load a model, and its pipeline if it has one. A ready model is left alone, as Triton would restart its
+    process. Raises Triton's error."""
     states, pipeline = await server.index(), PIPELINE.format(upstream)
     for name in (pipeline, upstream) if pipeline in states else (upstream,):
         if states.get(name) != READY:
@@ -27,15 +27,17 @@ async def load_model(server: TritonClient, upstream: str) -> None:
 
 
 async def unload_model(server: TritonClient, upstream: str, timeout_s: float) -> None:
-    """Unload a model and what only it uses, once what runs on it has ended. Raises `Unavailable` if that is
-    not so within `timeout_s` seconds; it is unloaded then all the same, when it has ended."""
+    """Unload a model and its pipeline once its requests have ended. Raises `Unavailable` if that takes longer
+    than `timeout_s` seconds; Triton unloads it later anyway."""
     await server.unload(upstream)
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     while (await server.index()).get(upstream) in (READY, UNLOADING):
         if loop.time() > until:
-            limit = f"unload_timeout_s {timeout_s:g}"
-            raise Unavailable(f"model {upstream!r} at {server.host} is at work: not unloaded within {limit}")
+            limit = f"{timeout_s:g} s (unload_timeout_s)"
+            raise Unavailable(
+                f"model {upstream!r} at {server.host} is still in use: not unloaded within {limit}"
+            )
         await asyncio.sleep(_POLL_S)
     pipeline = PIPELINE.format(upstream)
     if pipeline in await server.index():
@@ -45,15 +47,15 @@ async def unload_model(server: TritonClient, upstream: str, timeout_s: float) ->
 async def set_batching(
     server: TritonClient, model: ServedModel, window_s: float, sizes: Sequence[int]
 ) -> bool:
-    """Have the batches of an embedding model wait `window_s` for company and prefer `sizes`; False if that is
-    in force already.
+    """Set the maximum queue delay (`window_s`) and the preferred batch sizes of an embedding model. False if
+    unchanged.
 
-    Triton takes no change but a whole configuration, for which it starts the model's process anew beside the
-    old one: about 4 s of a core and twice the memory meanwhile, and no request fails. It goes to the steps
-    that prefer sizes: those are there to wait for company. Raises `InvalidRequest` for a model without one.
+    Triton accepts only a whole configuration, and starts the model's process again beside the old one: about
+    4 s of a core and twice the memory meanwhile; no request fails. It applies to the steps that prefer batch
+    sizes. Raises `InvalidRequest` if there is none.
     """
     if not sizes or min(sizes) < 1 or window_s < 0:
-        raise InvalidRequest(f"no batches of {tuple(sizes)} within {window_s:g} s", param="sizes")
+        raise InvalidRequest(f"invalid batching: sizes {tuple(sizes)} within {window_s:g} s", param="sizes")
     steps = [
         config
         for name in model.steps or (model.upstream,)
@@ -76,5 +78,5 @@ async def set_batching(
 
 
 def batches_by_size(config: model_config_pb2.ModelConfig) -> bool:
-    """Whether it prefers sizes of batches, and so is there to wait for company."""
+    """Whether it has preferred batch sizes, so that requests wait for a batch."""
     return config.HasField("dynamic_batching") and bool(config.dynamic_batching.preferred_batch_size)

@@ -1,4 +1,4 @@
-"""A generation as the input tensors of a Triton model."""
+"""Builds the input tensors of a Triton model from a generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VLLM_SAME_NAME = (
 
 
 def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
-    """Raises `InvalidRequest`; and `Unavailable` for what only another node can go on with."""
+    """The inputs of a chat. Raises `InvalidRequest`; `Unavailable` if only another node can continue it."""
     if not model.own:
         return _foreign(model, generation)
     inputs = [_bytes("sampling_parameters", json.dumps(_sampling(generation)))]
@@ -30,7 +30,9 @@ def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
         messages = [message.model_dump(exclude_defaults=True) for message in generation.messages]
         inputs.append(_bytes("messages", json.dumps(messages, ensure_ascii=False)))
     elif generation.prompt_ids:
-        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
+        raise InvalidRequest(
+            f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
+        )
     else:
         inputs.append(_bytes("text_input", generation.prompt))
     if generation.prefix or generation.prefix_tokens:
@@ -40,9 +42,9 @@ def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
 
 
 def probe_inputs(model: ServedModel) -> list[InferInput]:
-    """What shows for next to nothing whether the model lives; nothing for a chat model that is not ours.
+    """Inputs of a cheap probe; empty for a foreign chat model.
 
-    One of ours answers no messages at once, with an error.
+    Orchestra's own chat models answer an empty list of messages at once, with an error.
     """
     if model.embeds:
         return embedding_inputs(["a"])
@@ -50,7 +52,7 @@ def probe_inputs(model: ServedModel) -> list[InferInput]:
 
 
 def embedding_inputs(texts: Sequence[str]) -> list[InferInput]:
-    """A batch of texts [n, 1]."""
+    """The inputs of a batch of texts [n, 1]."""
     return [_tensor("text", np.array([[text.encode()] for text in texts], object), "BYTES")]
 
 
@@ -62,14 +64,18 @@ def _sampling(generation: Generation) -> dict[str, Any]:
 
 
 def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
-    """The tensors of NVIDIA's vLLM backend, which knows neither messages nor prefixes nor our guides."""
+    """The tensors of NVIDIA's vLLM backend, which has no messages, prefixes or guides."""
     sampling = generation.sampling
     if generation.guide is not None:
-        raise InvalidGuide(f"model {generation.model!r} takes no guide through Triton", param="guide")
+        raise InvalidGuide(f"model {generation.model!r} accepts no guide through Triton", param="guide")
     if sampling.logprobs:
-        raise InvalidRequest(f"model {generation.model!r} tells no logprobs through Triton", param="logprobs")
+        raise InvalidRequest(
+            f"model {generation.model!r} returns no logprobs through Triton", param="logprobs"
+        )
     if generation.prompt_ids:
-        raise InvalidRequest(f"model {generation.model!r} takes no token ids through Triton", param="prompt")
+        raise InvalidRequest(
+            f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
+        )
     text = generation.prompt if generation.kind == "completion" else _rendered(model, generation.messages)
     said = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
     if sampling.stop:
@@ -80,7 +86,9 @@ def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
     if "sampling_parameters" in model.inputs:
         inputs.append(_bytes("sampling_parameters", json.dumps(said)))
     elif generation.prefix:
-        raise Unavailable(f"model {generation.model!r} takes no sampling parameters to go on with")
+        raise Unavailable(
+            f"model {generation.model!r} accepts no sampling parameters, so it cannot continue an answer"
+        )
     flags = {"stream": True, "exclude_input_in_output": True, **dict.fromkeys(_VLLM_FLAGS, True)}
     inputs += [_tensor(name, np.array([on]), "BOOL") for name, on in flags.items() if name in model.inputs]
     return inputs

@@ -1,4 +1,4 @@
-"""What a model of Triton answers, as the outputs of a generation."""
+"""Reads the responses of a Triton model as the outputs of a generation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 async def stream_text(
     health: ModelHealth, generation: Generation, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
-    """The pieces of a chat or a completion. Closing it cancels the request at the server."""
+    """The outputs of a chat or a completion. Closing it cancels the request on the server."""
     reader = ResponseReader(generation, own=health.model.own)
     limit = settings.first_token_timeout_s
     with health.asked(chat_inputs(health.model, generation)) as stream:
@@ -39,7 +39,7 @@ async def stream_text(
 async def stream_vectors(
     health: ModelHealth, generation: Generation, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
-    """The vectors of all inputs, in batches of what the model takes."""
+    """The vectors of all inputs, in batches of the model's maximum size."""
     if not generation.inputs:
         raise InvalidRequest("input is empty; send at least one text", param="input")
     tokens = 0
@@ -48,13 +48,13 @@ async def stream_vectors(
         with health.asked(embedding_inputs(texts)) as stream:
             result = await health.next(stream, settings.first_token_timeout_s)
             while result is not None and await health.next(stream, settings.token_timeout_s) is not None:
-                pass  # to the end: it is not to be cancelled
+                pass  # read to the end, so that it is not cancelled
         if result is None:
             raise BackendFailed(f"model {generation.model!r} ended without an answer")
         vectors = _array(result, "embedding", np.dtype("<f4"), generation.model)
         if vectors is None or vectors.ndim != 2 or len(vectors) != len(texts):
             shape = None if vectors is None else list(vectors.shape)
-            raise BackendFailed(f"model {generation.model!r} gave vectors {shape} for {len(texts)} texts")
+            raise BackendFailed(f"model {generation.model!r} returned vectors {shape} for {len(texts)} texts")
         counts = _array(result, "token_count", np.dtype("<i4"), generation.model)
         tokens += 0 if counts is None else int(counts.sum())
         yield Vectors(
@@ -76,12 +76,12 @@ class ResponseReader:
         self._usage: Usage | None = None
 
     def take(self, result: InferResult) -> TextDelta | None:
-        """The text in one response, if any. Raises `BackendFailed` for what is none."""
+        """The text of a response, if any. Raises `BackendFailed` for an invalid response."""
         text = self._text(result, "text_output")
         counts = _array(result, "token_count", np.dtype("<i4"), self._generation.model)
         tokens = int(counts[0]) if counts is not None and len(counts) else int(bool(text) or not self._own)
         reason = self._text(result, "finish_reason")
-        self._reason = self._reason if reason in ("", "None") else reason  # vLLM's, until the last
+        self._reason = self._reason if reason in ("", "None") else reason  # vLLM sends "None" until the last
         usage, logprobs = self._text(result, "usage"), self._text(result, "logprobs")
         try:
             if usage:
@@ -99,20 +99,20 @@ class ResponseReader:
         return TextDelta(text=text, tokens=tokens, logprobs=read or None)
 
     def finish(self) -> Finish:
-        """Raises `BackendFailed` for an answer without an end."""
+        """The finish. Raises `BackendFailed` if the answer ended without a reason."""
         if self._reason not in ("stop", "length"):
             if self._own or self._reason:
                 said = self._reason or "no finish reason"
                 raise BackendFailed(f"model {self._generation.model!r} ended its answer with {said}")
-            self._reason = "stop"  # vLLM's backend before it told reasons
+            self._reason = "stop"  # old versions of vLLM's backend send no reason
         reason: FinishReason = "length" if self._reason == "length" else "stop"
         begun = self._generation.prefix_tokens
         usage = self._usage or Usage(completion_tokens=self._tokens + begun, estimated=True)
         return Finish(reason=reason, usage=usage)
 
     def _counted(self, result: InferResult) -> int:
-        """vLLM's backend tells the prompt's tokens, of which what another node wrote was a part, and those of
-        this response; 0 where it tells neither."""
+        """The tokens of this response as reported by vLLM's backend, 0 if not reported. Its prompt tokens
+        include what another node wrote."""
         read, written = result.as_numpy("num_input_tokens"), result.as_numpy("num_output_tokens")
         if read is None or written is None or not (len(read) and len(written)):
             return 0
@@ -133,13 +133,13 @@ class ResponseReader:
             raise self._malformed(f"a {name} that is not UTF-8") from error
 
     def _malformed(self, what: str) -> BackendFailed:
-        return BackendFailed(f"model {self._generation.model!r} gave {what}")
+        return BackendFailed(f"model {self._generation.model!r} returned {what}")
 
 
 def _array(result: InferResult, name: str, dtype: np.dtype[Any], model: str) -> np.ndarray[Any, Any] | None:
-    """An output, None where the model did not give it. Raises `BackendFailed` for one of another type."""
+    """An output tensor, None if missing. Raises `BackendFailed` for another type."""
     values: np.ndarray[Any, Any] | None = result.as_numpy(name)
     if values is not None and values.dtype != dtype:
         given, wanted = np_to_triton_dtype(values.dtype), np_to_triton_dtype(dtype)
-        raise BackendFailed(f"model {model!r} gave {name} of {given}, {wanted} is wanted")
+        raise BackendFailed(f"model {model!r} returned {name} of type {given}, expected {wanted}")
     return values

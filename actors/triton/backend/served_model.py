@@ -1,4 +1,4 @@
-"""A model of a Triton server as this backend uses it: recognised by its tensors, described by a card."""
+"""Describes the models of a Triton server, which are recognised by their tensors."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ EMBEDDING_OUTPUTS = {"embedding": "FP32", "token_count": "INT32"}
 
 
 class UnservableModel(Exception):
-    """A model that is neither a chat nor an embedding model, with the reason."""
+    """The model is neither a chat nor an embedding model; the text has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """`upstream` is the server's name of it; `batch` texts at most go into one request for embeddings.
+    """A model: `upstream` is its name on the server, `batch` the maximum texts of an embedding request.
 
-    `own` models render their messages themselves; others get them by `template`, or in a row without one.
-    `steps` are the models that an ensemble consists of.
+    `own` models (Orchestra's) render messages themselves; for others `template` renders them, or they are
+    joined. `steps` are the models of an ensemble.
     """
 
     upstream: str
@@ -61,7 +61,7 @@ class ServedModel:
 
 
 def describe_loaded(name: str, metadata: Any, config: Any, models_folder: Path | None) -> ServedModel:
-    """The loaded model `metadata.name`, served as `name`. Raises `UnservableModel`."""
+    """Describe the loaded model `metadata.name`, served as `name`. Raises `UnservableModel`."""
     inputs = {tensor.name: tensor.datatype for tensor in metadata.inputs}
     outputs = {tensor.name: tensor.datatype for tensor in metadata.outputs}
     manifest = installed_manifest(name, models_folder, config.parameters["folder"].string_value)
@@ -91,8 +91,8 @@ def describe_loaded(name: str, metadata: Any, config: Any, models_folder: Path |
 
 
 def installed_manifest(name: str, models_folder: Path | None, folder: str = "") -> ModelManifest | None:
-    """The manifest in `folder`, which a model's configuration names, or of the model `name` that is installed
-    here; None where neither can be read, as on another machine."""
+    """The manifest in `folder` (from the model's configuration), else of the installed model `name`; None if
+    neither exists, as on another machine."""
     places = [Path(folder)] if folder else []
     if models_folder is not None and "/" not in name:
         places.append(models_folder / name)
@@ -105,7 +105,7 @@ def installed_manifest(name: str, models_folder: Path | None, folder: str = "") 
 
 
 def describe_unloaded(name: str, upstream: str, manifest: ModelManifest) -> ServedModel:
-    """One that is not loaded, by what is known of the installed model: its tensors are read once it is."""
+    """Describe a model that is not loaded, from the installed one; its tensors are read after the load."""
     return ServedModel(
         upstream=upstream,
         card=_card(name, manifest.kind, manifest).model_copy(update={"loaded": False}),
@@ -113,13 +113,14 @@ def describe_unloaded(name: str, upstream: str, manifest: ModelManifest) -> Serv
 
 
 def _template(name: str, manifest: ModelManifest | None) -> ChatTemplate | None:
-    """For a server that tokenises the whole text: nothing can tell it which control tokens users wrote."""
+    """The template for a foreign model. Its server tokenises the whole text, control tokens of users
+    included."""
     if manifest is None or manifest.chat_template is None:
         log.warning(
-            "model %s takes no messages and none of that name is installed: turns are put in a row", name
+            "model %s accepts no messages, and no model of that name is installed: messages are joined", name
         )
         return None
-    log.warning("model %s takes no messages: they are rendered by the installed model's chat template", name)
+    log.warning("model %s accepts no messages: the installed model's chat template renders them", name)
     return ChatTemplate(manifest.chat_template, manifest.bos_token, manifest.eos_token, ())
 
 
@@ -138,7 +139,7 @@ def _card(name: str, kind: Any, manifest: ModelManifest | None) -> ModelCard:
 def _check(said: Mapping[str, str], wanted: Mapping[str, str], what: str) -> None:
     for name, datatype in wanted.items():
         if said.get(name, datatype) != datatype:
-            raise UnservableModel(f"its {what} {name} is {said[name]}, {datatype} is wanted")
+            raise UnservableModel(f"its {what} {name} has type {said[name]}, expected {datatype}")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What one Triton server is, and how long it may take."""
+"""Settings of the client of a Triton server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ METRICS_PORT = 8002
 class TritonSettings(BaseModel):
     """Settings of a `TritonBackend`.
 
-    `models` maps served names to the server's; empty means every model of its repository whose tensors are
-    those of a chat or an embedding model. `models_folder` holds installed models: what a model's
-    configuration does not tell (context, size, chat template) is read from the one of the same name there.
+    `models` maps served names to the server's; empty: all chat and embedding models of its repository, which
+    are recognised by their tensors. `models_folder` has installed models: context, size and chat template are
+    read from the one with the same name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,25 +33,25 @@ class TritonSettings(BaseModel):
     slots: int = Field(default=32, ge=1, le=4096)
 
     connect_timeout_s: Seconds = 5.0
-    """For each question about the server or a model, which all are answered at once."""
+    """Timeout of queries about the server or a model."""
     first_token_timeout_s: Seconds = 120.0
-    """From a request to its first token, the server's own queue included; and for a batch of embeddings."""
+    """Maximum time to the first token, including the server's queue; also for a batch of embeddings."""
     token_timeout_s: Seconds = 15.0
-    """Between two tokens of a stream: a server does not tell that what computed them died."""
+    """Maximum time between two tokens: a server does not report that the model's process died."""
     load_timeout_s: Seconds = 300.0
     unload_timeout_s: Seconds = 60.0
-    """What runs on the model is finished within it."""
+    """Maximum time for running requests to end when a model is unloaded."""
     watch_s: Seconds = 2.0
-    """A model that was silent for so long is asked whether it lives; load is read as often."""
+    """Interval of health checks of silent models, and of readings of the load."""
     batching_target_s: float = Field(default=0, ge=0, le=60)
-    """From arrival to end, for the embedding models that batch dynamically: how long they wait for company,
-    and for how much, moves with the load within this. 0 leaves it as the repository has it."""
+    """Target time from arrival to end of an embedding request: queue delay and batch size of dynamically
+    batched models are adapted to the load within it. 0: as configured in the repository."""
     batching_hold_s: Seconds = 60.0
-    """Between two such changes at least: each starts the model's process anew, beside the old one."""
+    """Minimum time between two such changes; each restarts the model's process beside the old one."""
     batching_calm_s: Seconds = 300.0
-    """Of little load, before a change to less."""
+    """Duration of low load before a change to smaller batches."""
     probe_timeout_s: Seconds = 10.0
-    """For that answer, before the model is unloaded and loaded anew."""
+    """Timeout of a probe of a silent model, before it is reloaded."""
 
     @field_validator("url")
     @classmethod
@@ -60,7 +60,7 @@ class TritonSettings(BaseModel):
         if url.scheme not in {"grpc", "grpcs"} or not url.hostname or not url.port:
             raise ValueError("url must be grpc://HOST:PORT or grpcs://HOST:PORT")
         if url.path.strip("/") or url.query or url.username is not None:
-            raise ValueError("url must be no more than grpc://HOST:PORT")
+            raise ValueError("url must have only grpc://HOST:PORT, without path, query or user")
         return value.rstrip("/")
 
     @property
@@ -74,7 +74,7 @@ class TritonSettings(BaseModel):
 
     @property
     def metrics(self) -> str:
-        """Where the metrics are."""
+        """The URL of the metrics."""
         host = urlsplit(self.url).hostname or ""
         bracketed = f"[{host}]" if ":" in host else host
         return self.metrics_url or f"http://{bracketed}:{METRICS_PORT}/metrics"

@@ -1,1 +1,1 @@
-"""What the models of `triton_models` do inside Triton; imported by their `model.py`."""
+"""The implementation of the models in `triton_models`; imported by their `model.py` inside Triton."""

@@ -26,22 +26,22 @@ from orchestration.messages import Finish, TextDelta
 log = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
-"""How often those are asked whether they are still there who get nothing at present: they wait, or their
-prompt is being read. Who gets text is asked with every piece."""
+"""How often clients of requests without output yet are checked; those with output are checked at each
+response."""
 
 _TELL_S = 0.5
-"""How old figures at /metrics may be."""
+"""Maximum age of the figures at /metrics."""
 
 
 class ChatServer:
     """Answers the requests of a decoupled Triton model (tensors: `triton_models/llm`) from `backend`.
 
-    `pb` is `triton_python_backend_utils`, which is there in Triton's stub alone. Whatever dies, every
-    request gets a last response.
+    `pb` is `triton_python_backend_utils`, which exists only in Triton's stub. Every request gets a last
+    response, whatever fails.
     """
 
     def __init__(self, pb: Any, backend: EngineBackend, *, name: str) -> None:
-        """Load the model, which Triton calls `name`; raises what `EngineBackend.start` raises."""
+        """Load the model, `name` in Triton. Raises what `EngineBackend.start` raises."""
         self._pb = pb
         self._backend = backend
         self._live: dict[PendingRequest, asyncio.Task[None] | None] = {}
@@ -56,7 +56,7 @@ class ChatServer:
         self._watch = asyncio.run_coroutine_threadsafe(self._watching(), self._loop.loop)
 
     def take(self, requests: list[Any]) -> None:
-        """Begin to answer; called by the model's `execute`."""
+        """Begin to answer requests; called by the model's `execute`."""
         for request in requests:
             caller = PendingRequest(self._pb, request.get_response_sender())
             self._number += 1
@@ -65,7 +65,7 @@ class ChatServer:
             except OrchestraError as error:
                 caller.fail(error)
                 continue
-            # Known before the loop knows: if it dies meanwhile, this caller is among those it leaves behind.
+            # Registered before the loop gets it: if the loop dies, `_abandon` answers it.
             self._live[caller] = None
             if self._loop.alive:
                 self._loop.loop.call_soon_threadsafe(self._begin, caller, wanted, time.monotonic())
@@ -73,7 +73,7 @@ class ChatServer:
                 self._abandon()
 
     def close(self, *, drain_s: float = 30.0) -> None:
-        """Let what runs come to its end for at most `drain_s`, then free everything."""
+        """Wait for running requests for at most `drain_s`, then free everything."""
         if self._loop.alive:
             self._loop.call(self._drain(drain_s))
         self._loop.stop()
@@ -83,7 +83,9 @@ class ChatServer:
         (card,) = self._backend.models
         if card.kind == "embedding":
             await self._backend.close()
-            raise InvalidRequest(f"model {card.name!r} embeds; it does not chat", param="model")
+            raise InvalidRequest(
+                f"model {card.name!r} is an embedding model, not a chat model", param="model"
+            )
         return card.name
 
     def _begin(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
@@ -96,9 +98,9 @@ class ChatServer:
             caller.fail(error)
         except asyncio.CancelledError:
             self._metrics.cancelled += 1
-            caller.fail(Cancelled("the request was taken back"))
+            caller.fail(Cancelled("the client cancelled the request"))
             raise
-        except Exception as error:  # nobody may be left waiting, whatever a request brings about
+        except Exception as error:  # every request must get a last response
             log.exception("a generation failed")
             caller.fail(InternalError(f"{type(error).__name__}: {error}"))
         finally:
@@ -111,7 +113,7 @@ class ChatServer:
             async for output in outputs:
                 if caller.gone():
                     self._metrics.cancelled += 1
-                    raise Cancelled("the request was taken back")
+                    raise Cancelled("the client cancelled the request")
                 if isinstance(output, Finish):
                     caller.send(held, output)
                     return
@@ -122,7 +124,7 @@ class ChatServer:
                     caller.send([output])
                 else:
                     held.append(output)
-        raise BackendFailed(f"model {self._model!r} ended without an end")
+        raise BackendFailed(f"model {self._model!r} ended without a finish")
 
     async def _watching(self) -> None:
         told = 0.0
@@ -140,12 +142,12 @@ class ChatServer:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         self._watch.cancel()
-        await self._backend.close()  # the engine tells those who are left that it was closed
+        await self._backend.close()  # the engine answers the remaining requests
         if left := [task for task in tasks if not task.done()]:
             await asyncio.wait(left, timeout=seconds)
 
     def _abandon(self) -> None:
-        """Answer all who are left when the loop has ended."""
+        """Answer all remaining requests after the loop has ended."""
         while self._live:
             caller, _ = self._live.popitem()
             caller.fail(ShuttingDown("the model's loop has ended; load the model anew"))

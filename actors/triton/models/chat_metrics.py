@@ -1,4 +1,4 @@
-"""What a chat model tells at Triton's /metrics: Triton's own figures see no tokens."""
+"""Metrics of a chat model at Triton's /metrics; Triton's own have no tokens."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from actors.engine.stats import EngineStats
 
 _GAUGES = {
-    "running": "Generations that hold a slot now",
+    "running": "Generations in a slot",
     "waiting": "Generations that wait for a slot or for memory",
-    "kv_tokens": "Tokens whose keys and values are held now",
+    "kv_tokens": "Tokens whose keys and values are in memory",
 }
 _COUNTERS = {
-    "prompt_tokens": "Prompt tokens of the generations that began",
-    "cached_tokens": "Prompt tokens reused from a shared prefix",
+    "prompt_tokens": "Prompt tokens of started generations",
+    "cached_tokens": "Prompt tokens taken from the prefix cache",
     "completion_tokens": "Tokens generated",
     "steps": "Calls of the model",
-    "first_tokens": "Generations that gave a first token",
-    "time_to_first_token_seconds": "Sum over those of the seconds until then",
-    "cancelled": "Generations whose client went away",
+    "first_tokens": "Generations with a first token",
+    "time_to_first_token_seconds": "Sum of the times to the first token, in seconds",
+    "cancelled": "Generations whose client cancelled or disconnected",
 }
 PREFIX = "orchestra_llm_"
 
@@ -32,7 +32,7 @@ class ChatMetrics:
         self.cancelled = 0
         self._told: dict[str, float] = {}
         self._families = []
-        """Triton drops a metric with its family."""
+        """Kept, because Triton drops a metric with its family."""
         self._metrics = {}
         for names, kind in ((_GAUGES, pb.MetricFamily.GAUGE), (_COUNTERS, pb.MetricFamily.COUNTER)):
             for name, about in names.items():
@@ -45,7 +45,7 @@ class ChatMetrics:
         self.time_to_first_token_seconds += after_s
 
     def tell(self, stats: EngineStats) -> None:
-        """Bring what Triton shows up to date."""
+        """Update Triton's metrics."""
         for name, metric in self._metrics.items():
             value = float(getattr(self if hasattr(self, name) else stats, name))
             before = self._told.get(name, 0.0)

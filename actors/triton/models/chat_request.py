@@ -1,4 +1,4 @@
-"""What a client of a chat model in Triton asks: its tensors as a generation. See `triton_models/llm`."""
+"""Parses the input tensors of a chat model in Triton. See `triton_models/llm`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from orchestration.validation import first_problem
 class ChatRequest:
     generation: Generation
     stream: bool
-    """Whether every piece is a response of its own, not all of them one."""
+    """Whether each output is its own response, instead of one response in all."""
 
 
 class Tensors:
-    """The inputs of one request, each a tensor of one element or left out. `pb` is Triton's module."""
+    """The inputs of one request: optional tensors of one element each. `pb` is Triton's module."""
 
     def __init__(self, pb: Any, request: Any) -> None:
         self._pb = pb
         self._request = request
 
     def value(self, name: str) -> Any:
-        """The element of an input, None where it was left out."""
+        """The element of an input, None if missing."""
         tensor = self._pb.get_input_tensor_by_name(self._request, name)
         values = None if tensor is None else tensor.as_numpy().ravel()
         return None if values is None or not len(values) else values[0]
@@ -43,7 +43,7 @@ class Tensors:
             raise InvalidRequest(f"{name} is not UTF-8", param=name) from error
 
     def json(self, name: str, kind: type) -> Any:
-        """The JSON in an input, which must be a `kind`; an empty `kind` where it was left out."""
+        """The JSON in an input, which must be a `kind`; an empty `kind` if missing."""
         text = self.text(name)
         try:
             value = json.loads(text) if text else kind()
@@ -55,12 +55,12 @@ class Tensors:
 
 
 def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
-    """Raises `InvalidRequest`, which names the input."""
+    """The request of the tensors. Raises `InvalidRequest`, which names the input."""
     prompt, sampling = tensors.text("text_input"), tensors.json("sampling_parameters", dict)
     messages = tensors.json("messages", list)
     talks = tensors.value("messages") is not None
     if talks == (prompt is not None):
-        raise InvalidRequest("send one of text_input and messages", param="messages")
+        raise InvalidRequest("send either text_input or messages", param="messages")
     begun, stream = tensors.value("prefix_tokens"), tensors.value("stream")
     try:
         generation = Generation.model_validate(

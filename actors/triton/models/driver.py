@@ -1,4 +1,4 @@
-"""The driver of a partitioned model inside Triton: an engine whose steps go through an ensemble of stages."""
+"""The driver of a partitioned model in Triton: an engine whose steps run through an ensemble of stages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from orchestration.errors import BackendFailed
 _OWN = ("folder", "reserves")
 
 _PATIENCE = 1_000_000
-"""Failed steps in a row that the driver lives through: a stage that is away comes back, and it is the stage's
-model that must be loaded anew then, not the driver's."""
+"""Maximum consecutive failed steps: a missing stage is reloaded, the driver must survive that."""
 
 
 def build_driver(pb: Any, args: Mapping[str, str]) -> EngineBackend:
     """The engine of the model that Triton starts with `args`, over the ensemble `<name>-pipeline`.
 
-    `pb` is `triton_python_backend_utils`. Raises `InvalidRequest` for a parameter that cannot be.
+    `pb` is `triton_python_backend_utils`. Raises `InvalidRequest` for an invalid parameter.
     """
     said = parameters(args)
     options = {"max_failures": str(_PATIENCE)} | {key: said[key] for key in said if key not in _OWN}
@@ -44,7 +43,7 @@ class Pipeline:
         self._name = name
 
     def step(self, call: StepCall, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """One step; see `actors.triton.models.pipeline.Call`. Raises BackendFailed with the stage's words."""
+        """One step; see `actors.triton.models.pipeline.Call`. Raises BackendFailed with the stage's error."""
         values = {
             "tokens": tokens,
             "driver": np.array([call.driver], np.int64),
@@ -61,6 +60,6 @@ class Pipeline:
         if response.has_error():
             raise BackendFailed(f"{self._name}: {response.error().message()}")
         logits = self._pb.get_output_tensor_by_name(response, "logits").as_numpy()
-        # The engine changes logits in place, and Triton's are read-only shared memory.
+        # The engine modifies logits in place; Triton's are read-only shared memory.
         changeable: NDArray[np.float32] = np.array(logits)
         return changeable

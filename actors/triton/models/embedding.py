@@ -1,4 +1,4 @@
-"""The three steps of a sentence embedding: texts to tokens, tokens to hidden states, those to a vector."""
+"""The three steps of a sentence embedding: tokenizer, encoder, pooling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from actors.models.tokenizer import Tokenizer
 from orchestration.errors import BackendFailed, ContextTooLong
 
 _CALL_TOKENS = 2048
-"""Most tokens of one call of the encoder, so that long texts do not take memory by the square."""
+"""Maximum tokens of one call of the encoder, as memory grows with the square of the length."""
 
 _KEPT = "pooling.kept"
 """The graph's first node of the pooling that reads the hidden states (`actors.models.sentence_encoder`)."""
@@ -27,7 +27,7 @@ _KEPT = "pooling.kept"
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Texts as tokens: `ids` and `mask` int64 [texts, tokens of the longest], 0 where a text has ended."""
+    """Tokenised texts: `ids` and `mask` int64 [texts, tokens of the longest], padded with 0."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
@@ -40,14 +40,14 @@ class TokenBatch:
 
 
 class SentenceTokenizer:
-    """The first step, of the model folder `folder`."""
+    """The first step: texts to tokens."""
 
     def __init__(self, folder: Path) -> None:
         self._manifest = ModelManifest.read(folder)
         self._tokenizer = Tokenizer.load(folder)
 
     def tokens(self, texts: Sequence[str]) -> TokenBatch:
-        """Raises ContextTooLong for a text that does not fit the model."""
+        """Tokenise texts. Raises ContextTooLong for a text that is too long."""
         rows = [self._tokenizer.encode_sentence(text) for text in texts]
         longest, limit = max(map(len, rows)), self._manifest.context_tokens
         if longest > limit:
@@ -64,7 +64,7 @@ class SentenceTokenizer:
 
 
 class SentenceEncoder:
-    """The second step: the installed graph without the pooling at its end."""
+    """The second step: the installed graph without its pooling."""
 
     def __init__(self, folder: Path, *, on_gpu: bool = False) -> None:
         providers = ("CUDAExecutionProvider", "CPUExecutionProvider") if on_gpu else ("CPUExecutionProvider",)
@@ -94,10 +94,10 @@ def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def _calls(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Indices of batches of like length, cut where a call would pass `_CALL_TOKENS`."""
+    """Indices of batches of similar length, in groups of at most `_CALL_TOKENS`."""
     for group in group_by_length([length for _, length in shapes]):
         call: list[int] = []
-        for at in group:  # ascending by length, so the last one is what all are padded to
+        for at in group:  # ascending by length: all are padded to the last one
             if call and shapes[at][1] * sum(shapes[one][0] for one in [*call, at]) > _CALL_TOKENS:
                 yield call
                 call = []

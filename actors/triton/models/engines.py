@@ -1,4 +1,4 @@
-"""The engine that a Triton model's configuration asks for."""
+"""Makes the engine for a Triton model's configuration."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _OWN = ("folder", "runtime")
 
 
 def build_engine(args: Mapping[str, str]) -> EngineBackend:
-    """From what Triton hands to `initialize`: the parameters `folder`, `runtime` (torch or onnxruntime) and
-    any setting of the engine, and for torch the device of the instance.
+    """The engine for the arguments of `initialize`: the parameters `folder`, `runtime` (torch or onnxruntime)
+    and any setting of the engine; for torch also the device of the instance.
 
-    Raises `InvalidRequest` for a parameter that cannot be, and what the runtimes raise.
+    Raises `InvalidRequest` for an invalid parameter, and what the runtimes raise.
     """
     said = parameters(args)
     runtime = said.get("runtime", "torch")
     if "folder" not in said:
-        raise InvalidRequest("the parameter folder, of the installed model, is missing", param="folder")
+        raise InvalidRequest("the parameter folder (of the installed model) is missing", param="folder")
     folder = Path(said["folder"])
     options = {name: value for name, value in said.items() if name not in _OWN}
     if runtime == "torch":
-        # Read when torch is loaded. Threads that spin take the cores from the other models' processes.
+        # Read when torch is loaded: spinning threads would take cores from the other models' processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from actors.engine.sessions.torch_runtime import TorchRuntime
 
@@ -44,7 +44,7 @@ def build_engine(args: Mapping[str, str]) -> EngineBackend:
 
         onnx = parse_settings(OnnxSettings, options)
         return EngineBackend([folder], onnx, OnnxRuntime(onnx))
-    raise InvalidRequest(f"runtime {runtime!r} is none of torch and onnxruntime", param="runtime")
+    raise InvalidRequest(f"invalid runtime {runtime!r}: write torch or onnxruntime", param="runtime")
 
 
 def parameters(args: Mapping[str, str]) -> dict[str, str]:
@@ -54,14 +54,14 @@ def parameters(args: Mapping[str, str]) -> dict[str, str]:
 
 
 def device_of(args: Mapping[str, str]) -> str:
-    """`cpu` or `cuda:N`, as the instance group says."""
+    """`cpu` or `cuda:N`, from the instance group."""
     if args["model_instance_kind"] == "GPU":
         return f"cuda:{args['model_instance_device_id']}"
     return "cpu"
 
 
 def parse_settings(kind: type[S], options: Mapping[str, str]) -> S:
-    """Settings from words. Raises `InvalidRequest` that names the parameter."""
+    """Settings from strings. Raises `InvalidRequest`, which names the parameter."""
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:

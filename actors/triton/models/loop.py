@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for other threads; `on_end` is called in its thread when it ends, whatever ended it."""
+    """Runs coroutines for other threads. `on_end` is called in its thread when it ends for any reason."""
 
     def __init__(self, name: str, on_end: Callable[[], None]) -> None:
         self.loop = asyncio.new_event_loop()
@@ -29,7 +29,7 @@ class LoopThread:
         return not self._ended
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there and wait for what it gives or raises."""
+        """Run `work` in the loop; returns or raises its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def stop(self) -> None:
@@ -40,7 +40,7 @@ class LoopThread:
     def _run(self) -> None:
         try:
             self.loop.run_forever()
-        except BaseException:  # also SystemExit and the like: they end this thread and are told nowhere else
+        except BaseException:  # also SystemExit: it ends this thread and is logged nowhere else
             log.exception("the loop %s died", self._thread.name)
         finally:
             self._ended = True

@@ -1,4 +1,4 @@
-"""A model cut into stages: which layers each holds, and what the driver and the stages say to each other."""
+"""A model partitioned into stages: their layers, and the protocol between driver and stages."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class LayerRange:
 
 
 def split_layers(layers: int, partitions: int) -> list[LayerRange]:
-    """`layers` cut into `partitions` runs that differ by one layer at most, the longer ones first.
+    """`layers` split into `partitions` ranges that differ by at most one layer, the longer ones first.
 
-    Equal runs are equal memory where the first stage's embedding is as large as the last one's output layer.
+    Equal ranges need equal memory if the first stage's embedding is as large as the last one's output layer.
     Raises InvalidRequest for more partitions than layers.
     """
     if not 1 <= partitions <= layers:
         raise InvalidRequest(
-            f"{layers} layers cannot be cut into {partitions} partitions: 1 to {layers}", param="partitions"
+            f"{layers} layers cannot be split into {partitions} partitions: write 1 to {layers}",
+            param="partitions",
         )
     whole, more = divmod(layers, partitions)
     ends = [whole * at + min(at, more) for at in range(partitions + 1)]
@@ -38,31 +39,31 @@ def split_layers(layers: int, partitions: int) -> list[LayerRange]:
 
 
 def whole_shape(manifest: ModelManifest) -> KvShape:
-    """A token's keys and values in all stages together, in float32; on a GPU they take half of that."""
+    """The size of a token's keys and values in all stages, in float32; on a GPU it is half of that."""
     return KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
 
 
 class StageCommand(IntEnum):
-    """What a stage does to its keys and values before a step: the first number of a command, then up to three
-    more (0 where unused)."""
+    """Operations on a stage's keys and values before a step: the first number of a command, then up to three
+    arguments (0 if unused)."""
 
     MOVE = 1
     """(source, target, tokens): copy the first tokens of a row to another."""
     FREE = 2
-    """(row,): give the row's memory back."""
+    """(row,): free the row's memory."""
     KEEP = 3
-    """(row, place, start): copy the block at token `start` of a row to a place for kept ones."""
+    """(row, place, start): copy the block at token `start` of a row to a place of the prefix cache."""
     RESTORE = 4
-    """(row, place, start): copy a kept block to token `start` of a row."""
+    """(row, place, start): copy a cached block to token `start` of a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCall:
-    """What a step of rows `row` to `row + n - 1` tells every stage, beside what the layers compute with.
+    """The control data of a step of rows `row` to `row + n - 1`, sent to every stage with the tensors.
 
     `lengths` int32 [n], the tokens that each row holds already; `commands` int32 [k, 4], carried out before;
-    n of 0 only carries out commands. `driver` is the time at which the driver began, in nanoseconds: a stage
-    obeys the youngest it has heard of, and frees what an older one left.
+    n of 0 only carries out commands. `driver` is the driver's start time in nanoseconds: a stage
+    obeys the newest driver, and frees the rows of older ones.
     """
 
     driver: int

@@ -1,4 +1,4 @@
-"""Who waits for an answer of a chat model in Triton."""
+"""A request of a chat model in Triton that waits for its answer."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
 
 class PendingRequest:
-    """One request's response sender. Whatever happens it gets exactly one last response, from any thread."""
+    """The response sender of a request. It sends exactly one last response, from any thread."""
 
     def __init__(self, pb: Any, sender: Any) -> None:
         self._pb = pb
         self._sender: Any = sender
-        """None after the last response: Triton unloads no model while one of its senders is alive."""
+        """None after the last response: Triton cannot unload a model while one of its senders is alive."""
         self._lock = threading.Lock()
 
     def gone(self) -> bool:
-        """Whether the client took the request back or went away."""
+        """Whether the client cancelled the request or disconnected."""
         sender = self._sender
         return sender is not None and bool(sender.is_cancelled())
 
     def send(self, pieces: Sequence[TextDelta], finish: Finish | None = None) -> None:
-        """Text, and with `finish` the end."""
+        """Send text; with `finish` as the last response."""
         logprobs = tuple(each for piece in pieces for each in piece.logprobs or ())
         values = {
             "text_output": "".join(piece.text for piece in pieces).encode(),
@@ -46,7 +46,7 @@ class PendingRequest:
         self._send(self._pb.InferenceResponse(tensors), last=finish is not None)
 
     def fail(self, error: OrchestraError) -> None:
-        """The end by an error, in the words `<code>: <message>`; nothing where the end was sent already."""
+        """Send an error `<code>: <message>` as the last response, unless it was already sent."""
         kinds = self._pb.TritonError
         code = {499: kinds.CANCELLED, 404: kinds.NOT_FOUND, 503: kinds.UNAVAILABLE}.get(
             error.status, kinds.INVALID_ARG if error.status == 400 else kinds.INTERNAL

@@ -1,4 +1,4 @@
-"""The driver's side of a partitioned model: a runtime of the engine whose layers and cache are elsewhere."""
+"""The driver's side of a partitioned model: an engine runtime whose layers and cache are in the stages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ each row. Raises an OrchestraError when a stage fails."""
 class PipelineCache:
     """The engine's view of the stages' keys and values.
 
-    Commands wait for the next step, so they cost no call of their own; but when no row is taken any more no
-    step may follow, and what is to be freed then is told at once. Every stage does the same to its own part.
+    Commands are sent with the next step, so they need no call of their own. When all rows are free, no step
+    may follow, so they are sent at once. Every stage applies them to its own part.
     """
 
     def __init__(self, shape: KvShape, call: Call, *, rows: int) -> None:
@@ -36,13 +36,13 @@ class PipelineCache:
         self._driver = time.time_ns()
         self._commands: list[tuple[int, int, int, int]] = []
         self._touched: set[int] = set()
-        """Rows that may have memory in the stages."""
+        """Rows that may occupy memory in the stages."""
 
     def step(self, row: int, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
         """The logits [n, vocabulary] after `tokens` [n, t] of the rows from `row` on."""
         commands = np.array(self._commands, np.int32).reshape(-1, 4)
         call = StepCall(driver=self._driver, row=row, lengths=lengths, commands=commands)
-        # A command is done with however the call ends: a stage that fails has lost its rows, and says so.
+        # Commands are not repeated if the call fails: a stage that fails has lost its rows, and reports it.
         self._commands.clear()
         return self._call(call, tokens)
 
@@ -50,7 +50,7 @@ class PipelineCache:
         self._commands.append((StageCommand.MOVE, source, target, tokens))
 
     def reserve(self, blocks: int, block: int) -> None:
-        """Nothing: the stages know from their configuration how many blocks they may have to keep."""
+        """Do nothing: the stages know the number of blocks from their configuration."""
 
     def keep(self, place: int, row: int, start: int) -> None:
         self._commands.append((StageCommand.KEEP, row, place, start))
@@ -59,13 +59,13 @@ class PipelineCache:
         self._commands.append((StageCommand.RESTORE, row, place, start))
 
     def drop(self, place: int) -> None:
-        """Nothing: the stages keep the block until another takes its place."""
+        """Do nothing: the stages keep the block until it is overwritten."""
 
     def claim(self, row: int, tokens: int) -> None:
         self._touched.add(row)
 
     def fit(self, limit: int, free: Sequence[int]) -> None:
-        """Free every row that nobody has: the memory belongs to other models of the stages' devices too."""
+        """Free all unused rows: other models of the stages' devices may need the memory."""
         for row in self._touched.intersection(free):
             self._commands.append((StageCommand.FREE, row, 0, 0))
             self._touched.discard(row)
@@ -74,7 +74,7 @@ class PipelineCache:
 
 
 class PipelineSession:
-    """See `actors.engine.runtime.Session`; one call of the pipeline for all rows of a step."""
+    """See `actors.engine.runtime.Session`; each step is one call of the pipeline."""
 
     def __init__(self, cache: PipelineCache) -> None:
         self._cache = cache
@@ -88,7 +88,7 @@ class PipelineSession:
 
 
 class PipelineRuntime:
-    """A model whose stages are elsewhere, reached by `call`. What it loads is the tokenizer alone."""
+    """A model whose stages are reached by `call`. It loads only the tokenizer."""
 
     provider = "triton pipeline"
 

@@ -27,27 +27,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlacement:
-    """Which layers a stage has, and where. `reserves` as its driver has it (`PipelineRuntime`)."""
+    """The layers of a stage and their device. `reserves`: as in its driver (`PipelineRuntime`)."""
 
     name: str
     share: LayerRange
     device: str = "cpu"
     reserves: bool = False
     ttl_s: float = 60.0
-    """How long a driver may say nothing while rows are held."""
+    """Maximum time without a call of the driver while rows are in use."""
 
 
 class PipelineStage:
-    """Obeys one driver at a time: see `StepCall`.
+    """Obeys one driver at a time; see `StepCall`.
 
-    A driver that dies says nothing, so after `ttl_s` without a call all its rows and kept blocks count as
-    gone. Nobody may go on from what is gone (the driver was only slow, the stage was loaded anew): what a
-    row and a place hold is counted, and a step that expects more is an error.
+    A driver may die silently, so after `ttl_s` without a call its rows and cached blocks are freed. A slow
+    driver, or one whose stage was reloaded, must not continue from them: the stage counts what each row and
+    place holds, and a step that expects more is an error.
     """
 
     @classmethod
     def load(cls, folder: Path, place: StagePlacement, settings: EngineSettings) -> PipelineStage:
-        """Load the layers at `place`. Blocks for seconds; raises what `LlamaLayers` raises."""
+        """Load the layers of `place`. Blocks for seconds. Raises what `LlamaLayers` raises."""
         manifest = ModelManifest.read(folder)
         share = place.share
         layers = LlamaLayers(folder, manifest, first=share.first, last=share.last, device=place.device)
@@ -63,16 +63,16 @@ class PipelineStage:
     def __init__(self, name: str, layers: LlamaLayers, kv: KvCache, *, ttl_s: float) -> None:
         self.name = name
         self.on_held: Callable[[int], None] = lambda tokens: None
-        """Told, by any thread, how many tokens are held now."""
+        """Called with the number of held tokens, from any thread."""
         self._layers = layers
         self._kv = kv
         self._tensor = tensor_of(kv)
         self._ttl_s = ttl_s
         self._driver = 0
         self._held = [0] * kv.rows
-        """Tokens whose keys and values each row holds."""
+        """Number of cached tokens of each row."""
         self._kept: set[int] = set()
-        """Places that hold a block."""
+        """Places with a cached block."""
         self._called = time.monotonic()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -81,18 +81,18 @@ class PipelineStage:
 
     @property
     def ends(self) -> bool:
-        """Whether it gives logits."""
+        """Whether it returns logits."""
         return self._layers.ends
 
     @property
     def held(self) -> int:
-        """Tokens that all rows hold."""
+        """Cached tokens of all rows."""
         return sum(self._held)
 
     def step(self, call: StepCall, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Take `x` through the layers of the call's rows, as `LlamaLayers.run`.
+        """Run `x` through the layers for the call's rows, as `LlamaLayers.run`.
 
-        Raises BackendFailed for a driver that has a successor, and for a row that does not hold what it must.
+        Raises BackendFailed for an outdated driver, and for a row that lacks expected tokens.
         """
         with self._lock:
             self._called = time.monotonic()
@@ -117,13 +117,13 @@ class PipelineStage:
         )
 
     def close(self) -> None:
-        """End the thread that watches for a silent driver."""
+        """Stop the thread that watches for a silent driver."""
         self._closed.set()
         self._watch.join()
 
     def _obey(self, call: StepCall) -> None:
         if call.driver < self._driver:
-            raise BackendFailed(f"stage {self.name!r} obeys a younger driver")
+            raise BackendFailed(f"stage {self.name!r} obeys a newer driver")
         if call.driver > self._driver:
             self._driver = call.driver
             self._forget()
@@ -145,7 +145,7 @@ class PipelineStage:
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             raise BackendFailed(
-                f"stage {self.name!r} lost {what}: it was loaded anew, or its driver was silent for too long"
+                f"stage {self.name!r} lost {what}: it was reloaded, or its driver was silent for ttl_s"
             )
 
     def _hold(self, row: int, tokens: int) -> None:
@@ -166,7 +166,7 @@ class PipelineStage:
             with self._lock:
                 if self.held and time.monotonic() - self._called > self._ttl_s:
                     log.warning(
-                        "stage %s: no word of its driver for %.0f s; rows freed", self.name, self._ttl_s
+                        "stage %s: no call of its driver for %.0f s; rows freed", self.name, self._ttl_s
                     )
                     self._forget()
                     self.on_held(0)

@@ -1,4 +1,4 @@
-"""A stage inside Triton: tensors into steps and back."""
+"""A stage as a Triton model: converts tensors to steps and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWN = ("folder", "first", "last", "reserves", "ttl_s")
 class StageServer:
     """Answers the requests of a Triton model with the tensors of `triton_models/llm_stage`.
 
-    `pb` is `triton_python_backend_utils`, which is there in Triton's stub alone; `args` what Triton hands to
+    `pb` is `triton_python_backend_utils`, which exists only in Triton's stub; `args` are the arguments of
     `initialize`. Raises what `PipelineStage.load` raises.
     """
 
@@ -44,7 +44,7 @@ class StageServer:
         self._stage.on_held = self._held.Metric(labels={"model": place.name}).set
 
     def answer(self, request: Any) -> Any:
-        """The response to one request: the layers' output, or an error `<code>: <message>`."""
+        """The response to a request: the layers' output, or an error `<code>: <message>`."""
         try:
             call = StepCall(
                 driver=int(self._read(request, "driver")[0]),

@@ -162,8 +162,8 @@ def test_many_questions_with_the_same_frame_are_told_apart_by_their_own_words() 
         (({**ROWS[0], "answers": {"a": [1]}},), r"line 1: answers\.a\.0: .*string"),
         (({**ROWS[0], "form": "letter"},), r"line 1: form: "),
         ((ROWS[0], "", {**ROWS[1], "id": "sum"}), r"line 3: another record has the id 'sum'"),
-        ((ROWS[0], {**ROWS[0], "id": "other"}), r"line 2: messages: line 1 asks the same"),
-        (({**ROWS[0], "messages": [{"role": "user", "content": " "}]},), r"line 1: messages: .*says nothing"),
+        ((ROWS[0], {**ROWS[0], "id": "other"}), r"line 2: messages: same question as line 1"),
+        (({**ROWS[0], "messages": [{"role": "user", "content": " "}]},), r"line 1: messages: .*is empty"),
         (("",), "holds no record"),
     ],
 )

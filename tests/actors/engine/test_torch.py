@@ -127,7 +127,7 @@ async def test_a_prompt_seen_before_is_reused_and_answered_alike(backend: Engine
 
 
 def test_a_device_that_is_not_here_is_named() -> None:
-    with pytest.raises(BackendFailed, match=r"'cuda:99' is not here; torch sees \d+ CUDA devices"):
+    with pytest.raises(BackendFailed, match=r"'cuda:99' does not exist; torch has \d+ CUDA devices"):
         TorchRuntime(TorchSettings(device="cuda:99"))
 
 
@@ -147,5 +147,5 @@ async def test_half_precision_bounds_the_context_by_the_memory_that_each_row_tak
 async def test_a_model_that_embeds_is_refused_by_name() -> None:
     settings = TorchSettings()
     backend = EngineBackend([minilm_folder()], settings, TorchRuntime(settings))
-    with pytest.raises(InvalidRequest, match=f"'{EMBEDDER}' embeds, and torch runs chat models only"):
+    with pytest.raises(InvalidRequest, match=f"'{EMBEDDER}' is an embedding model"):
         await backend.start()

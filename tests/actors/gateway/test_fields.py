@@ -271,7 +271,7 @@ def test_tools_that_need_not_be_called_change_nothing_where_nothing_can_call_the
     near = {"labels": {"backend": "echo"}}
     answer = post(mixed.cluster, "chat/completions", **CHAT | {"model": MODEL}, tools=tools, orchestra=near)
     assert answer.json()["choices"][0]["message"]["content"] == "hi"
-    assert "the echo backend calls no tools" in answer.json()["orchestra"]["notes"][0]
+    assert "the echo backend cannot call tools" in answer.json()["orchestra"]["notes"][0]
 
 
 def test_values_that_mean_no_limit_elsewhere_mean_none_here(cluster: Cluster) -> None:

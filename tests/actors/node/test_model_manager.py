@@ -147,7 +147,7 @@ async def test_unloading_waits_for_what_runs_and_takes_nothing_new(cluster: Loca
     unloading = asyncio.ensure_future(tell(cluster, node, UnloadModel(model=a)))
     await eventually(lambda: node.models._unloading)
     refused = await run(cluster, node, of(cluster, a))
-    assert "is being unloaded" in json.loads(refused.data)["message"]
+    assert "is unloading" in json.loads(refused.data)["message"]
     assert not unloading.done()
     assert GenerationEnd.model_validate_json((await running).data).finish.usage.completion_tokens == 60
     assert LoadResult.model_validate_json((await unloading).data).changed
@@ -168,5 +168,5 @@ async def test_a_backend_that_has_its_models_elsewhere_refuses_to_load_and_unloa
     backend = OpenAIBackend(OpenAISettings(base_url="http://127.0.0.1:1/v1", models={"m": "m"}))
     with pytest.raises(InvalidRequest, match="openai backend loads and unloads nothing"):
         await backend.unload("m")
-    with pytest.raises(InvalidRequest, match="'m' is always there"):
+    with pytest.raises(InvalidRequest, match="model 'm' is always loaded"):
         await backend.load("m")

@@ -224,9 +224,9 @@ async def test_unloading_lets_what_runs_come_to_its_end(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"runtime": "jax"}, "runtime 'jax' is none of torch and onnxruntime"),
+        ({"runtime": "jax"}, "invalid runtime 'jax': write torch or onnxruntime"),
         ({"slots": "many"}, "parameter slots: "),
-        ({"folder": minilm_folder}, "model 'all-minilm-l6-v2' embeds; it does not chat"),
+        ({"folder": minilm_folder}, "model 'all-minilm-l6-v2' is an embedding model"),
         ({"folder": lambda: Path("/nowhere")}, "/nowhere"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_folder_with_something_in_it_is_left_alone_until_force_is_said(data: P
     ("words", "code", "said"),
     [
         (("--model", "nobody"), 2, "no model 'nobody'; known models: all-minilm-l6-v2, smollm2-135m"),
-        (("--model", CHAT, "--partitions", "31"), 2, "30 layers cannot be cut into 31 partitions"),
+        (("--model", CHAT, "--partitions", "31"), 2, "30 layers cannot be split into 31 partitions"),
         (("--model", CHAT, "--partitions", "0"), 2, "0 partitions are none"),
         (("--model", EMBEDDING, "--partitions", "2"), 2, "is an embedding model, which is not partitioned"),
         (("--model", CHAT, "--device", "cuda:0,cuda:1"), 2, "2 devices (cuda:0,cuda:1) do not fit 1 part"),

@@ -146,7 +146,7 @@ async def test_a_full_waiting_room_refuses_and_says_its_limit(backend: OnnxBacke
         await eventually(
             lambda: stats(backend).running == 16 and stats(backend).waiting == 8, within_s=DEADLINE_S
         )
-        with pytest.raises(NodeBusy, match=f"limit is {places}") as caught:
+        with pytest.raises(NodeBusy, match=f"{places} of {places} generations") as caught:
             await ask(backend, chat("One more"))
         assert caught.value.retryable
         assert caught.value.retry_after_s

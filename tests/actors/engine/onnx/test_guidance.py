@@ -244,7 +244,7 @@ def test_what_is_wrong_is_told_and_duplicates_go() -> None:
     assert check.corrected('{"tags": [1, 1, {"a": 1}, {"a": 1}, 2]}') == ('{"tags": [1, {"a": 1}, 2]}', "")
     assert check.corrected('{"to": "xy"}')[1].startswith("$.to: ")
     assert check.corrected('{"bad": 1}')[1]
-    assert check.corrected('{"bad"')[1].startswith("it is no JSON")
+    assert check.corrected('{"bad"')[1].startswith("it is not valid JSON")
     slow = SchemaCheck({"pattern": "^(?=(a+)+$)b"})
     assert slow.corrected(json.dumps("a" * 64))[0]
 

@@ -34,9 +34,9 @@ async def test_an_empty_conversation_is_refused(backend: OnnxBackend) -> None:
 
 
 async def test_kinds_that_a_model_does_not_do_are_refused(backend: OnnxBackend) -> None:
-    with pytest.raises(InvalidRequest, match="does not embed"):
+    with pytest.raises(InvalidRequest, match="makes no embeddings"):
         await ask(backend, Generation(id="test.e", model=MODEL, kind="embedding", inputs=("a",)))
-    with pytest.raises(InvalidRequest, match="only embeds"):
+    with pytest.raises(InvalidRequest, match="is an embedding model"):
         await ask(backend, chat("Hi").model_copy(update={"model": EMBEDDER}))
 
 

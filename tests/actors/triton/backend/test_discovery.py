@@ -37,7 +37,7 @@ async def test_models_are_known_by_their_tensors(triton_server: RunningTriton) -
         assert numbers not in cards
         assert {chat, embedding} <= backend.loaded
         assert backend.hardware.provider.startswith("triton 2.")
-    with pytest.raises(BackendFailed, match="text_input is FP32, BYTES is wanted"):
+    with pytest.raises(BackendFailed, match="text_input has type FP32, expected BYTES"):
         async with backend_for(triton_server, numbers):
             pass
     for name in (chat, embedding, numbers):

@@ -100,5 +100,5 @@ async def test_what_cannot_be_asked_of_a_model_is_refused(backend: TritonBackend
     with pytest.raises(UnknownModel, match="no model 'other'"):
         await answered(backend, saying("other", "count 1"))
     embedding = saying(name, "").model_copy(update={"kind": "embedding", "inputs": ("a",)})
-    with pytest.raises(InvalidRequest, match="does not embed"):
+    with pytest.raises(InvalidRequest, match="makes no embeddings"):
         await answered(backend, embedding)

@@ -24,9 +24,9 @@ Write = Callable[[RunningTriton], str]
 @pytest.mark.parametrize(
     ("write", "output", "said", "wanted"),
     [
-        (chat_model, "text_output", "TYPE_FP32", "FP32, BYTES is wanted"),
-        (vllm_model, "text_output", "TYPE_UINT8", "UINT8, BYTES is wanted"),
-        (embedding_model, "embedding", "TYPE_FP64", "FP64, FP32 is wanted"),
+        (chat_model, "text_output", "TYPE_FP32", "FP32, expected BYTES"),
+        (vllm_model, "text_output", "TYPE_UINT8", "UINT8, expected BYTES"),
+        (embedding_model, "embedding", "TYPE_FP64", "FP64, expected FP32"),
     ],
     ids=["chat", "vllm", "embedding"],
 )
@@ -69,7 +69,9 @@ async def test_text_of_another_type_than_declared_fails_the_answer(
     name = write(triton_server)
     gives_other_types(triton_server, name)
     async with backend_for(triton_server, name) as backend:
-        with pytest.raises(BackendFailed, match=f"'{name}' gave text_output of FP32, BYTES is wanted"):
+        with pytest.raises(
+            BackendFailed, match=f"'{name}' returned text_output of type FP32, expected BYTES"
+        ):
             await answered(backend, saying(name, "count 2"))
     triton_server.unload(name)
 
@@ -78,6 +80,6 @@ async def test_vectors_of_another_type_than_declared_fail_the_answer(triton_serv
     name = embedding_model(triton_server)
     gives_other_types(triton_server, name)
     async with backend_for(triton_server, name) as backend:
-        with pytest.raises(BackendFailed, match=f"'{name}' gave embedding of FP64, FP32 is wanted"):
+        with pytest.raises(BackendFailed, match=f"'{name}' returned embedding of type FP64, expected FP32"):
             await vectors(backend, name, ["x"])
     triton_server.unload(name)

@@ -34,7 +34,7 @@ def test_layers_are_shared_out_evenly() -> None:
 
 @pytest.mark.parametrize("partitions", [0, 31])
 def test_a_model_is_not_cut_into_more_parts_than_it_has_layers(partitions: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"30 layers cannot be cut into {partitions} partitions"):
+    with pytest.raises(InvalidRequest, match=f"30 layers cannot be split into {partitions} partitions"):
         split_layers(30, partitions)
 
 
@@ -107,7 +107,7 @@ async def test_stages_free_what_a_driver_left_when_the_next_one_comes(stages: St
         await successor.start()
         answer = await ask(successor, chat("Which city is the capital of France?", max_tokens=1))
         assert answer.text
-        with pytest.raises(BackendFailed, match="obeys a younger driver"):
+        with pytest.raises(BackendFailed, match="obeys a newer driver"):
             [item async for item in items]
     assert left > 0
     await eventually(lambda: stages.held == [0, 0, 0])
