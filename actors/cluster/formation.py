@@ -1,4 +1,4 @@
-"""Life as one of several machines: wait for a majority, grow to three replicas, or be a plain peer."""
+"""Forms a cluster of machines: waits for a majority, grows to three replicas, or stays a plain peer."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from orchestration.errors import BusUnavailable, DeadlineExceeded, OrchestraErro
 log = logging.getLogger(__name__)
 
 REPLICAS = 3
-"""One may die and two are still a majority. More would cost every write and gain little."""
+"""Two of three are a majority, so one may die. More replicas would slow every write and gain little."""
 GROW_S = 5.0
-"""How often a cluster that has not grown yet is asked whether it can."""
+"""Interval between attempts to grow."""
 SETTLE_S = 60.0
-"""How often one that has is looked at: a stream made since may have fewer."""
+"""Interval between checks of a grown cluster: a newer stream may have fewer replicas."""
 ROUTES_S = 3.0
-"""A new server hears of the cluster's streams within this, or there are none."""
+"""A new server learns of the cluster's streams within this time, or there are none."""
 LEADER_S = 1.0
-"""A cluster with a leader answers within this. One without says nothing."""
-TOGETHER_S = 6.0
-"""Machines that start together are given so long to become three, from when two are a majority."""
+"""A cluster with a leader answers within this time; one without does not answer."""
+JOINT_START_S = 6.0
+"""When two machines are a majority, this is how long they wait for a third before they create streams."""
 NAME_IN_USE = 10058
 _POLL_S = 0.25
 
 
 async def has_enough_replicas(settings: NatsServerSettings, bus_settings: BusSettings) -> bool:
-    """Whether three others keep the streams already, so that this server should only be a plain peer.
+    """Whether three other servers keep the streams already, so that this one should be a plain peer.
 
-    A server that kept streams before goes on. Found out by joining without a store for a moment.
+    False for a server that kept streams before. It finds out by joining without a store for a moment.
     """
     files = ServerFiles(settings.data)
     if is_member(files) or holds_streams(files):
@@ -59,9 +59,9 @@ async def has_enough_replicas(settings: NatsServerSettings, bus_settings: BusSet
 
 @asynccontextmanager
 async def join_cluster(bus: Bus, server: EmbeddedNats) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Wait until the cluster can keep streams, bring along what this machine kept alone, keep growing.
+    """Wait until the cluster can keep streams, migrate this machine's own store into it, and keep growing.
 
-    Yields a watch that returns never, and raises what ends the growing.
+    Yields a function that waits for ever, and raises what ends the growing.
     """
     await _declared(bus, server)
     await migrate_store(bus, server)
@@ -78,16 +78,16 @@ async def join_cluster(bus: Bus, server: EmbeddedNats) -> AsyncIterator[Callable
 
 
 async def _declared(bus: Bus, server: EmbeddedNats) -> None:
-    """Declare the streams, with three replicas where three servers come within `TOGETHER_S`.
+    """Declare the streams, with three replicas when three servers come within `JOINT_START_S`.
 
-    To change a stream that exists from one to three leaves it without a leader for a moment, up to 10 s.
+    Changing a stream from one replica to three leaves it without a leader for up to 10 s.
     """
     loop = asyncio.get_running_loop()
-    told, until = False, 0.0
+    warned, until = False, 0.0
     while True:
         try:
             await bus.request("$JS.API.INFO", timeout=LEADER_S)
-            until = until or loop.time() + TOGETHER_S
+            until = until or loop.time() + JOINT_START_S
             room = await _is_room_for_replicas(bus)
             if room or loop.time() > until:
                 drifts = await apply(bus, shipped_declaration(), replicas=REPLICAS if room else 1)
@@ -95,11 +95,11 @@ async def _declared(bus: Bus, server: EmbeddedNats) -> None:
                     return
                 reason = next(drift.refusal for drift in drifts if drift.refusal)
             else:
-                reason = "two of three are here"
+                reason = "two of three are connected"
         except (Unavailable, DeadlineExceeded) as error:
             reason = error.message
-        if not told:
-            told = True
+        if not warned:
+            warned = True
             log.warning(
                 "waiting for the other machines of the cluster, %s (%s): streams need a majority of the "
                 "servers that keep them",
@@ -110,7 +110,8 @@ async def _declared(bus: Bus, server: EmbeddedNats) -> None:
 
 
 async def _is_room_for_replicas(bus: Bus) -> bool:
-    """Whether enough servers are there: the first declared stream is made so, or changed, if they are."""
+    """Whether there are enough servers: creates the first declared stream with all replicas, or changes
+    it."""
     name, config = next(iter(stream_configs(shipped_declaration(), replicas=REPLICAS).items()))
     try:
         await call_api(bus, f"STREAM.CREATE.{name}", config)
@@ -120,7 +121,7 @@ async def _is_room_for_replicas(bus: Bus) -> bool:
 
 
 async def _grow(bus: Bus) -> None:
-    """Three replicas of everything, once three servers are there. Every machine tries; once is enough."""
+    """Give every stream three replicas once there are three servers. Every machine tries; one is enough."""
     while True:
         done = False
         try:
@@ -128,12 +129,12 @@ async def _grow(bus: Bus) -> None:
                 bus, list(stream_configs(shipped_declaration(), replicas=REPLICAS)), REPLICAS
             )
         except OrchestraError as error:
-            log.debug("the replicas could not be looked at: %s", error)
+            log.debug("cannot read the number of replicas: %s", error)
         await asyncio.sleep(SETTLE_S if done else GROW_S)
 
 
 async def _fewest_replicas(bus: Bus) -> int | None:
-    """Of all declared streams; None while no JetStream answers."""
+    """The smallest number of replicas of a declared stream; None while no JetStream answers."""
     found = []
     for name in stream_configs(shipped_declaration(), replicas=1):
         try:

@@ -1,9 +1,9 @@
-"""Takes along what a server kept while it was alone into the cluster that it has joined.
+"""Migrates the store of a single server into the cluster that it has joined.
 
-nats-server offers no way to take a lone server's streams into a cluster: it deletes them. So its store is
-put aside (`actors.nats_server.cluster`), opened once more by a second server on loopback, and published
-message by message to the cluster. A queued message is deleted there once the cluster has acknowledged it
-here, so that a process killed meanwhile goes on where it was.
+nats-server cannot take a single server's streams into a cluster: it deletes them. So its store is moved aside
+(`actors.nats_server.cluster`), opened again by a second server on loopback, and published message by message
+to the cluster. A queued message is deleted from the old store once the cluster has acknowledged it, so that a
+process that was killed in between continues where it was.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError
 log = logging.getLogger(__name__)
 
 LEASES = f"KV_{NODES}"
-"""Not taken along: nodes that are alive say so themselves."""
+"""Not migrated: live nodes register themselves again."""
 PAUSE_S = 0.5
 PAGE = 256
-"""Messages on their way at once."""
+"""Number of messages published concurrently."""
 
 
 async def migrate_store(bus: Bus, server: EmbeddedNats) -> int:
-    """Publish to the cluster behind `bus` what lies in the store put aside; returns how many messages.
+    """Publish the store that was moved aside to the cluster behind `bus`; returns the number of messages.
 
-    Queued work keeps its order and its headers, and counts its deliveries anew. Of a bucket the latest
-    value of each key is taken, unless the cluster has the key; times to live start anew. What the cluster
-    has no room for is tried again until it has. The emptied store stays as `standalone-migrated`.
+    Queued work keeps its order and its headers; its deliveries are counted from 1 again. Of a bucket the
+    latest value of each key is published, unless the cluster has the key; times to live start again. A
+    message that the cluster has no room for is retried until it has. The emptied store stays as
+    `standalone-migrated`.
     """
     aside = standalone_folder(server.files)
     if not aside.is_dir():
@@ -52,38 +53,38 @@ async def migrate_store(bus: Bus, server: EmbeddedNats) -> int:
         try:
             for name in (await call_api(old, "STREAM.NAMES")).get("streams") or []:
                 if name.startswith("KV_") and name != LEASES:
-                    count += await _carry_bucket(old, bus, name)
+                    count += await _migrate_bucket(old, bus, name)
                 elif not name.startswith("KV_"):
-                    count += await _carry_queue(old, bus, name)
+                    count += await _migrate_queue(old, bus, name)
         finally:
             await old.close()
     aside.rename(_free_name(aside))
-    log.warning("%d messages of the time alone are in the cluster now", count)
+    log.warning("migrated %d messages of the single server to the cluster", count)
     return count
 
 
-async def _carry_queue(old: Bus, bus: Bus, stream: str) -> int:
+async def _migrate_queue(old: Bus, bus: Bus, stream: str) -> int:
     count, last = 0, 0
     while (message := await _get(old, stream, {"seq": last + 1, "next_by_subj": ">"})) is not None:
         last = int(message.header("Nats-Sequence"))
-        await _put(bus, message, {MESSAGE_ID_HEADER: f"carried-{stream}-{last}"})
+        await _put(bus, message, {MESSAGE_ID_HEADER: f"migrated-{stream}-{last}"})
         await call_api(old, f"STREAM.MSG.DELETE.{stream}", {"seq": last, "no_erase": True})
         count += 1
     return count
 
 
-async def _carry_bucket(old: Bus, bus: Bus, stream: str) -> int:
-    """Keys and their last values, `PAGE` at once; harmless to repeat."""
+async def _migrate_bucket(old: Bus, bus: Bus, stream: str) -> int:
+    """Publish the keys with their last values, `PAGE` concurrently; harmless to repeat."""
     info = await call_api(old, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
     subjects = list(info["state"].get("subjects") or {})
     for start in range(0, len(subjects), PAGE):
         async with asyncio.TaskGroup() as group:
             for subject in subjects[start : start + PAGE]:
-                group.create_task(_carry_key(old, bus, stream, subject))
+                group.create_task(_migrate_key(old, bus, stream, subject))
     return len(subjects)
 
 
-async def _carry_key(old: Bus, bus: Bus, stream: str, subject: str) -> None:
+async def _migrate_key(old: Bus, bus: Bus, stream: str, subject: str) -> None:
     message = await _get(old, stream, {"last_by_subj": subject})
     if message is not None and not message.header(OPERATION):
         await _put(bus, message, {EXPECTED: "0"})
@@ -95,22 +96,24 @@ async def _get(old: Bus, stream: str, which: dict[str, object]) -> Message | Non
 
 
 async def _put(bus: Bus, message: Message, headers: dict[str, str]) -> None:
-    """Publish until it is stored, or is there already."""
+    """Publish a message until the cluster has it."""
     subject = message.header("Nats-Subject")
-    kept = {name: value for name, value in (message.headers or {}).items() if not name.startswith("Nats-")}
-    told = False
+    own_headers = {
+        name: value for name, value in (message.headers or {}).items() if not name.startswith("Nats-")
+    }
+    warned = False
     while True:
         try:
-            reply = await bus.request(subject, message.data, headers=kept | headers)
+            reply = await bus.request(subject, message.data, headers=own_headers | headers)
             problem = json.loads(reply.data).get("error")
             if problem is None or problem.get("err_code") in WRONG_LAST_SEQUENCE:
                 return
             reason = str(problem.get("description", problem))
         except (BusUnavailable, Unavailable, DeadlineExceeded, QueueFull, InternalError) as error:
             reason = error.message
-        if not told:
-            told = True
-            log.warning("a message of %s cannot be carried over yet: %s", subject, reason)
+        if not warned:
+            warned = True
+            log.warning("a message of %s cannot be migrated yet: %s", subject, reason)
         await asyncio.sleep(PAUSE_S)
 
 

@@ -1,4 +1,4 @@
-"""Being one of several nats-servers: a name of its own, routes to the others, and the store it may use."""
+"""One of several nats-servers: its name, its routes to the others, and the store it may use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def variables(settings: NatsServerSettings, files: ServerFiles) -> dict[str, str]:
-    """What nats/cluster.conf asks for beyond nats/server.conf; empty for a server that is alone."""
+    """The variables that nats/cluster.conf needs beyond nats/server.conf; empty for a single server."""
     if not settings.join:
         return {}
     return {
@@ -28,7 +28,7 @@ def variables(settings: NatsServerSettings, files: ServerFiles) -> dict[str, str
 
 
 def server_name(settings: NatsServerSettings, files: ServerFiles) -> str:
-    """Unique and the same for life: JetStream knows the owner of a replica by it."""
+    """A unique name that never changes: JetStream identifies the owner of a replica by it."""
     if settings.name != NatsServerSettings.model_fields["name"].default:
         return settings.name
     path = files.root / "name"
@@ -44,10 +44,10 @@ def is_member(files: ServerFiles) -> bool:
 
 
 def prepare_store(settings: NatsServerSettings, files: ServerFiles) -> None:
-    """Put a lone server's store aside before it joins: nats-server would delete it as orphaned.
+    """Move a single server's store aside before it joins a cluster: nats-server would delete it as orphaned.
 
     Raises `ClusterMismatch` for a store of a cluster that would be opened alone, where its streams would
-    go their own way, and for an address that the machines to join cannot reach.
+    diverge, and for an address that the other machines cannot reach.
     """
     if not settings.join:
         if is_member(files):
@@ -59,8 +59,8 @@ def prepare_store(settings: NatsServerSettings, files: ServerFiles) -> None:
     away = [each for each in settings.join if each.rpartition(":")[0] not in LOOPBACK]
     if settings.host in LOOPBACK and away:
         raise ClusterMismatch(
-            f"cannot join {away[0]}: this server listens on {settings.host} only, where other machines do "
-            "not reach it; on a private network set ORCHESTRA_NATS_SERVER__HOST=0.0.0.0"
+            f"cannot join {away[0]}: this server listens on {settings.host} only, which other machines "
+            "cannot reach; on a private network set ORCHESTRA_NATS_SERVER__HOST=0.0.0.0"
         )
     if settings.jetstream and not is_member(files) and holds_streams(files):
         aside = ServerFiles(standalone_folder(files)).store
@@ -75,5 +75,5 @@ def holds_streams(files: ServerFiles) -> bool:
 
 
 def standalone_folder(files: ServerFiles) -> Path:
-    """The data folder of the store that was put aside; it exists until all of it is carried over."""
+    """The data folder of the store that was moved aside; it exists until all of it is in the cluster."""
     return files.root / "standalone"

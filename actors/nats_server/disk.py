@@ -1,7 +1,7 @@
-"""A full disk under JetStream: said in the log while it lasts, and mended once there is room again.
+"""Watches for a full disk under JetStream: logs it, and restarts nats-server when there is room again.
 
-nats-server 2.15.1 acknowledges nothing more on a stream after the first write that found no space, and does
-not begin again when space is back: it has to be started anew (tried; nothing that was acknowledged is lost).
+nats-server 2.15.1 acknowledges nothing on a stream after the first write that found no space, also when space
+is back, until it is restarted (tested; no acknowledged message is lost).
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 ROOM_BYTES = 4 * 2**20
-"""With less, a write may have failed: a message of the largest size takes more. Twice that is room again."""
+"""With less free space the disk counts as full: a message of the largest size takes more. With twice this it
+has room again."""
 
 
 def free_bytes(files: ServerFiles) -> int:
-    """Room for this user on the disk of the data folder."""
+    """Free bytes for this user on the disk of the data folder."""
     found = os.statvfs(files.root)
     return found.f_bavail * found.f_frsize
 
 
-async def watch_disk(files: ServerFiles, restart: Callable[[], None], tell: Callable[[str], None]) -> None:
-    """Call `tell` with what is wrong while the disk is full, with '' when it has room again, and `restart`
-    then. Never returns."""
+async def watch_disk(files: ServerFiles, restart: Callable[[], None], report: Callable[[str], None]) -> None:
+    """Call `report` with the problem when the disk becomes full, and with '' when it has room again; then
+    call `restart` too. Never returns."""
     full = False
     while True:
         free = free_bytes(files)
         if free < ROOM_BYTES and not full:
             full = True
-            tell(f"the disk of the data folder {files.root} is full ({free // 1024} KB left)")
+            report(f"the disk of the data folder {files.root} is full ({free // 1024} KB left)")
             log.error(
                 "the disk of the data folder %s is full (%d KB left): queues refuse work until there is room",
                 files.root,
@@ -42,7 +43,7 @@ async def watch_disk(files: ServerFiles, restart: Callable[[], None], tell: Call
             )
         elif full and free >= 2 * ROOM_BYTES:
             full = False
-            tell("")
-            log.warning("the disk of %s has room again: starting nats-server anew", files.root)
+            report("")
+            log.warning("the disk of %s has room again: restarting nats-server", files.root)
             restart()
         await asyncio.sleep(POLL_S)

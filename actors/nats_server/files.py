@@ -34,12 +34,12 @@ class ServerFiles:
 
     @property
     def store(self) -> Path:
-        """Where JetStream keeps its streams; the server adds this last part of the path itself."""
+        """The folder of JetStream's streams; the server adds this last part of the path itself."""
         return self.root / "jetstream"
 
     @property
     def stderr(self) -> Path:
-        """What the server says before its log is open, or while it crashes."""
+        """The server's output before its log is open, and while it crashes."""
         return self.root / "server.err"
 
     def prepare(self) -> None:

@@ -33,8 +33,8 @@ def find_binary(python: str = sys.executable, search_path: str | None = None) ->
 
 
 def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) -> dict[str, str]:
-    """The variables that nats/server.conf and nats/cluster.conf ask for, and those that Go's runtime knows,
-    over this process's own."""
+    """This process's environment, with the variables of nats/server.conf, nats/cluster.conf and Go's
+    runtime."""
     return os.environ | {
         "ORCHESTRA_NATS_NAME": _quoted(settings.name),
         "ORCHESTRA_NATS_HOST": _quoted(settings.host),
@@ -53,7 +53,7 @@ def environment(settings: NatsServerSettings, files: ServerFiles, *, port: int) 
 
 
 def config_file(settings: NatsServerSettings) -> Path:
-    """nats/server.conf for a server that is alone, nats/cluster.conf for one of several."""
+    """nats/server.conf for a single server, nats/cluster.conf for one of several."""
     return data_folder("nats") / ("cluster.conf" if settings.join else "server.conf")
 
 
@@ -63,18 +63,18 @@ def command(*, binary: str, config: Path | None = None) -> list[str]:
 
 
 def clear_ports(files: ServerFiles) -> None:
-    """Remove the addresses that a server which was killed could not remove itself."""
+    """Remove the address files that a killed server left behind."""
     for left in files.ports.glob("*.ports"):
         left.unlink(missing_ok=True)
 
 
 def read_port(files: ServerFiles, pid: int) -> int | None:
-    """The port the server of that process id listens on; None while it has not said so."""
+    """The port that the server with that process id listens on; None until the server has written it."""
     for path in files.ports.glob(f"*_{pid}.ports"):
         try:
             urls = json.loads(path.read_bytes())["nats"]
         except (OSError, ValueError, KeyError):
-            return None  # being written
+            return None  # the server is writing it
         return int(urls[0].rsplit(":", 1)[1])
     return None
 

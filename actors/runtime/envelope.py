@@ -1,4 +1,4 @@
-"""What travels around a message: who asked, until when, and in which trace."""
+"""What travels with a message: caller, deadline, trace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Envelope:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str] | None) -> Envelope:
-        """What the headers say; a deadline that is not a number counts as none."""
+        """Read an envelope from headers; a deadline that is not a number counts as none."""
         if not headers:
             return EMPTY_ENVELOPE
         try:
@@ -60,19 +60,19 @@ class Envelope:
         )
 
     def headers(self) -> dict[str, str]:
-        """The headers that say the same."""
-        said: dict[str, str] = {}
+        """The headers for this envelope; `from_headers` reads them."""
+        headers: dict[str, str] = {}
         if self.deadline:
-            said[DEADLINE] = f"{self.deadline:.3f}"
+            headers[DEADLINE] = f"{self.deadline:.3f}"
         if self.trace:
-            said[TRACE] = self.trace
+            headers[TRACE] = self.trace
         if self.caller:
-            said[CALLER] = self.caller
+            headers[CALLER] = self.caller
         if self.attempt != 1:
-            said[ATTEMPT] = str(self.attempt)
+            headers[ATTEMPT] = str(self.attempt)
         if self.pattern:
-            said[PATTERN] = self.pattern
-        return said
+            headers[PATTERN] = self.pattern
+        return headers
 
     def remaining(self, default: float) -> float:
         """Seconds until the deadline, `default` without one. Raises `DeadlineExceeded` when past."""
@@ -84,14 +84,14 @@ class Envelope:
         return left
 
     def with_timeout(self, seconds: float | None) -> Envelope:
-        """The same, with a deadline that is at most so far from now; None leaves it as it is."""
+        """A copy whose deadline is at most `seconds` from now; None changes nothing."""
         if seconds is None:
             return self
         deadline = time.time() + seconds
         return replace(self, deadline=min(deadline, self.deadline or deadline))
 
     def with_trace(self, trace: str) -> Envelope:
-        """The same, with the trace of the current span."""
+        """A copy with another trace."""
         return self if trace == self.trace else replace(self, trace=trace)
 
 

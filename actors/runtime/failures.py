@@ -1,4 +1,4 @@
-"""What becomes of an exception that nobody foresaw: the error of the one message or run that met it."""
+"""Turns an unexpected exception into the error of the one message or run that it occurred in."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from orchestration.errors import InternalError, OrchestraError
 log = logging.getLogger(__name__)
 
 UNEXPECTED_ERRORS = (Exception, BaseExceptionGroup, SystemExit, KeyboardInterrupt)
-"""What code may raise by mistake. `SystemExit` and `KeyboardInterrupt` of a plug-in would end the event loop
-with all that is in it; Ctrl-C reaches a process as a signal that its loop handles."""
+"""What code may raise by mistake. `SystemExit` and `KeyboardInterrupt` of a plug-in would end the whole event
+loop; Ctrl-C reaches a process as a signal that its loop handles."""
 
 
 def internal_error(what: str, error: BaseException, where: str) -> OrchestraError:
-    """The error to report where `what` raised `error`, which goes to the log with its traceback.
+    """The error to report when `what` raised `error`, which is logged with its traceback.
 
-    Counted under `where`, of which there must be few. Of a group of exceptions the first counts that is no
-    error of Orchestra's; a group of only those is reported as the first of them, and not logged.
+    It is counted under the label `where`, which must have few values. In a group of exceptions the first that
+    is not an `OrchestraError` counts; a group of only those is reported as its first one, and not logged.
     """
     cause = _cause(error)
     if isinstance(cause, OrchestraError):
@@ -32,7 +32,7 @@ def internal_error(what: str, error: BaseException, where: str) -> OrchestraErro
 
 
 def describe_error(error: BaseException) -> str:
-    """Its type and its text, or the type alone where it cannot be put into words."""
+    """The type and the text of an exception; the type alone when it has no text."""
     name = type(error).__name__
     try:
         text = str(error)
@@ -50,9 +50,9 @@ def task_is_cancelled() -> bool:
 
 @contextmanager
 def wrap_unexpected_errors(what: str, where: str) -> Iterator[None]:
-    """Raise what the block raises unforeseen as `internal_error`, whatever it is derived from: the panics of
-    libraries written in Rust are no `Exception`. A cancellation of the task stays one, and a `CancelledError`
-    that nobody asked for is a failure like others."""
+    """Raise every unexpected exception of the block as `internal_error`, whatever its base class: the panics
+    of libraries written in Rust are not derived from `Exception`. A cancellation of the task stays one;
+    another `CancelledError` is an unexpected exception."""
     try:
         yield
     except OrchestraError:

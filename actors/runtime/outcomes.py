@@ -20,6 +20,6 @@ def _seconds(actor: str, message: str) -> Histogram:
 
 
 def count_message(actor: str, message: str, outcome: str, seconds: float) -> None:
-    """A handler of `message` ended with `outcome`, `ok` or the code of an error."""
+    """Count a handler of `message` that ended with `outcome`: `ok` or the code of an error."""
     _count(actor, message, outcome).inc()
     _seconds(actor, message).observe(seconds)

@@ -47,7 +47,7 @@ RETRY_AFTER = "Retry-After"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceInfo:
-    """What a service says of itself."""
+    """How a service describes itself."""
 
     name: str
     version: str
@@ -68,7 +68,7 @@ def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
 
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
-    """The first complaint of pydantic as an error for the caller."""
+    """The first problem that pydantic found, as an error for the caller."""
     problem = first_problem(error)
     what = "no such field" if problem.type == "extra_forbidden" else problem.message
     return InvalidRequest(f"{problem.where or 'body'}: {what}", param=problem.where or None)
@@ -86,8 +86,8 @@ def encode_error(error: OrchestraError) -> bytes:
 class Endpoint:
     """One subject of a service. `decode` turns a message into what a handler of the actor takes.
 
-    Where `streams` is None and only some handlers of the actor stream, an error of `decode` itself is
-    answered as in a stream.
+    When `streams` is None and only some handlers of the actor stream, an error of `decode` itself is answered
+    as in a stream.
     """
 
     name: str
@@ -101,9 +101,9 @@ class Endpoint:
     exclusive: bool = False
     """Whether only this process ever serves the subject: see `Bus.subscribe`."""
     acknowledgement: bytes = b""
-    """Sent on a stream as soon as the request is taken, before the handler has said anything."""
+    """Sent on a stream as soon as the request is accepted, before the first value."""
     streams: bool | None = None
-    """Whether this endpoint answers with a stream; None: if the handler of what `decode` returns does."""
+    """Whether this endpoint answers with a stream; None: when the handler of the decoded message streams."""
 
 
 @dataclass(slots=True)
@@ -165,9 +165,9 @@ class Service:
         self._endpoints.append((endpoint, stats))
 
     async def leave(self) -> None:
-        """Take no more requests and vanish from discovery; what was admitted goes on.
+        """Accept no more requests and leave discovery; admitted requests continue.
 
-        A request that the server had already sent here is admitted too: nobody else would answer it.
+        A request that the server has already sent here is admitted too: no other instance would answer it.
         Call this, then drain the actor.
         """
         subscriptions = self._verbs + self._subscriptions
@@ -243,15 +243,15 @@ class _ReplySink:
         self.probe = bus.expect(self._caller_gone) if streams else ""
 
     def answer_once(self) -> None:
-        """This request gets one message, though the endpoint can stream."""
+        """Answer this request with one message, though the endpoint can stream."""
         self.streams = False
         self.bus.forget(self.probe)
         self.probe = ""
 
     def acknowledge(self) -> None:
-        """Say that the request was taken, before the handler has said anything."""
+        """Send the acknowledgement of a stream."""
         if self.streams and self.endpoint.acknowledgement:
-            with suppress(OrchestraError):  # NATS went: the handler will notice
+            with suppress(OrchestraError):  # NATS is away: the handler will notice
                 self.bus.post(self.reply, self.endpoint.acknowledgement, reply=self.probe)
 
     def _caller_gone(self, message: Message) -> None:
@@ -283,14 +283,14 @@ class _ReplySink:
         self.refuse(error)
 
     def refuse(self, error: OrchestraError) -> None:
-        """Answer with an error, the end after it in a stream."""
+        """Answer with an error; in a stream the end follows it."""
         self._count(error)
         self.bus.forget(self.probe)
-        said = {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)}
+        headers = {ERROR: " ".join(error.message.split())[:500], ERROR_CODE: str(error.status)}
         if error.retry_after_s is not None:
-            said[RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+            headers[RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
         try:
-            self.bus.post(self.reply, self.endpoint.encode_error(error), headers=said)
+            self.bus.post(self.reply, self.endpoint.encode_error(error), headers=headers)
             if self.streams:
                 self.bus.post(self.reply)
         except OrchestraError as failure:

@@ -32,8 +32,8 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     """Send a body of /v1/chat/completions and yield its chunks as the OpenAI API has them.
 
     Raises the error the cluster answered, `Unavailable` when no gateway listens, `BusUnavailable` when
-    NATS goes. Closing the iterator cancels the request: it is taken back by its name, where a chunk has said
-    that, and the gateway notices with the next one that nobody listens.
+    NATS goes. Closing the iterator cancels the request: by its id, when a chunk has brought it; else the
+    gateway notices at its next chunk that the caller is gone.
     """
     arrived: asyncio.Queue[Message | None] = asyncio.Queue()
     lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
@@ -61,11 +61,11 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
             open_id = chunk.get("id", "")
             yield chunk
     except TimeoutError as error:
-        raise DeadlineExceeded("no complete answer in time") from error
+        raise DeadlineExceeded("the answer was not complete before the deadline") from error
     finally:
         bus.on_disconnect.remove(lost)
         if open_id:
-            with suppress(OrchestraError):  # without NATS nobody can be told
+            with suppress(OrchestraError):  # without NATS the cancel cannot be sent
                 bus.post(CHAT_CANCEL_SUBJECT, open_id.encode())
         await subscription.unsubscribe()
 
@@ -109,7 +109,7 @@ async def _call(
 
 def _error(message: Message) -> OrchestraError:
     """The error of a service answer, from its OpenAI-shaped body or, failing that, its headers."""
-    said = message.header(ERROR)
+    text = message.header(ERROR)
     status = int(message.header(ERROR_CODE, "500"))
     try:
         error = json.loads(message.data)["error"]
@@ -120,5 +120,5 @@ def _error(message: Message) -> OrchestraError:
             status=status,
         )
     except (ValueError, KeyError, TypeError):
-        return InternalError(said)
+        return InternalError(text)
     return from_body(body)

@@ -7,8 +7,7 @@ import sys
 
 
 def release_memory() -> None:
-    """Have the C library return freed memory to the system; glibc keeps small pieces otherwise. Elsewhere a
-    no-op."""
+    """Make glibc return freed memory to the system. Does nothing with other C libraries."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -30,7 +30,7 @@ BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscripti
 BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
 ACTOR_MESSAGES = Counter("orchestra_actor_messages", "Messages handled", ["actor", "message", "outcome"])
 ACTOR_SECONDS = Histogram("orchestra_actor_message_seconds", "Time in handlers", ["actor", "message"])
-INTERNAL_ERRORS = Counter("orchestra_internal_errors", "Exceptions that nobody foresaw", ["where"])
+INTERNAL_ERRORS = Counter("orchestra_internal_errors", "Unexpected exceptions", ["where"])
 ACTOR_RESTARTS = Counter("orchestra_actor_restarts", "Restarts by the supervisor", ["actor"])
 ACTORS_FAILED = Gauge(
     "orchestra_actors_failed", "Actors that crashed too often and were not restarted again", ["actor"]
@@ -44,15 +44,15 @@ _tracing = False
 
 
 class TelemetrySettings(BaseModel):
-    """Where traces go. Empty: nowhere, at no cost."""
+    """Settings of traces and logs. Without `otlp_endpoint` tracing is off and costs nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     otlp_endpoint: str = ""
     """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318."""
     sample_ratio: float = Field(default=1.0, ge=0, le=1)
-    """Share of the requests that are traced, of those whose caller does not say. A `traceparent` says: the
-    request is traced if it is sampled there, and not if it is not."""
+    """Share of requests without a `traceparent` that are traced. A request with one is traced when its
+    sampled flag is set."""
     service_name: str = "orchestra"
     log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -62,7 +62,7 @@ def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:
     global _tracer, _tracing
     if not settings.otlp_endpoint:
         return None
-    # Imported here: they take 50 ms, which commands that trace nothing need not spend.
+    # Imported here: they take 50 ms, which commands without tracing need not spend.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -86,8 +86,8 @@ _NO_SPAN = nullcontext(trace.INVALID_SPAN)
 def span(
     name: str, *, parent: str | None = None, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
 ) -> AbstractContextManager[Span]:
-    """A span under the W3C `traceparent` given, or under the current span where that is None. Under one that
-    is '' or cannot be read it is the root of a trace."""
+    """A span below the W3C traceparent `parent`, or below the current span when that is None. It is the root
+    of a trace when `parent` is '' or invalid."""
     if not _tracing:
         return _NO_SPAN
     return _started(name, parent, kind, attributes)
@@ -105,7 +105,7 @@ def _started(
 
 
 def traceparent(fallback: str = "") -> str:
-    """The W3C header of the current span; `fallback`, the header that came in, when tracing is off."""
+    """The W3C header of the current span; `fallback`, the incoming header, when tracing is off."""
     if not _tracing:
         return fallback
     carrier: dict[str, str] = {}
@@ -114,10 +114,10 @@ def traceparent(fallback: str = "") -> str:
 
 
 def trace_id(parent: str) -> str:
-    """The 32 hexadecimal digits of the trace a `traceparent` belongs to, or '' where it is none."""
+    """The 32 hexadecimal digits of the trace of a `traceparent`; '' for an invalid one."""
     return parent[3:35] if _TRACEPARENT.fullmatch(parent) else ""
 
 
 def recorded_trace_id(parent: str) -> str:
-    """`trace_id`, or '' for a trace of which nothing is recorded: to be shown to people."""
+    """`trace_id` for display; '' for a trace that is not recorded."""
     return trace_id(parent) if parent.endswith(("1", "3", "5", "7", "9", "b", "d", "f")) else ""

@@ -21,7 +21,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where one server listens, all on loopback."""
+    """The ports of one server, all on loopback."""
 
     grpc: int
     http: int
@@ -31,8 +31,8 @@ class Ports:
 def choose_ports(settings: TritonServerSettings) -> Ports:
     """The ports that are set, and free ones for 0. Raises `TritonPortInUse`.
 
-    Triton takes no port 0, so a free one can be lost to somebody else before it listens; then it ends, and
-    a start with fresh ports follows.
+    Triton does not accept port 0, so another program can take a free port before Triton listens. Then Triton
+    ends, and is started with other ports.
     """
     held: list[socket.socket] = []
     try:
@@ -94,11 +94,11 @@ def memory_prefix(data: Path) -> str:
 
 
 def sweep(data: Path) -> int:
-    """Remove what a server over `data` left that was killed; call it while none runs.
+    """Remove what a killed server over `data` left behind; call it while no server runs.
 
-    Its models' processes end by themselves within seconds, but one that waits for an answer of the server's
-    hangs on with all of its memory, so they are killed. Shared memory stays, 1 MB and more for each model.
-    Gives the number of segments that were there.
+    The processes of its models end by themselves within seconds, except those that wait for an answer of the
+    server: these keep all of their memory, so they are killed. Shared memory, 1 MB or more per model, is
+    removed. Returns the number of its segments.
     """
     prefix = memory_prefix(data)
     for process in psutil.process_iter(["cmdline"]):

@@ -37,10 +37,10 @@ class TritonServerSettings(BaseModel):
     """A log that is longer at a start of the server is put aside as `server.log.1`."""
     start_timeout_s: float = Field(default=60.0, gt=0)
     stop_timeout_s: float = Field(default=20.0, gt=0)
-    """From SIGTERM, at which streams may finish, to SIGKILL."""
+    """Time from SIGTERM, after which streams may finish, to SIGKILL."""
     first_backoff_s: float = Field(default=0.2, gt=0)
-    """Before the first restart; doubles with every further death within the window."""
+    """Pause before the first restart; it doubles with every further death within the window."""
     max_backoff_s: float = Field(default=10.0, gt=0)
     max_restarts: int = Field(default=5, ge=0)
-    """More deaths than this within `restart_window_s` end it."""
+    """After more deaths than this within `restart_window_s` the server stays down, and the process ends."""
     restart_window_s: float = Field(default=120.0, gt=0)
