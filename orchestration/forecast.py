@@ -31,7 +31,7 @@ MAX_STEPS = 1000
 """Kept at most: runs under way, models, and pairs of pattern and model; the oldest are forgotten first."""
 
 
-class Step(Wire):
+class ModelCall(Wire):
     """A model call of a run of `pattern`; `run` names the run, such as its trace does."""
 
     run: str
@@ -95,7 +95,7 @@ class Forecast:
         update = {"recent": known.recent + count, "count": known.count + count}
         self._models[model] = known.model_copy(update=update)
 
-    def stepped(self, step: Step, now: float) -> None:
+    def stepped(self, step: ModelCall, now: float) -> None:
         """A run calls a model; `arrived` counts it."""
         before = self._runs.pop(step.run, None)
         if before is not None:

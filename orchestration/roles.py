@@ -14,7 +14,7 @@ from orchestration.messages import ChatMessage, ModelCard, Sampling
 from orchestration.validation import first_problem
 
 
-class Profile(Sampling):
+class RoleSampling(Sampling):
     """A role's parameters: `Sampling`, with unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,11 +34,11 @@ class Role(BaseModel):
     prompt: str = Field(min_length=1, max_length=8_000)
     plain_prompt: str = Field(default="", max_length=8_000)
     """'' where it is `prompt`."""
-    sampling: Profile = Profile()
-    set: Profile = Profile()
+    sampling: RoleSampling = RoleSampling()
+    set: RoleSampling = RoleSampling()
     models: tuple[str, ...] = ()
 
-    def sampling_of(self, *, small: bool) -> Profile:
+    def sampling_of(self, *, small: bool) -> RoleSampling:
         """The parameters that a model gets where a caller or a pattern says nothing else."""
         return self.sampling if small else self.set
 
@@ -58,7 +58,7 @@ class RoleOverride(BaseModel):
 
     description: str | None = Field(default=None, min_length=1, max_length=200)
     prompt: str | None = Field(default=None, min_length=1, max_length=8_000)
-    sampling: Profile | None = None
+    sampling: RoleSampling | None = None
     """Parameters named here go over the role's own, one by one."""
     models: tuple[str, ...] | None = None
 

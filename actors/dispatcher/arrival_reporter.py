@@ -9,7 +9,7 @@ from actors.bus.bus import Bus
 from actors.runtime.envelope import Envelope
 from actors.telemetry.telemetry import trace_id
 from orchestration.errors import BusUnavailable
-from orchestration.forecast import Step
+from orchestration.forecast import ModelCall
 from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Seen(Wire):
     """How many generations of each model came, and the calls of runs among them, in their order."""
 
     arrivals: dict[str, int]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ModelCall, ...] = ()
 
 
 class Tally:
@@ -33,7 +33,7 @@ class Tally:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self._arrivals: dict[str, int] = {}
-        self._steps: list[Step] = []
+        self._steps: list[ModelCall] = []
         self._telling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,7 +48,7 @@ class Tally:
         if model in self._arrivals or len(self._arrivals) < MAX_MODELS:
             self._arrivals[model] = self._arrivals.get(model, 0) + 1
         if envelope.pattern and len(self._steps) < MAX_STEPS and (run := trace_id(envelope.trace)):
-            self._steps.append(Step(run=run, pattern=envelope.pattern[:64], model=model))
+            self._steps.append(ModelCall(run=run, pattern=envelope.pattern[:64], model=model))
 
     async def _tell(self) -> None:
         while True:

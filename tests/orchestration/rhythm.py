@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from orchestration.forecast import Forecast, Step
+from orchestration.forecast import Forecast, ModelCall
 from orchestration.messages import Hardware, MemoryUse, ModelCard, NodeInfo
 from orchestration.model_memory import Residency
 from orchestration.warming import plan
@@ -68,7 +68,7 @@ class WarmedNode:
                 found[outcome] += 1
             if self.forecast is not None:
                 self.forecast.arrived(each.model, each.at)
-                self.forecast.stepped(Step(run=each.run, pattern="work", model=each.model), each.at)
+                self.forecast.stepped(ModelCall(run=each.run, pattern="work", model=each.model), each.at)
                 if each.model == "code":
                     self._warm(each.at)
         return found

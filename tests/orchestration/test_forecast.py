@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from orchestration.forecast import Forecast, ForecastState, Step
+from orchestration.forecast import Forecast, ForecastState, ModelCall
 from tests.orchestration.rhythm import DAY_S, HOUR_S, WEEK_S, WarmedNode, trace
 
 
@@ -49,14 +49,14 @@ def test_arrivals_fade_with_the_half_life() -> None:
 def test_the_model_that_a_pattern_calls_next_is_expected_while_its_run_goes_on() -> None:
     forecast = Forecast(run_s=60)
     for run, now in zip(range(20), itertools.count(0, 100), strict=False):
-        forecast.stepped(Step(run=str(run), pattern="maestro", model="planner"), now)
+        forecast.stepped(ModelCall(run=str(run), pattern="maestro", model="planner"), now)
         next_ = "writer" if run % 4 else "coder"
-        forecast.stepped(Step(run=str(run), pattern="maestro", model=next_), now + 5)
-    forecast.stepped(Step(run="x", pattern="maestro", model="planner"), 5000)
+        forecast.stepped(ModelCall(run=str(run), pattern="maestro", model=next_), now + 5)
+    forecast.stepped(ModelCall(run="x", pattern="maestro", model="planner"), 5000)
     expected = forecast.expected(5001, 60)
     assert expected["writer"] == pytest.approx(0.75, abs=0.1)
     assert expected["coder"] == pytest.approx(0.25, abs=0.1)
-    forecast.stepped(Step(run="y", pattern="debate", model="planner"), 5000)
+    forecast.stepped(ModelCall(run="y", pattern="debate", model="planner"), 5000)
     assert forecast.expected(5001, 60) == expected, "of this pattern nothing is known"
     assert not any(forecast.expected(5061, 60).values()), "nothing came: the run is over"
 
@@ -66,12 +66,12 @@ def test_a_restart_forgets_nothing_but_the_runs_under_way() -> None:
     for day in range(8):
         forecast.arrived("m", day * DAY_S + HOUR_S, 7)
         for model in ("a", "b"):
-            forecast.stepped(Step(run=str(day), pattern="p", model=model), day * DAY_S)
+            forecast.stepped(ModelCall(run=str(day), pattern="p", model=model), day * DAY_S)
     now = 8 * DAY_S + HOUR_S / 2
     state = ForecastState.model_validate_json(forecast.state(now).model_dump_json())
     restored = Forecast.restored(state)
     assert restored.expected(now, 3600) == forecast.expected(now, 3600)
     for each in (forecast, restored):
-        each.stepped(Step(run="new", pattern="p", model="a"), now)
+        each.stepped(ModelCall(run="new", pattern="p", model="a"), now)
     assert restored.expected(now, 3600) == forecast.expected(now, 3600)
     assert restored.expected(now, 3600)["b"] > 0.5

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from actors.agents.settings import AgentsSettings
 from orchestration.errors import InvalidRequest, NoNode, UnknownModel
 from orchestration.messages import ChatMessage, ModelCard, Sampling
-from orchestration.roles import Profile, Role, built_in_roles, choose_model, load_roles
+from orchestration.roles import Role, RoleSampling, built_in_roles, choose_model, load_roles
 
 CARDS = {
     "small": ModelCard(name="small", parameters=100),
@@ -43,7 +43,7 @@ def test_only_small_models_get_the_parameters_and_the_wish_for_short_answers() -
         (said,) = role.before((), small=False)
         assert not {"brief", "briefly", "short"} & set(said.content.lower().replace(",", "").split())
     critic = load_roles({"critic": {"prompt": "Be brief.", "sampling": {"temperature": 0.7}}})["critic"]
-    assert critic.sampling_of(small=False) == Profile(temperature=0.7)
+    assert critic.sampling_of(small=False) == RoleSampling(temperature=0.7)
     assert critic.before((), small=False)[0].content == "Be brief."
 
 

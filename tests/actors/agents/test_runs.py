@@ -23,7 +23,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
 from orchestration.errors import DeadlineExceeded, NoNode, OrchestraError, UnknownModel
-from orchestration.forecast import Step
+from orchestration.forecast import ModelCall
 from orchestration.messages import (
     ChatMessage,
     Finish,
@@ -121,7 +121,7 @@ async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
 
 async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as found:
-        heard: list[Step] = []
+        heard: list[ModelCall] = []
 
         def seen(message: Message) -> None:
             heard.extend(Seen.model_validate_json(message.data).steps)

@@ -20,7 +20,7 @@ from actors.dispatcher.settings import WarmingSettings
 from actors.node.node import Node
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.service import ERROR_CODE
-from orchestration.forecast import Step
+from orchestration.forecast import ModelCall
 from orchestration.messages import LoadModel, LoadResult
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
@@ -63,7 +63,7 @@ def holder(*dispatchers: Dispatcher) -> list[Dispatcher]:
 async def learnt(cluster: LocalCluster, dispatcher: Dispatcher, planner: str, writer: str) -> None:
     """As if runs of a pattern had gone on for a while: each calls one model, then the other."""
     for run in range(5):
-        steps = [Step(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
+        steps = [ModelCall(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
         cluster.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
     state = f"maestro\n{planner}"
     await eventually(lambda: state in dispatcher.prewarmer.forecast.state(time.time()).followers)
