@@ -127,8 +127,17 @@ class Puller:
     again and call `want`.
     """
 
-    def __init__(self, bus: Bus, stream: str, consumer: str, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        expires_s: float = PULL_EXPIRES_S,
+    ) -> None:
         self.bus = bus
+        self.expires_s = expires_s
         self.deliver = deliver
         self.subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self.inbox = f"{bus.inbox}.pull.{token_hex(4)}"
@@ -161,7 +170,7 @@ class Puller:
         """Request messages so that up to `room` more come."""
         self.room = room
         now = time.monotonic()
-        if self.outstanding and now - self._asked_at > PULL_EXPIRES_S + 5:
+        if self.outstanding and now - self._asked_at > self.expires_s + 5:
             self.outstanding = 0  # the message that ends it was lost
         wanted = room + self._extra if room else 0
         missing = wanted - self.outstanding
@@ -169,7 +178,7 @@ class Puller:
             self._ask(missing, now)
 
     def _ask(self, batch: int, now: float) -> None:
-        body = f'{{"batch":{batch},"expires":{int(PULL_EXPIRES_S * 1e9)}}}'.encode()
+        body = f'{{"batch":{batch},"expires":{int(self.expires_s * 1e9)}}}'.encode()
         try:
             self.bus.post(self.subject, body, reply=self.inbox)
         except BusUnavailable:

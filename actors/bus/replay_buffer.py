@@ -48,7 +48,17 @@ class StreamTail:
 class ReplayBuffer:
     """The streams of one connection, which sends by `post`."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(
+        self,
+        post: Post,
+        *,
+        max_bytes: int = MAX_BYTES,
+        retention_s: float = RETENTION_S,
+        outage_s: float = OUTAGE_S,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.retention_s = retention_s
+        self.outage_s = outage_s
         self._post = post
         self._tails: dict[str, StreamTail] = {}
         self._ended: deque[StreamTail] = deque()
@@ -60,14 +70,14 @@ class ReplayBuffer:
         return tail
 
     def end(self, tail: StreamTail) -> None:
-        """Keep an ended stream for `RETENTION_S`."""
+        """Keep an ended stream for `retention_s`."""
         tail.reply = ""
         tail.ended_at = time.monotonic()
         tail.size = sum(map(len, tail.events)) + EVENT_BYTES * len(tail.events) + STREAM_BYTES
         self._ended.append(tail)
         self._bytes += tail.size
-        late = tail.ended_at - RETENTION_S
-        while self._ended and (self._ended[0].ended_at < late or self._bytes > MAX_BYTES):
+        late = tail.ended_at - self.retention_s
+        while self._ended and (self._ended[0].ended_at < late or self._bytes > self.max_bytes):
             oldest = self._ended.popleft()
             self._bytes -= oldest.size
             self.drop(oldest)
@@ -82,7 +92,7 @@ class ReplayBuffer:
 
         Who has read it ignores it; who misses some before it asks for that.
         """
-        late = time.monotonic() - OUTAGE_S
+        late = time.monotonic() - self.outage_s
         for tail in list(self._tails.values()):
             if tail.events and (not tail.ended_at or tail.ended_at > late):
                 self.again(tail, tail.events[-1])

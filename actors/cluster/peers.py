@@ -52,7 +52,10 @@ class PeerGroup:
         status: Callable[[], str] = str,
         on_change: Callable[[], Awaitable[None]] = _ignore_change,
         on_heartbeat: Callable[[], None] = lambda: None,
+        heartbeat_s: float = HEARTBEAT_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
+        self.heartbeat_s = heartbeat_s
         self.bus = bus
         self.kind = kind
         self.subject = f"peers.{kind}"
@@ -62,7 +65,7 @@ class PeerGroup:
         self._status = status
         self._on_change = on_change
         self._on_heartbeat = on_heartbeat
-        self._detector = FailureDetector(bus, TIMEOUT_S)
+        self._detector = FailureDetector(bus, timeout_s)
         self._started_at = time.monotonic()
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
@@ -141,7 +144,7 @@ class PeerGroup:
         while True:
             self._send()
             self._on_heartbeat()
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(self.heartbeat_s)
             failed = list(self._detector.failed())
             for name in failed:
                 log.warning("no heartbeat of %s %s for %g s", self.kind, name, self._detector.timeout_s)

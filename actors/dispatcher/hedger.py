@@ -26,8 +26,6 @@ from orchestration.placement.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
 
-PROBE_LATE_S = 1.0
-"""After which a node that is tried out is late, where the model's times are not known yet."""
 DECIDED_S = 2.0
 """Who came first is known within a millisecond of the first event. When the word is lost, as when NATS
 restarts, the node that ended the stream is taken for the winner."""
@@ -98,7 +96,7 @@ class Hedges:
             return None
         self.budget.deposit()
         late_after_s = self.first_tokens.late_after_s(job.queue.model, time.monotonic())
-        return PROBE_LATE_S if probe and late_after_s is None else late_after_s
+        return self.settings.probe_late_s if probe and late_after_s is None else late_after_s
 
     async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
         began = time.monotonic()

@@ -14,7 +14,7 @@ from orchestration.placement.replica_index import View
 
 URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
 """A second of waiting counts so many times when it is decided whose turn comes next."""
-DEAR_S = 0.002
+MAX_DECISION_S = 0.002
 """A decision that takes longer, among hundreds of nodes, is not made again within ten times as long: what is
 decided by an old view is refused by its node at worst."""
 
@@ -29,7 +29,9 @@ class Groups:
         self._again = again
         self._grouping = Grouping(hold_s)
         self._waited: set[str] = set()
-        self._not_before = 0.0
+        self.max_decision_s = MAX_DECISION_S
+        self.not_before = 0.0
+        """When, by the monotonic clock, the next decision may be made."""
         self._timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
@@ -66,8 +68,8 @@ class Groups:
         if waited == self._waited and not self._grouping.changed:
             return
         now = time.monotonic()
-        if now < self._not_before:
-            self._wake(self._not_before - now)
+        if now < self.not_before:
+            self._wake(self.not_before - now)
             return
         self._waited = waited
         turns = self._grouping.turns([self._waiter(model, now) for model in waited], now)
@@ -77,8 +79,8 @@ class Groups:
         if turns.until < float("inf"):
             self._wake(turns.until - now)
         took = time.monotonic() - now
-        if took > DEAR_S:
-            self._not_before = now + 10 * took
+        if took > self.max_decision_s:
+            self.not_before = now + 10 * took
 
     def _wake(self, seconds: float) -> None:
         """Have everything that waits offered again then."""

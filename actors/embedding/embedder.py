@@ -49,15 +49,21 @@ class Embedder:
     """
 
     def __init__(
-        self, folder: Path, pull: Callable[[], object] | None = None, *, idle_s: float = IDLE_S
+        self,
+        folder: Path,
+        pull: Callable[[], object] | None = None,
+        *,
+        idle_s: float = IDLE_S,
+        max_cached: int = CACHED_VECTORS,
     ) -> None:
+        self.max_cached = max_cached
         self.folder = folder
         self._idle_s = idle_s
         self._unloading: asyncio.TimerHandle | None = None
         self._pull = pull
         self._pulling: threading.Thread | None = None
         self._pull_failure = ""
-        self._kept: OrderedDict[str, Vector] = OrderedDict()
+        self._cache: OrderedDict[str, Vector] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
         self._model: tuple[ModelManifest, Tokenizer, OnnxEncoder] | None = None
         self._broken = ""
@@ -72,22 +78,27 @@ class Embedder:
         """Whether the model is in memory."""
         return self._model is not None
 
+    @property
+    def cached(self) -> int:
+        """Vectors in the cache."""
+        return len(self._cache)
+
     async def vectors(self, texts: Sequence[str]) -> Vector:
         """One row of length 1 for each text. Raises `NoNode` when the model cannot be loaded."""
         found: dict[str, Vector] = {}
         for text in texts:
-            if text in self._kept:
-                self._kept.move_to_end(text)
-                found[text] = self._kept[text]
+            if text in self._cache:
+                self._cache.move_to_end(text)
+                found[text] = self._cache[text]
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         loop = asyncio.get_running_loop()
         for at in range(0, len(missing), BATCH):
             part = missing[at : at + BATCH]
             rows = await loop.run_in_executor(self._thread, self._compute, part)
             for text, row in zip(part, rows, strict=True):
-                found[text] = self._kept[text] = row
-            while len(self._kept) > CACHED_VECTORS:
-                self._kept.popitem(last=False)
+                found[text] = self._cache[text] = row
+            while len(self._cache) > self.max_cached:
+                self._cache.popitem(last=False)
         if missing:
             self._unload_when_idle(loop)
         if not texts:

@@ -29,6 +29,9 @@ class HedgeSettings(BaseModel):
     """Of the model's times to the first token: who waits for longer is late."""
     least_s: float = Field(default=0.05, ge=0)
     """Sooner nobody is late: a process that is busy looks like a slow node."""
+    probe_late_s: float = Field(default=1.0, gt=0)
+    """Seconds after which a generation that tries out a failed node is late, where the model's times are not
+    known yet."""
     min_samples: int = Field(default=50, ge=1)
     """Of a model, before its times say anything."""
     window_samples: int = Field(default=500, ge=1, le=10_000)

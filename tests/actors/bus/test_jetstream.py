@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 
-from actors.bus import jetstream
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from orchestration.errors import BusUnavailable, QueueFull
@@ -96,14 +95,11 @@ async def test_wanting_the_same_again_asks_for_nothing_more(bus: Bus, queue: str
     await puller.stop()
 
 
-async def test_a_request_that_ends_is_asked_again_for_the_room_that_is_left(
-    bus: Bus, queue: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jetstream, "PULL_EXPIRES_S", 0.2)
+async def test_a_request_that_ends_is_asked_again_for_the_room_that_is_left(bus: Bus, queue: str) -> None:
     asked: list[bytes] = []
     await bus.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{queue}.c", lambda message: asked.append(message.data))
     got: list[Delivery] = []
-    puller = Puller(bus, queue, "c", got.append)
+    puller = Puller(bus, queue, "c", got.append, expires_s=0.2)
     await puller.start()
     puller.want(8)
     await fill(bus, queue, 3)

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import pytest
-
-from actors.bus import replay_buffer as sent
 from actors.bus.message import Message
-from actors.bus.replay_buffer import ReplayBuffer, StreamTail
+from actors.bus.replay_buffer import EVENT_BYTES, STREAM_BYTES, ReplayBuffer, StreamTail
 from actors.bus.subjects import StreamAddress
 
 
@@ -71,29 +68,27 @@ def test_a_stream_that_another_writer_took_over_is_not_sent_again() -> None:
     assert posted["a.1"] == []
 
 
-def test_ended_streams_are_forgotten_by_size_and_by_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent, "MAX_BYTES", 2 * (100 + sent.EVENT_BYTES + sent.STREAM_BYTES))
+def test_ended_streams_are_forgotten_by_size_and_by_age() -> None:
     posted = Posted()
+    posted.which.max_bytes = 2 * (100 + EVENT_BYTES + STREAM_BYTES)
     for number in range(3):
         posted.end(f"a.{number}", b" " * 100)
     for number in range(3):
         posted.again(f"a.{number}", "0")
     assert [len(posted[f"a.{number}"]) for number in range(3)] == [0, 1, 1]
-    monkeypatch.setattr(sent, "RETENTION_S", 0.0)
+    posted.which.retention_s = 0.0
     posted.end("b.1", b"x")
     posted.again("a.2", "0")
     assert len(posted["a.2"]) == 1
 
 
-def test_the_last_event_of_each_stream_is_sent_again_over_a_new_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_last_event_of_each_stream_is_sent_again_over_a_new_connection() -> None:
     posted = Posted()
     posted.end("a.1", b"0", b"1")
     posted.open("b.1", b"x")
     posted.open("c.1")
     posted.which.reconnected()
     assert (posted["a.1"], posted["b.1"], posted["c.1"]) == ([b"1"], [b"x"], [])
-    monkeypatch.setattr(sent, "OUTAGE_S", 0.0)
+    posted.which.outage_s = 0.0
     posted.which.reconnected()
     assert (posted["a.1"], posted["b.1"]) == ([b"1"], [b"x", b"x"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
 from actors.bus.bus import Bus, BusSettings
-from actors.cluster import peers
 from actors.cluster.peers import PeerGroup
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -69,13 +69,12 @@ async def test_the_status_of_a_peer_is_known_and_a_peer_that_leaves_is_gone_at_o
 
 
 async def test_a_peer_without_heartbeats_has_failed_and_one_of_another_kind_is_none(
-    bus: Bus, nats_server: RunningNats, kind: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, nats_server: RunningNats, kind: str, stack: AsyncExitStack
 ) -> None:
-    monkeypatch.setattr(peers, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(peers, "TIMEOUT_S", 0.5)
+    quick = partial(PeerGroup, heartbeat_s=0.05, timeout_s=0.5)
     killed = await Bus.connect(BusSettings(url=nats_server.url), name="killed")
-    first, other = PeerGroup(bus, kind), PeerGroup(bus, f"{kind}-other")
-    second = PeerGroup(killed, kind)
+    first, other = quick(bus, kind), quick(bus, f"{kind}-other")
+    second = quick(killed, kind)
     for each in (first, second, other):
         await each.start()
         stack.push_async_callback(each.stop)

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import pytest
 from prometheus_client import REGISTRY
 
 from actors.cli.placement import explanations
 from actors.dispatcher import Dispatcher
-from actors.dispatcher import model_scheduler as groups
 from orchestration.placement import Needs
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
@@ -69,19 +67,17 @@ async def test_an_interleaved_load_is_answered_with_few_swaps(
     assert sum(loads) == use.loads
 
 
-async def test_turns_are_taken_also_where_each_decision_counts_as_dear(
-    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(groups, "DEAR_S", 0.0)
+async def test_turns_are_taken_also_where_each_decision_counts_as_slow(cluster: LocalCluster) -> None:
     models = models_of(cluster, 3)
     await small_node(cluster, models, load_s=0.02, speed=500)
     dispatcher = await dispatcher_of(cluster, models, hold_s=0.1)
+    dispatcher.placer.groups.max_decision_s = 0.0
     words = [f"number {n}" for n in range(30)]
     answers = await asyncio.gather(
         *(cluster.ask(of(cluster, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
-    assert dispatcher.placer.groups._not_before > 0
+    assert dispatcher.placer.groups.not_before > 0
     await cluster.settled(dispatcher)
 
 

@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import REGISTRY
 
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.dispatcher import hedger as hedges
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
@@ -312,12 +311,12 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
 
 
 async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_meanwhile(
-    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster,
 ) -> None:
-    monkeypatch.setattr(hedges, "PROBE_LATE_S", LATE_S)
     await nodes(cluster, first={"first_token_s": NEVER_S}, second={})
     breaker = BreakerSettings(dwell_s=0.001, max_dwell_s=60, hung_s=0.001)
-    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
+    changes = {"breaker": breaker, "hedging": HedgeSettings(probe_late_s=LATE_S)}
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update=changes))
     chooser = dispatcher.placer.chooser
     chooser.ended(cluster.model, FIRST, Outcome.HUNG, time.monotonic())
     tried = chooser.view.replicas[cluster.model][FIRST].breaker

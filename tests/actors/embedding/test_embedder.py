@@ -18,7 +18,7 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
-from actors.embedding.embedder import BATCH, CACHED_VECTORS, Embedder
+from actors.embedding.embedder import BATCH, Embedder
 from actors.engine.onnx_backend import OnnxBackend
 from actors.runtime.envelope import Envelope
 from actors.streams.writer import StreamWriter
@@ -75,13 +75,13 @@ async def test_texts_come_back_in_order_however_many_repeated_and_long_they_are(
     assert (await embedder.vectors([])).shape[0] == 0
 
 
-async def test_no_more_vectors_are_kept_than_the_limit(
-    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("actors.embedding.embedder.CACHED_VECTORS", 8)
-    assert CACHED_VECTORS > 8
-    await embedder.vectors([f"text {number}" for number in range(40)])
-    assert len(embedder._kept) == 8
+async def test_no_more_vectors_are_cached_than_the_limit() -> None:
+    embedder = Embedder(minilm_folder(), max_cached=8)
+    try:
+        await embedder.vectors([f"text {number}" for number in range(40)])
+        assert embedder.cached == 8
+    finally:
+        embedder.close()
 
 
 async def test_the_loop_goes_on_while_a_long_list_is_embedded(embedder: Embedder) -> None:
