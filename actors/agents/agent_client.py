@@ -19,7 +19,7 @@ from actors.runtime.stream_call import stream_call
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import traceparent
 from orchestration.errors import InternalError, NodeLost, NoResponders, ShuttingDown
-from orchestration.messages import Step
+from orchestration.messages import JoinedText, Step
 from orchestration.patterns import ResumeFilter
 from orchestration.patterns.step_request import (
     StepEvent,
@@ -116,18 +116,17 @@ class _SentStep:
         self._request = request
         self._records = {record.step.name: record for record in request.records}
         self._resume = ResumeFilter()
-        self._texts: list[str] = []
-        self._tokens = 0
+        self._joined = JoinedText()
 
     def request(self) -> StepRequest:
         """What is sent now: with all that an agent before has done."""
         if not self.begun:
             return self._request
         update: dict[str, Any] = {"records": tuple(self._records.values())}
-        if self._texts:
-            text = "".join(self._texts)
-            self._resume = ResumeFilter(text, self._tokens)
-            update |= {"prefix": text, "prefix_tokens": self._tokens}
+        if self._joined:
+            text, tokens = self._joined.text, self._joined.tokens
+            self._resume = ResumeFilter(text, tokens)
+            update |= {"prefix": text, "prefix_tokens": tokens}
         return self._request.model_copy(update=update)
 
     def new(self, event: StepEvent) -> StepEvent | None:
@@ -139,8 +138,7 @@ class _SentStep:
             delta = self._resume.new(event.delta)
             if delta is None:
                 return None
-            self._tokens += delta.tokens
-            delta.add_to(self._texts)
+            self._joined.add(delta)
             return StepText(delta=delta)
         return event
 

@@ -14,7 +14,7 @@ from actors.agents.step_records import StepRecords
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
-from actors.jobs.attempts import JobAttempts, PartialAnswer
+from actors.jobs.attempts import JobAttempts
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import Invocation
@@ -24,7 +24,17 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import End, Finish, Generation, Priority, Run, RunEnd, StreamPosition, TextDelta
+from orchestration.messages import (
+    End,
+    Finish,
+    Generation,
+    JoinedText,
+    Priority,
+    Run,
+    RunEnd,
+    StreamPosition,
+    TextDelta,
+)
 from orchestration.patterns import ResumeFilter
 
 
@@ -140,7 +150,7 @@ class AnswerRecorder(StreamWriter):
 
     def __init__(self, bus: Bus, address: StreamAddress, on_gone: Callable[[], object]) -> None:
         super().__init__(bus, address, on_gone)
-        self.partial = PartialAnswer()
+        self.partial = JoinedText()
 
     async def write(self, delta: TextDelta) -> None:
         self.partial.add(delta)

@@ -14,7 +14,15 @@ from actors.bus.key_value import Bucket
 from actors.gateway.admission_settings import CacheSettings
 from actors.gateway.metrics import CACHE_BYTES, CACHE_ENTRIES, CACHE_EVICTED
 from orchestration.errors import OrchestraError
-from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, TokenLogprob, Vectors, Wire
+from orchestration.messages import (
+    JoinedText,
+    RunEnd,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+    Vectors,
+    Wire,
+)
 from orchestration.response_cache import LruCache
 
 log = logging.getLogger(__name__)
@@ -96,38 +104,23 @@ class ResponseCache:
 def cacheable_events(events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...] | None:
     """The answer as few events, or None for one that should not be given again.
 
-    Chunks are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
+    Deltas are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
     as is news of the progress, for the work will not be done again. An answer that ended early for a reason
     outside of it, or a run with a failed step, would be better if it were asked for again.
     """
-    texts: list[str] = []
-    reasoning: list[str] = []
-    tokens = 0
-    logprobs: list[TokenLogprob] = []
+    joined = JoinedText()
     kept: list[StreamEvent] = []
     for event in events:
         if isinstance(event, TextDelta):
-            event.add_to(texts)
-            reasoning.append(event.reasoning)
-            tokens += event.tokens
-            if event.replaces:
-                logprobs.clear()
-            logprobs += event.logprobs or ()
+            joined.add(event)
         elif isinstance(event, Vectors):
             kept.append(event)
         elif isinstance(event, StreamEnd):
             failed = event.error is not None or _has_failed_step(event)
             if failed or event.finish.reason not in ("stop", "length", "tool_calls"):
                 return None
-            if texts:
-                kept.append(
-                    TextDelta(
-                        text="".join(texts),
-                        tokens=tokens,
-                        logprobs=tuple(logprobs) or None,
-                        reasoning="".join(reasoning),
-                    )
-                )
+            if joined:
+                kept.append(joined.delta)
             kept.append(event.model_copy(update={"trace_id": ""}))
             return tuple(kept)
     return None

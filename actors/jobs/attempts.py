@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
@@ -14,28 +13,11 @@ from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, JobStatus
 from actors.jobs.settings import JobsSettings
 from actors.jobs.store import JobStore
 from orchestration.errors import Cancelled, InternalError, OrchestraError, PayloadTooLarge, ShuttingDown
-from orchestration.messages import End, Finish, RunEnd, TextDelta, TokenLogprob
+from orchestration.messages import End, Finish, JoinedText, RunEnd
 from orchestration.retries import RetryDecision
 
 MAX_RECORD_READS = 5
 """How often a missing record is looked for, a second apart, before the job counts as withdrawn."""
-
-
-@dataclass(slots=True)
-class PartialAnswer:
-    """The answer of an attempt, as far as it was written."""
-
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-
-    def add(self, delta: TextDelta) -> None:
-        delta.add_to(self.texts)
-        self.reasoning.append(delta.reasoning)
-        if delta.replaces:
-            self.logprobs.clear()
-        if delta.logprobs:
-            self.logprobs.extend(delta.logprobs)
 
 
 class JobAttempts:
@@ -82,9 +64,7 @@ class JobAttempts:
         await delivery.ack()  # given up, withdrawn, expired, or of an earlier retry
         return None
 
-    async def succeed(
-        self, record: JobRecord, delivery: Delivery, partial: PartialAnswer, ended: End
-    ) -> None:
+    async def succeed(self, record: JobRecord, delivery: Delivery, partial: JoinedText, ended: End) -> None:
         """Store the answer, and acknowledge the message. Raises what `begin` raises."""
         result = _result(record, JobStatus.SUCCEEDED, ended, partial)
         try:
@@ -153,17 +133,15 @@ def _with_error(ended: End, error: OrchestraError) -> RunEnd:
     return RunEnd(finish=finish, error=error.body(), trace_id=ended.trace_id, writing_s=ended.writing_s)
 
 
-def _result(
-    record: JobRecord, status: JobStatus, ended: End, partial: PartialAnswer | None = None
-) -> JobResult:
-    partial = partial or PartialAnswer()
+def _result(record: JobRecord, status: JobStatus, ended: End, partial: JoinedText | None = None) -> JobResult:
+    partial = partial or JoinedText()
     return JobResult(
         id=record.id,
         retry_number=record.retry_number,
         status=status,
-        text="".join(partial.texts),
+        text=partial.text,
         logprobs=tuple(partial.logprobs) or None,
-        reasoning="".join(partial.reasoning),
+        reasoning=partial.reasoning,
         ended=ended,
         finished_at=time.time(),
     )

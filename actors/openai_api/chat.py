@@ -103,7 +103,7 @@ class ChatEncoder(TextEncoder):
 
     def encode_full(self) -> bytes:
         ended = self.end()
-        text, reasoning = "".join(self.texts), "".join(self.reasoning)
+        text, reasoning = self.joined.text, self.joined.reasoning
         says_it_otherwise = bool(ended.finish.calls or ended.finish.refusal or reasoning)
         message: dict[str, Any] = {
             "role": "assistant",
@@ -117,7 +117,7 @@ class ChatEncoder(TextEncoder):
         choice = {
             "index": self.index,
             "message": message,
-            "logprobs": chat_logprobs(self.token_logprobs) if self.logprobs else None,
+            "logprobs": chat_logprobs(self.joined.logprobs) if self.logprobs else None,
             "finish_reason": finish_reason(ended),
         }
         return to_json(

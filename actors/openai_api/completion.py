@@ -42,8 +42,8 @@ class CompletionEncoder(TextEncoder):
 
     def encode_full(self) -> bytes:
         ended = self.end()
-        logprobs = self._logprobs(self.token_logprobs) if self.logprobs else None
-        choice = self._choice(self.echo + "".join(self.texts), logprobs, finish_reason(ended))
+        logprobs = self._logprobs(self.joined.logprobs) if self.logprobs else None
+        choice = self._choice(self.echo + self.joined.text, logprobs, finish_reason(ended))
         return self._object(
             [choice], {"usage": usage_json(ended.finish.usage), "orchestra": self.orchestra(ended)}
         )

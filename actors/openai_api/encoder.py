@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from orchestration.errors import BackendFailed, Cancelled, OrchestraError
-from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, TokenLogprob, Usage
+from orchestration.messages import JoinedText, RunEnd, StreamEnd, StreamEvent, TextDelta, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +73,12 @@ class TextEncoder(ResponseEncoder):
         self.created = created
         self.include_usage = include_usage
         self.logprobs = logprobs
-        self.texts: list[str] = []
-        self.reasoning: list[str] = []
-        self.token_logprobs: list[TokenLogprob] = []
+        self.joined = JoinedText()
         self.ended: StreamEnd | None = None
 
     def add(self, event: Event) -> None:
         if isinstance(event, TextDelta):
-            event.add_to(self.texts)
-            self.reasoning.append(event.reasoning)
-            if event.replaces:
-                self.token_logprobs.clear()
-            if event.logprobs:
-                self.token_logprobs.extend(event.logprobs)
+            self.joined.add(event)
         elif isinstance(event, StreamEnd):
             self.ended = event
 

@@ -6,7 +6,7 @@ per token on this way, so a delta is a dataclass, which is built faster than a p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
@@ -72,11 +72,43 @@ class TextDelta:
     replaces: Annotated[int, Field(ge=0)] = 0
     type: Literal["text_delta"] = "text_delta"
 
-    def add_to(self, texts: list[str]) -> None:
-        """Add its text to those of an answer that is given whole."""
-        if self.replaces:
-            texts.clear()
-        texts.append(self.text[self.replaces :])
+
+@dataclass(slots=True)
+class JoinedText:
+    """The deltas of one answer, joined as a caller reads it that does not stream."""
+
+    tokens: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    _texts: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+
+    def add(self, delta: TextDelta) -> None:
+        if delta.replaces:
+            self._texts.clear()
+            self.logprobs.clear()
+        self._texts.append(delta.text[delta.replaces :])
+        self._reasoning.append(delta.reasoning)
+        self.tokens += delta.tokens
+        if delta.logprobs:
+            self.logprobs.extend(delta.logprobs)
+
+    def __bool__(self) -> bool:
+        """Whether there were any deltas."""
+        return bool(self._texts)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
+
+    @property
+    def delta(self) -> TextDelta:
+        """All of it as one delta."""
+        logprobs = tuple(self.logprobs) or None
+        return TextDelta(text=self.text, tokens=self.tokens, logprobs=logprobs, reasoning=self.reasoning)
 
 
 class Vectors(Wire):

@@ -13,13 +13,13 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue
-from actors.jobs.attempts import JobAttempts, PartialAnswer
+from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.records import JobRecord, new_job_id
 from actors.jobs.service import JobService, JobSubmission
 from actors.jobs.settings import JobsSettings
 from actors.runtime.envelope import Envelope
-from orchestration.messages import ChatMessage, Finish, Priority, Run, RunEnd, Usage
+from orchestration.messages import ChatMessage, Finish, JoinedText, Priority, Run, RunEnd, TextDelta, Usage
 
 TRACED = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -59,7 +59,9 @@ class JobHarness:
 
     async def succeed(self, record: JobRecord, delivery: Delivery, text: str) -> None:
         ended = RunEnd(finish=Finish(reason="stop", usage=Usage(completion_tokens=1), model="echo"))
-        await self.job_attempts.succeed(record, delivery, PartialAnswer(texts=[text]), ended)
+        partial = JoinedText()
+        partial.add(TextDelta(text=text))
+        await self.job_attempts.succeed(record, delivery, partial, ended)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed
-from orchestration.messages import Budget, ChatMessage, Run, TextDelta, ToolResult
+from orchestration.messages import Budget, ChatMessage, JoinedText, Run, TextDelta, ToolResult
 from orchestration.patterns import (
     Pattern,
     PatternSettings,
@@ -200,11 +200,12 @@ async def test_an_answer_that_does_not_go_on_from_what_the_caller_has_begins_ane
 
 
 def test_what_begins_anew_takes_the_place_of_all_that_the_caller_has() -> None:
-    outlet, texts = ResumeFilter("one two", tokens=2), ["one two"]
+    outlet, joined = ResumeFilter("one two", tokens=2), JoinedText()
+    joined.add(TextDelta(text="one two", tokens=2))
     for part in (TextDelta(text="one "), TextDelta(text="uno"), TextDelta(text=" due")):
         if (new := outlet.new(part)) is not None:
-            TextDelta(text=new.text, replaces=new.replaces).add_to(texts)
-    assert "".join(texts) == "one uno due"
+            joined.add(new)
+    assert joined.text == "one uno due"
     assert outlet.anew
     corrected = TextDelta(text=", no: three", replaces=6)
     assert ResumeFilter("one tw", tokens=2).new(corrected) == corrected
